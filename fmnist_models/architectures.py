@@ -1,0 +1,201 @@
+"""The documented networks: one builder each, the registry, and a user's own builders."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmnist_models.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+# Keras is imported inside the builders, so that the names can be listed without it.
+
+CLASSES = 10
+PIXELS = 28 * 28
+INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
+# TensorFlow refuses to train a model of this name ("not a valid root scope name"), so it
+# stays a title and the Keras name is ASCII.
+SIGMOID_TITLE = "패션 MNIST 모델"
+SIGMOID_NAME = "fashion_mnist_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One documented network.
+
+    Attributes:
+        builder: makes a fresh, uncompiled model.
+        title: how a person reads it.
+        documented_as: what the documents call it.
+        parameters: weights and biases.
+    """
+
+    builder: Callable[[], keras.Model]
+    title: str
+    documented_as: str
+    parameters: int
+
+
+def softmax() -> keras.Model:
+    """One output layer on 784 inputs: 7,850 parameters."""
+    import keras
+
+    return keras.Sequential(
+        [keras.Input(shape=(PIXELS,)), keras.layers.Dense(CLASSES, activation="softmax")],
+        name="softmax",
+    )
+
+
+def sigmoid_mlp() -> keras.Model:
+    """A sigmoid hidden layer of 100, made of layer objects: 79,510 parameters."""
+    import keras
+
+    hidden = keras.layers.Dense(100, activation="sigmoid", name="hidden")
+    output = keras.layers.Dense(CLASSES, activation="softmax", name="output")
+    return keras.Sequential([keras.Input(shape=(PIXELS,)), hidden, output], name=SIGMOID_NAME)
+
+
+def sigmoid_mlp_from_list() -> keras.Model:
+    """The same network, its layers made in a list inside `Sequential`."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input(shape=(PIXELS,)),
+            keras.layers.Dense(100, activation="sigmoid", name="hidden"),
+            keras.layers.Dense(CLASSES, activation="softmax", name="output"),
+        ],
+        name=SIGMOID_NAME,
+    )
+
+
+def sigmoid_mlp_by_add() -> keras.Model:
+    """The same network, its layers appended with `.add()`."""
+    import keras
+
+    model = keras.Sequential(name=SIGMOID_NAME)
+    model.add(keras.Input(shape=(PIXELS,)))
+    model.add(keras.layers.Dense(100, activation="sigmoid", name="hidden"))
+    model.add(keras.layers.Dense(CLASSES, activation="softmax", name="output"))
+    return model
+
+
+def relu_mlp() -> keras.Model:
+    """A ReLU hidden layer of 100 that flattens 28x28 images itself: 79,510 parameters."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input(shape=(28, 28)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(100, activation="relu"),
+            keras.layers.Dense(CLASSES, activation="softmax"),
+        ],
+        name="relu_mlp",
+    )
+
+
+NETWORKS: dict[str, Network] = {
+    "softmax": Network(
+        softmax, "softmax layer", "artificial neural network: one output layer", 7_850
+    ),
+    "sigmoid_mlp": Network(
+        sigmoid_mlp, SIGMOID_TITLE, "deep network with a sigmoid hidden layer", 79_510
+    ),
+    "relu_mlp": Network(
+        relu_mlp, "ReLU network", "the ReLU version that flattens for itself", 79_510
+    ),
+}
+
+
+def build(name: str) -> keras.Model:
+    """A fresh, uncompiled model: one of the registry, or a user's own.
+
+    Args:
+        name: a name of `NETWORKS`, or `module:function` of a builder that takes no
+            arguments and returns an uncompiled `keras.Model` with inputs of 784 or 28x28
+            and ten outputs. The module is looked up from the working directory too.
+
+    Raises:
+        UserError: the builder cannot be imported or called, or its model is none of that.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name].builder()
+    if ":" not in name:
+        raise UserError(
+            f"unknown model {name!r}: choose from {', '.join(NETWORKS)}, "
+            "or name your own builder as module:function"
+        )
+    return _checked(name, _call(name, _find(name)))
+
+
+def _find(name: str) -> Callable[[], Any]:
+    module_name, _, function_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name == module_name or module_name.startswith(f"{error.name}."):
+            raise UserError(
+                f"model {name!r}: no module {module_name!r} in the working directory or "
+                "installed: start where it lies, or install it"
+            ) from error
+        raise UserError(
+            f"model {name!r}: {module_name} needs {error.name!r}, which is not installed"
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"model {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(
+            f"model {name!r}: {module_name} has no function {function_name!r}: name one that "
+            "returns a keras.Model"
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def _call(name: str, function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        raise UserError(
+            f"model {name!r}: the builder, called without arguments, raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _checked(name: str, model: Any) -> keras.Model:
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise UserError(
+            f"model {name!r}: the builder returned {type(model).__name__}, not a keras.Model"
+        )
+    if model.compiled:
+        raise UserError(
+            f"model {name!r} is compiled already: return it uncompiled, the case names the "
+            "optimizer"
+        )
+    if not model.built:
+        raise UserError(f"model {name!r} has no input shape yet: begin it with keras.Input")
+    if model.input_shape[1:] not in INPUT_SHAPES:
+        raise UserError(
+            f"model {name!r} takes inputs of {model.input_shape[1:]}: it must take (784,) or "
+            "(28, 28)"
+        )
+    if model.output_shape[1:] != (CLASSES,):
+        raise UserError(
+            f"model {name!r} gives outputs of {model.output_shape[1:]}: it must give ten "
+            "probabilities"
+        )
+    return model

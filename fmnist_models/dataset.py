@@ -1,0 +1,277 @@
+"""Fashion-MNIST: the embedded images, read, verified and split."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_models.errors import UserError
+
+DATA_VARIABLE = "FMNIST_DATA"
+CLASS_NAMES: tuple[str, ...] = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
+TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
+TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
+TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
+# SHA-256 of the decoded bytes of the embedded files.
+EMBEDDED: dict[str, str] = {
+    TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+_MAGIC_OF_IMAGES = 0x803
+_MAGIC_OF_LABELS = 0x801
+_SIDE = 28
+Bytes = NDArray[np.uint8]
+
+
+class DatasetError(UserError):
+    """The images cannot be read or are not what they must be."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FashionMnist:
+    """The images as they are published.
+
+    Attributes:
+        train_images: uint8, shape (n, 28, 28).
+        train_labels: uint8, shape (n,), 0 to 9.
+        test_images, test_labels: likewise.
+        digest: SHA-256 over the four decoded files, hexadecimal.
+    """
+
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """The images as networks take them: float32 pixels from 0 to 1, int32 labels.
+
+    Attributes:
+        train_x, val_x: 80 and 20 hundredths of the training images, shape (n, 28, 28) or
+            (n, 784).
+        test_x: the test images, kept for a separate accuracy.
+    """
+
+    train_x: NDArray[np.float32]
+    train_y: NDArray[np.int32]
+    val_x: NDArray[np.float32]
+    val_y: NDArray[np.int32]
+    test_x: NDArray[np.float32]
+    test_y: NDArray[np.int32]
+
+    def flat(self) -> TrainingData:
+        """The same images as rows of 784 pixels; nothing is copied."""
+        return TrainingData(
+            self.train_x.reshape(len(self.train_x), -1),
+            self.train_y,
+            self.val_x.reshape(len(self.val_x), -1),
+            self.val_y,
+            self.test_x.reshape(len(self.test_x), -1),
+            self.test_y,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the documents print of the data."""
+
+    shapes: dict[str, tuple[int, ...]]
+    train_counts: dict[str, int]
+    test_counts: dict[str, int]
+    digest: str
+
+    def lines(self) -> Iterator[str]:
+        """The summary as text."""
+        for name, shape in self.shapes.items():
+            yield f"{name}: {shape} uint8"
+        yield "images of each class, training and test:"
+        for name, count in self.train_counts.items():
+            yield f"  {name:<12}{count:>7,}{self.test_counts[name]:>7,}"
+        yield f"SHA-256: {self.digest}"
+
+
+def embedded_folder() -> Path:
+    """Where the images of the repository lie."""
+    return Path(__file__).resolve().parent / "data"
+
+
+def data_folder(option: str | None) -> Path:
+    """The folder to read: the option, else the variable FMNIST_DATA, else the embedded."""
+    chosen = option or os.environ.get(DATA_VARIABLE)
+    return Path(chosen) if chosen else embedded_folder()
+
+
+def load(folder: Path | None = None) -> FashionMnist:
+    """Read and verify the four files.
+
+    The embedded files must have the published SHA-256; those of another folder must have
+    the same format and get a digest of their own.
+
+    Raises:
+        DatasetError: a file is missing, truncated, not gzip or not IDX, its counts
+            disagree, or a label is out of range.
+    """
+    folder = folder or embedded_folder()
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is not a folder: name one that holds the four IDX files")
+    contents = {name: _decoded(folder / name) for name in EMBEDDED}
+    if folder.resolve() == embedded_folder():
+        for name, expected in EMBEDDED.items():
+            if hashlib.sha256(contents[name]).hexdigest() != expected:
+                raise DatasetError(
+                    f"{folder / name} is not the published file (SHA-256 differs): check it "
+                    "out again"
+                )
+    digest = hashlib.sha256()
+    for content in contents.values():
+        digest.update(content)
+    train = _pair(folder, TRAIN_IMAGES, TRAIN_LABELS, contents)
+    test = _pair(folder, TEST_IMAGES, TEST_LABELS, contents)
+    return FashionMnist(*train, *test, digest.hexdigest())
+
+
+def split(data: FashionMnist) -> TrainingData:
+    """Divide pixels by 255.0 and split the training images 80/20, always the same way.
+
+    Raises:
+        DatasetError: there are fewer than two training images.
+    """
+    from sklearn.model_selection import train_test_split
+
+    count = len(data.train_images)
+    if count < 2:
+        raise DatasetError(f"{count} training images cannot be split: provide at least 2")
+    train_x, val_x, train_y, val_y = train_test_split(
+        _scaled(data.train_images),
+        data.train_labels.astype(np.int32),
+        test_size=0.2,
+        random_state=42,
+    )
+    test_y = data.test_labels.astype(np.int32)
+    return TrainingData(train_x, train_y, val_x, val_y, _scaled(data.test_images), test_y)
+
+
+def summary(data: FashionMnist) -> Summary:
+    """Shapes, class counts and digest."""
+    arrays = ("train_images", "train_labels", "test_images", "test_labels")
+    return Summary(
+        {name: getattr(data, name).shape for name in arrays},
+        _counts(data.train_labels),
+        _counts(data.test_labels),
+        data.digest,
+    )
+
+
+def write(
+    folder: Path,
+    train_images: Bytes,
+    train_labels: Bytes,
+    test_images: Bytes,
+    test_labels: Bytes,
+) -> None:
+    """Write the four files, so that `load` reads the same arrays again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = (train_images, train_labels, test_images, test_labels)
+    for name, array in zip(EMBEDDED, arrays, strict=True):
+        magic = _MAGIC_OF_IMAGES if array.ndim == 3 else _MAGIC_OF_LABELS
+        header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
+        # The time stamp is left out, so that equal arrays make equal files.
+        content = gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
+        (folder / name).write_bytes(content)
+
+
+def _decoded(file: Path) -> bytes:
+    try:
+        compressed = file.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"{file} is missing: the folder must hold all four files") from None
+    except OSError as error:
+        raise DatasetError(
+            f"{file} cannot be read ({error.strerror}): make it a readable file"
+        ) from error
+    if not compressed:
+        raise DatasetError(f"{file} is empty: copy it again")
+    try:
+        return gzip.decompress(compressed)
+    except EOFError:
+        raise DatasetError(f"{file} is truncated: copy it again") from None
+    except gzip.BadGzipFile:
+        raise DatasetError(f"{file} is not a gzip file: compress it, or copy it again") from None
+    except zlib.error as error:
+        raise DatasetError(f"{file} is damaged ({error}): copy it again") from None
+
+
+def _pair(
+    folder: Path, images_name: str, labels_name: str, contents: dict[str, bytes]
+) -> tuple[Bytes, Bytes]:
+    images_file, labels_file = folder / images_name, folder / labels_name
+    images = _array(images_file, contents[images_name], _MAGIC_OF_IMAGES, 3)
+    labels = _array(labels_file, contents[labels_name], _MAGIC_OF_LABELS, 1)
+    if images.shape[1:] != (_SIDE, _SIDE):
+        raise DatasetError(
+            f"{images_file} holds images of {images.shape[1:]}: they must be (28, 28)"
+        )
+    if len(images) != len(labels):
+        raise DatasetError(
+            f"{images_file} holds {len(images)} images but {labels_file.name} holds "
+            f"{len(labels)} labels: the counts must agree"
+        )
+    if labels.max() >= len(CLASS_NAMES):
+        raise DatasetError(f"{labels_file} holds the label {labels.max()}: they go from 0 to 9")
+    return images, labels
+
+
+def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
+    """The array of an IDX file: a big-endian magic number, the sizes, then the bytes."""
+    start = 4 * (1 + dimensions)
+    if len(content) < start:
+        raise DatasetError(f"{file} is truncated inside its IDX header: copy it again")
+    found, *shape = struct.unpack(f">{1 + dimensions}I", content[:start])
+    if found != magic:
+        raise DatasetError(
+            f"{file} has the magic number {found:#x}, not {magic:#x}: it is another kind of file"
+        )
+    expected = int(np.prod(shape, dtype=object))
+    if len(content) - start != expected:
+        raise DatasetError(
+            f"{file} announces {expected} bytes ({' x '.join(map(str, shape))}) but holds "
+            f"{len(content) - start}: copy it again"
+        )
+    if not shape[0]:
+        raise DatasetError(f"{file} holds nothing: provide at least one image")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _scaled(images: Bytes) -> NDArray[np.float32]:
+    return (images / 255.0).astype(np.float32)
+
+
+def _counts(labels: Bytes) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(CLASS_NAMES))
+    return {name: int(count) for name, count in zip(CLASS_NAMES, counts, strict=True)}
