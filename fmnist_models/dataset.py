@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_models import DATA_VARIABLE
 from fmnist_models.errors import UserError
 
-DATA_VARIABLE = "FMNIST_DATA"
 CLASS_NAMES: tuple[str, ...] = (
     "T-shirt/top",
     "Trouser",

@@ -1,0 +1,100 @@
+"""A case: one point of the matrix, and the values that each axis knows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.optimizers import OPTIMIZERS
+
+from bench.errors import UserError
+
+LOGISTIC = "logistic"
+SKLEARN_LOOP = "sklearn"
+MODELS: tuple[str, ...] = (*NETWORKS, LOGISTIC)
+NETWORK_LOOPS: tuple[str, ...] = ("fit", "multistep", "compiled")
+LOOPS: tuple[str, ...] = (*NETWORK_LOOPS, SKLEARN_LOOP)
+PRECISIONS: tuple[str, ...] = ("float32", "tf32", "mixed_bfloat16", "mixed_float16")
+BACKENDS: tuple[str, ...] = ("tensorflow", "jax", "torch")
+LOGISTIC_FIELDS: dict[str, Any] = {
+    "optimizer": "",
+    "loop": SKLEARN_LOOP,
+    "device": "cpu",
+    "batch_size": 1,
+    "precision": "float64",
+    "threads": None,
+    "backend": SKLEARN_LOOP,
+}
+DEVICE_PATTERN = re.compile(r"cpu|gpu(:\d+)?")
+BUILDER_PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Case:
+    """One combination of what is trained and how, valid by construction.
+
+    Raises:
+        UserError: a field holds a value that its axis does not know.
+    """
+
+    model: str
+    optimizer: str
+    loop: str
+    device: str = "cpu"
+    batch_size: int = 32
+    precision: str = "float32"
+    threads: int | None = None
+    backend: str = "tensorflow"
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS and not BUILDER_PATTERN.fullmatch(self.model):
+            raise UserError(
+                f"unknown model {self.model!r}: choose from {', '.join(MODELS)}, "
+                "or name your own builder as module:function"
+            )
+        if not DEVICE_PATTERN.fullmatch(self.device):
+            raise UserError(f"unknown device {self.device!r}: write cpu, gpu or gpu:N")
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise UserError(f"batch size {self.batch_size!r}: must be a whole number of at least 1")
+        if self.threads is not None and not 1 <= self.threads <= 4096:
+            raise UserError(f"threads {self.threads!r}: must be between 1 and 4096")
+        if self.model == LOGISTIC:
+            for field, only in LOGISTIC_FIELDS.items():
+                if getattr(self, field) != only:
+                    raise UserError(
+                        f"{field} {getattr(self, field)!r}: the model {LOGISTIC!r} has "
+                        f"one form only, with {field} {only!r}"
+                    )
+            return
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("loop", self.loop, NETWORK_LOOPS)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("backend", self.backend, BACKENDS)
+
+    @property
+    def id(self) -> str:
+        """A readable name made of the fields alone, such as
+        `relu_mlp-adam-compiled-cpu-b32-float32`; what is not the default is appended."""
+        parts = [self.model, self.optimizer, self.loop, self.device, f"b{self.batch_size}"]
+        parts.append(self.precision)
+        if self.threads is not None:
+            parts.append(f"t{self.threads}")
+        if self.backend not in ("tensorflow", SKLEARN_LOOP):
+            parts.append(self.backend)
+        return "-".join(part for part in parts if part)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values; `Case(**case.to_json())` gives the case back."""
+        return asdict(self)
+
+
+def logistic_case() -> Case:
+    """The scikit-learn baseline: one sample an update, float64, on the CPU."""
+    return Case(LOGISTIC, **LOGISTIC_FIELDS)
+
+
+def _one_of(axis: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise UserError(f"unknown {axis} {value!r}: choose from {', '.join(known)}")

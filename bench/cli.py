@@ -1,0 +1,160 @@
+"""`fmnist-bench`: what a person types. Every verb is a few lines; the work is elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bench.errors import ExitCode, UserError
+from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.run import RunOutcome
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "label"}
+
+
+def main() -> None:
+    """The console script: one line for a user's mistake, exit code 2, no traceback."""
+    try:
+        code = cli(standalone_mode=False)
+    except UserError as error:
+        click.echo(f"fmnist-bench: error: {error}", err=True)
+        code = ExitCode.WRONG_USE_OR_FAILED_CASE
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fmnist-bench: interrupted", err=True)
+        code = ExitCode.INTERRUPTED
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fmnist-bench")
+def cli() -> None:
+    """Time the training of Keras models on Fashion-MNIST, and say how sure that is.
+
+    Start with `fmnist-bench run --matrix quick` (about two minutes).
+    """
+
+
+def _options(wanted: Callable[[Option], bool]) -> Callable[[_F], _F]:
+    """Add the shared options to a verb, in the order in which they are declared."""
+
+    def decorate(function: _F) -> _F:
+        for option in reversed([option for option in OPTIONS if wanted(option)]):
+            if option.kind is bool:
+                add = click.option(f"--{option.name}", is_flag=True, help=option.help)
+            else:
+                add = click.option(
+                    f"--{option.name}", type=option.kind, metavar=option.metavar, help=option.help
+                )
+            function = add(function)
+        return function
+
+    return decorate
+
+
+@cli.command()
+@_options(lambda _: True)
+def run(**values: Any) -> int:
+    """Measure the cases of a matrix and write a folder of results."""
+    from bench import run as running
+    from bench.devices import inventory, present
+    from bench.progress import progress_for
+
+    console = _console()
+    if values["resume"]:
+        refuse_plan_options(values)
+        folder, plan = running.resume(Path(values["resume"]))
+    else:
+        plan = plan_from(values, lambda: present(inventory()), _command())
+        if values["require_all"]:
+            running.refuse_skips(plan.cases, inventory())
+        output = Path(values["output"]) if values["output"] else None
+        folder = running.begin(plan, output)
+    outcome = running.execute(plan, folder, progress_for(console), wait=values["wait"])
+    _show(outcome, console)
+    return outcome.exit_code
+
+
+@cli.command(name="list")
+@_options(lambda option: option.name in _LISTED)
+def list_cases(**values: Any) -> int:
+    """Show the cases that `run` would measure, what is skipped, and the time it takes."""
+    from bench.devices import inventory, present, skip_reason
+    from bench.estimate import run_seconds
+    from bench.report import duration
+
+    machine = inventory()
+    plan = plan_from(values, lambda: present(machine), _command())
+    measured = []
+    for case in plan.cases:
+        reason = skip_reason(case, machine)
+        if reason is None:
+            measured.append(case)
+        launches = plan.settings.launches_of(case)
+        click.echo(f"{case.id}  " + (f"skipped: {reason}" if reason else f"x{launches}"))
+    about = duration(run_seconds(measured, plan.settings))
+    skipped = len(plan.cases) - len(measured)
+    click.echo(f"{len(measured)} cases to measure, {skipped} skipped; about {about}")
+    return ExitCode.PASSED
+
+
+@cli.command()
+@click.option("--models", metavar="LIST", help="models to summarize [default: all]")
+@click.option("--data", metavar="FOLDER", help="folder of IDX files in place of the embedded ones")
+@click.option(
+    "--output",
+    metavar="FILE",
+    default="results/samples.png",
+    show_default=True,
+    help="picture of the first ten training images",
+)
+def describe(models: str | None, data: str | None, output: str) -> int:
+    """Show the data's shapes and classes, draw ten images, and summarize the models."""
+    from bench.describe import describe_data, summarize_models
+
+    describe_data(data, Path(output), _console())
+    return summarize_models(models)
+
+
+@cli.command()
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu or gpu")
+def doctor(device: str) -> int:
+    """Check in a minute what this machine really does, and what would mend it."""
+    from bench.doctor import diagnose, render
+
+    report = diagnose(device)
+    render(report, _console())
+    return report.exit_code
+
+
+def _show(outcome: RunOutcome, console: Console) -> None:
+    """The tables, the comparison with the reference, and where everything lies."""
+    from bench.summary import summarize
+
+    summarize(outcome, console)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _command() -> str:
+    return shlex.join(["fmnist-bench", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""`pytest bench --benchmark-only`: the same run, told through pytest-benchmark.
+
+All selected cases are measured first, launches round-robin as in `fmnist-bench run`; then
+each test replays the rounds of its case, so that pytest-benchmark's tables, JSON and
+comparisons hold exactly the seconds of rounds.csv.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench import devices, run
+from bench.errors import UserError
+from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
+from bench.progress import progress_for
+from bench.store import Plan, RunFolder
+from bench.summary import summarize
+
+PLAN = pytest.StashKey[Plan]()
+RESUMED = pytest.StashKey[RunFolder]()
+OUTCOME = pytest.StashKey[run.RunOutcome]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the options of a run; those that pytest or a plugin owns carry a prefix."""
+    group = parser.getgroup("fmnist-bench")
+    for option in OPTIONS:
+        if option.kind is bool:
+            group.addoption(_flag(option), dest=_dest(option), action="store_true",
+                            default=False, help=option.help)  # fmt: skip
+        else:
+            group.addoption(_flag(option), dest=_dest(option), type=option.kind,
+                            metavar=option.metavar, help=option.help)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options; a user's mistake is pytest's usage error."""
+    if config.getoption("help", default=False) or config.getoption("numprocesses", default=None):
+        if config.getoption("numprocesses", default=None):
+            raise pytest.UsageError("leave -n out: launches at once would slow each other")
+        return
+    values = {option.key: config.getoption(_dest(option)) for option in OPTIONS}
+    try:
+        if values["resume"]:
+            refuse_plan_options(values)
+            config.stash[RESUMED], config.stash[PLAN] = run.resume(Path(values["resume"]))
+        else:
+            command = shlex.join(["pytest", *sys.argv[1:]])
+            config.stash[PLAN] = plan_from(
+                values, lambda: devices.present(devices.inventory()), command
+            )
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a case."""
+    if "case_id" in metafunc.fixturenames:
+        metafunc.parametrize("case_id", [case.id for case in metafunc.config.stash[PLAN].cases])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Measure what was selected before the first test asks for it."""
+    config = session.config
+    wanted = {item.callspec.params["case_id"] for item in session.items if _is_case(item)}
+    idle = config.getoption("collectonly") or config.getoption("benchmark_skip")
+    if wanted and not idle and not session.testsfailed:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            try:
+                config.stash[OUTCOME] = _measure(config, wanted)
+            except UserError as error:
+                raise pytest.UsageError(str(error)) from error
+        if config.stash[OUTCOME].interrupted:
+            raise KeyboardInterrupt
+    return (yield)
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest) -> run.RunOutcome:
+    """The run that this session measured."""
+    return request.config.stash[OUTCOME]
+
+
+def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
+    """The run's environment in place of the default, which names the node."""
+    outcome = config.stash.get(OUTCOME, None)
+    return (outcome.folder.environment() or {}) if outcome else {}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The same end as `fmnist-bench run` shows."""
+    outcome = config.stash.get(OUTCOME, None)
+    if outcome is not None:
+        terminalreporter.section("fmnist-bench")
+        summarize(outcome, Console())
+
+
+def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
+    plan = config.stash[PLAN]
+    folder = config.stash.get(RESUMED, None)
+    if folder is None:
+        selected = tuple(case for case in plan.cases if case.id in wanted)
+        plan = Plan(selected, plan.settings, plan.matrix, plan.label, plan.command)
+        if config.getoption("fmnist_require_all"):
+            run.refuse_skips(plan.cases, devices.inventory())
+        output = config.getoption("fmnist_output")
+        folder = run.begin(plan, Path(output) if output else None)
+    console = Console()
+    console.print()
+    return run.execute(plan, folder, progress_for(console), wait=config.getoption("fmnist_wait"))
+
+
+def _is_case(item: pytest.Item) -> bool:
+    return "case_id" in getattr(getattr(item, "callspec", None), "params", {})
+
+
+def _flag(option: Option) -> str:
+    return f"--fmnist-{option.name}" if option.taken else f"--{option.name}"
+
+
+def _dest(option: Option) -> str:
+    return f"fmnist_{option.key}"

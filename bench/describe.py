@@ -1,0 +1,44 @@
+"""The `describe` verb: the data and the models as the documents print them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from fmnist_models.architectures import NETWORKS
+from rich.console import Console
+from rich.text import Text
+
+from bench.case import Case
+from bench.devices import child_environment, inventory
+from bench.errors import ExitCode
+from bench.launch import import_path
+from bench.matrix import parse_axis
+from bench.plots import sample_row
+from fmnist_models import dataset
+
+
+def describe_data(folder: str | None, picture: Path, console: Console) -> None:
+    """Print shapes, types and class counts, and draw the first ten training images.
+
+    Raises:
+        UserError: the data cannot be read, or the picture cannot be written.
+    """
+    data = dataset.load(dataset.data_folder(folder))
+    for line in dataset.summary(data).lines():
+        console.print(Text(line), soft_wrap=True)
+    names = [dataset.CLASS_NAMES[label] for label in data.train_labels[:10]]
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    sample_row(data.train_images[:10], data.train_labels[:10], names, picture)
+    console.print(Text(f"the first ten training images: {picture}"), soft_wrap=True)
+
+
+def summarize_models(models: str | None) -> int:
+    """Print `model.summary()` of each model, in a child that may import Keras."""
+    names = parse_axis("models", models) if models else tuple(NETWORKS)
+    environment = child_environment(Case("softmax", "adam", "fit"), inventory())
+    command = [sys.executable, "-m", "fmnist_models", *names]
+    sys.stdout.flush()
+    child = subprocess.run(command, env={**environment, **import_path(environment)}, check=False)
+    return child.returncode or ExitCode.PASSED

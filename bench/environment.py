@@ -1,0 +1,195 @@
+"""What machine and what software: the facts of environment.json, without TensorFlow.
+
+A fact that this system does not tell is None. No host name, user name or path is kept.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import tomllib
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+from bench.hardware import (
+    cgroup_cpu_quota,
+    cgroup_memory_limit_bytes,
+    command_output,
+    cpu_affinity,
+    cpu_facts,
+    cpu_model,
+    memory_bytes,
+)
+from bench.scrub import scrub, scrub_setting, scrub_text
+
+if TYPE_CHECKING:
+    from bench.devices import Inventory
+
+__all__ = [
+    "cgroup_cpu_quota",
+    "cgroup_memory_limit_bytes",
+    "collect",
+    "cpu_affinity",
+    "cpu_model",
+    "scrub",
+    "scrub_text",
+    "validate_label",
+]
+
+SCHEMA_VERSION = 1
+DISTRIBUTION = "fmnist-bench"
+MAX_LABEL = 80
+# Each fact under the names that its package may be installed by.
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "tensorflow": (
+        "tensorflow",
+        "tensorflow-cpu",
+        "tensorflow-macos",
+        "tensorflow-intel",
+        "tf-nightly",
+    ),
+    "keras": ("keras", "keras-nightly"),
+    "numpy": ("numpy",),
+    "scikit-learn": ("scikit-learn",),
+    "pandas": ("pandas",),
+    "scipy": ("scipy",),
+    "matplotlib": ("matplotlib",),
+    "pytest-benchmark": ("pytest-benchmark",),
+    "nvidia-cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
+    "nvidia-cuda-runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"),
+    DISTRIBUTION: (DISTRIBUTION,),
+}
+# TF_CONFIG names the hosts of a cluster; TF_VAR_, TF_TOKEN_ and TF_CLI_ are Terraform's,
+# and hold its users' secrets.
+_VARIABLES = re.compile(
+    r"TF_(?!CONFIG$|VAR_|TOKEN_|CLI_).+|(OMP|KMP|OPENBLAS|MKL|KERAS|DNNL|ONEDNN)_.+"
+    r"|XLA_FLAGS|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_TF32_OVERRIDE"
+)
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY(_|$)")
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def collect(
+    *,
+    label: str | None,
+    dataset_digest: str,
+    inventory: Inventory,
+    software: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The whole of environment.json, as plain JSON values.
+
+    Args:
+        label: the user's own word for this machine or run, kept as it is.
+        dataset_digest: of the images that are trained on.
+        inventory: the GPUs and driver, as `bench.devices.inventory` found them.
+        software: what only a worker can know: build flags, CUDA and cuDNN versions.
+
+    Raises:
+        UserError: the label is not one (`validate_label`).
+    """
+    from bench.devices import gpu_state
+
+    validate_label(label)
+    facts = {
+        "os": _operating_system(),
+        "cpu": cpu_facts(),
+        "memory_bytes": memory_bytes(),
+        "cgroup_memory_limit_bytes": cgroup_memory_limit_bytes(),
+        "gpus": [gpu_state(gpu) for gpu in inventory.gpus],
+        "driver_version": inventory.driver_version,
+        "cuda_driver_version": inventory.cuda_driver_version,
+        "python": {
+            "version": platform.python_version(),
+            "implementation": platform.python_implementation(),
+        },
+        "versions": {fact: _version(names) for fact, names in PACKAGES.items()},
+        "software": software or {},
+        "variables": _variables(os.environ),
+        "git": _git(_CHECKOUT),
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "label": label,
+        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset_digest": dataset_digest,
+        **scrub(facts),
+    }
+
+
+def validate_label(label: str | None) -> None:
+    """Accepts None, and any text of at most 80 characters that prints on one line.
+
+    Raises:
+        UserError: a control character, a line break, a broken encoding, or too long.
+    """
+    if label is None:
+        return
+    if len(label) > MAX_LABEL:
+        raise UserError(
+            f"label {label[:20]!r}...: has {len(label)} characters, shorten it to {MAX_LABEL}"
+        )
+    # Cs: a byte of the command line that is not in its encoding.
+    if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in label):
+        raise UserError(f"label {label!a}: leave out control characters and line breaks")
+
+
+def _operating_system() -> dict[str, str]:
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = platform.platform()
+    return {
+        "name": name,
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+    }
+
+
+def _version(names: tuple[str, ...]) -> str | None:
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: scrub_setting(value)
+        for name, value in sorted(environ.items())
+        if _VARIABLES.fullmatch(name) and not _SECRET.search(name)
+    }
+
+
+def _git(root: Path) -> dict[str, Any] | None:
+    """Revision and dirty flag of `root`; None unless it is a checkout of this project.
+
+    Installed into another project's repository, this package would otherwise report that
+    one's revision as its own.
+    """
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    except (OSError, KeyError, ValueError):
+        return None
+    if project.get("name") != DISTRIBUTION or not (root / "bench").is_dir():
+        return None
+    if not (root / ".git").exists():
+        return None
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environ |= {"GIT_CEILING_DIRECTORIES": str(root.parent), "GIT_OPTIONAL_LOCKS": "0"}
+    git = ("git", "-C", str(root))
+    revision = command_output(*git, "rev-parse", "HEAD", environ=environ)
+    changes = command_output(
+        *git, "status", "--porcelain", "--untracked-files=normal", environ=environ
+    )
+    if revision is None or changes is None:
+        return None
+    return {"revision": revision, "dirty": bool(changes)}

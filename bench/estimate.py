@@ -1,0 +1,75 @@
+"""How long a run will take, judged by the committed reference run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.case import SKLEARN_LOOP, Case
+from bench.errors import UserError
+from bench.record import LaunchRequest, RunSettings, Status
+from bench.store import RunFolder
+
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
+IMPORT_S = 10.0
+# Where there is no reference run: samples/s at batch 32 on two cores, and warm-up.
+_ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
+_ROUGH_WARMUP_S = 3.0
+_ROUGH_LOGISTIC_S = 120.0
+_TRAINING_SAMPLES = 48_000
+
+
+@cache
+def reference_rows() -> tuple[dict[str, Any], ...]:
+    """The rows of the reference run that ended ok; () where it is not installed."""
+    try:
+        rows = RunFolder(REFERENCE).results()
+    except UserError:
+        return ()
+    return tuple(row for row in rows if row["status"] == Status.OK)
+
+
+def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
+    """Seconds that all launches of `cases` will take on a machine like the reference."""
+    return IMPORT_S + sum(
+        launch_seconds(case, settings) * settings.launches_of(case) for case in cases
+    )
+
+
+def launch_seconds(case: Case, settings: RunSettings) -> float:
+    """Seconds of one launch: the case's own row of the reference run, else the nearest
+    row's, scaled to the epochs asked for."""
+    row = _nearest(case, reference_rows())
+    if case.loop == SKLEARN_LOOP:
+        return float(row["total_s"]) if row else _ROUGH_LOGISTIC_S
+    if row is None:
+        epoch_s = _TRAINING_SAMPLES / _ROUGH_RATE[case.loop]
+        return _ROUGH_WARMUP_S + epoch_s * _rounds(case.loop, epoch_s, settings.epochs)
+    epoch_s = row["epoch_s"]
+    around = row["total_s"] - epoch_s * row["rounds"] / row["launches"]
+    return float(around + epoch_s * _rounds(case.loop, epoch_s, settings.epochs))
+
+
+def _rounds(loop: str, epoch_s: float, epochs: int) -> float:
+    if loop == "fit":
+        return epochs
+    asked = LaunchRequest.__dataclass_fields__
+    return max(epochs, asked["min_rounds"].default, asked["min_seconds"].default / epoch_s)
+
+
+def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row most like `case`, among those of its loop."""
+
+    def distance(row: Mapping[str, Any]) -> float:
+        return (
+            4 * (row["model"] != case.model)
+            + 2 * (row["precision"] != case.precision)
+            + abs(math.log2(row["batch_size"] / case.batch_size))
+            + 0.5 * (row["optimizer"] != case.optimizer)
+            + 4 * (row["device"] != case.device)
+        )
+
+    return min((row for row in rows if row["loop"] == case.loop), key=distance, default=None)

@@ -1,0 +1,279 @@
+"""The parent's side of one launch: starts workers, asks them, and outlives them.
+
+Whatever happens to a worker (an exception, a crash, the out-of-memory killer, a hang)
+comes back as a `LaunchRecord` with a status and a reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.environment import scrub_text
+from bench.record import LaunchRecord, LaunchRequest, Round, Status
+
+WORKER: tuple[str, ...] = (sys.executable, "-m", "bench.worker")
+CHECKOUT = Path(__file__).resolve().parent.parent
+START_LIMIT_S = 300.0
+CAN_FORK = sys.platform == "linux"
+OnRound = Callable[[Round], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlace:
+    """Where and how a launch runs.
+
+    Attributes:
+        environment: the worker's whole environment.
+        fork: fork from a template with this environment; otherwise a fresh process.
+        log: file that takes what the launch prints.
+        timeout_s: limit from the request to the end.
+    """
+
+    environment: Mapping[str, str]
+    fork: bool
+    log: Path
+    timeout_s: float
+
+
+class Launcher:
+    """Runs launches, one at a time; templates are kept, one for each environment."""
+
+    def __init__(self, worker: Sequence[str] = WORKER, data: str | None = None) -> None:
+        self._command = [*worker, *(("--data", data) if data else ())]
+        self._templates: dict[tuple[tuple[str, str], ...], _Worker] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self._templates.values():
+            worker.kill()
+        self._templates.clear()
+
+    def run(self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound) -> LaunchRecord:
+        """Measure one launch; `on_round` is called as each round ends.
+
+        Never raises for what goes wrong in the worker; KeyboardInterrupt passes through,
+        after the worker was killed.
+        """
+        key = tuple(sorted(place.environment.items()))
+        worker = self._templates.pop(key, None) if place.fork else None
+        answers: dict[str, Any] = {}
+        started = time.perf_counter()
+        try:
+            if worker is None:
+                worker = _Worker(self._command, place)
+                worker.wait_until_ready(START_LIMIT_S)
+                if place.fork:
+                    started = time.perf_counter()
+            worker.launch(request, place, on_round, answers)
+        except _Ended as end:
+            answers.setdefault("status", end.status)
+            answers.setdefault("reason", end.reason)
+        finally:
+            if worker is not None:
+                if place.fork and worker.idle:
+                    self._templates[key] = worker
+                else:
+                    worker.kill()
+        return _record(request, answers, time.perf_counter() - started)
+
+
+class _Ended(Exception):
+    """The worker or its launch ended without a result."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class _TimedOut(_Ended):
+    """Nothing came from the worker until the deadline."""
+
+
+class _Worker:
+    """One worker process, its channel and the thread that reads it."""
+
+    def __init__(self, command: Sequence[str], place: LaunchPlace) -> None:
+        self._log = place.log
+        self.idle = False
+        read, write = os.pipe()
+        argument, extra = _inheritable(write)
+        environment = {**place.environment, **import_path(place.environment)}
+        with open(place.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--channel", argument],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                **extra,
+            )
+        os.close(write)
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(read,), daemon=True).start()
+
+    def _read(self, channel: int) -> None:
+        with os.fdopen(channel, "rb") as lines:
+            for line in lines:
+                # A worker that was killed can leave half a line.
+                with contextlib.suppress(json.JSONDecodeError):
+                    self._messages.put(json.loads(line))
+        self._messages.put(None)
+
+    def wait_until_ready(self, limit_s: float) -> None:
+        """Wait for imports and data; raises `_Ended` when they fail."""
+        message = self._next(time.perf_counter() + limit_s)
+        if message["kind"] == "failure":
+            raise _Ended(Status(message["status"]), message["reason"])
+        self.idle = True
+
+    def launch(
+        self,
+        request: LaunchRequest,
+        place: LaunchPlace,
+        on_round: OnRound,
+        answers: dict[str, Any],
+    ) -> None:
+        """Ask for one launch and follow it to its end, filling `answers`."""
+        self.idle = False
+        self._log = place.log
+        self._send(
+            {
+                "op": "launch",
+                "fork": place.fork,
+                "log": str(place.log),
+                "request": request.to_json(),
+            }
+        )
+        deadline = time.perf_counter() + place.timeout_s
+        forked: int | None = None
+        while True:
+            try:
+                message = self._next(deadline)
+            except _TimedOut:
+                limit = f"took longer than {place.timeout_s:g} s (--timeout)"
+                answers.update(status=Status.TIMED_OUT, reason=limit)
+                if forked is None:
+                    return
+                os.kill(forked, signal.SIGKILL)
+                deadline = math.inf
+                continue
+            kind = message.pop("kind")
+            if kind == "forked":
+                forked = message["pid"]
+            elif kind == "round":
+                on_round(Round(**message))
+            elif kind == "exit":
+                self.idle = True
+                if message["code"] != 0 and not answers:
+                    raise self._death(message["code"])
+                return
+            else:
+                answers.update({"status": Status.OK} if kind == "result" else {}, **message)
+                if not place.fork:
+                    return
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._death(self._process.wait(10)) from error
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        wait_s = None if deadline == math.inf else max(0.0, deadline - time.perf_counter())
+        try:
+            message = self._messages.get(timeout=wait_s)
+        except queue.Empty:
+            raise _TimedOut(Status.TIMED_OUT, "the worker did not start in time") from None
+        if message is None:
+            raise self._death(self._process.wait())
+        return message
+
+    def _death(self, code: int) -> _Ended:
+        if code < 0:
+            number = -code
+            name = signal.Signals(number).name if number in iter(signal.Signals) else number
+            hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
+            return _Ended(Status.KILLED, f"killed by {name}{hint}")
+        last = _last_line(self._log)
+        return _Ended(Status.FAILED, f"the worker ended with code {code}: {last}")
+
+    def kill(self) -> None:
+        """End the worker and, where it is a template, the launch it forked."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
+    """The channel's number in the child, and what hands it over without anything else.
+
+    The child gets a process group of its own, so that Ctrl-C reaches the parent alone,
+    which then ends the launch in an orderly way.
+    """
+    if os.name != "nt":
+        return str(write), {"pass_fds": (write,), "start_new_session": True}
+    import msvcrt
+
+    handle = msvcrt.get_osfhandle(write)
+    os.set_handle_inheritable(handle, True)
+    startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+    return str(handle), {
+        "startupinfo": startup,
+        "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP,
+    }
+
+
+def import_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """What lets a child import this very checkout, wherever the run was started."""
+    if not (CHECKOUT / "pyproject.toml").exists():
+        return {}
+    paths = [str(CHECKOUT), environment.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it printed nothing"
+
+
+def _record(request: LaunchRequest, answers: dict[str, Any], total_s: float) -> LaunchRecord:
+    return LaunchRecord.from_json(
+        {
+            **answers,
+            "case": request.case.id,
+            "launch": request.launch,
+            "attempt": request.attempt,
+            "seed": request.seed,
+            "reason": scrub_text(answers.get("reason", "")),
+            "total_s": total_s,
+        }
+    )

@@ -1,0 +1,180 @@
+"""The named matrices, and the axes that replace theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.optimizers import OPTIMIZERS
+
+from bench.case import (
+    BACKENDS,
+    DEVICE_PATTERN,
+    LOGISTIC,
+    LOOPS,
+    PRECISIONS,
+    SKLEARN_LOOP,
+    Case,
+    logistic_case,
+)
+from bench.errors import UserError
+
+BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
+SWEPT_MODEL = "relu_mlp"
+SWEPT_OPTIMIZER = "adam"
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """A product of axes; None where the matrix decides."""
+
+    models: tuple[str, ...] | None = None
+    optimizers: tuple[str, ...] | None = None
+    loops: tuple[str, ...] | None = None
+    devices: tuple[str, ...] | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    precisions: tuple[str, ...] | None = None
+    threads: tuple[int | None, ...] | None = None
+    backends: tuple[str, ...] | None = None
+
+    def over(self, other: Axes) -> Axes:
+        """`other`, with each axis that this one names replaced."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(other, **{name: axis for name, axis in given.items() if axis is not None})
+
+    def cases(self) -> Iterator[Case]:
+        """The product; the logistic baseline, which has one form only, comes once, where
+        its loop and the CPU are among the axes.
+
+        Raises:
+            UserError: a value is not known to its axis.
+        """
+        for model in self.models or ():
+            if model == LOGISTIC:
+                if SKLEARN_LOOP in (self.loops or ()) and "cpu" in (self.devices or ("cpu",)):
+                    yield logistic_case()
+                continue
+            for optimizer, loop, device, batch_size, precision, threads, backend in product(
+                self.optimizers or (),
+                [loop for loop in self.loops or () if loop != SKLEARN_LOOP],
+                self.devices or ("cpu",),
+                self.batch_sizes or (32,),
+                self.precisions or ("float32",),
+                self.threads or (None,),
+                self.backends or ("tensorflow",),
+            ):
+                yield Case(
+                    model, optimizer, loop, device, batch_size, precision, threads, backend
+                )
+
+
+_NETWORKS = tuple(NETWORKS)
+_OPTIMIZERS = tuple(OPTIMIZERS)
+_FIT_AND_COMPILED = ("fit", "compiled")
+_SWEPT = Axes((SWEPT_MODEL,), (SWEPT_OPTIMIZER,), _FIT_AND_COMPILED)
+
+MATRICES: Mapping[str, tuple[str, tuple[Axes, ...]]] = {
+    "documented": (
+        "every documented model with every optimizer, and sweeps of batch size and "
+        f"precision on {SWEPT_MODEL}/{SWEPT_OPTIMIZER}",
+        (
+            Axes((*_NETWORKS, LOGISTIC), _OPTIMIZERS, (*_FIT_AND_COMPILED, SKLEARN_LOOP)),
+            replace(_SWEPT, batch_sizes=BATCH_SIZES),
+            replace(_SWEPT, precisions=PRECISIONS),
+        ),
+    ),
+    "quick": (
+        "each network with adam in fit and compiled, batch 32, and compiled at batch 512",
+        (
+            Axes(_NETWORKS, ("adam",), _FIT_AND_COMPILED),
+            Axes((SWEPT_MODEL,), (SWEPT_OPTIMIZER,), ("compiled",), batch_sizes=(512,)),
+        ),
+    ),
+    "full": (
+        "the product of model, optimizer, loop, device, batch size and precision",
+        (
+            Axes(
+                (*_NETWORKS, LOGISTIC),
+                _OPTIMIZERS,
+                LOOPS,
+                batch_sizes=BATCH_SIZES,
+                precisions=PRECISIONS,
+            ),
+        ),
+    ),
+}
+# What a matrix changes of the settings, where the user names nothing.
+EPOCHS: Mapping[str, int] = {"quick": 2}
+LAUNCHES: Mapping[str, int] = {"quick": 1}
+
+
+def expand(matrix: str, given: Axes, present: Sequence[str]) -> list[Case]:
+    """The cases of a named matrix, each once, in a readable order.
+
+    Args:
+        given: axes that replace those of the matrix.
+        present: devices to take where `given` names none.
+
+    Raises:
+        UserError: an unknown matrix, an unknown value, or no case at all.
+    """
+    if matrix not in MATRICES:
+        raise UserError(f"unknown matrix {matrix!r}: choose from {', '.join(MATRICES)}")
+    chosen = given.over(Axes(devices=tuple(present)))
+    cases: dict[Case, None] = {}
+    for axes in MATRICES[matrix][1]:
+        cases |= dict.fromkeys(chosen.over(axes).cases())
+    if not cases:
+        raise UserError("no case is left: widen --models, --optimizers or --loops")
+    return list(cases)
+
+
+def parse_axis(axis: str, text: str) -> tuple[str, ...]:
+    """A comma-separated list as a user wrote it, each value once.
+
+    Raises:
+        UserError: the list holds nothing.
+    """
+    values = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not values:
+        raise UserError(f"--{axis} {text!r}: name at least one value, separated by commas")
+    return values
+
+
+def parse_axes(texts: Mapping[str, str | None]) -> Axes:
+    """The axes of the options `--models` ... `--backends`, None where not given.
+
+    Raises:
+        UserError: a list is empty or holds a value that its axis does not know.
+    """
+    parsed: dict[str, tuple[object, ...]] = {}
+    for axis, text in texts.items():
+        if text is not None:
+            parsed[axis] = tuple(_value(axis, word) for word in parse_axis(axis, text))
+    return Axes(**parsed)  # type: ignore[arg-type]
+
+
+def _value(axis: str, word: str) -> object:
+    if axis == "batch_sizes":
+        return _whole_number(axis, word)
+    if axis == "threads":
+        return None if word == "default" else _whole_number(axis, word)
+    if axis == "devices" and not DEVICE_PATTERN.fullmatch(word):
+        raise UserError(f"unknown device {word!r}: write cpu, gpu or gpu:N")
+    known = {"precisions": PRECISIONS, "backends": BACKENDS}.get(axis)
+    if known and word not in known:
+        raise UserError(f"unknown value {word!r} for --{axis}: choose from {', '.join(known)}")
+    return word
+
+
+def _whole_number(axis: str, word: str) -> int:
+    option = axis.replace("_", "-")
+    try:
+        number = int(word)
+    except ValueError:
+        raise UserError(f"--{option} {word!r}: must be a whole number") from None
+    if number < 1:
+        raise UserError(f"--{option} {word}: must be at least 1")
+    return number

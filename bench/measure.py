@@ -1,0 +1,283 @@
+"""Measures one launch of one case, inside the worker's process.
+
+Only `bench.worker` imports this module: it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from fmnist_models.dataset import FashionMnist, TrainingData
+
+from bench.case import SKLEARN_LOOP
+from bench.devices import TensorFlowDevice, keras_policy
+from bench.errors import Invalid
+from bench.memory import PeakMemory
+from bench.record import LaunchRequest, Round
+from fmnist_models import architectures, logistic, optimizers
+from fmnist_models.loops import LOOPS, Loop, Snapshot, Work, compile_model, state_variables
+
+EVALUATION_BATCH = 2000
+Emit = Callable[[dict[str, Any]], None]
+
+
+def measure(request: LaunchRequest, raw: FashionMnist, data: TrainingData, emit: Emit) -> None:
+    """Run one launch; emits a `round` message each round and one `result` message.
+
+    Raises:
+        Invalid: samples, loss, weights, placement or tracing are not as they must be.
+        Unavailable: the device that the case names cannot be used.
+    """
+    if request.case.loop == SKLEARN_LOOP:
+        _measure_logistic(request, raw, emit)
+    else:
+        _measure_network(request, data, emit)
+
+
+def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> None:
+    case = request.case
+    device = TensorFlowDevice(tf, case.device, case.precision)
+    device.configure()
+    memory = PeakMemory()
+    keras.config.set_dtype_policy(keras_policy(case.precision))
+    keras.utils.set_random_seed(request.seed)
+    model = architectures.build(case.model)
+    if model.input_shape[1:] == (784,):
+        data = data.flat()
+    compile_model(model, optimizers.create(case.optimizer), case.loop)
+    work = Work(
+        model, data.train_x, data.train_y, case.batch_size, request.seed, device=device.name
+    )
+    loop = LOOPS[case.loop](work)
+
+    started = time.perf_counter()
+    loop.warm_up()
+    rounds = _Rounds(request, loop, data, device, emit)
+    rounds.warm_up()
+    device.synchronize()
+    warmup_s = time.perf_counter() - started
+
+    before = Snapshot(model)
+    device.reset_peak_memory()
+    rounds.training_begins()
+    endless = 10**9
+    loop.train(rounds, request.epochs if case.loop == "fit" else endless)
+    after_training_s = rounds.training_returned()
+    _check_training(before, loop, device)
+    emit(
+        {
+            "kind": "result",
+            "device_name": device.device_name,
+            "parameters": model.count_params(),
+            "jit_compile": bool(model.jit_compile),
+            "warmup_s": warmup_s,
+            "after_training_s": after_training_s,
+            "test_loss": rounds.test_loss,
+            "test_accuracy": rounds.test_accuracy,
+            "peak_host_memory_bytes": memory.rise_bytes(),
+            "peak_device_memory_bytes": device.peak_memory_bytes(),
+            "warnings": rounds.warnings,
+            "software": device.software(),
+        }
+    )
+
+
+def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
+    if not before.changed():
+        raise Invalid("the weights did not change: nothing was learned")
+    misplaced = device.misplaced([*state_variables(loop.work.model), *loop.resident])
+    if misplaced:
+        raise Invalid(f"not on {device.name}: {', '.join(misplaced[:5])}")
+
+
+class _Rounds:
+    """The observer of a loop: opens and closes windows, evaluates between them, and says
+    when enough was seen."""
+
+    def __init__(
+        self,
+        request: LaunchRequest,
+        loop: Loop,
+        data: TrainingData,
+        device: TensorFlowDevice,
+        emit: Emit,
+    ) -> None:
+        self._request = request
+        self._loop = loop
+        self._model = loop.work.model
+        self._data = data
+        self._device = device
+        self._emit = emit
+        self._round = 0
+        self._timed_s = 0.0
+        self._skipped_updates = 0
+        self._idle_since = math.nan
+        self.test_loss: float | None = None
+        self.test_accuracy: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the row must know."""
+        if not self._skipped_updates:
+            return []
+        return [f"loss scaling skipped {self._skipped_updates} updates"]
+
+    def warm_up(self) -> None:
+        """Trace the evaluations, so that none is traced between rounds."""
+        data = self._data
+        for x, y in ((data.val_x, data.val_y), (data.test_x, data.test_y)):
+            full, rest = divmod(len(x), EVALUATION_BATCH)
+            rows = min(full, 1) * EVALUATION_BATCH + rest
+            self._evaluate(x[:rows], y[:rows])
+        self._model.reset_metrics()
+
+    def training_begins(self) -> None:
+        """The loop is called next: idle time counts from here."""
+        self._idle_since = time.perf_counter()
+
+    def training_returned(self) -> float:
+        """Seconds between the end of the last epoch and the loop's return."""
+        return time.perf_counter() - self._idle_since
+
+    def window_opens(self) -> None:
+        """Start the clock once the device is idle."""
+        self._traces = self._loop.traces
+        self._updates = self._update_count()
+        self._device.synchronize()
+        self._opened = time.perf_counter()
+        self._between_s = self._opened - self._idle_since
+
+    def window_closes(self) -> None:
+        """Stop the clock once the device is idle."""
+        self._device.synchronize()
+        self._closed = time.perf_counter()
+
+    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+        """Check, evaluate and report the round; True while more rounds are wanted."""
+        reached = time.perf_counter()
+        self._round += 1
+        samples, updates = self._check_round(logs)
+        self._timed_s += self._closed - self._opened
+        evaluation: dict[str, float] = {}
+        evaluation_s = None
+        if self._round <= self._request.epochs:
+            started = time.perf_counter()
+            evaluation = self._evaluate(self._data.val_x, self._data.val_y)
+            evaluation_s = time.perf_counter() - started
+        if self._round == self._request.epochs:
+            test = self._evaluate(self._data.test_x, self._data.test_y)
+            self.test_loss, self.test_accuracy = test["loss"], test["accuracy"]
+        record = Round(
+            round=self._round,
+            samples=samples,
+            updates=updates,
+            seconds=self._closed - self._opened,
+            between_epochs_s=self._between_s,
+            evaluation_s=evaluation_s,
+            train_loss=logs["loss"],
+            train_accuracy=logs["accuracy"],
+            val_loss=evaluation.get("loss"),
+            val_accuracy=evaluation.get("accuracy"),
+        )
+        self._emit({"kind": "round", **record.to_json()})
+        # Idle time before this call is kept; evaluation and the hand-shake are left out.
+        self._idle_since = time.perf_counter() - (reached - self._closed)
+        return self._wants_more()
+
+    def _wants_more(self) -> bool:
+        request = self._request
+        if self._round < request.epochs:
+            return True
+        if request.case.loop == "fit":
+            return False
+        return self._round < request.min_rounds or self._timed_s < request.min_seconds
+
+    def _check_round(self, logs: Mapping[str, float]) -> tuple[int, int]:
+        """Samples and updates of the round, as the model's own counters tell."""
+        work = self._loop.work
+        if self._loop.traces != self._traces:
+            raise Invalid(f"round {self._round} traced the training step again")
+        if not math.isfinite(logs["loss"]):
+            raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
+        samples = int(self._model.metrics[0].count)
+        if samples != work.samples:
+            raise Invalid(
+                f"round {self._round} trained {samples} samples, not {work.samples}"
+            )
+        updates = self._update_count() - self._updates
+        if updates != work.steps:
+            if not hasattr(self._model.optimizer, "inner_optimizer"):
+                raise Invalid(f"round {self._round} made {updates} updates, not {work.steps}")
+            self._skipped_updates += work.steps - updates
+        return samples, work.steps
+
+    def _update_count(self) -> int:
+        return int(self._model.optimizer.iterations)
+
+    def _evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        logs = self._model.evaluate(
+            x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
+        )
+        return {name: float(value) for name, value in logs.items()}
+
+
+def _measure_logistic(request: LaunchRequest, raw: FashionMnist, emit: Emit) -> None:
+    memory = PeakMemory()
+    fits = _Fits(emit)
+    parameters, warnings = logistic.cross_validate_and_test(raw, fits)
+    emit(
+        {
+            "kind": "result",
+            "parameters": parameters,
+            "test_accuracy": fits.test_accuracy,
+            "peak_host_memory_bytes": memory.rise_bytes(),
+            "warnings": warnings,
+        }
+    )
+
+
+class _Fits:
+    """The observer of the logistic baseline: each fit is a round."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._round = 0
+        self._idle_since = time.perf_counter()
+        self.test_accuracy: float | None = None
+
+    def fit_begins(self) -> None:
+        """Start the clock."""
+        self._opened = time.perf_counter()
+
+    def fit_ends(self, samples: int, passes: int, updates: int) -> None:
+        """Stop the clock."""
+        self._seconds = time.perf_counter() - self._opened
+        self._work = (samples * passes, updates)
+
+    def fold_scored(self, accuracy: float) -> None:
+        """Report the fold as a round."""
+        self._report(accuracy)
+
+    def test_scored(self, accuracy: float) -> None:
+        """Report the fit on all training images as the last round."""
+        self.test_accuracy = accuracy
+        self._report(None)
+
+    def _report(self, val_accuracy: float | None) -> None:
+        self._round += 1
+        samples, updates = self._work
+        record = Round(
+            round=self._round,
+            samples=samples,
+            updates=updates,
+            seconds=self._seconds,
+            between_epochs_s=self._opened - self._idle_since,
+            val_accuracy=val_accuracy,
+        )
+        self._emit({"kind": "round", **record.to_json()})
+        self._idle_since = time.perf_counter()

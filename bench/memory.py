@@ -1,0 +1,72 @@
+"""The rise of this process's memory peak, forked or fresh."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+
+
+class PeakMemory:
+    """How far the peak of resident memory rises from the moment this is made.
+
+    On Linux the kernel's high-water mark is reset first, so that what a template process
+    held before the fork, or an import needed for a moment, does not count. File-backed
+    pages are taken out: a forked child faults in again the library code that a fresh
+    process already has mapped, and that is not memory the case needs.
+    """
+
+    def __init__(self) -> None:
+        self._start = _resident()
+        self._start_elsewhere = _process_memory().rss
+        try:
+            _CLEAR_REFS.write_text(_RESET_PEAK)
+            self._was_reset = True
+        except OSError:
+            self._was_reset = False
+
+    def rise_bytes(self) -> int | None:
+        """Bytes between the start and the peak; None where the system cannot tell.
+
+        Where the peak cannot be reset (macOS, Windows), it may still hold what an
+        import needed for a moment; launches there start afresh, all alike.
+        """
+        now = _resident()
+        if self._start is None or now is None:
+            peak = _peak_elsewhere()
+            return None if peak is None else max(0, peak - self._start_elsewhere)
+        if not self._was_reset:
+            return None
+        pages_of_files = now["RssFile"] - self._start["RssFile"]
+        return max(0, now["VmHWM"] - self._start["VmRSS"] - max(0, pages_of_files))
+
+
+def _resident() -> dict[str, int] | None:
+    try:
+        text = _STATUS.read_text()
+    except OSError:
+        return None
+    pairs = re.findall(r"^(VmHWM|VmRSS|RssFile):\s+(\d+) kB", text, re.MULTILINE)
+    found = {name: int(kib) * 1024 for name, kib in pairs}
+    return found if {"VmHWM", "VmRSS", "RssFile"} <= found.keys() else None
+
+
+def _peak_elsewhere() -> int | None:
+    peak_on_windows = getattr(_process_memory(), "peak_wset", None)
+    if peak_on_windows is not None:
+        return int(peak_on_windows)
+    try:
+        import resource
+    except ImportError:
+        return None
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _process_memory() -> Any:
+    return psutil.Process().memory_info()

@@ -1,0 +1,309 @@
+"""Chooses from the rows of a run what each panel of the picture shows; draws nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Generic, TypeVar
+
+from bench.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
+from bench.record import Status
+from fmnist_models.optimizers import OPTIMIZERS
+
+# What the sweeps of the documented matrix vary around.
+USUAL_SETTING = (32, "float32")
+USUAL_PAIR = ("relu_mlp", "adam")
+
+_NUMBERED = re.compile(r"(\D*)(\d*)")
+
+Row = Mapping[str, Any]
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measured case, as the panels need it.
+
+    Attributes:
+        placement: the device, with threads and backend where they are not the default.
+        low, high: the interval of `samples_per_s`; None where there is none.
+        training_s: seconds of training until `val_accuracy` was taken: the documented
+            epochs, or the mean fold of the logistic baseline.
+        training_s, val_accuracy, accuracy_target: NaN where not known.
+        rounds: samples/s of every round, a tuple a launch.
+    """
+
+    model: str
+    optimizer: str
+    loop: str
+    placement: str
+    device_name: str
+    batch_size: int
+    precision: str
+    samples_per_s: float
+    low: float | None
+    high: float | None
+    training_s: float
+    val_accuracy: float
+    accuracy_target: float
+    rounds: tuple[tuple[float, ...], ...]
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Sorts as the documents do: registered names first, the user's own after them."""
+        return (
+            _rank(MODELS, self.model),
+            _rank(tuple(OPTIMIZERS), self.optimizer),
+            _rank(("cpu",), self.placement),
+            _rank(LOOPS, self.loop),
+            self.batch_size,
+            _rank(PRECISIONS, self.precision),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows under one heading of a dot plot; each row holds a point a loop."""
+
+    heading: str
+    rows: tuple[tuple[str, tuple[Point, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of the batch-size sweep, smallest batch first."""
+
+    label: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen(Generic[Item]):
+    """What a panel shows, what all of it has in common, and how much found no room."""
+
+    items: tuple[Item, ...]
+    common: str
+    left_out: int
+
+
+def points(results: Iterable[Row], rounds: Iterable[Row]) -> list[Point]:
+    """The cases that ended ok and have a speed, in the order of `Point.order`."""
+    by_case = _rounds_that_count(rounds)
+    measured = [
+        _point(row, by_case.get(row["case"], []))
+        for row in results
+        if row["status"] == Status.OK and _positive(row.get("samples_per_s"))
+    ]
+    return sorted(measured, key=lambda point: point.order)
+
+
+def not_drawn(results: Sequence[Row]) -> Counter[str]:
+    """How many cases the picture leaves out, by status; `not timed` for an ok one without
+    a speed."""
+    statuses = (
+        str(row["status"]).replace("_", " ") if row["status"] != Status.OK else "not timed"
+        for row in results
+        if row["status"] != Status.OK or not _positive(row.get("samples_per_s"))
+    )
+    return Counter(statuses)
+
+
+def base_setting(measured: Sequence[Point]) -> tuple[int, str] | None:
+    """Batch size and precision that cases are compared at: the documented ones where they
+    were measured, else the most frequent; None without a network."""
+    counts = Counter((p.batch_size, p.precision) for p in measured if p.loop != SKLEARN_LOOP)
+    if not counts or USUAL_SETTING in counts:
+        return USUAL_SETTING if counts else None
+    return min(counts, key=lambda setting: (-counts[setting], setting))
+
+
+def at_base(measured: Sequence[Point]) -> list[Point]:
+    """The cases at the base setting, and the logistic baseline, which has but one."""
+    base = base_setting(measured)
+    return [p for p in measured if p.loop == SKLEARN_LOOP or (p.batch_size, p.precision) == base]
+
+
+def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]:
+    """A group a model, a row an optimizer and placement; at most `most_rows` rows."""
+    chosen = at_base(measured)
+    several = len({p.placement for p in chosen}) > 1
+
+    def label(point: Point) -> str:
+        name = point.optimizer or "scikit-learn"
+        return f"{name} · {point.placement}" if several else name
+
+    return _grouped(chosen, lambda p: p.model, label, most_rows)
+
+
+def timed_by_placement(measured: Sequence[Point]) -> dict[str, list[Point]]:
+    """The cases at the base setting whose accuracy and training time are known."""
+    timed = [p for p in at_base(measured) if p.training_s > 0 and math.isfinite(p.val_accuracy)]
+    return _collect(
+        sorted(timed, key=lambda p: _rank(("cpu",), p.placement)), lambda p: p.placement
+    )
+
+
+def precision_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]:
+    """A group a sweep, a row a precision: wherever a case was measured in two or more, at
+    the base batch size if there is one so."""
+    swept = _swept(measured, lambda p: (*_pair(p), p.loop, p.placement, p.batch_size), "precision")
+    swept = _at_base_if_any(measured, swept, "batch_size")
+    kept = sorted(swept, key=lambda p: (_pair(p) != USUAL_PAIR, *p.order[:3], p.batch_size))
+    several = len({p.batch_size for p in kept}) > 1
+
+    def heading(point: Point) -> str:
+        parts = [_pair_name(point), point.placement]
+        return " · ".join(parts + ([f"batch {point.batch_size}"] if several else []))
+
+    chosen = _grouped(kept, heading, lambda p: p.precision, most_rows)
+    common = "" if several or not kept else f"batch {kept[0].batch_size}"
+    return Chosen(chosen.items, common, chosen.left_out)
+
+
+def batch_series(measured: Sequence[Point], most_series: int) -> Chosen[Series]:
+    """A series wherever a case was measured at two or more batch sizes, in the base
+    precision if there is one so; a label names what differs between the series, `common`
+    what does not."""
+    swept = _swept(measured, lambda p: (*_pair(p), p.loop, p.placement, p.precision), "batch_size")
+    swept = _at_base_if_any(measured, swept, "precision")
+    swept.sort(key=lambda p: (_pair(p) != USUAL_PAIR, *p.order))
+    by_key = _collect(swept, lambda p: (_pair_name(p), p.placement, p.precision, p.loop))
+    keys = list(by_key)
+    shared = [len({key[i] for key in keys}) == 1 for i in range(3)] if keys else []
+    series = [
+        Series(
+            " · ".join([key[3], *_chosen(key, shared, same=False)]),
+            tuple(sorted(members, key=lambda p: p.batch_size)),
+        )
+        for key, members in by_key.items()
+    ]
+    common = ", ".join(_chosen(keys[0], shared, same=True)) if keys else ""
+    return Chosen(tuple(series[:most_series]), common, max(0, len(series) - most_series))
+
+
+def _point(row: Row, rounds: Sequence[Row]) -> Point:
+    low, high = row.get("samples_per_s_low"), row.get("samples_per_s_high")
+    has_interval = _positive(low) and _positive(high)
+    return Point(
+        model=row["model"],
+        optimizer=row["optimizer"] or "",
+        loop=row["loop"],
+        placement=_placement(row),
+        device_name=row.get("device_name") or "",
+        batch_size=row["batch_size"],
+        precision=row["precision"],
+        samples_per_s=row["samples_per_s"],
+        low=low if has_interval else None,
+        high=high if has_interval else None,
+        training_s=_training_s(row, rounds),
+        val_accuracy=_number(row.get("val_accuracy")),
+        accuracy_target=_number(row.get("accuracy_target")),
+        rounds=_speeds_by_launch(rounds),
+    )
+
+
+def _speeds_by_launch(rounds: Sequence[Row]) -> tuple[tuple[float, ...], ...]:
+    timed = [row for row in rounds if _positive(row["seconds"]) and _positive(row["samples"])]
+    by_launch = _collect(timed, lambda row: int(row["launch"]))
+    return tuple(
+        tuple(row["samples"] / row["seconds"] for row in by_launch[launch])
+        for launch in sorted(by_launch)
+    )
+
+
+def _placement(row: Row) -> str:
+    parts = [row["device"]]
+    if row.get("threads") is not None:
+        parts.append(f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}")
+    if row["backend"] not in ("tensorflow", SKLEARN_LOOP):
+        parts.append(row["backend"])
+    return ", ".join(parts)
+
+
+def _training_s(row: Row, rounds: Sequence[Row]) -> float:
+    if row["loop"] == SKLEARN_LOOP:
+        # Its epoch is a pass over the data, its accuracy the mean over folds of many passes.
+        folds = [r["seconds"] for r in rounds if math.isfinite(_number(r["val_accuracy"]))]
+        return fmean(folds) if folds else math.nan
+    return _number(row.get("epochs")) * _number(row.get("epoch_s"))
+
+
+def _rounds_that_count(rounds: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rounds by case; of each launch the last attempt only."""
+    last: dict[tuple[str, int], int] = {}
+    every = list(rounds)
+    for row in every:
+        launch = (row["case"], row["launch"])
+        last[launch] = max(last.get(launch, 0), row["attempt"])
+    counted = [r for r in every if r["attempt"] == last[r["case"], r["launch"]]]
+    return _collect(counted, lambda row: row["case"])
+
+
+def _chosen(parts: Sequence[str], shared: Sequence[bool], *, same: bool) -> list[str]:
+    return [part for part, is_shared in zip(parts, shared, strict=False) if is_shared is same]
+
+
+def _swept(measured: Sequence[Point], key: Callable[[Point], Hashable], axis: str) -> list[Point]:
+    """The points whose fellows, equal in `key`, have two or more values on `axis`."""
+    networks = [p for p in measured if p.loop != SKLEARN_LOOP]
+    by_key = _collect(networks, key).values()
+    return [p for ps in by_key if len({getattr(p, axis) for p in ps}) > 1 for p in ps]
+
+
+def _at_base_if_any(measured: Sequence[Point], swept: list[Point], axis: str) -> list[Point]:
+    base = base_setting(measured)
+    usual = dict(zip(("batch_size", "precision"), base, strict=True)) if base else {}
+    return [p for p in swept if getattr(p, axis) == usual.get(axis)] or swept
+
+
+def _grouped(
+    chosen: Sequence[Point],
+    heading: Callable[[Point], str],
+    label: Callable[[Point], str],
+    most_rows: int,
+) -> Chosen[Group]:
+    groups: list[Group] = []
+    room, left_out = most_rows, 0
+    for name, members in _collect(chosen, heading).items():
+        by_label = _collect(sorted(members, key=lambda p: p.order), label)
+        by_row = [(row, tuple(points)) for row, points in by_label.items()]
+        if by_row[:room]:
+            groups.append(Group(name, tuple(by_row[:room])))
+        left_out += len(by_row[room:])
+        room -= len(by_row[:room])
+    return Chosen(tuple(groups), "", left_out)
+
+
+def _collect(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    collected: dict[Key, list[Item]] = {}
+    for item in items:
+        collected.setdefault(key(item), []).append(item)
+    return collected
+
+
+def _pair(point: Point) -> tuple[str, str]:
+    return point.model, point.optimizer
+
+
+def _pair_name(point: Point) -> str:
+    return f"{point.model} {point.optimizer}"
+
+
+def _rank(known: Sequence[str], value: str) -> tuple[int, list[tuple[str, int]]]:
+    """The place in `known`; behind it all else, where model_9 comes before model_10."""
+    if value in known:
+        return known.index(value), []
+    return len(known), [(text, int(digits or 0)) for text, digits in _NUMBERED.findall(value)]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _positive(value: Any) -> bool:
+    return value is not None and math.isfinite(value) and value > 0

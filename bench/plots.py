@@ -1,0 +1,275 @@
+"""Draws a run: `comparison.png` with its four panels, and the row of sample images."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import dotplot, panels, plotdata
+from bench.case import LOOPS
+from bench.errors import UserError
+from bench.plotdata import Chosen, Group, Point, Row, Series
+from bench.plotheader import draw_frame, machine_lines, make_header
+from bench.plotpage import Page, Wanted, plan_page
+from bench.plotstyle import (
+    DOTS_PER_INCH,
+    RULE,
+    TEXT_PT,
+    line_styles,
+    model_markers,
+    one_line,
+    style,
+    text_width,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+MOST_ROWS, MOST_SWEEP_ROWS, MOST_SERIES = 120, 16, 12
+
+
+def comparison(
+    results: Sequence[Row],
+    rounds: Sequence[Row],
+    environment: Mapping[str, Any],
+    path: Path,
+) -> None:
+    """Write the picture of a run to `path` as PNG, in one move.
+
+    Args:
+        results: rows with the keys `RESULT_COLUMNS`; those that are not ok are counted in
+            the footer.
+        rounds: rows with the keys `ROUND_COLUMNS`.
+        environment: what environment.json holds; what is missing is left out.
+        path: the file, in a folder that is there.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    with style(_texts(results, environment)):
+        _save(_comparison_figure(results, rounds, environment), path)
+
+
+def comparison_figure(
+    results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
+) -> Figure:
+    """The figure that `comparison` writes; its axes are labelled `throughput`,
+    `accuracy: PLACEMENT`, `batches` and `precisions`."""
+    with style(_texts(results, environment)):
+        return _comparison_figure(results, rounds, environment)
+
+
+def sample_row(
+    images: np.ndarray, labels: Sequence[int], class_names: Sequence[str], path: Path
+) -> None:
+    """Write images side by side in `gray_r`, each over its class, to `path` as PNG.
+
+    Args:
+        images: uint8, shape (images, rows, columns).
+        labels: the class of each image, an index into `class_names`.
+        class_names: of all classes, in the order of their labels.
+        path: the file, in a folder that is there.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    with style(class_names):
+        _save(_sample_figure(images, labels, class_names), path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What the four panels of one picture show."""
+
+    points: tuple[Point, ...]
+    throughput: Chosen[Group]
+    timed: dict[str, list[Point]]
+    batches: Chosen[Series]
+    precisions: Chosen[Group]
+    markers: Mapping[str, str]
+    dashes: Mapping[str, str]
+    base: str
+
+    @classmethod
+    def of(cls, results: Sequence[Row], rounds: Sequence[Row]) -> _Picture:
+        measured = plotdata.points(results, rounds)
+        base = plotdata.base_setting(measured)
+        return cls(
+            tuple(measured),
+            plotdata.throughput_groups(measured, MOST_ROWS),
+            plotdata.timed_by_placement(measured),
+            plotdata.batch_series(measured, MOST_SERIES),
+            plotdata.precision_groups(measured, MOST_SWEEP_ROWS),
+            model_markers(dict.fromkeys(point.model for point in measured)),
+            line_styles(point.placement for point in measured),
+            f"batch {base[0]}, {base[1]}" if base else "",
+        )
+
+
+def _comparison_figure(
+    results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
+) -> Figure:
+    picture = _Picture.of(results, rounds)
+    figure = _figure(1, 1)
+    models = dict.fromkeys(point.model for point in picture.points)
+    header = make_header(
+        figure,
+        str(environment.get("label") or ""),
+        machine_lines(environment, [point.device_name for point in picture.points]),
+        [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
+        {model: picture.markers[model] for model in models},
+        picture.dashes,
+        intervals=any(point.low is not None for point in picture.points),
+    )
+    wanted = Wanted(
+        throughput=dotplot.dots_height(picture.throughput.items),
+        throughput_labels=dotplot.dots_labels(picture.throughput.items),
+        facets=max(1, len(picture.timed)),
+        series_labels=panels.series_labels(picture.batches.items),
+        precisions=dotplot.dots_height(picture.precisions.items),
+        precision_labels=dotplot.dots_labels(picture.precisions.items),
+    )
+    footer = _footer(results)
+    page = plan_page(figure, header, wanted, footer)
+    draw_frame(figure, header, footer)
+    _draw_throughput(page, picture)
+    _draw_accuracy(page, picture)
+    _draw_batches(page, picture)
+    _draw_precisions(page, picture)
+    return figure
+
+
+def _draw_throughput(page: Page, picture: _Picture) -> None:
+    axes = page.axes(page.throughput, "throughput")
+    chosen = picture.throughput
+    detail = _joined(picture.base, _more(chosen.left_out, "row"))
+    panels.title(axes, "Throughput by model, optimizer and loop", detail)
+    if chosen.items:
+        dotplot.dots(axes, chosen.items, picture.markers, page.throughput_labels)
+    else:
+        panels.empty(axes, "no case was timed")
+
+
+def _draw_accuracy(page: Page, picture: _Picture) -> None:
+    every = [point for points in picture.timed.values() for point in points]
+    placements = list(picture.timed) or ["none"]
+    for place, rectangle in zip(placements, page.accuracy, strict=True):
+        axes = page.axes(rectangle, f"accuracy: {place}")
+        if not every:
+            panels.title(axes, "Accuracy against training time")
+            panels.empty(axes, "no case has an accuracy and a time")
+            continue
+        mine = picture.timed[place]
+        device = next((point.device_name for point in mine if point.device_name), "")
+        if len(placements) > 1:
+            panels.title(axes, f"Accuracy against time: {place}", _joined(device, picture.base))
+        else:
+            panels.title(axes, "Accuracy against training time", picture.base)
+        panels.accuracy(axes, mine, every, picture.markers)
+    axes.set_xlabel("training time (s), evaluation excluded" if every else "")
+
+
+def _draw_batches(page: Page, picture: _Picture) -> None:
+    axes = page.axes(page.batches, "batches")
+    chosen = picture.batches
+    detail = _joined(chosen.common, _more(chosen.left_out, "line"))
+    panels.title(axes, "Throughput by batch size", detail)
+    if chosen.items:
+        panels.batches(axes, chosen.items, picture.markers, picture.dashes)
+    else:
+        panels.empty(axes, "no case was timed at two batch sizes")
+
+
+def _draw_precisions(page: Page, picture: _Picture) -> None:
+    axes = page.axes(page.precisions, "precisions")
+    chosen = picture.precisions
+    panels.title(
+        axes, "Throughput by precision", _joined(chosen.common, _more(chosen.left_out, "row"))
+    )
+    if chosen.items:
+        dotplot.dots(axes, chosen.items, picture.markers, page.precision_labels)
+    else:
+        panels.empty(axes, "no case was timed in two precisions")
+
+
+def _footer(results: Sequence[Row]) -> str:
+    missing = plotdata.not_drawn(results)
+    if not missing:
+        return ""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(missing.items()))
+    return f"Not drawn: {counts}: see results.csv"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _more(count: int, what: str) -> str:
+    if not count:
+        return ""
+    return f"{count} more {what}{'s' if count > 1 else ''} in results.csv"
+
+
+def _texts(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
+    """All text from outside, for the choice of fonts."""
+    texts = [str(row[name]) for row in results for name in ("model", "device_name")]
+    return [*texts, *machine_lines(environment, [])]
+
+
+def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Sequence[str]) -> Figure:
+    names = [one_line(class_names[int(label)], 16) for label in labels]
+    count = max(1, len(names))
+    probe = _figure(1, 1)
+    cell = max(0.95, text_width(probe, names, TEXT_PT) + 0.1)
+    width, height = cell * count + 0.2, cell + 0.75
+    figure = _figure(width, height)
+    figure.text(
+        0.15 / width,
+        1 - 0.3 / height,
+        f"The first {len(names)} training images",
+        size=TEXT_PT + 2,
+        weight="bold",
+    )
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        place = (0.1 + cell * i + 0.04, 0.32, cell - 0.08, cell - 0.08)
+        axes = figure.add_axes(
+            (place[0] / width, place[1] / height, place[2] / width, place[3] / height)
+        )
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color=RULE)
+        axes.set_xlabel(name, size=TEXT_PT, labelpad=3)
+    return figure
+
+
+def _figure(width_in: float, height_in: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Replace `path` in one move, so that a crash never leaves half a picture."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".png")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                figure.savefig(out, format="png", dpi=figure.dpi)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name a folder that can be written"
+        ) from error

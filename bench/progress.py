@@ -1,0 +1,126 @@
+"""What a person sees while a run goes on: a bar on a terminal, a line a launch elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+
+from bench.case import Case
+from bench.estimate import launch_seconds
+from bench.record import LaunchRecord, Round, Status
+from bench.report import duration
+from bench.run import Progress
+from bench.store import Plan
+
+
+def progress_for(console: Console) -> Progress:
+    """A bar where `console` is a terminal, lines where it is not."""
+    return _TerminalProgress(console) if console.is_terminal else _LineProgress(console)
+
+
+class _TimeLeft:
+    """Seconds left: the estimates of what remains, corrected by how the estimates of what
+    is done have turned out here."""
+
+    def __init__(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
+        self._estimates = [launch_seconds(case, plan.settings) for case, _ in remaining]
+        self._started = monotonic()
+        self._done = 0
+
+    def launch_ended(self) -> None:
+        self._done += 1
+
+    def seconds(self) -> float:
+        expected = sum(self._estimates[: self._done])
+        ratio = (monotonic() - self._started) / expected if expected else 1.0
+        return ratio * sum(self._estimates[self._done :])
+
+
+class _LineProgress:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
+        self._plan = plan
+        self._total = len(remaining)
+        self._number = 0
+        self._left = _TimeLeft(plan, remaining)
+        about = duration(self._left.seconds())
+        self._print(f"{self._total} launches of {len(plan.cases)} cases, about {about}")
+
+    def waits(self, reason: str) -> None:
+        self._print(f"waiting: {reason}")
+
+    def launch_begins(self, case: Case, launch: int) -> None:
+        self._case, self._launch = case, launch
+        self._number += 1
+        self._last: Round | None = None
+
+    def round_ends(self, round_: Round) -> None:
+        self._last = round_
+
+    def launch_ends(self, record: LaunchRecord) -> None:
+        self._left.launch_ended()
+        self._print(f"[{self._number}/{self._total}] {_line(self._plan, record, self._last)}")
+
+    def run_ends(self) -> None:
+        """Nothing is left on the screen to take away."""
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _TerminalProgress(_LineProgress):
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._bar = Bar(
+            MofNCompleteColumn(),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[left]:>8}"),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
+        super().run_begins(plan, remaining)
+        self._task = self._bar.add_task("starting", total=self._total, left="")
+        self._bar.start()
+
+    def launch_begins(self, case: Case, launch: int) -> None:
+        super().launch_begins(case, launch)
+        self._show("warm-up")
+
+    def round_ends(self, round_: Round) -> None:
+        super().round_ends(round_)
+        self._show(f"epoch {round_.round}")
+
+    def launch_ends(self, record: LaunchRecord) -> None:
+        super().launch_ends(record)
+        if self._task is not None:
+            self._bar.advance(self._task)
+
+    def run_ends(self) -> None:
+        self._bar.stop()
+
+    def _show(self, what: str) -> None:
+        if self._task is not None:
+            left = duration(self._left.seconds())
+            self._bar.update(self._task, description=f"{self._case.id} {what}", left=left)
+
+
+def _line(plan: Plan, record: LaunchRecord, last: Round | None) -> str:
+    case = next(case for case in plan.cases if case.id == record.case)
+    launches = plan.settings.launches_of(case)
+    which = f" launch {record.launch + 1}/{launches}" if launches > 1 else ""
+    if record.status is not Status.OK:
+        return f"{record.case}{which}: {record.status}: {record.reason}"
+    rate = f"{last.samples / last.seconds:,.0f} samples/s" if last else "no round"
+    accuracy = record.test_accuracy
+    tested = "" if accuracy is None else f", test accuracy {accuracy:.3f}"
+    return f"{record.case}{which}: {rate}{tested}"

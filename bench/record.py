@@ -1,0 +1,227 @@
+"""What one launch reports, as plain data that validates itself.
+
+A `Round` is one timed epoch; a `LaunchRecord` is everything else that is known of one
+launch. Both travel as JSON from the worker and lie in a run's folder as they came: every
+statistic is derived from them again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from bench.case import Case
+
+
+class Status(StrEnum):
+    """How a launch, or a case, ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    INVALID = "invalid"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What holds for every case of a run.
+
+    Attributes:
+        epochs: documented epochs, the ones that give the accuracy.
+        seed: launch k trains with seed + k.
+        launches: fresh processes a case; None lets each loop choose (1 or 3).
+        accuracy_target: validation accuracy for the time to accuracy.
+        timeout_s: limit of one launch in seconds.
+        data: folder of IDX files in place of the embedded ones.
+        fork: fork CPU launches from a template process where the system can.
+    """
+
+    epochs: int = 5
+    seed: int = 42
+    launches: int | None = None
+    accuracy_target: float = 0.85
+    timeout_s: float = 600.0
+    data: str | None = None
+    fork: bool = True
+
+    def launches_of(self, case: Case) -> int:
+        """How many launches `case` gets: as asked, else 3 for `compiled` and `multistep`."""
+        if self.launches is not None:
+            return self.launches
+        return 3 if case.loop in ("compiled", "multistep") else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """What the worker is asked to measure: one launch of one case.
+
+    Attributes:
+        launch: 0 for the first launch of the case.
+        attempt: 1, or more where `--resume` measured the launch again.
+        seed: the seed of this launch (the run's seed + launch).
+        min_rounds, min_seconds: `compiled` and `multistep` go on until both are reached.
+    """
+
+    case: Case
+    launch: int
+    attempt: int
+    epochs: int
+    seed: int
+    data: str | None = None
+    min_rounds: int = 20
+    min_seconds: float = 2.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The request that `to_json` wrote."""
+        return cls(**{**values, "case": Case(**values["case"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One timed epoch.
+
+    Attributes:
+        round: 1 for the first round of the launch.
+        samples: samples trained inside the window (for `sklearn`, samples times passes).
+        updates: optimizer updates inside the window.
+        seconds: length of the window.
+        between_epochs_s: idle seconds between the previous window (or the start of
+            training) and this one, evaluation and hand-shakes excluded.
+        evaluation_s: seconds of the evaluation after this round; None where there was none.
+        train_loss, train_accuracy: running means over the epoch; None where not known.
+        val_loss, val_accuracy: of the evaluation after this round; None where none.
+    """
+
+    round: int
+    samples: int
+    updates: int
+    seconds: float
+    between_epochs_s: float
+    evaluation_s: float | None = None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.round < 1 or self.samples < 1 or self.updates < 1:
+            raise ValueError(f"round, samples and updates must be at least 1: {self}")
+        if not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise ValueError(f"seconds must be finite and above 0: {self}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRecord:
+    """How one launch ended and what it reports beside its rounds.
+
+    Attributes:
+        case: id of the case.
+        reason: one line; empty where the status is ok.
+        device_name: CPU or GPU model that trained.
+        parameters: trainable and other weights of the model.
+        jit_compile: as Keras resolved it; None for `sklearn`.
+        warmup_s: seconds of tracing, compilation and first steps before round 1.
+        after_training_s: idle seconds between the last round and the loop's return.
+        total_s: seconds from the request to the launch's end, as the parent saw them.
+        test_accuracy, test_loss: after the documented epochs.
+        peak_host_memory_bytes: rise of the process's peak since the launch began.
+        peak_device_memory_bytes: the device allocator's peak; None on a CPU.
+        software: versions and build flags that only the worker can know.
+    """
+
+    case: str
+    launch: int
+    attempt: int
+    seed: int
+    status: Status
+    reason: str = ""
+    device_name: str | None = None
+    parameters: int | None = None
+    jit_compile: bool | None = None
+    warmup_s: float | None = None
+    after_training_s: float | None = None
+    total_s: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    peak_host_memory_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+    software: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The record that `to_json` wrote; fields of a later version are ignored."""
+        known = {f.name for f in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        kept["status"] = Status(kept["status"])
+        kept["warnings"] = tuple(kept.get("warnings", ()))
+        return cls(**kept)
+
+
+RESULT_COLUMNS: tuple[str, ...] = (
+    "case",
+    "status",
+    "reason",
+    "model",
+    "optimizer",
+    "loop",
+    "backend",
+    "device",
+    "device_name",
+    "batch_size",
+    "precision",
+    "threads",
+    "epochs",
+    "seed",
+    "launches",
+    "rounds",
+    "parameters",
+    "samples_per_s",
+    "samples_per_s_low",
+    "samples_per_s_high",
+    "step_ms",
+    "epoch_s",
+    "warmup_s",
+    "total_s",
+    "train_accuracy",
+    "val_accuracy",
+    "val_loss",
+    "test_accuracy",
+    "accuracy_target",
+    "accuracy_reached",
+    "time_to_accuracy_s",
+    "jit_compile",
+    "between_epochs_s",
+    "evaluation_s",
+    "peak_host_memory_bytes",
+    "peak_device_memory_bytes",
+    "warnings",
+)
+ROUND_COLUMNS: tuple[str, ...] = (
+    "case",
+    "launch",
+    "attempt",
+    *(f.name for f in fields(Round)),
+)

@@ -1,0 +1,153 @@
+"""The tables at the end of a run and of `list`: plain rows in, text for 80 columns out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.record import Status
+
+Row = Mapping[str, Any]
+_MINUTE = 60.0
+_HOUR = 3600.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: `8 s`, `4 min 10 s`, `1 h 05 min`."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE):02d} s"
+    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE):02d} min"
+
+
+def print_results(rows: Sequence[Row], console: Console) -> None:
+    """A table for each device, precision and thread count; then the rows that did not
+    end well, with their reasons."""
+    fine = [row for row in rows if row["status"] == Status.OK]
+    for setting, group in groupby(sorted(fine, key=_order), key=_setting):
+        console.print(_table(setting, list(group), rows))
+    for row in rows:
+        if row["warnings"]:
+            _print_note(console, row, f"warning: {row['warnings']}")
+    for reason, cases in _bad_by_reason(rows).items():
+        first, *others = cases
+        more = f" and {len(others)} more" if others else ""
+        console.print(Text(f"{first}{more}: {reason}"), soft_wrap=True)
+
+
+def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
+    """How many times the throughput of its `fit` sibling a row reaches; None without one."""
+    if row["loop"] == "fit" or row["samples_per_s"] is None:
+        return None
+    same = ("model", "optimizer", "device", "batch_size", "precision", "threads", "backend")
+    for other in rows:
+        if other["loop"] == "fit" and all(other[name] == row[name] for name in same):
+            return row["samples_per_s"] / other["samples_per_s"] if _ok(other) else None
+    return None
+
+
+def reference_lines(
+    rows: Sequence[Row], reference: Sequence[Row], same_work: bool, machine: str
+) -> list[str]:
+    """How the throughput compares with the reference run's, a line a loop.
+
+    Geometric mean of the per-case ratios over the cases that both hold and that ran the
+    same work (epochs and data), which the caller judges.
+    """
+    from bench.stats import geometric_mean
+
+    if not same_work:
+        return []
+    by_case = {row["case"]: row for row in reference}
+    lines = []
+    for loop in dict.fromkeys(row["loop"] for row in rows):
+        ratios = [
+            row["samples_per_s"] / by_case[row["case"]]["samples_per_s"]
+            for row in rows
+            if row["loop"] == loop and _ok(row) and row["case"] in by_case
+        ]
+        if ratios:
+            spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+            cases = "case" if len(ratios) == 1 else "cases"
+            lines.append(
+                f"{loop}: {geometric_mean(ratios):.2f} times the reference{spread}, "
+                f"{len(ratios)} {cases}"
+            )
+    if lines:
+        lines.insert(0, f"Throughput beside the reference run ({machine}):")
+    return lines
+
+
+def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequence[Row]) -> Table:
+    device, precision, threads = setting
+    title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    table.add_column("optimizer")
+    table.add_column("loop")
+    for name in ("batch", "samples/s", "±%", "step ms", "val acc", "x fit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in group:
+        over = compiled_over_fit(row, rows)
+        table.add_row(
+            Text(row["model"]),
+            row["optimizer"],
+            row["loop"],
+            str(row["batch_size"]),
+            f"{row['samples_per_s']:,.0f}",
+            _half_width(row),
+            f"{row['step_ms']:.3g}",
+            "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.3f}",
+            "" if over is None else f"{over:.1f}",
+        )
+    return table
+
+
+def _half_width(row: Row) -> str:
+    low, high = row["samples_per_s_low"], row["samples_per_s_high"]
+    if low is None or high is None:
+        return ""
+    return f"{math.sqrt(high / low) * 100 - 100:.1f}"
+
+
+def _bad_by_reason(rows: Sequence[Row]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if not _ok(row):
+            found.setdefault(f"{row['status']}: {row['reason']}", []).append(row["case"])
+    return found
+
+
+def _print_note(console: Console, row: Row, note: str) -> None:
+    console.print(Text(f"{row['case']}: {note}"), soft_wrap=True)
+
+
+def _ok(row: Row) -> bool:
+    return bool(row["status"] == Status.OK)
+
+
+def _setting(row: Row) -> tuple[str, str, int | None]:
+    return row["device"], row["precision"], row["threads"]
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    return (
+        row["device"],
+        row["precision"] == "float64",
+        row["precision"],
+        row["threads"] or 0,
+        row["model"],
+        row["batch_size"],
+        row["optimizer"],
+        row["loop"] != "fit",
+        row["loop"],
+    )

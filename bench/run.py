@@ -1,0 +1,300 @@
+"""A run from its plan to its folder: the one path that every entry point takes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import devices, environment
+from bench.case import Case
+from bench.errors import ExitCode, UserError
+from bench.launch import CAN_FORK, Launcher, LaunchPlace
+from bench.record import LaunchRecord, LaunchRequest, Round, Status
+from bench.results import result_rows
+from bench.schedule import schedule
+from bench.store import Plan, RunFolder, StoredRound
+from fmnist_models import dataset
+
+RESULTS = Path("results")
+LOCK_NAME = "fmnist-bench.lock"
+# One run must not mix these.
+_MUST_MATCH: Mapping[str, tuple[str, ...]] = {
+    "data of SHA-256": ("dataset_digest",),
+    "the CPU": ("cpu", "model"),
+    "the driver": ("driver_version",),
+    "TensorFlow": ("versions", "tensorflow"),
+    "Keras": ("versions", "keras"),
+}
+
+
+class Progress(Protocol):
+    """What a person sees while a run goes on."""
+
+    def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
+        """The launches that will be measured, in order."""
+
+    def waits(self, reason: str) -> None:
+        """Another run has the machine."""
+
+    def launch_begins(self, case: Case, launch: int) -> None:
+        """A launch starts."""
+
+    def round_ends(self, round_: Round) -> None:
+        """A round of the launch ended."""
+
+    def launch_ends(self, record: LaunchRecord) -> None:
+        """The launch ended, well or not."""
+
+    def run_ends(self) -> None:
+        """The last launch ended, or the run was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run leaves behind.
+
+    Attributes:
+        rows: the rows of results.csv.
+        interrupted: stopped by Ctrl-C; `--resume` goes on.
+    """
+
+    folder: RunFolder
+    plan: Plan
+    rows: list[dict[str, Any]]
+    launches: list[LaunchRecord]
+    rounds: list[StoredRound]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """2 where a case failed, was killed, timed out or was invalid; 0 otherwise."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        fine = {Status.OK, Status.SKIPPED}
+        if all(row["status"] in fine for row in self.rows):
+            return ExitCode.PASSED
+        return ExitCode.WRONG_USE_OR_FAILED_CASE
+
+
+def new_folder_name(matrix: str, label: str | None) -> Path:
+    """A folder under `results/` named by UTC time and label or matrix."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    word = re.sub(r"[^\w.-]+", "-", label or matrix).strip("-.") or "run"
+    return RESULTS / f"{stamp}-{word}"
+
+
+def begin(plan: Plan, output: Path | None) -> RunFolder:
+    """A new folder for `plan`, with its environment.json.
+
+    Raises:
+        UserError: the data or the label is wrong, TensorFlow is missing, or the folder
+            cannot be written.
+    """
+    environment.validate_label(plan.label)
+    described = _environment(plan)
+    folder = RunFolder.create(output or new_folder_name(plan.matrix, plan.label), plan)
+    folder.write_environment(described)
+    return folder
+
+
+def resume(path: Path) -> tuple[RunFolder, Plan]:
+    """An unfinished run, once it is sure that this is the same machine, data and software.
+
+    Raises:
+        UserError: no run is there, or what must match does not.
+    """
+    folder, plan = RunFolder.resume(path)
+    then, now = folder.environment() or {}, _environment(plan)
+    for what, keys in _MUST_MATCH.items():
+        before, after = _dig(then, keys), _dig(now, keys)
+        if before != after:
+            raise UserError(
+                f"{path} began with {what} {before!r}, now it is {after!r}: start a new run, "
+                "for one run must not mix them"
+            )
+    return folder, plan
+
+
+def refuse_skips(cases: Sequence[Case], inventory: devices.Inventory) -> None:
+    """What `--require-all` asks for.
+
+    Raises:
+        UserError: a case would be skipped; the first one is named.
+    """
+    skips = [(case, devices.skip_reason(case, inventory)) for case in cases]
+    skips = [(case, reason) for case, reason in skips if reason]
+    if skips:
+        case, reason = skips[0]
+        more = f" (and {len(skips) - 1} more)" if len(skips) > 1 else ""
+        raise UserError(f"--require-all: {case.id} cannot run{more}: {reason}")
+
+
+def execute(
+    plan: Plan,
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    wait: bool = False,
+    launcher: Launcher | None = None,
+) -> RunOutcome:
+    """Measure what of `plan` the folder does not hold yet.
+
+    Ctrl-C ends the launch under way and the run; what was measured is kept.
+
+    Raises:
+        UserError: another run has the machine (unless `wait`), or the disk is full.
+    """
+    with (
+        _the_machine(progress, wait),
+        launcher or Launcher(data=plan.settings.data) as launching,
+    ):
+        return _Run(plan, folder, progress, launching).to_the_end()
+
+
+class _Run:
+    """A run under way: what is on disk, in memory as well."""
+
+    def __init__(
+        self, plan: Plan, folder: RunFolder, progress: Progress, launcher: Launcher
+    ) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._progress = progress
+        self._launcher = launcher
+        self._inventory = devices.inventory()
+        self._rounds = folder.rounds()
+        self._launches = folder.launches()
+
+    def to_the_end(self) -> RunOutcome:
+        settings = self._plan.settings
+        order = schedule(self._plan.cases, settings.launches_of, settings.seed)
+        done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
+        remaining = [(case, launch) for case, launch in order if (case.id, launch) not in done]
+        self._progress.run_begins(self._plan, remaining)
+        interrupted = False
+        try:
+            for case, launch in remaining:
+                self._one(case, launch)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._progress.run_ends()
+        rows = self._write_results()
+        return RunOutcome(
+            self._folder, self._plan, rows, self._launches, self._rounds, interrupted
+        )
+
+    def _one(self, case: Case, launch: int) -> None:
+        request = LaunchRequest(
+            case=case,
+            launch=launch,
+            attempt=self._attempt(case, launch),
+            epochs=self._plan.settings.epochs,
+            seed=self._plan.settings.seed + launch,
+        )
+        reason = devices.skip_reason(case, self._inventory)
+        if reason and launch > 0:
+            return
+        self._progress.launch_begins(case, launch)
+        record = _skipped(request, reason) if reason else self._measure(request)
+        self._folder.append_launch(record)
+        self._launches.append(record)
+        self._write_results()
+        self._progress.launch_ends(record)
+
+    def _attempt(self, case: Case, launch: int) -> int:
+        """One more than any that left a trace, a killed parent's half launch included."""
+        seen = [(r.case, r.launch, r.attempt) for r in self._rounds]
+        seen += [(r.case, r.launch, r.attempt) for r in self._launches]
+        return max((a for name, k, a in seen if (name, k) == (case.id, launch)), default=0) + 1
+
+    def _measure(self, request: LaunchRequest) -> LaunchRecord:
+        case = request.case
+        name = re.sub(r"[^\w.-]", "_", case.id)
+        log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
+        place = LaunchPlace(
+            environment=devices.child_environment(case, self._inventory),
+            fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
+            log=log,
+            timeout_s=self._plan.settings.timeout_s,
+        )
+
+        def on_round(round_: Round) -> None:
+            self._rounds.append(self._folder.append_round(request, round_))
+            self._progress.round_ends(round_)
+
+        record = self._launcher.run(request, place, on_round)
+        self._note_software(record)
+        if record.status is Status.OK:
+            log.unlink(missing_ok=True)
+        gpu = devices.resolve(case.device, self._inventory)
+        known = gpu.name if gpu else environment.cpu_model()
+        return replace(record, device_name=record.device_name or known, software={})
+
+    def _note_software(self, record: LaunchRecord) -> None:
+        """What only a worker can know of TensorFlow goes into environment.json once."""
+        described = self._folder.environment() or {}
+        if record.software and not described.get("software"):
+            self._folder.write_environment({**described, "software": environment.scrub(record.software)})
+
+    def _write_results(self) -> list[dict[str, Any]]:
+        rows = result_rows(self._plan, self._launches, self._rounds)
+        self._folder.write_results(rows)
+        return rows
+
+
+def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
+    return LaunchRecord(
+        request.case.id,
+        request.launch,
+        request.attempt,
+        request.seed,
+        Status.SKIPPED,
+        reason,
+    )
+
+
+@contextlib.contextmanager
+def _the_machine(progress: Progress, wait: bool) -> Iterator[None]:
+    """Two runs at once would measure each other: one machine, one run."""
+    import filelock
+
+    lock = filelock.FileLock(Path(tempfile.gettempdir()) / LOCK_NAME, mode=0o666)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            if not wait:
+                raise UserError(
+                    "another run is measuring on this machine: wait for it with --wait, "
+                    "or stop it; two at once would slow each other"
+                ) from None
+            progress.waits("another run is measuring on this machine")
+            lock.acquire()
+    except PermissionError:
+        # Another user's lock file, which this one may not open, tells nothing of a run.
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _environment(plan: Plan) -> dict[str, Any]:
+    digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
+    return environment.collect(
+        label=plan.label, dataset_digest=digest, inventory=devices.inventory()
+    )
+
+
+def _dig(tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    for key in keys:
+        tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
+    return tree or None

@@ -1,0 +1,24 @@
+"""The order of launches: round-robin, so that drift of the machine hits all cases alike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from bench.case import Case
+
+
+def schedule(
+    cases: Sequence[Case], launches_of: Callable[[Case], int], seed: int
+) -> Iterator[tuple[Case, int]]:
+    """Every launch of every case as (case, launch): launch 0 of each in random order,
+    then launch 1 of each that has one in another, and so on.
+
+    The order is a function of the cases and `seed` alone.
+    """
+    draw = random.Random(seed)
+    for launch in range(max(map(launches_of, cases), default=0)):
+        order = [case for case in cases if launch < launches_of(case)]
+        draw.shuffle(order)
+        for case in order:
+            yield case, launch

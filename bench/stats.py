@@ -1,0 +1,177 @@
+"""Statistics of rounds and launches: pure functions over numbers.
+
+All of them work in log seconds per sample and take the launch as the unit: rounds of one
+launch are autocorrelated, so an interval made from them would be too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+UNSTEADY_MIN_ROUNDS = 20
+UNSTEADY_CHANGE = 0.02
+UNSTEADY_P = 0.01
+# Accuracies come as float32: 10,800 right of 12,000 reads 0.89999998 and has reached 0.9.
+# One image more or less changes an accuracy by far more than this.
+ACCURACY_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Samples/s of one case over its launches.
+
+    Attributes:
+        samples_per_s: the estimate.
+        low, high: ends of its interval; None with one launch.
+        launches: how many launches it rests on.
+    """
+
+    samples_per_s: float
+    low: float | None
+    high: float | None
+    launches: int
+
+
+def throughput(
+    launches: Sequence[Sequence[tuple[int, float]]], confidence: float = 0.95
+) -> Throughput:
+    """Samples/s of a case, with a Student t interval over its launches.
+
+    Each launch is a list of rounds, (samples, seconds) each. A launch counts as the log of
+    its median seconds per sample (`launch_log`); the estimate is exp(-mean of the logs),
+    that is the geometric mean of the launches' rates, and the interval is that of the mean
+    (`student_interval`), carried through the same exp. The order of launches is irrelevant.
+
+    Raises:
+        ValueError: no launch, a launch without rounds, or a bad number in one.
+    """
+    if not launches:
+        raise ValueError("launches: at least one is needed")
+    logs = [
+        launch_log([samples for samples, _ in rounds], [seconds for _, seconds in rounds])
+        for rounds in launches
+    ]
+    interval = student_interval(logs, confidence)
+    low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
+    return Throughput(math.exp(-fmean(logs)), low, high, len(logs))
+
+
+def launch_log(samples: Sequence[int], seconds: Sequence[float]) -> float:
+    """The natural log of the median over rounds of seconds per sample.
+
+    Args:
+        samples: samples trained in each round.
+        seconds: length of each round's window.
+
+    Raises:
+        ValueError: no rounds, lengths that differ, or a number that is not finite and above 0.
+    """
+    if len(samples) != len(seconds):
+        raise ValueError(f"{len(samples)} samples beside {len(seconds)} seconds: one each a round")
+    per_sample = [
+        length / count
+        for length, count in zip(
+            _positive("seconds", seconds), _positive("samples", samples), strict=True
+        )
+    ]
+    return math.log(median(per_sample))
+
+
+def student_interval(logs: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """The Student t interval of the mean of `logs`, one value a launch; None with one value.
+
+    mean -+ t((1 + confidence) / 2, n - 1) s / sqrt(n), where s is the sample standard
+    deviation with n - 1 in the denominator (Student, "The probable error of a mean",
+    Biometrika 6, 1908).
+
+    Raises:
+        ValueError: no values, one that is not finite, or a confidence outside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence}: must lie between 0 and 1")
+    if not logs:
+        raise ValueError("logs: at least one is needed")
+    for value in logs:
+        if not math.isfinite(value):
+            raise ValueError(f"logs: {value} is not finite")
+    n = len(logs)
+    if n == 1:
+        return None
+    # scipy.special, not scipy.stats: a quantile is all that is needed, and the latter
+    # takes a second to import.
+    from scipy.special import stdtrit
+
+    mean = fmean(logs)
+    variance = math.fsum((value - mean) ** 2 for value in logs) / (n - 1)
+    half_width = float(stdtrit(n - 1, (1 + confidence) / 2)) * math.sqrt(variance / n)
+    return mean - half_width, mean + half_width
+
+
+def is_unsteady(seconds: Sequence[float]) -> bool:
+    """Whether the rounds of one launch, in order, still drift.
+
+    True where there are at least 20 rounds, the medians of the first and the last third
+    differ by over 2% (their ratio or its inverse exceeds 1.02, so speeding up and slowing
+    down weigh alike), and Spearman's rank correlation of seconds with the order of rounds
+    has a two-sided p below 0.01.
+
+    Raises:
+        ValueError: no rounds, or a length that is not finite and above 0.
+    """
+    values = _positive("seconds", seconds)
+    if len(values) < UNSTEADY_MIN_ROUNDS:
+        return False
+    third = len(values) // 3
+    first, last = median(values[:third]), median(values[-third:])
+    if max(first, last) <= min(first, last) * (1 + UNSTEADY_CHANGE):
+        return False
+    from scipy.stats import spearmanr
+
+    return bool(spearmanr(range(len(values)), values).pvalue < UNSTEADY_P)
+
+
+def time_to_accuracy(rounds: Sequence[tuple[float, float | None]], target: float) -> float | None:
+    """Training seconds until the first evaluation at or above `target`; None if never.
+
+    Args:
+        rounds: (seconds, validation accuracy after the round, or None where none was
+            taken), in order. A NaN accuracy never counts. Evaluation time is not in it.
+        target: an accuracy above 0 and at most 1.
+
+    Raises:
+        ValueError: no rounds, seconds that are not finite and above 0, or a bad target.
+    """
+    if not 0 < target <= 1:
+        raise ValueError(f"target {target}: must be above 0 and at most 1")
+    lengths = _positive("seconds", [seconds for seconds, _ in rounds])
+    for number, (_, accuracy) in enumerate(rounds, start=1):
+        if accuracy is not None and reaches(accuracy, target):
+            return math.fsum(lengths[:number])
+    return None
+
+
+def reaches(accuracy: float, target: float) -> bool:
+    """Whether `accuracy`, perhaps rounded to float32, is at or above `target`."""
+    return accuracy >= target - ACCURACY_ROUNDING
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The geometric mean, exp(mean of the logs).
+
+    Raises:
+        ValueError: no values, or one that is not finite and above 0.
+    """
+    return math.exp(fmean(math.log(value) for value in _positive("values", values)))
+
+
+def _positive(name: str, values: Iterable[float]) -> list[float]:
+    numbers = list(values)
+    if not numbers:
+        raise ValueError(f"{name}: at least one is needed")
+    for value in numbers:
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: {value} is not finite and above 0")
+    return numbers

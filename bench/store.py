@@ -1,0 +1,286 @@
+"""A run's folder: what was measured goes to disk as it comes, and is never changed.
+
+plan.json          the cases and settings that `--resume` finishes
+environment.json   machine and software
+rounds.csv         a row a round, appended when the round ends
+launches.jsonl     a line a launch, appended when the launch ends
+results.csv        a row a case, derived from the two above, replaced as they grow
+logs/              what a launch printed, kept where it did not end well
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from bench.case import Case
+from bench.errors import UserError
+from bench.record import (
+    RESULT_COLUMNS,
+    ROUND_COLUMNS,
+    LaunchRecord,
+    LaunchRequest,
+    Round,
+    RunSettings,
+)
+
+PLAN_VERSION = 1
+_TEXT_COLUMNS = frozenset(
+    ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
+) | frozenset(("device_name", "precision", "warnings"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to measure.
+
+    Attributes:
+        matrix: name of the matrix that the cases came from.
+        command: the words that repeat the run.
+    """
+
+    cases: tuple[Case, ...]
+    settings: RunSettings
+    matrix: str = ""
+    label: str | None = None
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return {"version": PLAN_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The plan that `to_json` wrote."""
+        fields = {k: v for k, v in values.items() if k != "version"}
+        fields["cases"] = tuple(Case(**case) for case in values["cases"])
+        fields["settings"] = RunSettings(**values["settings"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRound:
+    """A `Round` with the launch that it belongs to."""
+
+    case: str
+    launch: int
+    attempt: int
+    round: Round
+
+
+class RunFolder:
+    """One folder of results, being written or read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.logs = path / "logs"
+
+    @classmethod
+    def create(cls, path: Path, plan: Plan) -> Self:
+        """A new run's folder.
+
+        Raises:
+            UserError: the folder holds a run already, or cannot be written.
+        """
+        if (path / "plan.json").exists():
+            raise UserError(
+                f"{path} already holds a run: name another --output, or finish it with "
+                f"--resume {path}"
+            )
+        folder = cls(path)
+        with _explained(path):
+            folder.logs.mkdir(parents=True, exist_ok=True)
+            write_json(path / "plan.json", plan.to_json())
+        return folder
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Self, Plan]:
+        """A run's folder and what it was to measure; half-written last lines are cut off.
+
+        Raises:
+            UserError: the folder holds no run, or its plan cannot be read.
+        """
+        try:
+            plan = Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
+        except FileNotFoundError:
+            raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
+        except (OSError, ValueError, TypeError, KeyError, UserError) as error:
+            raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
+        folder = cls(path)
+        with _explained(path):
+            folder.logs.mkdir(exist_ok=True)
+            _cut_half_line(path / "rounds.csv")
+            _cut_half_line(path / "launches.jsonl")
+        return folder, plan
+
+    def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
+        """Put a round on disk."""
+        stored = StoredRound(request.case.id, request.launch, request.attempt, round_)
+        values = {**asdict(stored), **round_.to_json()}
+        file = self.path / "rounds.csv"
+        with _explained(self.path):
+            header = () if file.exists() and file.stat().st_size else (ROUND_COLUMNS,)
+            rows = [*header, [as_cell(values[name]) for name in ROUND_COLUMNS]]
+            with open(file, "a", newline="", encoding="utf-8") as out:
+                csv.writer(out, lineterminator="\n").writerows(rows)
+        return stored
+
+    def append_launch(self, record: LaunchRecord) -> None:
+        """Put the end of a launch on disk."""
+        with _explained(self.path), open(self.path / "launches.jsonl", "a", encoding="utf-8") as out:
+            out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+
+    def rounds(self) -> list[StoredRound]:
+        """Every round on disk, in order.
+
+        Raises:
+            UserError: a line cannot be read; the message names it.
+        """
+        rounds = []
+        for number, row in enumerate(read_csv(self.path / "rounds.csv", ROUND_COLUMNS), 2):
+            try:
+                own = {name: row.pop(name) for name in ("case", "launch", "attempt")}
+                rounds.append(StoredRound(**own, round=Round(**row)))
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{self.path / 'rounds.csv'} line {number} cannot be read: {error}"
+                ) from error
+        return rounds
+
+    def launches(self) -> list[LaunchRecord]:
+        """Every launch on disk, in order.
+
+        Raises:
+            UserError: a line cannot be read; the message names it.
+        """
+        file = self.path / "launches.jsonl"
+        if not file.exists():
+            return []
+        records = []
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+            try:
+                records.append(LaunchRecord.from_json(json.loads(line)))
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(f"{file} line {number} cannot be read: {error}") from error
+        return records
+
+    def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace results.csv in one move."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(RESULT_COLUMNS)
+        writer.writerows([as_cell(row[name]) for name in RESULT_COLUMNS] for row in rows)
+        with _explained(self.path):
+            write_text(self.path / "results.csv", text.getvalue())
+
+    def results(self) -> list[dict[str, Any]]:
+        """The rows of results.csv as typed values; an empty cell is None.
+
+        Raises:
+            UserError: the file is missing or is not a results.csv.
+        """
+        file = self.path / "results.csv"
+        if not file.exists():
+            raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
+        return read_csv(file, RESULT_COLUMNS)
+
+    def environment(self) -> dict[str, Any] | None:
+        """What environment.json holds; None where there is none."""
+        try:
+            return dict(json.loads((self.path / "environment.json").read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Replace environment.json in one move."""
+        with _explained(self.path):
+            write_json(self.path / "environment.json", environment)
+
+
+def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of a CSV file of this suite as typed values; [] where there is no file.
+
+    Raises:
+        UserError: a column is missing or a row is cut short.
+    """
+    if not file.exists():
+        return []
+    with open(file, newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(f"{file} has no column {missing[0]!r}: it is not a file of this suite")
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{file} line {reader.line_num} is cut short or too long")
+            rows.append({name: from_cell(name, row[name]) for name in columns})
+    return rows
+
+
+def as_cell(value: Any) -> str:
+    """A value as CSV holds it: shortest digits that give the same float again, SI units."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def from_cell(column: str, cell: str) -> Any:
+    """The value that `as_cell` wrote."""
+    if column in _TEXT_COLUMNS:
+        return cell
+    if cell in ("", "true", "false"):
+        return {"": None, "true": True, "false": False}[cell]
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Replace a JSON file in one move."""
+    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace a file in one move, so that a crash never leaves half of it."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as out:
+            out.write(text)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _cut_half_line(file: Path) -> None:
+    if not file.exists():
+        return
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        with open(file, "r+b") as out:
+            out.truncate(len(whole))
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """A full disk or a read-only folder is one line; what is on disk stays there."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {path}: {error.strerror or error}; what was measured so far "
+            "is kept there: make room, then --resume"
+        ) from error

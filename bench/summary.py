@@ -1,0 +1,63 @@
+"""What a finished run shows: picture, tables, the reference beside it, and the paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from bench.estimate import REFERENCE, reference_rows
+from bench.report import print_results, reference_lines
+from bench.run import RunOutcome
+from bench.store import RunFolder
+
+
+def summarize(outcome: RunOutcome, console: Console) -> None:
+    """Draw comparison.png and print the tables of a run."""
+    environment = outcome.folder.environment() or {}
+    picture = _draw(outcome, environment)
+    print_results(outcome.rows, console)
+    reference = RunFolder(REFERENCE).environment() or {}
+    same_work = _work_of(outcome.plan.settings.epochs, environment) == _work_of(
+        _reference_epochs(), reference
+    )
+    machine = f"{_cpu(reference)}, TensorFlow {_tensorflow(reference)}"
+    for line in reference_lines(outcome.rows, reference_rows(), same_work, machine):
+        console.print(Text(line), soft_wrap=True)
+    if outcome.interrupted:
+        line = f"stopped: finish it with --resume {outcome.folder.path}"
+        console.print(Text(line), soft_wrap=True)
+    for name in ("results.csv", "rounds.csv", "environment.json", *picture):
+        console.print(Text(str(outcome.folder.path / name)), soft_wrap=True)
+
+
+def _draw(outcome: RunOutcome, environment: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name of the picture, or nothing where the run measured nothing."""
+    if not outcome.rounds:
+        return ()
+    from bench.plots import comparison
+
+    rounds = [
+        {**asdict(stored), **stored.round.to_json()} for stored in outcome.rounds
+    ]
+    comparison(outcome.rows, rounds, environment, outcome.folder.path / "comparison.png")
+    return ("comparison.png",)
+
+
+def _work_of(epochs: int | None, environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    return epochs, environment.get("dataset_digest")
+
+
+def _reference_epochs() -> int | None:
+    return next((row["epochs"] for row in reference_rows() if row["epochs"]), None)
+
+
+def _cpu(environment: Mapping[str, Any]) -> str:
+    return str(environment.get("cpu", {}).get("model", "unknown CPU"))
+
+
+def _tensorflow(environment: Mapping[str, Any]) -> str:
+    return str(environment.get("versions", {}).get("tensorflow", "?"))

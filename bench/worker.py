@@ -1,0 +1,163 @@
+"""The child process that measures launches: `python -m bench.worker`.
+
+It speaks JSON, one object a line. Requests come on stdin:
+
+    {"op": "launch", "fork": true, "log": PATH, "request": {...}}
+
+Messages go out over a pipe of its own, whose number `--channel` names, so that nothing
+that a library prints can break them:
+
+    {"kind": "ready"}                          imports done, data read
+    {"kind": "forked", "pid": N}               a launch runs in this process
+    {"kind": "round", ...}                     a `Round`
+    {"kind": "result", ...}                    fields of a `LaunchRecord`
+    {"kind": "failure", "status": S, "reason": R}
+    {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
+
+With `fork`, the worker is a template: it has imported TensorFlow and read the data, has
+touched no device and started no thread, and each launch is a fork of it. Without, the
+launch runs in the worker itself, which then ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from bench.errors import Invalid, Unavailable, UserError
+from bench.record import LaunchRequest, Status
+
+Emit = Callable[[dict[str, Any]], None]
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve launches until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, help="the pipe to write to")
+    parser.add_argument("--data", help="folder of IDX files in place of the embedded ones")
+    arguments = parser.parse_args()
+    emit = _open_channel(arguments.channel)
+    _end_with_parent()
+    try:
+        measure = _prepare(arguments.data)
+    except Exception as error:
+        emit(_failure(error))
+        raise SystemExit(1) from error
+    emit({"kind": "ready"})
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        if message["fork"]:
+            _fork(message, measure, emit)
+        else:
+            _watch_stdin()
+            _leave(_launch(message, measure, emit))
+
+
+def _prepare(folder: str | None) -> Callable[[LaunchRequest, Emit], None]:
+    """Import everything and read the data, all that launches have in common."""
+    from bench import measure as measuring
+    from fmnist_models import dataset
+
+    raw = dataset.load(dataset.data_folder(folder))
+    data = dataset.split(raw)
+    return lambda request, emit: measuring.measure(request, raw, data, emit)
+
+
+def _fork(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -> None:
+    template = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _end_with_parent(fork_of=template)
+        _leave(_launch(message, measure, emit))
+    emit({"kind": "forked", "pid": pid})
+    _, status = os.waitpid(pid, 0)
+    emit({"kind": "exit", "code": os.waitstatus_to_exitcode(status)})
+
+
+def _launch(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -> int:
+    """Measure one launch; everything that can go wrong becomes a `failure` message."""
+    _redirect_output(message["log"])
+    try:
+        measure(LaunchRequest.from_json(message["request"]), emit)
+    except BaseException as error:  # a user's builder may call sys.exit()
+        traceback.print_exc()
+        emit(_failure(error))
+        return 1
+    return 0
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    status = Status.FAILED
+    if isinstance(error, Unavailable):
+        status = Status.SKIPPED
+    elif isinstance(error, Invalid):
+        status = Status.INVALID
+    reason = next(iter(str(error).strip().splitlines()), "")
+    if not isinstance(error, Unavailable | Invalid | UserError):
+        reason = f"{type(error).__name__}: {reason}"
+    return {"kind": "failure", "status": status, "reason": reason}
+
+
+def _open_channel(number: int) -> Emit:
+    if os.name == "nt":
+        import msvcrt
+
+        number = msvcrt.open_osfhandle(number, os.O_WRONLY)
+    channel = os.fdopen(number, "wb", buffering=0)
+
+    def emit(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message).encode() + b"\n")
+
+    return emit
+
+
+def _redirect_output(log: str) -> None:
+    """Everything printed from here on, by C++ as well, goes to the launch's own log."""
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _end_with_parent(fork_of: int | None = None) -> None:
+    """Leave no child behind: this process ends when its parent does, however it ends.
+
+    Linux does it by a signal. Elsewhere every launch starts afresh, and a thread that
+    waits for the end of stdin, whose other side the parent holds, does it.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if fork_of is not None and os.getppid() != fork_of:
+            os._exit(1)
+
+
+def _watch_stdin() -> None:
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    if sys.platform != "linux":
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _leave(code: int) -> NoReturn:
+    """End without the teardown of TensorFlow, which takes time and can hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

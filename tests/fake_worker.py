@@ -1,0 +1,80 @@
+"""A worker that speaks the protocol and reports what a script tells it to.
+
+The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
+of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
+`failure` (status, reason), `die` (a signal after the rounds) or `hang`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def emit(channel, **message):
+    channel.write(json.dumps(message).encode() + b"\n")
+
+
+def report(channel, script, request):
+    samples = script.get("samples", 48_000)
+    for number, seconds in enumerate(script["rounds"], 1):
+        documented = number <= request["epochs"]
+        emit(
+            channel,
+            kind="round",
+            round=number,
+            samples=samples,
+            updates=-(-samples // request["case"]["batch_size"]),
+            seconds=seconds,
+            between_epochs_s=0.5,
+            evaluation_s=0.25 if documented else None,
+            train_loss=1.0 / number,
+            train_accuracy=0.80 + number / 100,
+            val_loss=2.0 / number if documented else None,
+            val_accuracy=0.81 + number / 100 if documented else None,
+        )
+    if script.get("hang"):
+        time.sleep(3600)
+    if "die" in script:
+        os.kill(os.getpid(), getattr(signal, script["die"]))
+    if "failure" in script:
+        emit(channel, kind="failure", **script["failure"])
+        return
+    result = {"parameters": 79_510, "jit_compile": False, "warmup_s": 1.5, "test_loss": 0.5,
+              "after_training_s": 1.0, "test_accuracy": 0.875,
+              "peak_host_memory_bytes": 1_000_000, "warnings": []}  # fmt: skip
+    emit(channel, kind="result", **{**result, **script.get("result", {})})
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--channel", type=int)
+    parser.add_argument("--data")
+    channel = os.fdopen(parser.parse_args().channel, "wb", buffering=0)
+    file = Path(os.environ["FAKE_WORKER_SCRIPT"])
+    counter = file.with_suffix(".count")
+    emit(channel, kind="ready")
+    for line in sys.stdin:
+        message = json.loads(line)
+        number = int(counter.read_text()) if counter.exists() else 0
+        counter.write_text(str(number + 1))
+        script = json.loads(file.read_text())[number]
+        if not message["fork"]:
+            report(channel, script, message["request"])
+            return
+        pid = os.fork()
+        if pid == 0:
+            report(channel, script, message["request"])
+            os._exit(0)
+        emit(channel, kind="forked", pid=pid)
+        _, status = os.waitpid(pid, 0)
+        emit(channel, kind="exit", code=os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()

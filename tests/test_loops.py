@@ -1,0 +1,174 @@
+"""The loops do the same work: equal weights, updates, samples, loss and accuracy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.optimizers import OPTIMIZERS
+
+SAMPLES = 107
+BATCH = 20
+EPOCHS = 2
+FLOAT32_TOLERANCE = 1e-3
+MIXED_TOLERANCE = 5e-2
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self, epochs: int = EPOCHS) -> None:
+        self.epochs = epochs
+        self.events: list[str] = []
+        self.logs: list[dict[str, float]] = []
+
+    def window_opens(self) -> None:
+        self.events.append("open")
+
+    def window_closes(self) -> None:
+        self.events.append("close")
+
+    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+        self.events.append("end")
+        self.logs.append(dict(logs))
+        return len(self.logs) < self.epochs
+
+
+def penalized():
+    """A user's model: an L2 penalty, Dropout that drops nothing, BatchNormalization."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((28, 28)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(12, "relu", kernel_regularizer=keras.regularizers.L2(0.01)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.0),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
+
+
+def data(model):
+    draw = np.random.default_rng(7)
+    x = draw.random((SAMPLES, *model.input_shape[1:]), dtype=np.float32)
+    return x, draw.integers(0, 10, SAMPLES).astype(np.int32)
+
+
+def trained(loop, build, optimizer, precision="float32", *, warm=True, shuffle=False):
+    """Train a fresh model from fixed weights; returns weights before and after, and logs."""
+    import keras
+
+    from fmnist_models import optimizers
+    from fmnist_models.loops import LOOPS, Work, compile_model
+
+    keras.config.set_dtype_policy(precision)
+    try:
+        keras.utils.set_random_seed(3)
+        model = build()
+        compile_model(model, optimizers.create(optimizer), loop)
+        driver = LOOPS[loop](Work(model, *data(model), BATCH, seed=5, shuffle=shuffle))
+        before = [np.array(w, dtype=np.float64) for w in model.get_weights()]
+        if warm:
+            driver.warm_up()
+        recorder = Recorder()
+        driver.train(recorder, EPOCHS)
+        after = [np.array(w, dtype=np.float64) for w in model.get_weights()]
+        return before, after, recorder, model, driver
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def travelled_apart(loop, build, optimizer, precision):
+    """How far a loop's weights end from those of `fit`, over the distance they travelled."""
+    start, reference, told, *_ = trained("fit", build, optimizer, precision)
+    same_start, other, told_other, *_ = trained(loop, build, optimizer, precision)
+    for a, b in zip(start, same_start, strict=True):
+        np.testing.assert_array_equal(a, b)
+    apart = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(reference, other, strict=True)))
+    way = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(reference, start, strict=True)))
+    assert way > 0
+    return apart / way, told.logs, told_other.logs
+
+
+@pytest.mark.parametrize("loop", ["multistep", "compiled"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", [*NETWORKS, "penalized"])
+def test_loops_end_with_the_same_weights(loop, optimizer, model):
+    build = penalized if model == "penalized" else NETWORKS[model].builder
+    apart, fit_logs, logs = travelled_apart(loop, build, optimizer, "float32")
+    assert apart <= FLOAT32_TOLERANCE
+    for expected, found in zip(fit_logs, logs, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", [*NETWORKS, "penalized"])
+def test_mixed_precision_ends_with_the_same_weights(precision, optimizer, model):
+    build = penalized if model == "penalized" else NETWORKS[model].builder
+    apart, *_ = travelled_apart("compiled", build, optimizer, precision)
+    assert apart <= MIXED_TOLERANCE
+
+
+@pytest.mark.parametrize("loop", ["fit", "multistep", "compiled"])
+def test_the_warm_up_leaves_no_trace(loop):
+    _, warm, told_warm, *_ = trained(loop, penalized, "adam", warm=True, shuffle=True)
+    _, cold, told_cold, *_ = trained(loop, penalized, "adam", warm=False, shuffle=True)
+    for a, b in zip(warm, cold, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert told_warm.logs == told_cold.logs
+
+
+@pytest.mark.parametrize("loop", ["fit", "multistep", "compiled"])
+def test_nothing_is_traced_after_the_warm_up(loop):
+    *_, recorder, model, driver = trained(loop, NETWORKS["relu_mlp"].builder, "adam")
+    traces = driver.traces
+    driver.train(Recorder(), EPOCHS)
+    assert traces >= 1
+    assert driver.traces == traces
+    assert recorder.events == ["open", "close", "end"] * EPOCHS
+    assert int(model.metrics[0].count) == SAMPLES
+    assert int(model.optimizer.iterations) == 2 * EPOCHS * -(-SAMPLES // BATCH)
+
+
+def test_the_compiled_epoch_is_one_xla_program_over_resident_data():
+    import tensorflow as tf
+
+    *_, driver = trained("compiled", NETWORKS["relu_mlp"].builder, "adam")
+    order = tf.range(SAMPLES)
+    text = driver._epoch.experimental_get_compiler_ir(*driver.resident, order)(stage="hlo")
+    assert "while(" in text
+    assert f"f32[{SAMPLES},28,28]" in text
+
+
+def test_shuffling_draws_a_new_order_each_epoch_from_the_seed():
+    _, first, told, *_ = trained("compiled", NETWORKS["softmax"].builder, "sgd", shuffle=True)
+    _, again, told_again, *_ = trained("compiled", NETWORKS["softmax"].builder, "sgd", shuffle=True)
+    _, in_order, *_ = trained("compiled", NETWORKS["softmax"].builder, "sgd", shuffle=False)
+    assert told.logs == told_again.logs
+    np.testing.assert_array_equal(first[0], again[0])
+    assert not np.array_equal(first[0], in_order[0])
+
+
+def test_a_mistaken_program_is_told_apart():
+    """The comparison itself can fail: half the data skipped is far beyond the tolerance."""
+    start, whole, *_ = trained("compiled", NETWORKS["softmax"].builder, "adam")
+    _, other, *_ = trained("compiled", NETWORKS["softmax"].builder, "sgd")
+    way = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(whole, start, strict=True)))
+    apart = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(whole, other, strict=True)))
+    assert apart / way > MIXED_TOLERANCE
+
+
+def test_the_parent_lists_names_without_tensorflow():
+    code = (
+        "import sys, bench.cli, bench.run, bench.matrix; "
+        "assert not {'tensorflow', 'keras', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
