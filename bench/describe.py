@@ -28,9 +28,8 @@ def describe_data(folder: str | None, picture: Path, console: Console) -> None:
     data = dataset.load(dataset.data_folder(folder))
     for line in dataset.summary(data).lines():
         console.print(Text(line), soft_wrap=True)
-    names = [dataset.CLASS_NAMES[label] for label in data.train_labels[:10]]
     picture.parent.mkdir(parents=True, exist_ok=True)
-    sample_row(data.train_images[:10], data.train_labels[:10], names, picture)
+    sample_row(data.train_images[:10], data.train_labels[:10], dataset.CLASS_NAMES, picture)
     console.print(Text(f"the first ten training images: {picture}"), soft_wrap=True)
 
 

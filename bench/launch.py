@@ -120,16 +120,22 @@ class _Worker:
         read, write = os.pipe()
         argument, extra = _inheritable(write)
         environment = {**place.environment, **import_path(place.environment)}
-        with open(place.log, "ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--channel", argument],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                **extra,
-            )
-        os.close(write)
+        try:
+            with place.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*command, "--channel", argument],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    **extra,
+                )
+        except OSError as error:
+            os.close(read)
+            reason = f"cannot start {command[0]}: {error.strerror or error}"
+            raise _Ended(Status.FAILED, reason) from error
+        finally:
+            os.close(write)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(read,), daemon=True).start()
 

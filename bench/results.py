@@ -116,7 +116,8 @@ def _folds(settings: RunSettings, every: Sequence[list[Round]]) -> dict[str, Any
     accuracy = _mean(scored, lambda r: r.val_accuracy)
     return {
         "val_accuracy": accuracy,
-        "accuracy_reached": accuracy is not None and accuracy >= settings.accuracy_target,
+        "accuracy_reached": accuracy is not None
+        and stats.reaches(accuracy, settings.accuracy_target),
     }
 
 

@@ -129,13 +129,14 @@ class RunFolder:
         with _explained(self.path):
             header = () if file.exists() and file.stat().st_size else (ROUND_COLUMNS,)
             rows = [*header, [as_cell(values[name]) for name in ROUND_COLUMNS]]
-            with open(file, "a", newline="", encoding="utf-8") as out:
+            with file.open("a", newline="", encoding="utf-8") as out:
                 csv.writer(out, lineterminator="\n").writerows(rows)
         return stored
 
     def append_launch(self, record: LaunchRecord) -> None:
         """Put the end of a launch on disk."""
-        with _explained(self.path), open(self.path / "launches.jsonl", "a", encoding="utf-8") as out:
+        file = self.path / "launches.jsonl"
+        with _explained(self.path), file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
 
     def rounds(self) -> list[StoredRound]:
@@ -215,7 +216,7 @@ def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
     """
     if not file.exists():
         return []
-    with open(file, newline="", encoding="utf-8") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         reader = csv.DictReader(lines)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
@@ -255,10 +256,10 @@ def write_text(file: Path, text: str) -> None:
     """Replace a file in one move, so that a crash never leaves half of it."""
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as out:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
             out.write(text)
         Path(temporary).chmod(0o644)
-        os.replace(temporary, file)
+        Path(temporary).replace(file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -270,7 +271,7 @@ def _cut_half_line(file: Path) -> None:
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        with open(file, "r+b") as out:
+        with file.open("r+b") as out:
             out.truncate(len(whole))
 
 

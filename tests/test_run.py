@@ -1,0 +1,323 @@
+"""A run from plan to folder, with a worker whose times are scripted."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+
+from bench import run as running
+from bench.case import Case, logistic_case
+from bench.devices import Inventory
+from bench.errors import ExitCode, UserError
+from bench.launch import CAN_FORK, Launcher
+from bench.record import RESULT_COLUMNS, RunSettings
+from bench.store import Plan, RunFolder
+from fmnist_models import dataset
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+FIT = Case("relu_mlp", "adam", "fit")
+COMPILED = Case("relu_mlp", "adam", "compiled")
+
+
+class Quiet:
+    """A progress that shows nothing, and can stop the run after some rounds."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.rounds = 0
+        self.lines = []
+
+    def run_begins(self, plan, remaining):
+        self.lines += [f"{case.id} {launch}" for case, launch in remaining]
+
+    def waits(self, reason):
+        self.lines.append(reason)
+
+    def launch_begins(self, case, launch):
+        pass
+
+    def round_ends(self, round_):
+        self.rounds += 1
+        if self.rounds == self.stop_after:
+            raise KeyboardInterrupt
+
+    def launch_ends(self, record):
+        pass
+
+    def run_ends(self):
+        self.lines.append("end")
+
+
+@pytest.fixture(autouse=True)
+def own_machine(tmp_path, monkeypatch):
+    """A lock, data and device list of the test's own."""
+    draw = np.random.default_rng(1)
+    images = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    labels = np.arange(20, dtype=np.uint8) % 10
+    dataset.write(tmp_path / "data", images, labels, images, labels)
+    monkeypatch.setattr(running.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
+    monkeypatch.setattr(running.environment, "cpu_model", lambda: "Test CPU")
+
+
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """Runs a plan against scripted launches."""
+
+    def go(plan, scripts, progress=None, folder=None):
+        script = tmp_path / "script.json"
+        script.write_text(json.dumps(scripts))
+        script.with_suffix(".count").unlink(missing_ok=True)
+        monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
+        folder = folder or running.begin(plan, tmp_path / "run")
+        return running.execute(plan, folder, progress or Quiet(), launcher=Launcher(FAKE))
+
+    return go
+
+
+def plan_of(*cases, tmp_path, **settings):
+    settings = RunSettings(data=str(tmp_path / "data"), epochs=2, **settings)
+    return Plan(cases, settings, "test")
+
+
+def order(plan):
+    return list(running.schedule(plan.cases, plan.settings.launches_of, plan.settings.seed))
+
+
+EXPECTED = {
+    "status": "ok",
+    "reason": "",
+    "device_name": "Test CPU",
+    "launches": "2",
+    "rounds": "5",
+    "parameters": "79510",
+    # Medians 0.25 and 0.4 s; their geometric mean is sqrt(0.1).
+    "samples_per_s": repr(48_000 / 0.1**0.5),
+    "train_accuracy": "0.8200000000000001",
+    "val_accuracy": "0.8300000000000001",
+    "val_loss": "1.0",
+    "test_accuracy": "0.875",
+    "accuracy_target": "0.83",
+    "accuracy_reached": "true",
+    "time_to_accuracy_s": repr((0.45 + 0.8) / 2),
+    "warmup_s": "1.5",
+    "evaluation_s": "0.25",
+    "between_epochs_s": repr(((3 * 0.5 + 1.0) / 3 + (2 * 0.5 + 1.0) / 2) / 2),
+    "jit_compile": "false",
+    "peak_host_memory_bytes": "1000000",
+    "peak_device_memory_bytes": "",
+    "threads": "",
+    "warnings": "",
+}
+
+
+def test_scripted_times_give_the_expected_csv(execute, tmp_path):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2, accuracy_target=0.83)
+    outcome = execute(plan, [{"rounds": [0.2, 0.25, 0.3]}, {"rounds": [0.4, 0.4]}])
+    with (tmp_path / "run/results.csv").open(newline="") as lines:
+        (row,) = csv.DictReader(lines)
+    assert list(row) == list(RESULT_COLUMNS)
+    found = {name: row[name] for name in EXPECTED}
+    assert float(found.pop("samples_per_s")) == pytest.approx(48_000 / 0.1**0.5, rel=1e-12)
+    assert found == {k: v for k, v in EXPECTED.items() if k != "samples_per_s"}
+    assert float(row["epoch_s"]) == pytest.approx(0.1**0.5, rel=1e-12)
+    assert float(row["step_ms"]) == pytest.approx(0.1**0.5 / 1500 * 1e3, rel=1e-12)
+    assert float(row["samples_per_s_low"]) < float(row["samples_per_s"])
+    assert outcome.exit_code is ExitCode.PASSED
+
+
+def test_rounds_csv_holds_every_digit(execute, tmp_path):
+    execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [1 / 3, 2 / 7]}])
+    with (tmp_path / "run/rounds.csv").open(newline="") as lines:
+        assert [float(row["seconds"]) for row in csv.DictReader(lines)] == [1 / 3, 2 / 7]
+
+
+def test_launches_go_round_robin(execute, tmp_path):
+    plan = plan_of(COMPILED, FIT, tmp_path=tmp_path)
+    progress = Quiet()
+    execute(plan, [{"rounds": [0.1, 0.1]}] * 4, progress)
+    assert progress.lines == [f"{case.id} {k}" for case, k in order(plan)] + ["end"]
+    assert sorted(progress.lines[:2]) == sorted([f"{COMPILED.id} 0", f"{FIT.id} 0"])
+
+
+def test_a_failed_launch_is_a_row_beside_the_others(execute, tmp_path):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    scripts = {
+        FIT: {"rounds": [0.1, 0.1]},
+        COMPILED: {"rounds": [], "failure": {"status": "invalid", "reason": "loss is nan"}},
+    }
+    outcome = execute(plan, [scripts[case] for case, _ in order(plan)])
+    assert [(r["status"], r["reason"]) for r in outcome.rows] == [
+        ("ok", ""),
+        ("invalid", "loss is nan"),
+    ]
+    assert outcome.rows[1]["samples_per_s"] is None
+    assert outcome.exit_code is ExitCode.WRONG_USE_OR_FAILED_CASE
+
+
+def test_what_is_absent_is_a_row_with_its_reason(execute, tmp_path):
+    cases = [
+        Case("softmax", "sgd", "fit", device="gpu"),
+        Case("softmax", "sgd", "compiled", precision="tf32"),
+        Case("softmax", "sgd", "compiled", backend="jax"),
+    ]
+    plan = plan_of(*cases, tmp_path=tmp_path)
+    outcome = execute(plan, [])
+    assert [r["status"] for r in outcome.rows] == ["skipped"] * 3
+    assert "a test" in outcome.rows[0]["reason"]
+    assert "CPU" in outcome.rows[1]["reason"]
+    assert "jax" in outcome.rows[2]["reason"]
+    assert outcome.exit_code is ExitCode.PASSED
+    with pytest.raises(UserError, match=r"--require-all: softmax-sgd-fit-gpu.*and 2 more"):
+        running.refuse_skips(plan.cases, Inventory())
+
+
+def test_the_logistic_baseline_has_rounds_of_folds(execute, tmp_path):
+    plan = plan_of(logistic_case(), tmp_path=tmp_path)
+    (row,) = execute(plan, [{"rounds": [2.0, 2.0], "samples": 960}]).rows
+    assert row["samples_per_s"] == pytest.approx(480)
+    assert row["epochs"] is None
+    assert row["epoch_s"] is None
+    assert row["time_to_accuracy_s"] is None
+    assert row["val_accuracy"] == pytest.approx(0.825)
+
+
+def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(execute, tmp_path):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=2)
+    script = {"rounds": [0.1, 0.2]}
+    stopped = execute(plan, [script] * 4, Quiet(stop_after=4))
+    assert stopped.interrupted
+    assert stopped.exit_code is ExitCode.INTERRUPTED
+    assert len(stopped.rounds) == 4
+    assert len(stopped.launches) == 1
+    folder, again = running.resume(tmp_path / "run")
+    assert again == plan
+    finished = execute(plan, [script] * 3, folder=folder)
+    assert [row["status"] for row in finished.rows] == ["ok", "ok"]
+    assert [row["launches"] for row in finished.rows] == [2, 2]
+    assert [row["rounds"] for row in finished.rows] == [4, 4]
+    retried = [r for r in finished.launches if r.attempt == 2]
+    assert len(retried) == 1
+
+
+def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    first = execute(plan, [{"rounds": [0.1], "die": "SIGKILL"}])
+    assert first.rows[0]["status"] == "killed"
+    folder, _ = running.resume(tmp_path / "run")
+    second = execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
+    assert (second.rows[0]["status"], second.rows[0]["rounds"]) == ("ok", 2)
+
+
+def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):
+    execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
+    described = running.environment.collect
+
+    def other(**facts):
+        return {**described(**facts), "versions": {"tensorflow": "9.9", "keras": "9.9"}}
+
+    monkeypatch.setattr(running.environment, "collect", other)
+    with pytest.raises(UserError, match=r"TensorFlow .* '9\.9'"):
+        running.resume(tmp_path / "run")
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="signals are POSIX's")
+def test_a_killed_parent_loses_one_launch_at_most(tmp_path):
+    """kill -9 in the second launch: its rounds and the first launch are on disk."""
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"rounds": [0.1, 0.2]}, {"rounds": [0.3], "hang": True}]))
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import test_run as t
+from bench import run as running
+from bench.launch import Launcher
+running.tempfile.gettempdir = lambda: {str(tmp_path)!r}
+plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
+folder = running.begin(plan, Path({str(tmp_path / "run")!r}))
+running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE))
+"""
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(script)}
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=root, env=environment)
+    rounds = tmp_path / "run/rounds.csv"
+    deadline = time.monotonic() + 60
+    while not rounds.exists() or rounds.read_text().count("\n") < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    with rounds.open("a") as out:
+        out.write("relu_mlp-adam-fit-cpu-b32-float32,1,1,2,480")
+    folder, _ = RunFolder.resume(tmp_path / "run")
+    assert [stored.round.seconds for stored in folder.rounds()] == [0.1, 0.2, 0.3]
+    assert [record.status for record in folder.launches()] == ["ok"]
+    assert folder.results()[0]["status"] == "interrupted"
+
+
+def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    folder = running.begin(plan, tmp_path / "run")
+    with filelock.FileLock(tmp_path / running.LOCK_NAME):
+        with pytest.raises(UserError, match=r"another run .* --wait"):
+            execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
+
+    class Releasing(Quiet):
+        def waits(self, reason):
+            super().waits(reason)
+            other.release()
+
+    other = filelock.FileLock(tmp_path / running.LOCK_NAME, thread_local=False)
+    other.acquire()
+    progress = Releasing()
+    outcome = running.execute(
+        plan, folder, progress, wait=True, launcher=Launcher(FAKE)
+    )
+    assert progress.lines[0].startswith("another run")
+    assert len(outcome.launches) == 1
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_there(execute, tmp_path, monkeypatch):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    plain = RunFolder.append_launch
+
+    def full(folder, record):
+        plain(folder, record)
+        monkeypatch.setattr(Path, "open", _no_space)
+
+    monkeypatch.setattr(RunFolder, "append_launch", full)
+    with pytest.raises(UserError, match=r"No space left.*--resume") as error:
+        execute(plan, [{"rounds": [0.1, 0.2]}] * 2)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert len(RunFolder.resume(tmp_path / "run")[0].launches()) == 1
+
+
+def _no_space(path, mode="r", *rest, **named):
+    if mode == "a":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return open(path, mode, *rest, **named)  # noqa: PTH123 - it stands in for Path.open
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    execute(plan, [{"rounds": [0.1, 0.2]}])
+    with pytest.raises(UserError, match=r"already holds a run.*--resume"):
+        running.begin(plan, tmp_path / "run")
+
+
+def test_new_folders_are_named_by_time_and_label():
+    assert running.new_folder_name("quick", None).name.endswith("-quick")
+    assert running.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
+    assert running.new_folder_name("quick", "///").name.endswith("-run")
