@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench import devices, run
+from bench import devices, environment, run
 from bench.errors import UserError
 from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
 from bench.progress import progress_for
@@ -90,10 +90,12 @@ def outcome(request: pytest.FixtureRequest) -> run.RunOutcome:
     return request.config.stash[OUTCOME]
 
 
-def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
-    """The run's environment in place of the default, which names the node."""
-    outcome = config.stash.get(OUTCOME, None)
-    return (outcome.folder.environment() or {}) if outcome else {}
+def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
+    """Machine and software in place of the default, which names the node.
+
+    Only what stays the same from run to run, because pytest-benchmark compares the whole.
+    """
+    return environment.fixed_facts(devices.inventory())
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "cgroup_cpu_quota",
     "cgroup_memory_limit_bytes",
     "collect",
+    "fixed_facts",
     "cpu_affinity",
     "cpu_model",
     "scrub",
@@ -120,6 +121,16 @@ def collect(
         "dataset_digest": dataset_digest,
         **scrub(facts),
     }
+
+
+def fixed_facts(inventory: Inventory) -> dict[str, Any]:
+    """What of `collect` stays the same between two runs on an unchanged machine."""
+    facts = collect(label=None, dataset_digest="", inventory=inventory)
+    cpu = {name: fact for name, fact in facts["cpu"].items() if name != "frequency_hz"}
+    gpus = [{name: gpu[name] for name in ("index", "name", "uuid")} for gpu in facts["gpus"]]
+    kept = ("os", "memory_bytes", "driver_version", "cuda_driver_version", "python",
+            "versions", "variables")  # fmt: skip
+    return {"cpu": cpu, "gpus": gpus, **{name: facts[name] for name in kept}}
 
 
 def validate_label(label: str | None) -> None:

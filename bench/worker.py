@@ -36,6 +36,7 @@ from bench.record import LaunchRequest, Status
 
 Emit = Callable[[dict[str, Any]], None]
 _PR_SET_PDEATHSIG = 1
+LONGEST_REASON = 400
 
 
 def main() -> None:
@@ -100,7 +101,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
         status = Status.SKIPPED
     elif isinstance(error, Invalid):
         status = Status.INVALID
-    reason = next(iter(str(error).strip().splitlines()), "")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # TensorFlow begins with "Graph execution error:" and ends with what happened.
+    reason = " ".join(dict.fromkeys((*lines[:1], *lines[-1:])))[:LONGEST_REASON]
     if not isinstance(error, Unavailable | Invalid | UserError):
         reason = f"{type(error).__name__}: {reason}"
     return {"kind": "failure", "status": status, "reason": reason}

@@ -1,0 +1,70 @@
+"""What several test modules need: a small data set, and runs of the real programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fmnist_models import dataset
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config):
+    """Warnings are errors here, and not in `pytest bench`, where they are a user's."""
+    config.addinivalue_line("filterwarnings", "error")
+    # TensorFlow's tensors do not know NumPy 2's copy keyword, and Keras converts them so.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    )
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """The first 1,000 training and 200 test images, as a folder of IDX files."""
+    data = dataset.load()
+    folder = tmp_path_factory.mktemp("small")
+    dataset.write(
+        folder,
+        data.train_images[:1000],
+        data.train_labels[:1000],
+        data.test_images[:200],
+        data.test_labels[:200],
+    )
+    return folder
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Runs `python -m ...` in a folder of its own, as a user without a terminal."""
+
+    def run(*words, timeout=300, **variables):
+        temporary = tmp_path / "tmp"
+        temporary.mkdir(exist_ok=True)
+        environment = {
+            **{k: v for k, v in os.environ.items() if k != "FMNIST_DATA"},
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(temporary),
+            "COLUMNS": "80",
+            **variables,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", *map(str, words)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(0)

@@ -1,0 +1,598 @@
+"""Devices: chosen by UUID, hidden from CPU cases, and never silently another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+from fakes_gpu import A100, FAST, PARTITIONED, SLOW, T4, FakeNvml, FakeTensorFlow, seen_by_cuda
+
+from bench.case import Case, logistic_case
+from bench.devices import (
+    Inventory,
+    TensorFlowDevice,
+    child_environment,
+    gpu_state,
+    inventory,
+    keras_policy,
+    present,
+    resolve,
+    skip_reason,
+)
+from bench.errors import Unavailable
+from bench.nvml import clock_event_names
+from bench.tensorflow_device import (
+    CUDA_DRIVER_VARIABLE,
+    driver_is_too_old,
+    missing_cuda_libraries,
+)
+
+GPU_CASE = Case("relu_mlp", "adam", "compiled", device="gpu")
+CPU_CASE = Case("relu_mlp", "adam", "compiled")
+
+
+def on(device: str, **more: Any) -> Case:
+    return Case("relu_mlp", "adam", "compiled", device=device, **more)
+
+
+# Two cards that NVML and CUDA count in opposite order.
+
+
+def test_the_gpu_named_is_the_gpu_that_cuda_sees() -> None:
+    cards = (SLOW, FAST)
+    machine = inventory({}, FakeNvml(*cards))
+    assert [gpu.name for gpu in machine.gpus] == [SLOW.name, FAST.name]
+    assert seen_by_cuda(cards, {}) == [FAST.name, SLOW.name]
+    assert seen_by_cuda(cards, {"CUDA_VISIBLE_DEVICES": "1"}) == [SLOW.name]
+    for device, card in (("gpu:0", SLOW), ("gpu:1", FAST)):
+        child = child_environment(on(device), machine, {})
+        assert seen_by_cuda(cards, child) == [card.name]
+
+
+def test_inventory_holds_every_fact() -> None:
+    nvml = FakeNvml(SLOW, FAST)
+    machine = inventory({}, nvml)
+    assert (machine.driver_version, machine.cuda_driver_version) == ("550.54.15", "12.4")
+    assert (machine.problem, machine.hidden) == ("", ())
+    fast = machine.gpus[1]
+    assert (fast.index, fast.uuid, fast.compute_capability) == (1, FAST.uuid, (8, 0))
+    assert fast.memory_bytes == 40960 * 2**20
+    assert fast.pci_bus_id == FAST.bus_id
+    assert not fast.is_mig
+    assert nvml.open_sessions == 0
+
+
+def test_present_calls_a_lone_gpu_gpu() -> None:
+    assert present(Inventory()) == ["cpu"]
+    assert present(inventory({}, FakeNvml(FAST))) == ["cpu", "gpu"]
+    assert present(inventory({}, FakeNvml(SLOW, FAST))) == ["cpu", "gpu:0", "gpu:1"]
+
+
+def test_resolve() -> None:
+    machine = inventory({}, FakeNvml(SLOW, FAST))
+    assert resolve("cpu", machine) is None
+    assert resolve("gpu", machine) == machine.gpus[0]
+    assert resolve("gpu:1", machine) == machine.gpus[1]
+    with pytest.raises(Unavailable, match=r"no gpu:2 here: there is gpu:0 \(NVIDIA GeForce"):
+        resolve("gpu:2", machine)
+
+
+# No driver, and drivers that do not answer.
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "no NVIDIA driver is installed"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "installed but not loaded"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, "no permission"),
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "restart the machine"),
+        (pynvml.NVML_ERROR_UNKNOWN, "Unknown Error"),
+    ],
+)
+def test_a_driver_that_does_not_start_is_a_reason(code: int, says: str) -> None:
+    machine = inventory({"CUDA_VISIBLE_DEVICES": "0"}, FakeNvml(FAST, init_error=code))
+    assert machine.gpus == ()
+    assert says in machine.problem
+    assert "\n" not in machine.problem
+    assert present(machine) == ["cpu"]
+    assert skip_reason(GPU_CASE, machine) == f"no gpu here: {machine.problem}"
+    assert skip_reason(CPU_CASE, machine) is None
+
+
+def test_no_binding_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "pip install nvidia-ml-py" in inventory({}).problem
+
+
+def test_a_driver_without_gpus() -> None:
+    assert "lists no GPU" in inventory({}, FakeNvml()).problem
+
+
+def test_a_lost_gpu_does_not_rename_the_others() -> None:
+    machine = inventory({}, FakeNvml(replace(SLOW, lost=True), FAST))
+    assert [(gpu.index, gpu.name) for gpu in machine.gpus] == [(1, FAST.name)]
+    assert machine.problem == "GPU 0 does not answer (GPU is lost)"
+    assert "does not answer" in str(skip_reason(on("gpu:0"), machine))
+
+
+def test_an_old_binding_and_driver_leave_facts_out() -> None:
+    calls = ("nvmlSystemGetCudaDriverVersion_v2", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetPciInfo")
+    machine = inventory({}, FakeNvml(SLOW, missing=calls))
+    assert machine.cuda_driver_version is None
+    assert (machine.gpus[0].memory_bytes, machine.gpus[0].pci_bus_id) == (None, "")
+
+
+# MIG.
+
+
+def test_each_mig_device_is_a_gpu_and_the_card_is_none() -> None:
+    machine = inventory({}, FakeNvml(PARTITIONED, FAST))
+    first, second = (device for device in PARTITIONED.mig if device)
+    assert [gpu.uuid for gpu in machine.gpus] == [first.uuid, second.uuid, FAST.uuid]
+    assert [gpu.index for gpu in machine.gpus] == [0, 1, 2]
+    assert [gpu.is_mig for gpu in machine.gpus] == [True, True, False]
+    assert machine.gpus[0].name.endswith("MIG 3g.20gb")
+    assert machine.gpus[0].memory_bytes == 20096 * 2**20
+    assert machine.gpus[0].compute_capability == (8, 0)
+    child = child_environment(on("gpu:1"), machine, {})
+    assert child["CUDA_VISIBLE_DEVICES"] == second.uuid
+
+
+def test_mig_mode_without_a_device_is_a_reason() -> None:
+    machine = inventory({}, FakeNvml(replace(PARTITIONED, mig=(None,) * 7)))
+    assert machine.gpus == ()
+    assert "in MIG mode without a MIG device" in machine.problem
+
+
+def test_the_state_of_a_mig_device_is_its_cards() -> None:
+    card = replace(PARTITIONED, answers={"nvmlDeviceGetEnforcedPowerLimit": 400_000})
+    nvml = FakeNvml(card)
+    state = gpu_state(inventory({}, nvml).gpus[0], nvml)
+    assert state["power_limit_w"] == 400
+    assert state["mig_mode"] is True
+    assert state["is_mig"] is True
+
+
+# CUDA_VISIBLE_DEVICES, as the user set it.
+
+
+@pytest.mark.parametrize(
+    ("setting", "order", "chosen"),
+    [
+        (FAST.uuid, None, [FAST]),
+        ("GPU-5c8", None, [FAST]),
+        (f"{FAST.uuid}, {SLOW.uuid}", None, [SLOW, FAST]),
+        ("1", "PCI_BUS_ID", [FAST]),
+        ("1,-1,0", "PCI_BUS_ID", [FAST]),
+        ("1,0", None, [SLOW, FAST]),
+    ],
+)
+def test_what_cuda_visible_devices_leaves(setting: str, order: str | None, chosen: list) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": setting}
+    if order:
+        environ["CUDA_DEVICE_ORDER"] = order
+    machine = inventory(environ, FakeNvml(SLOW, FAST))
+    assert [gpu.name for gpu in machine.gpus] == [card.name for card in chosen]
+    assert machine.problem == ""
+    assert len(machine.hidden) == 2 - len(chosen)
+    plain = setting.replace(" ", "")
+    assert set(seen_by_cuda((SLOW, FAST), {**environ, "CUDA_VISIBLE_DEVICES": plain})) == {
+        card.name for card in chosen
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("", "hides every GPU"),
+        ("-1", "hides every GPU"),
+        ("1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
+        ("NoDevFiles", "'NoDevFiles' names no usable GPU"),
+        ("GPU-", "'GPU-' names more than one GPU"),
+        ("GPU-ffff", "nvidia-smi -L"),
+    ],
+)
+def test_settings_that_leave_no_gpu_say_why(setting: str, says: str) -> None:
+    machine = inventory({"CUDA_VISIBLE_DEVICES": setting}, FakeNvml(SLOW, FAST))
+    assert machine.gpus == ()
+    assert says in machine.problem
+    assert says in str(skip_reason(GPU_CASE, machine))
+    assert says in str(skip_reason(on("gpu:1"), machine))
+
+
+def test_an_unknown_entry_ends_the_list_and_is_named() -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": f"{FAST.uuid},GPU-ffff,{SLOW.uuid}"}
+    machine = inventory(environ, FakeNvml(SLOW, FAST))
+    assert [gpu.index for gpu in machine.gpus] == [1]
+    assert "'GPU-ffff'" in machine.problem
+
+
+def test_numbers_are_plain_where_there_is_one_gpu() -> None:
+    assert len(inventory({"CUDA_VISIBLE_DEVICES": "0"}, FakeNvml(FAST)).gpus) == 1
+    assert inventory({"CUDA_VISIBLE_DEVICES": "1"}, FakeNvml(FAST)).gpus == ()
+
+
+def test_numbers_follow_the_bus_even_where_nvml_does_not() -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert inventory(environ, FakeNvml(FAST, SLOW)).gpus[0].name == SLOW.name
+
+
+def test_numbers_are_ambiguous_with_mig() -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert "name UUIDs" in inventory(environ, FakeNvml(PARTITIONED)).problem
+
+
+def test_a_mig_device_is_chosen_by_its_uuid_and_keeps_its_number() -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "MIG-a28ad590"}
+    machine = inventory(environ, FakeNvml(PARTITIONED))
+    assert [gpu.index for gpu in machine.gpus] == [1]
+    assert present(machine) == ["cpu", "gpu"]
+
+
+def test_a_hidden_gpu_is_not_said_to_be_absent() -> None:
+    machine = inventory({"CUDA_VISIBLE_DEVICES": FAST.uuid}, FakeNvml(SLOW, FAST))
+    assert skip_reason(on("gpu:0"), machine) == "no gpu:0 here: CUDA_VISIBLE_DEVICES hides it"
+
+
+# What is kept of a GPU's state.
+
+# Values as `nvidia-smi -q` prints them for an A100-SXM4-40GB: power limit 400 W, SM clock at
+# most 1410 MHz, memory 1215 MHz; NVML counts in mW and MHz.
+BUSY = {
+    "nvmlDeviceGetEnforcedPowerLimit": 300_000,
+    "nvmlDeviceGetPowerManagementDefaultLimit": 400_000,
+    "nvmlDeviceGetClockInfo": 1215,
+    "nvmlDeviceGetMaxClockInfo": 1410,
+    "nvmlDeviceGetCurrentClocksEventReasons": 0x44,
+    "nvmlDeviceGetTemperatureV": 85,
+    "nvmlDeviceGetPersistenceMode": 1,
+    "nvmlDeviceGetComputeRunningProcesses": [object()],
+}
+
+
+def test_gpu_state() -> None:
+    nvml = FakeNvml(replace(FAST, answers=BUSY))
+    state = gpu_state(inventory({}, nvml).gpus[0], nvml)
+    assert json.loads(json.dumps(state)) == state
+    assert state == {
+        "index": 0,
+        "name": FAST.name,
+        "uuid": FAST.uuid,
+        "memory_bytes": 40960 * 2**20,
+        "compute_capability": "8.0",
+        "is_mig": False,
+        "power_limit_w": 300.0,
+        "power_limit_default_w": 400.0,
+        "sm_clock_hz": 1.215e9,
+        "sm_clock_max_hz": 1.41e9,
+        "memory_clock_hz": 1.215e9,
+        "memory_clock_max_hz": 1.41e9,
+        "throttle_reasons": ["sw_power_cap", "hw_thermal_slowdown"],
+        "temperature_c": 85,
+        "mig_mode": False,
+        "persistence_mode": True,
+        "compute_processes": 1,
+        "driver_version": "550.54.15",
+    }
+    assert nvml.open_sessions == 0
+
+
+def test_an_older_driver_is_asked_by_the_older_names() -> None:
+    answers = {
+        "nvmlDeviceGetCurrentClocksThrottleReasons": 0x1,
+        "nvmlDeviceGetTemperature": 40,
+    }
+    nvml = FakeNvml(replace(FAST, answers=answers))
+    state = gpu_state(inventory({}, nvml).gpus[0], nvml)
+    assert (state["throttle_reasons"], state["temperature_c"]) == (["gpu_idle"], 40)
+
+
+@pytest.mark.parametrize(
+    "nvml", [FakeNvml(init_error=pynvml.NVML_ERROR_DRIVER_NOT_LOADED), FakeNvml(FAST)]
+)
+def test_a_state_that_cannot_be_asked_for_is_unknown(nvml: FakeNvml) -> None:
+    slow = inventory({}, FakeNvml(SLOW)).gpus[0]
+    state = gpu_state(slow, nvml)
+    assert state["uuid"] == SLOW.uuid
+    assert state["power_limit_w"] is state["throttle_reasons"] is state["mig_mode"] is None
+
+
+def test_clock_events_unknown_to_this_table_stay_visible() -> None:
+    assert clock_event_names(0) == []
+    assert clock_event_names(0x1008) == ["hw_slowdown", "0x1000"]
+
+
+# What is skipped.
+
+
+def test_skip_reasons() -> None:
+    machine = inventory({}, FakeNvml(SLOW, FAST))
+    assert skip_reason(CPU_CASE, machine) is None
+    assert skip_reason(logistic_case(), machine) is None
+    assert skip_reason(on("gpu:1", precision="tf32"), machine) is None
+    assert skip_reason(on("gpu:0", precision="mixed_float16"), machine) is None
+    assert "changes nothing on a CPU" in str(skip_reason(on("cpu", precision="tf32"), machine))
+    too_old = skip_reason(on("gpu:0", precision="tf32"), machine)
+    assert too_old == (
+        "tf32 needs compute capability 8.0 and later; NVIDIA GeForce GTX 1050 has 6.1"
+    )
+    assert skip_reason(on("cpu", backend="jax"), machine) == "no loop drives backend 'jax' yet"
+
+
+# The child's environment.
+
+
+def test_a_cpu_case_sees_no_gpu() -> None:
+    machine = inventory({}, FakeNvml(FAST))
+    child = child_environment(CPU_CASE, machine, {"CUDA_VISIBLE_DEVICES": "0", "PATH": "p"})
+    assert seen_by_cuda((FAST,), child) == []
+    assert child["HIP_VISIBLE_DEVICES"] == child["ROCR_VISIBLE_DEVICES"] == "-1"
+    assert CUDA_DRIVER_VARIABLE not in child
+    assert child["PATH"] == "p"
+
+
+def test_defaults_and_what_the_user_may_change() -> None:
+    plain = child_environment(CPU_CASE, Inventory(), {})
+    assert plain["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    assert plain["OMP_NUM_THREADS"] == plain["OPENBLAS_NUM_THREADS"] == "1"
+    assert plain["KERAS_BACKEND"] == "tensorflow"
+    assert "TF_NUM_INTRAOP_THREADS" not in plain
+    user = {
+        "TF_CPP_MIN_LOG_LEVEL": "0",
+        "OMP_NUM_THREADS": "8",
+        "OPENBLAS_NUM_THREADS": "8",
+        "KERAS_BACKEND": "jax",
+        "XLA_FLAGS": "--xla_dump_to=x",
+        "NVIDIA_TF32_OVERRIDE": "1",
+        "TF_NUM_INTRAOP_THREADS": "3",
+    }
+    child = child_environment(CPU_CASE, Inventory(), user)
+    for kept in ("TF_CPP_MIN_LOG_LEVEL", "OMP_NUM_THREADS", "XLA_FLAGS", "TF_NUM_INTRAOP_THREADS"):
+        assert child[kept] == user[kept]
+    assert child["OPENBLAS_NUM_THREADS"] == "1"
+    assert child["KERAS_BACKEND"] == "tensorflow"
+    assert "NVIDIA_TF32_OVERRIDE" not in child
+    assert len(user) == 7
+
+
+def test_threads_of_the_case_win() -> None:
+    child = child_environment(on("cpu", threads=2), Inventory(), {"TF_NUM_INTRAOP_THREADS": "3"})
+    assert child["TF_NUM_INTRAOP_THREADS"] == child["OMP_NUM_THREADS"] == "2"
+
+
+def test_a_gpu_case_hands_on_what_the_child_must_know() -> None:
+    user = {"TF_FORCE_GPU_ALLOW_GROWTH": "false"}
+    child = child_environment(GPU_CASE, inventory({}, FakeNvml(FAST)), user)
+    assert child[CUDA_DRIVER_VARIABLE] == "12.4"
+    assert child["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert "HIP_VISIBLE_DEVICES" not in child
+    with pytest.raises(Unavailable, match="none was found"):
+        child_environment(GPU_CASE, Inventory(), {})
+
+
+# The child's side, with TensorFlow faked.
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32"),
+    [("float32", False), ("tf32", True), ("mixed_bfloat16", False), ("mixed_float16", False)],
+)
+def test_configure_a_gpu(precision: str, tf32: bool) -> None:
+    tf = FakeTensorFlow([A100])
+    device = TensorFlowDevice(tf, "gpu:1", precision)
+    device.configure()
+    assert tf.calls == [("soft_placement", False), ("tf32", tf32), ("growth", A100, True)]
+    assert (device.name, device.device_name) == ("/GPU:0", "NVIDIA A100-SXM4-40GB")
+
+
+def test_configure_a_cpu_hides_the_gpus() -> None:
+    tf = FakeTensorFlow([A100])
+    device = TensorFlowDevice(tf, "cpu", "float32", cpu_name="AMD EPYC 7B12")
+    device.configure()
+    assert ("visible", [], "GPU") in tf.calls
+    assert ("growth", A100, True) not in tf.calls
+    assert (device.name, device.device_name) == ("/CPU:0", "AMD EPYC 7B12")
+
+
+def unavailable(tf: FakeTensorFlow, driver: str | None = None, precision: str = "float32") -> str:
+    environ = {CUDA_DRIVER_VARIABLE: driver} if driver else {}
+    with pytest.raises(Unavailable) as caught:
+        TensorFlowDevice(tf, "gpu", precision, environ=environ).configure()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_cpu_only_tensorflow_says_so() -> None:
+    reason = unavailable(FakeTensorFlow(cuda_build=False), "12.4")
+    assert "TensorFlow 2.21.0 is built for CPUs only" in reason
+    assert 'pip install "tensorflow[and-cuda]"' in reason
+
+
+def test_a_driver_too_old_says_so() -> None:
+    # Driver 470 knows CUDA 11.4: CUDA toolkit release notes, table of driver versions.
+    reason = unavailable(FakeTensorFlow(), "11.4")
+    assert "driver knows CUDA 11.4 at most" in reason
+    assert "built for CUDA 12.5.1: update the driver" in reason
+
+
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.tensorflow_device.missing_cuda_libraries", lambda *_: ["libX.so.9"])
+    assert "CUDA libraries cannot be loaded: libX.so.9" in unavailable(FakeTensorFlow(), "12.4")
+
+
+def test_no_reason_found_sends_to_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.tensorflow_device.missing_cuda_libraries", lambda *_: [])
+    assert "fmnist-bench doctor --device gpu" in unavailable(FakeTensorFlow())
+
+
+def test_two_gpus_where_one_was_named_are_refused() -> None:
+    assert "sees 2 GPUs" in unavailable(FakeTensorFlow([A100, T4]))
+
+
+def test_tf32_is_refused_by_the_child_where_the_parent_did_not_know() -> None:
+    reason = unavailable(FakeTensorFlow([T4]), precision="tf32")
+    assert reason == "tf32 needs compute capability 8.0 and later; Tesla T4 has 7.5"
+
+
+@pytest.mark.parametrize(
+    ("driver", "built", "too_old"),
+    [
+        ("11.4", "12.5.1", True),
+        ("12.2", "12.5.1", False),  # minor version compatibility
+        ("13.0", "12.5.1", False),
+        (None, "12.5.1", False),
+        ("12.2", None, False),
+    ],
+)
+def test_driver_is_too_old(driver: str | None, built: str | None, too_old: bool) -> None:
+    assert driver_is_too_old(driver, built) is too_old
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="CUDA wheels exist on Linux only")
+def test_missing_cuda_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.9"
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    opened = []
+
+    def load(name: str) -> None:
+        opened.append(name)
+        if name not in ("libcudart.so.12", str(wheel)):
+            raise OSError(name)
+
+    missing = missing_cuda_libraries("12.5.1", "9", load)
+    assert missing == [
+        "libcublas.so.12",
+        "libcublasLt.so.12",
+        "libcufft.so.11",
+        "libcusolver.so.11",
+        "libcusparse.so.12",
+    ]
+    assert missing_cuda_libraries("99.0", "9", load) == []
+    assert missing_cuda_libraries(None, None, load) == []
+
+
+def test_memory_counter() -> None:
+    tf = FakeTensorFlow([A100])
+    gpu = TensorFlowDevice(tf, "gpu", "float32")
+    gpu.reset_peak_memory()
+    assert tf.calls == [("reset", "GPU:0")]
+    assert gpu.peak_memory_bytes() == 4096
+    cpu = TensorFlowDevice(tf, "cpu", "float32")
+    cpu.reset_peak_memory()
+    assert tf.calls == [("reset", "GPU:0")]
+    assert cpu.peak_memory_bytes() is None
+
+
+def test_synchronize_uses_tensorflows_own() -> None:
+    tf = FakeTensorFlow([A100])
+    TensorFlowDevice(tf, "gpu", "float32").synchronize()
+    assert tf.calls == [("sync_devices",)]
+
+
+def test_keras_policy() -> None:
+    assert keras_policy("float32") == keras_policy("tf32") == "float32"
+    assert keras_policy("mixed_float16") == "mixed_float16"
+
+
+# Real TensorFlow, two virtual CPU devices, one process for all.
+
+THREADS = 5
+REAL = """
+import json, sys
+import keras
+import tensorflow as tf
+from types import SimpleNamespace
+from bench.devices import TensorFlowDevice
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+device = TensorFlowDevice(tf, "cpu", "float32")
+found = {"soft_before": tf.config.get_soft_device_placement()}
+device.configure()
+found["soft"] = tf.config.get_soft_device_placement()
+found["tf32"] = tf.config.experimental.tensor_float_32_execution_enabled()
+
+with tf.device("/CPU:1"):
+    there = tf.Variable([1.0, 2.0], name="there")
+    count_there = tf.Variable(1, dtype=tf.int64)
+    keras_there = keras.Variable([1.0], name="slot")
+    tensor_there = tf.constant([[1.0, 2.0]])
+    half_there = tf.constant([1.0], tf.bfloat16)
+with device.scope():
+    here = tf.Variable([1.0, 2.0])
+    product = tf.function(lambda x: x * 2.0, jit_compile=True)(here)
+found["here"] = device.misplaced([here, product, keras.Variable([1.0])])
+found["there"] = device.misplaced(
+    [here, there, count_there, keras_there, tensor_there, half_there]
+)
+device.synchronize()
+old = SimpleNamespace(test=SimpleNamespace(experimental=None), device=tf.device,
+                      constant=tf.constant)
+TensorFlowDevice(old, "cpu", "float32").synchronize()
+try:
+    with tf.device("/GPU:0"):
+        tf.constant(1.0) + 1.0
+    found["gpu"] = "ran somewhere else"
+except tf.errors.InvalidArgumentError:
+    found["gpu"] = "refused"
+found["software"] = device.software()
+if sys.platform == "linux":
+    from pathlib import Path
+    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    found["xla_threads"] = names.count("tf_XLAEigen")
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, Any]:
+    root = Path(__file__).resolve().parents[1]
+    environ = child_environment(on("cpu", threads=THREADS), Inventory())
+    environ["PYTHONPATH"] = str(root)
+    command = [sys.executable, "-c", REAL]
+    ended = subprocess.run(
+        command, env=environ, cwd=os.fspath(root), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_real_configure(real: dict[str, Any]) -> None:
+    assert real["soft_before"] is True
+    assert real["soft"] is False
+    assert real["tf32"] is False
+
+
+def test_real_misplaced_tells_devices_apart(real: dict[str, Any]) -> None:
+    assert real["here"] == []
+    assert len(real["there"]) == 4
+    assert all(line.endswith("device:CPU:1") for line in real["there"])
+    assert real["there"][1].startswith("slot on ")
+    assert real["there"][2].startswith("tensor of shape (1, 2) on ")
+
+
+def test_real_gpu_scope_is_refused_where_there_is_none(real: dict[str, Any]) -> None:
+    assert real["gpu"] == "refused"
+
+
+def test_real_software(real: dict[str, Any]) -> None:
+    software = real["software"]
+    assert software["tensorflow"].startswith("2.")
+    assert software["keras"].startswith("3.")
+    assert software["tf32"] is False
+    assert isinstance(software["onednn"], bool)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the names of threads")
+def test_real_threads_limit_the_pool_that_xla_computes_with(real: dict[str, Any]) -> None:
+    assert real["xla_threads"] == THREADS

@@ -1,0 +1,248 @@
+"""The whole suite against real TensorFlow, on a small slice of the real images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+OWN_MODELS = '''
+import time
+
+import keras
+import tensorflow as tf
+
+SLEEP_S = 0.2
+
+
+def plain():
+    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),
+                             keras.layers.Dense(10, "softmax")])
+
+
+class Sleepy(keras.Sequential):
+    def train_step(self, data):
+        with tf.control_dependencies([tf.py_function(lambda: time.sleep(SLEEP_S), [], [])]):
+            data = tf.nest.map_structure(tf.identity, data)
+        return super().train_step(data)
+
+
+def sleepy():
+    return Sleepy([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
+
+
+def exploding():
+    model = plain()
+    model.layers[-1].set_weights([w * float("nan") for w in model.layers[-1].get_weights()])
+    return model
+
+
+def unmoved():
+    return keras.Sequential([keras.Input((784,)), keras.layers.Dense(10),
+                             keras.layers.Rescaling(0.0), keras.layers.Softmax()])
+
+
+def frozen():
+    model = plain()
+    model.trainable = False
+    return model
+
+
+def leaving():
+    raise SystemExit(3)
+
+
+def crashing():
+    import os
+    os.abort()
+'''
+
+
+def rows_of(folder):
+    with (Path(folder) / "results.csv").open(newline="") as lines:
+        return {row["case"]: row for row in csv.DictReader(lines)}
+
+
+@pytest.fixture(scope="module")
+def documented(small_data, tmp_path_factory):
+    """Every loop and precision that a CPU has, and the logistic baseline."""
+    import os
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("documented")
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "run", "--data", str(small_data),
+         "--models", "relu_mlp,logistic", "--optimizers", "adam",
+         "--loops", "fit,multistep,compiled,sklearn", "--batch-sizes", "96",
+         "--precisions", "float32,mixed_float16,tf32", "--epochs", "2", "--launches", "1",
+         "--output", "run"],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(folder), "COLUMNS": "80"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "run", done.stdout
+
+
+def test_every_case_is_a_row(documented):
+    rows = rows_of(documented[0])
+    assert len(rows) == 3 * 3 + 1
+    by_status = {status: [c for c, r in rows.items() if r["status"] == status]
+                 for status in ("ok", "skipped")}  # fmt: skip
+    assert len(by_status["ok"]) == 7
+    assert all("tf32" in case for case in by_status["skipped"])
+
+
+def test_rows_hold_what_was_trained(documented):
+    row = rows_of(documented[0])["relu_mlp-adam-compiled-cpu-b96-float32"]
+    assert row["parameters"] == "79510"
+    assert row["jit_compile"] == "true"
+    assert int(row["rounds"]) >= 20
+    assert float(row["warmup_s"]) > 0
+    assert int(row["peak_host_memory_bytes"]) > 0
+    assert row["peak_device_memory_bytes"] == ""
+    assert 0.1 < float(row["val_accuracy"]) <= 1
+    assert rows_of(documented[0])["relu_mlp-adam-fit-cpu-b96-float32"]["jit_compile"] == "false"
+
+
+def test_rounds_count_the_partial_batch(documented):
+    with (documented[0] / "rounds.csv").open(newline="") as lines:
+        rounds = [r for r in csv.DictReader(lines) if "sklearn" not in r["case"]]
+    assert {r["samples"] for r in rounds} == {"800"}
+    assert {r["updates"] for r in rounds} == {str(math.ceil(800 / 96))}
+
+
+def test_nothing_names_the_machine_or_its_user(documented):
+    import getpass
+    import platform
+
+    text = (documented[0] / "environment.json").read_text()
+    assert str(Path.home()) not in text.replace(f'"{Path.home()}"', "") or str(Path.home()) == "/"
+    for name in (platform.node(), getpass.getuser()):
+        if len(name) > 4:
+            assert name not in text
+    described = json.loads(text)
+    assert described["versions"]["tensorflow"]
+    assert described["software"]["built_with_xla"] is True
+    assert len(described["dataset_digest"]) == 64
+
+
+def test_the_screen_fits_80_columns_and_names_the_files(documented):
+    screen = documented[1]
+    for name in ("results.csv", "rounds.csv", "environment.json", "comparison.png"):
+        assert name in screen
+    lines = screen.splitlines()
+    tables = lines[lines.index(next(line for line in lines if line.strip() == "cpu, float32")) :]
+    tables = tables[: next(n for n, line in enumerate(tables) if "skipped" in line)]
+    assert len(tables) >= 10
+    assert max(map(len, tables)) <= 80
+    assert (documented[0] / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_known_sleep_in_every_step_is_timed_within_two_percent(program, tmp_path, small_data):
+    (tmp_path / "own.py").write_text(OWN_MODELS)
+    done = program("bench.cli", "run", "--data", small_data, "--models", "own:sleepy",
+                   "--optimizers", "sgd", "--loops", "fit", "--batch-sizes", "80",
+                   "--precisions", "float32", "--epochs", "3", "--output", "run")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (tmp_path / "run/rounds.csv").open(newline="") as lines:
+        seconds = [float(row["seconds"]) for row in csv.DictReader(lines)]
+    truth = 10 * 0.2
+    assert min(seconds) >= truth
+    # The quietest round: a busy machine may delay any one of them, but adds to it only.
+    assert min(seconds) <= truth * 1.02
+
+
+BAD_MODELS = {
+    "exploding": ("invalid", "the training loss became nan in round 1"),
+    "unmoved": ("invalid", "the weights did not change"),
+    "frozen": ("invalid", "round 1 made 0 updates, not 8"),
+    "leaving": ("failed", "SystemExit: 3"),
+    "crashing": ("killed", "killed by SIGABRT"),
+    "absent": ("failed", "own has no function 'absent'"),
+}
+
+
+def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(
+    program, tmp_path, small_data
+):
+    (tmp_path / "own.py").write_text(OWN_MODELS)
+    models = ",".join(f"own:{builder}" for builder in (*BAD_MODELS, "plain"))
+    done = program("bench.cli", "run", "--data", small_data, "--models", models,
+                   "--optimizers", "sgd", "--loops", "compiled", "--batch-sizes", "100",
+                   "--precisions", "float32", "--epochs", "1", "--launches", "1",
+                   "--output", "run")  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    rows = {row["model"]: row for row in rows_of(tmp_path / "run").values()}
+    assert rows.pop("own:plain")["status"] == "ok"
+    for builder, (status, reason) in BAD_MODELS.items():
+        assert rows[f"own:{builder}"]["status"] == status
+        assert reason in rows[f"own:{builder}"]["reason"]
+
+
+def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
+    """The same seed trains the same model, and needs about the same memory."""
+    words = ("bench.cli", "run", "--data", small_data, "--models", "relu_mlp", "--optimizers",
+             "adam", "--loops", "compiled", "--batch-sizes", "64", "--precisions", "float32",
+             "--epochs", "2", "--launches", "1")  # fmt: skip
+    for name, more in {"forked": (), "fresh": ("--fresh",)}.items():
+        done = program(*words, "--output", name, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (forked,), (fresh,) = (rows_of(tmp_path / name).values() for name in ("forked", "fresh"))
+    assert forked["val_loss"] == fresh["val_loss"]
+    assert forked["test_accuracy"] == fresh["test_accuracy"]
+    rises = [int(row["peak_host_memory_bytes"]) for row in (forked, fresh)]
+    assert max(rises) <= 1.25 * min(rises)
+
+
+def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_data):
+    words = ("pytest", Path(__file__).parent.parent / "bench", "--benchmark-only",
+             "-p", "no:cacheprovider", "--data", small_data,
+             "--models", "softmax", "--optimizers", "sgd,adam", "--loops", "fit",
+             "--devices", "cpu", "--batch-sizes", "100", "--precisions", "float32,tf32",
+             "--epochs", "2", "-k", "adam")  # fmt: skip
+    done = program(*words, "--fmnist-output", tmp_path / "run", "--benchmark-json=out.json",
+                   "--benchmark-storage=saved", "--benchmark-autosave")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 skipped, 2 deselected" in done.stdout
+    told = json.loads((tmp_path / "out.json").read_text())
+    (entry,) = told["benchmarks"]
+    with (tmp_path / "run/rounds.csv").open(newline="") as lines:
+        seconds = [row["seconds"] for row in csv.DictReader(lines)]
+    assert [repr(value) for value in entry["stats"]["data"]] == seconds
+    assert entry["group"] == "softmax adam, batch 100, float32, cpu"
+    assert entry["extra_info"]["test_accuracy"] > 0
+    assert told["machine_info"]["versions"]["tensorflow"]
+    assert "node" not in told["machine_info"]
+
+    compared = program(*words, "--fmnist-output", tmp_path / "again",
+                       "--benchmark-storage=saved", "--benchmark-compare",
+                       "--benchmark-compare-fail=min:100000%")  # fmt: skip
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert "(0001" in compared.stdout
+
+
+def test_collecting_is_quick_because_it_imports_no_tensorflow(program):
+    bench = Path(__file__).parent.parent / "bench"
+    done = program("pytest", bench, "--collect-only", "-q", "-p", "no:cacheprovider",
+                   PYTHONPROFILEIMPORTTIME="1")  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "relu_mlp-adam-compiled-cpu-b32-float32" in done.stdout
+    assert "logistic-sklearn-cpu-b1-float64" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"tensorflow", "keras", "matplotlib", "pandas", "scipy", "sklearn"}
+
+
+def test_a_mistake_is_pytests_usage_error(program, tmp_path):
+    bench = Path(__file__).parent.parent / "bench"
+    done = program("pytest", bench, "--models", "resnet", "-p", "no:cacheprovider")
+    assert done.returncode == 4
+    assert "unknown model 'resnet'" in done.stderr
+    done = program("pytest", bench, "--resume", tmp_path / "absent", "-p", "no:cacheprovider")
+    assert done.returncode == 4
+    assert "holds no run to resume" in done.stderr
