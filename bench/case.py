@@ -6,10 +6,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.errors import UserError
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
-
-from bench.errors import UserError
 
 LOGISTIC = "logistic"
 SKLEARN_LOOP = "sklearn"

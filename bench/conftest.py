@@ -70,7 +70,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Measure what was selected before the first test asks for it."""
     config = session.config
-    wanted = {item.callspec.params["case_id"] for item in session.items if _is_case(item)}
+    wanted = {case_id for case_id in map(_case_id, session.items) if case_id}
     idle = config.getoption("collectonly") or config.getoption("benchmark_skip")
     if wanted and not idle and not session.testsfailed:
         capture = config.pluginmanager.getplugin("capturemanager")
@@ -121,8 +121,9 @@ def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
     return run.execute(plan, folder, progress_for(console), wait=config.getoption("fmnist_wait"))
 
 
-def _is_case(item: pytest.Item) -> bool:
-    return "case_id" in getattr(getattr(item, "callspec", None), "params", {})
+def _case_id(item: pytest.Item) -> str | None:
+    params: dict[str, str] = getattr(getattr(item, "callspec", None), "params", {})
+    return params.get("case_id")
 
 
 def _flag(option: Option) -> str:

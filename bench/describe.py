@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fmnist_models.architectures import NETWORKS
 from rich.console import Console
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from bench.launch import import_path
 from bench.matrix import parse_axis
 from bench.plots import sample_row
 from fmnist_models import dataset
+from fmnist_models.architectures import NETWORKS
 
 
 def describe_data(folder: str | None, picture: Path, console: Console) -> None:
@@ -29,7 +29,9 @@ def describe_data(folder: str | None, picture: Path, console: Console) -> None:
     for line in dataset.summary(data).lines():
         console.print(Text(line), soft_wrap=True)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    sample_row(data.train_images[:10], data.train_labels[:10], dataset.CLASS_NAMES, picture)
+    sample_row(
+        data.train_images[:10], data.train_labels[:10].tolist(), dataset.CLASS_NAMES, picture
+    )
     console.print(Text(f"the first ten training images: {picture}"), soft_wrap=True)
 
 

@@ -83,7 +83,7 @@ def diagnose(device: str = "cpu") -> Report:
         gpu = resolve(device, machine)
     except Unavailable as reason:
         probed = _probe("none", Case("softmax", "sgd", "fit"), machine)
-        missing = Check("device", Verdict.FAILED, str(reason), "see what nvidia-smi says")
+        missing = Check("device", Verdict.FAILED, str(reason), _how_to_have_it(machine))
         others = [not_applicable(name, "no such device") for name in _STEPS[1:]]
         return Report(device, (*found, versions(probed), missing, *others))
     at_rest = None if gpu is None else checks.gpu_at_rest(gpu_state(gpu))
@@ -118,6 +118,14 @@ def render(report: Report, console: Console) -> None:
         + ", ".join(f"{number} {verdict.replace('_', ' ')}" for verdict, number in count.items()),
         highlight=False,
     )
+
+
+def _how_to_have_it(machine: Inventory) -> str:
+    if machine.hidden:
+        return "change or unset CUDA_VISIBLE_DEVICES"
+    if machine.gpus:
+        return "name a device that is there"
+    return "install the NVIDIA driver until nvidia-smi -L lists it; containers: --gpus all"
 
 
 def versions(probed: ProbeResult) -> Check:

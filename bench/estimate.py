@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import UserError
-from bench.record import LaunchRequest, RunSettings, Status
+from bench.record import MIN_ROUNDS, MIN_SECONDS, RunSettings, Status
 from bench.store import RunFolder
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
@@ -56,15 +56,14 @@ def launch_seconds(case: Case, settings: RunSettings) -> float:
 def _rounds(loop: str, epoch_s: float, epochs: int) -> float:
     if loop == "fit":
         return epochs
-    asked = LaunchRequest.__dataclass_fields__
-    return max(epochs, asked["min_rounds"].default, asked["min_seconds"].default / epoch_s)
+    return max(epochs, MIN_ROUNDS, MIN_SECONDS / epoch_s)
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The row most like `case`, among those of its loop."""
 
     def distance(row: Mapping[str, Any]) -> float:
-        return (
+        return float(
             4 * (row["model"] != case.model)
             + 2 * (row["precision"] != case.precision)
             + abs(math.log2(row["batch_size"] / case.batch_size))

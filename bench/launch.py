@@ -116,6 +116,7 @@ class _Worker:
 
     def __init__(self, command: Sequence[str], place: LaunchPlace) -> None:
         self._log = place.log
+        self._forked: int | None = None
         self.idle = False
         read, write = os.pipe()
         argument, extra = _inheritable(write)
@@ -173,24 +174,24 @@ class _Worker:
             }
         )
         deadline = time.perf_counter() + place.timeout_s
-        forked: int | None = None
         while True:
             try:
                 message = self._next(deadline)
             except _TimedOut:
                 limit = f"took longer than {place.timeout_s:g} s (--timeout)"
                 answers.update(status=Status.TIMED_OUT, reason=limit)
-                if forked is None:
+                if self._forked is None:
                     return
-                os.kill(forked, signal.SIGKILL)
+                os.kill(self._forked, signal.SIGKILL)
                 deadline = math.inf
                 continue
             kind = message.pop("kind")
             if kind == "forked":
-                forked = message["pid"]
+                self._forked = message["pid"]
             elif kind == "round":
                 on_round(Round(**message))
             elif kind == "exit":
+                self._forked = None
                 self.idle = True
                 if message["code"] != 0 and not answers:
                     raise self._death(message["code"])
@@ -221,7 +222,8 @@ class _Worker:
     def _death(self, code: int) -> _Ended:
         if code < 0:
             number = -code
-            name = signal.Signals(number).name if number in iter(signal.Signals) else number
+            known = {int(known): known.name for known in signal.Signals}
+            name = known.get(number, f"signal {number}")
             hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
             return _Ended(Status.KILLED, f"killed by {name}{hint}")
         last = _last_line(self._log)
@@ -230,6 +232,10 @@ class _Worker:
     def kill(self) -> None:
         """End the worker and, where it is a template, the launch it forked."""
         self._process.kill()
+        if self._forked is not None:
+            # Linux does it by itself; the launch may have ended in this moment as well.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._forked, signal.SIGKILL)
         self._process.wait()
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
@@ -242,17 +248,15 @@ def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
     The child gets a process group of its own, so that Ctrl-C reaches the parent alone,
     which then ends the launch in an orderly way.
     """
-    if os.name != "nt":
-        return str(write), {"pass_fds": (write,), "start_new_session": True}
-    import msvcrt
+    if sys.platform == "win32":
+        import msvcrt
 
-    handle = msvcrt.get_osfhandle(write)
-    os.set_handle_inheritable(handle, True)
-    startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
-    return str(handle), {
-        "startupinfo": startup,
-        "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP,
-    }
+        handle = msvcrt.get_osfhandle(write)
+        os.set_handle_inheritable(handle, True)
+        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        group = subprocess.CREATE_NEW_PROCESS_GROUP
+        return str(handle), {"startupinfo": startup, "creationflags": group}
+    return str(write), {"pass_fds": (write,), "start_new_session": True}
 
 
 def import_path(environment: Mapping[str, str]) -> dict[str, str]:

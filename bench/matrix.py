@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
-from fmnist_models.architectures import NETWORKS
-from fmnist_models.optimizers import OPTIMIZERS
-
 from bench.case import (
     BACKENDS,
     DEVICE_PATTERN,
@@ -20,6 +17,8 @@ from bench.case import (
     logistic_case,
 )
 from bench.errors import UserError
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.optimizers import OPTIMIZERS
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
 SWEPT_MODEL = "relu_mlp"
@@ -65,9 +64,7 @@ class Axes:
                 self.threads or (None,),
                 self.backends or ("tensorflow",),
             ):
-                yield Case(
-                    model, optimizer, loop, device, batch_size, precision, threads, backend
-                )
+                yield Case(model, optimizer, loop, device, batch_size, precision, threads, backend)
 
 
 _NETWORKS = tuple(NETWORKS)
@@ -114,6 +111,7 @@ def expand(matrix: str, given: Axes, present: Sequence[str]) -> list[Case]:
     """The cases of a named matrix, each once, in a readable order.
 
     Args:
+        matrix: a name of `MATRICES`.
         given: axes that replace those of the matrix.
         present: devices to take where `given` names none.
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from fmnist_models.dataset import FashionMnist, TrainingData
 
 from bench.case import SKLEARN_LOOP
 from bench.devices import TensorFlowDevice, keras_policy
@@ -20,6 +19,7 @@ from bench.errors import Invalid
 from bench.memory import PeakMemory
 from bench.record import LaunchRequest, Round
 from fmnist_models import architectures, logistic, optimizers
+from fmnist_models.dataset import FashionMnist, TrainingData
 from fmnist_models.loops import LOOPS, Loop, Snapshot, Work, compile_model, state_variables
 
 EVALUATION_BATCH = 2000
@@ -206,9 +206,7 @@ class _Rounds:
             raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
         samples = int(self._model.metrics[0].count)
         if samples != work.samples:
-            raise Invalid(
-                f"round {self._round} trained {samples} samples, not {work.samples}"
-            )
+            raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
         updates = self._update_count() - self._updates
         if updates != work.steps:
             if not hasattr(self._model.optimizer, "inner_optimizer"):
@@ -220,9 +218,7 @@ class _Rounds:
         return int(self._model.optimizer.iterations)
 
     def _evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        logs = self._model.evaluate(
-            x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
-        )
+        logs = self._model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
         return {name: float(value) for name, value in logs.items()}
 
 

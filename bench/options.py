@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmnist_models import DATA_VARIABLE
-
 from bench.errors import UserError
 from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.record import RunSettings
 from bench.store import Plan
+from fmnist_models import DATA_VARIABLE
 
 _LARGEST_SEED = 2**31 - 1_001
 _DEFAULTS = RunSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from time import monotonic
 
 from rich.console import Console
@@ -58,14 +59,14 @@ class _LineProgress:
     def launch_begins(self, case: Case, launch: int) -> None:
         self._case, self._launch = case, launch
         self._number += 1
-        self._last: Round | None = None
+        self._rounds: list[Round] = []
 
     def round_ends(self, round_: Round) -> None:
-        self._last = round_
+        self._rounds.append(round_)
 
     def launch_ends(self, record: LaunchRecord) -> None:
         self._left.launch_ended()
-        self._print(f"[{self._number}/{self._total}] {_line(self._plan, record, self._last)}")
+        self._print(f"[{self._number}/{self._total}] {_line(self._plan, record, self._rounds)}")
 
     def run_ends(self) -> None:
         """Nothing is left on the screen to take away."""
@@ -114,13 +115,13 @@ class _TerminalProgress(_LineProgress):
             self._bar.update(self._task, description=f"{self._case.id} {what}", left=left)
 
 
-def _line(plan: Plan, record: LaunchRecord, last: Round | None) -> str:
+def _line(plan: Plan, record: LaunchRecord, rounds: Sequence[Round]) -> str:
     case = next(case for case in plan.cases if case.id == record.case)
     launches = plan.settings.launches_of(case)
     which = f" launch {record.launch + 1}/{launches}" if launches > 1 else ""
     if record.status is not Status.OK:
         return f"{record.case}{which}: {record.status}: {record.reason}"
-    rate = f"{last.samples / last.seconds:,.0f} samples/s" if last else "no round"
+    rate = f"{median(r.samples / r.seconds for r in rounds):,.0f} samples/s"
     accuracy = record.test_accuracy
     tested = "" if accuracy is None else f", test accuracy {accuracy:.3f}"
     return f"{record.case}{which}: {rate}{tested}"

@@ -14,6 +14,10 @@ from typing import Any, Self
 
 from bench.case import Case
 
+# `compiled` and `multistep` go on at least so long, so that drift inside a launch shows.
+MIN_ROUNDS = 20
+MIN_SECONDS = 2.0
+
 
 class Status(StrEnum):
     """How a launch, or a case, ended."""
@@ -77,8 +81,8 @@ class LaunchRequest:
     epochs: int
     seed: int
     data: str | None = None
-    min_rounds: int = 20
-    min_seconds: float = 2.0
+    min_rounds: int = MIN_ROUNDS
+    min_seconds: float = MIN_SECONDS
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""

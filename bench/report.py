@@ -14,19 +14,20 @@ from rich.text import Text
 from bench.record import Status
 
 Row = Mapping[str, Any]
-_MINUTE = 60.0
-_HOUR = 3600.0
+_MINUTE = 60
+_HOUR = 3600
 
 
 def duration(seconds: float) -> str:
     """Seconds as a person reads them: `8 s`, `4 min 10 s`, `1 h 05 min`."""
     if not math.isfinite(seconds):
         return "?"
-    if seconds < _MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < _HOUR:
-        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE):02d} s"
-    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE):02d} min"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
 
 
 def print_results(rows: Sequence[Row], console: Console) -> None:

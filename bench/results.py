@@ -154,7 +154,7 @@ def _idle_per_round(launches: Sequence[Launch]) -> float:
 
 def _warnings(launches: Sequence[Launch]) -> list[str]:
     """What the worker said, and what the rounds show; each once, in order."""
-    found = []
+    found: list[str] = []
     for record, rounds in launches:
         found += record.warnings
         if stats.is_unsteady([r.seconds for r in rounds]):

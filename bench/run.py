@@ -186,9 +186,7 @@ class _Run:
         finally:
             self._progress.run_ends()
         rows = self._write_results()
-        return RunOutcome(
-            self._folder, self._plan, rows, self._launches, self._rounds, interrupted
-        )
+        return RunOutcome(self._folder, self._plan, rows, self._launches, self._rounds, interrupted)
 
     def _one(self, case: Case, launch: int) -> None:
         request = LaunchRequest(
@@ -241,7 +239,9 @@ class _Run:
         """What only a worker can know of TensorFlow goes into environment.json once."""
         described = self._folder.environment() or {}
         if record.software and not described.get("software"):
-            self._folder.write_environment({**described, "software": environment.scrub(record.software)})
+            self._folder.write_environment(
+                {**described, "software": environment.scrub(record.software)}
+            )
 
     def _write_results(self) -> list[dict[str, Any]]:
         rows = result_rows(self._plan, self._launches, self._rounds)

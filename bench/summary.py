@@ -40,9 +40,7 @@ def _draw(outcome: RunOutcome, environment: Mapping[str, Any]) -> tuple[str, ...
         return ()
     from bench.plots import comparison
 
-    rounds = [
-        {**asdict(stored), **stored.round.to_json()} for stored in outcome.rounds
-    ]
+    rounds = [{**asdict(stored), **stored.round.to_json()} for stored in outcome.rounds]
     comparison(outcome.rows, rounds, environment, outcome.folder.path / "comparison.png")
     return ("comparison.png",)
 

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder of IDX files in place of the embedded ones")
     arguments = parser.parse_args()
     emit = _open_channel(arguments.channel)
-    _end_with_parent()
+    end_with_parent()
     try:
         measure = _prepare(arguments.data)
     except Exception as error:
@@ -76,7 +76,7 @@ def _fork(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -> 
     template = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _end_with_parent(fork_of=template)
+        end_with_parent(fork_of=template)
         _leave(_launch(message, measure, emit))
     emit({"kind": "forked", "pid": pid})
     _, status = os.waitpid(pid, 0)
@@ -88,7 +88,7 @@ def _launch(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -
     _redirect_output(message["log"])
     try:
         measure(LaunchRequest.from_json(message["request"]), emit)
-    except BaseException as error:  # a user's builder may call sys.exit()
+    except BaseException as error:  # noqa: BLE001 - a user's builder may call sys.exit()
         traceback.print_exc()
         emit(_failure(error))
         return 1
@@ -110,7 +110,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _open_channel(number: int) -> Emit:
-    if os.name == "nt":
+    if sys.platform == "win32":
         import msvcrt
 
         number = msvcrt.open_osfhandle(number, os.O_WRONLY)
@@ -132,7 +132,7 @@ def _redirect_output(log: str) -> None:
     os.close(handle)
 
 
-def _end_with_parent(fork_of: int | None = None) -> None:
+def end_with_parent(fork_of: int | None = None) -> None:
     """Leave no child behind: this process ends when its parent does, however it ends.
 
     Linux does it by a signal. Elsewhere every launch starts afresh, and a thread that

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from fmnist_models.architectures import NETWORKS, build
-
 from fmnist_models.errors import UserError
 
 

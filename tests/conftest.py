@@ -64,7 +64,3 @@ def program(tmp_path):
         )
 
     return run
-
-
-    """Random numbers, the same in every run."""
-    return np.random.default_rng(0)

@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from bench.worker import end_with_parent
+
 
 def emit(channel, **message):
     channel.write(json.dumps(message).encode() + b"\n")
@@ -58,6 +60,7 @@ def main():
     channel = os.fdopen(parser.parse_args().channel, "wb", buffering=0)
     file = Path(os.environ["FAKE_WORKER_SCRIPT"])
     counter = file.with_suffix(".count")
+    end_with_parent()
     emit(channel, kind="ready")
     for line in sys.stdin:
         message = json.loads(line)
@@ -67,8 +70,10 @@ def main():
         if not message["fork"]:
             report(channel, script, message["request"])
             return
+        template = os.getpid()
         pid = os.fork()
         if pid == 0:
+            end_with_parent(fork_of=template)
             report(channel, script, message["request"])
             os._exit(0)
         emit(channel, kind="forked", pid=pid)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes_gpu import FAST, SLOW, FakeNvml
+from fakes_gpu import FAST, SLOW, Card, FakeNvml
 from rich.console import Console
 
 from bench import checks, devices, doctor, doctor_probe
@@ -377,6 +377,25 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["versions"].verdict is OK
     assert found["waiting"].verdict is Verdict.NOT_APPLICABLE
     assert report.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("cards", "environ", "remedy"),
+    [
+        ((), {}, "install the NVIDIA driver"),
+        ((FAST,), {}, "name a device that is there"),
+        ((FAST,), {"CUDA_VISIBLE_DEVICES": "-1"}, "unset CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_the_remedy_fits_why_a_device_is_missing(
+    monkeypatch: pytest.MonkeyPatch, cards: tuple[Card, ...], environ: dict[str, str], remedy: str
+) -> None:
+    monkeypatch.setattr(doctor, "inventory", lambda: devices.inventory(environ, FakeNvml(*cards)))
+    monkeypatch.setattr(doctor, "_NOISE_S", 0.0)
+    stand_in(monkeypatch, TELLING)
+    device = next(check for check in diagnose("gpu:1").checks if check.name == "device")
+    assert device.verdict is FAILED
+    assert remedy in device.remedy
 
 
 def test_a_device_that_no_case_can_name() -> None:

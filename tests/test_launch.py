@@ -50,9 +50,7 @@ def test_rounds_come_as_they_were_measured(launch, fork):
 
 @pytest.mark.parametrize("fork", BOTH)
 def test_a_crash_is_a_record_and_the_next_launch_goes_on(launch, fork):
-    records, rounds = launch(
-        {"rounds": [0.1], "die": "SIGSEGV"}, {"rounds": [0.2]}, fork=fork
-    )
+    records, rounds = launch({"rounds": [0.1], "die": "SIGSEGV"}, {"rounds": [0.2]}, fork=fork)
     assert records[0].status is Status.KILLED
     assert records[0].reason == "killed by SIGSEGV"
     assert records[1].status is Status.OK
@@ -115,7 +113,7 @@ place = LaunchPlace(dict(os.environ), True, folder / "log", 60)
 def on_round(_):
     (folder / "round").touch()
 request = LaunchRequest(Case("softmax", "sgd", "fit"), 0, 1, 1, 42)
-Launcher(({sys.executable!r}, "-m", "tests.dying_worker")).run(request, place, on_round)
+Launcher({FAKE!r}).run(request, place, on_round)
 """
     root = Path(__file__).parent.parent
     environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}

@@ -119,9 +119,7 @@ def travelled_apart(loop, model, optimizer, precision):
     return distance(reference, other) / distance(reference, start), fit_logs, told.logs
 
 
-BUILDERS = {name: network.builder for name, network in NETWORKS.items()} | {
-    "penalized": penalized
-}
+BUILDERS = {name: network.builder for name, network in NETWORKS.items()} | {"penalized": penalized}
 
 
 @pytest.mark.parametrize("loop", ["multistep", "compiled"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-OWN_MODELS = '''
+OWN_MODELS = """
 import time
 
 import keras
@@ -58,7 +58,7 @@ def leaving():
 def crashing():
     import os
     os.abort()
-'''
+"""
 
 
 def rows_of(folder):
@@ -167,9 +167,7 @@ BAD_MODELS = {
 }
 
 
-def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(
-    program, tmp_path, small_data
-):
+def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(program, tmp_path, small_data):
     (tmp_path / "own.py").write_text(OWN_MODELS)
     models = ",".join(f"own:{builder}" for builder in (*BAD_MODELS, "plain"))
     done = program("bench.cli", "run", "--data", small_data, "--models", models,

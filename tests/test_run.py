@@ -269,9 +269,11 @@ running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE))
 def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     folder = running.begin(plan, tmp_path / "run")
-    with filelock.FileLock(tmp_path / running.LOCK_NAME):
-        with pytest.raises(UserError, match=r"another run .* --wait"):
-            execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
+    with (
+        filelock.FileLock(tmp_path / running.LOCK_NAME),
+        pytest.raises(UserError, match=r"another run .* --wait"),
+    ):
+        execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
 
     class Releasing(Quiet):
         def waits(self, reason):
@@ -281,9 +283,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     other = filelock.FileLock(tmp_path / running.LOCK_NAME, thread_local=False)
     other.acquire()
     progress = Releasing()
-    outcome = running.execute(
-        plan, folder, progress, wait=True, launcher=Launcher(FAKE)
-    )
+    outcome = running.execute(plan, folder, progress, wait=True, launcher=Launcher(FAKE))
     assert progress.lines[0].startswith("another run")
     assert len(outcome.launches) == 1
 

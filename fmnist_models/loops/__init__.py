@@ -7,9 +7,7 @@ from fmnist_models.loops.compiled import CompiledLoop
 from fmnist_models.loops.fit import FitLoop
 from fmnist_models.loops.multistep import MultistepLoop
 
-LOOPS: dict[str, type[Loop]] = {
-    loop.name: loop for loop in (FitLoop, MultistepLoop, CompiledLoop)
-}
+LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (FitLoop, MultistepLoop, CompiledLoop)}
 
 __all__ = ["LOOPS", "Loop", "Observer", "Snapshot", "Work", "compile_model", "state_variables"]
 

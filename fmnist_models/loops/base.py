@@ -134,9 +134,7 @@ class Snapshot:
         """Whether any trainable weight differs from the snapshot."""
         trainable = {id(v) for v in self._model.trainable_variables}
         return any(
-            not np.array_equal(_copy(v), value)
-            for v, value in self._values
-            if id(v) in trainable
+            not np.array_equal(_copy(v), value) for v, value in self._values if id(v) in trainable
         )
 
 

@@ -1,0 +1,171 @@
+"""The documented networks to the letter, and a user's own builders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fmnist_models.architectures import (
+    NETWORKS,
+    SIGMOID_NAME,
+    SIGMOID_TITLE,
+    build,
+    sigmoid_mlp,
+    sigmoid_mlp_by_add,
+    sigmoid_mlp_from_list,
+)
+from fmnist_models.errors import UserError
+
+LAYERS = {
+    "softmax": ((784,), [("Dense", None, (10,), "softmax")]),
+    "sigmoid_mlp": (
+        (784,),
+        [("Dense", "hidden", (100,), "sigmoid"), ("Dense", "output", (10,), "softmax")],
+    ),
+    "relu_mlp": (
+        (28, 28),
+        [
+            ("Flatten", None, (784,), None),
+            ("Dense", None, (100,), "relu"),
+            ("Dense", None, (10,), "softmax"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_are_the_documented_ones(name):
+    model = build(name)
+    inputs, layers = LAYERS[name]
+    assert model.input_shape == (None, *inputs)
+    assert len(model.layers) == len(layers)
+    for layer, (kind, layer_name, shape, activation) in zip(model.layers, layers, strict=True):
+        assert type(layer).__name__ == kind
+        assert layer_name is None or layer.name == layer_name
+        assert layer.output.shape == (None, *shape)
+        if activation:
+            assert layer.activation.__name__ == activation
+    assert not model.compiled
+    assert model.count_params() == NETWORKS[name].parameters
+
+
+def test_parameter_counts():
+    counts = {name: network.parameters for name, network in NETWORKS.items()}
+    assert counts == {"softmax": 7_850, "sigmoid_mlp": 79_510, "relu_mlp": 79_510}
+
+
+def test_three_ways_of_building_are_one_model():
+    import keras
+
+    images = np.random.default_rng(0).random((3, 784), dtype=np.float32)
+    configurations, outputs = [], []
+    for builder in (sigmoid_mlp, sigmoid_mlp_from_list, sigmoid_mlp_by_add):
+        keras.utils.set_random_seed(1)
+        model = builder()
+        configuration = model.get_config()
+        for layer in configuration["layers"]:
+            # Keras counts unnamed inputs up through the process.
+            if layer["class_name"] == "InputLayer":
+                layer["config"].pop("name")
+        configurations.append(configuration)
+        outputs.append(np.array(keras.ops.convert_to_numpy(model(images))))
+    assert configurations[0] == configurations[1] == configurations[2]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+
+
+def test_the_korean_title_cannot_be_a_keras_name():
+    import keras
+
+    assert NETWORKS["sigmoid_mlp"].title == SIGMOID_TITLE == "패션 MNIST 모델"
+    assert SIGMOID_NAME.isascii()
+    model = keras.Sequential(
+        [keras.Input((784,)), keras.layers.Dense(10, "softmax")], name=SIGMOID_TITLE
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="not a valid root scope name"):
+        model.fit(np.zeros((2, 784)), np.zeros(2), verbose=0)
+
+
+OWN = """
+import keras
+
+def good():
+    return keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
+
+def compiled():
+    model = good()
+    model.compile("sgd", "mse")
+    return model
+
+def unbuilt():
+    return keras.Sequential([keras.layers.Dense(10, "softmax")])
+
+def coloured():
+    return keras.Sequential([keras.Input((28, 28, 3)), keras.layers.Flatten(),
+                             keras.layers.Dense(10, "softmax")])
+
+def two_classes():
+    return keras.Sequential([keras.Input((784,)), keras.layers.Dense(2, "softmax")])
+
+def number():
+    return 3
+
+def needs(width):
+    return good()
+
+constant = 7
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_builders.py").write_text(OWN)
+    (tmp_path / "own_broken.py").write_text("1 / 0")
+    (tmp_path / "own_needy.py").write_text("import no_such_library")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in ("own_builders", "own_broken", "own_needy"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("own")
+def test_an_own_builder_is_found_in_the_working_directory():
+    assert build("own_builders:good").count_params() == 7_850
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("resnet", "unknown model 'resnet'"),
+        ("own_absent:good", "no module 'own_absent'"),
+        ("own_broken:good", "importing own_broken raised ZeroDivisionError"),
+        ("own_needy:good", "needs 'no_such_library'"),
+        ("own_builders:absent", "has no function 'absent'"),
+        ("own_builders:constant", "has no function 'constant'"),
+        ("own_builders:needs", "called without arguments, raised TypeError"),
+        ("own_builders:number", "returned int, not a keras.Model"),
+        ("own_builders:compiled", "is compiled already"),
+        ("own_builders:unbuilt", "has no input shape yet"),
+        ("own_builders:coloured", "takes inputs of (28, 28, 3)"),
+        ("own_builders:two_classes", "gives outputs of (2,)"),
+    ],
+)
+def test_a_wrong_builder_is_one_line(name, line):
+    with pytest.raises(UserError) as error:
+        build(name)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_names_are_listed_without_keras():
+    code = (
+        "import sys, fmnist_models.architectures, fmnist_models.optimizers; "
+        "assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,83 @@
+"""The documented optimizers: their settings, and their steps against the published formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fmnist_models.errors import UserError
+from fmnist_models.optimizers import OPTIMIZERS, create
+
+SETTINGS = {
+    "rmsprop": {"name": "rmsprop", "learning_rate": 0.001, "rho": 0.9, "momentum": 0.0},
+    "sgd": {"name": "SGD", "learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
+    "sgd_lr0.1": {"name": "SGD", "learning_rate": 0.1, "momentum": 0.0, "nesterov": False},
+    "sgd_nesterov": {"name": "SGD", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True},
+    "adagrad": {"name": "adagrad", "learning_rate": 0.001, "initial_accumulator_value": 0.1},
+    "adam": {"name": "adam", "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_settings_are_the_documented_ones(name):
+    found = create(name).get_config()
+    assert {key: found[key] for key in SETTINGS[name]} == pytest.approx(SETTINGS[name])
+    assert create(name) is not create(name)
+
+
+def test_the_strings_mean_the_same():
+    import keras
+
+    for name in ("sgd", "adam", "rmsprop"):
+        assert keras.optimizers.get(name).get_config() == create(name).get_config()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    assert model.optimizer.get_config() == create("rmsprop").get_config()
+
+
+def test_an_unknown_name_is_one_line():
+    with pytest.raises(UserError, match=r"unknown optimizer 'lion': choose from rmsprop"):
+        create("lion")
+
+
+def published(name, weight, gradients):
+    """The weights after each step, by the formulas that Keras's documentation cites."""
+    state = {"v": 0.0, "m": 0.0, "a": 0.1}
+    steps = []
+    for t, g in enumerate(gradients, 1):
+        if name == "rmsprop":
+            state["v"] = 0.9 * state["v"] + 0.1 * g * g
+            weight = weight - 0.001 * g / np.sqrt(state["v"] + 1e-7)
+        elif name == "sgd":
+            weight = weight - 0.01 * g
+        elif name == "sgd_lr0.1":
+            weight = weight - 0.1 * g
+        elif name == "sgd_nesterov":
+            state["m"] = 0.9 * state["m"] - 0.01 * g
+            weight = weight + 0.9 * state["m"] - 0.01 * g
+        elif name == "adagrad":
+            state["a"] += g * g
+            weight = weight - 0.001 * g / np.sqrt(state["a"] + 1e-7)
+        else:
+            state["m"] = 0.9 * state["m"] + 0.1 * g
+            state["v"] = 0.999 * state["v"] + 0.001 * g * g
+            rate = 0.001 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            weight = weight - rate * state["m"] / (np.sqrt(state["v"]) + 1e-7)
+        steps.append(weight)
+    return np.array(steps)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_follow_the_published_formulas(name):
+    import keras
+
+    gradients = [np.array([0.5, -2.0, 0.01]), np.array([0.25, 1.0, -0.3]), np.array([1.0, 0.0, 3])]
+    start = np.array([1.0, -1.0, 0.5])
+    variable = keras.Variable(start, dtype="float32")
+    optimizer = create(name)
+    optimizer.build([variable])
+    found = []
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [variable])
+        found.append(np.array(keras.ops.convert_to_numpy(variable)))
+    np.testing.assert_allclose(np.array(found), published(name, start, gradients), rtol=2e-5)

@@ -1,0 +1,127 @@
+"""What is printed at the end of a run, to the letter, and the page that explains columns."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench import estimate
+from bench.case import Case, logistic_case
+from bench.record import RESULT_COLUMNS, ROUND_COLUMNS, RunSettings
+from bench.report import compiled_over_fit, duration, print_results, reference_lines
+
+ROOT = Path(__file__).parent.parent
+
+
+def row(case, rate, **more):
+    values = dict.fromkeys(RESULT_COLUMNS) | case.to_json()
+    values |= {"case": case.id, "status": "ok", "reason": "", "warnings": ""}
+    values |= {"samples_per_s": rate, "step_ms": 32e3 / rate if rate else None}
+    return values | more
+
+
+FIT = row(Case("relu_mlp", "adam", "fit"), 9_000.0, val_accuracy=0.8712)
+COMPILED = row(
+    Case("relu_mlp", "adam", "compiled"),
+    162_345.6,
+    val_accuracy=0.8699,
+    samples_per_s_low=150_000.0,
+    samples_per_s_high=175_000.0,
+    warnings="unsteady",
+)
+LOGISTIC = row(logistic_case(), 45_000.0, val_accuracy=0.8441, step_ms=1e3 / 45_000)
+SKIPPED = [
+    row(Case("relu_mlp", "adam", loop, device="gpu"), None, status="skipped", reason="no GPU")
+    for loop in ("fit", "compiled")
+]
+FAILED = row(Case("own:net", "sgd", "fit"), None, status="invalid", reason="the loss is nan")
+ROWS = [COMPILED, FIT, LOGISTIC, *SKIPPED, FAILED]
+
+GOLDEN = """\
+cpu, float32
+model    optimizer loop     batch samples/s  ±% step ms val acc x fit
+relu_mlp adam      fit         32     9,000        3.56   0.871
+relu_mlp adam      compiled    32   162,346 8.0   0.197   0.870  18.0
+cpu, float64
+model    optimizer loop    batch samples/s ±% step ms val acc x fit
+logistic           sklearn     1    45,000     0.0222   0.844
+relu_mlp-adam-compiled-cpu-b32-float32: warning: unsteady
+relu_mlp-adam-fit-gpu-b32-float32 and 1 more: skipped: no GPU
+own:net-sgd-fit-cpu-b32-float32: invalid: the loss is nan
+"""
+
+
+def printed(rows):
+    out = io.StringIO()
+    print_results(rows, Console(file=out, width=80))
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+def test_the_tables_are_these():
+    assert printed(ROWS) == GOLDEN
+
+
+def test_the_longest_documented_names_fit_80_columns():
+    wide = [
+        row(Case("sigmoid_mlp", "sgd_nesterov", loop, batch_size=8192), 1_234_567.8,
+            val_accuracy=0.8, samples_per_s_low=1e6, samples_per_s_high=1.5e6)
+        for loop in ("fit", "multistep", "compiled")
+    ]  # fmt: skip
+    text = printed(wide)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1,234,568" in text
+    assert "sgd_nesterov" in text
+
+
+def test_compiled_is_compared_with_its_own_sibling():
+    assert compiled_over_fit(COMPILED, ROWS) == pytest.approx(162_345.6 / 9_000)
+    assert compiled_over_fit(FIT, ROWS) is None
+    assert compiled_over_fit(COMPILED, [COMPILED, {**FIT, "batch_size": 64}]) is None
+    assert compiled_over_fit(COMPILED, [COMPILED, {**FIT, "status": "failed"}]) is None
+
+
+def test_the_reference_is_compared_over_the_same_work_only():
+    reference = [{**FIT, "samples_per_s": 4_500.0}, {**COMPILED, "samples_per_s": 162_345.6}]
+    lines = reference_lines(ROWS, reference, True, "a CPU, TensorFlow 2.21.0")
+    assert lines[0] == "Throughput beside the reference run (a CPU, TensorFlow 2.21.0):"
+    assert "fit: 2.00 times the reference, 1 case" in lines
+    assert "compiled: 1.00 times the reference, 1 case" in lines
+    assert reference_lines(ROWS, reference, False, "a CPU") == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (61, "1 min 01 s"),
+     (3599.9, "1 h 00 min"), (7_260, "2 h 01 min"), (float("inf"), "?")],
+)  # fmt: skip
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_an_estimate_needs_no_reference(monkeypatch):
+    monkeypatch.setattr(estimate, "reference_rows", tuple)
+    case = Case("relu_mlp", "adam", "fit")
+    one = estimate.launch_seconds(case, RunSettings(epochs=1))
+    five = estimate.launch_seconds(case, RunSettings(epochs=5))
+    assert five > 2 * one > 0
+
+
+def test_an_estimate_is_the_cases_own_row_where_there_is_one(monkeypatch):
+    measured = FIT | {"total_s": 30.0, "epoch_s": 5.0, "rounds": 5, "launches": 1}
+    monkeypatch.setattr(estimate, "reference_rows", lambda: (measured,))
+    case = Case("relu_mlp", "adam", "fit")
+    assert estimate.launch_seconds(case, RunSettings(epochs=5)) == pytest.approx(30.0)
+    assert estimate.launch_seconds(case, RunSettings(epochs=1)) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"), [("results.csv", RESULT_COLUMNS), ("rounds.csv", ROUND_COLUMNS)]
+)
+def test_the_page_explains_every_column_in_order(heading, columns):
+    page = (ROOT / "results/README.md").read_text("utf-8")
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == columns
