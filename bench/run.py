@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,6 +98,7 @@ def begin(plan: Plan, output: Path | None) -> RunFolder:
             cannot be written.
     """
     environment.validate_label(plan.label)
+    _require_tensorflow()
     described = _environment(plan)
     folder = RunFolder.create(output or new_folder_name(plan.matrix, plan.label), plan)
     folder.write_environment(described)
@@ -110,6 +112,7 @@ def resume(path: Path) -> tuple[RunFolder, Plan]:
         UserError: no run is there, or what must match does not.
     """
     folder, plan = RunFolder.resume(path)
+    _require_tensorflow()
     then, now = folder.environment() or {}, _environment(plan)
     for what, keys in _MUST_MATCH.items():
         before, after = _dig(then, keys), _dig(now, keys)
@@ -285,6 +288,15 @@ def _the_machine(progress: Progress, wait: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _require_tensorflow() -> None:
+    for package in ("tensorflow", "keras"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{package} is not installed in this environment: pip install tensorflow, or "
+                '"tensorflow[and-cuda]" for an NVIDIA GPU'
+            )
 
 
 def _environment(plan: Plan) -> dict[str, Any]:

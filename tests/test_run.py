@@ -317,6 +317,13 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(execute, tmp_path):
         running.begin(plan, tmp_path / "run")
 
 
+def test_a_missing_tensorflow_is_said_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
+        running.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_new_folders_are_named_by_time_and_label():
     assert running.new_folder_name("quick", None).name.endswith("-quick")
     assert running.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
