@@ -36,13 +36,10 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
         console.print(_table(setting, list(group), rows))
-    for row in rows:
-        if row["warnings"]:
-            _print_note(console, row, f"warning: {row['warnings']}")
-    for reason, cases in _bad_by_reason(rows).items():
+    for note, cases in _notes(rows).items():
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
-        console.print(Text(f"{first}{more}: {reason}"), soft_wrap=True)
+        console.print(Text(f"{first}{more}: {note}"), soft_wrap=True)
 
 
 def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
@@ -120,16 +117,16 @@ def _half_width(row: Row) -> str:
     return f"{math.sqrt(high / low) * 100 - 100:.1f}"
 
 
-def _bad_by_reason(rows: Sequence[Row]) -> dict[str, list[str]]:
+def _notes(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Warnings and then reasons, each with the cases that it holds for."""
     found: dict[str, list[str]] = {}
+    for row in rows:
+        for warning in filter(None, (row["warnings"] or "").split("; ")):
+            found.setdefault(f"warning: {warning}", []).append(row["case"])
     for row in rows:
         if not _ok(row):
             found.setdefault(f"{row['status']}: {row['reason']}", []).append(row["case"])
     return found
-
-
-def _print_note(console: Console, row: Row, note: str) -> None:
-    console.print(Text(f"{row['case']}: {note}"), soft_wrap=True)
 
 
 def _ok(row: Row) -> bool:
