@@ -9,6 +9,7 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from bench.case import Case
 from bench.estimate import launch_seconds
@@ -80,10 +81,16 @@ class _TerminalProgress(_LineProgress):
         super().__init__(console)
         self._bar = Bar(
             MofNCompleteColumn(),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[left]:>8}"),
-            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=8),
+            TextColumn("{task.fields[left]}"),
+            # On a narrow terminal this column gives way, and the end of the case is lost.
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
             console=console,
+            expand=True,
             transient=True,
         )
         self._task: TaskID | None = None
@@ -112,7 +119,7 @@ class _TerminalProgress(_LineProgress):
     def _show(self, what: str) -> None:
         if self._task is not None:
             left = duration(self._left.seconds())
-            self._bar.update(self._task, description=f"{self._case.id} {what}", left=left)
+            self._bar.update(self._task, description=f"{what}: {self._case.id}", left=left)
 
 
 def _line(plan: Plan, record: LaunchRecord, rounds: Sequence[Round]) -> str:
