@@ -41,5 +41,9 @@ def summarize_models(models: str | None) -> int:
     environment = child_environment(Case("softmax", "adam", "fit"), inventory())
     command = [sys.executable, "-m", "fmnist_models", *names]
     sys.stdout.flush()
-    child = subprocess.run(command, env={**environment, **import_path(environment)}, check=False)
+    environment |= import_path(environment)
+    # TensorFlow's own log is kept back, unless the summaries failed.
+    child = subprocess.run(command, env=environment, stderr=subprocess.PIPE, check=False)
+    if child.returncode:
+        sys.stderr.write(child.stderr.decode(errors="replace"))
     return child.returncode or ExitCode.PASSED
