@@ -51,7 +51,13 @@ def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> 
         data = data.flat()
     compile_model(model, optimizers.create(case.optimizer), case.loop)
     work = Work(
-        model, data.train_x, data.train_y, case.batch_size, request.seed, device=device.name
+        model,
+        data.train_x,
+        data.train_y,
+        case.batch_size,
+        request.seed,
+        device=device.name,
+        pixels=data.train_pixels,
     )
     loop = LOOPS[case.loop](work)
 

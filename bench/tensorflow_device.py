@@ -156,15 +156,16 @@ class TensorFlowDevice:
         return int(self._tf.config.experimental.get_memory_info(self.name[1:])["peak"])
 
     def misplaced(self, tensors: Iterable[Any]) -> list[str]:
-        """Names of the floating-point variables and tensors that lie on another device.
+        """Names of the floating-point variables, images and tensors that lie on another device.
 
-        Integers are left out: TensorFlow keeps int32 in host memory even when an operation
-        of a GPU asks for it, and an iteration counter or a seed is no work of the device.
+        Other integers are left out: TensorFlow keeps int32 in host memory even when an
+        operation of a GPU asks for it, and an iteration counter or a seed is no work of the
+        device.
         """
         return [
             f"{_label(tensor)} on {place or 'no device'}"
             for tensor in tensors
-            if _is_floating(tensor) and not self._is_here(place := _place(tensor))
+            if _is_data(tensor) and not self._is_here(place := _place(tensor))
         ]
 
     def software(self) -> dict[str, Any]:
@@ -274,8 +275,9 @@ def _value(tensor: Any) -> Any:
     return tensor if value is None or callable(value) else value
 
 
-def _is_floating(tensor: Any) -> bool:
-    return bool(_value(tensor).dtype.is_floating)
+def _is_data(tensor: Any) -> bool:
+    dtype = _value(tensor).dtype
+    return bool(dtype.is_floating or dtype.name == "uint8")
 
 
 def _place(tensor: Any) -> str:

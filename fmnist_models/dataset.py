@@ -40,6 +40,10 @@ EMBEDDED: dict[str, str] = {
     TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+# 1/255 in two parts: one of 12 bits, whose product with a byte is exact in float32, and the
+# rest. byte * high + byte * low is the float32 next to byte / 255.0 for each of the 256 bytes.
+_HIGH = round(2**19 / 255) / 2**19
+PIXEL_SCALE: tuple[float, float] = (_HIGH, 1 / 255 - _HIGH)
 _MAGIC_OF_IMAGES = 0x803
 _MAGIC_OF_LABELS = 0x801
 _SIDE = 28
@@ -76,6 +80,7 @@ class TrainingData:
         train_x, val_x: 80 and 20 hundredths of the training images, shape (n, 28, 28) or
             (n, 784).
         test_x: the test images, kept for a separate accuracy.
+        train_pixels: `train_x` before the division by 255.0, in the same shape.
     """
 
     train_x: NDArray[np.float32]
@@ -84,6 +89,7 @@ class TrainingData:
     val_y: NDArray[np.int32]
     test_x: NDArray[np.float32]
     test_y: NDArray[np.int32]
+    train_pixels: Bytes
 
     def flat(self) -> TrainingData:
         """The same images as rows of 784 pixels; nothing is copied."""
@@ -94,6 +100,7 @@ class TrainingData:
             self.val_y,
             self.test_x.reshape(len(self.test_x), -1),
             self.test_y,
+            self.train_pixels.reshape(len(self.train_pixels), -1),
         )
 
 
@@ -167,14 +174,21 @@ def split(data: FashionMnist) -> TrainingData:
     count = len(data.train_images)
     if count < 2:
         raise DatasetError(f"{count} training images cannot be split: provide at least 2")
-    train_x, val_x, train_y, val_y = train_test_split(
-        _scaled(data.train_images),
+    train_pixels, val_pixels, train_y, val_y = train_test_split(
+        data.train_images,
         data.train_labels.astype(np.int32),
         test_size=0.2,
         random_state=42,
     )
-    test_y = data.test_labels.astype(np.int32)
-    return TrainingData(train_x, train_y, val_x, val_y, _scaled(data.test_images), test_y)
+    return TrainingData(
+        scaled(train_pixels),
+        train_y,
+        scaled(val_pixels),
+        val_y,
+        scaled(data.test_images),
+        data.test_labels.astype(np.int32),
+        train_pixels,
+    )
 
 
 def summary(data: FashionMnist) -> Summary:
@@ -268,7 +282,8 @@ def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _scaled(images: Bytes) -> NDArray[np.float32]:
+def scaled(images: Bytes) -> NDArray[np.float32]:
+    """Pixels as networks take them: divided by 255.0."""
     return (images / 255.0).astype(np.float32)
 
 

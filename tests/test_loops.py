@@ -66,28 +66,34 @@ def penalized():
 @cache
 def images():
     data = dataset.load()
-    x = (data.train_images[:SAMPLES] / 255.0).astype(np.float32)
-    return x, data.train_labels[:SAMPLES].astype(np.int32)
+    return data.train_images[:SAMPLES], data.train_labels[:SAMPLES].astype(np.int32)
 
 
-def data(model):
-    x, y = images()
-    return x.reshape(SAMPLES, *model.input_shape[1:]), y
+def work(model, batch_size=BATCH, *, raw=True, **more):
+    """The first images for `model`; with `raw`, as bytes too."""
+    from fmnist_models.loops import Work
+
+    pixels, y = images()
+    pixels = pixels.reshape(SAMPLES, *model.input_shape[1:])
+    x = dataset.scaled(pixels)
+    return Work(model, x, y, batch_size, pixels=pixels if raw else None, **more)
 
 
-def trained(loop, build, optimizer, precision="float32", *, warm=True, shuffle=False):
+def trained(
+    loop, build, optimizer, precision="float32", *, warm=True, shuffle=False, batch=BATCH, raw=True
+):
     """Train a fresh model from fixed weights; returns weights before and after, and logs."""
     import keras
 
     from fmnist_models import optimizers
-    from fmnist_models.loops import LOOPS, Work, compile_model
+    from fmnist_models.loops import LOOPS, compile_model
 
     keras.config.set_dtype_policy(precision)
     try:
         keras.utils.set_random_seed(3)
         model = build()
         compile_model(model, optimizers.create(optimizer), loop)
-        driver = LOOPS[loop](Work(model, *data(model), BATCH, seed=5, shuffle=shuffle))
+        driver = LOOPS[loop](work(model, batch, raw=raw, seed=5, shuffle=shuffle))
         before = [np.array(w, dtype=np.float64) for w in model.get_weights()]
         if warm:
             driver.warm_up()
@@ -174,7 +180,47 @@ def test_the_compiled_epoch_is_one_xla_program_over_resident_data():
     order = tf.range(SAMPLES)
     text = driver._epoch.experimental_get_compiler_ir(*driver.resident, order)(stage="hlo")
     assert "while(" in text
-    assert f"f32[{SAMPLES},28,28]" in text
+    assert f"u8[{SAMPLES},784]" in text
+
+
+def test_bytes_on_the_device_change_no_bit():
+    """Images kept as bytes and images kept as float32 end with the very same weights."""
+    _, packed, told, *_ = trained("compiled", NETWORKS["relu_mlp"].builder, "adam")
+    _, plain, told_plain, *_ = trained("compiled", NETWORKS["relu_mlp"].builder, "adam", raw=False)
+    for a, b in zip(packed, plain, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert told.logs == told_plain.logs
+
+
+def test_xla_scales_each_byte_to_the_bit():
+    import tensorflow as tf
+
+    from fmnist_models.loops import compiled
+
+    every = np.arange(256, dtype=np.uint8)
+    found = tf.function(compiled._scaled, jit_compile=True)(tf.constant(every))
+    np.testing.assert_array_equal(found.numpy(), dataset.scaled(every))
+
+
+@pytest.mark.parametrize("batch", [27, 32, 300])
+def test_blocks_of_steps_train_as_fit_does(batch):
+    """40 steps in blocks of 5, 34 in blocks of 2, 3 one by one; then the rest of each."""
+    build = NETWORKS["relu_mlp"].builder
+    start, reference, fit_told, *_ = trained("fit", build, "sgd_nesterov", batch=batch)
+    _, other, told, *_ = trained("compiled", build, "sgd_nesterov", batch=batch)
+    assert distance(reference, other) <= FLOAT32_TOLERANCE * distance(reference, start)
+    for expected, found in zip(fit_told.logs, told.logs, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch", "block"),
+    [(1500, 32, 5), (40, 27, 5), (93, 80, 1), (94, 80, 2), (5, 8192, 1), (1499, 32, 1), (0, 32, 1)],
+)
+def test_a_block_divides_the_steps_of_an_epoch(steps, batch, block):
+    from fmnist_models.loops.compiled import steps_a_block
+
+    assert steps_a_block(steps, batch) == block
 
 
 def test_shuffling_draws_a_new_order_each_epoch_from_the_seed():

@@ -45,6 +45,8 @@ class Work:
         shuffle: a new order each epoch; False trains in the order given.
         device: TensorFlow's name of the device that resident data belongs on, such as
             `/GPU:0`; None leaves it to TensorFlow.
+        pixels: `x` before it was divided by 255.0, uint8, in the same shape, for loops that
+            keep images on the device; None where x is something else.
     """
 
     model: keras.Model
@@ -54,6 +56,7 @@ class Work:
     seed: int
     shuffle: bool = True
     device: str | None = None
+    pixels: NDArray[np.uint8] | None = None
 
     @property
     def samples(self) -> int:

@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Loop, Observer, Work
+
+# Rows that one gather fetches for the steps that follow. One call for several short steps spares
+# most of its cost; for batches of 128 and more it cost more than it spared, and from 5 steps of
+# 32 on nothing was gained (results/experiments.md).
+BLOCK_ROWS = 160
 
 
 class CompiledLoop(Loop):
@@ -18,6 +24,10 @@ class CompiledLoop(Loop):
     losses, metrics, batch normalization, dropout, loss scaling, an overridden step)
     trains here, with any Keras model and optimizer. What is gone is everything between
     the steps: Python, dispatch and the input pipeline.
+
+    Images stay on the device as the bytes that they were published as, where `Work` has
+    them: a quarter of the memory to read at random. Each step makes its batch into the very
+    float32 values that `fit` is given, bit for bit.
     """
 
     name = "compiled"
@@ -25,8 +35,11 @@ class CompiledLoop(Loop):
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)
+        # Rows of one dimension: XLA copies and scales 784 values in one sweep, but 28 by 28 in
+        # short ones.
+        x = work.x if work.pixels is None else work.pixels
         with tf.device(work.device):
-            self._x = tf.constant(work.x)
+            self._x = tf.constant(x.reshape(work.samples, -1))
             self._y = tf.constant(work.y)
         self._epoch = tf.function(self._whole_epoch, jit_compile=True, autograph=False)
 
@@ -38,19 +51,34 @@ class CompiledLoop(Loop):
     def _whole_epoch(self, x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> Any:
         batch_size = self.work.batch_size
         full, rest = divmod(self.work.samples, batch_size)
+        block = steps_a_block(full, batch_size)
+        rows = block * batch_size
 
-        def train_on(rows: tf.Tensor) -> None:
-            self.work.model.train_step((tf.gather(x, rows), tf.gather(y, rows)))
+        def train_on_block(number: tf.Tensor) -> None:
+            chosen = tf.slice(order, [number * rows], [rows])
+            block_x, block_y = tf.gather(x, chosen), tf.gather(y, chosen)
+            if block == 1:
+                self._step(block_x, block_y)
+                return
 
-        def body(step: tf.Tensor) -> tuple[tf.Tensor]:
-            train_on(tf.slice(order, [step * batch_size], [batch_size]))
-            return (step + 1,)
+            def train_on(step: tf.Tensor) -> None:
+                first = step * batch_size
+                step_x = tf.slice(block_x, [first, 0], [batch_size, x.shape[1]])
+                self._step(step_x, tf.slice(block_y, [first], [batch_size]))
+
+            _repeat(block, train_on)
 
         if full:
-            tf.while_loop(lambda step: step < full, body, (tf.constant(0),))
+            _repeat(full // block, train_on_block)
         if rest:
-            train_on(order[full * batch_size :])
+            chosen = order[full * batch_size :]
+            self._step(tf.gather(x, chosen), tf.gather(y, chosen))
         return self.work.model.get_metrics_result()
+
+    def _step(self, x: tf.Tensor, y: tf.Tensor) -> None:
+        if x.dtype == tf.uint8:
+            x = _scaled(x)
+        self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
 
     def _run(self, epoch: int) -> Any:
         """Draw the epoch's order and train on it; returns metrics still on the device."""
@@ -71,3 +99,35 @@ class CompiledLoop(Loop):
             observer.window_closes()
             if not observer.epoch_ends({name: float(v) for name, v in metrics.items()}):
                 break
+
+
+def steps_a_block(steps: int, batch_size: int) -> int:
+    """How many steps share one gather: the most that divide `steps` evenly and take at most
+    `BLOCK_ROWS` rows together, at least one.
+
+    A divisor, so that both loops have a number of turns that XLA knows: on a GPU it then
+    need not ask the device before each turn.
+    """
+    most = max(1, BLOCK_ROWS // batch_size)
+    return next(count for count in range(min(most, max(steps, 1)), 0, -1) if steps % count == 0)
+
+
+def _repeat(times: int, body: Any) -> None:
+    """Call `body` with 0 to times - 1, inside one XLA loop."""
+
+    def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
+        body(number)
+        return (number + 1,)
+
+    tf.while_loop(lambda number: number < times, turn, (tf.constant(0),))
+
+
+def _scaled(pixels: tf.Tensor) -> tf.Tensor:
+    """Bytes divided by 255.0, with the bits of that division.
+
+    XLA would make a division by 255 a product with 1/255, which rounds otherwise for 126
+    of the 256 bytes. The two parts of `PIXEL_SCALE` do not: the product with the first is exact.
+    """
+    values = tf.cast(pixels, tf.float32)
+    high, low = PIXEL_SCALE
+    return values * high + values * low
