@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,7 +154,7 @@ def execute(
         UserError: another run has the machine (unless `wait`), or the disk is full.
     """
     with (
-        _the_machine(progress, wait),
+        the_machine(progress.waits, wait),
         launcher or Launcher(data=plan.settings.data) as launching,
     ):
         return _Run(plan, folder, progress, launching).to_the_end()
@@ -264,8 +264,16 @@ def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
 
 
 @contextlib.contextmanager
-def _the_machine(progress: Progress, wait: bool) -> Iterator[None]:
-    """Two runs at once would measure each other: one machine, one run."""
+def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
+    """Two runs at once would measure each other: one machine, one run.
+
+    Args:
+        waits: told why, where another run has the machine and this one waits.
+        wait: for the other run's end; otherwise it is an error.
+
+    Raises:
+        UserError: another run has the machine.
+    """
     import filelock
 
     lock = filelock.FileLock(Path(tempfile.gettempdir()) / LOCK_NAME, mode=0o666)
@@ -278,7 +286,7 @@ def _the_machine(progress: Progress, wait: bool) -> Iterator[None]:
                     "another run is measuring on this machine: wait for it with --wait, "
                     "or stop it; two at once would slow each other"
                 ) from None
-            progress.waits("another run is measuring on this machine")
+            waits("another run is measuring on this machine")
             lock.acquire()
     except PermissionError:
         # Another user's lock file, which this one may not open, tells nothing of a run.

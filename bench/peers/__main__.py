@@ -1,0 +1,159 @@
+"""`python -m bench.peers`: the suite's loops beside other frameworks, in one run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.errors import ExitCode, UserError
+from bench.launch import import_path
+from bench.matrix import BATCH_SIZES
+from bench.peers.launch import PeerLaunch
+from bench.run import the_machine
+from bench.stats import throughput
+
+PEERS: Mapping[str, tuple[str, ...]] = {
+    "compiled": ("tensorflow",),
+    "fit": ("tensorflow",),
+    "keras_sketch": ("tensorflow",),
+    "jax_scan": ("jax", "optax"),
+    "torch_eager": ("torch",),
+}
+LIMIT_S = 900
+
+
+@click.command(help=__doc__)
+@click.option("--batch-sizes", default=",".join(map(str, BATCH_SIZES)), show_default=True)
+@click.option("--peers", default=",".join(PEERS), show_default=True)
+@click.option("--launches", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=42, show_default=True)
+@click.option("--data", help="folder of IDX files in place of the embedded ones")
+@click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
+def peers(
+    batch_sizes: str,
+    peers: str,
+    launches: int,
+    rounds: int,
+    seed: int,
+    data: str | None,
+    wait: bool,
+) -> None:
+    """Measure launches in turns, in random order, and print a row for each batch and peer."""
+    names = chosen(peers)
+    batches = _batches(batch_sizes)
+    console = Console()
+    order = [(batch, name) for batch in batches for name in names]
+    measured: dict[tuple[int, str], list[PeerLaunch]] = {pair: [] for pair in order}
+    with the_machine(lambda reason: console.print(f"waiting: {reason}"), wait):
+        for launch in range(launches):
+            random.Random(f"{seed} {launch}").shuffle(order)
+            for batch, name in order:
+                request = {
+                    "name": name,
+                    "batch_size": batch,
+                    "rounds": rounds,
+                    "seed": seed + launch,
+                    "folder": data,
+                }
+                measured[batch, name].append(_measure(request))
+    console.print(table(measured, batches, names))
+
+
+def table(
+    measured: Mapping[tuple[int, str], Sequence[PeerLaunch]],
+    batches: Sequence[int],
+    names: Sequence[str],
+) -> Table:
+    """Samples/s of each, how many times those of each the first reaches, and the range of the
+    last round's accuracies over launches.
+
+    A launch counts as its median round; launches are combined as `stats.throughput` does.
+    """
+    first = names[0]
+    shown = Table(title="relu_mlp, adam, float32", title_justify="left", box=None)
+    shown.add_column("batch", justify="right")
+    shown.add_column("trained by")
+    for heading in ("samples/s", f"{first} over it", "training accuracy"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for batch in batches:
+        best = _rate(measured[batch, first])
+        for name in names:
+            rate = _rate(measured[batch, name])
+            last = [launch.accuracies[-1] for launch in measured[batch, name]]
+            accuracy = f"{min(last):.3f} to {max(last):.3f}"
+            shown.add_row(str(batch), name, f"{rate:,.0f}", f"{best / rate:.2f}", accuracy)
+    return shown
+
+
+def _rate(launches: Sequence[PeerLaunch]) -> float:
+    rounds = [[(launch.samples, s) for s in launch.seconds] for launch in launches]
+    return throughput(rounds).samples_per_s
+
+
+def _measure(request: Mapping[str, object]) -> PeerLaunch:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "bench.peers.launch", json.dumps(request)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+        env={**environment, **import_path(environment)},
+    )
+    what = f"{request['name']} at batch {request['batch_size']}"
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise UserError(f"{what} ended with code {done.returncode}: {last}")
+    return PeerLaunch(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def chosen(text: str) -> list[str]:
+    """The peers of a comma-separated list, each once.
+
+    Raises:
+        UserError: a name is unknown, its package is not installed, or there is none.
+    """
+    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    for name in names:
+        if name not in PEERS:
+            raise UserError(f"unknown peer {name!r}: choose from {', '.join(PEERS)}")
+        for package in PEERS[name]:
+            if importlib.util.find_spec(package) is None:
+                raise UserError(
+                    f"{package} is not installed: pip install .[peers], or leave {name} out "
+                    "of --peers"
+                )
+    if not names:
+        raise UserError(f"--peers {text!r}: name at least one")
+    return names
+
+
+def _batches(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UserError(f"--batch-sizes {text!r}: write whole numbers of at least 1, with commas")
+    return list(dict.fromkeys(map(int, words)))
+
+
+def main() -> None:
+    """One line for a user's mistake, exit code 2."""
+    try:
+        peers()
+    except UserError as error:
+        click.echo(f"bench.peers: error: {error}", err=True)
+        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
+
+
+if __name__ == "__main__":
+    main()

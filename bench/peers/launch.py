@@ -1,0 +1,121 @@
+"""One process that measures one peer, or one of the suite's loops, and prints JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_models import dataset
+
+# One epoch on an order of samples; returns mean loss and accuracy once all is computed.
+Epoch = Callable[[NDArray[np.int32]], tuple[float, float]]
+SUITE_LOOPS = ("compiled", "fit")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLaunch:
+    """What one process measured.
+
+    Attributes:
+        samples: trained in each round.
+        seconds: of each round; the epoch that traces, compiles and warms up is left out.
+        losses, accuracies: running means over each of these epochs.
+    """
+
+    samples: int
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, loss: float, accuracy: float) -> None:
+        """Keep one more round."""
+        self.seconds.append(seconds)
+        self.losses.append(loss)
+        self.accuracies.append(accuracy)
+
+
+def measure(
+    name: str, data: dataset.TrainingData, batch_size: int, rounds: int, seed: int
+) -> PeerLaunch:
+    """Train relu_mlp with Adam for `rounds` timed epochs.
+
+    Args:
+        name: a module of `bench.peers`, or a loop of the suite.
+        data: the images, split.
+        batch_size: samples a step; the last one takes what is left.
+        rounds: timed epochs, after one that is not.
+        seed: of the weights and of the order.
+    """
+    if name in SUITE_LOOPS:
+        return _measure_loop(name, data, batch_size, rounds, seed)
+    build = importlib.import_module(f"bench.peers.{name}").build
+    epoch: Epoch = build(data.flat(), batch_size, seed)
+    generator = np.random.default_rng(seed)
+    launch = PeerLaunch(len(data.train_x))
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        told = epoch(generator.permutation(launch.samples).astype(np.int32))
+        if number > 0:
+            launch.add(time.perf_counter() - started, *told)
+    return launch
+
+
+def _measure_loop(
+    name: str, data: dataset.TrainingData, batch_size: int, rounds: int, seed: int
+) -> PeerLaunch:
+    import keras
+
+    from fmnist_models import architectures, optimizers
+    from fmnist_models.loops import LOOPS, Work, compile_model
+
+    keras.utils.set_random_seed(seed)
+    model = architectures.build("relu_mlp")
+    compile_model(model, optimizers.create("adam"), name)
+    work = Work(model, data.train_x, data.train_y, batch_size, seed, pixels=data.train_pixels)
+    loop = LOOPS[name](work)
+    observer = _Rounds(PeerLaunch(work.samples), rounds)
+    # The peers' first epoch trains as well: after it, all stand where one epoch led them.
+    loop.train(observer, rounds + 1)
+    return observer.launch
+
+
+class _Rounds:
+    """Times every epoch but the first. The metrics that end an epoch are read on the host, so
+    that nothing is still running then."""
+
+    def __init__(self, launch: PeerLaunch, rounds: int) -> None:
+        self.launch = launch
+        self._rounds = rounds
+        self._epochs = 0
+
+    def window_opens(self) -> None:
+        self._opened = time.perf_counter()
+
+    def window_closes(self) -> None:
+        """The clock runs on until the epoch's metrics are there, as the peers' does."""
+
+    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+        seconds = time.perf_counter() - self._opened
+        self._epochs += 1
+        if self._epochs > 1:
+            self.launch.add(seconds, logs["loss"], logs["accuracy"])
+        return self._epochs <= self._rounds
+
+
+def main() -> None:
+    """Read a request as JSON from the command line, measure it, print the launch."""
+    request: dict[str, Any] = json.loads(sys.argv[1])
+    data = dataset.split(dataset.load(dataset.data_folder(request.pop("folder"))))
+    print(json.dumps(asdict(measure(data=data, **request))))  # noqa: T201 - the parent reads it
+
+
+if __name__ == "__main__":
+    main()
