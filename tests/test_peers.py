@@ -56,7 +56,9 @@ def test_a_package_that_is_not_there_is_named(monkeypatch):
 @pytest.mark.parametrize("name", ["compiled", "fit", "keras_sketch", "jax_scan", "torch_eager"])
 def test_a_launch_trains_every_sample_in_each_round(name, program, small_data):
     for package in PEERS[name]:
-        pytest.importorskip(package, reason=f"{package} comes with the extra peers only")
+        # Not imported here: JAX would warn of every later fork of this process.
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} comes with the extra peers only")
     request = {"name": name, "batch_size": 96, "rounds": 3, "seed": 1, "folder": str(small_data)}
     done = program("bench.peers.launch", json.dumps(request))
     assert done.returncode == 0, done.stderr
