@@ -35,8 +35,8 @@ def test_the_table_tells_how_many_times_the_first_is_faster():
     [
         (["--peers", "caffe"], "unknown peer 'caffe': choose from compiled"),
         (["--peers", ","], "name at least one"),
-        (["--batch-sizes", "32,0"], "--batch-sizes '32,0': write whole numbers"),
-        (["--batch-sizes", "many"], "--batch-sizes 'many': write whole numbers"),
+        (["--peers", "fit", "--batch-sizes", "32,0"], "--batch-sizes '32,0': write whole numbers"),
+        (["--peers", "fit", "--batch-sizes", "many"], "--batch-sizes 'many': write whole numbers"),
         (["--peers", "fit", "--batch-sizes", "32", "--data", "nowhere"], "nowhere"),
     ],
 )
