@@ -168,4 +168,4 @@ def test_the_names_are_listed_without_keras():
         "import sys, fmnist_models.architectures, fmnist_models.optimizers; "
         "assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -198,7 +198,7 @@ class TestLabel:
         "label", [None, "", "lab", "x" * 80, "Zürich №2 실험실 👩\u200d🔬", "a\u00a0b"]
     )
     def test_good(self, label: str | None) -> None:
-        validate_label(label)
+        assert validate_label(label) is None
 
     @pytest.mark.parametrize(
         "label", ["a\nb", "a\tb", "\x00", "\x1b[31mred", "\x85", "a\u2028b", "\udcff"]

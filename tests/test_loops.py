@@ -244,4 +244,4 @@ def test_the_parent_lists_names_without_tensorflow():
         "import sys, bench.cli, bench.run, bench.matrix; "
         "assert not {'tensorflow', 'keras', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

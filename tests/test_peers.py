@@ -34,9 +34,12 @@ def test_the_table_tells_how_many_times_the_first_is_faster():
     ("words", "told"),
     [
         (["--peers", "caffe"], "unknown peer 'caffe': choose from compiled"),
-        (["--peers", ","], "name at least one"),
-        (["--peers", "fit", "--batch-sizes", "32,0"], "--batch-sizes '32,0': write whole numbers"),
-        (["--peers", "fit", "--batch-sizes", "many"], "--batch-sizes 'many': write whole numbers"),
+        (["--peers", ","], "--peers ',': name at least one"),
+        (["--peers", "fit", "--batch-sizes", "32,0"], "--batch-sizes 0: must be at least 1"),
+        (
+            ["--peers", "fit", "--batch-sizes", "many"],
+            "--batch-sizes 'many': must be a whole number",
+        ),
         (["--peers", "fit", "--batch-sizes", "32", "--data", "nowhere"], "nowhere"),
     ],
 )
@@ -45,6 +48,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(program, words, told):
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_was_measured_is_shown_when_the_rest_is_missing():
+    measured = {(32, "compiled"): [], (32, "fit"): [launch([8.0])], (128, "compiled"): []}
+    measured[128, "fit"] = []
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(table(measured, [32, 128], ["compiled", "fit"]))
+    rows = [line.split() for line in captured.get().splitlines()[2:]]
+    assert rows == [["32", "fit", "125", "0.900", "to", "0.900"]]
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):

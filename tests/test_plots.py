@@ -379,7 +379,9 @@ assert "matplotlib" not in sys.modules and "numpy" not in sys.modules
 plots.comparison_figure(*synthetic.run(synthetic.documented()), {})
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], cwd=Path(plots.__file__).parents[1], check=True)
+    root = Path(plots.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert done.returncode == 0
 
 
 def test_a_crash_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

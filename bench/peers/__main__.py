@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import random
 import subprocess
 import sys
@@ -14,9 +13,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.case import Case
+from bench.devices import child_environment, inventory
 from bench.errors import ExitCode, UserError
 from bench.launch import import_path
-from bench.matrix import BATCH_SIZES
+from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.peers.launch import PeerLaunch
 from bench.run import the_machine
 from bench.stats import throughput
@@ -50,23 +51,27 @@ def peers(
 ) -> None:
     """Measure launches in turns, in random order, and print a row for each batch and peer."""
     names = chosen(peers)
-    batches = _batches(batch_sizes)
+    batches = parse_axes({"batch_sizes": batch_sizes}).batch_sizes or ()
     console = Console()
     order = [(batch, name) for batch in batches for name in names]
     measured: dict[tuple[int, str], list[PeerLaunch]] = {pair: [] for pair in order}
-    with the_machine(lambda reason: console.print(f"waiting: {reason}"), wait):
-        for launch in range(launches):
-            random.Random(f"{seed} {launch}").shuffle(order)
-            for batch, name in order:
-                request = {
-                    "name": name,
-                    "batch_size": batch,
-                    "rounds": rounds,
-                    "seed": seed + launch,
-                    "folder": data,
-                }
-                measured[batch, name].append(_measure(request))
-    console.print(table(measured, batches, names))
+    try:
+        with the_machine(lambda reason: console.print(f"waiting: {reason}"), wait):
+            for launch in range(launches):
+                random.Random(f"{seed} {launch}").shuffle(order)
+                for batch, name in order:
+                    request = {
+                        "name": name,
+                        "batch_size": batch,
+                        "rounds": rounds,
+                        "seed": seed + launch,
+                        "folder": data,
+                    }
+                    measured[batch, name].append(_measure(request))
+    finally:
+        # Whatever stops the run, what was measured by then is shown.
+        if any(measured.values()):
+            console.print(table(measured, batches, names))
 
 
 def table(
@@ -77,7 +82,8 @@ def table(
     """Samples/s of each, how many times those of each the first reaches, and the range of the
     last round's accuracies over launches.
 
-    A launch counts as its median round; launches are combined as `stats.throughput` does.
+    A launch counts as its median round; launches are combined as `stats.throughput` does. What
+    was not measured has no row, and no ratio where it is the first.
     """
     first = names[0]
     shown = Table(title="relu_mlp, adam, float32", title_justify="left", box=None)
@@ -86,12 +92,12 @@ def table(
     for heading in ("samples/s", f"{first} over it", "training accuracy"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for batch in batches:
-        best = _rate(measured[batch, first])
-        for name in names:
-            rate = _rate(measured[batch, name])
+        rates = {name: _rate(measured[batch, name]) for name in names if measured[batch, name]}
+        for name, rate in rates.items():
+            over = f"{rates[first] / rate:.2f}" if first in rates else ""
             last = [launch.accuracies[-1] for launch in measured[batch, name]]
             accuracy = f"{min(last):.3f} to {max(last):.3f}"
-            shown.add_row(str(batch), name, f"{rate:,.0f}", f"{best / rate:.2f}", accuracy)
+            shown.add_row(str(batch), name, f"{rate:,.0f}", over, accuracy)
     return shown
 
 
@@ -101,30 +107,33 @@ def _rate(launches: Sequence[PeerLaunch]) -> float:
 
 
 def _measure(request: Mapping[str, object]) -> PeerLaunch:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-m", "bench.peers.launch", json.dumps(request)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-        env={**environment, **import_path(environment)},
-    )
+    """One launch in a fresh process, held to the CPU as a CPU case is."""
+    environment = child_environment(Case("relu_mlp", "adam", "fit"), inventory())
     what = f"{request['name']} at batch {request['batch_size']}"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.peers.launch", json.dumps(request)],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+            env={**environment, **import_path(environment)},
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{what} took longer than {LIMIT_S} s: lower --rounds") from None
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise UserError(f"{what} ended with code {done.returncode}: {last}")
     return PeerLaunch(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def chosen(text: str) -> list[str]:
+def chosen(text: str) -> tuple[str, ...]:
     """The peers of a comma-separated list, each once.
 
     Raises:
         UserError: a name is unknown, its package is not installed, or there is none.
     """
-    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    names = parse_axis("peers", text)
     for name in names:
         if name not in PEERS:
             raise UserError(f"unknown peer {name!r}: choose from {', '.join(PEERS)}")
@@ -134,16 +143,7 @@ def chosen(text: str) -> list[str]:
                     f"{package} is not installed: pip install .[peers], or leave {name} out "
                     "of --peers"
                 )
-    if not names:
-        raise UserError(f"--peers {text!r}: name at least one")
     return names
-
-
-def _batches(text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"--batch-sizes {text!r}: write whole numbers of at least 1, with commas")
-    return list(dict.fromkeys(map(int, words)))
 
 
 def main() -> None:

@@ -27,12 +27,14 @@ def build(data: TrainingData, batch: int, seed: int) -> Epoch:
     full = len(data.train_x) // batch
 
     def loss_and_hits(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean loss of a batch, and how many of it were right."""
         hidden = jax.nn.relu(x @ params["hidden"]["w"] + params["hidden"]["b"])
         logits = hidden @ params["output"]["w"] + params["output"]["b"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         return losses.mean(), (logits.argmax(-1) == y).sum()
 
     def step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
+        """One update on a batch."""
         params, slots, loss_sum, hit_sum = carry
         (loss, hits), grads = jax.value_and_grad(loss_and_hits, has_aux=True)(
             params, images[rows], labels[rows]
@@ -42,6 +44,7 @@ def build(data: TrainingData, batch: int, seed: int) -> Epoch:
         return (params, slots, loss_sum + loss * rows.size, hit_sum + hits), None
 
     def whole_epoch(params: Any, slots: Any, order: jax.Array) -> Any:
+        """Every full batch, then the rest."""
         carry = (params, slots, jnp.float32(0), jnp.int32(0))
         carry, _ = jax.lax.scan(step, carry, order[: full * batch].reshape(full, batch))
         if full * batch < order.size:
@@ -52,6 +55,7 @@ def build(data: TrainingData, batch: int, seed: int) -> Epoch:
     state: list[Any] = [params, optimizer.init(params)]
 
     def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
+        """Mean loss and accuracy of an epoch in this order."""
         state[0], state[1], loss_sum, hit_sum = run(*state, jnp.asarray(order))
         return float(loss_sum) / order.size, int(hit_sum) / order.size
 

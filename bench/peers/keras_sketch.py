@@ -44,6 +44,7 @@ def build(data: TrainingData, batch: int, seed: int) -> Epoch:
     run = tf.function(whole_epoch, jit_compile=True, autograph=False)
 
     def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
+        """Mean loss and accuracy of an epoch in this order."""
         model.reset_metrics()
         metrics = run(tf.constant(order))
         return float(metrics["loss"]), float(metrics["accuracy"])

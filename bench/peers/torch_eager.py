@@ -24,6 +24,7 @@ def build(data: TrainingData, batch: int, seed: int) -> Epoch:
     criterion = nn.CrossEntropyLoss()
 
     def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
+        """Mean loss and accuracy of an epoch in this order."""
         loss_sum, hit_sum = torch.zeros(()), torch.zeros((), dtype=torch.long)
         for rows in torch.from_numpy(order).long().split(batch):
             x, y = images[rows], labels[rows]

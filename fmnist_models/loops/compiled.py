@@ -12,8 +12,8 @@ from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Loop, Observer, Work
 
 # Rows that one gather fetches for the steps that follow. One call for several short steps spares
-# most of its cost; for batches of 128 and more it cost more than it spared, and from 5 steps of
-# 32 on nothing was gained (results/experiments.md).
+# most of its cost; at a batch of 128 it cost more than it spared, and beyond 5 steps of
+# 32 nothing was gained (results/experiments.md).
 BLOCK_ROWS = 160
 
 
