@@ -33,11 +33,31 @@ LIMIT_S = 900
 
 
 @click.command(help=__doc__)
-@click.option("--batch-sizes", default=",".join(map(str, BATCH_SIZES)), show_default=True)
-@click.option("--peers", default=",".join(PEERS), show_default=True)
-@click.option("--launches", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=42, show_default=True)
+@click.option(
+    "--batch-sizes",
+    default=",".join(map(str, BATCH_SIZES)),
+    show_default=True,
+    help="samples a step",
+)
+@click.option(
+    "--peers",
+    default=",".join(PEERS),
+    show_default=True,
+    help="the first is compared with the others",
+)
+@click.option(
+    "--launches", type=click.IntRange(1), default=3, show_default=True, help="fresh processes each"
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=10, show_default=True, help="timed epochs a launch"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=42,
+    show_default=True,
+    help="launch k trains with seed + k",
+)
 @click.option("--data", help="folder of IDX files in place of the embedded ones")
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def peers(
