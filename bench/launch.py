@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.environment import scrub_text
-from bench.record import LaunchRecord, LaunchRequest, Round, Status
+from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Round, Status
+from bench.roofline import Ceilings
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "bench.worker")
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -50,11 +51,16 @@ class LaunchPlace:
 
 
 class Launcher:
-    """Runs launches, one at a time; templates are kept, one for each environment."""
+    """Runs launches, one at a time; templates are kept, one for each environment.
+
+    Attributes:
+        starting_s: seconds spent so far until workers were ready: imports and data.
+    """
 
     def __init__(self, worker: Sequence[str] = WORKER, data: str | None = None) -> None:
         self._command = [*worker, *(("--data", data) if data else ())]
         self._templates: dict[tuple[tuple[str, str], ...], _Worker] = {}
+        self.starting_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +81,24 @@ class Launcher:
         Never raises for what goes wrong in the worker; KeyboardInterrupt passes through,
         after the worker was killed.
         """
+        answers, total_s = self._ask("launch", request, place, on_round)
+        return _record(request, answers, total_s)
+
+    def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
+        """Measure what the machine does at best; the reason where that could not be done."""
+        answers, _ = self._ask("ceilings", request, place, lambda _: None)
+        if answers["status"] == Status.OK:
+            return Ceilings.from_json(answers["ceilings"])
+        return scrub_text(answers["reason"])
+
+    def _ask(
+        self,
+        op: str,
+        request: LaunchRequest | CeilingsRequest,
+        place: LaunchPlace,
+        on_round: OnRound,
+    ) -> tuple[dict[str, Any], float]:
+        """What a worker answers, at least a status, and the seconds that it took."""
         key = tuple(sorted(place.environment.items()))
         worker = self._templates.pop(key, None) if place.fork else None
         answers: dict[str, Any] = {}
@@ -83,9 +107,10 @@ class Launcher:
             if worker is None:
                 worker = _Worker(self._command, place)
                 worker.wait_until_ready(START_LIMIT_S)
+                self.starting_s += time.perf_counter() - started
                 if place.fork:
                     started = time.perf_counter()
-            worker.launch(request, place, on_round, answers)
+            worker.serve(op, request.to_json(), place, on_round, answers)
         except _Ended as end:
             answers.setdefault("status", end.status)
             answers.setdefault("reason", end.reason)
@@ -95,7 +120,7 @@ class Launcher:
                     self._templates[key] = worker
                 else:
                     worker.kill()
-        return _record(request, answers, time.perf_counter() - started)
+        return answers, time.perf_counter() - started
 
 
 class _Ended(Exception):
@@ -155,22 +180,23 @@ class _Worker:
             raise _Ended(Status(message["status"]), message["reason"])
         self.idle = True
 
-    def launch(
+    def serve(
         self,
-        request: LaunchRequest,
+        op: str,
+        request: Mapping[str, Any],
         place: LaunchPlace,
         on_round: OnRound,
         answers: dict[str, Any],
     ) -> None:
-        """Ask for one launch and follow it to its end, filling `answers`."""
+        """Ask for one measurement and follow it to its end, filling `answers`."""
         self.idle = False
         self._log = place.log
         self._send(
             {
-                "op": "launch",
+                "op": op,
                 "fork": place.fork,
                 "log": str(place.log),
-                "request": request.to_json(),
+                "request": request,
             }
         )
         deadline = time.perf_counter() + place.timeout_s

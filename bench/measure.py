@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from bench.case import SKLEARN_LOOP
+from bench.ceilings import dense_layers, traffic
 from bench.devices import TensorFlowDevice, keras_policy
 from bench.errors import Invalid
 from bench.memory import PeakMemory
@@ -87,6 +88,9 @@ def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> 
             "test_accuracy": rounds.test_accuracy,
             "peak_host_memory_bytes": memory.rise_bytes(),
             "peak_device_memory_bytes": device.peak_memory_bytes(),
+            "test_evaluation_s": rounds.test_evaluation_s,
+            "dense_layers": dense_layers(model),
+            "traffic": traffic(work),
             "warnings": rounds.warnings,
             "software": device.software(),
         }
@@ -125,6 +129,7 @@ class _Rounds:
         self._idle_since = math.nan
         self.test_loss: float | None = None
         self.test_accuracy: float | None = None
+        self.test_evaluation_s: float | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -176,7 +181,9 @@ class _Rounds:
             evaluation = self._evaluate(self._data.val_x, self._data.val_y)
             evaluation_s = time.perf_counter() - started
         if self._round == self._request.epochs:
+            started = time.perf_counter()
             test = self._evaluate(self._data.test_x, self._data.test_y)
+            self.test_evaluation_s = time.perf_counter() - started
             self.test_loss, self.test_accuracy = test["loss"], test["accuracy"]
         record = Round(
             round=self._round,

@@ -57,6 +57,12 @@ class _LineProgress:
     def waits(self, reason: str) -> None:
         self._print(f"waiting: {reason}")
 
+    def ceilings_begin(self, moment: str) -> None:
+        self._print(f"what this machine does at best, {moment} the cases")
+
+    def ceilings_fail(self, reason: str) -> None:
+        self._print(f"not measured, so the roofline columns stay empty: {reason}")
+
     def launch_begins(self, case: Case, launch: int) -> None:
         self._case, self._launch = case, launch
         self._number += 1

@@ -95,6 +95,27 @@ class LaunchRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CeilingsRequest:
+    """What the worker is asked to measure of the machine itself.
+
+    Attributes:
+        device, precision, threads: the setting, as the matrix spells it.
+        moment: `before` or `after` the cases.
+        cases: model and batch size of each case of that setting, each pair once.
+    """
+
+    device: str
+    precision: str
+    threads: int | None
+    moment: str
+    cases: tuple[tuple[str, int], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """One timed epoch.
 
@@ -145,9 +166,13 @@ class LaunchRecord:
         warmup_s: seconds of tracing, compilation and first steps before round 1.
         after_training_s: idle seconds between the last round and the loop's return.
         total_s: seconds from the request to the launch's end, as the parent saw them.
+        test_evaluation_s: seconds of the evaluation on the test images.
         test_accuracy, test_loss: after the documented epochs.
         peak_host_memory_bytes: rise of the process's peak since the launch began.
         peak_device_memory_bytes: the device allocator's peak; None on a CPU.
+        dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for
+            other models.
+        traffic: (array, bytes, moves a step) of `bench.roofline.Traffic`; None for `sklearn`.
         software: versions and build flags that only the worker can know.
     """
 
@@ -167,6 +192,9 @@ class LaunchRecord:
     test_accuracy: float | None = None
     peak_host_memory_bytes: int | None = None
     peak_device_memory_bytes: int | None = None
+    test_evaluation_s: float | None = None
+    dense_layers: tuple[tuple[int, int], ...] | None = None
+    traffic: tuple[tuple[str, int, int], ...] | None = None
     warnings: tuple[str, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
 
@@ -181,9 +209,24 @@ class LaunchRecord:
         kept = {name: value for name, value in values.items() if name in known}
         kept["status"] = Status(kept["status"])
         kept["warnings"] = tuple(kept.get("warnings", ()))
+        for name in ("dense_layers", "traffic"):
+            if kept.get(name) is not None:
+                kept[name] = tuple(tuple(item) for item in kept[name])
         return cls(**kept)
 
 
+# Columns that folders of earlier versions do not have.
+ROOFLINE_COLUMNS: tuple[str, ...] = (
+    "flops_per_sample",
+    "bytes_per_step",
+    "gflops",
+    "roofline_limit_s",
+    "roofline_fraction",
+    "bound",
+    "products_limit_s",
+    "products_fraction",
+    "framework_overhead",
+)
 RESULT_COLUMNS: tuple[str, ...] = (
     "case",
     "status",
@@ -221,6 +264,7 @@ RESULT_COLUMNS: tuple[str, ...] = (
     "evaluation_s",
     "peak_host_memory_bytes",
     "peak_device_memory_bytes",
+    *ROOFLINE_COLUMNS,
     "warnings",
 )
 ROUND_COLUMNS: tuple[str, ...] = (

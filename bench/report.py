@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.record import Status
+from bench.results import sibling
 
 Row = Mapping[str, Any]
 _MINUTE = 60
@@ -46,11 +47,8 @@ def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
     """How many times the throughput of its `fit` sibling a row reaches; None without one."""
     if row["loop"] == "fit" or row["samples_per_s"] is None:
         return None
-    same = ("model", "optimizer", "device", "batch_size", "precision", "threads", "backend")
-    for other in rows:
-        if other["loop"] == "fit" and all(other[name] == row[name] for name in same):
-            return row["samples_per_s"] / other["samples_per_s"] if _ok(other) else None
-    return None
+    fit = sibling(row, rows, loop="fit")
+    return row["samples_per_s"] / fit["samples_per_s"] if fit else None
 
 
 def reference_lines(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeVar
 
-from bench import stats
+from bench import roofline, stats
 from bench.case import SKLEARN_LOOP, Case
 from bench.record import RESULT_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.store import Plan, StoredRound
 
 _T = TypeVar("_T")
+_AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
 Launch = tuple[LaunchRecord, list[Round]]
 
 
 def result_rows(
-    plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+    plan: Plan,
+    launches: Sequence[LaunchRecord],
+    rounds: Sequence[StoredRound],
+    ceilings: Sequence[roofline.Ceilings] = (),
 ) -> list[dict[str, Any]]:
     """One row a case of the plan, in its order, with the keys of `RESULT_COLUMNS`.
 
@@ -38,8 +43,46 @@ def result_rows(
             for r in ended
             if r.status is Status.OK
         ]
-        rows.append(_row(case, plan.settings, wanted, ended, measured))
+        row = _row(case, plan.settings, wanted, ended, measured)
+        if measured and case.loop != SKLEARN_LOOP:
+            limits = roofline.limits(ceilings, case.device, case.precision, case.threads)
+            row |= _standing(row, measured[0], limits)
+        rows.append(row)
+    for row in rows:
+        _compare_with_siblings(row, rows, ceilings)
     return rows
+
+
+def time_split(
+    total_s: float,
+    known: Mapping[str, float],
+    launches: Sequence[LaunchRecord],
+    rounds: Sequence[StoredRound],
+) -> dict[str, float]:
+    """Where the seconds of a run went; the parts add up to `total_s`.
+
+    Args:
+        total_s: from the first launch to the end of the last one.
+        known: parts that no launch reports: `import` and `ceilings`.
+        launches: those that the run measured, failed ones included.
+        rounds: theirs; others are left out.
+
+    Returns:
+        `training` (the timed windows), `evaluation`, `compilation` (warm-ups), what is
+        `known`, `idle` (between the epochs of a loop, which is `fit` waiting) and `other`.
+    """
+    own = {(r.case, r.launch, r.attempt) for r in launches}
+    timed = [s.round for s in rounds if (s.case, s.launch, s.attempt) in own]
+    split = {
+        "training": math.fsum(r.seconds for r in timed),
+        "evaluation": math.fsum(r.evaluation_s or 0.0 for r in timed)
+        + math.fsum(r.test_evaluation_s or 0.0 for r in launches),
+        "compilation": math.fsum(r.warmup_s or 0.0 for r in launches),
+        **known,
+        "idle": math.fsum(r.between_epochs_s for r in timed)
+        + math.fsum(r.after_training_s or 0.0 for r in launches),
+    }
+    return {**split, "other": total_s - math.fsum(split.values())}
 
 
 def _row(
@@ -61,6 +104,7 @@ def _row(
         "launches": len(measured),
         "rounds": sum(len(rounds) for _, rounds in measured),
         "device_name": "",
+        "bound": "",
         "warnings": "",
         "accuracy_target": settings.accuracy_target,
     }
@@ -108,6 +152,73 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)
     return row | _documented_epochs(settings, every, first.samples / speed.samples_per_s)
+
+
+def _standing(
+    row: Mapping[str, Any], launch: Launch, limits: roofline.Limits | None
+) -> dict[str, Any]:
+    """The columns that say how far the case is from its ceilings, where its work can be
+    counted and ceilings were measured."""
+    record, _ = launch
+    if record.dense_layers is None or record.traffic is None:
+        return {}
+    layers, batch_size = record.dense_layers, row["batch_size"]
+    traffic = [roofline.Traffic(*item) for item in record.traffic]
+    per_sample = roofline.step_flops(layers, 1)
+    counted = {
+        "flops_per_sample": per_sample,
+        "bytes_per_step": roofline.step_bytes(traffic),
+        "gflops": per_sample * row["samples_per_s"] / 1e9,
+    }
+    if limits is None:
+        return counted
+    step_s = batch_size / row["samples_per_s"]
+    standing = roofline.standing(per_sample * batch_size, traffic, step_s, limits)
+    counted |= {
+        "roofline_limit_s": standing.limit_s,
+        "roofline_fraction": standing.fraction,
+        "bound": str(standing.bound),
+    }
+    products_s = limits.products_s.get(roofline.products_key(layers, batch_size))
+    if products_s is not None:
+        counted["products_limit_s"] = products_s * row["step_ms"] / 1e3 / row["epoch_s"]
+        counted["products_fraction"] = products_s / row["epoch_s"]
+    return counted
+
+
+def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: Any) -> Any:
+    """The row of the same case but for the axes in `other`, where it ended ok; else None."""
+    wanted = {axis: row[axis] for axis in _AXES} | other
+    found = (r for r in rows if all(r[axis] == value for axis, value in wanted.items()))
+    return next((r for r in found if r["status"] == Status.OK), None)
+
+
+def _compare_with_siblings(
+    row: dict[str, Any], rows: Sequence[dict[str, Any]], ceilings: Sequence[roofline.Ceilings]
+) -> None:
+    """What a row can only say beside others: the framework's share of `fit`, and why a
+    precision loses to float32."""
+    if row["samples_per_s"] is None:
+        return
+    if row["loop"] == "fit" and (compiled := sibling(row, rows, loop="compiled")):
+        row["framework_overhead"] = 1 - row["samples_per_s"] / compiled["samples_per_s"]
+    if not row["precision"].startswith("mixed_"):
+        return
+    plain = sibling(row, rows, precision="float32")
+    if plain is None or plain["samples_per_s"] <= row["samples_per_s"]:
+        return
+    own, full = (
+        roofline.limits(ceilings, row["device"], precision, row["threads"])
+        for precision in (row["precision"], "float32")
+    )
+    slower = f"{row['samples_per_s'] / plain['samples_per_s']:.2f} times as fast as float32"
+    if own and full:
+        path = "xla" if row["jit_compile"] else "plain"
+        rate = own.matmul_flops_per_s[path] / full.matmul_flops_per_s[path]
+        through = "through XLA" if path == "xla" else "in TensorFlow's own kernels"
+        slower += f": {through} large products reach {rate:.2f} times the rate of float32 here"
+        slower += ", and conversions cost more" if rate >= 1 else ""
+    row["warnings"] = "; ".join(filter(None, (row["warnings"], slower)))
 
 
 def _folds(settings: RunSettings, every: Sequence[list[Round]]) -> dict[str, Any]:

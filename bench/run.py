@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import devices, environment
-from bench.case import Case
+from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode, UserError
 from bench.launch import CAN_FORK, Launcher, LaunchPlace
-from bench.record import LaunchRecord, LaunchRequest, Round, Status
-from bench.results import result_rows
+from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Round, Status
+from bench.results import result_rows, time_split
 from bench.schedule import schedule
 from bench.store import Plan, RunFolder, StoredRound
 from fmnist_models import dataset
@@ -43,6 +44,12 @@ class Progress(Protocol):
     def waits(self, reason: str) -> None:
         """Another run has the machine."""
 
+    def ceilings_begin(self, moment: str) -> None:
+        """What the machine does at best is measured next, `before` or `after` the cases."""
+
+    def ceilings_fail(self, reason: str) -> None:
+        """One setting's ceilings could not be measured; the run goes on without them."""
+
     def launch_begins(self, case: Case, launch: int) -> None:
         """A launch starts."""
 
@@ -63,6 +70,7 @@ class RunOutcome:
     Attributes:
         rows: the rows of results.csv.
         interrupted: stopped by Ctrl-C; `--resume` goes on.
+        split: where the time of this execution went, by `results.time_split`.
     """
 
     folder: RunFolder
@@ -71,6 +79,7 @@ class RunOutcome:
     launches: list[LaunchRecord]
     rounds: list[StoredRound]
     interrupted: bool
+    split: Mapping[str, float]
 
     @property
     def exit_code(self) -> ExitCode:
@@ -173,6 +182,8 @@ class _Run:
         self._inventory = devices.inventory()
         self._rounds = folder.rounds()
         self._launches = folder.launches()
+        self._ceilings = folder.ceilings()
+        self._ceilings_s = 0.0
 
     def to_the_end(self) -> RunOutcome:
         settings = self._plan.settings
@@ -180,16 +191,52 @@ class _Run:
         done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
         remaining = [(case, launch) for case, launch in order if (case.id, launch) not in done]
         self._progress.run_begins(self._plan, remaining)
+        started, already = time.perf_counter(), len(self._launches)
         interrupted = False
         try:
+            self._measure_ceilings("before", remaining)
             for case, launch in remaining:
                 self._one(case, launch)
+            self._measure_ceilings("after", remaining)
         except KeyboardInterrupt:
             interrupted = True
         finally:
             self._progress.run_ends()
         rows = self._write_results()
-        return RunOutcome(self._folder, self._plan, rows, self._launches, self._rounds, interrupted)
+        split = time_split(
+            time.perf_counter() - started,
+            {"import": self._launcher.starting_s, "ceilings": self._ceilings_s},
+            self._launches[already:],
+            self._rounds,
+        )
+        return RunOutcome(
+            self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
+        )
+
+    def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
+        """Once for each device, precision and number of threads that is still to be trained on."""
+        settings: dict[tuple[str, str, int | None], list[Case]] = {}
+        for case, _ in remaining:
+            if case.loop != SKLEARN_LOOP and not devices.skip_reason(case, self._inventory):
+                settings.setdefault((case.device, case.precision, case.threads), []).append(case)
+        if settings:
+            self._progress.ceilings_begin(moment)
+        starting_s, started = self._launcher.starting_s, time.perf_counter()
+        for setting, cases in settings.items():
+            pairs = sorted({(case.model, case.batch_size) for case in cases})
+            request = CeilingsRequest(*setting, moment, tuple(pairs))
+            log = self._folder.logs / f"ceilings-{'-'.join(map(str, setting))}-{moment}.log"
+            found = self._launcher.ceilings(request, self._place(cases[0], log))
+            if isinstance(found, str):
+                self._progress.ceilings_fail(f"{'-'.join(map(str, setting))}: {found}")
+                continue
+            log.unlink(missing_ok=True)
+            self._ceilings.append(found)
+            described = self._folder.environment() or {}
+            stored = [ceilings.to_json() for ceilings in self._ceilings]
+            self._folder.write_environment({**described, "ceilings": stored})
+        self._ceilings_s += time.perf_counter() - started
+        self._ceilings_s -= self._launcher.starting_s - starting_s
 
     def _one(self, case: Case, launch: int) -> None:
         request = LaunchRequest(
@@ -219,24 +266,26 @@ class _Run:
         case = request.case
         name = re.sub(r"[^\w.-]", "_", case.id)
         log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
-        place = LaunchPlace(
-            environment=devices.child_environment(case, self._inventory),
-            fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
-            log=log,
-            timeout_s=self._plan.settings.timeout_s,
-        )
 
         def on_round(round_: Round) -> None:
             self._rounds.append(self._folder.append_round(request, round_))
             self._progress.round_ends(round_)
 
-        record = self._launcher.run(request, place, on_round)
+        record = self._launcher.run(request, self._place(case, log), on_round)
         self._note_software(record)
         if record.status is Status.OK:
             log.unlink(missing_ok=True)
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
         return replace(record, device_name=record.device_name or known, software={})
+
+    def _place(self, case: Case, log: Path) -> LaunchPlace:
+        return LaunchPlace(
+            environment=devices.child_environment(case, self._inventory),
+            fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
+            log=log,
+            timeout_s=self._plan.settings.timeout_s,
+        )
 
     def _note_software(self, record: LaunchRecord) -> None:
         """What only a worker can know of TensorFlow goes into environment.json once."""
@@ -247,7 +296,7 @@ class _Run:
             )
 
     def _write_results(self) -> list[dict[str, Any]]:
-        rows = result_rows(self._plan, self._launches, self._rounds)
+        rows = result_rows(self._plan, self._launches, self._rounds, self._ceilings)
         self._folder.write_results(rows)
         return rows
 

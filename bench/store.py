@@ -16,7 +16,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,17 +25,19 @@ from bench.case import Case
 from bench.errors import UserError
 from bench.record import (
     RESULT_COLUMNS,
+    ROOFLINE_COLUMNS,
     ROUND_COLUMNS,
     LaunchRecord,
     LaunchRequest,
     Round,
     RunSettings,
 )
+from bench.roofline import Ceilings
 
 PLAN_VERSION = 1
 _TEXT_COLUMNS = frozenset(
     ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
-) | frozenset(("device_name", "precision", "warnings"))
+) | frozenset(("device_name", "precision", "bound", "warnings"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ class RunFolder:
         file = self.path / "results.csv"
         if not file.exists():
             raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
-        return read_csv(file, RESULT_COLUMNS)
+        return read_csv(file, RESULT_COLUMNS, later=ROOFLINE_COLUMNS)
 
     def environment(self) -> dict[str, Any] | None:
         """What environment.json holds; None where there is none."""
@@ -202,14 +204,35 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
 
+    def ceilings(self) -> list[Ceilings]:
+        """What environment.json holds of the machine's ceilings, in order.
+
+        Raises:
+            UserError: an entry cannot be read.
+        """
+        try:
+            found = (self.environment() or {}).get("ceilings", [])
+            return [Ceilings.from_json(values) for values in found]
+        except (TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.path / 'environment.json'}: its ceilings cannot be read: {error}"
+            ) from error
+
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Replace environment.json in one move."""
         with _explained(self.path):
             write_json(self.path / "environment.json", environment)
 
 
-def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
+def read_csv(
+    file: Path, columns: Iterable[str], later: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """The rows of a CSV file of this suite as typed values; [] where there is no file.
+
+    Args:
+        file: written by `RunFolder`.
+        columns: those that are wanted, in any order of the file's.
+        later: columns that files of an earlier version lack; there their cells are empty.
 
     Raises:
         UserError: a column is missing or a row is cut short.
@@ -218,14 +241,15 @@ def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
         return []
     with file.open(newline="", encoding="utf-8") as lines:
         reader = csv.DictReader(lines)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        here = reader.fieldnames or ()
+        missing = [name for name in columns if name not in here and name not in later]
         if missing:
             raise UserError(f"{file} has no column {missing[0]!r}: it is not a file of this suite")
         rows = []
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{file} line {reader.line_num} is cut short or too long")
-            rows.append({name: from_cell(name, row[name]) for name in columns})
+            rows.append({name: from_cell(name, row.get(name, "")) for name in columns})
     return rows
 
 

@@ -2,7 +2,8 @@
 
 It speaks JSON, one object a line. Requests come on stdin:
 
-    {"op": "launch", "fork": true, "log": PATH, "request": {...}}
+    {"op": "launch", "fork": true, "log": PATH, "request": {...}}     a `LaunchRequest`
+    {"op": "ceilings", "fork": true, "log": PATH, "request": {...}}   a `CeilingsRequest`
 
 Messages go out over a pipe of its own, whose number `--channel` names, so that nothing
 that a library prints can break them:
@@ -10,7 +11,7 @@ that a library prints can break them:
     {"kind": "ready"}                          imports done, data read
     {"kind": "forked", "pid": N}               a launch runs in this process
     {"kind": "round", ...}                     a `Round`
-    {"kind": "result", ...}                    fields of a `LaunchRecord`
+    {"kind": "result", ...}                    fields of a `LaunchRecord`, or the `ceilings`
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
@@ -32,9 +33,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bench.errors import Invalid, Unavailable, UserError
-from bench.record import LaunchRequest, Status
+from bench.record import CeilingsRequest, LaunchRequest, Status
 
 Emit = Callable[[dict[str, Any]], None]
+Measure = Callable[[str, dict[str, Any], Emit], None]
 _PR_SET_PDEATHSIG = 1
 LONGEST_REASON = 400
 
@@ -62,17 +64,26 @@ def main() -> None:
             _leave(_launch(message, measure, emit))
 
 
-def _prepare(folder: str | None) -> Callable[[LaunchRequest, Emit], None]:
+def _prepare(folder: str | None) -> Measure:
     """Import everything and read the data, all that launches have in common."""
+    from bench import ceilings
     from bench import measure as measuring
     from fmnist_models import dataset
 
     raw = dataset.load(dataset.data_folder(folder))
     data = dataset.split(raw)
-    return lambda request, emit: measuring.measure(request, raw, data, emit)
+
+    def measure(op: str, request: dict[str, Any], emit: Emit) -> None:
+        if op == "ceilings":
+            found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
+            emit({"kind": "result", "ceilings": found.to_json()})
+        else:
+            measuring.measure(LaunchRequest.from_json(request), raw, data, emit)
+
+    return measure
 
 
-def _fork(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -> None:
+def _fork(message: dict[str, Any], measure: Measure, emit: Emit) -> None:
     template = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -83,11 +94,11 @@ def _fork(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -> 
     emit({"kind": "exit", "code": os.waitstatus_to_exitcode(status)})
 
 
-def _launch(message: dict[str, Any], measure: Callable[..., None], emit: Emit) -> int:
+def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
     """Measure one launch; everything that can go wrong becomes a `failure` message."""
     _redirect_output(message["log"])
     try:
-        measure(LaunchRequest.from_json(message["request"]), emit)
+        measure(message["op"], message["request"], emit)
     except BaseException as error:  # noqa: BLE001 - a user's builder may call sys.exit()
         traceback.print_exc()
         emit(_failure(error))

@@ -53,6 +53,16 @@ def report(channel, script, request):
     emit(channel, kind="result", **{**result, **script.get("result", {})})
 
 
+def ceilings(request):
+    """100 GFLOP/s plain and 90 through XLA, 50 GB/s in the cache and 20 beyond."""
+    return {
+        **{name: request[name] for name in ("device", "precision", "threads", "moment")},
+        "matmul_flops_per_s": {"plain": 1e11, "xla": 9e10},
+        "bandwidth_bytes_per_s": {"1048576": 5e10, "1073741824": 2e10},
+        "products_s": {"784x100-100x10-b32": 0.25},
+    }
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int)
@@ -64,6 +74,12 @@ def main():
     emit(channel, kind="ready")
     for line in sys.stdin:
         message = json.loads(line)
+        if message["op"] == "ceilings":
+            emit(channel, kind="result", ceilings=ceilings(message["request"]))
+            if not message["fork"]:
+                return
+            emit(channel, kind="exit", code=0)
+            continue
         number = int(counter.read_text()) if counter.exists() else 0
         counter.write_text(str(number + 1))
         script = json.loads(file.read_text())[number]
