@@ -43,6 +43,13 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
         console.print(Text(f"{first}{more}: {note}"), soft_wrap=True)
 
 
+def time_line(split: Mapping[str, float]) -> str:
+    """Where the seconds of a run went, as shares of the whole; what takes none is left out."""
+    total = math.fsum(split.values())
+    shares = [f"{part} {seconds / total:.1%}" for part, seconds in split.items() if seconds > 0]
+    return f"Of {duration(total)}: {', '.join(shares)}"
+
+
 def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
     """How many times the throughput of its `fit` sibling a row reaches; None without one."""
     if row["loop"] == "fit" or row["samples_per_s"] is None:

@@ -70,7 +70,7 @@ class RunOutcome:
     Attributes:
         rows: the rows of results.csv.
         interrupted: stopped by Ctrl-C; `--resume` goes on.
-        split: where the time of this execution went, by `results.time_split`.
+        split: where the seconds of this execution went, by `results.time_split`.
     """
 
     folder: RunFolder
@@ -203,11 +203,9 @@ class _Run:
         finally:
             self._progress.run_ends()
         rows = self._write_results()
+        known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
         split = time_split(
-            time.perf_counter() - started,
-            {"import": self._launcher.starting_s, "ceilings": self._ceilings_s},
-            self._launches[already:],
-            self._rounds,
+            time.perf_counter() - started, known, self._launches[already:], self._rounds
         )
         return RunOutcome(
             self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split

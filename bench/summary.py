@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.estimate import REFERENCE, reference_rows
-from bench.report import print_results, reference_lines
+from bench.report import print_results, reference_lines, time_line
 from bench.run import RunOutcome
 from bench.store import RunFolder
 
@@ -27,6 +27,8 @@ def summarize(outcome: RunOutcome, console: Console) -> None:
     machine = f"{_cpu(reference)}, TensorFlow {_tensorflow(reference)}"
     for line in reference_lines(outcome.rows, reference_rows(), same_work, machine):
         console.print(Text(line), soft_wrap=True)
+    if outcome.split:
+        console.print(Text(time_line(outcome.split)), soft_wrap=True)
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
         console.print(Text(line), soft_wrap=True)
