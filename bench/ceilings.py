@@ -207,11 +207,10 @@ def _step_products(batch: tf.Tensor, kernels: list[tf.Tensor]) -> list[tf.Tensor
 
 def _seconds(call: Callable[[], Any], device: TensorFlowDevice) -> float:
     """Seconds of one call, warm: the best window's, over as many calls as fill a window."""
-    seconds = _window_s(call, 1, device)
-    windows = WINDOWS if seconds < WINDOW_S else LONG_WINDOWS
-    best = float("inf")
-    for _ in range(windows):
-        best = min(best, _window_s(call, max(1, round(WINDOW_S / min(best, seconds))), device))
+    call()
+    best = _window_s(call, 1, device)
+    for _ in range(WINDOWS if best < WINDOW_S else LONG_WINDOWS):
+        best = min(best, _window_s(call, max(1, round(WINDOW_S / best)), device))
     return best
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from bench.plotstyle import (
     INK,
     MARKER_PT,
-    ROUND_PT,
     SOFT_INK,
     TEXT_PT,
     TITLE_PT,
@@ -54,13 +53,13 @@ def make_header(
     markers: Mapping[str, str],
     placements: Mapping[str, str],
     *,
-    intervals: bool,
+    marks: Mapping[str, Mapping[str, Any]],
 ) -> Header:
     """The header of a picture; `markers` by model, `placements` are line styles by device,
-    both in the order of the legend."""
+    `marks` the looks of what else is drawn, all in the order of the legend."""
     width = PAGE_WIDTH - 2 * EDGE
     title = "Training on Fashion-MNIST" + (f": {label}" if label else "")
-    blocks = [_loop_items(loops, intervals), _model_items(figure, markers)] if loops else []
+    blocks = [_loop_items(loops, marks), _model_items(figure, markers)] if loops else []
     if len(placements) > 1:
         blocks.append(_placement_items(placements))
     return Header(
@@ -143,14 +142,10 @@ def draw_frame(figure: Figure, header: Header, footer: str) -> None:
         _write(figure, footer, EDGE, figure.get_size_inches()[1] - 0.2, size=TEXT_PT, color=INK)
 
 
-def _loop_items(loops: Sequence[str], intervals: bool) -> list[LegendItem]:
+def _loop_items(loops: Sequence[str], marks: Mapping[str, Mapping[str, Any]]) -> list[LegendItem]:
     items: list[LegendItem] = [("Loop", {})]
     items += [(loop, {"marker": "o", **loop_style(loop)}) for loop in loops]
-    grey = {"color": SOFT_INK}
-    items.append(("one round (epoch)", {**grey, "marker": ".", "markersize": ROUND_PT * 2}))
-    if intervals:
-        items.append(("interval over launches", {**grey, "marker": "|", "linestyle": "-"}))
-    return items
+    return [*items, *marks.items()]
 
 
 def _model_items(figure: Figure, markers: Mapping[str, str]) -> list[LegendItem]:

@@ -17,7 +17,9 @@ from bench.plotheader import draw_frame, machine_lines, make_header
 from bench.plotpage import Page, Wanted, plan_page
 from bench.plotstyle import (
     DOTS_PER_INCH,
+    ROUND_PT,
     RULE,
+    SOFT_INK,
     TEXT_PT,
     line_styles,
     model_markers,
@@ -51,8 +53,8 @@ def comparison(
     Raises:
         UserError: the picture cannot be written.
     """
-    with style(_texts(results, environment)):
-        _save(_comparison_figure(results, rounds, environment), path)
+    with style(texts_of(results, environment)):
+        save_picture(_comparison_figure(results, rounds, environment), path)
 
 
 def comparison_figure(
@@ -60,7 +62,7 @@ def comparison_figure(
 ) -> Figure:
     """The figure that `comparison` writes; its axes are labelled `throughput`,
     `accuracy: PLACEMENT`, `batches` and `precisions`."""
-    with style(_texts(results, environment)):
+    with style(texts_of(results, environment)):
         return _comparison_figure(results, rounds, environment)
 
 
@@ -79,7 +81,7 @@ def sample_row(
         UserError: the picture cannot be written.
     """
     with style(class_names):
-        _save(_sample_figure(images, labels, class_names), path)
+        save_picture(_sample_figure(images, labels, class_names), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _comparison_figure(
     results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
 ) -> Figure:
     picture = _Picture.of(results, rounds)
-    figure = _figure(1, 1)
+    figure = blank_figure(1, 1)
     models = dict.fromkeys(point.model for point in picture.points)
     header = make_header(
         figure,
@@ -124,7 +126,7 @@ def _comparison_figure(
         [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
         {model: picture.markers[model] for model in models},
         picture.dashes,
-        intervals=any(point.low is not None for point in picture.points),
+        marks=_marks(picture.points),
     )
     wanted = Wanted(
         throughput=dotplot.dots_height(picture.throughput.items),
@@ -142,6 +144,15 @@ def _comparison_figure(
     _draw_batches(page, picture)
     _draw_precisions(page, picture)
     return figure
+
+
+def _marks(shown: Sequence[Point]) -> dict[str, Mapping[str, Any]]:
+    """What the legend must explain beside loops and models."""
+    grey = {"color": SOFT_INK}
+    marks = {"one round (epoch)": {**grey, "marker": ".", "markersize": ROUND_PT * 2}}
+    if any(point.low is not None for point in shown):
+        marks["interval over launches"] = {**grey, "marker": "|", "linestyle": "-"}
+    return marks
 
 
 def _draw_throughput(page: Page, picture: _Picture) -> None:
@@ -215,7 +226,7 @@ def _more(count: int, what: str) -> str:
     return f"{count} more {what}{'s' if count > 1 else ''} in results.csv"
 
 
-def _texts(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
+def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
     """All text from outside, for the choice of fonts."""
     texts = [str(row[name]) for row in results for name in ("model", "device_name")]
     return [*texts, *machine_lines(environment, [])]
@@ -224,10 +235,10 @@ def _texts(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
 def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Sequence[str]) -> Figure:
     names = [one_line(class_names[int(label)], 16) for label in labels]
     count = max(1, len(names))
-    probe = _figure(1, 1)
+    probe = blank_figure(1, 1)
     cell = max(0.95, text_width(probe, names, TEXT_PT) + 0.1)
     width, height = cell * count + 0.2, cell + 0.75
-    figure = _figure(width, height)
+    figure = blank_figure(width, height)
     figure.text(
         0.15 / width,
         1 - 0.3 / height,
@@ -247,7 +258,8 @@ def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Seque
     return figure
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def blank_figure(width_in: float, height_in: float) -> Figure:
+    """An empty white page of that size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -256,7 +268,7 @@ def _figure(width_in: float, height_in: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_picture(figure: Figure, path: Path) -> None:
     """Replace `path` in one move, so that a crash never leaves half a picture."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".png")

@@ -16,7 +16,7 @@ from bench.store import RunFolder
 
 
 def summarize(outcome: RunOutcome, console: Console) -> None:
-    """Draw comparison.png and print the tables of a run."""
+    """Draw comparison.png and roofline.png, and print the tables of a run."""
     environment = outcome.folder.environment() or {}
     picture = _draw(outcome, environment)
     print_results(outcome.rows, console)
@@ -37,13 +37,18 @@ def summarize(outcome: RunOutcome, console: Console) -> None:
 
 
 def _draw(outcome: RunOutcome, environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """The name of the picture, or nothing where the run measured nothing."""
+    """The names of the pictures; none where the run measured nothing."""
     if not outcome.rounds:
         return ()
     from bench.plots import comparison
+    from bench.roofplot import draw_roofline
 
     rounds = [{**asdict(stored), **stored.round.to_json()} for stored in outcome.rounds]
     comparison(outcome.rows, rounds, environment, outcome.folder.path / "comparison.png")
+    ceilings = outcome.folder.ceilings()
+    roofline = outcome.folder.path / "roofline.png"
+    if draw_roofline(outcome.rows, ceilings, environment, roofline):
+        return ("comparison.png", "roofline.png")
     return ("comparison.png",)
 
 

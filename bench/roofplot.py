@@ -1,0 +1,192 @@
+"""Draws `roofline.png`: the roof of each setting of the machine, and a point a case below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import panels, roofline
+from bench.case import LOOPS
+from bench.plotheader import EDGE, PAGE_WIDTH, draw_frame, machine_lines, make_header
+from bench.plots import Row, blank_figure, save_picture, texts_of
+from bench.plotstyle import (
+    INK,
+    RULE,
+    SMALL_PT,
+    SOFT_INK,
+    TEXT_PT,
+    log_axis,
+    loop_style,
+    model_markers,
+    style,
+    with_prefix,
+)
+from bench.record import Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Inches.
+COLUMNS, PANEL_HEIGHT, ABOVE, BELOW, BESIDE = 3, 3.2, 0.62, 0.55, 0.6
+PRODUCTS_MARK: Mapping[str, Any] = {"color": SOFT_INK, "marker": "_", "linestyle": "None"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """One device, precision and number of threads."""
+
+    title: str
+    limits: roofline.Limits
+    rows: tuple[Row, ...]
+
+
+def draw_roofline(
+    results: Sequence[Row],
+    ceilings: Sequence[roofline.Ceilings],
+    environment: Mapping[str, Any],
+    path: Path,
+) -> bool:
+    """Write the picture to `path` as PNG, in one move; False where there is nothing to draw.
+
+    Args:
+        results: rows with the keys `RESULT_COLUMNS`.
+        ceilings: what the run measured of the machine.
+        environment: what environment.json holds; what is missing is left out.
+        path: the file, in a folder that is there.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    shown = _panels(results, ceilings)
+    if shown:
+        with style(texts_of(results, environment)):
+            save_picture(_figure(shown, environment), path)
+    return bool(shown)
+
+
+def roofline_figure(
+    results: Sequence[Row],
+    ceilings: Sequence[roofline.Ceilings],
+    environment: Mapping[str, Any],
+) -> Figure:
+    """The figure that `draw_roofline` writes; its axes are labelled by their titles."""
+    with style(texts_of(results, environment)):
+        return _figure(_panels(results, ceilings), environment)
+
+
+def _panels(results: Sequence[Row], ceilings: Sequence[roofline.Ceilings]) -> list[_Panel]:
+    grouped: dict[tuple[str, str, int | None], list[Row]] = {}
+    for row in results:
+        if row["status"] == Status.OK and row["roofline_fraction"] is not None:
+            setting = (row["device"], row["precision"], row["threads"])
+            grouped.setdefault(setting, []).append(row)
+    panels_ = []
+    for (device, precision, threads), rows in grouped.items():
+        limits = roofline.limits(ceilings, device, precision, threads)
+        if limits is not None:
+            title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
+            panels_.append(_Panel(title, limits, tuple(rows)))
+    return panels_
+
+
+def _figure(shown: Sequence[_Panel], environment: Mapping[str, Any]) -> Figure:
+    figure = blank_figure(1, 1)
+    rows = [row for panel in shown for row in panel.rows]
+    markers = model_markers(dict.fromkeys(row["model"] for row in rows))
+    header = make_header(
+        figure,
+        str(environment.get("label") or ""),
+        machine_lines(environment, [row["device_name"] for row in rows]),
+        [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)],
+        {model: markers[model] for model in dict.fromkeys(row["model"] for row in rows)},
+        {},
+        marks={"the case's products alone": PRODUCTS_MARK},
+    )
+    columns = min(COLUMNS, len(shown))
+    lines = -(-len(shown) // columns)
+    height = header.height + lines * (ABOVE + PANEL_HEIGHT + BELOW)
+    figure.set_size_inches(PAGE_WIDTH, height)
+    draw_frame(figure, header, "")
+    width = (PAGE_WIDTH - 2 * EDGE) / columns
+    for number, panel in enumerate(shown):
+        line, column = divmod(number, columns)
+        left = EDGE + column * width + BESIDE
+        top = header.height + line * (ABOVE + PANEL_HEIGHT + BELOW) + ABOVE
+        place = (left, height - top - PANEL_HEIGHT, width - BESIDE - 0.1, PANEL_HEIGHT)
+        share = [part / (PAGE_WIDTH, height)[i % 2] for i, part in enumerate(place)]
+        _draw(figure.add_axes((share[0], share[1], share[2], share[3]), label=panel.title),
+              panel, markers, rows, shown)  # fmt: skip
+    return figure
+
+
+def _draw(
+    axes: Axes,
+    panel: _Panel,
+    markers: Mapping[str, str],
+    rows: Sequence[Row],
+    shown: Sequence[_Panel],
+) -> None:
+    """One panel; `rows` and `shown` give all panels the same axes."""
+    peak = panel.limits.peak_flops_per_s / 1e9
+    panels.title(axes, panel.title, f"peak {peak:,.0f} GFLOP/s in large products")
+    intensities = [_intensity(row) for row in rows]
+    peaks = [other.limits.peak_flops_per_s / 1e9 for other in shown]
+    log_axis(axes, axes.xaxis, intensities)
+    log_axis(axes, axes.yaxis, [row["gflops"] for row in rows] + peaks)
+    axes.set_xlabel("FLOP per byte that must move", size=TEXT_PT)
+    axes.set_ylabel("GFLOP/s", size=TEXT_PT)
+    axes.grid(color=RULE)
+    axes.set_axisbelow(True)
+    _draw_roof(axes, panel.limits)
+    for row in panel.rows:
+        x = _intensity(row)
+        if row["products_fraction"] is not None:
+            axes.plot(x, row["gflops"] / row["products_fraction"], markersize=7, **PRODUCTS_MARK)
+    for row in panel.rows:
+        look = {**loop_style(row["loop"]), "linestyle": "None", "zorder": 3}
+        axes.plot(_intensity(row), row["gflops"], marker=markers[row["model"]], **look)
+    _name_batches(axes, panel.rows)
+
+
+def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
+    """The peak, and the slopes of the fastest and of the slowest memory measured."""
+    peak = limits.peak_flops_per_s
+    low, high = axes.get_xlim()
+    rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
+    largest, beyond_caches = limits.bandwidth_bytes_per_s[-1]
+    slopes = ((max(rates), "-", "fastest cache"), (beyond_caches, "--", f"{with_bytes(largest)}"))
+    for rate, dash, name in slopes:
+        ridge = min(max(peak / rate, low), high)
+        xs, ys = [low, ridge, high], [min(peak, rate * x) / 1e9 for x in (low, ridge, high)]
+        axes.plot(xs, ys, color=INK, linestyle=dash, linewidth=1.0, zorder=2)
+        inside = axes.get_ylim()[0] < ys[0] < peak / 1e9 * 0.999
+        if inside:
+            text = f"{name}: {with_prefix(round(rate / 1e9))} GB/s"
+            axes.annotate(text, (low, ys[0]), xytext=(4, -3), textcoords="offset points",
+                          size=SMALL_PT, color=SOFT_INK, va="top")  # fmt: skip
+
+
+def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
+    """The batch size beside each point of the fastest loop, where the panel holds several."""
+    if len({row["batch_size"] for row in rows}) < 2:
+        return
+    for batch_size in sorted({row["batch_size"] for row in rows}):
+        best = max(
+            (row for row in rows if row["batch_size"] == batch_size), key=lambda r: r["gflops"]
+        )
+        axes.annotate(f"{batch_size}", (_intensity(best), best["gflops"]), xytext=(0, -7),
+                      textcoords="offset points", size=SMALL_PT, color=SOFT_INK,
+                      ha="center", va="top")  # fmt: skip
+
+
+def with_bytes(size: int) -> str:
+    """A working set as a person reads it: `512 MiB`."""
+    return f"{size / 2**20:g} MiB" if size >= 2**20 else f"{size / 2**10:g} KiB"
+
+
+def _intensity(row: Row) -> float:
+    flops: float = row["flops_per_sample"] * row["batch_size"]
+    return flops / row["bytes_per_step"]
