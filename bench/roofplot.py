@@ -132,7 +132,9 @@ def _draw(
     """One panel; `rows` and `shown` give all panels the same axes."""
     peak = panel.limits.peak_flops_per_s / 1e9
     panels.title(axes, panel.title, f"peak {peak:,.0f} GFLOP/s in large products")
-    intensities = [_intensity(row) for row in rows]
+    # The ridge of the fastest memory is on the page, so that its slope can be seen.
+    fastest = max(rate for other in shown for _, rate in other.limits.bandwidth_bytes_per_s)
+    intensities = [*map(_intensity, rows), peak * 1e9 / fastest / 2]
     peaks = [other.limits.peak_flops_per_s / 1e9 for other in shown]
     log_axis(axes, axes.xaxis, intensities)
     log_axis(axes, axes.yaxis, [row["gflops"] for row in rows] + peaks)
@@ -157,7 +159,10 @@ def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
     low, high = axes.get_xlim()
     rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
     largest, beyond_caches = limits.bandwidth_bytes_per_s[-1]
-    slopes = ((max(rates), "-", "fastest cache"), (beyond_caches, "--", f"{with_bytes(largest)}"))
+    slopes = (
+        (max(rates), "-", "fastest cache"),
+        (beyond_caches, "--", f"{with_bytes(largest)} of memory"),
+    )
     for rate, dash, name in slopes:
         ridge = min(max(peak / rate, low), high)
         xs, ys = [low, ridge, high], [min(peak, rate * x) / 1e9 for x in (low, ridge, high)]

@@ -223,10 +223,11 @@ class _Run:
         for setting, cases in settings.items():
             pairs = sorted({(case.model, case.batch_size) for case in cases})
             request = CeilingsRequest(*setting, moment, tuple(pairs))
-            log = self._folder.logs / f"ceilings-{'-'.join(map(str, setting))}-{moment}.log"
+            name = "-".join(map(str, filter(None, setting)))
+            log = self._folder.logs / f"ceilings-{name}-{moment}.log"
             found = self._launcher.ceilings(request, self._place(cases[0], log))
             if isinstance(found, str):
-                self._progress.ceilings_fail(f"{'-'.join(map(str, setting))}: {found}")
+                self._progress.ceilings_fail(f"{name}: {found}")
                 continue
             log.unlink(missing_ok=True)
             self._ceilings.append(found)

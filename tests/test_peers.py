@@ -66,7 +66,7 @@ def test_a_package_that_is_not_there_is_named(monkeypatch):
         chosen("compiled,torch_eager")
 
 
-@pytest.mark.parametrize("name", ["compiled", "fit", "keras_sketch", "jax_scan", "torch_eager"])
+@pytest.mark.parametrize("name", list(PEERS))
 def test_a_launch_trains_every_sample_in_each_round(name, program, small_data):
     for package in PEERS[name]:
         # Not imported here: JAX would warn of every later fork of this process.

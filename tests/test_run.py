@@ -36,6 +36,7 @@ class Quiet:
         self.stop_after = stop_after
         self.rounds = 0
         self.lines = []
+        self.moments = []
 
     def run_begins(self, plan, remaining):
         self.lines += [f"{case.id} {launch}" for case, launch in remaining]
@@ -43,8 +44,14 @@ class Quiet:
     def waits(self, reason):
         self.lines.append(reason)
 
+    def ceilings_begin(self, moment):
+        self.moments.append(moment)
+
+    def ceilings_fail(self, reason):
+        self.lines.append(reason)
+
     def launch_begins(self, case, launch):
-        pass
+        self.moments.append(case.id)
 
     def round_ends(self, round_):
         self.rounds += 1
@@ -148,6 +155,37 @@ def test_launches_go_round_robin(execute, tmp_path):
     execute(plan, [{"rounds": [0.1, 0.1]}] * 4, progress)
     assert progress.lines == [f"{case.id} {k}" for case, k in order(plan)] + ["end"]
     assert sorted(progress.lines[:2]) == sorted([f"{COMPILED.id} 0", f"{FIT.id} 0"])
+
+
+def test_ceilings_are_measured_before_and_after_the_cases_and_kept(execute, tmp_path):
+    plan = plan_of(COMPILED, logistic_case(), tmp_path=tmp_path, launches=1)
+    progress = Quiet()
+    measured = {"dense_layers": [[784, 100], [100, 10]], "traffic": [["weights", 318_040, 2]]}
+    script = {"rounds": [0.5, 0.5], "result": measured}
+    outcome = execute(plan, [script] * 2, progress)
+    assert progress.moments[0] == "before"
+    assert progress.moments[-1] == "after"
+    assert sorted(progress.moments[1:-1]) == sorted([COMPILED.id, logistic_case().id])
+    kept = RunFolder(tmp_path / "run").ceilings()
+    assert [(c.device, c.precision, c.moment) for c in kept] == [
+        ("cpu", "float32", "before"),
+        ("cpu", "float32", "after"),
+    ]
+    assert outcome.rows[0]["products_fraction"] == pytest.approx(0.5)
+    assert outcome.rows[1]["products_fraction"] is None
+    assert sum(outcome.split.values()) > 0
+    again = execute(plan, [], progress, folder=running.resume(tmp_path / "run")[0])
+    assert len(RunFolder(tmp_path / "run").ceilings()) == 2
+    assert again.rows == outcome.rows
+
+
+def test_ceilings_that_cannot_be_measured_cost_no_case(execute, tmp_path, monkeypatch):
+    monkeypatch.setattr(Launcher, "ceilings", lambda *_: "out of memory")
+    progress = Quiet()
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}], progress)
+    assert outcome.exit_code is ExitCode.PASSED
+    assert progress.lines.count("cpu-float32: out of memory") == 2
+    assert outcome.rows[0]["roofline_fraction"] is None
 
 
 def test_a_failed_launch_is_a_row_beside_the_others(execute, tmp_path):

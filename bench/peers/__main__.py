@@ -25,6 +25,7 @@ from bench.stats import throughput
 PEERS: Mapping[str, tuple[str, ...]] = {
     "compiled": ("tensorflow",),
     "fit": ("tensorflow",),
+    "bare_fit": ("tensorflow",),
     "keras_sketch": ("tensorflow",),
     "jax_scan": ("jax", "optax"),
     "torch_eager": ("torch",),

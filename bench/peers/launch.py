@@ -48,7 +48,8 @@ def measure(
     """Train relu_mlp with Adam for `rounds` timed epochs.
 
     Args:
-        name: a module of `bench.peers`, or a loop of the suite.
+        name: a loop of the suite, or a module of `bench.peers` with `build`, which makes an
+            `Epoch`, or with `train`, where the framework itself goes from epoch to epoch.
         data: the images, split.
         batch_size: samples a step; the last one takes what is left.
         rounds: timed epochs, after one that is not.
@@ -56,8 +57,11 @@ def measure(
     """
     if name in SUITE_LOOPS:
         return _measure_loop(name, data, batch_size, rounds, seed)
-    build = importlib.import_module(f"bench.peers.{name}").build
-    epoch: Epoch = build(data.flat(), batch_size, seed)
+    peer = importlib.import_module(f"bench.peers.{name}")
+    if hasattr(peer, "train"):
+        trained: PeerLaunch = peer.train(data, batch_size, rounds, seed)
+        return trained
+    epoch: Epoch = peer.build(data.flat(), batch_size, seed)
     generator = np.random.default_rng(seed)
     launch = PeerLaunch(len(data.train_x))
     for number in range(rounds + 1):

@@ -1,0 +1,121 @@
+"""What rows say beside their throughput: roofline, siblings, and where the time went."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.case import Case, logistic_case
+from bench.record import ROOFLINE_COLUMNS, LaunchRecord, Round, RunSettings, Status
+from bench.results import result_rows, time_split
+from bench.roofline import Ceilings
+from bench.store import Plan, StoredRound
+
+LAYERS = ((784, 100), (100, 10))
+TRAFFIC = (("weights", 318_040, 2), ("optimizer slots", 0, 2), ("images", 25_088, 1),
+           ("labels", 128, 1))  # fmt: skip
+SAMPLES = 48_000
+
+
+def ceilings(precision="float32", plain=1e11, xla=1e11, **more):
+    bandwidth = {"1048576": 5e10, "1073741824": 2e10}
+    products = {"784x100-100x10-b32": 0.24}
+    rates = {"plain": plain, "xla": xla}
+    return Ceilings("cpu", precision, None, "before", rates, bandwidth, more or products)
+
+
+def rows(seconds, measured=(), **record):
+    """Rows of a run of cases that each took so many seconds an epoch."""
+    facts = {"dense_layers": LAYERS, "traffic": TRAFFIC, "jit_compile": True} | record
+    plan = Plan(tuple(seconds), RunSettings(epochs=1, launches=1), "test")
+    launches = [LaunchRecord(case.id, 0, 1, 42, Status.OK, **facts) for case in seconds]
+    rounds = [
+        StoredRound(case.id, 0, 1, Round(1, SAMPLES, SAMPLES // 32, epoch_s, 0.0))
+        for case, epoch_s in seconds.items()
+    ]
+    return result_rows(plan, launches, rounds, measured)
+
+
+FIT, COMPILED = (Case("relu_mlp", "sgd", loop) for loop in ("fit", "compiled"))
+HALF = Case("relu_mlp", "sgd", "compiled", precision="mixed_bfloat16")
+
+
+def test_the_columns_follow_from_layers_traffic_and_ceilings():
+    (row,) = rows({COMPILED: 0.48}, [ceilings()])
+    assert row["flops_per_sample"] == 319_600
+    assert row["bytes_per_step"] == 2 * 318_040 + 25_088 + 128
+    # 100,000 samples/s of 319,600 FLOPs; a step of 32 in 0.32 ms.
+    assert row["gflops"] == pytest.approx(31.96)
+    assert row["roofline_limit_s"] == pytest.approx(32 * 319_600 / 1e11)
+    assert row["roofline_fraction"] == pytest.approx(0.3196)
+    assert row["bound"] == "compute"
+    assert row["products_limit_s"] == pytest.approx(0.24 / 1500)
+    assert row["products_fraction"] == pytest.approx(0.5)
+    assert row["framework_overhead"] is None
+
+
+def test_a_model_that_cannot_be_counted_leaves_the_columns_empty():
+    (row,) = rows({COMPILED: 0.48}, [ceilings()], dense_layers=None)
+    assert {row[name] for name in ROOFLINE_COLUMNS} == {None, ""}
+    (row,) = rows({logistic_case(): 0.48}, [ceilings()])
+    assert {row[name] for name in ROOFLINE_COLUMNS} == {None, ""}
+
+
+def test_without_ceilings_the_count_stays():
+    (row,) = rows({COMPILED: 0.48})
+    assert row["flops_per_sample"] == 319_600
+    assert row["roofline_fraction"] is None
+    assert row["bound"] == ""
+
+
+def test_ceilings_of_other_shapes_leave_the_products_empty():
+    (row,) = rows({COMPILED: 0.48}, [ceilings(other=1.0)])
+    assert row["roofline_fraction"] is not None
+    assert row["products_fraction"] is None
+
+
+def test_framework_overhead_is_what_compiled_does_without():
+    fit, compiled = rows({FIT: 4.8, COMPILED: 0.48})
+    assert fit["framework_overhead"] == pytest.approx(0.9)
+    assert compiled["framework_overhead"] is None
+    (alone,) = rows({FIT: 4.8})
+    assert alone["framework_overhead"] is None
+
+
+def test_a_precision_that_loses_says_why():
+    measured = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
+    plain, half = rows({COMPILED: 0.4, HALF: 0.8}, measured)
+    assert plain["warnings"] == ""
+    assert half["warnings"] == (
+        "0.50 times as fast as float32: through XLA large products reach 0.50 times the rate of "
+        "float32 here"
+    )
+    _, half = rows({COMPILED: 0.4, HALF: 0.8}, measured, jit_compile=False)
+    assert half["warnings"] == (
+        "0.50 times as fast as float32: in TensorFlow's own kernels large products reach 2.00 "
+        "times the rate of float32 here, and conversions cost more"
+    )
+
+
+def test_a_precision_that_wins_or_stands_alone_says_nothing():
+    assert rows({COMPILED: 0.8, HALF: 0.4})[1]["warnings"] == ""
+    assert rows({HALF: 0.8})[0]["warnings"] == ""
+
+
+def test_the_split_adds_up_to_the_whole():
+    record = LaunchRecord("a", 0, 1, 42, Status.OK, warmup_s=3.0, after_training_s=0.5,
+                          test_evaluation_s=0.25)  # fmt: skip
+    rounds = [
+        StoredRound("a", 0, 1, Round(1, 10, 1, 5.0, 0.5, evaluation_s=0.75)),
+        StoredRound("a", 0, 1, Round(2, 10, 1, 4.0, 0.0)),
+        StoredRound("an earlier run", 0, 1, Round(1, 10, 1, 100.0, 0.0)),
+    ]
+    split = time_split(20.0, {"import": 2.0, "ceilings": 1.0}, [record], rounds)
+    assert split == {
+        "training": 9.0,
+        "evaluation": 1.0,
+        "compilation": 3.0,
+        "import": 2.0,
+        "ceilings": 1.0,
+        "idle": 1.0,
+        "other": 3.0,
+    }
