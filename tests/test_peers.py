@@ -35,6 +35,9 @@ def test_the_table_tells_how_many_times_the_first_is_faster():
     [
         (["--peers", "caffe"], "unknown peer 'caffe': choose from compiled"),
         (["--peers", ","], "--peers ',': name at least one"),
+        (["--peers", "fit,torch_eager", "--model", "softmax"], "torch_eager trains relu_mlp"),
+        (["--peers", "fit", "--model", "resnet"], "unknown model 'resnet'"),
+        (["--peers", "fit", "--precision", "float32,tf32"], "unknown precision 'float32,tf32'"),
         (["--peers", "fit", "--batch-sizes", "32,0"], "--batch-sizes 0: must be at least 1"),
         (
             ["--peers", "fit", "--batch-sizes", "many"],
@@ -72,7 +75,8 @@ def test_a_launch_trains_every_sample_in_each_round(name, program, small_data):
         # Not imported here: JAX would warn of every later fork of this process.
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} comes with the extra peers only")
-    request = {"name": name, "batch_size": 96, "rounds": 3, "seed": 1, "folder": str(small_data)}
+    training = {"batch_size": 96, "seed": 1}
+    request = {"name": name, "training": training, "rounds": 3, "folder": str(small_data)}
     done = program("bench.peers.launch", json.dumps(request))
     assert done.returncode == 0, done.stderr
     measured = PeerLaunch(**json.loads(done.stdout.splitlines()[-1]))

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import click
 from rich.console import Console
@@ -18,7 +19,7 @@ from bench.devices import child_environment, inventory
 from bench.errors import ExitCode, UserError
 from bench.launch import import_path
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
-from bench.peers.launch import PeerLaunch
+from bench.peers.launch import PeerLaunch, Training
 from bench.run import the_machine
 from bench.stats import throughput
 
@@ -30,6 +31,8 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "jax_scan": ("jax", "optax"),
     "torch_eager": ("torch",),
 }
+# These are written for one model by hand.
+NOT_KERAS = ("jax_scan", "torch_eager")
 LIMIT_S = 900
 
 
@@ -59,6 +62,9 @@ LIMIT_S = 900
     show_default=True,
     help="launch k trains with seed + k",
 )
+@click.option("--model", default="relu_mlp", show_default=True, help="for peers that are Keras")
+@click.option("--optimizer", default="adam", show_default=True, help="for peers that are Keras")
+@click.option("--precision", default="float32", show_default=True, help="for peers that are Keras")
 @click.option("--data", help="folder of IDX files in place of the embedded ones")
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def peers(
@@ -67,11 +73,15 @@ def peers(
     launches: int,
     rounds: int,
     seed: int,
+    model: str,
+    optimizer: str,
+    precision: str,
     data: str | None,
     wait: bool,
 ) -> None:
     """Measure launches in turns, in random order, and print a row for each batch and peer."""
     names = chosen(peers)
+    trained = trained_case(names, model, optimizer, precision)
     batches = parse_axes({"batch_sizes": batch_sizes}).batch_sizes or ()
     console = Console()
     order = [(batch, name) for batch in batches for name in names]
@@ -81,24 +91,22 @@ def peers(
             for launch in range(launches):
                 random.Random(f"{seed} {launch}").shuffle(order)
                 for batch, name in order:
-                    request = {
-                        "name": name,
-                        "batch_size": batch,
-                        "rounds": rounds,
-                        "seed": seed + launch,
-                        "folder": data,
-                    }
-                    measured[batch, name].append(_measure(request))
+                    training = Training(
+                        batch, seed + launch, trained.model, trained.optimizer, trained.precision
+                    )
+                    measured[batch, name].append(_measure(name, training, rounds, data))
     finally:
         # Whatever stops the run, what was measured by then is shown.
         if any(measured.values()):
-            console.print(table(measured, batches, names))
+            title = f"{trained.model}, {trained.optimizer}, {trained.precision}"
+            console.print(table(measured, batches, names, title))
 
 
 def table(
     measured: Mapping[tuple[int, str], Sequence[PeerLaunch]],
     batches: Sequence[int],
     names: Sequence[str],
+    title: str = "",
 ) -> Table:
     """Samples/s of each, how many times those of each the first reaches, and the range of the
     last round's accuracies over launches.
@@ -107,7 +115,7 @@ def table(
     was not measured has no row, and no ratio where it is the first.
     """
     first = names[0]
-    shown = Table(title="relu_mlp, adam, float32", title_justify="left", box=None)
+    shown = Table(title=title, title_justify="left", box=None)
     shown.add_column("batch", justify="right")
     shown.add_column("trained by")
     for heading in ("samples/s", f"{first} over it", "training accuracy"):
@@ -127,10 +135,11 @@ def _rate(launches: Sequence[PeerLaunch]) -> float:
     return throughput(rounds).samples_per_s
 
 
-def _measure(request: Mapping[str, object]) -> PeerLaunch:
+def _measure(name: str, training: Training, rounds: int, folder: str | None) -> PeerLaunch:
     """One launch in a fresh process, held to the CPU as a CPU case is."""
+    request = {"name": name, "training": asdict(training), "rounds": rounds, "folder": folder}
     environment = child_environment(Case("relu_mlp", "adam", "fit"), inventory())
-    what = f"{request['name']} at batch {request['batch_size']}"
+    what = f"{name} at batch {training.batch_size}"
     try:
         done = subprocess.run(
             [sys.executable, "-m", "bench.peers.launch", json.dumps(request)],
@@ -165,6 +174,21 @@ def chosen(text: str) -> tuple[str, ...]:
                     "of --peers"
                 )
     return names
+
+
+def trained_case(names: Sequence[str], model: str, optimizer: str, precision: str) -> Case:
+    """What all peers train.
+
+    Raises:
+        UserError: a value is unknown, or a peer is written for another model.
+    """
+    case = Case(model, optimizer, "compiled", precision=precision)
+    fixed = [name for name in names if name in NOT_KERAS]
+    if fixed and case != Case("relu_mlp", "adam", "compiled"):
+        raise UserError(
+            f"{fixed[0]} trains relu_mlp with adam in float32 only: leave it out of --peers"
+        )
+    return case
 
 
 def main() -> None:

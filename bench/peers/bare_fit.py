@@ -6,8 +6,8 @@ import time
 
 import keras
 
-from bench.peers.launch import PeerLaunch
-from fmnist_models import architectures, optimizers
+from bench.peers.launch import PeerLaunch, Training, keras_model
+from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
 
 
@@ -27,16 +27,17 @@ class _Clock(keras.callbacks.Callback):
             self._launch.add(seconds, logs["loss"], logs["accuracy"])
 
 
-def train(data: TrainingData, batch_size: int, rounds: int, seed: int) -> PeerLaunch:
-    """One call of `fit` for `relu_mlp` with Adam, its first epoch not timed."""
-    keras.utils.set_random_seed(seed)
-    model = architectures.build("relu_mlp")
-    model.compile(optimizers.create("adam"), "sparse_categorical_crossentropy", ["accuracy"])
+def train(data: TrainingData, training: Training, rounds: int) -> PeerLaunch:
+    """One call of `fit`, its first epoch not timed."""
+    model, data = keras_model(training, data)
+    model.compile(
+        optimizers.create(training.optimizer), "sparse_categorical_crossentropy", ["accuracy"]
+    )
     launch = PeerLaunch(len(data.train_x))
     model.fit(
         data.train_x,
         data.train_y,
-        batch_size=batch_size,
+        batch_size=training.batch_size,
         epochs=rounds + 1,
         verbose=0,
         callbacks=[_Clock(launch)],

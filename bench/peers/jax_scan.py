@@ -10,14 +10,15 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from bench.peers.launch import Epoch
+from bench.peers.launch import Epoch, Training
 from fmnist_models.dataset import TrainingData
 
 
-def build(data: TrainingData, batch: int, seed: int) -> Epoch:
+def build(data: TrainingData, training: Training) -> Epoch:
     """The epoch of 784-100-10 with a ReLU and Adam, weights and slots donated to each call."""
     images, labels = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
-    first, second = jax.random.split(jax.random.key(seed))
+    batch = training.batch_size
+    first, second = jax.random.split(jax.random.key(training.seed))
     glorot = jax.nn.initializers.glorot_uniform()
     params = {
         "hidden": {"w": glorot(first, (784, 100)), "b": jnp.zeros(100)},

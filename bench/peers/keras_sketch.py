@@ -6,24 +6,23 @@ batch by itself from float32 images.
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bench.peers.launch import Epoch
-from fmnist_models import architectures, optimizers
+from bench.peers.launch import Epoch, Training, keras_model
+from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import compile_model
 
 
-def build(data: TrainingData, batch: int, seed: int) -> Epoch:
-    """The epoch of `relu_mlp` with Adam."""
-    keras.utils.set_random_seed(seed)
-    model = architectures.build("relu_mlp")
-    compile_model(model, optimizers.create("adam"), "compiled")
+def build(data: TrainingData, training: Training) -> Epoch:
+    """The epoch of any of the documented networks."""
+    model, _ = keras_model(training, data)
+    compile_model(model, optimizers.create(training.optimizer), "compiled")
     model.optimizer.build(model.trainable_variables)
-    images = tf.constant(data.train_x.reshape(-1, 28, 28))
+    batch = training.batch_size
+    images = tf.constant(data.train_x.reshape(-1, *model.input_shape[1:]))
     labels = tf.constant(data.train_y)
     full = len(data.train_x) // batch
 

@@ -21,6 +21,24 @@ SUITE_LOOPS = ("compiled", "fit")
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """What a peer trains.
+
+    Attributes:
+        model, optimizer, precision: as the matrix spells them; peers that are not Keras train
+            relu_mlp with Adam in float32 alone.
+        batch_size: samples a step; the last one takes what is left.
+        seed: of the weights and of the order.
+    """
+
+    batch_size: int
+    seed: int
+    model: str = "relu_mlp"
+    optimizer: str = "adam"
+    precision: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
 class PeerLaunch:
     """What one process measured.
 
@@ -42,27 +60,24 @@ class PeerLaunch:
         self.accuracies.append(accuracy)
 
 
-def measure(
-    name: str, data: dataset.TrainingData, batch_size: int, rounds: int, seed: int
-) -> PeerLaunch:
-    """Train relu_mlp with Adam for `rounds` timed epochs.
+def measure(name: str, data: dataset.TrainingData, training: Training, rounds: int) -> PeerLaunch:
+    """Train for `rounds` timed epochs.
 
     Args:
         name: a loop of the suite, or a module of `bench.peers` with `build`, which makes an
             `Epoch`, or with `train`, where the framework itself goes from epoch to epoch.
         data: the images, split.
-        batch_size: samples a step; the last one takes what is left.
+        training: what is trained on them.
         rounds: timed epochs, after one that is not.
-        seed: of the weights and of the order.
     """
     if name in SUITE_LOOPS:
-        return _measure_loop(name, data, batch_size, rounds, seed)
+        return _measure_loop(name, data, training, rounds)
     peer = importlib.import_module(f"bench.peers.{name}")
     if hasattr(peer, "train"):
-        trained: PeerLaunch = peer.train(data, batch_size, rounds, seed)
+        trained: PeerLaunch = peer.train(data, training, rounds)
         return trained
-    epoch: Epoch = peer.build(data.flat(), batch_size, seed)
-    generator = np.random.default_rng(seed)
+    epoch: Epoch = peer.build(data.flat(), training)
+    generator = np.random.default_rng(training.seed)
     launch = PeerLaunch(len(data.train_x))
     for number in range(rounds + 1):
         started = time.perf_counter()
@@ -72,18 +87,35 @@ def measure(
     return launch
 
 
-def _measure_loop(
-    name: str, data: dataset.TrainingData, batch_size: int, rounds: int, seed: int
-) -> PeerLaunch:
+def keras_model(training: Training, data: dataset.TrainingData) -> tuple[Any, dataset.TrainingData]:
+    """The Keras model in its precision, not compiled, and the images in the shape it takes."""
     import keras
 
-    from fmnist_models import architectures, optimizers
+    from bench.devices import keras_policy
+    from fmnist_models import architectures
+
+    keras.config.set_dtype_policy(keras_policy(training.precision))
+    keras.utils.set_random_seed(training.seed)
+    model = architectures.build(training.model)
+    return model, data.flat() if model.input_shape[1:] == (784,) else data
+
+
+def _measure_loop(
+    name: str, data: dataset.TrainingData, training: Training, rounds: int
+) -> PeerLaunch:
+    from fmnist_models import optimizers
     from fmnist_models.loops import LOOPS, Work, compile_model
 
-    keras.utils.set_random_seed(seed)
-    model = architectures.build("relu_mlp")
-    compile_model(model, optimizers.create("adam"), name)
-    work = Work(model, data.train_x, data.train_y, batch_size, seed, pixels=data.train_pixels)
+    model, data = keras_model(training, data)
+    compile_model(model, optimizers.create(training.optimizer), name)
+    work = Work(
+        model,
+        data.train_x,
+        data.train_y,
+        training.batch_size,
+        training.seed,
+        pixels=data.train_pixels,
+    )
     loop = LOOPS[name](work)
     observer = _Rounds(PeerLaunch(work.samples), rounds)
     # The peers' first epoch trains as well: after it, all stand where one epoch led them.
@@ -117,8 +149,10 @@ class _Rounds:
 def main() -> None:
     """Read a request as JSON from the command line, measure it, print the launch."""
     request: dict[str, Any] = json.loads(sys.argv[1])
-    data = dataset.split(dataset.load(dataset.data_folder(request.pop("folder"))))
-    print(json.dumps(asdict(measure(data=data, **request))))  # noqa: T201 - the parent reads it
+    data = dataset.split(dataset.load(dataset.data_folder(request["folder"])))
+    training = Training(**request["training"])
+    measured = measure(request["name"], data, training, request["rounds"])
+    print(json.dumps(asdict(measured)))  # noqa: T201 - the parent reads it
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bench.peers.launch import Epoch
+from bench.peers.launch import Epoch, Training
 from fmnist_models.dataset import TrainingData
 
 
-def build(data: TrainingData, batch: int, seed: int) -> Epoch:
+def build(data: TrainingData, training: Training) -> Epoch:
     """The epoch of 784-100-10 with a ReLU; loss and hits stay tensors until its end."""
-    torch.manual_seed(seed)
+    torch.manual_seed(training.seed)
     images = torch.from_numpy(np.ascontiguousarray(data.train_x))
     labels = torch.from_numpy(data.train_y).long()
     model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
@@ -26,7 +26,7 @@ def build(data: TrainingData, batch: int, seed: int) -> Epoch:
     def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
         """Mean loss and accuracy of an epoch in this order."""
         loss_sum, hit_sum = torch.zeros(()), torch.zeros((), dtype=torch.long)
-        for rows in torch.from_numpy(order).long().split(batch):
+        for rows in torch.from_numpy(order).long().split(training.batch_size):
             x, y = images[rows], labels[rows]
             optimizer.zero_grad(set_to_none=True)
             logits = model(x)
