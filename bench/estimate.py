@@ -20,6 +20,8 @@ _ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
 _ROUGH_WARMUP_S = 3.0
 _ROUGH_LOGISTIC_S = 120.0
 _TRAINING_SAMPLES = 48_000
+# Ceilings, before and after: of a device, precision and number of threads, and of each shape.
+_PEAKS_S, _PRODUCTS_S = 10.0, 4.0
 
 
 @cache
@@ -34,9 +36,11 @@ def reference_rows() -> tuple[dict[str, Any], ...]:
 
 def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
     """Seconds that all launches of `cases` will take on a machine like the reference."""
-    return IMPORT_S + sum(
-        launch_seconds(case, settings) * settings.launches_of(case) for case in cases
-    )
+    networks = [case for case in cases if case.loop != SKLEARN_LOOP]
+    shapes = {(c.device, c.precision, c.threads, c.model, c.batch_size) for c in networks}
+    ceilings_s = _PEAKS_S * len({shape[:3] for shape in shapes}) + _PRODUCTS_S * len(shapes)
+    launches_s = sum(launch_seconds(case, settings) * settings.launches_of(case) for case in cases)
+    return IMPORT_S + ceilings_s + launches_s
 
 
 def launch_seconds(case: Case, settings: RunSettings) -> float:

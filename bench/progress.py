@@ -30,15 +30,22 @@ class _TimeLeft:
 
     def __init__(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
         self._estimates = [launch_seconds(case, plan.settings) for case, _ in remaining]
-        self._started = monotonic()
+        self._started: float | None = None
         self._done = 0
+
+    def launch_begins(self) -> None:
+        """The clock starts with the first launch: ceilings are no part of the estimates."""
+        if self._started is None:
+            self._started = monotonic()
 
     def launch_ended(self) -> None:
         self._done += 1
 
     def seconds(self) -> float:
         expected = sum(self._estimates[: self._done])
-        ratio = (monotonic() - self._started) / expected if expected else 1.0
+        ratio = 1.0
+        if expected and self._started is not None:
+            ratio = (monotonic() - self._started) / expected
         return ratio * sum(self._estimates[self._done :])
 
 
@@ -65,6 +72,7 @@ class _LineProgress:
 
     def launch_begins(self, case: Case, launch: int) -> None:
         self._case, self._launch = case, launch
+        self._left.launch_begins()
         self._number += 1
         self._rounds: list[Round] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from bench.plotstyle import (
     SMALL_PT,
     SOFT_INK,
     TEXT_PT,
+    figure_of,
     log_axis,
     loop_style,
     model_markers,
     style,
-    with_prefix,
 )
 from bench.record import Status
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches.
-COLUMNS, PANEL_HEIGHT, ABOVE, BELOW, BESIDE = 3, 3.2, 0.62, 0.55, 0.6
+COLUMNS = 3
+PANEL_HEIGHT, ABOVE, BELOW, BESIDE, NAME_WIDTH = 3.2, 0.62, 0.55, 0.6, 0.3
 PRODUCTS_MARK: Mapping[str, Any] = {"color": SOFT_INK, "marker": "_", "linestyle": "None"}
 
 
@@ -103,7 +105,11 @@ def _figure(shown: Sequence[_Panel], environment: Mapping[str, Any]) -> Figure:
         [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)],
         {model: markers[model] for model in dict.fromkeys(row["model"] for row in rows)},
         {},
-        marks={"the case's products alone": PRODUCTS_MARK},
+        marks={
+            "the case's products alone": PRODUCTS_MARK,
+            "roof, fastest cache": {"color": INK, "marker": "", "linestyle": "-"},
+            "roof, memory": {"color": INK, "marker": "", "linestyle": "--"},
+        },
     )
     columns = min(COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
@@ -131,11 +137,13 @@ def _draw(
 ) -> None:
     """One panel; `rows` and `shown` give all panels the same axes."""
     peak = panel.limits.peak_flops_per_s / 1e9
-    panels.title(axes, panel.title, f"peak {peak:,.0f} GFLOP/s in large products")
-    # The ridge of the fastest memory is on the page, so that its slope can be seen.
-    fastest = max(rate for other in shown for _, rate in other.limits.bandwidth_bytes_per_s)
-    intensities = [*map(_intensity, rows), peak * 1e9 / fastest / 2]
+    cache, memory = (rate / 1e9 for rate in _bandwidths(panel.limits))
+    detail = f"{peak:,.0f} GFLOP/s, cache {cache:,.0f} GB/s, memory {memory:,.0f} GB/s"
+    panels.title(axes, panel.title, detail)
     peaks = [other.limits.peak_flops_per_s / 1e9 for other in shown]
+    # The ridges of the fastest memory are on the page, so that its slope can be seen.
+    ridges = [other.limits.peak_flops_per_s / _bandwidths(other.limits)[0] for other in shown]
+    intensities = [*map(_intensity, rows), min(ridges) / 2]
     log_axis(axes, axes.xaxis, intensities)
     log_axis(axes, axes.yaxis, [row["gflops"] for row in rows] + peaks)
     axes.set_xlabel("FLOP per byte that must move", size=TEXT_PT)
@@ -157,39 +165,34 @@ def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
     """The peak, and the slopes of the fastest and of the slowest memory measured."""
     peak = limits.peak_flops_per_s
     low, high = axes.get_xlim()
-    rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
-    largest, beyond_caches = limits.bandwidth_bytes_per_s[-1]
-    slopes = (
-        (max(rates), "-", "fastest cache"),
-        (beyond_caches, "--", f"{with_bytes(largest)} of memory"),
-    )
-    for rate, dash, name in slopes:
+    for rate, dash in zip(_bandwidths(limits), ("-", "--"), strict=True):
         ridge = min(max(peak / rate, low), high)
         xs, ys = [low, ridge, high], [min(peak, rate * x) / 1e9 for x in (low, ridge, high)]
         axes.plot(xs, ys, color=INK, linestyle=dash, linewidth=1.0, zorder=2)
-        inside = axes.get_ylim()[0] < ys[0] < peak / 1e9 * 0.999
-        if inside:
-            text = f"{name}: {with_prefix(round(rate / 1e9))} GB/s"
-            axes.annotate(text, (low, ys[0]), xytext=(4, -3), textcoords="offset points",
-                          size=SMALL_PT, color=SOFT_INK, va="top")  # fmt: skip
+
+
+def _bandwidths(limits: roofline.Limits) -> tuple[float, float]:
+    """Bytes/s of the fastest working set, which a cache holds, and of the largest."""
+    rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
+    return max(rates), rates[-1]
 
 
 def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
     """The batch size beside each point of the fastest loop, where the panel holds several."""
     if len({row["batch_size"] for row in rows}) < 2:
         return
+    named = -math.inf
     for batch_size in sorted({row["batch_size"] for row in rows}):
         best = max(
             (row for row in rows if row["batch_size"] == batch_size), key=lambda r: r["gflops"]
         )
-        axes.annotate(f"{batch_size}", (_intensity(best), best["gflops"]), xytext=(0, -7),
+        x = axes.transData.transform((_intensity(best), best["gflops"]))[0]
+        # A name that would touch the one before it stands a line lower.
+        below = -7 if x - named > NAME_WIDTH * figure_of(axes).dpi else -17
+        named = x if below == -7 else -math.inf
+        axes.annotate(f"{batch_size}", (_intensity(best), best["gflops"]), xytext=(0, below),
                       textcoords="offset points", size=SMALL_PT, color=SOFT_INK,
                       ha="center", va="top")  # fmt: skip
-
-
-def with_bytes(size: int) -> str:
-    """A working set as a person reads it: `512 MiB`."""
-    return f"{size / 2**20:g} MiB" if size >= 2**20 else f"{size / 2**10:g} KiB"
 
 
 def _intensity(row: Row) -> float:

@@ -9,7 +9,7 @@ from test_plots import test_no_text_leaves_the_page as check_that_no_text_leaves
 from test_results import COMPILED, FIT, HALF, ceilings, rows
 
 from bench.case import Case
-from bench.roofplot import draw_roofline, roofline_figure, with_bytes
+from bench.roofplot import draw_roofline, roofline_figure
 
 MEASURED = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
 LARGE = Case("relu_mlp", "sgd", "compiled", batch_size=512)
@@ -59,8 +59,3 @@ def test_the_picture_is_written_only_where_there_is_something_to_draw(results, t
     assert not path.exists()
     assert draw_roofline(results, MEASURED, {}, path)
     assert imread(path).shape[1] > 1000
-
-
-def test_a_working_set_reads_as_a_person_says_it():
-    assert with_bytes(2**18) == "256 KiB"
-    assert with_bytes(2**29) == "512 MiB"
