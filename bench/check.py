@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.record import Status
-from bench.regression import LEAST_RUNS, stored_test
+from bench.regression import LEAST_RUNS, StoredTest, stored_test
 from bench.runs import MeasuredRun, refuse_copies, refuse_other_work
 
 if TYPE_CHECKING:
@@ -183,16 +183,25 @@ def _speed(
     if not cases:
         return {}
     stored, now = (_table(runs, cases, MeasuredRun.run_log) for runs in (baseline, candidate))
-    found = stored_test(stored, now, math.log1p(MARGIN), SPEED_LEVEL)
+    found, slowed = slow_downs(stored, now, gate)
     return {
         case: Measure(
             math.expm1(found.change[i]),
             _share(found.smallest[i]),
             float(found.p[i]),
-            bool(found.rejected[i] and math.expm1(found.change[i]) >= gate),
+            bool(slowed[i]),
         )
         for i, case in enumerate(cases)
     }
+
+
+def slow_downs(
+    stored: NDArray[np.float64], now: NDArray[np.float64], gate: float
+) -> tuple[StoredTest, NDArray[np.bool_]]:
+    """The test of log seconds per sample, runs by cases, and which cases are confirmed slow
+    by at least `gate`."""
+    found = stored_test(stored, now, math.log1p(MARGIN), SPEED_LEVEL)
+    return found, found.rejected & (found.change >= math.log1p(gate))
 
 
 def _accuracy(

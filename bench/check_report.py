@@ -175,7 +175,9 @@ def _cells(case: CheckedCase) -> Sequence[str]:
         cells[:2] = f"{case.speed.change:+.1%}", percent(case.speed.smallest)
     if case.accuracy:
         drop = 100 * case.accuracy.smallest
-        cells[2:] = f"{-100 * case.accuracy.change:+.2f}", f"{-drop:.1f}" if drop < 100 else "never"
+        # Adding 0.0 turns a negative zero into a positive one.
+        points = round(-100 * case.accuracy.change, 2) + 0.0
+        cells[2:] = f"{points:+.2f}", f"{-drop:.1f}" if drop < 100 else "never"
     return cells
 
 

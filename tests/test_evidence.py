@@ -1,0 +1,83 @@
+"""The simulation decides as the suite does, and its worlds are what they say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from bench.evidence.simulate import called_worse, check_rows, duel_rows, upper_bound, worlds
+from bench.evidence.worlds import World, autoregressive, block_logs, heavy, launch_medians, run_logs
+from bench.sequential import SPENDING, Decision, look
+
+MARGIN = math.log(1.01)
+
+
+def generator():
+    return np.random.default_rng(9)
+
+
+@pytest.mark.parametrize("cases", [1, 30])
+def test_many_duels_at_once_decide_as_one_by_one(cases):
+    values = generator().normal(0.03, 0.03, (400, 24))
+    one_by_one = [
+        any(look(row[:n], MARGIN, cases).decision is Decision.WORSE for n in SPENDING)
+        for row in values.tolist()
+    ]
+    assert called_worse(values, MARGIN, cases).tolist() == one_by_one
+    assert 40 < sum(one_by_one) < 395
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 100), (3, 500), (42, 50), (7, 7)])
+def test_the_bound_is_that_of_clopper_and_pearson(hits, trials):
+    test = scipy_stats.binomtest(hits, trials, alternative="less")
+    expected = test.proportion_ci(0.95, "exact").high
+    assert upper_bound(hits, trials) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.5, 0.8])
+def test_series_have_their_autocorrelation(coefficient):
+    series = autoregressive(generator(), (20_000, 6), coefficient)
+    assert series.std(0) == pytest.approx(1.0, abs=0.03)
+    found = np.corrcoef(series[:, 2], series[:, 3])[0, 1]
+    assert found == pytest.approx(coefficient, abs=0.03)
+
+
+def test_tails_are_heavy_at_one_standard_deviation():
+    draws = heavy(generator(), (200_000,))
+    assert draws.std() == pytest.approx(1.0, abs=0.05)
+    assert (np.abs(draws) > 4).mean() > 20 * 2 * scipy_stats.norm.sf(4)
+
+
+def test_a_shared_drift_moves_all_cases():
+    world = World(0.0, 1.0)
+    logs = run_logs(generator(), world, np.zeros(1), 50).mean(1)
+    assert np.corrcoef(logs[:, 0], logs[:, 1])[0, 1] > 0.95
+
+
+def test_blocks_of_equals_have_no_sign():
+    values = block_logs(generator(), World(0.8, 0.03), 500, 2, 24, 0.02)
+    assert values.shape == (500, 2, 24)
+    assert abs(values.mean()) < 4 * values.std() / math.sqrt(values.size)
+
+
+def test_autocorrelated_medians_scatter_more():
+    spreads = [launch_medians(generator(), World(c, 0.0)).std() for c in (0.0, 0.8)]
+    assert spreads[1] > 1.5 * spreads[0]
+
+
+def test_the_worlds_are_those_that_were_promised():
+    every = list(worlds())
+    assert {w.autocorrelation for w in every} == {0.0, 0.5, 0.8}
+    assert (min(w.drift for w in every), max(w.drift for w in every)) == (0.0, 0.03)
+
+
+def test_rows_are_the_same_again():
+    world = World(0.5, 0.02, 0.5)
+    assert check_rows(world, 20, 3) == check_rows(world, 20, 3)
+    alarms, power = duel_rows(world, 200, 3)
+    assert [row["cases"] for row in alarms] == [30, 1]
+    powers = [row["power"] for row in power if row["cases"] == 1]
+    assert powers == sorted(powers)
