@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench.errors import ExitCode, UserError
+from bench.errors import ExitCode, NotComparable, UserError
 from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def main() -> None:
     except UserError as error:
         click.echo(f"fmnist-bench: error: {error}", err=True)
         code = ExitCode.WRONG_USE_OR_FAILED_CASE
+        if isinstance(error, NotComparable):
+            code = ExitCode.INCONCLUSIVE
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -137,6 +139,33 @@ def doctor(device: str) -> int:
     report = diagnose(device)
     render(report, _console())
     return report.exit_code
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--baseline", metavar="NAME", help="label or folder name [default: the first run]")
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    default=".",
+    show_default=True,
+    help="where comparison.csv goes",
+)
+def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
+    """Compare runs, of one or many machines, case by case.
+
+    RUN is the folder of a run. Runs must have trained on the same images for the same epochs,
+    else the exit code is 3.
+    """
+    from bench import compare as comparing
+    from bench.report import print_comparison
+
+    found = comparing.compare(comparing.read_runs([Path(run) for run in runs]), baseline)
+    print_comparison(found, _console())
+    file = Path(output) / "comparison.csv"
+    comparing.write_comparison(found, file)
+    click.echo(file)
+    return ExitCode.PASSED
 
 
 def _show(outcome: RunOutcome, console: Console) -> None:

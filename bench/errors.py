@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from fmnist_models.errors import UserError
 
-__all__ = ["ExitCode", "Invalid", "Unavailable", "UserError"]
+__all__ = ["ExitCode", "Invalid", "NotComparable", "Unavailable", "UserError"]
 
 
 class ExitCode(IntEnum):
@@ -17,6 +17,10 @@ class ExitCode(IntEnum):
     WRONG_USE_OR_FAILED_CASE = 2
     INCONCLUSIVE = 3
     INTERRUPTED = 130
+
+
+class NotComparable(UserError):
+    """Runs that did other work than each other: exit code 3, for nothing was decided."""
 
 
 class Unavailable(Exception):

@@ -28,21 +28,12 @@ def result_rows(
     Of each launch only the last attempt counts. Measurements come from the launches that
     ended ok; where one did not, the row says so and keeps what the others measured.
     """
-    last: dict[tuple[str, int], LaunchRecord] = {}
-    for record in launches:
-        last[record.case, record.launch] = record
-    timed: dict[tuple[str, int, int], list[Round]] = {}
-    for stored in rounds:
-        timed.setdefault((stored.case, stored.launch, stored.attempt), []).append(stored.round)
+    every = last_attempts(launches)
+    timed = measured_launches(launches, rounds)
     rows = []
     for case in plan.cases:
+        ended, measured = every.get(case.id, []), timed.get(case.id, [])
         wanted = plan.settings.launches_of(case)
-        ended = [record for (name, _), record in last.items() if name == case.id]
-        measured = [
-            (r, timed.get((case.id, r.launch, r.attempt), []))
-            for r in ended
-            if r.status is Status.OK
-        ]
         row = _row(case, plan.settings, wanted, ended, measured)
         if measured and case.loop != SKLEARN_LOOP:
             limits = roofline.limits(ceilings, case.device, case.precision, case.threads)
@@ -51,6 +42,34 @@ def result_rows(
     for row in rows:
         _compare_with_siblings(row, rows, ceilings)
     return rows
+
+
+def last_attempts(launches: Sequence[LaunchRecord]) -> dict[str, list[LaunchRecord]]:
+    """The last attempt of each launch, by case."""
+    last: dict[tuple[str, int], LaunchRecord] = {}
+    for record in launches:
+        last[record.case, record.launch] = record
+    by_case: dict[str, list[LaunchRecord]] = {}
+    for record in last.values():
+        by_case.setdefault(record.case, []).append(record)
+    return by_case
+
+
+def measured_launches(
+    launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+) -> dict[str, list[Launch]]:
+    """The launches that ended ok, last attempts only, each with its rounds, by case."""
+    timed: dict[tuple[str, int, int], list[Round]] = {}
+    for stored in rounds:
+        timed.setdefault((stored.case, stored.launch, stored.attempt), []).append(stored.round)
+    return {
+        case: [
+            (r, timed.get((case, r.launch, r.attempt), []))
+            for r in records
+            if r.status is Status.OK
+        ]
+        for case, records in last_attempts(launches).items()
+    }
 
 
 def time_split(
