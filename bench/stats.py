@@ -137,8 +137,8 @@ def welch_interval(
         return difference, difference
     from scipy.special import stdtrit
 
-    shares = (e**2 / (len(side) - 1) for e, side in zip(errors, (logs, others), strict=True))
-    freedom = whole**2 / math.fsum(shares)
+    sides = zip(errors, (logs, others), strict=True)
+    freedom = 1 / math.fsum((error / whole) ** 2 / (len(side) - 1) for error, side in sides)
     half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(whole)
     return difference - half_width, difference + half_width
 

@@ -32,8 +32,8 @@ def folder(tmp_path):
         plan = Plan(tuple(seconds), RunSettings(epochs=epochs, launches=None), "test", label)
         run = RunFolder.create(tmp_path / name, plan)
         run.write_environment({"label": label, "dataset_digest": digest, **facts})
-        for case, given in seconds.items():
-            launches = given * (plan.settings.launches_of(case) if len(given) == 1 else 1)
+        for case, times in seconds.items():
+            launches = times * (plan.settings.launches_of(case) if len(times) == 1 else 1)
             for number, epoch_s in enumerate(launches):
                 request = LaunchRequest(case, number, 1, epochs, 42)
                 for k in range(epochs):
@@ -59,7 +59,7 @@ there over here
 case                                   ratio       interval accuracy
 relu_mlp-adam-compiled-cpu-b32-float32 2.000 1.890 to 2.117    +1.00
 relu_mlp-adam-fit-cpu-b32-float32      0.500                   +1.00
-there: 1.000 times the samples/s of here (geometric mean of 2 cases that all runs hold, 0.500 to 2.000); all of them together 0.524 times as fast
+there: 1.000 times the samples/s of here (geometric mean of 2 cases that all runs hold, 0.500 to 2.000); all of them together 0.537 times as fast
 there has no result for softmax-sgd-fit-cpu-b32-float32
 """  # noqa: E501 - lines that the terminal folds by itself
 
