@@ -11,7 +11,7 @@ from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
 
 
-class _Clock(keras.callbacks.Callback):
+class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
     """Times each epoch as Keras's progress bar does: from its begin to its end."""
 
     def __init__(self, launch: PeerLaunch) -> None:
