@@ -31,7 +31,9 @@ def train(data: TrainingData, training: Training, rounds: int) -> PeerLaunch:
     """One call of `fit`, its first epoch not timed."""
     model, data = keras_model(training, data)
     model.compile(
-        optimizers.create(training.optimizer), "sparse_categorical_crossentropy", ["accuracy"]
+        optimizers.create(training.optimizer),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
     )
     launch = PeerLaunch(len(data.train_x))
     model.fit(
