@@ -24,7 +24,7 @@ from fmnist_models.loops import Work, state_variables
 
 # A reading is the best of so many windows of at least so long: a peak, not an average. Of calls
 # that fill a window by themselves there are fewer.
-WINDOWS, LONG_WINDOWS = 6, 4
+WINDOWS, LONG_WINDOWS = 5, 3
 WINDOW_S = 0.02
 PRODUCT_SIZES = (256, 512, 1024, 2048, 4096)
 # Working sets of the triad, from what fits a core's own cache to what fits hardly any.

@@ -142,6 +142,33 @@ def doctor(device: str) -> int:
 
 
 @cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--baseline", metavar="NAME", help="label or folder name [default: the first run]")
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    default=".",
+    show_default=True,
+    help="where comparison.csv goes",
+)
+def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
+    """Compare runs, of one or many machines, case by case.
+
+    RUN is the folder of a run. Runs must have trained on the same images for the same epochs,
+    else the exit code is 3.
+    """
+    from bench import compare as comparing
+    from bench.report import print_comparison
+
+    found = comparing.compare(comparing.read_runs([Path(run) for run in runs]), baseline)
+    print_comparison(found, _console())
+    file = Path(output) / "comparison.csv"
+    comparing.write_comparison(found, file)
+    click.echo(file)
+    return ExitCode.PASSED
+
+
+@cli.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--baseline", required=True, metavar="FOLDER", help="folder of stored runs")
 @click.option(

@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class NotComparable(UserError):
-    """Two runs did other work, so no ratio of theirs means anything; exit code 3."""
+    """Runs that did other work than each other: exit code 3, for nothing was decided."""
 
 
 class Unavailable(Exception):

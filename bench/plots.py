@@ -149,7 +149,8 @@ def _comparison_figure(
 def _marks(shown: Sequence[Point]) -> dict[str, Mapping[str, Any]]:
     """What the legend must explain beside loops and models."""
     grey = {"color": SOFT_INK}
-    marks = {"one round (epoch)": {**grey, "marker": ".", "markersize": ROUND_PT * 2}}
+    marks: dict[str, Mapping[str, Any]] = {}
+    marks["one round (epoch)"] = {**grey, "marker": ".", "markersize": ROUND_PT * 2}
     if any(point.low is not None for point in shown):
         marks["interval over launches"] = {**grey, "marker": "|", "linestyle": "-"}
     return marks

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench import panels, roofline
 from bench.case import LOOPS
+from bench.plotdata import Row
 from bench.plotheader import EDGE, PAGE_WIDTH, draw_frame, machine_lines, make_header
-from bench.plots import Row, blank_figure, save_picture, texts_of
+from bench.plots import blank_figure, save_picture, texts_of
 from bench.plotstyle import (
     INK,
     RULE,
@@ -196,5 +197,4 @@ def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _intensity(row: Row) -> float:
-    flops: float = row["flops_per_sample"] * row["batch_size"]
-    return flops / row["bytes_per_step"]
+    return float(row["flops_per_sample"] * row["batch_size"] / row["bytes_per_step"])

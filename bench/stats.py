@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, median, variance
 
 UNSTEADY_MIN_ROUNDS = 20
 UNSTEADY_CHANGE = 0.02
@@ -105,9 +105,42 @@ def student_interval(logs: Sequence[float], confidence: float = 0.95) -> tuple[f
     from scipy.special import stdtrit
 
     mean = fmean(logs)
-    variance = math.fsum((value - mean) ** 2 for value in logs) / (n - 1)
-    half_width = float(stdtrit(n - 1, (1 + confidence) / 2)) * math.sqrt(variance / n)
+    error = math.sqrt(variance(logs, mean) / n)
+    half_width = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
     return mean - half_width, mean + half_width
+
+
+def welch_interval(
+    logs: Sequence[float], others: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """The interval of the difference of two means, first less second, by Welch's t; None
+    where a side has fewer than two values.
+
+    The variances may differ; degrees of freedom are Welch's and Satterthwaite's (Welch, "The
+    generalization of Student's problem when several different population variances are
+    involved", Biometrika 34, 1947).
+
+    Raises:
+        ValueError: a value that is not finite, or a confidence outside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence}: must lie between 0 and 1")
+    for value in (*logs, *others):
+        if not math.isfinite(value):
+            raise ValueError(f"logs: {value} is not finite")
+    if min(len(logs), len(others)) < 2:
+        return None
+    difference = fmean(logs) - fmean(others)
+    errors = [variance(side) / len(side) for side in (logs, others)]
+    whole = math.fsum(errors)
+    if whole == 0:
+        return difference, difference
+    from scipy.special import stdtrit
+
+    sides = zip(errors, (logs, others), strict=True)
+    freedom = 1 / math.fsum((error / whole) ** 2 / (len(side) - 1) for error, side in sides)
+    half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(whole)
+    return difference - half_width, difference + half_width
 
 
 def is_unsteady(seconds: Sequence[float]) -> bool:

@@ -110,18 +110,27 @@ class RunFolder:
         Raises:
             UserError: the folder holds no run, or its plan cannot be read.
         """
-        try:
-            plan = Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
-        except FileNotFoundError:
-            raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
-        except (OSError, ValueError, TypeError, KeyError, UserError) as error:
-            raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
         folder = cls(path)
+        plan = folder.plan()
         with _explained(path):
             folder.logs.mkdir(exist_ok=True)
             _cut_half_line(path / "rounds.csv")
             _cut_half_line(path / "launches.jsonl")
         return folder, plan
+
+    def plan(self) -> Plan:
+        """What the run was to measure.
+
+        Raises:
+            UserError: the folder holds no run, or its plan cannot be read.
+        """
+        file = self.path / "plan.json"
+        try:
+            return Plan.from_json(json.loads(file.read_text("utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{self.path} holds no run: {file.name} is missing") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
+            raise UserError(f"{file} cannot be read: {error}") from error
 
     def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
         """Put a round on disk."""
@@ -177,12 +186,8 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace results.csv in one move."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(RESULT_COLUMNS)
-        writer.writerows([as_cell(row[name]) for name in RESULT_COLUMNS] for row in rows)
         with _explained(self.path):
-            write_text(self.path / "results.csv", text.getvalue())
+            write_csv(self.path / "results.csv", RESULT_COLUMNS, rows)
 
     def results(self) -> list[dict[str, Any]]:
         """The rows of results.csv as typed values; an empty cell is None.
@@ -251,6 +256,15 @@ def read_csv(
                 raise UserError(f"{file} line {reader.line_num} is cut short or too long")
             rows.append({name: from_cell(name, row.get(name, "")) for name in columns})
     return rows
+
+
+def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a CSV file in one move; each row has the keys `columns`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([as_cell(row[name]) for name in columns] for row in rows)
+    write_text(file, text.getvalue())
 
 
 def as_cell(value: Any) -> str:

@@ -24,7 +24,7 @@ def test_the_table_tells_how_many_times_the_first_is_faster():
     }
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(table(measured, [32], ["compiled", "fit"]))
+        console.print(table(measured, [32], ["compiled", "fit"], "softmax, sgd, float32"))
     rows = [line.split() for line in captured.get().splitlines()[2:]]
     assert rows[0] == ["32", "compiled", "500", "1.00", "0.900", "to", "0.910"]
     assert rows[1] == ["32", "fit", "125", "4.00", "0.900", "to", "0.900"]
@@ -58,7 +58,7 @@ def test_what_was_measured_is_shown_when_the_rest_is_missing():
     measured[128, "fit"] = []
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(table(measured, [32, 128], ["compiled", "fit"]))
+        console.print(table(measured, [32, 128], ["compiled", "fit"], "softmax, sgd, float32"))
     rows = [line.split() for line in captured.get().splitlines()[2:]]
     assert rows == [["32", "fit", "125", "0.900", "to", "0.900"]]
 

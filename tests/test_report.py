@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import estimate
+from bench import compare, estimate
 from bench.case import Case, logistic_case
 from bench.record import RESULT_COLUMNS, ROUND_COLUMNS, RunSettings
 from bench.report import compiled_over_fit, duration, print_results, reference_lines
@@ -119,7 +119,12 @@ def test_an_estimate_is_the_cases_own_row_where_there_is_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("heading", "columns"), [("results.csv", RESULT_COLUMNS), ("rounds.csv", ROUND_COLUMNS)]
+    ("heading", "columns"),
+    [
+        ("results.csv", RESULT_COLUMNS),
+        ("rounds.csv", ROUND_COLUMNS),
+        ("comparison.csv", compare.COLUMNS),
+    ],
 )
 def test_the_page_explains_every_column_in_order(heading, columns):
     page = (ROOT / "results/README.md").read_text("utf-8")

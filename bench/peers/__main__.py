@@ -106,7 +106,7 @@ def table(
     measured: Mapping[tuple[int, str], Sequence[PeerLaunch]],
     batches: Sequence[int],
     names: Sequence[str],
-    title: str = "",
+    title: str,
 ) -> Table:
     """Samples/s of each, how many times those of each the first reaches, and the range of the
     last round's accuracies over launches.

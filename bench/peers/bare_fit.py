@@ -11,7 +11,7 @@ from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
 
 
-class _Clock(keras.callbacks.Callback):
+class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
     """Times each epoch as Keras's progress bar does: from its begin to its end."""
 
     def __init__(self, launch: PeerLaunch) -> None:
@@ -31,7 +31,9 @@ def train(data: TrainingData, training: Training, rounds: int) -> PeerLaunch:
     """One call of `fit`, its first epoch not timed."""
     model, data = keras_model(training, data)
     model.compile(
-        optimizers.create(training.optimizer), "sparse_categorical_crossentropy", ["accuracy"]
+        optimizers.create(training.optimizer),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
     )
     launch = PeerLaunch(len(data.train_x))
     model.fit(

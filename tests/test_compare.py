@@ -1,0 +1,192 @@
+"""Runs compared case by case: ratios, intervals, what is missing, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bench.case import Case
+from bench.compare import COLUMNS, compare, read_runs, write_comparison
+from bench.errors import NotComparable, UserError
+from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
+from bench.report import print_comparison
+from bench.results import result_rows
+from bench.stats import welch_interval
+from bench.store import Plan, RunFolder
+
+FIT, COMPILED = (Case("relu_mlp", "adam", loop) for loop in ("fit", "compiled"))
+SOFTMAX = Case("softmax", "sgd", "fit")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Writes a run: seconds of an epoch of each launch, by case."""
+
+    def write(name, seconds, accuracy=0.85, epochs=1, label=None, digest="abc", **facts):
+        plan = Plan(tuple(seconds), RunSettings(epochs=epochs, launches=None), "test", label)
+        run = RunFolder.create(tmp_path / name, plan)
+        run.write_environment({"label": label, "dataset_digest": digest, **facts})
+        for case, times in seconds.items():
+            launches = times * (plan.settings.launches_of(case) if len(times) == 1 else 1)
+            for number, epoch_s in enumerate(launches):
+                request = LaunchRequest(case, number, 1, epochs, 42)
+                for k in range(epochs):
+                    timed = Round(k + 1, 48_000, 1500, epoch_s, 0.0, val_accuracy=accuracy)
+                    run.append_round(request, timed)
+                record = LaunchRecord(case.id, number, 1, 42, Status.OK)
+                run.append_launch(record)
+        run.write_results(result_rows(plan, run.launches(), run.rounds()))
+        return tmp_path / name
+
+    return write
+
+
+def printed(found):
+    out = io.StringIO()
+    print_comparison(found, Console(file=out, width=80))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+GOLDEN = """\
+TensorFlow differs: here: 2.20.0; there: 2.21.0
+there over here
+case                                   ratio       interval accuracy
+relu_mlp-adam-compiled-cpu-b32-float32 2.000 1.890 to 2.117    +1.00
+relu_mlp-adam-fit-cpu-b32-float32      0.500                   +1.00
+there: 1.000 times the samples/s of here (geometric mean of 2 cases that all runs hold, 0.500 to 2.000); all of them together 0.537 times as fast
+there has no result for softmax-sgd-fit-cpu-b32-float32
+"""  # noqa: E501 - lines that the terminal folds by itself
+
+
+def test_the_table_to_the_letter(folder):
+    here = {COMPILED: [0.4, 0.41, 0.39], FIT: [4.0], SOFTMAX: [3.0]}
+    there = {COMPILED: [0.2, 0.205, 0.195], FIT: [8.0]}
+    paths = [
+        folder("a", here, 0.85, label="here", versions={"tensorflow": "2.20.0"}),
+        folder("b", there, 0.86, label="there", versions={"tensorflow": "2.21.0"}),
+    ]
+    found = compare(read_runs(paths))
+    assert printed(found) == GOLDEN
+
+
+def test_the_csv_holds_a_row_a_case_and_candidate(folder, tmp_path):
+    paths = [folder(name, {FIT: [seconds]}) for name, seconds in (("a", 4.0), ("b", 2.0), ("c", 8))]
+    found = compare(read_runs(paths), baseline="b")
+    write_comparison(found, tmp_path / "new" / "comparison.csv")
+    with (tmp_path / "new" / "comparison.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["run"], row["baseline"], float(row["ratio"])) for row in rows] == [
+        ("a", "b", pytest.approx(0.5)),
+        ("c", "b", pytest.approx(0.25)),
+    ]
+    assert rows[0]["ratio_low"] == ""
+
+
+def test_total_time_weighs_cases_by_their_seconds(folder):
+    paths = [
+        folder("a", {FIT: [9.0], COMPILED: [1.0]}),
+        folder("b", {FIT: [4.5], COMPILED: [2.0]}),
+    ]
+    (summary,) = compare(read_runs(paths)).summaries.values()
+    assert summary.total_time_ratio == pytest.approx(10 / 6.5)
+    assert summary.geometric_mean == pytest.approx(1.0)
+    assert (summary.lowest, summary.highest) == (pytest.approx(0.5), pytest.approx(2.0))
+
+
+def test_only_cases_that_all_runs_hold_are_summarized(folder):
+    paths = [
+        folder("a", {FIT: [4.0], COMPILED: [1.0]}),
+        folder("b", {FIT: [4.0], COMPILED: [0.1]}),
+        folder("c", {FIT: [4.0]}),
+    ]
+    found = compare(read_runs(paths))
+    assert {summary.cases for summary in found.summaries.values()} == {1}
+    assert found.pairs["b"][1].ratio == pytest.approx(10)
+    assert found.pairs["b"][1].low == pytest.approx(10)
+    assert found.summaries["c"].missing == (COMPILED.id,)
+    assert found.baseline_missing == ()
+
+
+def test_names_are_labels_or_folders_and_each_is_its_own(folder):
+    paths = [folder(str(k), {FIT: [4.0]}, label=label) for k, label in enumerate("xxy")]
+    assert [run.name for run in read_runs(paths)] == ["0", "1", "y"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [({"digest": "xyz"}, "b trained with images of SHA-256 xyz"), ({"epochs": 2}, "epochs 2, a")],
+)
+def test_other_work_is_refused_by_name(folder, other, told):
+    runs = read_runs([folder("a", {FIT: [4.0]}), folder("b", {FIT: [4.0]}, **other)])
+    with pytest.raises(NotComparable, match=told):
+        compare(runs)
+
+
+def test_runs_without_a_case_in_common_are_refused(folder):
+    runs = read_runs([folder("a", {FIT: [4.0]}), folder("b", {COMPILED: [4.0]})])
+    with pytest.raises(NotComparable, match="a, b: no case ended ok in all of them"):
+        compare(runs)
+
+
+def test_mistakes_are_named(folder, tmp_path):
+    path = folder("a", {FIT: [4.0]})
+    with pytest.raises(UserError, match="1 run: name two at least"):
+        compare(read_runs([path]))
+    with pytest.raises(UserError, match="named twice"):
+        read_runs([path, path])
+    with pytest.raises(UserError, match=r"--baseline z: no run of that name; choose from a, b"):
+        compare(read_runs([path, folder("b", {FIT: [1.0]})]), "z")
+    with pytest.raises(UserError, match="holds no run"):
+        read_runs([path, tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", "null", '{"cases": 3}'])
+def test_a_broken_plan_is_one_line(folder, broken):
+    path = folder("a", {FIT: [4.0]})
+    (path / "plan.json").write_text(broken)
+    with pytest.raises(UserError, match=r"plan\.json cannot be read"):
+        read_runs([path])
+
+
+def test_the_program_exits_with_3_where_nothing_can_be_compared(folder, program):
+    paths = [folder("a", {FIT: [4.0]}), folder("b", {FIT: [2.0]}), folder("c", {COMPILED: [2.0]})]
+    done = program("bench.cli", "compare", paths[0], paths[1])
+    assert done.returncode == 0, done.stderr
+    assert "b: 2.000 times the samples/s of a" in done.stdout
+    done = program("bench.cli", "compare", *paths)
+    assert done.returncode == 3
+    assert done.stderr.startswith("fmnist-bench: error: a, b, c: no case ended ok")
+    done = program("bench.cli", "compare", paths[0])
+    assert done.returncode == 2
+
+
+FINITE = st.floats(-5, 5)
+
+
+@settings(deadline=None)
+@given(st.lists(FINITE, min_size=2, max_size=8), st.lists(FINITE, min_size=2, max_size=8))
+def test_welch_is_scipys(some, others):
+    from scipy import stats as scipy_stats
+
+    found = welch_interval(some, others)
+    assert found is not None
+    if min(max(side) - min(side) for side in (some, others)) > 1e-3:
+        wanted = scipy_stats.ttest_ind(some, others, equal_var=False).confidence_interval(0.95)
+        assert found == pytest.approx((wanted.low, wanted.high), rel=1e-6, abs=1e-9)
+    assert found[0] <= found[1]
+
+
+def test_welch_needs_two_values_a_side_and_good_numbers():
+    assert welch_interval([1.0], [1.0, 2.0]) is None
+    assert welch_interval([1.0, 1.0], [0.5, 0.5]) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="not finite"):
+        welch_interval([math.nan, 1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="confidence"):
+        welch_interval([1.0, 2.0], [1.0, 2.0], 1.0)
