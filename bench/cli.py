@@ -160,11 +160,90 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     from bench import compare as comparing
     from bench.report import print_comparison
 
-    found = comparing.compare(comparing.read_runs([Path(run) for run in runs]), baseline)
+    found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     print_comparison(found, _console())
     file = Path(output) / "comparison.csv"
     comparing.write_comparison(found, file)
     click.echo(file)
+    return ExitCode.PASSED
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--baseline", required=True, metavar="FOLDER", help="folder of stored runs")
+@click.option(
+    "--gate",
+    type=float,
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="slow-down that must be seen: 0.1 is ten percent",
+)
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    help="where check.json, check.xml (JUnit) and check.md go [default: the first RUN]",
+)
+def check(runs: tuple[str, ...], baseline: str, gate: float, output: str | None) -> int:
+    """Check a run, or several of one candidate, against stored runs of the same machine.
+
+    A case is a regression where it is slower by the gate or more, and by more than 1% beyond
+    doubt, or where its accuracy fell by more than 2 points beyond doubt; in an unchanged
+    suite that is seen in fewer than 1% of checks. The baseline is never changed.
+
+    Exit codes: 0, no regression, and one as large as the gate could have been seen; 1, a
+    confirmed regression; 2, wrong use, or a case failed; 3, the baseline is too small or too
+    noisy to see the gate, lacks a case, or is not comparable.
+    """
+    from bench.check import check as test
+    from bench.check_report import print_check, write_check
+    from bench.runs import read_run, read_runs
+
+    candidate = [read_run(Path(run)) for run in runs]
+    report = test(read_runs(Path(baseline)), candidate, gate)
+    print_check(report, _console())
+    for file in write_check(report, Path(output or runs[0])):
+        click.echo(file)
+    return report.exit_code
+
+
+@cli.group()
+def baseline() -> None:
+    """Keep the stored runs that `check` tests against: a folder of runs of one machine."""
+
+
+@baseline.command(name="add")
+@click.argument("folder")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+def baseline_add(folder: str, runs: tuple[str, ...]) -> int:
+    """Copy runs into the baseline FOLDER, which is made where it is not there."""
+    from bench import baselines
+
+    for path in baselines.add(Path(folder), [Path(run) for run in runs]):
+        click.echo(path)
+    return ExitCode.PASSED
+
+
+@baseline.command(name="list")
+@click.argument("folder")
+def baseline_list(folder: str) -> int:
+    """Show the runs of the baseline FOLDER: name, time, cases, label."""
+    from bench import baselines
+
+    for line in baselines.describe(Path(folder)):
+        click.echo(line)
+    return ExitCode.PASSED
+
+
+@baseline.command(name="remove")
+@click.argument("folder")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def baseline_remove(folder: str, names: tuple[str, ...]) -> int:
+    """Delete runs from the baseline FOLDER by name."""
+    from bench import baselines
+
+    for path in baselines.remove(Path(folder), names):
+        click.echo(f"removed {path}")
     return ExitCode.PASSED
 
 

@@ -1,0 +1,155 @@
+"""Finished runs as `compare` and `check` read them: what was measured, and on what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bench import stats
+from bench.errors import NotComparable, UserError
+from bench.record import Status
+from bench.results import measured_launches
+from bench.store import RunFolder
+
+Row = Mapping[str, Any]
+# results.csv is derived from rounds.csv by the same sums; more is another file's figure.
+_SAME_FIGURE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """One folder of results, read.
+
+    Attributes:
+        rows: the rows of results.csv by case, in their order.
+        logs: by case that ended ok, the log seconds per sample of each launch.
+    """
+
+    path: Path
+    environment: Mapping[str, Any]
+    rows: Mapping[str, Row]
+    logs: Mapping[str, tuple[float, ...]]
+
+    @property
+    def label(self) -> str:
+        """The user's word for the set-up; empty where there is none."""
+        return str(self.environment.get("label") or "")
+
+    @property
+    def time_utc(self) -> str:
+        """When the run began, ISO 8601; empty where not known."""
+        return str(self.environment.get("time_utc") or "")
+
+    def run_log(self, case: str) -> float:
+        """Log seconds per sample of `case` in this run: the mean over its launches."""
+        return fmean(self.logs[case])
+
+
+def read_run(path: Path) -> MeasuredRun:
+    """The run in the folder `path`.
+
+    Raises:
+        UserError: no run is there, a file is cut short, or results.csv does not follow
+            from rounds.csv.
+    """
+    folder = RunFolder(path)
+    rows = {row["case"]: row for row in folder.results()}
+    measured = measured_launches(folder.launches(), folder.rounds())
+    logs = {}
+    for case, row in rows.items():
+        if row["status"] != Status.OK:
+            continue
+        launches = [
+            ([r.samples for r in rounds], [r.seconds for r in rounds])
+            for _, rounds in measured.get(case, [])
+        ]
+        if not launches or not all(samples for samples, _ in launches):
+            raise _disagree(path, case)
+        logs[case] = tuple(stats.launch_log(*launch) for launch in launches)
+        speed = math.exp(-fmean(logs[case]))
+        same = math.isclose(speed, row["samples_per_s"] or 0.0, rel_tol=_SAME_FIGURE)
+        if not same or len(launches) != row["launches"]:
+            raise _disagree(path, case)
+    return MeasuredRun(path, folder.environment() or {}, rows, logs)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The runs that a folder of runs holds, by name.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: name one that holds runs")
+    return sorted(file.parent for file in path.glob("*/results.csv"))
+
+
+def read_runs(path: Path) -> list[MeasuredRun]:
+    """The runs of the folder of runs `path`, the earliest first.
+
+    Raises:
+        UserError: there is no such folder, a run cannot be read, or two are the same.
+    """
+    runs = sorted(map(read_run, run_folders(path)), key=lambda run: run.time_utc)
+    refuse_copies(runs)
+    return runs
+
+
+def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
+    """One run counted twice would look like a quiet machine.
+
+    Raises:
+        UserError: two of the runs hold the same launches; both are named.
+    """
+    seen: dict[Any, Path] = {}
+    for run in runs:
+        key = tuple(sorted(run.logs.items()))
+        if key and key in seen:
+            raise UserError(f"{run.path} holds the same launches as {seen[key]}: leave one out")
+        seen[key] = run.path
+
+
+def refuse_other_work(runs: Sequence[MeasuredRun], columns: Sequence[str]) -> None:
+    """Runs are set side by side only where they did the same work.
+
+    Args:
+        runs: one or more.
+        columns: of results.csv, in which the rows of one case must agree.
+
+    Raises:
+        NotComparable: another data set, or a column differs; the first is named.
+    """
+    first, *others = runs
+    for other in others:
+        ours, theirs = (run.environment.get("dataset_digest") for run in (first, other))
+        if ours != theirs:
+            raise NotComparable(
+                f"{other.path} trained on data of SHA-256 {_short(theirs)}, {first.path} on "
+                f"{_short(ours)}: compare runs of the same --data"
+            )
+    for column in columns:
+        found: dict[str, tuple[Any, Path]] = {}
+        for run in runs:
+            for case in run.logs:
+                value = run.rows[case][column]
+                before, where = found.setdefault(case, (value, run.path))
+                if before != value:
+                    raise NotComparable(
+                        f"{case} has {column} {value} in {run.path} and {before} in {where}: "
+                        f"measure it with the same --{column}"
+                    )
+
+
+def _short(digest: Any) -> str:
+    return f"{digest[:12]}..." if isinstance(digest, str) else "unknown"
+
+
+def _disagree(path: Path, case: str) -> UserError:
+    return UserError(
+        f"{path}: results.csv and rounds.csv disagree about {case}: one was cut short or "
+        f"changed; fmnist-bench run --resume {path} mends it"
+    )

@@ -1,0 +1,286 @@
+"""`check` and `baseline` on made-up runs: verdicts, exit codes, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import cli
+from bench.case import Case
+from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
+from bench.results import result_rows
+from bench.store import Plan, RunFolder
+
+CASES = tuple(
+    Case(model, optimizer, "compiled")
+    for model in ("softmax", "relu_mlp")
+    for optimizer in ("adam", "sgd")
+)
+MACHINE = {"cpu": {"model": "EPYC", "cores_logical": 2}, "gpus": [], "dataset_digest": "d" * 64}
+FIRST = CASES[0].id
+DEFAULTS = RunSettings()
+
+
+def stored(path, seed, *, slower=None, accuracy=None, cases=CASES, failed=(), noise=0.01,
+           settings=DEFAULTS, **environment):  # fmt: skip
+    """A run folder in which each launch is a few rounds, and each case has its own speed."""
+    chance = random.Random(seed)
+    plan = Plan(tuple(cases), settings)
+    folder = RunFolder.create(path, plan)
+    folder.write_environment(
+        MACHINE | {"time_utc": f"2026-03-{seed % 28 + 1:02d}T12:00:00+00:00"} | environment
+    )
+    for number, case in enumerate(cases):
+        for launch in range(settings.launches_of(case)):
+            request = LaunchRequest(case, launch, 1, settings.epochs, settings.seed + launch)
+            speed = 1 + number + (slower or {}).get(case.id, 0.0) * (1 + number)
+            seconds = speed * math.exp(chance.gauss(0, noise))
+            for k in range(1, settings.epochs + 1):
+                right = (accuracy or {}).get(case.id, 0.85)
+                folder.append_round(
+                    request, Round(k, 48_000, 1_500, seconds, 0.0, val_accuracy=right)
+                )
+            status = Status.FAILED if case.id in failed else Status.OK
+            folder.append_launch(
+                LaunchRecord(case.id, launch, 1, request.seed, status, "out of memory")
+            )
+    folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Six stored runs in `base`."""
+    for seed in range(6):
+        stored(tmp_path / "base" / f"run{seed}", seed)
+    return tmp_path
+
+
+@pytest.fixture
+def type_in(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(cli.sys, "argv", ["fmnist-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        streams = capsys.readouterr()
+        return end.value.code, streams.out, streams.err
+
+    return run
+
+
+def checked(type_in, runs, *words):
+    return type_in("check", "--baseline", runs / "base", *words)
+
+
+def outcome(run):
+    found = json.loads((run / "check.json").read_text("utf-8"))
+    return found, {case["case"]: case["verdict"] for case in found["cases"]}
+
+
+def test_no_change_passes_and_says_what_could_have_been_seen(type_in, runs):
+    code, out, _ = checked(type_in, runs, stored(runs / "now", 20))
+    assert code == 0, out
+    assert "6 baseline runs could confirm a slow-down from " in out
+    assert "passed (exit 0): 4 passed" in out
+    table = out.split("6 baseline runs")[0]
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_a_slow_down_is_found_in_its_case_alone(type_in, runs):
+    now = stored(runs / "now", 20, slower={FIRST: 0.2})
+    code, out, _ = checked(type_in, runs, now)
+    assert code == 1
+    assert f"{FIRST}: regression: " in out
+    found, verdicts = outcome(now)
+    assert verdicts == {case.id: "passed" for case in CASES} | {FIRST: "regression"}
+    assert found["exit_code"] == 1
+    suite = ElementTree.fromstring((now / "check.xml").read_text("utf-8"))
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
+    failure = suite.find(f"testcase[@name='{FIRST}']/failure")
+    assert failure is not None
+    assert "slower" in failure.get("message", "")
+    text = (now / "check.md").read_text("utf-8")
+    assert text.startswith("### fmnist-bench check: regression (exit 1): 3 passed, 1 regression")
+    assert f"| `{FIRST}` |" in text
+
+
+def test_a_real_slow_down_below_the_gate_passes(type_in, runs):
+    now = stored(runs / "now", 20, slower={FIRST: 0.2})
+    assert checked(type_in, runs, now, "--gate", "0.5")[0] == 0
+
+
+def test_faster_and_wrong_is_a_regression(type_in, runs):
+    now = stored(runs / "now", 20, slower={FIRST: -0.5}, accuracy={FIRST: 0.7})
+    code, out, _ = checked(type_in, runs, now)
+    assert code == 1
+    assert f"{FIRST}: regression: accuracy fell by 15.0 points" in out
+
+
+def test_seeds_alone_may_scatter_the_accuracy(type_in, runs):
+    now = stored(runs / "now", 20, accuracy={FIRST: 0.835})
+    assert checked(type_in, runs, now)[0] == 0
+
+
+def test_a_noisy_baseline_is_blind(type_in, tmp_path):
+    for seed in range(6):
+        stored(tmp_path / "base" / f"run{seed}", seed, noise=0.2)
+    code, out, _ = checked(type_in, tmp_path, stored(tmp_path / "now", 20, noise=0.2))
+    assert code == 3
+    assert "4 blind" in out
+
+
+def test_fewer_than_three_runs_advise(type_in, tmp_path):
+    for seed in range(2):
+        stored(tmp_path / "base" / f"run{seed}", seed)
+    code, _, err = checked(type_in, tmp_path, stored(tmp_path / "now", 20))
+    assert code == 3
+    assert "the baseline holds 2 runs: 3 taken at different times" in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_case_is_not_passed_over(type_in, runs):
+    code, out, _ = checked(type_in, runs, stored(runs / "now", 20, cases=CASES[1:]))
+    assert code == 3
+    assert f"{FIRST}: missing: in the baseline, but not measured in now" in out
+
+
+def test_a_new_case_needs_a_baseline_of_its_own(type_in, runs):
+    new = Case("sigmoid_mlp", "adam", "compiled")
+    code, out, _ = checked(type_in, runs, stored(runs / "now", 20, cases=(*CASES, new)))
+    assert code == 3
+    assert f"{new.id}: new: 0 baseline runs hold it, 3 are needed" in out
+
+
+def test_a_failed_case_is_exit_code_2(type_in, runs):
+    code, out, _ = checked(type_in, runs, stored(runs / "now", 20, failed=[FIRST]))
+    assert code == 2
+    assert f"{FIRST}: failed: failed: launch 1 of 3: out of memory" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"cpu": {"model": "Xeon", "cores_logical": 2}}, "ran on the CPU Xeon"),
+        ({"cpu": {"model": "EPYC", "cores_logical": 4}}, "ran on logical cores 4"),
+        ({"gpus": [{"name": "H100"}]}, "ran on the GPUs H100"),
+        ({"dataset_digest": "e" * 64}, "trained on data of SHA-256 eeeeeeeeeeee..."),
+        ({"settings": RunSettings(epochs=2)}, f"{FIRST} has epochs 2 in "),
+        ({"settings": RunSettings(seed=1)}, f"{FIRST} has seed 1 in "),
+        ({"settings": RunSettings(launches=2)}, f"{FIRST} has launches 2 in "),
+    ],
+)
+def test_other_work_or_another_machine_is_exit_code_3(type_in, runs, change, line):
+    code, _, err = checked(type_in, runs, stored(runs / "now", 20, **change))
+    assert code == 3
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def cut_results(run):
+    file = run / "results.csv"
+    file.write_text(file.read_text("utf-8")[:-20], "utf-8")
+
+
+def lose_a_launch(run):
+    file = run / "launches.jsonl"
+    file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
+
+
+def lose_rounds(run):
+    file = run / "rounds.csv"
+    file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[:-15]), "utf-8")
+
+
+@pytest.mark.parametrize("spoil", [cut_results, lose_a_launch, lose_rounds])
+@pytest.mark.parametrize("where", ["now", "base/run3"])
+def test_a_truncated_file_is_exit_code_2(type_in, runs, spoil, where):
+    stored(runs / "now", 20)
+    spoil(runs / where)
+    code, _, err = checked(type_in, runs, runs / "now")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "cut short" in err
+
+
+def test_a_run_is_not_its_own_baseline(type_in, runs):
+    code, _, err = checked(type_in, runs, runs / "base" / "run2")
+    assert code == 2
+    assert "holds the same launches as" in err
+
+
+@pytest.mark.parametrize("gate", ["0.01", "-1", "nan", "10.5"])
+def test_a_bad_gate(type_in, runs, gate):
+    code, _, err = checked(type_in, runs, stored(runs / "now", 20), "--gate", gate)
+    assert code == 2
+    assert f"--gate {gate}: write a share" in err
+
+
+def test_several_runs_of_a_candidate_see_more(type_in, runs):
+    one, two = (stored(runs / name, seed) for name, seed in (("one", 20), ("two", 21)))
+    checked(type_in, runs, one)
+    single = outcome(one)[0]["smallest"]
+    checked(type_in, runs, one, two, "--output", runs / "both")
+    assert outcome(runs / "both")[0]["smallest"] < single
+    assert outcome(runs / "both")[0]["candidate"] == ["one", "two"]
+
+
+def test_the_baseline_stays_as_it_was(type_in, runs):
+    def content():
+        return {f: f.read_bytes() for f in sorted((runs / "base").rglob("*")) if f.is_file()}
+
+    before = content()
+    checked(type_in, runs, stored(runs / "now", 20, slower={FIRST: -0.5}))
+    assert content() == before
+
+
+def test_add_list_remove(type_in, tmp_path):
+    base = tmp_path / "base"
+    first, second = (stored(tmp_path / f"r{seed}", seed, label="mine") for seed in (1, 2))
+    assert type_in("baseline", "add", base, second, first)[0] == 0
+    code, out, _ = type_in("baseline", "list", base)
+    assert code == 0
+    assert out == (
+        "r1  2026-03-02T12:00:00+00:00  4 cases  mine\n"
+        "r2  2026-03-03T12:00:00+00:00  4 cases  mine\n2 runs\n"
+    )
+    assert not (base / "r1" / "logs").exists()
+    assert type_in("baseline", "remove", base, "r1")[:2] == (0, f"removed {base / 'r1'}\n")
+    assert [path.name for path in base.iterdir()] == ["r2"]
+    assert first.is_dir()
+
+
+def test_what_add_and_remove_refuse(type_in, runs):
+    base = runs / "base"
+    other = stored(runs / "other", 30, cpu={"model": "Xeon", "cores_logical": 2})
+    assert type_in("baseline", "add", base, other)[0] == 3
+    bad = stored(runs / "bad", 31, failed=[FIRST])
+    code, _, err = type_in("baseline", "add", base, bad)
+    assert (code, "is failed: launch 1 of 3" in err) == (2, True)
+    copy = runs / "copy"
+    shutil.copytree(base / "run1", copy)
+    code, _, err = type_in("baseline", "add", base, copy)
+    assert (code, "holds the same launches as" in err) == (2, True)
+    code, _, err = type_in("baseline", "remove", base, "run1", "nope")
+    assert (code, "holds no run 'nope': choose from run0, run1" in err) == (2, True)
+    assert len(list(base.iterdir())) == 6
+
+
+def test_no_baseline_folder(type_in, runs):
+    code, _, err = type_in("check", "--baseline", runs / "none", stored(runs / "now", 20))
+    assert code == 2
+    assert "is not a folder" in err
+
+
+def test_check_imports_nothing_slow(program, runs):
+    stored(runs / "now", 20)
+    done = program("bench.cli", "check", "--baseline", runs / "base", runs / "now",
+                   PYTHONPROFILEIMPORTTIME="1")  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"tensorflow", "keras", "pandas", "matplotlib", "scipy.stats"}

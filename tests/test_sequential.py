@@ -1,0 +1,98 @@
+"""The looks of a duel against SciPy, brute force and properties."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from bench.sequential import LAST_LOOK, SPENDING, Decision, look, paired_p, sign_flip_p
+
+VALUES = st.lists(st.floats(-1, 1), min_size=2, max_size=10)
+MARGIN = math.log(1.01)
+without_deadline = settings(deadline=None)
+
+
+def blocks(count, shift, sd=0.03, seed=3):
+    draws = np.random.default_rng(seed).normal(0, 1, count)
+    return (shift + sd * (draws - draws.mean()) / draws.std(ddof=1)).tolist()
+
+
+def test_one_percent_is_spent_in_all():
+    assert math.fsum(SPENDING.values()) == pytest.approx(0.01)
+    assert LAST_LOOK == 24
+
+
+@pytest.mark.parametrize("count", [2, 8, 24])
+def test_p_is_scipys(count):
+    values = blocks(count, 0.02)
+    expected = scipy_stats.ttest_1samp(values, MARGIN, alternative="greater").pvalue
+    assert paired_p(values, MARGIN) == pytest.approx(expected, rel=1e-9)
+
+
+@without_deadline
+@given(VALUES, st.floats(-0.1, 0.1))
+def test_sign_flips_are_those_of_brute_force(values, margin):
+    excess = np.array(values) - margin
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(values))))
+    least = excess.sum() - 1e-12 * np.abs(excess).sum()
+    expected = np.mean(signs @ excess >= least)
+    assert sign_flip_p(values, margin) == pytest.approx(expected, abs=2 / 2 ** len(values))
+
+
+def test_sign_flips_of_24_blocks_are_exact():
+    assert sign_flip_p([1.0] * 24, 0.0) == 2**-24
+    assert sign_flip_p([-1.0] * 24, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("count", SPENDING)
+@pytest.mark.parametrize("cases", [1, 30])
+def test_the_smallest_mean_is_where_the_decision_turns(count, cases):
+    smallest = look(blocks(count, 0.0), MARGIN, cases).smallest
+    above, below = (look(blocks(count, smallest + d), MARGIN, cases) for d in (1e-9, -1e-9))
+    assert above.decision is Decision.WORSE
+    assert below.decision is (Decision.NOT_WORSE if count == 24 else Decision.GO_ON)
+    assert above.level == SPENDING[count] / cases
+
+
+def test_a_family_asks_for_more():
+    values = blocks(8, 0.08)
+    assert look(values, MARGIN, 1).decision is Decision.WORSE
+    assert look(values, MARGIN, 1_000).decision is Decision.GO_ON
+
+
+def test_faster_is_not_worse():
+    assert look(blocks(24, -0.3), MARGIN, 1).decision is Decision.NOT_WORSE
+
+
+def test_values_that_never_differ():
+    assert paired_p([0.5] * 8, 0.1) == 0.0
+    assert paired_p([0.1] * 8, 0.1) == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 7, 9, 23, 25])
+def test_no_look_in_between(count):
+    with pytest.raises(ValueError, match="look at 8, 16, 24 only"):
+        look([0.0] * count, MARGIN, 1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_bad_values(bad):
+    with pytest.raises(ValueError, match="is not finite"):
+        paired_p([0.0, bad], MARGIN)
+
+
+def test_no_cases():
+    with pytest.raises(ValueError, match="cases 0"):
+        look([0.0] * 8, MARGIN, 0)
+
+
+@pytest.mark.parametrize("values", [[], [0.0] * 33])
+def test_too_few_or_many_for_sign_flips(values):
+    with pytest.raises(ValueError, match="1 to 32"):
+        sign_flip_p(values, 0.0)
