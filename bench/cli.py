@@ -160,7 +160,7 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     from bench import compare as comparing
     from bench.report import print_comparison
 
-    found = comparing.compare(comparing.read_runs([Path(run) for run in runs]), baseline)
+    found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     print_comparison(found, _console())
     file = Path(output) / "comparison.csv"
     comparing.write_comparison(found, file)

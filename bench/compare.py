@@ -15,9 +15,8 @@ from typing import Any
 
 from bench import stats
 from bench.errors import NotComparable, UserError
-from bench.record import Status
-from bench.results import measured_launches
-from bench.store import RunFolder, write_csv
+from bench.runs import MeasuredRun, read_run, refuse_copies, refuse_other_work
+from bench.store import write_csv
 
 COLUMNS = (
     "case",
@@ -55,25 +54,6 @@ FACTS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One folder, as a comparison needs it.
-
-    Attributes:
-        name: the label where no other run has it, else the folder's name.
-        rows: of results.csv, by case.
-        logs: log seconds a sample of each launch that ended ok, by case.
-        environment: what environment.json holds.
-        epochs: documented epochs.
-    """
-
-    name: str
-    rows: Mapping[str, Mapping[str, Any]]
-    logs: Mapping[str, Sequence[float]]
-    environment: Mapping[str, Any]
-    epochs: int
-
-
-@dataclass(frozen=True, slots=True)
 class Pair:
     """One case in a candidate and in the baseline.
 
@@ -99,7 +79,7 @@ class Summary:
         lowest, highest: the range of their ratios.
         geometric_mean: of their ratios.
         total_time_ratio: seconds of an epoch of each case, summed: baseline over candidate.
-        missing: cases of other runs that this one lacks or that did not end ok in it.
+        missing: cases that ended ok in another run and not in this one.
     """
 
     cases: int
@@ -115,17 +95,17 @@ class Comparison:
     """What `compare` found.
 
     Attributes:
-        baseline: the run that the others are compared with.
-        candidates: the others, in the order given.
+        baseline: name of the run that the others are compared with.
+        runs: all of them by name, in the order given.
         cases: every case of any run, in the order in which they first appear.
         pairs: by candidate's name, a pair a case of `cases`.
         summaries: by candidate's name.
         differences: by fact, what each run says, baseline first, where they do not agree.
-        baseline_missing: cases that the baseline lacks or that did not end ok in it.
+        baseline_missing: cases that ended ok in another run and not in the baseline.
     """
 
-    baseline: Run
-    candidates: tuple[Run, ...]
+    baseline: str
+    runs: Mapping[str, MeasuredRun]
     cases: tuple[str, ...]
     pairs: Mapping[str, tuple[Pair, ...]]
     summaries: Mapping[str, Summary]
@@ -133,29 +113,24 @@ class Comparison:
     baseline_missing: tuple[str, ...]
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in these folders, each with a name of its own.
+def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
+    """The runs in these folders, by label where no other run has it, else by folder.
 
     Raises:
         UserError: a folder holds no run, cannot be read, or is named twice.
     """
-    resolved = [folder.resolve() for folder in folders]
-    for number, folder in enumerate(resolved):
-        if folder in resolved[:number]:
-            raise UserError(f"{folders[number]}: named twice; name each run once")
-    read = [_read(folder) for folder in folders]
-    labels = [run.environment.get("label") for run in read]
-    names = [
-        str(label) if label and labels.count(label) == 1 else folder.name
-        for folder, label in zip(resolved, labels, strict=True)
-    ]
-    return [
-        Run(_unique(names, number), run.rows, run.logs, run.environment, run.epochs)
-        for number, run in enumerate(read)
-    ]
+    runs = [read_run(folder) for folder in folders]
+    refuse_copies(runs)
+    labels = [run.label for run in runs]
+    named: dict[str, MeasuredRun] = {}
+    for run in runs:
+        unique = run.label and labels.count(run.label) == 1
+        name = run.label if unique else run.path.resolve().name
+        named[name if name not in named else str(run.path)] = run
+    return named
 
 
-def compare(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
+def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
     """Compare runs with one of them, by default the first.
 
     Raises:
@@ -164,25 +139,28 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run: name two at least")
-    first = _named(runs, baseline)
-    others = tuple(run for run in runs if run is not first)
-    for run in others:
-        _refuse_other_work(first, run)
-    cases = tuple(dict.fromkeys(case for run in (first, *others) for case in run.rows))
-    common = [case for case in cases if all(_speed(run, case) for run in runs)]
+    base = next(iter(runs)) if baseline is None else baseline
+    if base not in runs:
+        raise UserError(f"--baseline {base}: no run of that name; choose from {', '.join(runs)}")
+    first, others = runs[base], {name: run for name, run in runs.items() if name != base}
+    ordered = [first, *others.values()]
+    refuse_other_work(ordered, ("epochs",))
+    cases = tuple(dict.fromkeys(case for run in ordered for case in run.rows))
+    held = [case for case in cases if any(case in run.logs for run in ordered)]
+    common = [case for case in held if all(case in run.logs for run in ordered)]
     if not common:
         raise NotComparable(
-            f"{', '.join(run.name for run in runs)}: no case ended ok in all of them; "
+            f"{', '.join(runs)}: no case ended ok in all of them; "
             "run the same --matrix or the same cases on each"
         )
     return Comparison(
-        first,
-        others,
+        base,
+        runs,
         cases,
-        {run.name: tuple(_pair(case, run, first) for case in cases) for run in others},
-        {run.name: _summary(run, first, common, cases) for run in others},
-        _differences((first, *others)),
-        _missing(first, cases),
+        {name: tuple(_pair(case, run, first) for case in cases) for name, run in others.items()},
+        {name: _summary(run, first, common, held) for name, run in others.items()},
+        _differences(ordered),
+        _missing(first, held),
     )
 
 
@@ -202,13 +180,14 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
 
 def _rows(found: Comparison) -> Iterator[dict[str, Any]]:
-    base = found.baseline
-    for run in found.candidates:
-        for pair in found.pairs[run.name]:
+    base = found.runs[found.baseline]
+    for name, pairs in found.pairs.items():
+        run = found.runs[name]
+        for pair in pairs:
             yield {
                 "case": pair.case,
-                "run": run.name,
-                "baseline": base.name,
+                "run": name,
+                "baseline": found.baseline,
                 "samples_per_s": _speed(run, pair.case),
                 "baseline_samples_per_s": _speed(base, pair.case),
                 "ratio": pair.ratio,
@@ -220,54 +199,7 @@ def _rows(found: Comparison) -> Iterator[dict[str, Any]]:
             }
 
 
-def _read(path: Path) -> Run:
-    folder = RunFolder(path)
-    plan = folder.plan()
-    rows = {row["case"]: row for row in folder.results()}
-    logs = {
-        case: [
-            stats.launch_log([r.samples for r in rounds], [r.seconds for r in rounds])
-            for _, rounds in launches
-        ]
-        for case, launches in measured_launches(folder.launches(), folder.rounds()).items()
-    }
-    return Run("", rows, logs, folder.environment() or {}, plan.settings.epochs)
-
-
-def _unique(names: Sequence[str], number: int) -> str:
-    """The name, with a number where an earlier run has it."""
-    earlier = names[:number].count(names[number])
-    return names[number] if not earlier else f"{names[number]} ({earlier + 1})"
-
-
-def _named(runs: Sequence[Run], baseline: str | None) -> Run:
-    if baseline is None:
-        return runs[0]
-    for run in runs:
-        if run.name == baseline:
-            return run
-    known = ", ".join(run.name for run in runs)
-    raise UserError(f"--baseline {baseline}: no run of that name; choose from {known}")
-
-
-def _refuse_other_work(baseline: Run, run: Run) -> None:
-    """Runs that trained on other data or for other epochs have nothing to compare."""
-    for what, own, other in (
-        (
-            "images of SHA-256",
-            run.environment.get("dataset_digest"),
-            baseline.environment.get("dataset_digest"),
-        ),
-        ("epochs", run.epochs, baseline.epochs),
-    ):
-        if own != other:
-            raise NotComparable(
-                f"{run.name} trained with {what} {own}, {baseline.name} with {other}: "
-                "compare runs of the same work"
-            )
-
-
-def _pair(case: str, run: Run, baseline: Run) -> Pair:
+def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
     own, other = _speed(run, case), _speed(baseline, case)
     if own is None or other is None:
         return Pair(case, None, None, None, None)
@@ -279,7 +211,9 @@ def _pair(case: str, run: Run, baseline: Run) -> Pair:
     return Pair(case, own / other, low, high, accuracies[0] - accuracies[1] if known else None)
 
 
-def _summary(run: Run, baseline: Run, common: Sequence[str], cases: Sequence[str]) -> Summary:
+def _summary(
+    run: MeasuredRun, baseline: MeasuredRun, common: Sequence[str], cases: Sequence[str]
+) -> Summary:
     speeds = [(run.rows[c]["samples_per_s"], baseline.rows[c]["samples_per_s"]) for c in common]
     ratios = [own / other for own, other in speeds]
     total = math.fsum(1 / other for _, other in speeds) / math.fsum(1 / own for own, _ in speeds)
@@ -287,11 +221,11 @@ def _summary(run: Run, baseline: Run, common: Sequence[str], cases: Sequence[str
     return Summary(len(common), min(ratios), max(ratios), mean, total, _missing(run, cases))
 
 
-def _missing(run: Run, cases: Sequence[str]) -> tuple[str, ...]:
-    return tuple(case for case in cases if _speed(run, case) is None)
+def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
+    return tuple(case for case in cases if case not in run.logs)
 
 
-def _differences(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
+def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
     found = {}
     for fact, keys in FACTS.items():
         said = tuple(_fact(run.environment, keys) for run in runs)
@@ -314,11 +248,10 @@ def _fact(environment: Mapping[str, Any], keys: Sequence[str]) -> str:
     return "not known" if value is None else str(value)
 
 
-def _speed(run: Run, case: str) -> float | None:
-    row = run.rows.get(case)
-    return row["samples_per_s"] if row is not None and row["status"] == Status.OK else None
+def _speed(run: MeasuredRun, case: str) -> float | None:
+    return run.rows[case]["samples_per_s"] if case in run.logs else None
 
 
-def _status(run: Run, case: str) -> str:
+def _status(run: MeasuredRun, case: str) -> str:
     row = run.rows.get(case)
     return "absent" if row is None else str(row["status"])

@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class NotComparable(UserError):
-    """Runs that did other work than each other: exit code 3, for nothing was decided."""
+    """Two runs did other work, so no ratio of theirs means anything; exit code 3."""
 
 
 class Unavailable(Exception):

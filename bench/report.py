@@ -48,18 +48,18 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
 
 def print_comparison(found: Comparison, console: Console) -> None:
     """What differs between the runs, a table for each candidate, and what it comes to."""
-    names = [found.baseline.name, *(run.name for run in found.candidates)]
+    names = [found.baseline, *found.pairs]
     for fact, said in found.differences.items():
         told = "; ".join(f"{name}: {value}" for name, value in zip(names, said, strict=True))
         console.print(Text(f"{fact} differs: {told}"), soft_wrap=True)
-    for run in found.candidates:
-        console.print(_comparison_table(run.name, found))
-        _print_summary(run.name, found, console)
-    _print_missing(found.baseline.name, found.baseline_missing, console)
+    for name in found.pairs:
+        console.print(_comparison_table(name, found))
+        _print_summary(name, found, console)
+    _print_missing(found.baseline, found.baseline_missing, console)
 
 
 def _comparison_table(name: str, found: Comparison) -> Table:
-    title = Text(f"{name} over {found.baseline.name}")
+    title = Text(f"{name} over {found.baseline}")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("case", overflow="fold")
     for heading in ("ratio", "interval", "accuracy"):
@@ -82,7 +82,7 @@ def _print_summary(name: str, found: Comparison, console: Console) -> None:
     total = found.summaries[name]
     cases = "case" if total.cases == 1 else "cases"
     line = (
-        f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline.name} "
+        f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
         f"(geometric mean of {total.cases} {cases} that all runs hold, "
         f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
         f"{total.total_time_ratio:.3f} times as fast"

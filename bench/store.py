@@ -110,27 +110,18 @@ class RunFolder:
         Raises:
             UserError: the folder holds no run, or its plan cannot be read.
         """
+        try:
+            plan = Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
+        except FileNotFoundError:
+            raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
+        except (OSError, ValueError, TypeError, KeyError, UserError) as error:
+            raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
         folder = cls(path)
-        plan = folder.plan()
         with _explained(path):
             folder.logs.mkdir(exist_ok=True)
             _cut_half_line(path / "rounds.csv")
             _cut_half_line(path / "launches.jsonl")
         return folder, plan
-
-    def plan(self) -> Plan:
-        """What the run was to measure.
-
-        Raises:
-            UserError: the folder holds no run, or its plan cannot be read.
-        """
-        file = self.path / "plan.json"
-        try:
-            return Plan.from_json(json.loads(file.read_text("utf-8")))
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{self.path} holds no run: {file.name} is missing") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
-            raise UserError(f"{file} cannot be read: {error}") from error
 
     def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
         """Put a round on disk."""
