@@ -149,7 +149,7 @@ def doctor(device: str) -> int:
     metavar="FOLDER",
     default=".",
     show_default=True,
-    help="where comparison.csv goes",
+    help="where comparison.csv and comparison.png go",
 )
 def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     """Compare runs, of one or many machines, case by case.
@@ -158,6 +158,7 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     else the exit code is 3.
     """
     from bench import compare as comparing
+    from bench.compareplot import draw_comparison
     from bench.report import print_comparison
 
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
@@ -165,6 +166,9 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     file = Path(output) / "comparison.csv"
     comparing.write_comparison(found, file)
     click.echo(file)
+    picture = file.with_suffix(".png")
+    draw_comparison(found, picture)
+    click.echo(picture)
     return ExitCode.PASSED
 
 

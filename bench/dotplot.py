@@ -61,7 +61,7 @@ def dots(axes: Axes, groups: Sequence[Group], markers: Markers, label_in: float)
     ticks: list[float] = []
     y = EDGE_IN
     for group in groups:
-        _heading(axes, group.heading, y, -label_in / width, label_in + width)
+        heading(axes, group.heading, y, -label_in / width, label_in + width)
         y += HEADING_IN
         for _, row in group.rows:
             lane = LANE_IN * stretch
@@ -76,7 +76,9 @@ def dots(axes: Axes, groups: Sequence[Group], markers: Markers, label_in: float)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def _heading(axes: Axes, text: str, y: float, left: float, width_in: float) -> None:
+def heading(axes: Axes, text: str, y: float, left: float, width_in: float) -> None:
+    """A grey band with a name at `y` inches, from `left` (in axes widths) to the right edge,
+    the name cut to `width_in` inches."""
     from matplotlib.patches import Rectangle
 
     across = axes.get_yaxis_transform()
