@@ -6,10 +6,17 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.check import MUST_MATCH, refuse_other_machine
+from bench.check import MUST_MATCH
 from bench.errors import UserError
 from bench.record import Status
-from bench.runs import MeasuredRun, read_run, read_runs, refuse_copies, refuse_other_work
+from bench.runs import (
+    MeasuredRun,
+    read_run,
+    read_runs,
+    refuse_copies,
+    refuse_other_machine,
+    refuse_other_work,
+)
 
 _LEFT_OUT = shutil.ignore_patterns("logs", "*.png", "check.*")
 

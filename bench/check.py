@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.record import Status
 from bench.regression import LEAST_RUNS, StoredTest, stored_test
-from bench.runs import MeasuredRun, refuse_copies, refuse_other_work
+from bench.runs import MeasuredRun, refuse_copies, refuse_other_machine, refuse_other_work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,12 +28,6 @@ SEED_SCATTER = 0.006
 SPEED_LEVEL, ACCURACY_LEVEL = 0.009, 0.001
 # In a case measured with other settings neither seconds nor accuracy compare.
 MUST_MATCH = ("epochs", "seed", "launches")
-_MACHINE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-    "the CPU": lambda machine: machine.get("cpu", {}).get("model"),
-    "logical cores": lambda machine: machine.get("cpu", {}).get("cores_logical"),
-    "a CPU quota of": lambda machine: machine.get("cpu", {}).get("cgroup_quota_cpus"),
-    "the GPUs": lambda machine: ", ".join(g.get("name") or "?" for g in machine.get("gpus") or ()),
-}
 
 
 class Verdict(StrEnum):
@@ -155,23 +149,6 @@ def check(
         tuple(cases),
         smallest,
     )
-
-
-def refuse_other_machine(runs: Sequence[MeasuredRun]) -> None:
-    """A stored baseline speaks of the machine that it was taken on.
-
-    Raises:
-        NotComparable: hardware differs; what differs is named.
-    """
-    first, *others = runs
-    for other in others:
-        for what, fact in _MACHINE.items():
-            ours, theirs = fact(first.environment), fact(other.environment)
-            if ours != theirs:
-                raise NotComparable(
-                    f"{other.path} ran on {what} {theirs}, {first.path} on {ours}: a baseline "
-                    "serves one machine; fmnist-bench compare sets two side by side"
-                )
 
 
 def _speed(

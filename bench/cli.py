@@ -154,8 +154,9 @@ def doctor(device: str) -> int:
 def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     """Compare runs, of one or many machines, case by case.
 
-    RUN is the folder of a run. Runs must have trained on the same images for the same epochs,
-    else the exit code is 3.
+    RUN is the folder of a run, or a folder that holds several runs of one machine: with three
+    or more a side the intervals are over runs, drift included. Runs must have trained on the
+    same images for the same epochs, else the exit code is 3.
     """
     from bench import compare as comparing
     from bench.compareplot import draw_comparison

@@ -1,8 +1,8 @@
 """Compares runs of one or many machines case by case: ratios, what they lack, what differs.
 
-A ratio is that of throughputs, candidate over baseline. Its interval is Welch's over the
-launches of the two runs: it says how far the launches of these runs scatter, not how far the
-machines drift from hour to hour.
+A ratio is that of throughputs, candidate over baseline. Its interval is Welch's: over the
+launches of two runs it says how far these scatter, not how far the machines drift from hour to
+hour; over three runs or more of each machine it says that too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 from bench import stats
 from bench.errors import NotComparable, UserError
-from bench.runs import MeasuredRun, read_run, refuse_copies, refuse_other_work
+from bench.regression import LEAST_RUNS
+from bench.runs import MeasuredRun, read_machine, refuse_copies, refuse_other_work
 from bench.store import write_csv
 
 COLUMNS = (
@@ -27,6 +28,7 @@ COLUMNS = (
     "ratio",
     "ratio_low",
     "ratio_high",
+    "interval_over",
     "val_accuracy_difference",
     "status",
     "baseline_status",
@@ -59,7 +61,7 @@ class Pair:
 
     Attributes:
         ratio: samples/s of the candidate over the baseline's; None where either has none.
-        low, high: its interval; None where a side has one launch.
+        low, high: its interval; None where `_interval_over` gives none.
         accuracy_difference: validation accuracy, candidate less baseline; None where unknown.
     """
 
@@ -116,10 +118,13 @@ class Comparison:
 def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
     """The runs in these folders, by label where no other run has it, else by folder.
 
+    A folder that holds runs of one machine stands for all of them (`read_machine`).
+
     Raises:
         UserError: a folder holds no run, cannot be read, or is named twice.
+        NotComparable: a folder of runs holds those of several machines.
     """
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_machine(folder) for folder in folders]
     refuse_copies(runs)
     labels = [run.label for run in runs]
     named: dict[str, MeasuredRun] = {}
@@ -193,6 +198,7 @@ def _rows(found: Comparison) -> Iterator[dict[str, Any]]:
                 "ratio": pair.ratio,
                 "ratio_low": pair.low,
                 "ratio_high": pair.high,
+                "interval_over": _interval_over(pair.case, run, base),
                 "val_accuracy_difference": pair.accuracy_difference,
                 "status": _status(run, pair.case),
                 "baseline_status": _status(base, pair.case),
@@ -203,12 +209,24 @@ def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
     own, other = _speed(run, case), _speed(baseline, case)
     if own is None or other is None:
         return Pair(case, None, None, None, None)
-    interval = stats.welch_interval(run.logs.get(case, ()), baseline.logs.get(case, ()))
+    interval = None
+    if _interval_over(case, run, baseline):
+        interval = stats.welch_interval(run.logs[case], baseline.logs[case])
     # Logs are of seconds: the faster run has the smaller one.
     low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
     accuracies = [side.rows[case]["val_accuracy"] for side in (run, baseline)]
     known = None not in accuracies
     return Pair(case, own / other, low, high, accuracies[0] - accuracies[1] if known else None)
+
+
+def _interval_over(case: str, run: MeasuredRun, baseline: MeasuredRun) -> str:
+    """What the interval of a ratio is made from; empty where there is none: launches of one
+    run a side, or three runs or more a side, never one beside the other."""
+    sides = run, baseline
+    if run.unit != baseline.unit or not all(case in side.logs for side in sides):
+        return ""
+    least, plural = {"run": (LEAST_RUNS, "runs"), "launch": (2, "launches")}[run.unit]
+    return plural if all(len(side.logs[case]) >= least for side in sides) else ""
 
 
 def _summary(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from bench import stats
 from bench.errors import NotComparable, UserError
@@ -18,6 +18,12 @@ from bench.store import RunFolder
 Row = Mapping[str, Any]
 # results.csv is derived from rounds.csv by the same sums; more is another file's figure.
 _SAME_FIGURE = 1e-9
+_MACHINE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "the CPU": lambda machine: machine.get("cpu", {}).get("model"),
+    "logical cores": lambda machine: machine.get("cpu", {}).get("cores_logical"),
+    "a CPU quota of": lambda machine: machine.get("cpu", {}).get("cgroup_quota_cpus"),
+    "the GPUs": lambda machine: ", ".join(g.get("name") or "?" for g in machine.get("gpus") or ()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +32,16 @@ class MeasuredRun:
 
     Attributes:
         rows: the rows of results.csv by case, in their order.
-        logs: by case that ended ok, the log seconds per sample of each launch.
+        logs: by case that ended ok, the log seconds per sample of each launch, or of each
+            run where it stands for several.
+        unit: what one of the `logs` is.
     """
 
     path: Path
     environment: Mapping[str, Any]
     rows: Mapping[str, Row]
     logs: Mapping[str, tuple[float, ...]]
+    unit: Literal["launch", "run"] = "launch"
 
     @property
     def label(self) -> str:
@@ -99,6 +108,39 @@ def read_runs(path: Path) -> list[MeasuredRun]:
     return runs
 
 
+def read_machine(path: Path) -> MeasuredRun:
+    """The run in the folder `path`, or the runs of one machine in it taken as one.
+
+    Of several runs only the cases that ended ok in all of them count; a figure is the mean
+    over the runs (of logs for throughput).
+
+    Raises:
+        UserError: neither is there, a run cannot be read, or two are the same.
+        NotComparable: the runs are of different machines, data sets or epochs.
+    """
+    if (path / "results.csv").exists() or not path.is_dir() or not run_folders(path):
+        return read_run(path)
+    runs = read_runs(path)
+    refuse_other_machine(runs)
+    refuse_other_work(runs, ("epochs",))
+    first = runs[0]
+    rows: dict[str, Row] = {}
+    logs: dict[str, tuple[float, ...]] = {}
+    for case in dict.fromkeys(case for run in runs for case in run.rows):
+        own = [run.rows[case] for run in runs if case in run.rows]
+        if all(case in run.logs for run in runs):
+            logs[case] = tuple(run.run_log(case) for run in runs)
+            accuracies = [row["val_accuracy"] for row in own]
+            rows[case] = {
+                **own[0],
+                "samples_per_s": math.exp(-fmean(logs[case])),
+                "val_accuracy": None if None in accuracies else fmean(accuracies),
+            }
+        elif len(own) == len(runs):
+            rows[case] = next(row for row in own if row["status"] != Status.OK)
+    return MeasuredRun(path, first.environment, rows, logs, "run")
+
+
 def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
     """One run counted twice would look like a quiet machine.
 
@@ -111,6 +153,23 @@ def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
         if key and key in seen:
             raise UserError(f"{run.path} holds the same launches as {seen[key]}: leave one out")
         seen[key] = run.path
+
+
+def refuse_other_machine(runs: Sequence[MeasuredRun]) -> None:
+    """A stored baseline speaks of the machine that it was taken on.
+
+    Raises:
+        NotComparable: hardware differs; what differs is named.
+    """
+    first, *others = runs
+    for other in others:
+        for what, fact in _MACHINE.items():
+            ours, theirs = fact(first.environment), fact(other.environment)
+            if ours != theirs:
+                raise NotComparable(
+                    f"{other.path} ran on {what} {theirs}, {first.path} on {ours}: a baseline "
+                    "serves one machine; fmnist-bench compare sets two side by side"
+                )
 
 
 def refuse_other_work(runs: Sequence[MeasuredRun], columns: Sequence[str]) -> None:

@@ -132,6 +132,39 @@ def test_other_work_is_refused_by_name(folder, other, told):
         compare(runs)
 
 
+def test_folders_of_runs_are_compared_by_runs(folder, tmp_path):
+    here, there = [4.0, 4.4, 4.2], [2.0, 2.1, 2.3]
+    for side, times in (("here", here), ("there", there)):
+        for k, seconds in enumerate(times):
+            folder(f"{side}/{k}", {COMPILED: [seconds]})
+    found = compare(named_runs([tmp_path / "here", tmp_path / "there"]))
+    (pair,) = found.pairs["there"]
+    wanted = welch_interval(*([math.log(t) for t in side] for side in (there, here)))
+    assert wanted is not None
+    assert (pair.low, pair.high) == (
+        pytest.approx(math.exp(-wanted[1])),
+        pytest.approx(math.exp(-wanted[0])),
+    )
+    write_comparison(found, tmp_path / "c.csv")
+    assert ",runs," in (tmp_path / "c.csv").read_text()
+
+
+def test_runs_and_launches_make_no_interval_together(folder, tmp_path):
+    for k in range(3):
+        folder(f"here/{k}", {COMPILED: [4.0 + k]})
+    folder("one", {COMPILED: [4.0, 4.2, 4.3]})
+    (pair,) = compare(named_runs([tmp_path / "here", tmp_path / "one"])).pairs["one"]
+    assert pair.ratio is not None
+    assert pair.low is None
+
+
+def test_two_runs_a_side_make_no_interval(folder, tmp_path):
+    for k in range(4):
+        folder(f"{'ab'[k % 2]}/{k}", {COMPILED: [4.0 + k]})
+    (pair,) = compare(named_runs([tmp_path / "a", tmp_path / "b"])).pairs["b"]
+    assert pair.low is None
+
+
 def test_runs_without_a_case_in_common_are_refused(folder):
     runs = named_runs([folder("a", {FIT: [4.0]}), folder("b", {COMPILED: [4.0]})])
     with pytest.raises(NotComparable, match="a, b: no case ended ok in all of them"):
