@@ -29,6 +29,10 @@ from bench.store import write_json, write_text
 
 SCHEMA_VERSION = 1
 FILES = ("check.json", "check.xml", "check.md")
+LEGEND = (
+    "slower: time added; points: of validation accuracy; least: the smallest change that "
+    "would have been confirmed"
+)
 _MEANING = {
     ExitCode.PASSED: "passed",
     ExitCode.REGRESSION: "regression",
@@ -41,13 +45,13 @@ def print_check(report: CheckReport, console: Console) -> None:
     """The table, the reasons of cases that did not pass, and what could have been seen."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("case", overflow="fold")
-    for name in ("slower", "seen from", "acc points", "seen from"):
+    for name in ("slower", "least", "points", "least"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for case in report.cases:
         table.add_row(Text(case.case), *_cells(case), str(case.verdict))
     console.print(table)
-    for line in (*_reasons(report), *summary_lines(report)):
+    for line in (LEGEND, *_reasons(report), *summary_lines(report)):
         console.print(Text(line), soft_wrap=True)
 
 

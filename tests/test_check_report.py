@@ -1,0 +1,122 @@
+"""What a check prints and writes, to the letter."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from bench.check import CheckedCase, CheckReport, Measure, Verdict
+from bench.check_report import as_json, junit, markdown, print_check, write_check
+from bench.errors import ExitCode, UserError
+
+SLOW = CheckedCase(
+    "relu_mlp-adam-compiled-cpu-b32-float32",
+    Verdict.REGRESSION,
+    "20.0% slower",
+    Measure(0.2, 0.08, 1e-6, True),
+    Measure(-0.001, 0.033, 1.0, False),
+)
+FINE = CheckedCase(
+    "softmax-sgd-fit-cpu-b32-float32",
+    Verdict.PASSED,
+    "",
+    Measure(-0.012, 0.095, 0.9, False),
+    Measure(0.00001, 0.045, 1.0, False),
+)
+BLIND = CheckedCase(
+    "own:net-sgd-fit-cpu-b32-float32",
+    Verdict.BLIND,
+    "this baseline sees slow-downs from over 1000% on",
+    Measure(0.01, math.inf, 0.5, False),
+)
+FAILED = CheckedCase("logistic-sklearn-cpu-b1-float64", Verdict.FAILED, "killed: a < b | c\x1b")
+REPORT = CheckReport(("mon", "tue", "wed"), ("now",), 0.1, (SLOW, FINE, BLIND, FAILED), math.inf)
+TABLE = """\
+case                                  slower      least points least verdict
+relu_mlp-adam-compiled-cpu-b32-float3 +20.0%       8.0%  +0.10  -3.3 regression
+2
+softmax-sgd-fit-cpu-b32-float32        -1.2%       9.5%  +0.00  -4.5 passed
+own:net-sgd-fit-cpu-b32-float32        +1.0% over 1000%              blind
+logistic-sklearn-cpu-b1-float64                                      failed
+"""
+MARKDOWN = """\
+### fmnist-bench check: regression (exit 1): 1 passed, 1 regression, 1 blind, 1 failed
+
+3 baseline runs could confirm a slow-down from over 1000% on in any case (least sure: \
+own:net-sgd-fit-cpu-b32-float32); the gate is 10.0%.
+
+| case | slower | accuracy points | verdict |
+|---|---|---|---|
+| `relu_mlp-adam-compiled-cpu-b32-float32` | +20.0% | +0.10 | regression: 20.0% slower |
+| `own:net-sgd-fit-cpu-b32-float32` | +1.0% |  | blind: this baseline sees slow-downs from \
+over 1000% on |
+| `logistic-sklearn-cpu-b1-float64` |  |  | failed: killed: a < b \\| c\x1b |
+"""
+XML = """\
+<?xml version='1.0' encoding='utf-8'?>
+<testsuite name="fmnist-bench check" tests="4" failures="1" errors="1" skipped="1">
+  <testcase classname="check" name="relu_mlp-adam-compiled-cpu-b32-float32">
+    <failure message="regression: 20.0% slower" />
+  </testcase>
+  <testcase classname="check" name="softmax-sgd-fit-cpu-b32-float32" />
+  <testcase classname="check" name="own:net-sgd-fit-cpu-b32-float32">
+    <skipped message="blind: this baseline sees slow-downs from over 1000% on" />
+  </testcase>
+  <testcase classname="check" name="logistic-sklearn-cpu-b1-float64">
+    <error message="failed: killed: a &lt; b | c " />
+  </testcase>
+</testsuite>
+"""
+
+
+def test_the_table_is_this():
+    out = io.StringIO()
+    print_check(REPORT, Console(file=out, width=80))
+    text = "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+    assert text.startswith(TABLE)
+
+
+def test_the_summary_is_this():
+    assert markdown(REPORT) == MARKDOWN
+
+
+def test_the_junit_file_is_this():
+    assert junit(REPORT) == XML
+
+
+def test_json_holds_no_infinity():
+    text = json.dumps(as_json(REPORT), allow_nan=False)
+    found = json.loads(text)
+    assert found["smallest"] is None
+    assert found["cases"][2]["speed"]["smallest"] is None
+    assert found["cases"][3] == {
+        "case": FAILED.case,
+        "verdict": "failed",
+        "reason": FAILED.reason,
+        "speed": None,
+        "accuracy": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("cases", "code"),
+    [
+        ((FINE,), ExitCode.PASSED),
+        ((FINE, BLIND), ExitCode.INCONCLUSIVE),
+        ((FINE, BLIND, FAILED), ExitCode.WRONG_USE_OR_FAILED_CASE),
+        ((FINE, BLIND, FAILED, SLOW), ExitCode.REGRESSION),
+        ((), ExitCode.INCONCLUSIVE),
+    ],
+)
+def test_the_worst_case_gives_the_exit_code(cases, code):
+    assert CheckReport(("a",), ("b",), 0.1, cases, None).exit_code == code
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name another --output"):
+        write_check(REPORT, tmp_path / "file")
