@@ -257,4 +257,4 @@ def _untested(case: str, held: int, candidate: Sequence[MeasuredRun]) -> Checked
 
 def percent(share: float) -> str:
     """A slow-down for a person; beyond 1000% the figure says nothing more."""
-    return f"{share:.1%}" if share <= 10 else "over 1000%"
+    return f"{share:.1%}" if share <= 10 else ">1000%"
