@@ -35,7 +35,7 @@ def test_the_table_tells_how_many_times_the_first_is_faster():
     [
         (["--peers", "caffe"], "unknown peer 'caffe': choose from compiled"),
         (["--peers", ","], "--peers ',': name at least one"),
-        (["--peers", "fit,torch_eager", "--model", "softmax"], "torch_eager trains relu_mlp"),
+        (["--peers", "fit,jax_scan", "--model", "softmax"], "jax_scan trains relu_mlp"),
         (["--peers", "fit", "--model", "resnet"], "unknown model 'resnet'"),
         (["--peers", "fit", "--precision", "float32,tf32"], "unknown precision 'float32,tf32'"),
         (["--peers", "fit", "--batch-sizes", "32,0"], "--batch-sizes 0: must be at least 1"),
