@@ -138,7 +138,10 @@ def _triad_rate(working_set_bytes: int, device: TensorFlowDevice) -> float:
     passes = max(1, TRIAD_CALL_BYTES // moved)
 
     def triad(b: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
+        """All passes of one call."""
+
         def turn(number: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """One pass over the arrays."""
             return number + 1, b + 1e-9 * c
 
         return tf.while_loop(lambda number, _: number < passes, turn, (tf.constant(0), b))[1]
@@ -175,10 +178,12 @@ def products_epoch(batch_size: int) -> Callable[[tf.Tensor, list[tf.Tensor]], li
     """
 
     def epoch(x: tf.Tensor, kernels: list[tf.Tensor]) -> list[tf.Tensor]:
+        """All products of the epoch; returns the last step's weight gradients."""
         samples, width = x.shape
         full, rest = divmod(samples, batch_size)
 
         def turn(step: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            """The products of one step."""
             batch = tf.slice(x, [step * batch_size, 0], [batch_size, width])
             return (step + 1, *_step_products(batch, kernels))
 

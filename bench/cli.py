@@ -53,6 +53,7 @@ def _options(wanted: Callable[[Option], bool]) -> Callable[[_F], _F]:
     """Add the shared options to a verb, in the order in which they are declared."""
 
     def decorate(function: _F) -> _F:
+        """Add the wanted options to `function`."""
         for option in reversed([option for option in OPTIONS if wanted(option)]):
             if option.kind is bool:
                 add = click.option(f"--{option.name}", is_flag=True, help=option.help)
@@ -163,9 +164,9 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     from bench.report import print_comparison
 
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
-    print_comparison(found, _console())
     file = Path(output) / "comparison.csv"
     comparing.write_comparison(found, file)
+    print_comparison(found, _console())
     click.echo(file)
     picture = file.with_suffix(".png")
     draw_comparison(found, picture)

@@ -173,8 +173,13 @@ def write_comparison(found: Comparison, path: Path) -> None:
     """Write a row a case and candidate to `path` as CSV, in one move.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the folder holds a run, or the file cannot be written.
     """
+    if (path.parent / "plan.json").exists():
+        raise UserError(
+            f"{path.parent} holds a run, whose comparison.png would be replaced: "
+            "name another --output"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_csv(path, COLUMNS, _rows(found))

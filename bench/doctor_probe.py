@@ -31,6 +31,7 @@ def main() -> None:
         os.dup2(2, 1)
 
         def emit(message: dict[str, Any]) -> None:
+            """Write one step's finding on a line."""
             channel.write(json.dumps(message) + "\n")
             channel.flush()
 
@@ -89,12 +90,14 @@ def _waiting(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
         factor = tf.random.normal((size, size)) / size**0.5
 
         def chain(length: int) -> Any:
+            """The sum over so many products, one after another."""
             product = factor
             for _ in range(length):
                 product = tf.linalg.matmul(product, factor)
             return tf.reduce_sum(product)
 
         def seconds(length: int, finish: Callable[[Any], object]) -> float:
+            """Seconds until `finish` has seen the chain's result."""
             device.synchronize()
             started = time.perf_counter()
             finish(chain(length))

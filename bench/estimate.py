@@ -67,6 +67,7 @@ def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
     """The row most like `case`, among those of its loop."""
 
     def distance(row: Mapping[str, Any]) -> float:
+        """How unlike `case` a row is; 0 for its own."""
         return float(
             4 * (row["model"] != case.model)
             + 2 * (row["precision"] != case.precision)

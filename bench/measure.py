@@ -272,7 +272,7 @@ class _Fits:
         """Report the fold as a round."""
         self._report(accuracy)
 
-    def test_scored(self, accuracy: float) -> None:
+    def scored_on_test(self, accuracy: float) -> None:
         """Report the fit on all training images as the last round."""
         self.test_accuracy = accuracy
         self._report(None)

@@ -134,6 +134,7 @@ def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group
     several = len({p.placement for p in chosen}) > 1
 
     def label(point: Point) -> str:
+        """The row's name: the optimizer, and the placement where there are several."""
         name = point.optimizer or "scikit-learn"
         return f"{name} · {point.placement}" if several else name
 
@@ -157,6 +158,7 @@ def precision_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]
     several = len({p.batch_size for p in kept}) > 1
 
     def heading(point: Point) -> str:
+        """The group's name: what was swept, where, and the batch size where there are several."""
         parts = [_pair_name(point), point.placement]
         return " · ".join(parts + ([f"batch {point.batch_size}"] if several else []))
 

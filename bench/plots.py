@@ -99,6 +99,7 @@ class _Picture:
 
     @classmethod
     def of(cls, results: Sequence[Row], rounds: Sequence[Row]) -> _Picture:
+        """What the rows of a run show."""
         measured = plotdata.points(results, rounds)
         base = plotdata.base_setting(measured)
         return cls(

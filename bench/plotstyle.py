@@ -191,6 +191,7 @@ def _fallback_fonts(texts: Iterable[str]) -> list[str]:
     from matplotlib import font_manager
 
     def lacks(path: str, characters: set[str]) -> set[str]:
+        """Which of `characters` the font at `path` has no glyph for."""
         try:
             known = font_manager.get_font(path).get_charmap()
         except (OSError, RuntimeError):

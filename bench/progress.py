@@ -39,9 +39,11 @@ class _TimeLeft:
             self._started = monotonic()
 
     def launch_ended(self) -> None:
+        """One more launch is done."""
         self._done += 1
 
     def seconds(self) -> float:
+        """Seconds until the last launch ends."""
         expected = sum(self._estimates[: self._done])
         ratio = 1.0
         if expected and self._started is not None:
@@ -54,6 +56,7 @@ class _LineProgress:
         self._console = console
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
+        """Say how many launches there are and how long they take."""
         self._plan = plan
         self._total = len(remaining)
         self._number = 0
@@ -62,24 +65,30 @@ class _LineProgress:
         self._print(f"{self._total} launches of {len(plan.cases)} cases, about {about}")
 
     def waits(self, reason: str) -> None:
+        """Say why nothing happens yet."""
         self._print(f"waiting: {reason}")
 
     def ceilings_begin(self, moment: str) -> None:
+        """Say what is measured now."""
         self._print(f"what this machine does at best, {moment} the cases")
 
     def ceilings_fail(self, reason: str) -> None:
+        """Say what stays empty, and why."""
         self._print(f"not measured, so the roofline columns stay empty: {reason}")
 
     def launch_begins(self, case: Case, launch: int) -> None:
+        """Note which launch the next rounds belong to."""
         self._case, self._launch = case, launch
         self._left.launch_begins()
         self._number += 1
         self._rounds: list[Round] = []
 
     def round_ends(self, round_: Round) -> None:
+        """Keep the round for the launch's line."""
         self._rounds.append(round_)
 
     def launch_ends(self, record: LaunchRecord) -> None:
+        """Print the launch's line."""
         self._left.launch_ended()
         self._print(f"[{self._number}/{self._total}] {_line(self._plan, record, self._rounds)}")
 
@@ -110,24 +119,29 @@ class _TerminalProgress(_LineProgress):
         self._task: TaskID | None = None
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
+        """Show the bar."""
         super().run_begins(plan, remaining)
         self._task = self._bar.add_task("starting", total=self._total, left="")
         self._bar.start()
 
     def launch_begins(self, case: Case, launch: int) -> None:
+        """Show the case."""
         super().launch_begins(case, launch)
         self._show("warm-up")
 
     def round_ends(self, round_: Round) -> None:
+        """Show the epoch."""
         super().round_ends(round_)
         self._show(f"epoch {round_.round}")
 
     def launch_ends(self, record: LaunchRecord) -> None:
+        """Print the line and move the bar on."""
         super().launch_ends(record)
         if self._task is not None:
             self._bar.advance(self._task)
 
     def run_ends(self) -> None:
+        """Take the bar away."""
         self._bar.stop()
 
     def _show(self, what: str) -> None:

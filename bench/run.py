@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import re
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from bench import devices, environment
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode, UserError
 from bench.launch import CAN_FORK, Launcher, LaunchPlace
+from bench.lock import the_machine
 from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Round, Status
 from bench.results import result_rows, time_split
 from bench.schedule import schedule
@@ -24,7 +23,6 @@ from bench.store import Plan, RunFolder, StoredRound
 from fmnist_models import dataset
 
 RESULTS = Path("results")
-LOCK_NAME = "fmnist-bench.lock"
 # One run must not mix these.
 _MUST_MATCH: Mapping[str, tuple[str, ...]] = {
     "data of SHA-256": ("dataset_digest",),
@@ -186,6 +184,7 @@ class _Run:
         self._ceilings_s = 0.0
 
     def to_the_end(self) -> RunOutcome:
+        """Measure what is not on disk yet, between the ceilings before and after."""
         settings = self._plan.settings
         order = schedule(self._plan.cases, settings.launches_of, settings.seed)
         done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
@@ -267,6 +266,7 @@ class _Run:
         log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
         def on_round(round_: Round) -> None:
+            """Put the round on disk before anybody is told of it."""
             self._rounds.append(self._folder.append_round(request, round_))
             self._progress.round_ends(round_)
 
@@ -309,41 +309,6 @@ def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
         Status.SKIPPED,
         reason,
     )
-
-
-@contextlib.contextmanager
-def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
-    """Two runs at once would measure each other: one machine, one run.
-
-    Args:
-        waits: told why, where another run has the machine and this one waits.
-        wait: for the other run's end; otherwise it is an error.
-
-    Raises:
-        UserError: another run has the machine.
-    """
-    import filelock
-
-    lock = filelock.FileLock(Path(tempfile.gettempdir()) / LOCK_NAME, mode=0o666)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            if not wait:
-                raise UserError(
-                    "another run is measuring on this machine: wait for it with --wait, "
-                    "or stop it; two at once would slow each other"
-                ) from None
-            waits("another run is measuring on this machine")
-            lock.acquire()
-    except PermissionError:
-        # Another user's lock file, which this one may not open, tells nothing of a run.
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _require_tensorflow() -> None:

@@ -74,6 +74,7 @@ def _prepare(folder: str | None) -> Measure:
     data = dataset.split(raw)
 
     def measure(op: str, request: dict[str, Any], emit: Emit) -> None:
+        """Do what `op` asks for."""
         if op == "ceilings":
             found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
             emit({"kind": "result", "ceilings": found.to_json()})
@@ -128,6 +129,7 @@ def _open_channel(number: int) -> Emit:
     channel = os.fdopen(number, "wb", buffering=0)
 
     def emit(message: dict[str, Any]) -> None:
+        """Write one message, whole."""
         channel.write(json.dumps(message).encode() + b"\n")
 
     return emit
@@ -159,6 +161,7 @@ def end_with_parent(fork_of: int | None = None) -> None:
 
 def _watch_stdin() -> None:
     def wait() -> None:
+        """End with the parent, whose side of stdin closes."""
         sys.stdin.buffer.read()
         os._exit(1)
 

@@ -27,7 +27,7 @@ class FitObserver(Protocol):
     def fold_scored(self, accuracy: float) -> None:
         """The fold that was left out has been judged."""
 
-    def test_scored(self, accuracy: float) -> None:
+    def scored_on_test(self, accuracy: float) -> None:
         """The fit on all training images has been judged on the test images."""
 
 
@@ -58,7 +58,7 @@ def cross_validate_and_test(data: FashionMnist, observer: FitObserver) -> tuple[
         observer.fold_scored(float(model.score(x[left_out], y[left_out])))
     model = _fit(x, y, observer, found)
     test = data.test_images.reshape(len(data.test_images), -1) / 255.0
-    observer.test_scored(float(model.score(test, data.test_labels)))
+    observer.scored_on_test(float(model.score(test, data.test_labels)))
     return int(model.coef_.size + model.intercept_.size), list(found)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import cli
 from fmnist_models import dataset
 
 ROOT = Path(__file__).parent.parent
@@ -62,5 +63,20 @@ def program(tmp_path):
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def type_in(monkeypatch, capsys):
+    """Types a command on a screen of 80 columns; returns exit code and both streams."""
+
+    def run(*words):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(cli.sys, "argv", ["fmnist-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        streams = capsys.readouterr()
+        return end.value.code, streams.out, streams.err
 
     return run

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import cli
 from bench.case import Case
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
@@ -59,19 +58,6 @@ def runs(tmp_path):
     for seed in range(6):
         stored(tmp_path / "base" / f"run{seed}", seed)
     return tmp_path
-
-
-@pytest.fixture
-def type_in(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr(cli.sys, "argv", ["fmnist-bench", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        streams = capsys.readouterr()
-        return end.value.code, streams.out, streams.err
-
-    return run
 
 
 def checked(type_in, runs, *words):

@@ -9,20 +9,6 @@ from bench import cli
 from bench.options import OPTIONS
 
 
-@pytest.fixture
-def type_in(monkeypatch, capsys):
-    """Types a command; returns exit code and both streams."""
-
-    def run(*words):
-        monkeypatch.setattr(cli.sys, "argv", ["fmnist-bench", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        streams = capsys.readouterr()
-        return end.value.code, streams.out, streams.err
-
-    return run
-
-
 def test_help_names_every_option_of_a_run():
     text = CliRunner().invoke(cli.cli, ["run", "--help"]).output
     for option in OPTIONS:

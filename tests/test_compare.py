@@ -89,6 +89,12 @@ def test_the_csv_holds_a_row_a_case_and_candidate(folder, tmp_path):
     assert rows[0]["ratio_low"] == ""
 
 
+def test_the_picture_of_a_run_is_not_replaced(folder):
+    paths = [folder("a", {FIT: [4.0]}), folder("b", {FIT: [2.0]})]
+    with pytest.raises(UserError, match=r"holds a run, whose comparison\.png would be replaced"):
+        write_comparison(compare(named_runs(paths)), paths[0] / "comparison.csv")
+
+
 def test_total_time_weighs_cases_by_their_seconds(folder):
     paths = [
         folder("a", {FIT: [9.0], COMPILED: [1.0]}),

@@ -26,7 +26,7 @@ class Recorder:
         self.events.append("fold")
         self.folds.append(accuracy)
 
-    def test_scored(self, accuracy):
+    def scored_on_test(self, accuracy):
         self.events.append("test")
         self.test = accuracy
 

@@ -15,6 +15,7 @@ import filelock
 import numpy as np
 import pytest
 
+from bench import lock
 from bench import run as running
 from bench.case import Case, logistic_case
 from bench.devices import Inventory
@@ -72,7 +73,7 @@ def own_machine(tmp_path, monkeypatch):
     images = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
     labels = np.arange(20, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
-    monkeypatch.setattr(running.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(running.environment, "cpu_model", lambda: "Test CPU")
 
@@ -279,9 +280,10 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import test_run as t
+from bench import lock
 from bench import run as running
 from bench.launch import Launcher
-running.tempfile.gettempdir = lambda: {str(tmp_path)!r}
+lock.tempfile.gettempdir = lambda: {str(tmp_path)!r}
 plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
 folder = running.begin(plan, Path({str(tmp_path / "run")!r}))
 running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE))
@@ -308,7 +310,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     folder = running.begin(plan, tmp_path / "run")
     with (
-        filelock.FileLock(tmp_path / running.LOCK_NAME),
+        filelock.FileLock(tmp_path / lock.LOCK_NAME),
         pytest.raises(UserError, match=r"another run .* --wait"),
     ):
         execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
@@ -318,7 +320,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
             super().waits(reason)
             other.release()
 
-    other = filelock.FileLock(tmp_path / running.LOCK_NAME, thread_local=False)
+    other = filelock.FileLock(tmp_path / lock.LOCK_NAME, thread_local=False)
     other.acquire()
     progress = Releasing()
     outcome = running.execute(plan, folder, progress, wait=True, launcher=Launcher(FAKE))

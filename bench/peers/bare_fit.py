@@ -19,9 +19,11 @@ class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
         self._launch = launch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock."""
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop it; the first epoch is not kept."""
         seconds = time.perf_counter() - self._began
         if epoch > 0 and logs is not None:
             self._launch.add(seconds, logs["loss"], logs["accuracy"])

@@ -27,10 +27,14 @@ def build(data: TrainingData, training: Training) -> Epoch:
     full = len(data.train_x) // batch
 
     def whole_epoch(order: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Every full batch, then the rest."""
+
         def train_on(rows: tf.Tensor) -> None:
+            """One update on the rows of a batch."""
             model.train_step((tf.gather(images, rows), tf.gather(labels, rows)))
 
         def body(step: tf.Tensor) -> tuple[tf.Tensor]:
+            """One turn of the loop: one step."""
             train_on(tf.slice(order, [step * batch], [batch]))
             return (step + 1,)
 

@@ -133,12 +133,14 @@ class _Rounds:
         self._epochs = 0
 
     def window_opens(self) -> None:
+        """Start the clock."""
         self._opened = time.perf_counter()
 
     def window_closes(self) -> None:
         """The clock runs on until the epoch's metrics are there, as the peers' does."""
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+        """Stop the clock; True while more rounds are wanted."""
         seconds = time.perf_counter() - self._opened
         self._epochs += 1
         if self._epochs > 1:

@@ -88,6 +88,7 @@ class Loop(ABC):
         step = work.model.train_step
 
         def counted(data: Any) -> Any:
+            """The model's own step, counted where it is traced."""
             self.traces += 1
             return step(data)
 

@@ -55,6 +55,7 @@ class CompiledLoop(Loop):
         rows = block * batch_size
 
         def train_on_block(number: tf.Tensor) -> None:
+            """One gather, and the steps that it serves."""
             chosen = tf.slice(order, [number * rows], [rows])
             block_x, block_y = tf.gather(x, chosen), tf.gather(y, chosen)
             if block == 1:
@@ -62,6 +63,7 @@ class CompiledLoop(Loop):
                 return
 
             def train_on(step: tf.Tensor) -> None:
+                """One step on its slice of the block."""
                 first = step * batch_size
                 step_x = tf.slice(block_x, [first, 0], [batch_size, x.shape[1]])
                 self._step(step_x, tf.slice(block_y, [first], [batch_size]))
@@ -116,6 +118,7 @@ def _repeat(times: int, body: Any) -> None:
     """Call `body` with 0 to times - 1, inside one XLA loop."""
 
     def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
+        """Call the body and count on."""
         body(number)
         return (number + 1,)
 

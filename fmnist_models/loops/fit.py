@@ -58,6 +58,7 @@ def _windowed(train_function: Any, executions: int, observer: Observer) -> Any:
     done = 0
 
     def call(iterator: Any) -> Any:
+        """One execution; the observer hears of an epoch's first and last."""
         nonlocal done
         if done == 0:
             observer.window_opens()
@@ -77,5 +78,6 @@ class _EpochEnd(keras.callbacks.Callback):
         self._observer = observer
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Hand the epoch's logs over; stop when the observer has seen enough."""
         if not self._observer.epoch_ends(dict(logs or {})):
             self.model.stop_training = True
