@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -149,6 +149,28 @@ def check(
         tuple(cases),
         smallest,
     )
+
+
+def suspects(report: CheckReport) -> list[str]:
+    """The cases that a duel should look at: regressions, and what is slower by the gate but
+    could not be confirmed."""
+    return [
+        case.case
+        for case in report.cases
+        if case.verdict is Verdict.REGRESSION
+        or (case.verdict is Verdict.BLIND and case.speed and case.speed.change >= report.gate)
+    ]
+
+
+def settled(report: CheckReport, found: Mapping[str, tuple[Verdict, str]]) -> CheckReport:
+    """The report with the verdicts that a duel found, by case, and what it says of them."""
+    cases = [
+        replace(case, verdict=found[case.case][0], reason=found[case.case][1])
+        if case.case in found
+        else case
+        for case in report.cases
+    ]
+    return replace(report, cases=tuple(cases))
 
 
 def _speed(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.errors import ExitCode, NotComparable, UserError
-from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
+from bench.options import AXES, OPTIONS, Option, plan_from, refuse_plan_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bench.run import RunOutcome
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+DUEL_OPTIONS = (*(axis.replace("_", "-") for axis in AXES), "epochs", "seed", "data", "timeout",
+                "fresh", "output", "resume", "wait")  # fmt: skip
 _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "label"}
 
 
@@ -190,7 +192,21 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     metavar="FOLDER",
     help="where check.json, check.xml (JUnit) and check.md go [default: the first RUN]",
 )
-def check(runs: tuple[str, ...], baseline: str, gate: float, output: str | None) -> int:
+@click.option(
+    "--confirm",
+    metavar="SIDE",
+    help="send suspect cases through a duel of SIDE, where the baseline's software still is, "
+    "against this environment; SIDE as in fmnist-bench duel",
+)
+@click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
+def check(
+    runs: tuple[str, ...],
+    baseline: str,
+    gate: float,
+    output: str | None,
+    confirm: str | None,
+    wait: bool,
+) -> int:
     """Check a run, or several of one candidate, against stored runs of the same machine.
 
     A case is a regression where it is slower by the gate or more, and by more than 1% beyond
@@ -202,14 +218,67 @@ def check(runs: tuple[str, ...], baseline: str, gate: float, output: str | None)
     noisy to see the gate, lacks a case, or is not comparable.
     """
     from bench.check import check as test
+    from bench.check import suspects
     from bench.check_report import print_check, write_check
     from bench.runs import read_run, read_runs
 
     candidate = [read_run(Path(run)) for run in runs]
+    console, folder = _console(), Path(output or runs[0])
     report = test(read_runs(Path(baseline)), candidate, gate)
-    print_check(report, _console())
-    for file in write_check(report, Path(output or runs[0])):
+    if confirm and suspects(report):
+        from bench.duel_report import confirm as duel_suspects
+
+        print_check(report, console)
+        report = duel_suspects(report, candidate[0], confirm, folder / "duel", console, wait)
+    print_check(report, console)
+    for file in write_check(report, folder):
         click.echo(file)
+    return report.exit_code
+
+
+@cli.command()
+@click.option("--a", metavar="SIDE", help="what B is measured against")
+@click.option("--b", metavar="SIDE", help="what is judged")
+@_options(lambda option: option.name in DUEL_OPTIONS)
+@click.option("--gate", type=float, metavar="SHARE", help="slow-down of B that must be seen "
+              "[default: 0.05, which is five percent]")  # fmt: skip
+@click.option("--budget", type=float, metavar="S", help="seconds after which no block begins")
+@click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
+def duel(**values: Any) -> int:
+    """Measure A and B in turns, on a noisy machine, and say whether B is worse.
+
+    \b
+    SIDE is the word here, or any of these, with spaces between them:
+      python=INTERPRETER         or the folder of a virtual environment
+      checkout=FOLDER@REVISION   of a repository that holds your model, or of this suite
+      NAME=VALUE                 an environment variable
+
+    A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks each
+    case is looked at, and ends where it is decided: B is slower by more than 1%, or its
+    accuracy lower by more than 0.5 points, beyond doubt (1% for all cases and looks
+    together), or a slow-down as large as the gate is ruled out. A probe of the memory that
+    neither side can change runs before every launch: where it differs, there is no verdict.
+
+    Exit codes: 0, B is not worse; 1, it is; 2, wrong use, or a launch failed; 3, not decided
+    after the last block or the budget, or the probe differs.
+
+    Default case: relu_mlp, adam, compiled, cpu, batch 512, 2 epochs.
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
+    from bench import duel as duelling
+    from bench.duel_report import DuelLines, plan_of_duel, print_duel
+    from bench.run import new_folder_name
+
+    console = _console()
+    if values["resume"]:
+        folder = Path(values["resume"])
+        plan = duelling.resume(folder)
+    else:
+        plan = plan_of_duel(values, _command())
+        folder = Path(values["output"]) if values["output"] else new_folder_name("duel", None)
+        plan = duelling.begin(plan, folder)
+    report = duelling.fight(plan, folder, DuelLines(console), wait=values["wait"])
+    print_duel(report, console)
+    click.echo(folder / "verdict.json")
     return report.exit_code
 
 

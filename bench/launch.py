@@ -53,12 +53,20 @@ class LaunchPlace:
 class Launcher:
     """Runs launches, one at a time; templates are kept, one for each environment.
 
+    Args:
+        worker: the command of a worker; another interpreter's measures that one.
+        data: folder of IDX files in place of the embedded ones.
+        suite: the checkout that the worker imports; another revision's measures that one.
+
     Attributes:
         starting_s: seconds spent so far until workers were ready: imports and data.
     """
 
-    def __init__(self, worker: Sequence[str] = WORKER, data: str | None = None) -> None:
+    def __init__(
+        self, worker: Sequence[str] = WORKER, data: str | None = None, suite: Path = CHECKOUT
+    ) -> None:
         self._command = [*worker, *(("--data", data) if data else ())]
+        self._suite = suite
         self._templates: dict[tuple[tuple[str, str], ...], _Worker] = {}
         self.starting_s = 0.0
 
@@ -105,7 +113,7 @@ class Launcher:
         started = time.perf_counter()
         try:
             if worker is None:
-                worker = _Worker(self._command, place)
+                worker = _Worker(self._command, place, self._suite)
                 worker.wait_until_ready(START_LIMIT_S)
                 self.starting_s += time.perf_counter() - started
                 if place.fork:
@@ -139,13 +147,13 @@ class _TimedOut(_Ended):
 class _Worker:
     """One worker process, its channel and the thread that reads it."""
 
-    def __init__(self, command: Sequence[str], place: LaunchPlace) -> None:
+    def __init__(self, command: Sequence[str], place: LaunchPlace, suite: Path) -> None:
         self._log = place.log
         self._forked: int | None = None
         self.idle = False
         read, write = os.pipe()
         argument, extra = _inheritable(write)
-        environment = {**place.environment, **import_path(place.environment)}
+        environment = {**place.environment, **import_path(place.environment, suite)}
         try:
             with place.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -285,11 +293,11 @@ def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
     return str(write), {"pass_fds": (write,), "start_new_session": True}
 
 
-def import_path(environment: Mapping[str, str]) -> dict[str, str]:
-    """What lets a child import this very checkout, wherever the run was started."""
-    if not (CHECKOUT / "pyproject.toml").exists():
+def import_path(environment: Mapping[str, str], suite: Path = CHECKOUT) -> dict[str, str]:
+    """What lets a child import the checkout `suite`, wherever the run was started."""
+    if not (suite / "pyproject.toml").exists():
         return {}
-    paths = [str(CHECKOUT), environment.get("PYTHONPATH", "")]
+    paths = [str(suite), environment.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 

@@ -51,7 +51,7 @@ class _TimeLeft:
         return ratio * sum(self._estimates[self._done :])
 
 
-class _LineProgress:
+class _LineProgress(Progress):
     def __init__(self, console: Console) -> None:
         self._console = console
 

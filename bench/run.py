@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from bench import devices, environment
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode, UserError
 from bench.launch import CAN_FORK, Launcher, LaunchPlace
 from bench.lock import the_machine
-from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Round, Status
+from bench.record import (
+    MIN_ROUNDS,
+    MIN_SECONDS,
+    CeilingsRequest,
+    LaunchRecord,
+    LaunchRequest,
+    Round,
+    Status,
+)
 from bench.results import result_rows, time_split
 from bench.schedule import schedule
 from bench.store import Plan, RunFolder, StoredRound
@@ -33,8 +42,8 @@ _MUST_MATCH: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Progress(Protocol):
-    """What a person sees while a run goes on."""
+class Progress:
+    """What a person sees while a run goes on: nothing, unless a subclass shows it."""
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
         """The launches that will be measured, in order."""
@@ -120,7 +129,21 @@ def resume(path: Path) -> tuple[RunFolder, Plan]:
     """
     folder, plan = RunFolder.resume(path)
     _require_tensorflow()
-    then, now = folder.environment() or {}, _environment(plan)
+    refuse_mixing(path, folder.environment() or {}, _environment(plan))
+    return folder, plan
+
+
+def refuse_mixing(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """A run must not go on with another machine, data or software.
+
+    Args:
+        path: the run's folder.
+        then: what its environment.json holds.
+        now: what it would hold.
+
+    Raises:
+        UserError: something differs; it is named.
+    """
     for what, keys in _MUST_MATCH.items():
         before, after = _dig(then, keys), _dig(now, keys)
         if before != after:
@@ -128,7 +151,6 @@ def resume(path: Path) -> tuple[RunFolder, Plan]:
                 f"{path} began with {what} {before!r}, now it is {after!r}: start a new run, "
                 "for one run must not mix them"
             )
-    return folder, plan
 
 
 def refuse_skips(cases: Sequence[Case], inventory: devices.Inventory) -> None:
@@ -164,15 +186,28 @@ def execute(
         the_machine(progress.waits, wait),
         launcher or Launcher(data=plan.settings.data) as launching,
     ):
-        return _Run(plan, folder, progress, launching).to_the_end()
+        return RunUnderWay(plan, folder, progress, launching).to_the_end()
 
 
-class _Run:
-    """A run under way: what is on disk, in memory as well."""
+class RunUnderWay:
+    """A run under way: what is on disk, in memory as well.
+
+    Args:
+        environ: what the launches inherit.
+        least: rounds and seconds that `compiled` and `multistep` go on for.
+    """
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, progress: Progress, launcher: Launcher
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        progress: Progress,
+        launcher: Launcher,
+        environ: Mapping[str, str] = os.environ,
+        least: tuple[int, float] = (MIN_ROUNDS, MIN_SECONDS),
     ) -> None:
+        self._environ = environ
+        self._least = least
         self._plan = plan
         self._folder = folder
         self._progress = progress
@@ -195,7 +230,7 @@ class _Run:
         try:
             self._measure_ceilings("before", remaining)
             for case, launch in remaining:
-                self._one(case, launch)
+                self.measure_launch(case, launch)
             self._measure_ceilings("after", remaining)
         except KeyboardInterrupt:
             interrupted = True
@@ -209,6 +244,14 @@ class _Run:
         return RunOutcome(
             self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
         )
+
+    def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
+        """The last attempt of a launch, None where there was none, and its rounds."""
+        records = [r for r in self._launches if (r.case, r.launch) == (case.id, launch)]
+        if not records:
+            return None, []
+        key = (case.id, launch, records[-1].attempt)
+        return records[-1], [s.round for s in self._rounds if (s.case, s.launch, s.attempt) == key]
 
     def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
         """Once for each device, precision and number of threads that is still to be trained on."""
@@ -236,13 +279,20 @@ class _Run:
         self._ceilings_s += time.perf_counter() - started
         self._ceilings_s -= self._launcher.starting_s - starting_s
 
-    def _one(self, case: Case, launch: int) -> None:
+    def measure_launch(self, case: Case, launch: int) -> None:
+        """Measure one launch, again if need be, and put it on disk.
+
+        Raises:
+            UserError: the disk is full.
+        """
         request = LaunchRequest(
             case=case,
             launch=launch,
             attempt=self._attempt(case, launch),
             epochs=self._plan.settings.epochs,
             seed=self._plan.settings.seed + launch,
+            min_rounds=self._least[0],
+            min_seconds=self._least[1],
         )
         reason = devices.skip_reason(case, self._inventory)
         if reason and launch > 0:
@@ -280,7 +330,7 @@ class _Run:
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(
-            environment=devices.child_environment(case, self._inventory),
+            environment=devices.child_environment(case, self._inventory, self._environ),
             fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
             log=log,
             timeout_s=self._plan.settings.timeout_s,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # Blocks at which the data may be looked at, and the error spent there: 1% in all.
 SPENDING: Mapping[int, float] = MappingProxyType({8: 0.0005, 16: 0.003, 24: 0.0065})
 LAST_LOOK = max(SPENDING)
+# The slow-down that a duel must be able to see, as a share.
+DUEL_GATE = 0.05
+# Of the error of a case: an accuracy that falls is a gross fault, so it needs less of it.
+SPEED_SHARE, ACCURACY_SHARE = 0.9, 0.1
 # 2^24 signs are counted as the sums of two halves, 2^12 each; twice as many would not fit.
 _MOST_VALUES = 32
 
@@ -32,6 +36,7 @@ class Decision(StrEnum):
     WORSE = "worse"
     GO_ON = "go_on"
     NOT_WORSE = "not_worse"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,10 @@ class Look:
         blocks: how many there are.
         mean: of their values.
         p: of the one-sided paired t-test against the margin.
-        level: what p must not exceed: the error spent at this look, over the cases.
+        level: what p must not exceed: this test's share of the error spent at this look.
         smallest: the least mean that would have been called worse at this look.
         sign_flip_p: of the permutation test; reported, never decisive.
-        decision: `NOT_WORSE` only at the last look.
+        decision: `UNDECIDED` only at the last look.
     """
 
     blocks: int
@@ -57,31 +62,44 @@ class Look:
     decision: Decision
 
 
-def look(values: Sequence[float], margin: float, cases: int) -> Look:
+def look(values: Sequence[float], margin: float, gate: float, share: float) -> Look:
     """What the blocks of one case say at a look.
 
     Worse where p of `paired_p` is at most the error that `SPENDING` holds for this number of
-    blocks, divided by the number of cases: over the three looks and all cases the chance of
-    a false alarm is below 1% (Bonferroni).
+    blocks, times `share`: where the shares of all tests add up to 1, the chance of a false
+    alarm over all looks and tests is below 1% (Bonferroni). Not worse where the same test at
+    the same level says that the mean is below `gate`, or where at the last look a mean of
+    `gate` would have been called worse. To stop early as not worse raises no alarm, so it
+    costs none of that error.
 
     Args:
         values: one a block, in any order; as many as one of the looks.
         margin: what is allowed, in the unit of the values.
-        cases: how many cases the duel decides on.
+        gate: what must be seen, likewise.
+        share: of the error, above 0 and at most 1.
 
     Raises:
-        ValueError: no look at this number of blocks, no case, or a value that is not finite.
+        ValueError: no look at this number of blocks, a share or gate out of range, or a value
+            that is not finite.
     """
     from scipy.special import stdtrit
 
-    if cases < 1:
-        raise ValueError(f"cases {cases}: at least one")
+    if not 0 < share <= 1:
+        raise ValueError(f"share {share}: must be above 0 and at most 1")
+    if not gate > margin:
+        raise ValueError(f"gate {gate}: must be above the margin {margin}")
     blocks = len(values)
     if blocks not in SPENDING:
         raise ValueError(f"{blocks} blocks: look at {', '.join(map(str, SPENDING))} only")
-    p, level = paired_p(values, margin), SPENDING[blocks] / cases
+    p, level = paired_p(values, margin), SPENDING[blocks] * share
     beyond = float(stdtrit(blocks - 1, 1 - level)) * stdev(values) / math.sqrt(blocks)
-    decision = Decision.NOT_WORSE if blocks == LAST_LOOK else Decision.GO_ON
+    excluded = paired_p([-value for value in values], -gate) <= level
+    if p <= level:
+        decision = Decision.WORSE
+    elif excluded or (blocks == LAST_LOOK and margin + beyond <= gate):
+        decision = Decision.NOT_WORSE
+    else:
+        decision = Decision.UNDECIDED if blocks == LAST_LOOK else Decision.GO_ON
     return Look(
         blocks,
         fmean(values),
@@ -89,7 +107,7 @@ def look(values: Sequence[float], margin: float, cases: int) -> Look:
         level,
         margin + beyond,
         sign_flip_p(values, margin),
-        Decision.WORSE if p <= level else decision,
+        decision,
     )
 
 

@@ -37,7 +37,7 @@ from bench.roofline import Ceilings
 PLAN_VERSION = 1
 _TEXT_COLUMNS = frozenset(
     ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
-) | frozenset(("device_name", "precision", "bound", "warnings"))
+) | frozenset(("device_name", "precision", "bound", "warnings", "first"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class RunFolder:
                 f"--resume {path}"
             )
         folder = cls(path)
-        with _explained(path):
+        with explained(path):
             folder.logs.mkdir(parents=True, exist_ok=True)
             write_json(path / "plan.json", plan.to_json())
         return folder
@@ -117,10 +117,10 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError, UserError) as error:
             raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
         folder = cls(path)
-        with _explained(path):
+        with explained(path):
             folder.logs.mkdir(exist_ok=True)
-            _cut_half_line(path / "rounds.csv")
-            _cut_half_line(path / "launches.jsonl")
+            cut_half_line(path / "rounds.csv")
+            cut_half_line(path / "launches.jsonl")
         return folder, plan
 
     def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
@@ -128,7 +128,7 @@ class RunFolder:
         stored = StoredRound(request.case.id, request.launch, request.attempt, round_)
         values = {**asdict(stored), **round_.to_json()}
         file = self.path / "rounds.csv"
-        with _explained(self.path):
+        with explained(self.path):
             header = () if file.exists() and file.stat().st_size else (ROUND_COLUMNS,)
             rows = [*header, [as_cell(values[name]) for name in ROUND_COLUMNS]]
             with file.open("a", newline="", encoding="utf-8") as out:
@@ -138,7 +138,7 @@ class RunFolder:
     def append_launch(self, record: LaunchRecord) -> None:
         """Put the end of a launch on disk."""
         file = self.path / "launches.jsonl"
-        with _explained(self.path), file.open("a", encoding="utf-8") as out:
+        with explained(self.path), file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
 
     def rounds(self) -> list[StoredRound]:
@@ -177,7 +177,7 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace results.csv in one move."""
-        with _explained(self.path):
+        with explained(self.path):
             write_csv(self.path / "results.csv", RESULT_COLUMNS, rows)
 
     def results(self) -> list[dict[str, Any]]:
@@ -216,7 +216,7 @@ class RunFolder:
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Replace environment.json in one move."""
-        with _explained(self.path):
+        with explained(self.path):
             write_json(self.path / "environment.json", environment)
 
 
@@ -294,7 +294,8 @@ def write_text(file: Path, text: str) -> None:
         raise
 
 
-def _cut_half_line(file: Path) -> None:
+def cut_half_line(file: Path) -> None:
+    """Take away what a killed process left of its last line."""
     if not file.exists():
         return
     content = file.read_bytes()
@@ -305,7 +306,7 @@ def _cut_half_line(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """A full disk or a read-only folder is one line; what is on disk stays there."""
     try:
         yield

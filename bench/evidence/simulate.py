@@ -22,7 +22,7 @@ from bench.evidence.worlds import (
     launch_medians,
     run_logs,
 )
-from bench.sequential import LAST_LOOK, SPENDING
+from bench.sequential import DUEL_GATE, LAST_LOOK, SPEED_SHARE, SPENDING
 from bench.stats import student_interval
 
 STORED = (3, 6, 10)
@@ -80,35 +80,38 @@ def check_rows(world: World, suites: int, seed: int) -> tuple[list[Row], list[Ro
     ]
 
 
-def called_worse(values: Array, margin: float, cases: int) -> NDArray[np.bool_]:
-    """Whether a duel calls each series of 24 blocks worse, at whichever look: what
+def called_worse(values: Array, cases: int) -> NDArray[np.bool_]:
+    """Whether a duel calls each series of 24 blocks slower, at whichever look: what
     `sequential.look` decides, for many at once; a test holds the two together.
 
     Args:
         values: shape (..., 24), log ratios.
-        margin: in logs.
         cases: over which the error is divided.
     """
+    margin, gate = math.log1p(MARGIN), math.log1p(DUEL_GATE)
     worse = np.zeros(values.shape[:-1], dtype=bool)
-    for blocks, level in SPENDING.items():
+    stopped = worse.copy()
+    for blocks, spent in SPENDING.items():
+        level = spent * SPEED_SHARE / cases
         seen = values[..., :blocks]
-        error = seen.std(-1, ddof=1) / math.sqrt(blocks)
-        worse |= stdtr(blocks - 1, -(seen.mean(-1) - margin) / error) <= level / cases
+        mean, error = seen.mean(-1), seen.std(-1, ddof=1) / math.sqrt(blocks)
+        now = stdtr(blocks - 1, -(mean - margin) / error) <= level
+        worse |= now & ~stopped
+        stopped |= now | (stdtr(blocks - 1, (mean - gate) / error) <= level)
     return worse
 
 
 def duel_rows(world: World, suites: int, seed: int) -> tuple[list[Row], list[Row]]:
     """False alarms and power of a duel in one world: of 30 cases, and of one."""
     rng = np.random.default_rng(seed)
-    margin = math.log1p(MARGIN)
     alarms, power = [], []
     for cases in (CASES, 1):
         own = {"test": "duel", "cases": cases, **_fields(world), "stored_runs": None}
         values = block_logs(rng, world, suites, cases, LAST_LOOK, LAUNCH_SD)
-        worse = called_worse(values, margin, cases)
+        worse = called_worse(values, cases)
         alarms.append(own | _alarms(int(worse.any(1).sum()), suites) | {"median_smallest": None})
         for slower in SLOWER:
-            found = called_worse(values[:, 0] + math.log1p(slower), margin, cases)
+            found = called_worse(values[:, 0] + math.log1p(slower), cases)
             power.append({**own, "slower": slower, "trials": suites, "power": float(found.mean())})
     return alarms, power
 

@@ -1,0 +1,233 @@
+"""What a duel shows: a line a block while it runs, and a table at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.case import Case
+from bench.check import MARGIN, CheckReport, Verdict, percent, settled, suspects
+from bench.duel import SIDES, DuelPlan, DuelReport, Standing, begin, fight
+from bench.errors import ExitCode, UserError
+from bench.estimate import IMPORT_S, launch_seconds
+from bench.options import plan_from
+from bench.record import RunSettings
+from bench.report import duration
+from bench.runs import MeasuredRun
+from bench.sequential import DUEL_GATE, LAST_LOOK, SPENDING, Decision
+from bench.sides import FORM, HERE, Spec
+from bench.stats import student_interval
+
+DEFAULT_CASE = {
+    "models": "relu_mlp",
+    "optimizers": "adam",
+    "loops": "compiled",
+    "devices": "cpu",
+    "batch_sizes": "512",
+}
+LEGEND = (
+    "B over A: time; 95% interval over blocks; least: the smallest slow-down that would have "
+    "been confirmed; p: of the t-test and of sign flips; points: of validation accuracy, B less A"
+)
+_MEANING = {
+    ExitCode.PASSED: "B is not slower",
+    ExitCode.REGRESSION: "B is worse",
+    ExitCode.WRONG_USE_OR_FAILED_CASE: "a case failed",
+    ExitCode.INCONCLUSIVE: "inconclusive",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+class DuelLines:
+    """A line a block and a line a look, so that the interval is seen to narrow."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._several = False
+
+    def waits(self, reason: str) -> None:
+        """Say why nothing happens yet."""
+        self._print(f"waiting: {reason}")
+
+    def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
+        """Say who meets whom, how long it may take, and what is cut short."""
+        self._several = len(plan.cases) > 1
+        for name, spec in (("A", plan.a), ("B", plan.b)):
+            self._print(f"{name}: {spec_words(spec)}")
+        if plan.rows is not None:
+            self._print(f"cut short: the first {plan.rows:,} training images only")
+        epochs = plan.settings.epochs
+        most = IMPORT_S * 2 + 2 * LAST_LOOK * sum(
+            launch_seconds(case, plan.settings) for case in plan.cases
+        )
+        cases = "1 case" if len(plan.cases) == 1 else f"{len(plan.cases)} cases"
+        budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
+        looks = ", ".join(map(str, SPENDING))
+        self._print(
+            f"{cases}, {epochs} epochs; looks after {looks} blocks; at most about "
+            f"{duration(most)}{budget}; in {folder}"
+        )
+
+    def block_ends(self, standing: Standing, control: float) -> None:
+        """Print the interval so far."""
+        name = f"{standing.case.id}\n  " if self._several else ""
+        shown = f"{name}block {len(standing.speed)}/{LAST_LOOK}: B over A {_ratio(standing)}"
+        self._print(f"{shown}, control {math.exp(control):.3f}")
+
+    def looked(self, standing: Standing) -> None:
+        """Print what the look decided."""
+        seen = standing.speed_look
+        if seen is not None:
+            said = {
+                Verdict.REGRESSION: "B is worse",
+                Verdict.PASSED: "B is not worse",
+            }.get(standing.verdict, "not decided")
+            name = f"{standing.case.id}: " if self._several else ""
+            self._print(
+                f"  look at {seen.blocks}: {name}{said} (p {_p(seen.p)}, needs "
+                f"{_p(seen.level)} to be slower)"
+            )
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
+    """The plan that the options of `fmnist-bench duel` ask for.
+
+    Raises:
+        UserError: a side is missing, or a value is out of range or unknown.
+    """
+    for side in SIDES:
+        if not values[side]:
+            raise UserError(f"--{side} is missing: {FORM}")
+    gate, budget = values["gate"], values["budget"]
+    if gate is None:
+        gate = DUEL_GATE
+    if not MARGIN < gate <= 10:
+        raise UserError(f"--gate {gate:g}: write a share above {MARGIN:g}, such as 0.05 for 5%")
+    if budget is not None and not 0 < budget <= 1e9:
+        raise UserError(f"--budget {budget:g}: must be above 0")
+    chosen = {**values, **{k: v for k, v in DEFAULT_CASE.items() if values[k] is None}}
+    plan = plan_from({**chosen, "matrix": "quick"}, list, command)
+    a, b = (Spec.parse(values[side]) for side in SIDES)
+    return DuelPlan(a, b, plan.cases, plan.settings, gate, budget, values["rows"], command)
+
+
+def confirm(
+    report: CheckReport,
+    candidate: MeasuredRun,
+    side: str,
+    folder: Path,
+    console: Console,
+    wait: bool,
+) -> CheckReport:
+    """The report of a check once its suspects went through a duel of `side` against this
+    environment; a case is a regression only where the duel says so.
+
+    Raises:
+        UserError: `side` is not one, or the duel cannot be fought.
+    """
+    suspected = suspects(report)
+    cases = tuple(_case(candidate.rows[case]) for case in suspected)
+    first = candidate.rows[suspected[0]]
+    settings = RunSettings(epochs=first["epochs"], seed=first["seed"])
+    plan = DuelPlan(Spec.parse(side), Spec(), cases, settings, report.gate)
+    duel = fight(begin(plan, folder), folder, DuelLines(console), wait=wait)
+    print_duel(duel, console)
+    found = {}
+    for standing in duel.cases:
+        verdict = Verdict.BLIND if duel.control_differs else standing.verdict
+        said = {
+            Verdict.REGRESSION: "confirmed by a duel",
+            Verdict.PASSED: "not confirmed by a duel",
+            Verdict.FAILED: f"the duel failed: {standing.failure}",
+        }.get(verdict, "a duel could not decide")
+        times = _ratio(standing)
+        found[standing.case.id] = verdict, f"{said}: {times} times the time" if times else said
+    return settled(report, found)
+
+
+def _case(row: Mapping[str, Any]) -> Case:
+    return Case(**{axis.name: row[axis.name] for axis in fields(Case)})
+
+
+def spec_words(spec: Spec) -> str:
+    """A side in the words in which it is written."""
+    words = [f"python={spec.python}"] if spec.python else []
+    if spec.checkout:
+        revision = f"@{spec.revision[:12]}" if spec.revision else ""
+        words.append(f"checkout={spec.checkout}{revision}")
+    words += [f"{name}={value}" for name, value in spec.variables]
+    return " ".join(words) or HERE
+
+
+def print_duel(report: DuelReport, console: Console) -> None:
+    """The table, what did not go well, and the verdict."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("case", overflow="fold")
+    for name in ("blocks", "B over A", "least", "p", "flips", "points"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for standing in report.cases:
+        table.add_row(Text(standing.case.id), *_cells(standing), str(standing.verdict))
+    console.print(table)
+    for line in (LEGEND, *verdict_lines(report)):
+        console.print(Text(line), soft_wrap=True)
+
+
+def verdict_lines(report: DuelReport) -> list[str]:
+    """What did not go well, and the verdict, a sentence each."""
+    lines = []
+    for standing in report.cases:
+        case = standing.case.id
+        if standing.failure:
+            lines.append(f"{case}: {standing.failure}")
+        points = standing.accuracy_look
+        if points and points.decision is Decision.WORSE:
+            lines.append(f"{case}: accuracy fell by {100 * points.mean:.1f} points")
+    if report.control_differs:
+        ratio = math.exp(sum(report.control) / len(report.control))
+        lines.append(
+            f"the control, which neither side can change, took {ratio:.3f} times as long before B "
+            "as before A: the machine was not the same for both, so no verdict holds"
+        )
+    if report.stopped:
+        lines.append(f"stopped: {report.stopped}")
+    code = report.exit_code
+    return [*lines, f"{_MEANING[code]} (exit {int(code)}); the gate is {report.plan.gate:.1%}"]
+
+
+def _cells(standing: Standing) -> list[str]:
+    seen = standing.speed_look
+    cells = [str(len(standing.speed)), _ratio(standing), "", "", "", ""]
+    if seen is not None:
+        cells[2:5] = percent(math.expm1(min(seen.smallest, 700))), _p(seen.p), _p(seen.sign_flip_p)
+    if standing.accuracy:
+        # Adding 0.0 turns a negative zero into a positive one.
+        points = -100 * sum(standing.accuracy) / len(standing.accuracy)
+        cells[5] = f"{round(points, 2) + 0.0:+.2f}"
+    return cells
+
+
+def _ratio(standing: Standing) -> str:
+    logs = standing.speed
+    if not logs:
+        return ""
+    interval = student_interval(logs)
+    mean = f"{math.exp(sum(logs) / len(logs)):.3f}"
+    if interval is None:
+        return mean
+    low, high = map(math.exp, interval)
+    return f"{mean} ({low:.3f} to {high:.3f})"
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}" if p > 1e-99 else "0"
