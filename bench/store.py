@@ -114,7 +114,7 @@ class RunFolder:
             plan = Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
         except FileNotFoundError:
             raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
-        except (OSError, ValueError, TypeError, KeyError, UserError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
             raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
         folder = cls(path)
         with explained(path):

@@ -2,7 +2,9 @@
 
 The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
 of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
-`failure` (status, reason), `die` (a signal after the rounds) or `hang`.
+`failure` (status, reason), `die` (a signal after the rounds) or `hang`. After the last launch
+the script begins again. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the accuracies, and
+FAKE_FAILURE fails each launch: what one side of a duel does.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ def emit(channel, **message):
 
 def report(channel, script, request):
     samples = script.get("samples", 48_000)
+    slower = float(os.environ.get("FAKE_SLOWER", "1"))
+    drop = float(os.environ.get("FAKE_DROP", "0"))
+    if "FAKE_FAILURE" in os.environ:
+        emit(channel, kind="failure", status="failed", reason=os.environ["FAKE_FAILURE"])
+        return
     for number, seconds in enumerate(script["rounds"], 1):
         documented = number <= request["epochs"]
         emit(
@@ -32,13 +39,13 @@ def report(channel, script, request):
             round=number,
             samples=samples,
             updates=-(-samples // request["case"]["batch_size"]),
-            seconds=seconds,
+            seconds=seconds * slower,
             between_epochs_s=0.5,
             evaluation_s=0.25 if documented else None,
             train_loss=1.0 / number,
             train_accuracy=0.80 + number / 100,
             val_loss=2.0 / number if documented else None,
-            val_accuracy=0.81 + number / 100 if documented else None,
+            val_accuracy=0.81 + number / 100 - drop if documented else None,
         )
     if script.get("hang"):
         time.sleep(3600)
@@ -82,7 +89,8 @@ def main():
             continue
         number = int(counter.read_text()) if counter.exists() else 0
         counter.write_text(str(number + 1))
-        script = json.loads(file.read_text())[number]
+        scripts = json.loads(file.read_text())
+        script = scripts[number % len(scripts)]
         if not message["fork"]:
             report(channel, script, message["request"])
             return

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 from bench.sequential import LAST_LOOK, SPENDING, Decision, look, paired_p, sign_flip_p
 
 VALUES = st.lists(st.floats(-1, 1), min_size=2, max_size=10)
-MARGIN = math.log(1.01)
+MARGIN, GATE = math.log(1.01), math.log(1.05)
 without_deadline = settings(deadline=None)
 
 
@@ -51,23 +51,39 @@ def test_sign_flips_of_24_blocks_are_exact():
 
 
 @pytest.mark.parametrize("count", SPENDING)
-@pytest.mark.parametrize("cases", [1, 30])
-def test_the_smallest_mean_is_where_the_decision_turns(count, cases):
-    smallest = look(blocks(count, 0.0), MARGIN, cases).smallest
-    above, below = (look(blocks(count, smallest + d), MARGIN, cases) for d in (1e-9, -1e-9))
+@pytest.mark.parametrize("share", [1.0, 1 / 30])
+def test_the_smallest_mean_is_where_the_decision_turns(count, share):
+    smallest = look(blocks(count, 0.0), MARGIN, GATE, share).smallest
+    above, below = (look(blocks(count, smallest + d), MARGIN, GATE, share) for d in (1e-9, -1e-9))
     assert above.decision is Decision.WORSE
-    assert below.decision is (Decision.NOT_WORSE if count == 24 else Decision.GO_ON)
-    assert above.level == SPENDING[count] / cases
+    assert below.decision is not Decision.WORSE
+    assert above.level == SPENDING[count] * share
 
 
 def test_a_family_asks_for_more():
     values = blocks(8, 0.08)
-    assert look(values, MARGIN, 1).decision is Decision.WORSE
-    assert look(values, MARGIN, 1_000).decision is Decision.GO_ON
+    assert look(values, MARGIN, GATE, 1).decision is Decision.WORSE
+    assert look(values, MARGIN, GATE, 1 / 1_000).decision is Decision.GO_ON
+
+
+@pytest.mark.parametrize("count", SPENDING)
+def test_what_rules_the_gate_out_ends_a_duel_early(count):
+    level = SPENDING[count]
+    values = blocks(count, 0.0, sd=0.01)
+    below = scipy_stats.ttest_1samp(values, GATE, alternative="less").pvalue
+    assert below < level
+    assert look(values, MARGIN, GATE, 1).decision is Decision.NOT_WORSE
+    assert look(values, MARGIN, GATE, below / level * 0.99).decision is not Decision.NOT_WORSE
+
+
+def test_the_last_look_passes_only_what_it_could_have_seen():
+    quiet, noisy = (blocks(24, 0.03, sd) for sd in (0.03, 0.3))
+    assert look(quiet, MARGIN, math.log(1.06), 1).decision is Decision.NOT_WORSE
+    assert look(noisy, MARGIN, math.log(1.06), 1).decision is Decision.UNDECIDED
 
 
 def test_faster_is_not_worse():
-    assert look(blocks(24, -0.3), MARGIN, 1).decision is Decision.NOT_WORSE
+    assert look(blocks(24, -0.3), MARGIN, GATE, 1).decision is Decision.NOT_WORSE
 
 
 def test_values_that_never_differ():
@@ -78,7 +94,7 @@ def test_values_that_never_differ():
 @pytest.mark.parametrize("count", [1, 7, 9, 23, 25])
 def test_no_look_in_between(count):
     with pytest.raises(ValueError, match="look at 8, 16, 24 only"):
-        look([0.0] * count, MARGIN, 1)
+        look([0.0] * count, MARGIN, GATE, 1)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -87,9 +103,15 @@ def test_bad_values(bad):
         paired_p([0.0, bad], MARGIN)
 
 
-def test_no_cases():
-    with pytest.raises(ValueError, match="cases 0"):
-        look([0.0] * 8, MARGIN, 0)
+@pytest.mark.parametrize("share", [0, -1, 1.1, math.nan])
+def test_no_share(share):
+    with pytest.raises(ValueError, match="share"):
+        look([0.0] * 8, MARGIN, GATE, share)
+
+
+def test_a_gate_within_the_margin():
+    with pytest.raises(ValueError, match="gate"):
+        look([0.0] * 8, MARGIN, MARGIN, 1)
 
 
 @pytest.mark.parametrize("values", [[], [0.0] * 33])

@@ -1,0 +1,346 @@
+"""Duels of scripted sides: decisions, order, resuming, the control, and `check --confirm`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import duel as duelling
+from bench import lock
+from bench import run as running
+from bench.case import Case, logistic_case
+from bench.check import Verdict
+from bench.devices import Inventory
+from bench.duel import DuelPlan, control_differs
+from bench.errors import ExitCode, UserError
+from bench.launch import Launcher
+from bench.record import RunSettings
+from bench.sequential import Decision
+from bench.sides import Side, Spec
+from fmnist_models import dataset
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
+OTHER = Case("softmax", "adam", "compiled", batch_size=512)
+MACHINE = {"cpu": {"model": "EPYC"}, "versions": {"tensorflow": "2.21.0"}}
+
+
+class Watching:
+    """A progress that remembers, and can stop the duel in the middle of a block."""
+
+    def __init__(self):
+        self.blocks, self.looks, self.reasons = [], [], []
+
+    def waits(self, reason):
+        self.reasons.append(reason)
+
+    def duel_begins(self, plan, folder):
+        pass
+
+    def block_ends(self, standing, control):
+        self.blocks.append((standing.case, len(standing.speed), control))
+
+    def looked(self, standing):
+        self.looks.append((standing.case, standing.speed_look.decision))
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(tmp_path, monkeypatch):
+    """A machine, a clock and workers that do what the test says."""
+    draw = np.random.default_rng(1)
+    images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
+    labels = np.arange(400, dtype=np.uint8) % 10
+    dataset.write(tmp_path / "data", images, labels, images, labels)
+    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
+    for module in (running.devices, duelling):
+        monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
+    monkeypatch.setattr(running.environment, "cpu_model", lambda: "Test CPU")
+    monkeypatch.setattr(duelling, "control_probe", lambda: lambda: 0.01)
+    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
+    monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(MACHINE))
+
+
+@pytest.fixture
+def scripted(tmp_path, monkeypatch):
+    """Sets how far the launches of both sides scatter, as a standard deviation of logs."""
+
+    def set_noise(noise, launches=400):
+        chance = random.Random(5)
+        script = tmp_path / "script.json"
+        rounds = [[math.exp(chance.gauss(-1, noise))] * 2 for _ in range(launches)]
+        script.write_text(json.dumps([{"rounds": r} for r in rounds]))
+        script.with_suffix(".count").unlink(missing_ok=True)
+        monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
+
+    set_noise(0.005)
+    return set_noise
+
+
+@pytest.fixture
+def plan(tmp_path, scripted):
+    """A plan whose side B has the given variables."""
+
+    def make(*cases, **changes):
+        variables = tuple((name, str(value)) for name, value in changes.pop("b", {}).items())
+        settings = RunSettings(epochs=2, data=str(tmp_path / "data"))
+        return DuelPlan(Spec(), Spec(variables=variables), cases or (CASE,), settings, **changes)
+
+    return make
+
+
+@pytest.fixture
+def fight(tmp_path):
+    """Begins a duel and fights it to its end."""
+
+    def go(plan, progress=None, name="duel"):
+        path = tmp_path / name
+        return duelling.fight(duelling.begin(plan, path), path, progress or Watching())
+
+    return go
+
+
+def written(path):
+    with (path / "blocks.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_quiet_duel_of_equals_ends_at_the_first_look(plan, fight, tmp_path):
+    report = fight(plan())
+    (standing,) = report.cases
+    assert report.exit_code == ExitCode.PASSED
+    assert standing.verdict is Verdict.PASSED
+    assert len(standing.speed) == len(standing.accuracy) == 8
+    for side in "ab":
+        launches = (tmp_path / "duel" / side / "launches.jsonl").read_text().splitlines()
+        assert len(launches) == 8
+    verdict = json.loads((tmp_path / "duel" / "verdict.json").read_text())
+    assert verdict["exit_code"] == 0
+    assert verdict["cases"][0]["speed"] == standing.speed
+
+
+def test_ten_percent_slower_is_found(plan, fight):
+    report = fight(plan(b={"FAKE_SLOWER": 1.10}))
+    (standing,) = report.cases
+    assert report.exit_code == ExitCode.REGRESSION
+    assert standing.speed_look.decision is Decision.WORSE
+    assert math.exp(standing.speed_look.mean) == pytest.approx(1.10, abs=0.01)
+    assert standing.speed_look.blocks == 8
+
+
+def test_as_fast_and_wrong_is_found(plan, fight):
+    report = fight(plan(b={"FAKE_DROP": 0.03}))
+    (standing,) = report.cases
+    assert report.exit_code == ExitCode.REGRESSION
+    assert standing.speed_look.decision is Decision.NOT_WORSE
+    assert standing.accuracy_look.mean == pytest.approx(0.03)
+
+
+def test_too_noisy_to_tell(plan, fight, scripted):
+    scripted(0.5)
+    report = fight(plan())
+    (standing,) = report.cases
+    assert report.exit_code == ExitCode.INCONCLUSIVE
+    assert (standing.verdict, len(standing.speed)) == (Verdict.BLIND, 24)
+
+
+def test_sides_take_turns_in_random_order(plan, fight, tmp_path, scripted):
+    scripted(0.5)
+    fight(plan())
+    first = [row["first"] for row in written(tmp_path / "duel")]
+    assert 6 <= first.count("a") <= 18
+    scripted(0.5)
+    fight(plan(), name="again")
+    assert [row["first"] for row in written(tmp_path / "again")] == first
+
+
+def test_both_sides_of_a_block_train_with_the_same_seed(plan, fight, tmp_path):
+    fight(plan())
+    seeds = [
+        [json.loads(line)["seed"] for line in file.read_text().splitlines()]
+        for file in (tmp_path / "duel").glob("?/launches.jsonl")
+    ]
+    assert seeds[0] == seeds[1] == list(range(42, 50))
+
+
+def test_a_case_that_is_decided_stops_and_the_other_goes_on(plan, fight, scripted):
+    scripted(0.02)
+    watching = Watching()
+    report = fight(plan(CASE, OTHER), watching)
+    blocks = {standing.case: len(standing.speed) for standing in report.cases}
+    assert set(blocks.values()) <= {8, 16, 24}
+    assert len(watching.blocks) == sum(blocks.values())
+    # Of two cases each has half of the error.
+    assert report.cases[0].speed_look.level < 0.003 * 0.9
+
+
+def test_the_budget_ends_it_and_it_resumes_to_the_same_end(plan, fight, tmp_path):
+    path = tmp_path / "short"
+    short = duelling.begin(plan(budget_s=1e-9), path)
+    report = duelling.fight(short, path, Watching())
+    assert report.exit_code == ExitCode.INCONCLUSIVE
+    assert "budget" in report.stopped
+    assert not (path / "blocks.csv").exists()
+    stored = duelling.resume(path)
+    assert stored == short
+    whole = duelling.fight(plan(), path, Watching())
+    assert whole.exit_code == ExitCode.PASSED
+    assert whole.stopped == ""
+
+
+def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monkeypatch):
+    path = tmp_path / "duel"
+    wanted = duelling.begin(plan(), path)
+    measure = running.RunUnderWay.measure_launch
+    calls = []
+
+    def third_block_is_cut(self, case, launch):
+        calls.append(launch)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        measure(self, case, launch)
+
+    monkeypatch.setattr(running.RunUnderWay, "measure_launch", third_block_is_cut)
+    report = duelling.fight(wanted, path, Watching())
+    assert report.exit_code == ExitCode.INTERRUPTED
+    assert len(written(path)) == 2
+    monkeypatch.setattr(running.RunUnderWay, "measure_launch", measure)
+    # Half a line, as a kill leaves it.
+    with (path / "blocks.csv").open("a") as out:
+        out.write("relu")
+    report = duelling.fight(duelling.resume(path), path, Watching())
+    assert report.exit_code == ExitCode.PASSED
+    assert [row["block"] for row in written(path)] == [str(k) for k in range(8)]
+    attempts = {
+        side: [json.loads(line)["attempt"] for line in
+               (path / side / "launches.jsonl").read_text().splitlines()]
+        for side in "ab"
+    }  # fmt: skip
+    assert sorted(map(tuple, attempts.values())) == [(1,) * 8, (1, 1, 1, 2, 1, 1, 1, 1, 1)]
+
+
+def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeypatch):
+    ends = iter(range(10**6))
+    monkeypatch.setattr(
+        duelling, "control_probe", lambda: lambda: 0.01 * (1 + 1e-4 * (next(ends) % 3))
+    )
+    assert fight(plan(b={"FAKE_SLOWER": 1.10})).exit_code == ExitCode.REGRESSION
+    block = duelling._Blocks._block
+
+    def slow_before_b(self, case, number, draw):
+        return block(self, case, number, draw) + 0.05
+
+    monkeypatch.setattr(duelling._Blocks, "_block", slow_before_b)
+    report = fight(plan(b={"FAKE_SLOWER": 1.10}), name="unlike")
+    assert report.control_differs
+    assert report.exit_code == ExitCode.INCONCLUSIVE
+
+
+def test_the_control_is_looked_at_from_both_sides():
+    values = [0.05, 0.051, 0.049, 0.05, 0.052, 0.05, 0.048, 0.05]
+    assert control_differs(values)
+    assert control_differs([-value for value in values])
+    assert not control_differs([value - 0.05 for value in values])
+
+
+def test_the_real_control_takes_time():
+    import importlib
+
+    module = importlib.reload(duelling)
+    assert module.control_probe()() > 0
+
+
+def test_a_launch_that_fails_ends_its_case(plan, fight):
+    report = fight(plan(CASE, b={"FAKE_FAILURE": "out of memory"}))
+    assert report.exit_code == ExitCode.WRONG_USE_OR_FAILED_CASE
+    assert report.cases[0].failure == "side B failed: out of memory"
+
+
+def test_another_machine_does_not_go_on(plan, fight, tmp_path, monkeypatch):
+    fight(plan())
+    monkeypatch.setattr(Side, "describe", lambda *_: {"cpu": {"model": "Xeon"}})
+    with pytest.raises(UserError, match="began with the CPU 'EPYC', now it is 'Xeon'"):
+        duelling.fight(plan(), tmp_path / "duel", Watching())
+
+
+def test_fewer_rows_are_written_once(plan, fight, tmp_path):
+    report = fight(plan(rows=100))
+    assert len(dataset.load(tmp_path / "duel" / "data").train_labels) == 100
+    assert report.exit_code == ExitCode.PASSED
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"rows": 99}, "--rows 99: must be between 100 and 400"),
+        ({"cases": (logistic_case(),)}, "leave sklearn out"),
+        ({"cases": (Case("relu_mlp", "adam", "fit", "gpu"),)}, "cannot duel: no gpu here"),
+    ],
+)
+def test_what_cannot_duel(plan, tmp_path, changes, line):
+    cases = changes.pop("cases", ())
+    with pytest.raises(UserError, match=line):
+        duelling.begin(plan(*cases, **changes), tmp_path / "duel")
+    assert not (tmp_path / "duel").exists()
+
+
+def test_a_folder_that_holds_a_duel(plan, tmp_path):
+    duelling.begin(plan(), tmp_path / "duel")
+    with pytest.raises(UserError, match="already holds a duel"):
+        duelling.begin(plan(), tmp_path / "duel")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}'])
+def test_a_plan_that_cannot_be_read(tmp_path, text):
+    (tmp_path / "duel.json").write_text(text)
+    with pytest.raises(UserError, match="cannot be read"):
+        duelling.resume(tmp_path)
+
+
+GOLDEN = """\
+A: here
+B: FAKE_SLOWER=1.1
+1 case, 2 epochs; looks after 8, 16, 24 blocks; at most about TIME; in FOLDER
+block 1/24: B over A RATIO, control 1.000
+block 2/24: B over A RATIO (RATIO to RATIO), control 1.000
+"""
+
+
+def test_what_is_typed_and_seen(type_in, tmp_path, scripted):
+    words = ("--a", "here", "--b", "FAKE_SLOWER=1.1", "--data", tmp_path / "data")
+    code, out, err = type_in("duel", *words, "--output", tmp_path / "duel")
+    assert (code, err) == (1, "")
+    lines = out.replace(str(tmp_path / "duel"), "FOLDER").splitlines()
+    assert lines[:2] == GOLDEN.splitlines()[:2]
+    assert lines[2].startswith("1 case, 2 epochs; looks after 8, 16, 24 blocks; at most about")
+    assert lines[3].startswith("block 1/24: B over A 1.")
+    assert "  look at 8: B is worse (p " in out
+    assert "B is worse (exit 1); the gate is 5.0%" in out
+    assert lines[-1] == "FOLDER/verdict.json"
+    again, out, _ = type_in("duel", "--resume", tmp_path / "duel")
+    assert (again, "B is worse (exit 1)" in out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--b", "here"), "--a is missing: write here"),
+        (("--a", "here"), "--b is missing: write here"),
+        (("--a", "here", "--b", "now"), "side 'now': 'now' says nothing"),
+        (("--a", "here", "--b", "here", "--gate", "0.01"), "--gate 0.01: write a share above"),
+        (("--a", "here", "--b", "here", "--budget", "nan"), "--budget nan: must be above 0"),
+        (("--a", "here", "--b", "here", "--loops", "jump"), "unknown loop 'jump'"),
+        (("--resume", "/no/such"), "/no/such holds no duel to resume"),
+    ],
+)
+def test_a_users_mistakes(type_in, words, line):
+    code, _, err = type_in("duel", *words)
+    assert code == 2
+    assert err.startswith(f"fmnist-bench: error: {line}")
+    assert err.count("\n") == 1
