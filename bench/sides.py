@@ -185,7 +185,9 @@ def _unpacked(repository: Path, commit: str, folder: Path) -> Path:
     if target.exists():
         return target
     below = _git(str(repository), "rev-parse", "--show-prefix")
-    archive = _git(str(repository), "archive", "--format=tar", f"{commit}:{below}", text=False)
+    # A folder that the commit does not hold is no place to ask from.
+    top = _git(str(repository), "rev-parse", "--show-toplevel")
+    archive = _git(top, "archive", "--format=tar", f"{commit}:{below}", text=False)
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:

@@ -77,7 +77,7 @@ def test_what_rules_the_gate_out_ends_a_duel_early(count):
 
 
 def test_the_last_look_passes_only_what_it_could_have_seen():
-    quiet, noisy = (blocks(24, 0.03, sd) for sd in (0.03, 0.3))
+    quiet, noisy = (blocks(24, 0.032, sd) for sd in (0.05, 0.3))
     assert look(quiet, MARGIN, math.log(1.06), 1).decision is Decision.NOT_WORSE
     assert look(noisy, MARGIN, math.log(1.06), 1).decision is Decision.UNDECIDED
 
