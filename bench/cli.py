@@ -12,6 +12,7 @@ import click
 
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
+from bench.regression import DEFAULT_GATE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,7 +181,7 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 @click.option(
     "--gate",
     type=float,
-    default=0.1,
+    default=DEFAULT_GATE,
     show_default=True,
     metavar="SHARE",
     help="slow-down that must be seen: 0.1 is ten percent",
