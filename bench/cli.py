@@ -161,8 +161,8 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     same images for the same epochs, else the exit code is 3.
     """
     from bench import compare as comparing
+    from bench.compare_report import print_comparison
     from bench.compareplot import draw_comparison
-    from bench.report import print_comparison
 
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     file = Path(output) / "comparison.csv"
