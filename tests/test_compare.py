@@ -76,6 +76,22 @@ def test_the_table_to_the_letter(folder):
 
 
 SEVERAL = """\
+A  two threads (baseline)
+B  one thread
+C  default
+D  other
+different threads: 2 (A, D); 1 (B); default (C)
+samples/s over those of A; ±: half the 95% interval, where there is one
+case                                          B           C        D
+relu_mlp-adam-compiled-cpu-b32-float32 0.80 ±5% 1.21 ±>999% 2.00 ±6%
+softmax-sgd-fit-cpu-b32-float32                                 1.50
+geometric mean of cases                    0.80        1.21     2.00
+all cases together                         0.80        1.21     2.00
+accuracy points, lowest                   +1.00       -1.00    +0.00
+... highest                               +1.00       -1.00    +0.00
+geometric mean of cases and all cases together: over the 1 that all runs hold
+B has no result for softmax-sgd-fit-cpu-b32-float32
+C has no result for softmax-sgd-fit-cpu-b32-float32
 """
 
 
