@@ -108,6 +108,24 @@ def test_several_runs_stand_side_by_side_to_the_letter(folder):
     assert printed(compare(named_runs(paths))) == SEVERAL
 
 
+def test_a_sweep_of_threads_is_matched_by_its_threads(folder):
+    one, two = (Case("relu_mlp", "adam", "compiled", threads=n) for n in (1, 2))
+    sweep, single = folder("a", {one: [0.4], two: [0.2]}), folder("b", {two: [0.1]})
+    found = compare(named_runs([sweep, single]))
+    assert [pair.case for pair in found.pairs["b"] if pair.ratio] == [two.id]
+    assert found.pairs["b"][1].ratio == pytest.approx(2)
+    assert found.differences == {"threads": ("1, 2", "2")}
+
+
+def test_many_runs_take_several_tables_of_80_columns(folder):
+    paths = [folder(f"run{k}", {COMPILED: [1 + k, 1.1 + k, 1.2 + k]}) for k in range(10)]
+    text = printed(compare(named_runs(paths)))
+    headings = [line.split()[1:] for line in text.splitlines() if line.startswith("case ")]
+    assert "".join(map("".join, headings)) == "BCDEFGHIJ"
+    assert len(headings) > 1
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_csv_holds_a_row_a_case_and_candidate(folder, tmp_path):
     paths = [folder(name, {FIT: [seconds]}) for name, seconds in (("a", 4.0), ("b", 2.0), ("c", 8))]
     found = compare(named_runs(paths), baseline="b")
