@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.record import Status
-from bench.regression import LEAST_RUNS, StoredTest, stored_test
+from bench.regression import DEFAULT_GATE, LEAST_RUNS, StoredTest, stored_test
 from bench.runs import MeasuredRun, refuse_copies, refuse_other_machine, refuse_other_work
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DEFAULT_GATE = 0.10
 MARGIN = 0.01
 # An accuracy may fall by so much without a word: seeds alone scatter it by 0.5 to 0.7 points.
 ACCURACY_MARGIN = 0.02
@@ -112,18 +111,8 @@ def check(
         UserError: a run is given twice, or the gate is not between the margin and 10.
         NotComparable: fewer than three stored runs, or another machine, data set or work.
     """
-    if not MARGIN < gate <= 10:
-        raise UserError(f"--gate {gate:g}: write a share above {MARGIN:g}, such as 0.1 for 10%")
-    if len(baseline) < LEAST_RUNS:
-        raise NotComparable(
-            f"the baseline holds {len(baseline)} runs: {LEAST_RUNS} taken at different times are "
-            "the least that show how the machine drifts, 6 to 10 make a gate; add them with "
-            "fmnist-bench baseline add"
-        )
+    refuse_unfit(baseline, candidate, gate)
     runs = [*baseline, *candidate]
-    refuse_copies(runs)
-    refuse_other_machine(runs)
-    refuse_other_work(runs, MUST_MATCH)
     names = dict.fromkeys(case for run in runs for case in run.rows)
     held = {case: sum(case in run.logs for run in baseline) for case in names}
     tested = [
@@ -171,6 +160,28 @@ def settled(report: CheckReport, found: Mapping[str, tuple[Verdict, str]]) -> Ch
         for case in report.cases
     ]
     return replace(report, cases=tuple(cases))
+
+
+def refuse_unfit(
+    baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRun], gate: float
+) -> None:
+    """What `check` refuses, which needs no figure of the candidate and so can be asked early.
+
+    Raises:
+        UserError, NotComparable: as `check`.
+    """
+    if not MARGIN < gate <= 10:
+        raise UserError(f"--gate {gate:g}: write a share above {MARGIN:g}, such as 0.1 for 10%")
+    if len(baseline) < LEAST_RUNS:
+        raise NotComparable(
+            f"the baseline holds {len(baseline)} runs: {LEAST_RUNS} taken at different times are "
+            "the least that show how the machine drifts, 6 to 10 make a gate; add them with "
+            "fmnist-bench baseline add"
+        )
+    runs = [*baseline, *candidate]
+    refuse_copies(runs)
+    refuse_other_machine(runs)
+    refuse_other_work(runs, MUST_MATCH)
 
 
 def _speed(

@@ -158,16 +158,21 @@ def markdown(report: CheckReport) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def told(case: CheckedCase) -> str:
+    """The reason without the figures that would tell cases of one kind apart."""
+    if case.verdict is Verdict.BLIND:
+        return "this baseline is too noisy or too small to see the gate there"
+    return case.reason
+
+
 def _reasons(report: CheckReport) -> list[str]:
     """The reasons, those of one wording together."""
     found: dict[tuple[Verdict, str], list[str]] = {}
     for case in report.cases:
         if case.reason:
-            key = "" if case.verdict is Verdict.BLIND else case.reason
-            found.setdefault((case.verdict, key), []).append(case.case)
+            found.setdefault((case.verdict, told(case)), []).append(case.case)
     lines = []
     for (verdict, reason), cases in found.items():
-        reason = reason or "this baseline is too noisy or too small to see the gate there"
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
         lines.append(f"{cases[0]}{more}: {verdict}: {reason}")
     return lines

@@ -12,6 +12,7 @@ import click
 
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.options import AXES, OPTIONS, Option, plan_from, refuse_plan_options
+from bench.regression import DEFAULT_GATE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -162,8 +163,8 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     same images for the same epochs, else the exit code is 3.
     """
     from bench import compare as comparing
+    from bench.compare_report import print_comparison
     from bench.compareplot import draw_comparison
-    from bench.report import print_comparison
 
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     file = Path(output) / "comparison.csv"
@@ -182,7 +183,7 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 @click.option(
     "--gate",
     type=float,
-    default=0.1,
+    default=DEFAULT_GATE,
     show_default=True,
     metavar="SHARE",
     help="slow-down that must be seen: 0.1 is ten percent",

@@ -16,7 +16,14 @@ from typing import Any
 from bench import stats
 from bench.errors import NotComparable, UserError
 from bench.regression import LEAST_RUNS
-from bench.runs import MeasuredRun, read_machine, refuse_copies, refuse_other_work
+from bench.runs import (
+    MeasuredRun,
+    across_threads,
+    read_machine,
+    refuse_copies,
+    refuse_other_work,
+    threads_of,
+)
 from bench.store import write_csv
 
 COLUMNS = (
@@ -138,6 +145,8 @@ def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
 def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
     """Compare runs with one of them, by default the first.
 
+    Runs that each have one number of threads, and not the same, are matched without it.
+
     Raises:
         UserError: fewer than two runs, or no run of the baseline's name.
         NotComparable: data or epochs differ, or no case ended ok in all of them.
@@ -147,6 +156,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     base = next(iter(runs)) if baseline is None else baseline
     if base not in runs:
         raise UserError(f"--baseline {base}: no run of that name; choose from {', '.join(runs)}")
+    runs = dict(zip(runs, across_threads(list(runs.values())), strict=True))
     first, others = runs[base], {name: run for name, run in runs.items() if name != base}
     ordered = [first, *others.values()]
     refuse_other_work(ordered, ("epochs",))
@@ -254,7 +264,10 @@ def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
         said = tuple(_fact(run.environment, keys) for run in runs)
         if len(set(said)) > 1:
             found[fact] = said
-    return found
+    threads = tuple(
+        ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
+    )
+    return found | ({"threads": threads} if len(set(threads)) > 1 else {})
 
 
 def _fact(environment: Mapping[str, Any], keys: Sequence[str]) -> str:

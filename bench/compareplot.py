@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 LANE, ROW_GAP, TITLE_BAND, AXIS_BAND, BETWEEN = 0.125, 0.08, 0.62, 0.75, 0.35
 # What one page can hold; the rest is in comparison.csv.
 MOST_LANES, MOST_RUNS = 170, 26
+SEPARATOR = " · "
 _TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 
@@ -102,8 +103,8 @@ def _figure(found: Comparison) -> Figure:
         )
         for left, label in zip(lefts, ("ratio", "throughput"), strict=True)
     ]
-    detail = "above 1 is faster; interval over launches where both sides have several"
-    panels.title(axes[0], f"Throughput over that of A, {one_line(found.baseline, 30)}", detail)
+    detail = "above 1 is faster; interval where both sides have several launches"
+    panels.title(axes[0], "Throughput over that of A", detail)
     panels.title(axes[1], "Throughput", "samples trained per second")
     _ratio_axis(axes[0], _ratios(found, rows, names))
     log_axis(axes[1], axes[1].xaxis, _speeds(found, rows, names))
@@ -149,14 +150,18 @@ def _header(figure: Figure, found: Comparison, names: Sequence[str]) -> Header:
     width = PAGE_WIDTH - 2 * EDGE
     title = f"Training on Fashion-MNIST: {len(found.runs)} runs compared"
     machines = dict(zip(found.runs, _machines(found), strict=True))
+    own = {name: machine.split(SEPARATOR) for name, machine in machines.items()}
     lines = []
     for letter, name in zip(ascii_uppercase, names, strict=False):
         line = f"{letter}  {one_line(name, 40)}: {machines[name]}"
         if name in found.summaries:
             total = found.summaries[name]
+            # What it shares with A is said there; the whole would not fit.
+            other = [fact for fact in own[name] if fact not in own[found.baseline]]
             line = (
                 f"{letter}  {one_line(name, 40)}: {total.geometric_mean:.2f} times A "
-                f"({total.lowest:.2f} to {total.highest:.2f}): {machines[name]}"
+                f"({total.lowest:.2f} to {total.highest:.2f}): "
+                f"{SEPARATOR.join(other) or 'machine and software as A'}"
             )
         lines.append(fitted(figure, line, TEXT_PT, width))
     return Header(fitted(figure, title, TITLE_PT, width, "bold"), tuple(lines), ())
@@ -165,7 +170,8 @@ def _header(figure: Figure, found: Comparison, names: Sequence[str]) -> Header:
 def _machines(found: Comparison) -> list[str]:
     """Machine and software of each run on one line."""
     return [
-        " · ".join(filter(None, machine_lines(run.environment, []))) for run in found.runs.values()
+        SEPARATOR.join(filter(None, machine_lines(run.environment, [])))
+        for run in found.runs.values()
     ]
 
 

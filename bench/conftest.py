@@ -11,27 +11,33 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
 from bench import devices, environment, run
 from bench.errors import UserError
-from bench.options import OPTIONS, Option, plan_from, refuse_plan_options
+from bench.options import GATE_OPTIONS, OPTIONS, Option, plan_from, refuse_plan_options
 from bench.progress import progress_for
 from bench.store import Plan, RunFolder
 from bench.summary import summarize
 
+if TYPE_CHECKING:
+    from bench.check import CheckReport
+    from bench.guard import Guard
+
 PLAN = pytest.StashKey[Plan]()
 RESUMED = pytest.StashKey[RunFolder]()
 OUTCOME = pytest.StashKey[run.RunOutcome]()
+GUARD: pytest.StashKey[Guard] = pytest.StashKey()
+CHECKED: pytest.StashKey[CheckReport] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the options of a run; those that pytest or a plugin owns carry a prefix."""
     group = parser.getgroup("fmnist-bench")
-    for option in OPTIONS:
+    for option in (*OPTIONS, *GATE_OPTIONS):
         if option.kind is bool:
             group.addoption(_flag(option), dest=_dest(option), action="store_true",
                             default=False, help=option.help)  # fmt: skip
@@ -48,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     values = {option.key: config.getoption(_dest(option)) for option in OPTIONS}
     try:
+        _open_guard(config)
         if values["resume"]:
             refuse_plan_options(values)
             config.stash[RESUMED], config.stash[PLAN] = run.resume(Path(values["resume"]))
@@ -77,11 +84,18 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         with capture.global_and_fixture_disabled():
             try:
                 config.stash[OUTCOME] = _measure(config, wanted)
+                _check(config)
             except UserError as error:
                 raise pytest.UsageError(str(error)) from error
         if config.stash[OUTCOME].interrupted:
             raise KeyboardInterrupt
     return (yield)
+
+
+@pytest.fixture
+def checked(request: pytest.FixtureRequest) -> CheckReport | None:
+    """What the check against `--baseline` found; None without one."""
+    return request.config.stash.get(CHECKED, None)
 
 
 @pytest.fixture
@@ -104,6 +118,32 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if outcome is not None:
         terminalreporter.section("fmnist-bench")
         summarize(outcome, Console())
+    report = config.stash.get(CHECKED, None)
+    if outcome is not None and report is not None:
+        from bench.check_report import FILES, print_check
+
+        terminalreporter.section("check against the baseline")
+        print_check(report, Console())
+        for name in FILES:
+            terminalreporter.write_line(str(outcome.folder.path / name))
+
+
+def _open_guard(config: pytest.Config) -> None:
+    """Read the baseline, where one is given, before anything else is done."""
+    folder, gate = (config.getoption(_dest(option)) for option in GATE_OPTIONS)
+    if folder is None:
+        if gate is not None:
+            raise UserError(f"--gate {gate:g}: there is nothing to gate; add --baseline FOLDER")
+        return
+    from bench.guard import Guard
+
+    config.stash[GUARD] = Guard.open(Path(folder), gate)
+
+
+def _check(config: pytest.Config) -> None:
+    guard, outcome = config.stash.get(GUARD, None), config.stash[OUTCOME]
+    if guard is not None and not outcome.interrupted:
+        config.stash[CHECKED], _ = guard.check(outcome.folder.path)
 
 
 def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
@@ -112,6 +152,9 @@ def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
     if folder is None:
         selected = tuple(case for case in plan.cases if case.id in wanted)
         plan = Plan(selected, plan.settings, plan.matrix, plan.label, plan.command)
+    if GUARD in config.stash:
+        config.stash[GUARD].refuse(plan)
+    if folder is None:
         if config.getoption("fmnist_require_all"):
             run.refuse_skips(plan.cases, devices.inventory())
         output = config.getoption("fmnist_output")

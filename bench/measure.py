@@ -31,7 +31,7 @@ def measure(request: LaunchRequest, raw: FashionMnist, data: TrainingData, emit:
     """Run one launch; emits a `round` message each round and one `result` message.
 
     Raises:
-        Invalid: samples, loss, weights, placement or tracing are not as they must be.
+        Invalid: samples, loss, weights, precision, placement or tracing are not as they must be.
         Unavailable: the device that the case names cannot be used.
     """
     if request.case.loop == SKLEARN_LOOP:
@@ -50,6 +50,7 @@ def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> 
     model = architectures.build(case.model)
     if model.input_shape[1:] == (784,):
         data = data.flat()
+    _check_precision(model, case.precision)
     compile_model(model, optimizers.create(case.optimizer), case.loop)
     work = Work(
         model,
@@ -95,6 +96,28 @@ def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> 
             "software": device.software(),
         }
     )
+
+
+def _check_precision(model: Any, precision: str) -> None:
+    """Each layer with weights keeps and computes them as the case says, or computes in float32,
+    as Keras advises for the last layer under a mixed policy."""
+    policy = keras.dtype_policies.get(keras_policy(precision))
+    for layer in _layers(model):
+        for variable in layer.trainable_variables:
+            if variable.dtype != policy.variable_dtype:
+                name = f"{layer.name}/{variable.name}"
+                raise Invalid(f"{name} is {variable.dtype}, not {policy.variable_dtype}")
+        if layer.trainable_variables and layer.compute_dtype not in (
+            policy.compute_dtype,
+            "float32",
+        ):
+            raise Invalid(f"{layer.name} computes in {layer.compute_dtype}, not {precision}")
+
+
+def _layers(model: Any) -> list[Any]:
+    """The layers of a model, those of the models inside it included."""
+    inner = getattr(model, "layers", None)
+    return [model] if inner is None else [found for layer in inner for found in _layers(layer)]
 
 
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.record import RunSettings
+from bench.regression import DEFAULT_GATE
 from bench.store import Plan
 from fmnist_models import DATA_VARIABLE
 
@@ -70,6 +71,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("resume", str, "finish the run in this folder", "FOLDER", of_plan=False),
     Option("require-all", bool, "a case that would be skipped is an error", of_plan=False),
     Option("wait", bool, "wait while another run measures on this machine", of_plan=False),
+)  # fmt: skip
+# What `fmnist-bench check` asks of a finished run, `pytest bench` asks of the one it measures.
+GATE_OPTIONS: tuple[Option, ...] = (
+    Option("baseline", str, "folder of stored runs; a confirmed regression fails its test",
+           "FOLDER", of_plan=False),
+    Option("gate", float, f"slow-down that must be seen, with --baseline [default: "
+           f"{DEFAULT_GATE:g}, ten percent]", "SHARE", of_plan=False),
 )  # fmt: skip
 AXES = ("models", "optimizers", "loops", "devices", "batch_sizes", "precisions", "threads",
         "backends")  # fmt: skip

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 LEAST_RUNS = 3
+# The slow-down that counts, as a share of time, where the user names none.
+DEFAULT_GATE = 0.1
 # Launches have heavier tails than the normal, and a single run stands against the stored ones:
 # with more degrees of freedom the quantile of t would promise what simulated suites do not
 # keep (results/evidence).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +13,6 @@ from rich.text import Text
 
 from bench.record import Status
 from bench.results import sibling
-
-if TYPE_CHECKING:
-    from bench.compare import Comparison
 
 Row = Mapping[str, Any]
 _MINUTE = 60
@@ -44,58 +41,6 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
         console.print(Text(f"{first}{more}: {note}"), soft_wrap=True)
-
-
-def print_comparison(found: Comparison, console: Console) -> None:
-    """What differs between the runs, a table for each candidate, and what it comes to."""
-    names = [found.baseline, *found.pairs]
-    for fact, said in found.differences.items():
-        told = "; ".join(f"{name}: {value}" for name, value in zip(names, said, strict=True))
-        console.print(Text(f"{fact} differs: {told}"), soft_wrap=True)
-    for name in found.pairs:
-        console.print(_comparison_table(name, found))
-        _print_summary(name, found, console)
-    _print_missing(found.baseline, found.baseline_missing, console)
-
-
-def _comparison_table(name: str, found: Comparison) -> Table:
-    title = Text(f"{name} over {found.baseline}")
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    table.add_column("case", overflow="fold")
-    for heading in ("ratio", "interval", "accuracy"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for pair in found.pairs[name]:
-        if pair.ratio is None:
-            continue
-        interval = "" if pair.low is None else f"{pair.low:.3f} to {pair.high:.3f}"
-        points = pair.accuracy_difference
-        table.add_row(
-            Text(pair.case),
-            f"{pair.ratio:.3f}",
-            interval,
-            "" if points is None else f"{100 * points:+.2f}",
-        )
-    return table
-
-
-def _print_summary(name: str, found: Comparison, console: Console) -> None:
-    total = found.summaries[name]
-    cases = "case" if total.cases == 1 else "cases"
-    line = (
-        f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
-        f"(geometric mean of {total.cases} {cases} that all runs hold, "
-        f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
-        f"{total.total_time_ratio:.3f} times as fast"
-    )
-    console.print(Text(line), soft_wrap=True)
-    _print_missing(name, total.missing, console)
-
-
-def _print_missing(name: str, missing: Sequence[str], console: Console) -> None:
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        line = f"{name} has no result for {', '.join(missing[:3])}{more}"
-        console.print(Text(line), soft_wrap=True)
 
 
 def time_line(split: Mapping[str, float]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 from bench import stats
+from bench.case import SKLEARN_LOOP, Case
 from bench.errors import NotComparable, UserError
 from bench.record import Status
 from bench.results import measured_launches
@@ -139,6 +140,35 @@ def read_machine(path: Path) -> MeasuredRun:
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)
     return MeasuredRun(path, first.environment, rows, logs, "run")
+
+
+def across_threads(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """The same runs, their cases named without the number of threads where that is a fact of
+    the set-up rather than an axis: each run has one number throughout, and they differ."""
+    numbers = [threads_of(run) for run in runs]
+    if any(len(own) != 1 for own in numbers) or len(set(numbers)) == 1:
+        return list(runs)
+    found = []
+    for run in runs:
+        names = {case: _without_threads(case, row) for case, row in run.rows.items()}
+        rows = {names[case]: {**row, "case": names[case]} for case, row in run.rows.items()}
+        logs = {names[case]: logs for case, logs in run.logs.items()}
+        found.append(replace(run, rows=rows, logs=logs))
+    return found
+
+
+def threads_of(run: MeasuredRun) -> tuple[int | None, ...]:
+    """The numbers of threads that the networks of a run were trained with, None being the
+    default."""
+    return tuple(
+        dict.fromkeys(row["threads"] for row in run.rows.values() if row["loop"] != SKLEARN_LOOP)
+    )
+
+
+def _without_threads(case: str, row: Row) -> str:
+    if row["threads"] is None:
+        return case
+    return Case(**{f.name: row[f.name] for f in fields(Case) if f.name != "threads"}).id
 
 
 def refuse_copies(runs: Sequence[MeasuredRun]) -> None:

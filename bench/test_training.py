@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from bench.check import CheckedCase, CheckReport, Verdict
+from bench.check_report import told
+from bench.guard import InconclusiveWarning
 from bench.record import Status
 from bench.run import RunOutcome
 
@@ -44,8 +48,11 @@ CLOCK = _ReplayedClock()
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-def test_training(benchmark: Any, case_id: str, outcome: RunOutcome) -> None:
-    """The rounds of the launches that ended ok; else the reason why there are none."""
+def test_training(
+    benchmark: Any, case_id: str, outcome: RunOutcome, checked: CheckReport | None
+) -> None:
+    """The rounds of the launches that ended ok, else the reason why there are none; with
+    `--baseline` the verdict on them."""
     row = next(row for row in outcome.rows if row["case"] == case_id)
     if row["status"] != Status.OK:
         # The fixture must know that it stays unused on purpose.
@@ -70,3 +77,14 @@ def test_training(benchmark: Any, case_id: str, outcome: RunOutcome) -> None:
     benchmark.extra_info.update({name: value for name, value in row.items() if name != "reason"})
     CLOCK.load(seconds)
     benchmark.pedantic(CLOCK.pass_round, setup=CLOCK.reset, rounds=len(seconds), iterations=1)
+    if checked is not None:
+        _judge(next(case for case in checked.cases if case.case == case_id))
+
+
+def _judge(case: CheckedCase) -> None:
+    """A confirmed regression fails; what could not be decided is a warning."""
+    if case.verdict is Verdict.REGRESSION:
+        pytest.fail(f"{case.verdict}: {case.reason}", pytrace=False)
+    if case.verdict is not Verdict.PASSED:
+        # At the test's own line pytest puts cases of one wording together.
+        warnings.warn(f"{case.verdict}: {told(case)}", InconclusiveWarning, stacklevel=2)

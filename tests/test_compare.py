@@ -13,9 +13,9 @@ from rich.console import Console
 
 from bench.case import Case
 from bench.compare import COLUMNS, compare, named_runs, write_comparison
+from bench.compare_report import print_comparison
 from bench.errors import NotComparable, UserError
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
-from bench.report import print_comparison
 from bench.results import result_rows
 from bench.stats import welch_interval
 from bench.store import Plan, RunFolder
@@ -54,7 +54,7 @@ def printed(found):
 
 
 GOLDEN = """\
-TensorFlow differs: here: 2.20.0; there: 2.21.0
+different TensorFlow: here: 2.20.0; there: 2.21.0
 there over here
 case                                   ratio       interval accuracy
 relu_mlp-adam-compiled-cpu-b32-float32 2.000 1.890 to 2.117    +1.00
@@ -73,6 +73,57 @@ def test_the_table_to_the_letter(folder):
     ]
     found = compare(named_runs(paths))
     assert printed(found) == GOLDEN
+
+
+SEVERAL = """\
+A  two threads (baseline)
+B  one thread
+C  default
+D  other
+different threads: 2 (A, D); 1 (B); default (C)
+samples/s over those of A; ±: half the 95% interval, where there is one
+case                                          B           C        D
+relu_mlp-adam-compiled-cpu-b32-float32 0.80 ±5% 1.21 ±>999% 2.00 ±6%
+softmax-sgd-fit-cpu-b32-float32                                 1.50
+geometric mean of cases                    0.80        1.21     2.00
+all cases together                         0.80        1.21     2.00
+accuracy points, lowest                   +1.00       -1.00    +0.00
+... highest                               +1.00       -1.00    +0.00
+geometric mean of cases and all cases together: over the 1 that all runs hold
+B has no result for softmax-sgd-fit-cpu-b32-float32
+C has no result for softmax-sgd-fit-cpu-b32-float32
+"""
+
+
+def test_several_runs_stand_side_by_side_to_the_letter(folder):
+    """Four runs: a column of each in the first table, what finds no room in the next."""
+    one, two = (Case("relu_mlp", "adam", "compiled", threads=n) for n in (1, 2))
+    fit = Case("softmax", "sgd", "fit", threads=2)
+    paths = [
+        folder("a", {two: [0.4, 0.41, 0.39], fit: [3.0]}, label="two threads"),
+        folder("b", {one: [0.5, 0.51, 0.49]}, 0.86, label="one thread"),
+        folder("c", {COMPILED: [0.1, 0.4, 0.9]}, 0.84, label="default"),
+        folder("d", {two: [0.2, 0.205, 0.195], fit: [2.0]}, label="other"),
+    ]
+    assert printed(compare(named_runs(paths))) == SEVERAL
+
+
+def test_a_sweep_of_threads_is_matched_by_its_threads(folder):
+    one, two = (Case("relu_mlp", "adam", "compiled", threads=n) for n in (1, 2))
+    sweep, single = folder("a", {one: [0.4], two: [0.2]}), folder("b", {two: [0.1]})
+    found = compare(named_runs([sweep, single]))
+    assert [pair.case for pair in found.pairs["b"] if pair.ratio] == [two.id]
+    assert found.pairs["b"][1].ratio == pytest.approx(2)
+    assert found.differences == {"threads": ("1, 2", "2")}
+
+
+def test_many_runs_take_several_tables_of_80_columns(folder):
+    paths = [folder(f"run{k}", {COMPILED: [1 + k, 1.1 + k, 1.2 + k]}) for k in range(10)]
+    text = printed(compare(named_runs(paths)))
+    headings = [line.split()[1:] for line in text.splitlines() if line.startswith("case ")]
+    assert "".join(map("".join, headings)) == "BCDEFGHIJ"
+    assert len(headings) > 1
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_csv_holds_a_row_a_case_and_candidate(folder, tmp_path):

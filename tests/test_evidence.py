@@ -9,6 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bench.evidence.simulate import called_worse, check_rows, duel_rows, upper_bound, worlds
+from bench.evidence.timing import time_rows
 from bench.evidence.worlds import World, autoregressive, block_logs, heavy, launch_medians, run_logs
 from bench.sequential import DUEL_GATE, SPEED_SHARE, SPENDING, Decision, look
 
@@ -87,3 +88,11 @@ def test_rows_are_the_same_again():
     assert [row["cases"] for row in alarms] == [30, 1]
     powers = [row["power"] for row in power if row["cases"] == 1]
     assert powers == sorted(powers)
+
+
+def test_the_commands_that_are_timed_do_their_work(tmp_path):
+    rows = time_rows(tmp_path, 1)
+    assert [row["command"].split()[0] for row in rows] == ["check", "compare", "help", "import"]
+    assert all(0 < row["lowest_s"] <= row["median_s"] <= row["highest_s"] for row in rows)
+    assert (tmp_path / "now/check.json").exists()
+    assert (tmp_path / "compared/comparison.csv").read_text().count("\n") == 9 * 30 + 1

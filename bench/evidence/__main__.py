@@ -1,9 +1,12 @@
-"""`python -m bench.evidence simulate`: how often the verdicts are wrong, counted again."""
+"""`python -m bench.evidence`: what the documents claim of the verdicts, counted again."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,6 +36,28 @@ def simulate(suites: int, output: str) -> None:
 
     folder = Path(output)
     tables = count(suites, SEED, worlds())
+    _write(folder, tables)
+    draw(tables, folder / "simulation.png")
+    click.echo(folder / "simulation.png")
+
+
+@cli.command(name="time")
+@click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True,
+              help="fresh processes of each command")  # fmt: skip
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def time_commands(repetitions: int, output: str) -> None:
+    """Time `check` and `compare` on made-up runs of ordinary size.
+
+    Writes time.csv; half a minute.
+    """
+    from bench.evidence.timing import time_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = time_rows(Path(folder), repetitions)
+    _write(Path(output), {"time": rows})
+
+
+def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
@@ -42,8 +67,6 @@ def simulate(suites: int, output: str) -> None:
         raise UserError(
             f"cannot write to {folder}: {error.strerror or error}; name another --output"
         ) from error
-    draw(tables, folder / "simulation.png")
-    click.echo(folder / "simulation.png")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtr
 
-from bench.check import DEFAULT_GATE, MARGIN, slow_downs
+from bench.check import MARGIN, slow_downs
 from bench.evidence.worlds import (
     CASES,
     LAUNCH_SD,
@@ -22,6 +22,7 @@ from bench.evidence.worlds import (
     launch_medians,
     run_logs,
 )
+from bench.regression import DEFAULT_GATE
 from bench.sequential import DUEL_GATE, LAST_LOOK, SPEED_SHARE, SPENDING
 from bench.stats import student_interval
 

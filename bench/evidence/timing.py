@@ -1,0 +1,108 @@
+"""How long `check` and `compare` take, as commands that a person waits for."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.case import Case
+from bench.launch import CHECKOUT
+from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
+from bench.results import result_rows
+from bench.store import Plan, RunFolder
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.optimizers import OPTIMIZERS
+
+RUNS, CASES, ROUNDS = 10, 30, 20
+CLI = ("-m", "bench.cli")
+_MACHINE = {"cpu": {"model": "made up", "cores_logical": 2}, "gpus": [], "dataset_digest": "0" * 64}
+
+
+def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
+    """Seconds of each command, from its start to its end, one fresh process each.
+
+    Args:
+        folder: an empty one, for made-up runs.
+        repetitions: of each command, in turns.
+
+    Raises:
+        RuntimeError: a command failed.
+    """
+    runs = [make_run(folder / "base" / f"run{number:02d}", number) for number in range(RUNS)]
+    now = make_run(folder / "now", RUNS)
+    compared = folder / "compared"
+    commands: dict[str, list[str | Path]] = {
+        f"check of {CASES} cases against {RUNS} runs": [
+            *CLI,
+            "check",
+            "--baseline",
+            runs[0].parent,
+            now,
+        ],
+        f"compare of {CASES} cases in {RUNS} runs": [*CLI, "compare", *runs, "--output", compared],
+        "help": [*CLI, "--help"],
+        # The floor under whatever draws a picture.
+        "import of matplotlib": ["-c", "import matplotlib.figure"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(repetitions):
+        for name, words in commands.items():
+            seconds[name].append(_seconds(words))
+    return [
+        {"command": name, "repetitions": repetitions, "median_s": median(own),
+         "lowest_s": min(own), "highest_s": max(own)}
+        for name, own in seconds.items()
+    ]  # fmt: skip
+
+
+def make_run(path: Path, seed: int) -> Path:
+    """A run in the folder `path`, as large as a real one, its seconds from `seed`."""
+    chance = random.Random(seed)
+    plan = Plan(_cases(), RunSettings(launches=3))
+    folder = RunFolder.create(path, plan)
+    folder.write_environment(_MACHINE | {"time_utc": f"2026-01-{seed + 1:02d}T00:00:00+00:00"})
+    for case in plan.cases:
+        for launch in range(3):
+            request = LaunchRequest(case, launch, 1, plan.settings.epochs, launch)
+            speed = math.exp(chance.gauss(0, 0.02))
+            for number in range(1, ROUNDS + 1):
+                seconds = speed * math.exp(chance.gauss(0, 0.02))
+                accuracy = 0.85 if number <= plan.settings.epochs else None
+                folder.append_round(
+                    request, Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
+                )
+            folder.append_launch(LaunchRecord(case.id, launch, 1, launch, Status.OK))
+    folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
+    return path
+
+
+def _cases() -> tuple[Case, ...]:
+    every = [
+        Case(model, optimizer, loop)
+        for loop in ("fit", "compiled")
+        for model in NETWORKS
+        for optimizer in OPTIMIZERS
+    ]
+    return tuple(every[:CASES])
+
+
+def _seconds(words: Sequence[str | Path]) -> float:
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        check=False,
+    )
+    elapsed = time.perf_counter() - started
+    # A blind check ends with 3, and has done all of its work.
+    if done.returncode not in (0, 3):
+        raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr.decode()}")
+    return elapsed
