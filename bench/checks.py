@@ -11,15 +11,13 @@ from enum import StrEnum
 from typing import Any
 
 from bench.errors import ExitCode
+from bench.nvml import SLOWED_BY
 from bench.tensorflow_device import driver_is_too_old
 
 INSTALL_CUDA = 'pip install "tensorflow[and-cuda]" (Linux, and Windows inside WSL2)'
 _GIB = 2**30
 # Of a product whose factors TF32 rounds: 2^-12 is lost of 1 + 2^-12, and nothing in float32.
 _TF32_LOSES, _FLOAT32_KEEPS = 1e-4, 1e-6
-_SLOWED = frozenset(
-    {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
-)
 
 
 class Verdict(StrEnum):
@@ -161,7 +159,7 @@ def driver(version: str | None, knows: str | None, built: str | None) -> Check:
 def gpu_at_rest(state: Mapping[str, Any]) -> Check:
     """Whether the GPU is cool, unthrottled and nobody else's."""
     troubles = []
-    slowed = sorted(_SLOWED & set(state.get("throttle_reasons") or ()))
+    slowed = sorted(SLOWED_BY & set(state.get("throttle_reasons") or ()))
     if slowed:
         troubles.append(f"slowed down by {', '.join(slowed)}")
     if others := state.get("compute_processes"):

@@ -33,22 +33,25 @@ def cpu_facts() -> dict[str, Any]:
     """Every fact of the CPU, and of the part of it that this process may use."""
     import psutil
 
-    try:
-        clock = psutil.cpu_freq()
-    except (AttributeError, NotImplementedError, OSError, RuntimeError):
-        clock = None
+    clock = _clock()
     return {
         "model": cpu_model(),
         "cores_logical": psutil.cpu_count(),
         "cores_physical": psutil.cpu_count(logical=False),
         "affinity": cpu_affinity(),
         "cgroup_quota_cpus": cgroup_cpu_quota(),
-        "frequency_hz": round(clock.current * 1e6) or None if clock else None,
+        "frequency_hz": cpu_clock_hz(),
         "frequency_max_hz": round(clock.max * 1e6) or None if clock else None,
         "governor": _governor(),
         "caches_bytes": _caches() or None,
         "vector_extensions": _vector_extensions(),
     }
+
+
+def cpu_clock_hz() -> int | None:
+    """The clock at this moment, mean over the cores."""
+    clock = _clock()
+    return round(clock.current * 1e6) or None if clock else None
 
 
 def memory_bytes() -> int:
@@ -94,6 +97,22 @@ def cgroup_cpu_quota() -> float | None:
     return min(quotas, default=None)
 
 
+def cgroup_cpu_periods() -> dict[Path, tuple[int, int]]:
+    """Periods of the CPU quota so far, and how many of them it cut short, by control group.
+
+    From cpu.stat (v1 and v2 alike) of each group that has a quota, this process's and those
+    around it; groups in which no period has passed yet are left out.
+    """
+    found = {}
+    for group in _cgroups("cpu"):
+        lines = (_read(group / "cpu.stat") or "").splitlines()
+        counts = dict(line.split(" ", 1) for line in lines if re.fullmatch(r"\S+ \d+", line))
+        periods, throttled = int(counts.get("nr_periods", 0)), counts.get("nr_throttled")
+        if periods and throttled is not None:
+            found[group] = (periods, int(throttled))
+    return found
+
+
 def cgroup_memory_limit_bytes() -> int | None:
     """The least memory limit of the control groups, v1 or v2; None where there is none."""
     limits = []
@@ -124,6 +143,16 @@ def command_output(
     except (OSError, subprocess.SubprocessError):
         return None
     return ended.stdout.strip() if any_exit or ended.returncode == 0 else None
+
+
+def _clock() -> Any:
+    """What psutil tells of the clock, in MHz; None where it cannot."""
+    import psutil
+
+    try:
+        return psutil.cpu_freq()
+    except (AttributeError, NotImplementedError, OSError, RuntimeError):
+        return None
 
 
 def _cgroups(controller: str) -> Iterator[Path]:

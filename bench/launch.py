@@ -17,12 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench import counters
 from bench.environment import scrub_text
+from bench.noise import Noise, Usage
+from bench.nvml import Gpu
 from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Round, Status
 from bench.roofline import Ceilings
 
@@ -42,12 +45,14 @@ class LaunchPlace:
         fork: fork from a template with this environment; otherwise a fresh process.
         log: file that takes what the launch prints.
         timeout_s: limit from the request to the end.
+        gpu: that the launch uses; None on a CPU.
     """
 
     environment: Mapping[str, str]
     fork: bool
     log: Path
     timeout_s: float
+    gpu: Gpu | None = None
 
 
 class Launcher:
@@ -57,16 +62,22 @@ class Launcher:
         worker: the command of a worker; another interpreter's measures that one.
         data: folder of IDX files in place of the embedded ones.
         suite: the checkout that the worker imports; another revision's measures that one.
+        watch: reads what disturbs each launch; None for `counters.watch`.
 
     Attributes:
         starting_s: seconds spent so far until workers were ready: imports and data.
     """
 
     def __init__(
-        self, worker: Sequence[str] = WORKER, data: str | None = None, suite: Path = CHECKOUT
+        self,
+        worker: Sequence[str] = WORKER,
+        data: str | None = None,
+        suite: Path = CHECKOUT,
+        watch: counters.Watch | None = None,
     ) -> None:
         self._command = [*worker, *(("--data", data) if data else ())]
         self._suite = suite
+        self._watch = watch or counters.watch
         self._templates: dict[tuple[tuple[str, str], ...], _Worker] = {}
         self.starting_s = 0.0
 
@@ -89,7 +100,7 @@ class Launcher:
         Never raises for what goes wrong in the worker; KeyboardInterrupt passes through,
         after the worker was killed.
         """
-        answers, total_s = self._ask("launch", request, place, on_round)
+        answers, total_s = self._ask("launch", request, place, on_round, self._watch)
         return _record(request, answers, total_s)
 
     def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
@@ -105,8 +116,12 @@ class Launcher:
         request: LaunchRequest | CeilingsRequest,
         place: LaunchPlace,
         on_round: OnRound,
+        watch: counters.Watch | None = None,
     ) -> tuple[dict[str, Any], float]:
-        """What a worker answers, at least a status, and the seconds that it took."""
+        """What a worker answers, at least a status, and the seconds that it took.
+
+        With `watch`, the answers of a worker that lived to the end hold the `noise` as well.
+        """
         key = tuple(sorted(place.environment.items()))
         worker = self._templates.pop(key, None) if place.fork else None
         answers: dict[str, Any] = {}
@@ -118,7 +133,10 @@ class Launcher:
                 self.starting_s += time.perf_counter() - started
                 if place.fork:
                     started = time.perf_counter()
+            close = watch(worker.pid, place.gpu) if watch else None
             worker.serve(op, request.to_json(), place, on_round, answers)
+            if close:
+                answers["noise"] = close(_usage(answers))
         except _Ended as end:
             answers.setdefault("status", end.status)
             answers.setdefault("reason", end.reason)
@@ -172,6 +190,11 @@ class _Worker:
             os.close(write)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(read,), daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Of the worker itself; the launches that it forks are its children."""
+        return self._process.pid
 
     def _read(self, channel: int) -> None:
         with os.fdopen(channel, "rb") as lines:
@@ -309,8 +332,15 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "it printed nothing"
 
 
+def _usage(answers: Mapping[str, Any]) -> Usage | None:
+    """What the launch reported of itself; None where it failed, or is of another revision."""
+    told = answers.get("usage")
+    return None if told is None else Usage.from_json(told)
+
+
 def _record(request: LaunchRequest, answers: dict[str, Any], total_s: float) -> LaunchRecord:
-    return LaunchRecord.from_json(
+    noise: Noise | None = answers.pop("noise", None)
+    record = LaunchRecord.from_json(
         {
             **answers,
             "case": request.case.id,
@@ -321,3 +351,4 @@ def _record(request: LaunchRequest, answers: dict[str, Any], total_s: float) -> 
             "total_s": total_s,
         }
     )
+    return replace(record, noise=noise)

@@ -25,6 +25,11 @@ _CLOCK_EVENTS = {
     0x080: "hw_power_brake_slowdown",
     0x100: "display_clock_setting",
 }
+# Those of them that are a trouble: the others rest or were asked for, and a power cap is how
+# many cards work at full load.
+SLOWED_BY = frozenset(
+    {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
+)
 _STATE = (
     "power_limit_w",
     "power_limit_default_w",
@@ -78,6 +83,22 @@ class Inventory:
     hidden: tuple[Gpu, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """Who and what is on a GPU at one moment; None for each fact that NVML does not tell.
+
+    Attributes:
+        clock_hz: of the streaming multiprocessors.
+        throttle_reasons: what holds the clock, by `clock_event_names`.
+        compute_pids: processes that compute on it and draw nothing there (on Windows each
+            window of a desktop would count otherwise), by the host's numbers.
+    """
+
+    clock_hz: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    compute_pids: frozenset[int] | None = None
+
+
 class _NoNvmlError(Exception):
     """NVML cannot be used; the message says why in one line."""
 
@@ -118,14 +139,39 @@ def gpu_state(gpu: Gpu, nvml: Any = None) -> dict[str, Any]:
         **dict.fromkeys(_STATE),
     }
     with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
-        card = handle = _ask(api, "nvmlDeviceGetHandleByUUID", gpu.uuid)
-        if gpu.is_mig and handle is not None:
-            card = _ask(api, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
+        handle, card = _handle_and_card(api, gpu)
         if card is not None:
             processes = _ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
             state |= _card_state(api, card)
             state["compute_processes"] = None if processes is None else len(processes)
     return state
+
+
+def gpu_use(gpu: Gpu, nvml: Any = None) -> GpuUse:
+    """Who computes on a GPU, and how fast it runs; the clock of a MIG device is its card's."""
+    with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
+        handle, card = _handle_and_card(api, gpu)
+        if card is not None:
+            events = _clock_events(api, card)
+            computing = _ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
+            drawing = _ask(api, "nvmlDeviceGetGraphicsRunningProcesses", handle) or ()
+            pids = {process.pid for process in computing or ()}
+            return GpuUse(
+                _clock(api, "nvmlDeviceGetClockInfo", card, api.NVML_CLOCK_SM),
+                None if events is None else tuple(clock_event_names(events)),
+                None
+                if computing is None
+                else frozenset(pids - {process.pid for process in drawing}),
+            )
+    return GpuUse()
+
+
+def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
+    """NVML's handle of a GPU, and of the card that a MIG device is a part of."""
+    card = handle = _ask(nvml, "nvmlDeviceGetHandleByUUID", gpu.uuid)
+    if gpu.is_mig and handle is not None:
+        card = _ask(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
+    return handle, card
 
 
 @contextlib.contextmanager
@@ -235,10 +281,7 @@ def _card_state(nvml: Any, card: Any) -> dict[str, Any]:
         _ask(nvml, "nvmlDeviceGetTemperatureV", card, nvml.NVML_TEMPERATURE_GPU),
         _ask(nvml, "nvmlDeviceGetTemperature", card, nvml.NVML_TEMPERATURE_GPU),
     )
-    events = _first(
-        _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", card),
-        _ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", card),
-    )
+    events = _clock_events(nvml, card)
     limit = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", card)
     default = _ask(nvml, "nvmlDeviceGetPowerManagementDefaultLimit", card)
     return {
@@ -254,6 +297,14 @@ def _card_state(nvml: Any, card: Any) -> dict[str, Any]:
         "persistence_mode": None if persistence is None else bool(persistence),
         "driver_version": _ask(nvml, "nvmlSystemGetDriverVersion"),
     }
+
+
+def _clock_events(nvml: Any, card: Any) -> int | None:
+    bits: int | None = _first(
+        _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", card),
+        _ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", card),
+    )
+    return bits
 
 
 def clock_event_names(bits: int) -> list[str]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
+from bench import noise
 from bench.case import Case
 from bench.estimate import launch_seconds
 from bench.record import LaunchRecord, Round, Status
@@ -87,13 +88,22 @@ class _LineProgress(Progress):
         """Keep the round for the launch's line."""
         self._rounds.append(round_)
 
+    def launch_voided(self, record: LaunchRecord) -> None:
+        """Say what disturbed the launch, and forget its rounds."""
+        self._print_launch(record, " (measured again)")
+        self._rounds = []
+
     def launch_ends(self, record: LaunchRecord) -> None:
         """Print the launch's line."""
         self._left.launch_ended()
-        self._print(f"[{self._number}/{self._total}] {_line(self._plan, record, self._rounds)}")
+        self._print_launch(record, "")
 
     def run_ends(self) -> None:
         """Nothing is left on the screen to take away."""
+
+    def _print_launch(self, record: LaunchRecord, more: str) -> None:
+        line = _line(self._plan, record, self._rounds)
+        self._print(f"[{self._number}/{self._total}] {line}{more}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -134,6 +144,11 @@ class _TerminalProgress(_LineProgress):
         super().round_ends(round_)
         self._show(f"epoch {round_.round}")
 
+    def launch_voided(self, record: LaunchRecord) -> None:
+        """Print the line; the bar stays."""
+        super().launch_voided(record)
+        self._show("warm-up")
+
     def launch_ends(self, record: LaunchRecord) -> None:
         """Print the line and move the bar on."""
         super().launch_ends(record)
@@ -159,4 +174,5 @@ def _line(plan: Plan, record: LaunchRecord, rounds: Sequence[Round]) -> str:
     rate = f"{median(r.samples / r.seconds for r in rounds):,.0f} samples/s"
     accuracy = record.test_accuracy
     tested = "" if accuracy is None else f", test accuracy {accuracy:.3f}"
-    return f"{record.case}{which}: {rate}{tested}"
+    disturbed = "".join(f", {phrase}" for phrase in noise.matters(record.noise))
+    return f"{record.case}{which}: {rate}{tested}{disturbed}"

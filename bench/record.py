@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from bench.case import Case
+from bench.noise import Noise
 
 # `compiled` and `multistep` go on at least so long, so that drift inside a launch shows.
 MIN_ROUNDS = 20
@@ -70,7 +71,7 @@ class LaunchRequest:
 
     Attributes:
         launch: 0 for the first launch of the case.
-        attempt: 1, or more where `--resume` measured the launch again.
+        attempt: 1, or more where the launch was measured again.
         seed: the seed of this launch (the run's seed + launch).
         min_rounds, min_seconds: `compiled` and `multistep` go on until both are reached.
     """
@@ -174,6 +175,7 @@ class LaunchRecord:
             other models.
         traffic: (array, bytes, moves a step) of `bench.roofline.Traffic`; None for `sklearn`.
         software: versions and build flags that only the worker can know.
+        noise: what disturbed the launch; None where it was not read.
     """
 
     case: str
@@ -197,6 +199,7 @@ class LaunchRecord:
     traffic: tuple[tuple[str, int, int], ...] | None = None
     warnings: tuple[str, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
+    noise: Noise | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -212,6 +215,8 @@ class LaunchRecord:
         for name in ("dense_layers", "traffic"):
             if kept.get(name) is not None:
                 kept[name] = tuple(tuple(item) for item in kept[name])
+        if kept.get("noise") is not None:
+            kept["noise"] = Noise.from_json(kept["noise"])
         return cls(**kept)
 
 

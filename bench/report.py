@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.noise import DISTURBED
 from bench.record import Status
 from bench.results import sibling
 
@@ -123,11 +125,23 @@ def _half_width(row: Row) -> str:
 
 
 def _notes(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Warnings and then reasons, each with the cases that it holds for."""
+    """Warnings and then reasons, each with the cases that it holds for.
+
+    On a busy machine each case is disturbed by a share of its own: one line stands for all
+    that the same signal disturbed, the worst of them first.
+    """
     found: dict[str, list[str]] = {}
+    disturbed: dict[str, list[tuple[int, str, str]]] = {}
     for row in rows:
         for warning in filter(None, (row["warnings"] or "").split("; ")):
-            found.setdefault(f"warning: {warning}", []).append(row["case"])
+            if warning.startswith(DISTURBED):
+                signal, figures = re.sub(r"\d+", "", warning), re.findall(r"\d+", warning)
+                disturbed.setdefault(signal, []).append((-int(figures[0]), row["case"], warning))
+            else:
+                found.setdefault(f"warning: {warning}", []).append(row["case"])
+    for alike in disturbed.values():
+        worst = sorted(alike, key=lambda item: item[0])
+        found[f"warning: {worst[0][2]}"] = [case for _, case, _ in worst]
     for row in rows:
         if not _ok(row):
             found.setdefault(f"{row['status']}: {row['reason']}", []).append(row["case"])

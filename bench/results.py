@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeVar
 
-from bench import roofline, stats
+from bench import noise, roofline, stats
 from bench.case import SKLEARN_LOOP, Case
 from bench.record import RESULT_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.store import Plan, StoredRound
@@ -283,12 +283,14 @@ def _idle_per_round(launches: Sequence[Launch]) -> float:
 
 
 def _warnings(launches: Sequence[Launch]) -> list[str]:
-    """What the worker said, and what the rounds show; each once, in order."""
+    """What the worker said, what the rounds show, and what disturbed the launches; each once,
+    in order."""
     found: list[str] = []
     for record, rounds in launches:
         found += record.warnings
         if stats.is_unsteady([r.seconds for r in rounds]):
             found.append("unsteady")
+    found += noise.warnings((record.launch, record.noise) for record, _ in launches)
     return list(dict.fromkeys(found))
 
 

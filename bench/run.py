@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import devices, environment
+from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode, UserError
 from bench.launch import CAN_FORK, Launcher, LaunchPlace
@@ -32,6 +32,8 @@ from bench.store import Plan, RunFolder, StoredRound
 from fmnist_models import dataset
 
 RESULTS = Path("results")
+# What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
+MOST_ATTEMPTS = 3
 # One run must not mix these.
 _MUST_MATCH: Mapping[str, tuple[str, ...]] = {
     "data of SHA-256": ("dataset_digest",),
@@ -62,6 +64,9 @@ class Progress:
 
     def round_ends(self, round_: Round) -> None:
         """A round of the launch ended."""
+
+    def launch_voided(self, record: LaunchRecord) -> None:
+        """The launch was disturbed, as its reason says, and starts again."""
 
     def launch_ends(self, record: LaunchRecord) -> None:
         """The launch ended, well or not."""
@@ -217,6 +222,7 @@ class RunUnderWay:
         self._launches = folder.launches()
         self._ceilings = folder.ceilings()
         self._ceilings_s = 0.0
+        self._always_disturbed = False
 
     def to_the_end(self) -> RunOutcome:
         """Measure what is not on disk yet, between the ceilings before and after."""
@@ -282,10 +288,43 @@ class RunUnderWay:
     def measure_launch(self, case: Case, launch: int) -> None:
         """Measure one launch, again if need be, and put it on disk.
 
+        A launch that its noise voids is measured again, `MOST_ATTEMPTS` in all; the last of
+        them stands, for then the machine is always so, and until a launch is undisturbed
+        again no other is repeated.
+
         Raises:
             UserError: the disk is full.
         """
-        request = LaunchRequest(
+        reason = devices.skip_reason(case, self._inventory)
+        if reason and launch > 0:
+            return
+        self._progress.launch_begins(case, launch)
+        if reason:
+            self._keep(_skipped(self._request(case, launch), reason))
+        else:
+            self._measure_undisturbed(case, launch)
+        self._progress.launch_ends(self._launches[-1])
+
+    def _measure_undisturbed(self, case: Case, launch: int) -> None:
+        most = 1 if self._always_disturbed else MOST_ATTEMPTS
+        for left in reversed(range(most)):
+            record = self._measure(self._request(case, launch))
+            disturbed = noise.voids(record.noise) if record.status is Status.OK else ""
+            if not disturbed or not left:
+                break
+            self._keep(replace(record, status=Status.INVALID, reason=disturbed))
+            self._progress.launch_voided(self._launches[-1])
+        self._keep(record)
+        if record.status is Status.OK:
+            self._always_disturbed = bool(disturbed)
+
+    def _keep(self, record: LaunchRecord) -> None:
+        self._folder.append_launch(record)
+        self._launches.append(record)
+        self._write_results()
+
+    def _request(self, case: Case, launch: int) -> LaunchRequest:
+        return LaunchRequest(
             case=case,
             launch=launch,
             attempt=self._attempt(case, launch),
@@ -294,15 +333,6 @@ class RunUnderWay:
             min_rounds=self._least[0],
             min_seconds=self._least[1],
         )
-        reason = devices.skip_reason(case, self._inventory)
-        if reason and launch > 0:
-            return
-        self._progress.launch_begins(case, launch)
-        record = _skipped(request, reason) if reason else self._measure(request)
-        self._folder.append_launch(record)
-        self._launches.append(record)
-        self._write_results()
-        self._progress.launch_ends(record)
 
     def _attempt(self, case: Case, launch: int) -> int:
         """One more than any that left a trace, a killed parent's half launch included."""
@@ -334,6 +364,7 @@ class RunUnderWay:
             fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
             log=log,
             timeout_s=self._plan.settings.timeout_s,
+            gpu=devices.resolve(case.device, self._inventory),
         )
 
     def _note_software(self, record: LaunchRecord) -> None:

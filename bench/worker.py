@@ -11,7 +11,8 @@ that a library prints can break them:
     {"kind": "ready"}                          imports done, data read
     {"kind": "forked", "pid": N}               a launch runs in this process
     {"kind": "round", ...}                     a `Round`
-    {"kind": "result", ...}                    fields of a `LaunchRecord`, or the `ceilings`
+    {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
+                                               `bench.noise.Usage`, or the `ceilings`
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
@@ -32,6 +33,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from bench.counters import OwnUsage
 from bench.errors import Invalid, Unavailable, UserError
 from bench.record import CeilingsRequest, LaunchRequest, Status
 
@@ -79,7 +81,14 @@ def _prepare(folder: str | None) -> Measure:
             found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
             emit({"kind": "result", "ceilings": found.to_json()})
         else:
-            measuring.measure(LaunchRequest.from_json(request), raw, data, emit)
+            usage = OwnUsage()
+
+            def emit_with_usage(message: dict[str, Any]) -> None:
+                """Add what this process used to the result, its last message."""
+                used = {"usage": usage.so_far().to_json()} if message["kind"] == "result" else {}
+                emit({**message, **used})
+
+            measuring.measure(LaunchRequest.from_json(request), raw, data, emit_with_usage)
 
     return measure
 

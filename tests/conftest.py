@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import quiet
 
-from bench import cli
+from bench import cli, counters
 from fmnist_models import dataset
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +23,12 @@ def pytest_configure(config):
         "filterwarnings",
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     )
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch):
+    """However busy this machine is, no test's launch is disturbed, unless it says so."""
+    monkeypatch.setattr(counters, "watch", quiet.watch)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +48,8 @@ def small_data(tmp_path_factory):
 
 @pytest.fixture
 def program(tmp_path):
-    """Runs `python -m ...` in a folder of its own, as a user without a terminal."""
+    """Runs `python -m ...` in a folder of its own, as a user without a terminal whose machine
+    is quiet."""
 
     def run(*words, timeout=300, **variables):
         temporary = tmp_path / "tmp"
@@ -55,7 +62,7 @@ def program(tmp_path):
             **variables,
         }
         return subprocess.run(
-            [sys.executable, "-m", *map(str, words)],
+            [*quiet.PROGRAM, *map(str, words)],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

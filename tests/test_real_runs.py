@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
+import quiet
 
 OWN_MODELS = """
 import time
@@ -65,12 +66,11 @@ def documented(small_data, tmp_path_factory):
     """Every loop and precision that a CPU has, and the logistic baseline."""
     import os
     import subprocess
-    import sys
 
     folder = tmp_path_factory.mktemp("documented")
     root = Path(__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "run", "--data", str(small_data),
+        [*quiet.PROGRAM, "bench.cli", "run", "--data", str(small_data),
          "--models", "relu_mlp,logistic", "--optimizers", "adam",
          "--loops", "fit,multistep,compiled,sklearn", "--batch-sizes", "96",
          "--precisions", "float32,mixed_float16,tf32", "--epochs", "2", "--launches", "1",

@@ -279,6 +279,7 @@ def test_a_killed_parent_loses_one_launch_at_most(tmp_path):
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
+import quiet
 import test_run as t
 from bench import lock
 from bench import run as running
@@ -286,7 +287,7 @@ from bench.launch import Launcher
 lock.tempfile.gettempdir = lambda: {str(tmp_path)!r}
 plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
 folder = running.begin(plan, Path({str(tmp_path / "run")!r}))
-running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE))
+running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE, watch=quiet.watch))
 """
     root = Path(__file__).parent.parent
     environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(script)}
