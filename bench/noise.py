@@ -24,6 +24,9 @@ OTHER_WORK_VOIDS = 0.25
 STEAL_MATTERS = 0.02
 # Stolen time is lost for sure, while other work may run beside: so a lower limit.
 STEAL_VOIDS = 0.20
+# A launch's own threads wait for each other's cores in 3 to 5% of the time on a quiet machine;
+# here others, or more threads than cores, keep them waiting.
+CPU_PRESSURE_MATTERS = 0.20
 # A launch whose threads all fit into memory never waits for pages.
 MEMORY_PRESSURE_MATTERS = 0.01
 # A quota ends a period early only where it is used up: one in twenty costs about as much time.
@@ -150,6 +153,11 @@ _SIGNALS: tuple[_Signal, ...] = (
     ),
     _Signal("thermal_throttle_events", 0, "throttled for heat, times a core: {:.0f}"),
     _Signal(
+        "cpu_pressure_share",
+        CPU_PRESSURE_MATTERS,
+        "threads waited for a core in {:.0%} of the time",
+    ),
+    _Signal(
         "memory_pressure_share",
         MEMORY_PRESSURE_MATTERS,
         "threads waited for memory in {:.0%} of the time",
@@ -203,7 +211,12 @@ def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[str]:
 
 
 def _value(noise: Noise | None, signal: _Signal) -> float | None:
-    return None if noise is None else getattr(noise, signal.reading)
+    if noise is None:
+        return None
+    value: float | None = getattr(noise, signal.reading)
+    # Pressure that other work explains is said already.
+    explained = (noise.other_work_share or 0.0) > OTHER_WORK_MATTERS
+    return None if signal.reading == "cpu_pressure_share" and explained else value
 
 
 def _slowed(noise: Noise | None) -> str:

@@ -77,6 +77,22 @@ def test_the_longest_documented_names_fit_80_columns():
     assert "sgd_nesterov" in text
 
 
+def test_a_busy_machine_is_one_line_that_names_the_worst():
+    shares = {"sgd": 6, "adam": 31, "rmsprop": 12}
+    took = "disturbed: other processes took {}% of the cores in launch {}"
+    busy = [
+        row(Case("softmax", optimizer, "fit"), 9_000.0, warnings=took.format(share, k))
+        for k, (optimizer, share) in enumerate(shares.items(), 1)
+    ]
+    busy[0]["warnings"] += "; disturbed: throttled for heat, times a core: 4 in launch 1"
+    notes = [line for line in printed(busy).splitlines() if "warning" in line]
+    assert notes == [
+        f"softmax-adam-fit-cpu-b32-float32 and 2 more: warning: {took.format(31, 2)}",
+        "softmax-sgd-fit-cpu-b32-float32: warning: disturbed: throttled for heat, times a core: "
+        "4 in launch 1",
+    ]
+
+
 def test_compiled_is_compared_with_its_own_sibling():
     assert compiled_over_fit(COMPILED, ROWS) == pytest.approx(162_345.6 / 9_000)
     assert compiled_over_fit(FIT, ROWS) is None
