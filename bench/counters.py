@@ -5,6 +5,7 @@ Whatever a system does not count, hides or garbles is None; nothing here raises 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -96,7 +97,7 @@ def _read(pid: int, gpu: Gpu | None) -> _Counters:
     return _Counters(
         at_s=time.perf_counter(),
         cores=_core_times(),
-        own_s=_own_tree_s(pid),
+        own_s=_own_tree_s(),
         cpu_pressure_s=_pressure_s("cpu"),
         memory_pressure_s=_pressure_s("memory"),
         quota_periods=hardware.cgroup_cpu_periods(),
@@ -174,16 +175,21 @@ def _core_times_elsewhere() -> _CoreTimes | None:
     return _CoreTimes(busy + times["idle"] + times.get("iowait", 0.0), busy, None)
 
 
-def _own_tree_s(pid: int) -> float | None:
-    """CPU time of this process and of the worker, with the launches that it waited for."""
+def _own_tree_s() -> float | None:
+    """CPU time of this process and of all that it started: workers, with the launches that
+    they waited for, and launches that take turns with the one that is watched."""
     import psutil
 
+    spent_s = time.process_time()
     try:
-        worker = psutil.Process(pid).cpu_times()
+        for process in psutil.Process().children(recursive=True):
+            # What ends meanwhile is in the times of the worker that waited for it.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent_s += times.user + times.system + times.children_user + times.children_system
     except (OSError, psutil.Error):
         return None
-    children_s = worker.children_user + worker.children_system
-    return float(worker.user + worker.system + children_s) + time.process_time()
+    return spent_s
 
 
 def _own_totals() -> tuple[float, int | None, int | None]:

@@ -2,32 +2,31 @@
 
 duel.json      the two sides and the settings that resuming takes up again
 a/, b/         a run's folder each: every launch of that side
-blocks.csv     a row a finished block: its order, and the control probe before each launch
+blocks.csv     a row a finished block: its order, and the control probe before the rounds
 verdict.json   what it came to
 checkouts/     revisions that were unpacked
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from bench import stats
+from bench.blocks import SIDES, Block, Blocks
 from bench.case import SKLEARN_LOOP, Case
 from bench.check import ACCURACY_MARGIN, MARGIN, Verdict
 from bench.devices import inventory, skip_reason
 from bench.errors import ExitCode, UserError
 from bench.lock import the_machine
-from bench.record import LaunchRecord, Round, RunSettings, Status
+from bench.record import RunSettings
 from bench.run import Progress, RunUnderWay, refuse_mixing
 from bench.sequential import (
     ACCURACY_SHARE,
@@ -41,18 +40,15 @@ from bench.sequential import (
     paired_p,
 )
 from bench.sides import Side, Spec, prepare
-from bench.store import Plan, RunFolder, cut_half_line, explained, read_csv, write_json
+from bench.store import Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
 
-SIDES = ("a", "b")
-# Of a launch after its documented epochs: its median must hold still, no more.
-LEAST_ROUNDS, LEAST_SECONDS = 5, 0.5
+# Of `compiled` and `multistep` in a duel: so many pairs of rounds average out what comes and
+# goes within seconds.
+LEAST_ROUNDS, LEAST_SECONDS = 20, 0.5
 # A duel pairs its launches, so it sees a smaller drop of accuracy than a stored baseline.
 DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, ACCURACY_MARGIN
-BLOCK_COLUMNS = ("case", "block", "first", "control_a_s", "control_b_s")
-# The control: 2 x 32 MiB, beyond the caches of most machines, read and written so often.
-_CONTROL_FLOATS, _CONTROL_PASSES = 2**22, 20
-_DUEL_VERSION = 1
+_DUEL_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +103,14 @@ class Standing:
     speed_look: Look | None = None
     accuracy_look: Look | None = None
     failure: str = ""
+
+    def add(self, block: Block) -> None:
+        """One more block, measured."""
+        self.failure = block.failure
+        if not block.failure:
+            self.speed.append(block.speed)
+            if block.accuracy is not None:
+                self.accuracy.append(block.accuracy)
 
     @property
     def looks(self) -> list[Look]:
@@ -236,7 +240,6 @@ def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = Fa
     data = _data(plan, path)
     with explained(path):
         (path / "checkouts").mkdir(exist_ok=True)
-        cut_half_line(path / "blocks.csv")
     sides = [prepare(spec, path / "checkouts") for spec in (plan.a, plan.b)]
     with the_machine(progress.waits, wait), ExitStack() as stack:
         under_way = {}
@@ -251,99 +254,48 @@ def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = Fa
                 side.environ,
                 (LEAST_ROUNDS, LEAST_SECONDS),
             )
-        report = _Blocks(plan, path, under_way, progress).to_the_end()
+        report = _to_the_end(plan, path, Blocks(path, under_way, plan.settings.epochs), progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))
     return report
 
 
-class _Blocks:
-    """The blocks of a duel: measured, kept and looked at."""
-
-    def __init__(
-        self,
-        plan: DuelPlan,
-        path: Path,
-        sides: dict[str, RunUnderWay],
-        progress: DuelProgress,
-    ) -> None:
-        self._plan = plan
-        self._file = path / "blocks.csv"
-        self._path = path
-        self._sides = sides
-        self._progress = progress
-        self._standings = {case: Standing(case) for case in plan.cases}
-        rows = read_csv(self._file, BLOCK_COLUMNS)
-        self._kept = {(row["case"], row["block"]): row for row in rows}
-        self._control: list[float] = []
-        self._probe = control_probe()
-
-    def to_the_end(self) -> DuelReport:
-        """All blocks, or as many as are needed."""
-        started = time.perf_counter()
-        self._progress.duel_begins(self._plan, self._path)
-        stopped, differs = "", False
-        try:
-            for block in range(LAST_LOOK):
-                open_cases = [c for c, s in self._standings.items() if not s.is_over]
-                if not open_cases or differs:
-                    break
-                spent = time.perf_counter() - started
-                is_new = any((case.id, block) not in self._kept for case in open_cases)
-                if is_new and spent >= (self._plan.budget_s or math.inf):
-                    stopped = f"the budget of {self._plan.budget_s:g} s was spent"
-                    break
-                draw = random.Random(f"{self._plan.settings.seed} {block}")
-                draw.shuffle(open_cases)
-                controls = [self._block(case, block, draw) for case in open_cases]
-                self._control.append(fmean(controls))
-                if block + 1 in SPENDING:
-                    differs = self._look_at_all(open_cases)
-        except KeyboardInterrupt:
-            stopped = INTERRUPTED
-        return DuelReport(
-            self._plan, tuple(self._standings.values()), tuple(self._control), differs, stopped
-        )
-
-    def _block(self, case: Case, block: int, draw: random.Random) -> float:
-        """One launch of each side, in random order; returns the control's log ratio."""
-        first = draw.choice(SIDES)
-        order = SIDES if first == "a" else SIDES[::-1]
-        row = self._kept.get((case.id, block))
-        if row is None:
-            row = {"case": case.id, "block": block, "first": first}
-            for side in order:
-                row[f"control_{side}_s"] = self._probe()
-                self._sides[side].measure_launch(case, block)
-        measured = [self._sides[side].measured(case, block) for side in SIDES]
-        standing = self._standings[case]
-        standing.failure = _failure(measured)
-        control = math.log(row["control_b_s"] / row["control_a_s"])
-        if not standing.failure:
-            self._keep(row)
-            _add(standing, measured, self._plan.settings.epochs)
-            self._progress.block_ends(standing, control)
-        return control
-
-    def _keep(self, row: dict[str, Any]) -> None:
-        if (row["case"], row["block"]) in self._kept:
-            return
-        with explained(self._path):
-            fresh = not self._file.exists() or not self._file.stat().st_size
-            with self._file.open("a", newline="", encoding="utf-8") as out:
-                writer = csv.writer(out, lineterminator="\n")
-                writer.writerows([BLOCK_COLUMNS] if fresh else [])
-                writer.writerow([row[name] for name in BLOCK_COLUMNS])
-
-    def _look_at_all(self, cases: Sequence[Case]) -> bool:
-        """Look at every case; True where the control differs."""
-        for case in cases:
-            standing = self._standings[case]
-            if standing.failure:
-                continue
-            take_look(standing, self._plan.gate, len(self._plan.cases))
-            self._progress.looked(standing)
-        return control_differs(self._control)
+def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgress) -> DuelReport:
+    """All blocks, or as many as are needed."""
+    standings = {case: Standing(case) for case in plan.cases}
+    control: list[float] = []
+    started = time.perf_counter()
+    progress.duel_begins(plan, path)
+    stopped, differs = "", False
+    try:
+        for number in range(LAST_LOOK):
+            open_cases = [case for case, standing in standings.items() if not standing.is_over]
+            if not open_cases or differs:
+                break
+            spent = time.perf_counter() - started
+            is_new = not all(blocks.holds(case, number) for case in open_cases)
+            if is_new and spent >= (plan.budget_s or math.inf):
+                stopped = f"the budget of {plan.budget_s:g} s was spent"
+                break
+            draw = random.Random(f"{plan.settings.seed} {number}")
+            draw.shuffle(open_cases)
+            controls = []
+            for case in open_cases:
+                block = blocks.measured(case, number, draw)
+                controls.append(block.control)
+                standings[case].add(block)
+                if not block.failure:
+                    progress.block_ends(standings[case], block.control)
+            control.append(fmean(controls))
+            if number + 1 in SPENDING:
+                differs = control_differs(control)
+                for case in open_cases:
+                    if not standings[case].failure:
+                        take_look(standings[case], plan.gate, len(plan.cases))
+                        progress.looked(standings[case])
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
+    return DuelReport(plan, tuple(standings.values()), tuple(control), differs, stopped)
 
 
 def take_look(standing: Standing, gate: float, cases: int) -> None:
@@ -362,29 +314,6 @@ def control_differs(values: Sequence[float]) -> bool:
     margin = math.log1p(MARGIN)
     level = SPENDING[len(values)] / 2
     return any(paired_p(way, margin) <= level for way in (values, [-v for v in values]))
-
-
-def control_probe() -> Callable[[], float]:
-    """A probe of the memory's bandwidth that neither side can change: seconds of one pass,
-    the best of many, so that a passing disturbance is no difference.
-
-    It runs in this process, so no interpreter, checkout or variable of a side reaches it.
-    """
-    import numpy as np
-
-    source = np.ones(_CONTROL_FLOATS)
-    target = np.zeros(_CONTROL_FLOATS)
-
-    def probe() -> float:
-        """Copy the array to and fro."""
-        seconds = []
-        for _ in range(_CONTROL_PASSES):
-            started = time.perf_counter()
-            np.copyto(target, source)
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
-    return probe
 
 
 def as_json(report: DuelReport) -> dict[str, Any]:
@@ -420,31 +349,6 @@ def _look_json(seen: Look | None) -> dict[str, Any] | None:
     values = asdict(seen)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in values.items()}  # fmt: skip
-
-
-def _failure(measured: Sequence[tuple[LaunchRecord | None, list[Round]]]) -> str:
-    """Why a block says nothing: a launch that did not end well, or other work on one side."""
-    for side, (record, _) in zip(SIDES, measured, strict=True):
-        if record is None or record.status is not Status.OK:
-            why = f"{record.status}: {record.reason}" if record else "it was not measured"
-            return f"side {side.upper()} {why}"
-    work = [[(r.samples, r.updates) for r in rounds[:1]] for _, rounds in measured]
-    if work[0] != work[1]:
-        return f"A trained {work[0]} samples and updates a round, B {work[1]}"
-    return ""
-
-
-def _add(
-    standing: Standing, measured: Sequence[tuple[LaunchRecord | None, list[Round]]], epochs: int
-) -> None:
-    logs = [
-        stats.launch_log([r.samples for r in rounds], [r.seconds for r in rounds])
-        for _, rounds in measured
-    ]
-    standing.speed.append(logs[1] - logs[0])
-    accuracies = [rounds[epochs - 1].val_accuracy for _, rounds in measured]
-    if accuracies[0] is not None and accuracies[1] is not None:
-        standing.accuracy.append(accuracies[0] - accuracies[1])
 
 
 def _data(plan: DuelPlan, path: Path) -> str | None:

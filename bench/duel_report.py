@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.blocks import SIDES
 from bench.case import Case
 from bench.check import MARGIN, CheckReport, Verdict, percent, settled, suspects
-from bench.duel import SIDES, DuelPlan, DuelReport, Standing, begin, fight
+from bench.duel import DuelPlan, DuelReport, Standing, begin, fight
 from bench.errors import ExitCode, UserError
 from bench.estimate import IMPORT_S, launch_seconds
 from bench.options import plan_from

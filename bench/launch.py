@@ -16,11 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from bench import counters
 from bench.environment import scrub_text
@@ -34,6 +34,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
 OnRound = Callable[[Round], None]
+_T = TypeVar("_T")
+# A measurement under way; each pause is before a round, until it is taken up again.
+Turns = Generator[None, None, _T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class LaunchPlace:
 
 class Launcher:
     """Runs launches, one at a time; templates are kept, one for each environment.
+
+    Launches of two launchers may take turns, a round each (`turns`).
 
     Args:
         worker: the command of a worker; another interpreter's measures that one.
@@ -100,12 +105,24 @@ class Launcher:
         Never raises for what goes wrong in the worker; KeyboardInterrupt passes through,
         after the worker was killed.
         """
-        answers, total_s = self._ask("launch", request, place, on_round, self._watch)
+        return to_the_end(self.turns(request, place, on_round, pauses=False))
+
+    def turns(
+        self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound, *, pauses: bool
+    ) -> Turns[LaunchRecord]:
+        """Measure one launch as `run` does, in steps.
+
+        With `pauses` it stands still before each round, until it is taken up again; a worker
+        of an earlier revision knows no pauses. Closing what comes back ends the launch.
+        """
+        answers, total_s = yield from self._ask(
+            "launch", request, place, on_round, self._watch, pauses
+        )
         return _record(request, answers, total_s)
 
     def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
         """Measure what the machine does at best; the reason where that could not be done."""
-        answers, _ = self._ask("ceilings", request, place, lambda _: None)
+        answers, _ = to_the_end(self._ask("ceilings", request, place, lambda _: None))
         if answers["status"] == Status.OK:
             return Ceilings.from_json(answers["ceilings"])
         return scrub_text(answers["reason"])
@@ -117,8 +134,10 @@ class Launcher:
         place: LaunchPlace,
         on_round: OnRound,
         watch: counters.Watch | None = None,
-    ) -> tuple[dict[str, Any], float]:
-        """What a worker answers, at least a status, and the seconds that it took.
+        pauses: bool = False,
+    ) -> Turns[tuple[dict[str, Any], float]]:
+        """What a worker answers, at least a status, and the seconds that it took, pauses
+        left out.
 
         With `watch`, the answers of a worker that lived to the end hold the `noise` as well.
         """
@@ -134,7 +153,7 @@ class Launcher:
                 if place.fork:
                     started = time.perf_counter()
             close = watch(worker.pid, place.gpu) if watch else None
-            worker.serve(op, request.to_json(), place, on_round, answers)
+            yield from worker.serve(op, request.to_json(), place, on_round, answers, pauses)
             if close:
                 answers["noise"] = close(_usage(answers))
         except _Ended as end:
@@ -146,7 +165,17 @@ class Launcher:
                     self._templates[key] = worker
                 else:
                     worker.kill()
-        return answers, time.perf_counter() - started
+        paused_s = worker.paused_s if worker is not None else 0.0
+        return answers, time.perf_counter() - started - paused_s
+
+
+def to_the_end(steps: Turns[_T]) -> _T:
+    """What a measurement comes to that nothing else takes turns with."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 class _Ended(Exception):
@@ -169,6 +198,7 @@ class _Worker:
         self._log = place.log
         self._forked: int | None = None
         self.idle = False
+        self.paused_s = 0.0
         read, write = os.pipe()
         argument, extra = _inheritable(write)
         environment = {**place.environment, **import_path(place.environment, suite)}
@@ -218,14 +248,17 @@ class _Worker:
         place: LaunchPlace,
         on_round: OnRound,
         answers: dict[str, Any],
-    ) -> None:
+        pauses: bool,
+    ) -> Turns[None]:
         """Ask for one measurement and follow it to its end, filling `answers`."""
         self.idle = False
+        self.paused_s = 0.0
         self._log = place.log
         self._send(
             {
                 "op": op,
                 "fork": place.fork,
+                "pauses": pauses,
                 "log": str(place.log),
                 "request": request,
             }
@@ -245,6 +278,13 @@ class _Worker:
             kind = message.pop("kind")
             if kind == "forked":
                 self._forked = message["pid"]
+            elif kind == "pause":
+                paused = time.perf_counter()
+                yield
+                pause_s = time.perf_counter() - paused
+                self.paused_s += pause_s
+                deadline += pause_s
+                self._send({"op": "go_on"})
             elif kind == "round":
                 on_round(Round(**message))
             elif kind == "exit":

@@ -25,10 +25,24 @@ from fmnist_models.loops import LOOPS, Loop, Snapshot, Work, compile_model, stat
 
 EVALUATION_BATCH = 2000
 Emit = Callable[[dict[str, Any]], None]
+Pause = Callable[[], None]
 
 
-def measure(request: LaunchRequest, raw: FashionMnist, data: TrainingData, emit: Emit) -> None:
+def measure(
+    request: LaunchRequest,
+    raw: FashionMnist,
+    data: TrainingData,
+    emit: Emit,
+    pause: Pause | None = None,
+) -> None:
     """Run one launch; emits a `round` message each round and one `result` message.
+
+    Args:
+        request: which launch.
+        raw: the images as they are.
+        data: as networks are trained on them.
+        emit: sends a message.
+        pause: called before each round, for as long as something else has its turn.
 
     Raises:
         Invalid: samples, loss, weights, precision, placement or tracing are not as they must be.
@@ -37,10 +51,12 @@ def measure(request: LaunchRequest, raw: FashionMnist, data: TrainingData, emit:
     if request.case.loop == SKLEARN_LOOP:
         _measure_logistic(request, raw, emit)
     else:
-        _measure_network(request, data, emit)
+        _measure_network(request, data, emit, pause)
 
 
-def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> None:
+def _measure_network(
+    request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
+) -> None:
     case = request.case
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()
@@ -65,7 +81,7 @@ def _measure_network(request: LaunchRequest, data: TrainingData, emit: Emit) -> 
 
     started = time.perf_counter()
     loop.warm_up()
-    rounds = _Rounds(request, loop, data, device, emit)
+    rounds = _Rounds(request, loop, data, device, emit, pause)
     rounds.warm_up()
     device.synchronize()
     warmup_s = time.perf_counter() - started
@@ -139,8 +155,10 @@ class _Rounds:
         data: TrainingData,
         device: TensorFlowDevice,
         emit: Emit,
+        pause: Pause | None,
     ) -> None:
         self._request = request
+        self._pause = pause
         self._loop = loop
         self._model = loop.work.model
         self._data = data
@@ -180,6 +198,10 @@ class _Rounds:
 
     def window_opens(self) -> None:
         """Start the clock once the device is idle."""
+        if self._pause is not None:
+            reached = time.perf_counter()
+            self._pause()
+            self._idle_since += time.perf_counter() - reached
         self._traces = self._loop.traces
         self._updates = self._update_count()
         self._device.synchronize()

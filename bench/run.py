@@ -15,7 +15,7 @@ from typing import Any
 from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode, UserError
-from bench.launch import CAN_FORK, Launcher, LaunchPlace
+from bench.launch import CAN_FORK, Launcher, LaunchPlace, Turns, to_the_end
 from bench.lock import the_machine
 from bench.record import (
     MIN_ROUNDS,
@@ -300,7 +300,7 @@ class RunUnderWay:
             return
         self._progress.launch_begins(case, launch)
         if reason:
-            self._keep(_skipped(self._request(case, launch), reason))
+            self.keep(_skipped(self._request(case, launch), reason))
         else:
             self._measure_undisturbed(case, launch)
         self._progress.launch_ends(self._launches[-1])
@@ -308,17 +308,18 @@ class RunUnderWay:
     def _measure_undisturbed(self, case: Case, launch: int) -> None:
         most = 1 if self._always_disturbed else MOST_ATTEMPTS
         for left in reversed(range(most)):
-            record = self._measure(self._request(case, launch))
+            record = to_the_end(self.attempt(case, launch))
             disturbed = noise.voids(record.noise) if record.status is Status.OK else ""
             if not disturbed or not left:
                 break
-            self._keep(replace(record, status=Status.INVALID, reason=disturbed))
+            self.keep(replace(record, status=Status.INVALID, reason=disturbed))
             self._progress.launch_voided(self._launches[-1])
-        self._keep(record)
+        self.keep(record)
         if record.status is Status.OK:
             self._always_disturbed = bool(disturbed)
 
-    def _keep(self, record: LaunchRecord) -> None:
+    def keep(self, record: LaunchRecord) -> None:
+        """Put a launch on disk; the row of its case follows."""
         self._folder.append_launch(record)
         self._launches.append(record)
         self._write_results()
@@ -340,8 +341,12 @@ class RunUnderWay:
         seen += [(r.case, r.launch, r.attempt) for r in self._launches]
         return max((a for name, k, a in seen if (name, k) == (case.id, launch)), default=0) + 1
 
-    def _measure(self, request: LaunchRequest) -> LaunchRecord:
-        case = request.case
+    def attempt(self, case: Case, launch: int, *, pauses: bool = False) -> Turns[LaunchRecord]:
+        """Measure one attempt of a launch, its rounds put on disk; `keep` it or say why not.
+
+        With `pauses` it stands still before each round, until it is taken up again.
+        """
+        request = self._request(case, launch)
         name = re.sub(r"[^\w.-]", "_", case.id)
         log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
@@ -350,7 +355,8 @@ class RunUnderWay:
             self._rounds.append(self._folder.append_round(request, round_))
             self._progress.round_ends(round_)
 
-        record = self._launcher.run(request, self._place(case, log), on_round)
+        place = self._place(case, log)
+        record = yield from self._launcher.turns(request, place, on_round, pauses=pauses)
         self._note_software(record)
         if record.status is Status.OK:
             log.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """When a duel may stop: paired blocks, looked at three times. Pure functions over numbers.
 
-A block is one fresh launch of A and one of B, adjacent; its value is one log ratio, seconds
-of B over seconds of A, so that larger is worse. Blocks share the hour and the host, so their
-values do not drift.
+A block is one fresh launch of A and one of B whose rounds alternate; its value is one log
+ratio, seconds of B over seconds of A, so that larger is worse. Both share the hour and the
+host, so the values do not drift.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,18 @@ class Look:
     smallest: float
     sign_flip_p: float
     decision: Decision
+
+
+def block_log(a: Sequence[float], b: Sequence[float]) -> float:
+    """The log of B's seconds over A's: the median over their rounds, the first of one with the
+    first of the other and so on; rounds that one of them has beyond the other's are left out.
+
+    Neighbours share what slows both, and a median leaves out the few that do not.
+
+    Raises:
+        ValueError: one has no rounds, or seconds that are not above 0.
+    """
+    return median(math.log(y / x) for x, y in zip(a, b, strict=False))
 
 
 def look(values: Sequence[float], margin: float, gate: float, share: float) -> Look:

@@ -4,12 +4,15 @@ It speaks JSON, one object a line. Requests come on stdin:
 
     {"op": "launch", "fork": true, "log": PATH, "request": {...}}     a `LaunchRequest`
     {"op": "ceilings", "fork": true, "log": PATH, "request": {...}}   a `CeilingsRequest`
+    {"op": "go_on"}                                                   the answer to a `pause`
 
 Messages go out over a pipe of its own, whose number `--channel` names, so that nothing
 that a library prints can break them:
 
     {"kind": "ready"}                          imports done, data read
     {"kind": "forked", "pid": N}               a launch runs in this process
+    {"kind": "pause"}                          stands still before a round, where the request
+                                               has "pauses": true
     {"kind": "round", ...}                     a `Round`
     {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
                                                `bench.noise.Usage`, or the `ceilings`
@@ -26,6 +29,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -38,9 +42,12 @@ from bench.errors import Invalid, Unavailable, UserError
 from bench.record import CeilingsRequest, LaunchRequest, Status
 
 Emit = Callable[[dict[str, Any]], None]
-Measure = Callable[[str, dict[str, Any], Emit], None]
+Pause = Callable[[], None]
+Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
 _PR_SET_PDEATHSIG = 1
 LONGEST_REASON = 400
+# What the thread that watches stdin reads; on Linux there is none.
+_REQUESTS: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
 
 def main() -> None:
@@ -75,7 +82,7 @@ def _prepare(folder: str | None) -> Measure:
     raw = dataset.load(dataset.data_folder(folder))
     data = dataset.split(raw)
 
-    def measure(op: str, request: dict[str, Any], emit: Emit) -> None:
+    def measure(op: str, request: dict[str, Any], emit: Emit, pause: Pause | None) -> None:
         """Do what `op` asks for."""
         if op == "ceilings":
             found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
@@ -88,7 +95,8 @@ def _prepare(folder: str | None) -> Measure:
                 used = {"usage": usage.so_far().to_json()} if message["kind"] == "result" else {}
                 emit({**message, **used})
 
-            measuring.measure(LaunchRequest.from_json(request), raw, data, emit_with_usage)
+            asked = LaunchRequest.from_json(request)
+            measuring.measure(asked, raw, data, emit_with_usage, pause)
 
     return measure
 
@@ -107,8 +115,16 @@ def _fork(message: dict[str, Any], measure: Measure, emit: Emit) -> None:
 def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
     """Measure one launch; everything that can go wrong becomes a `failure` message."""
     _redirect_output(message["log"])
+
+    def pause() -> None:
+        """Stand still until the parent says to go on."""
+        emit({"kind": "pause"})
+        # The parent's side of stdin closes when it has gone.
+        if not _next_request():
+            os._exit(1)
+
     try:
-        measure(message["op"], message["request"], emit)
+        measure(message["op"], message["request"], emit, pause if message["pauses"] else None)
     except BaseException as error:  # noqa: BLE001 - a user's builder may call sys.exit()
         traceback.print_exc()
         emit(_failure(error))
@@ -168,10 +184,16 @@ def end_with_parent(fork_of: int | None = None) -> None:
             os._exit(1)
 
 
+def _next_request() -> bytes:
+    """The next line of the parent; empty where it has gone."""
+    return sys.stdin.buffer.readline() if sys.platform == "linux" else _REQUESTS.get()
+
+
 def _watch_stdin() -> None:
     def wait() -> None:
         """End with the parent, whose side of stdin closes."""
-        sys.stdin.buffer.read()
+        for line in sys.stdin.buffer:
+            _REQUESTS.put(line)
         os._exit(1)
 
     if sys.platform != "linux":

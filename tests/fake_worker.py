@@ -3,8 +3,9 @@
 The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
 of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
 `failure` (status, reason), `die` (a signal after the rounds) or `hang`. After the last launch
-the script begins again. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the accuracies, and
-FAKE_FAILURE fails each launch: what one side of a duel does.
+the script begins again. With `pauses` it stands still before each round, unless FAKE_NO_PAUSES says
+that it is of an earlier revision. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the
+accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def emit(channel, **message):
     channel.write(json.dumps(message).encode() + b"\n")
 
 
-def report(channel, script, request):
+def report(channel, script, message):
+    request = message["request"]
     samples = script.get("samples", 48_000)
     slower = float(os.environ.get("FAKE_SLOWER", "1"))
     drop = float(os.environ.get("FAKE_DROP", "0"))
@@ -33,6 +35,10 @@ def report(channel, script, request):
         return
     for number, seconds in enumerate(script["rounds"], 1):
         documented = number <= request["epochs"]
+        if message["pauses"] and "FAKE_NO_PAUSES" not in os.environ:
+            emit(channel, kind="pause")
+            if not sys.stdin.buffer.readline():
+                os._exit(1)
         emit(
             channel,
             kind="round",
@@ -79,7 +85,7 @@ def main():
     counter = file.with_suffix(".count")
     end_with_parent()
     emit(channel, kind="ready")
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         message = json.loads(line)
         if message["op"] == "ceilings":
             emit(channel, kind="result", ceilings=ceilings(message["request"]))
@@ -92,13 +98,13 @@ def main():
         scripts = json.loads(file.read_text())
         script = scripts[number % len(scripts)]
         if not message["fork"]:
-            report(channel, script, message["request"])
+            report(channel, script, message)
             return
         template = os.getpid()
         pid = os.fork()
         if pid == 0:
             end_with_parent(fork_of=template)
-            report(channel, script, message["request"])
+            report(channel, script, message)
             os._exit(0)
         emit(channel, kind="forked", pid=pid)
         _, status = os.waitpid(pid, 0)

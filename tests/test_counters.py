@@ -49,7 +49,7 @@ def scene(tmp_path, monkeypatch):
     for module in (counters, hardware):
         monkeypatch.setattr(module, "_PROC", made_up.proc)
         monkeypatch.setattr(module, "_SYS", made_up.sys)
-    monkeypatch.setattr(counters, "_own_tree_s", lambda pid: made_up.own_s)
+    monkeypatch.setattr(counters, "_own_tree_s", lambda: made_up.own_s)
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: None)
     monkeypatch.setattr(hardware, "_clock", lambda: SimpleNamespace(current=2600.0))
     monkeypatch.setattr(counters.os, "sysconf", lambda name: 100, raising=False)
@@ -267,10 +267,18 @@ def test_elsewhere_psutil_tells_the_cores(scene, monkeypatch):
     assert found.steal_share is None
 
 
-def test_an_ended_worker_has_no_time():
-    with psutil.Popen([sys.executable, "-c", ""]) as ended:
-        pass
-    assert counters._own_tree_s(ended.pid) is None
+def test_the_work_of_children_and_their_children_is_the_suites_own():
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    nested = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]);"
+        "print(flush=True); sys.stdin.read()"
+    )
+    before = counters._own_tree_s()
+    with psutil.Popen([sys.executable, "-c", nested], stdin=-1, stdout=-1) as child:
+        child.stdout.readline()
+        after = counters._own_tree_s()
+        child.stdin.close()
+    assert after - before >= 0.3
 
 
 def test_own_usage_rises_with_work():
