@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import UserError
-from bench.record import MIN_ROUNDS, MIN_SECONDS, RunSettings, Status
+from bench.record import LEAST, RunSettings, Status
 from bench.store import RunFolder
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
@@ -58,9 +58,8 @@ def launch_seconds(case: Case, settings: RunSettings) -> float:
 
 
 def _rounds(loop: str, epoch_s: float, epochs: int) -> float:
-    if loop == "fit":
-        return epochs
-    return max(epochs, MIN_ROUNDS, MIN_SECONDS / epoch_s)
+    rounds, seconds = LEAST.get(loop, (0, 0.0))
+    return max(epochs, rounds, seconds / epoch_s)
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -90,7 +90,8 @@ def _measure_network(
     device.reset_peak_memory()
     rounds.training_begins()
     endless = 10**9
-    loop.train(rounds, request.epochs if case.loop == "fit" else endless)
+    goes_on = request.min_rounds > request.epochs or request.min_seconds > 0
+    loop.train(rounds, endless if goes_on else request.epochs)
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     emit(
@@ -249,11 +250,8 @@ class _Rounds:
 
     def _wants_more(self) -> bool:
         request = self._request
-        if self._round < request.epochs:
-            return True
-        if request.case.loop == "fit":
-            return False
-        return self._round < request.min_rounds or self._timed_s < request.min_seconds
+        least = max(request.epochs, request.min_rounds)
+        return self._round < least or self._timed_s < request.min_seconds
 
     def _check_round(self, logs: Mapping[str, float]) -> tuple[int, int]:
         """Samples and updates of the round, as the model's own counters tell."""

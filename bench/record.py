@@ -8,8 +8,10 @@ statistic is derived from them again.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Self
 
 from bench.case import Case
@@ -18,6 +20,10 @@ from bench.noise import Noise
 # `compiled` and `multistep` go on at least so long, so that drift inside a launch shows.
 MIN_ROUNDS = 20
 MIN_SECONDS = 2.0
+# Of a run, by loop; whatever is not here stops after its documented epochs.
+LEAST: Mapping[str, tuple[int, float]] = MappingProxyType(
+    dict.fromkeys(("multistep", "compiled"), (MIN_ROUNDS, MIN_SECONDS))
+)
 
 
 class Status(StrEnum):
@@ -73,7 +79,7 @@ class LaunchRequest:
         launch: 0 for the first launch of the case.
         attempt: 1, or more where the launch was measured again.
         seed: the seed of this launch (the run's seed + launch).
-        min_rounds, min_seconds: `compiled` and `multistep` go on until both are reached.
+        min_rounds, min_seconds: it goes on, its accuracy taken, until both are reached.
     """
 
     case: Case
@@ -82,8 +88,8 @@ class LaunchRequest:
     epochs: int
     seed: int
     data: str | None = None
-    min_rounds: int = MIN_ROUNDS
-    min_seconds: float = MIN_SECONDS
+    min_rounds: int = 0
+    min_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""

@@ -18,8 +18,7 @@ from bench.errors import ExitCode, UserError
 from bench.launch import CAN_FORK, Launcher, LaunchPlace, Turns, to_the_end
 from bench.lock import the_machine
 from bench.record import (
-    MIN_ROUNDS,
-    MIN_SECONDS,
+    LEAST,
     CeilingsRequest,
     LaunchRecord,
     LaunchRequest,
@@ -199,7 +198,7 @@ class RunUnderWay:
 
     Args:
         environ: what the launches inherit.
-        least: rounds and seconds that `compiled` and `multistep` go on for.
+        least: rounds and seconds, by loop, that a launch goes on for beyond its epochs.
     """
 
     def __init__(
@@ -209,7 +208,7 @@ class RunUnderWay:
         progress: Progress,
         launcher: Launcher,
         environ: Mapping[str, str] = os.environ,
-        least: tuple[int, float] = (MIN_ROUNDS, MIN_SECONDS),
+        least: Mapping[str, tuple[int, float]] = LEAST,
     ) -> None:
         self._environ = environ
         self._least = least
@@ -325,14 +324,15 @@ class RunUnderWay:
         self._write_results()
 
     def _request(self, case: Case, launch: int) -> LaunchRequest:
+        min_rounds, min_seconds = self._least.get(case.loop, (0, 0.0))
         return LaunchRequest(
             case=case,
             launch=launch,
             attempt=self._attempt(case, launch),
             epochs=self._plan.settings.epochs,
             seed=self._plan.settings.seed + launch,
-            min_rounds=self._least[0],
-            min_seconds=self._least[1],
+            min_rounds=min_rounds,
+            min_seconds=min_seconds,
         )
 
     def _attempt(self, case: Case, launch: int) -> int:
