@@ -41,6 +41,24 @@ def simulate(suites: int, output: str) -> None:
     click.echo(folder / "simulation.png")
 
 
+@cli.command()
+@click.option("--work", default="results/live", show_default=True, metavar="FOLDER",
+              help="where the duels lie; one that is there is not fought again")  # fmt: skip
+@click.option("--pause", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="S",
+              help="seconds between two sessions, to spread them in time")  # fmt: skip
+def live(work: str, pause: float) -> None:
+    """Fight duels of equals, and of sides slower by 5 and 10%, on this machine.
+
+    About an hour. What it leaves is read by `recorded`.
+    """
+    from rich.console import Console
+
+    from bench.duel_report import DuelLines
+    from bench.evidence.live import fight_all
+
+    fight_all(Path(work), pause, DuelLines(Console()))
+
+
 @cli.command(name="time")
 @click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True,
               help="fresh processes of each command")  # fmt: skip

@@ -1,0 +1,78 @@
+"""A network whose every step takes a known time longer: the truth that a duel has to find.
+
+Only a worker imports this module, as the builder `bench.evidence.burn:relu_mlp`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fmnist_models.architectures import NETWORKS
+
+TURNS = "FMNIST_BURN_TURNS"
+
+
+@keras.saving.register_keras_serializable("fmnist_bench")
+class Burn(keras.layers.Layer):
+    """Passes its input on unchanged, after so many turns of a loop of one number.
+
+    XLA compiles the loop in every training loop alike. It begins with a pixel and its end is
+    added to the input, times 0, so that it can neither be left out nor done beside the products.
+    """
+
+    def __init__(self, turns: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.turns = turns
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The inputs."""
+        start = tf.cast(tf.reshape(inputs, [-1])[0], tf.float32)
+        return inputs + tf.cast(0.0 * burned(start, self.turns), inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes the same layer again."""
+        return {**super().get_config(), "turns": self.turns}
+
+
+@tf.function(jit_compile=True)
+def burned(start: tf.Tensor, turns: int) -> tf.Tensor:
+    """A finite number that takes `turns` dependent multiplications to find."""
+
+    def turn(done: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One multiplication and addition more."""
+        return done + 1, value * 0.999 + 0.001
+
+    return tf.while_loop(lambda done, _: done < turns, turn, (tf.constant(0), start))[1]
+
+
+def turn_s() -> float:
+    """Seconds of one turn: the difference between two lengths, each the best of many."""
+    few, many = 10_000, 110_000
+    seconds = {}
+    for turns in (few, many):
+        with tf.device("/CPU:0"):
+            start = tf.constant(0.5)
+            burned(start, turns)
+            readings = []
+            for _ in range(50):
+                began = time.perf_counter()
+                burned(start, turns).numpy()
+                readings.append(time.perf_counter() - began)
+        seconds[turns] = min(readings)
+    return (seconds[many] - seconds[few]) / (many - few)
+
+
+def relu_mlp() -> keras.Model:
+    """The documented ReLU network, behind as many turns as the environment says."""
+    layers = NETWORKS["relu_mlp"].builder().layers
+    burn = Burn(int(os.environ.get(TURNS, "0")))
+    return keras.Sequential([keras.Input(shape=(28, 28)), burn, *layers], name="relu_mlp")
+
+
+if __name__ == "__main__":
+    print(turn_s())  # noqa: T201 - the parent reads it

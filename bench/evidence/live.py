@@ -1,0 +1,139 @@
+"""Duels on this machine whose truth is known: of equals, and of a step that burns time.
+
+Every duel keeps its folder, so that what was measured is never measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.blocks import SIDES
+from bench.case import Case
+from bench.duel import DuelPlan, begin, fight, resume
+from bench.duel_report import DuelLines
+from bench.launch import CHECKOUT, import_path
+from bench.record import RunSettings
+from bench.sides import Spec
+from bench.store import RunFolder, explained, write_json
+
+# The builder that burns, and the variable that tells it for how long.
+BURNING, TURNS = "bench.evidence.burn:relu_mlp", "FMNIST_BURN_TURNS"
+SESSIONS = 10
+SLOWER = (0.05, 0.10)
+# Sessions in which slower sides are measured as well.
+INJECTED = range(3, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the duels of one loop train: cut short, so that one takes a minute or two."""
+
+    batch_size: int
+    rows: int
+
+
+SETTINGS = {
+    "fit": Setting(32, 1_000),
+    "multistep": Setting(64, 8_000),
+    "compiled": Setting(512, 8_000),
+}
+INJECTED_LOOPS = ("fit", "compiled")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDuel:
+    """One duel of the evidence.
+
+    Attributes:
+        session: from 1; the sessions are spread in time.
+        slower: nominal share of B's step that it burns; 0 for equals.
+    """
+
+    session: int
+    loop: str
+    slower: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.session:02d}-{self.loop}-{100 * self.slower:g}"
+
+    def plan(self, turns: int) -> DuelPlan:
+        """What it measures; `turns` is what B's step burns."""
+        setting = SETTINGS[self.loop]
+        sides = (Spec(), Spec())
+        model = "relu_mlp"
+        if self.slower:
+            model = BURNING
+            sides = (Spec(variables=((TURNS, "0"),)), Spec(variables=((TURNS, str(turns)),)))
+        case = Case(model, "adam", self.loop, batch_size=setting.batch_size)
+        settings = RunSettings(epochs=1, seed=1_000 + 100 * self.session)
+        return DuelPlan(*sides, (case,), settings, rows=setting.rows, command="bench.evidence live")
+
+
+def duels() -> Iterator[LiveDuel]:
+    """All of them in the order in which they are fought."""
+    for session in range(1, SESSIONS + 1):
+        due = [LiveDuel(session, loop) for loop in SETTINGS]
+        if session in INJECTED:
+            due += [LiveDuel(session, loop, s) for loop in INJECTED_LOOPS for s in SLOWER]
+        random.Random(session).shuffle(due)
+        yield from due
+
+
+def fight_all(work: Path, pause_s: float, lines: DuelLines) -> None:
+    """Fight what `work` does not hold yet, with a pause between the sessions.
+
+    Raises:
+        UserError: a duel cannot be fought.
+    """
+    turn_s = _turn_s(work)
+    session = 1
+    for duel in duels():
+        folder = work / duel.name
+        if (folder / "verdict.json").exists():
+            continue
+        if duel.session > session:
+            time.sleep(pause_s)
+        session = duel.session
+        if (folder / "duel.json").exists():
+            plan = resume(folder)
+        else:
+            step_s = _step_s(work / LiveDuel(1, duel.loop).name, duel.loop) if duel.slower else 0.0
+            plan = begin(duel.plan(round(duel.slower * step_s / turn_s)), folder)
+        fight(plan, folder, lines, wait=True)
+
+
+def _turn_s(work: Path) -> float:
+    """Seconds of one turn of the burning loop, measured once, on its own in a fresh process."""
+    file = work / "turn_s.json"
+    if file.exists():
+        return float(json.loads(file.read_text("utf-8")))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.evidence.burn"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **import_path(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        cwd=CHECKOUT,
+    )
+    seconds = float(done.stdout.splitlines()[-1])
+    with explained(work):
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(file, seconds)
+    return seconds
+
+
+def _step_s(folder: Path, loop: str) -> float:
+    """Seconds of a step of side A, the median over its rounds."""
+    rounds = RunFolder(folder / SIDES[0]).rounds()
+    return median(stored.round.seconds / stored.round.updates for stored in rounds)
