@@ -60,9 +60,13 @@ class Blocks:
         path: the duel's folder.
         sides: a run under way each, by name.
         epochs: documented ones, the last of which gives the accuracy.
+        turns: rounds alternate where they can; False measures one launch after the other.
     """
 
-    def __init__(self, path: Path, sides: Mapping[str, RunUnderWay], epochs: int) -> None:
+    def __init__(
+        self, path: Path, sides: Mapping[str, RunUnderWay], epochs: int, *, turns: bool = True
+    ) -> None:
+        self._turns = turns
         self._path = path
         self._file = path / "blocks.csv"
         self._sides = sides
@@ -135,7 +139,7 @@ class Blocks:
         """One attempt of each launch: the first warms up, then the other, then a round of
         each in random order, until both have ended."""
         order: Sequence[str] = SIDES if first == "a" else SIDES[::-1]
-        pauses = case.device == "cpu"
+        pauses = self._turns and case.device == "cpu"
         passes = _PASSES if pauses else _PASSES_ALONE
         controls: dict[str, list[float]] = {side: [] for side in SIDES}
         records: dict[str, LaunchRecord] = {}

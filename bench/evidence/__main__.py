@@ -65,6 +65,20 @@ def live(work: str, pause: float, output: str) -> None:
 
 
 @cli.command()
+@click.option("--work", default="results/live", show_default=True, metavar="FOLDER",
+              help="where the launches lie; one that is there is not measured again")  # fmt: skip
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def turns(work: str, output: str) -> None:
+    """Measure blocks of equals that take turns beside blocks that do not, on this machine.
+
+    Writes turns.csv; ten minutes.
+    """
+    from bench.evidence.turns import turn_rows
+
+    _write(Path(output), {"turns": turn_rows(Path(work), click.echo)})
+
+
+@cli.command()
 @click.option("--trials", type=click.IntRange(min=100), default=20_000, show_default=True,
               help="duels re-randomized from the recorded blocks")  # fmt: skip
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
