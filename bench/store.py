@@ -24,8 +24,8 @@ from typing import Any, Self
 from bench.case import Case
 from bench.errors import UserError
 from bench.record import (
+    LATER_COLUMNS,
     RESULT_COLUMNS,
-    ROOFLINE_COLUMNS,
     ROUND_COLUMNS,
     LaunchRecord,
     LaunchRequest,
@@ -37,7 +37,7 @@ from bench.roofline import Ceilings
 PLAN_VERSION = 1
 _TEXT_COLUMNS = frozenset(
     ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
-) | frozenset(("device_name", "precision", "bound", "warnings", "first"))
+) | frozenset(("device_name", "precision", "bound", "energy_covers", "warnings", "first"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class RunFolder:
         file = self.path / "results.csv"
         if not file.exists():
             raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
-        return read_csv(file, RESULT_COLUMNS, later=ROOFLINE_COLUMNS)
+        return read_csv(file, RESULT_COLUMNS, later=LATER_COLUMNS)
 
     def environment(self) -> dict[str, Any] | None:
         """What environment.json holds; None where there is none."""
