@@ -35,15 +35,21 @@ INJECTED = range(3, 6)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the duels of one loop train: cut short, so that one takes a minute or two."""
+    """What the duels of one loop train: cut short, so that one takes a minute or two.
+
+    Attributes:
+        budget_s: no block begins later; None fights to a verdict. What is recorded in a short
+            budget serves the re-randomized duels and the checks alone.
+    """
 
     batch_size: int
     rows: int
+    budget_s: float | None = None
 
 
 SETTINGS = {
     "fit": Setting(32, 1_000),
-    "multistep": Setting(64, 8_000),
+    "multistep": Setting(64, 8_000, budget_s=30.0),
     "compiled": Setting(512, 8_000),
 }
 INJECTED_LOOPS = ("fit", "compiled")
@@ -77,7 +83,14 @@ class LiveDuel:
             sides = (Spec(variables=((TURNS, "0"),)), Spec(variables=((TURNS, str(turns)),)))
         case = Case(model, "adam", self.loop, batch_size=setting.batch_size)
         settings = RunSettings(epochs=1, seed=1_000 + 100 * self.session)
-        return DuelPlan(*sides, (case,), settings, rows=setting.rows, command="bench.evidence live")
+        return DuelPlan(
+            *sides,
+            (case,),
+            settings,
+            budget_s=setting.budget_s,
+            rows=setting.rows,
+            command="python -m bench.evidence live",
+        )
 
 
 def duels() -> Iterator[LiveDuel]:

@@ -87,7 +87,8 @@ def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
     step_s = median(
         s.round.seconds / s.round.updates for _, rounds in measured["a"] for s in rounds
     )
-    look = case["speed_look"]
+    look = case["speed_look"] or {}
+    smallest = look.get("smallest")
     every = (record for side in SIDES for record in RunFolder(folder / side).launches())
     return {
         "blocks": len(logs),
@@ -97,11 +98,9 @@ def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
         "ratio": math.exp(fmean(logs)),
         "ratio_low": math.exp(low),
         "ratio_high": math.exp(high),
-        "smallest": math.expm1(look["smallest"]),
-        "p": look["p"],
-        "level": look["level"],
-        "sign_flip_p": look["sign_flip_p"],
-        "p_equal": two_sided_p(logs[: min(SPENDING)]),
+        "smallest": None if smallest is None else math.expm1(smallest),
+        **{name: look.get(name) for name in ("p", "level", "sign_flip_p")},
+        "p_equal": two_sided_p(logs[: min(SPENDING)]) if look else None,
         "verdict": case["verdict"],
         "exit_code": verdict["exit_code"],
         "launches_s": math.fsum(record.total_s or 0.0 for record in every),
