@@ -60,12 +60,20 @@ class Blocks:
         path: the duel's folder.
         sides: a run under way each, by name.
         epochs: documented ones, the last of which gives the accuracy.
+        on_void: is told of a block that is measured again, and why.
         turns: rounds alternate where they can; False measures one launch after the other.
     """
 
     def __init__(
-        self, path: Path, sides: Mapping[str, RunUnderWay], epochs: int, *, turns: bool = True
+        self,
+        path: Path,
+        sides: Mapping[str, RunUnderWay],
+        epochs: int,
+        on_void: Callable[[Case, str], None] = lambda *_: None,
+        *,
+        turns: bool = True,
     ) -> None:
+        self._on_void = on_void
         self._turns = turns
         self._path = path
         self._file = path / "blocks.csv"
@@ -129,6 +137,7 @@ class Blocks:
                 self._sides[side].keep(void if again and record.status is Status.OK else record)
             if not again:
                 break
+            self._on_void(case, disturbed)
         if reasons:
             self._always_disturbed = bool(disturbed)
         return control

@@ -179,6 +179,9 @@ class DuelProgress(Protocol):
     def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
         """The first block is next."""
 
+    def block_voided(self, case: Case, reason: str) -> None:
+        """A block was disturbed, as the reason says, and starts again."""
+
     def block_ends(self, standing: Standing, control: float) -> None:
         """A block of a case was measured; `control` is its log ratio."""
 
@@ -238,7 +241,8 @@ def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = Fa
             suite, or the disk is full.
     """
     with the_machine(progress.waits, wait), sides_under_way(plan, path) as sides:
-        report = _to_the_end(plan, path, Blocks(path, sides, plan.settings.epochs), progress)
+        blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+        report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))
     return report

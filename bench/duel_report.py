@@ -80,6 +80,10 @@ class DuelLines:
             f"{duration(most)}{budget}; in {folder}"
         )
 
+    def block_voided(self, case: Case, reason: str) -> None:
+        """Say why it takes longer."""
+        self._print(f"{f'{case.id}: ' if self._several else ''}{reason} (measured again)")
+
     def block_ends(self, standing: Standing, control: float) -> None:
         """Print the interval so far."""
         name = f"{standing.case.id}\n  " if self._several else ""

@@ -62,9 +62,9 @@ def blocks(tmp_path, monkeypatch, diary):
     clock = iter(range(1, 10**6))
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: passes * next(clock))
 
-    def make(a=None, b=None):
+    def make(a=None, b=None, **more):
         sides = {"a": a or ScriptedSide("a", diary), "b": b or ScriptedSide("b", diary)}
-        return Blocks(tmp_path, sides, epochs=2)
+        return Blocks(tmp_path, sides, 2, lambda case, why: diary.append(why), **more)
 
     return make
 
@@ -91,6 +91,11 @@ def test_on_a_gpu_one_launch_follows_the_other(blocks, diary):
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
+def test_turns_can_be_left_out_to_see_what_they_are_worth(blocks, diary):
+    blocks(turns=False).measured(CASE, 0, random.Random(1))
+    assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
+
+
 def test_its_value_is_the_median_over_neighbours(blocks, diary):
     b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
     block = blocks(b=b).measured(CASE, 0, random.Random(1))
@@ -112,6 +117,7 @@ def test_a_disturbed_block_is_measured_again_on_both_sides(blocks, diary):
     for side in (a, b):
         assert [r.status for r in side.records] == [Status.INVALID, Status.OK]
         assert side.records[0].reason.startswith("disturbed: other processes took 90%")
+    assert side.records[0].reason in diary
 
 
 def test_a_machine_that_is_always_busy_is_measured_as_it_is(blocks, diary):

@@ -40,6 +40,9 @@ class Watching:
     def __init__(self):
         self.blocks, self.looks, self.reasons = [], [], []
 
+    def block_voided(self, case, reason):
+        self.reasons.append(reason)
+
     def waits(self, reason):
         self.reasons.append(reason)
 
