@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import worker
 from bench.case import Case
 from bench.launch import CAN_FORK, Launcher, LaunchPlace
 from bench.record import LaunchRequest, Status
@@ -183,14 +181,17 @@ def test_a_launch_stands_still_before_each_round(tmp_path, monkeypatch):
         assert launcher.run(request, place, rounds.append).status is Status.OK
 
 
-def test_a_template_outlives_a_launch_that_died_while_it_stood_still(monkeypatch):
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+def test_a_template_outlives_a_launch_that_died_while_it_stood_still():
+    code = "from bench import worker; worker._prepare = lambda folder: None; worker.main()"
     read, write = os.pipe()
-    monkeypatch.setattr(sys, "argv", ["worker", "--channel", str(write)])
-    monkeypatch.setattr(worker, "_prepare", lambda folder: None)
-    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
-    stdin = io.TextIOWrapper(io.BytesIO(b'{"op": "go_on"}\n'))
-    monkeypatch.setattr(sys, "stdin", stdin)
-    worker.main()
-    told = os.read(read, 1_000)
-    os.close(read)
-    assert json.loads(told) == {"kind": "ready"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--channel", str(write)],
+        input=b'{"op": "go_on"}\n',
+        pass_fds=(write,),
+        check=False,
+    )
+    os.close(write)
+    with os.fdopen(read, "rb") as channel:
+        assert [json.loads(line) for line in channel] == [{"kind": "ready"}]
+    assert done.returncode == 0

@@ -91,6 +91,7 @@ def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
     smallest = look.get("smallest")
     every = (record for side in SIDES for record in RunFolder(folder / side).launches())
     return {
+        "gate": verdict["gate"],
         "blocks": len(logs),
         "burned_s": burned_s,
         "step_s": step_s,
