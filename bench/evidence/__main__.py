@@ -71,7 +71,7 @@ def live(work: str, pause: float, output: str) -> None:
 def turns(work: str, output: str) -> None:
     """Measure blocks of equals that take turns beside blocks that do not, on this machine.
 
-    Writes turns.csv; ten minutes.
+    Writes turns.csv; four minutes.
     """
     from bench.evidence.turns import turn_rows
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from bench.blocks import Blocks
 from bench.duel import begin, sides_under_way
-from bench.evidence.live import INJECTED_LOOPS, LiveDuel
+from bench.evidence.live import LiveDuel
 from bench.lock import the_machine
 from bench.sequential import LAST_LOOK
 
-# A duel's folder holds so many launches of a side.
-BLOCKS = LAST_LOOK // 2
+WAYS = ("turns", "launches")
 
 
 def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -27,22 +26,20 @@ def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     Raises:
         UserError: a duel cannot be fought.
     """
+    plan, path = LiveDuel(0, "compiled").plan(0), work / "turns"
+    if not (path / "duel.json").exists():
+        plan = begin(plan, path)
+    (case,) = plan.cases
     rows = []
-    for loop in INJECTED_LOOPS:
-        duel = LiveDuel(0, loop)
-        plan, path = duel.plan(0), work / f"turns-{loop}"
-        if not (path / "duel.json").exists():
-            begin(plan, path)
-        with the_machine(tell, True), sides_under_way(plan, path) as sides:
-            ways = {
-                way: Blocks(path, sides, plan.settings.epochs, turns=way == "turns")
-                for way in ("turns", "launches")
-            }
-            for number in range(2 * BLOCKS):
-                way = ("turns", "launches")[number % 2]
-                (case,) = plan.cases
-                block = ways[way].measured(case, number, random.Random(f"turns {number}"))
-                tell(f"{loop} {way} {block.speed:+.4f}")
-                rows.append({"case": case.id, "way": way, "block": number,
-                             "log_ratio": block.speed, "failure": block.failure})  # fmt: skip
+    with the_machine(tell, True), sides_under_way(plan, path) as sides:
+        ways = {
+            way: Blocks(path, sides, plan.settings.epochs, turns=way == "turns") for way in WAYS
+        }
+        for number in range(LAST_LOOK):
+            way = WAYS[number % len(WAYS)]
+            block = ways[way].measured(case, number, random.Random(f"turns {number}"))
+            tell(f"block {number + 1} of {LAST_LOOK}, {way}: {block.failure or block.speed}")
+            if not block.failure:
+                row = {"case": case.id, "way": way, "block": number, "log_ratio": block.speed}
+                rows.append(row)
     return rows
