@@ -179,6 +179,25 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="the page [default: report.html in the run's folder; with several runs, here]",
+)
+def report(runs: tuple[str, ...], output: str | None) -> int:
+    """Write report.html: findings, table and charts of runs, to read and to share.
+
+    RUN is the folder of a run, or a folder that holds several. The page is one file that
+    opens from disk and needs no network.
+    """
+    from bench.htmlreport.page import write_report
+
+    click.echo(write_report([Path(run) for run in runs], Path(output) if output else None))
+    return ExitCode.PASSED
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--baseline", required=True, metavar="FOLDER", help="folder of stored runs")
 @click.option(
     "--gate",
