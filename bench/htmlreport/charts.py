@@ -161,8 +161,9 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
 def _precision(narrow: Sequence[Record]) -> Figure:
     import altair as alt
 
+    several = len({record["batch"] for record in narrow}) > 1
     chart = rows().transform_filter("datum.over_float32 != null").transform_calculate(
-        what="datum.pair + ' · batch ' + datum.batch + ' · ' + datum.precision"
+        what="datum.precision + ' · ' + datum.pair" + (" + ' · batch ' + datum.batch" * several)
     )  # fmt: skip
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
     x = log_axis("over_float32", "throughput over that of float32")

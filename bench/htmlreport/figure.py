@@ -30,14 +30,15 @@ CONFIG: Mapping[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
+    # Room for the half of a last label that stands beyond its axis.
+    "padding": {"left": 2, "right": 16, "top": 6, "bottom": 2},
     "axis": {
         "labelColor": "var(--ink)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
         "domainColor": "var(--soft)", "tickColor": "var(--soft)", "labelFontSize": 12,
-        "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 190,
-        "labelOverlap": "greedy",
+        "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 280,
+        "labelOverlap": "greedy", "labelFlush": False,
     },
 }  # fmt: skip
-NUMBER = "~s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,11 @@ def make(
     """A figure of an Altair chart, which is checked against the schema of Vega-Lite."""
     import altair as alt
 
-    for param, value in (("shown", False), ("narrowed", False), ("across", "epoch"), ("one", -1)):
+    for param, value in (("shown", False), ("narrowed", False), ("across", "epoch")):
         if param in repr(chart.to_dict(validate=False)):
             chart = chart.add_params(alt.param(name=param, value=value))
-    spec = chart.properties(description=f"{title}. {caption}").to_dict()
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    spec = chart.properties(description=f"{title}. {caption}", autosize=fit).to_dict()
     # The page brings its own configuration; the schema's address would look like a link.
     kept = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
     return Figure(name, title, caption, kept, tuple(columns), tuple(legend), control)
@@ -110,16 +112,17 @@ def loop_fill() -> alt.FillOpacity:
     """The fill of a loop, which tells the loops apart without any colour."""
     import altair as alt
 
-    scale = alt.Scale(domain=list(LOOPS), range=[LOOP_FILLS[loop] for loop in LOOPS])
-    return alt.FillOpacity("loop:N", scale=scale, legend=None)
+    fills = [LOOP_FILLS[loop] for loop in LOOPS]
+    scale = alt.Scale(type="ordinal", domain=list(LOOPS), range=fills)
+    return alt.FillOpacity("loop:O", scale=scale, legend=None)
 
 
 def log_axis(field: str, title: str, kind: str = "X") -> Any:
-    """A logarithmic axis of a field, its numbers with SI prefixes."""
+    """A logarithmic axis of a field; large numbers with SI prefixes, such as 20k."""
     import altair as alt
 
     channel = {"X": alt.X, "Y": alt.Y}[kind]
-    axis = alt.Axis(format=NUMBER, tickCount=5)
+    axis = alt.Axis(labelExpr="format(datum.value, datum.value < 1000 ? '~g' : '~s')", tickCount=5)
     scale = alt.Scale(type="log", nice=False, padding=12)
     return channel(f"{field}:Q", title=title, axis=axis, scale=scale)
 

@@ -211,7 +211,8 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
         if not pairs:
             return None
         ratios = [row["samples_per_s"] / plain["samples_per_s"] for row, plain in pairs]
-        faster, slower = (sum(_apart(pair, sign) for pair in pairs) for sign in (1, -1))
+        judged = [pair for pair in pairs if all(row["samples_per_s_low"] for row in pair)]
+        faster, slower = (sum(_apart(pair, sign) for pair in judged) for sign in (1, -1))
         kind, verdict = _verdict(ratios)
         by_loop = {loop: [ratio for ratio, (row, _) in zip(ratios, pairs, strict=True)
                           if row["loop"] == loop] for loop in LOOPS}  # fmt: skip
@@ -219,10 +220,10 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
             f"{loop} {geometric_mean(own):.2f}{_range(own)}" for loop, own in by_loop.items() if own
         )
         text = f"Throughput over that of float32: {said}."
-        if faster or slower:
+        if judged:
             text += (
-                f" Beyond the scatter of launches: faster in {faster}, slower in {slower} of "
-                f"{_cases(len(pairs))}."
+                f" Of {_cases(len(judged))} with several launches on both sides, {faster} "
+                f"faster and {slower} slower with intervals that do not meet."
             )
         changes = [100 * (row["val_accuracy"] - plain["val_accuracy"]) for row, plain in pairs
                    if None not in (row["val_accuracy"], plain["val_accuracy"])]  # fmt: skip
@@ -239,11 +240,11 @@ def _bounds(source: Source) -> Finding | None:
         return None
     counts = Counter(row["bound"] for row in judged)
     best = max(judged, key=lambda row: row["roofline_fraction"])
-    others = ", ".join(f"{counts[b]} for {word}" for b, word in _WAITS.items() if counts[b])
+    others = ", ".join(f"{counts[b]} wait for {word}" for b, word in _WAITS.items() if counts[b])
     by_loop = Counter(row["loop"] for row in judged if row["bound"] == Bound.OVERHEAD)
     where = ", ".join(f"{count} in {loop}" for loop, count in by_loop.items())
     text = f"They reach less than {OVERHEAD_FRACTION:g} of their roofline ({where}). " if where else ""
-    text += f"The others wait {others}. " if others else ""
+    text += f"{others}. " if others else ""
     text += f"Nearest to the roof: {_name(best)}, at {best['roofline_fraction']:.2f}."
     return Finding(
         "fact" if not where else "loss",

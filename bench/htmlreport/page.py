@@ -40,7 +40,6 @@ class RunView:
     """
 
     name: str
-    time: str
     machine: Sequence[str]
     facts: Sequence[str]
     notes: Mapping[str, Sequence[str]]
@@ -106,7 +105,7 @@ def page(sources: Sequence[Source]) -> str:
     ).from_string(_read("report.html"))
     return template.render(
         runs=[_view(source) for source in sources],
-        fact_names=list(FACTS),
+        fact_names=["began", *FACTS],
         differences=set(found.differences) if found else set(),
         comparison=comparison_findings(found) if found else [],
         summaries=found.summaries if found else {},
@@ -140,9 +139,9 @@ def _view(source: Source) -> RunView:
     repeat = [f"git checkout {revision}"] * bool(revision) + [source.command]
     return RunView(
         name=source.name,
-        time=source.run.time_utc.replace("T", " ").replace("+00:00", " UTC"),
         machine=[line for line in machine_lines(environment, names) if line],
-        facts=[fact(environment, keys) for keys in FACTS.values()],
+        facts=[source.run.time_utc or "not known"]
+        + [fact(environment, keys) for keys in FACTS.values()],
         notes=notes(source.rows),
         repeat=repeat if source.command else [],
         findings=findings(source),

@@ -31,7 +31,7 @@ def round_figures(records: Sequence[Record], one_in: int) -> list[Figure]:
     """The charts of the rounds of these cases; none where nothing was measured."""
     if not records:
         return []
-    return [*_curves(records), _drift(records, one_in), _one_case(one_in)]
+    return [*_curves(records), _drift(records, one_in), _one_case(records[0]["key"], one_in)]
 
 
 def _curves(records: Sequence[Record]) -> Iterator[Figure]:
@@ -52,7 +52,8 @@ def _curves(records: Sequence[Record]) -> Iterator[Figure]:
         said = tooltip(("launch:Q", "d"), ("round:Q", "d"), ("val_accuracy:Q", ".4f"),
                        ("trained_s:Q", ".3g"))  # fmt: skip
         drawn = chart.mark_line(point={"size": 14}, strokeWidth=1.3).encode(
-            x=alt.X("at:Q", title=None, scale=alt.Scale(zero=False)),
+            x=alt.X("at:Q", title=None, scale=alt.Scale(zero=False),
+                    axis=alt.Axis(format="~g", tickMinStep=1)),
             y=alt.Y("val_accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False)),
             color=_palette("optimizer", optimizers),
             strokeDash=alt.StrokeDash("loop:N", legend=None,
@@ -85,7 +86,7 @@ def _drift(records: Sequence[Record], one_in: int) -> Figure:
                    ("over_median:Q", ".3f"))  # fmt: skip
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
     drawn = alt.layer(
-        rows("rounds").mark_point(size=14, opacity=0.75).encode(
+        rows("rounds").mark_point(size=12, opacity=0.7, filled=True).encode(
             x=x, y=y, color=loop_colour(), tooltip=said),
         one.encode(y="one:Q"),
     )  # fmt: skip
@@ -99,10 +100,11 @@ def _drift(records: Sequence[Record], one_in: int) -> Figure:
                 loops_of(records))  # fmt: skip
 
 
-def _one_case(one_in: int) -> Figure:
+def _one_case(first: int, one_in: int) -> Figure:
     import altair as alt
 
     chart = alt.Chart(alt.NamedData(name="rounds")).transform_filter("datum.key == one")
+    chart = chart.add_params(alt.param(name="one", value=first))
     said = tooltip(("launch:Q", "d"), ("round:Q", "d"), ("seconds:Q", ".4g"))
     drawn = chart.mark_line(point={"size": 30}, strokeWidth=1.2).encode(
         x=alt.X("round:Q", title="round of the launch", axis=alt.Axis(format="d", tickMinStep=1)),

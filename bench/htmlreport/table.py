@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.htmlreport.source import Source
@@ -76,8 +76,12 @@ def _three(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else _whole(value)
 
 
-def _two_places(value: float) -> str:
-    return f"{value:.2f}"
+def _one_place(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}"
 
 
 def _accuracy(value: float) -> str:
@@ -106,7 +110,7 @@ COLUMNS: tuple[Column, ...] = (
            "seconds: of each launch the median round, over launches the mean of logarithms",
            _whole),
     Column("interval", "± %", "half of the 95% Student t interval over launches; empty with "
-           "one launch", _two_places),
+           "one launch", _one_place),
     Column("step_ms", "step, ms", "one optimizer update at that throughput", _three),
     Column("epoch_s", "epoch, s", "one epoch at that throughput", _three, at_first=False),
     Column("val_accuracy", "val. accuracy", "on the validation images after the documented "
@@ -116,14 +120,14 @@ COLUMNS: tuple[Column, ...] = (
     Column("time_to_accuracy_s", "to target, s", "training seconds until the validation accuracy "
            "first reached the target; empty: not in every launch", _three),
     Column("roofline_fraction", "of roofline", "least time of a step at the machine's measured "
-           "peaks, over the measured step", _two_places),
+           "peaks, over the measured step", _two_digits),
     Column("bound", "bound", "what limits it: compute, memory, or overhead where it stands under "
            "0.3 of the roofline", number=False),
     Column("gflops", "GFLOP/s", "model FLOPs over the measured time", _three, at_first=False),
     Column("products_fraction", "of products", "time of the case's matrix products alone, over "
-           "the measured time", _two_places, at_first=False),
+           "the measured time", _two_digits, at_first=False),
     Column("framework_overhead", "framework", "share of a fit step that compiled does without",
-           _two_places),
+           _two_digits),
     Column("warmup_s", "warm-up, s", "tracing, compilation and first steps before round 1",
            _three, at_first=False),
     Column("between_epochs_s", "idle, s", "idle time an epoch, outside the rounds", _three,
@@ -139,6 +143,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("reason", "reason", "why the case did not end ok", number=False),
     Column("warnings", "warnings", "what a reader must know", number=False),
 )  # fmt: skip
+# Where all cases agree on these, they need no column at first.
+_ALIKE = ("device", "threads", "status")
 _RUN = Column("run", "run", "label, or folder", number=False)
 
 
@@ -151,8 +157,9 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
         for column in COLUMNS
         if (column.at_first or not narrow) and any(_value(column, row) not in (None, "") for _, row in rows)
     ]
-    if all(row["status"] == Status.OK for _, row in rows):
-        columns = [column for column in columns if column.name != "status"]
+    columns = [replace(column, at_first=False)
+               if column.name in _ALIKE and len({row[column.name] for _, row in rows}) == 1
+               else column for column in columns]  # fmt: skip
     if len(sources) > 1:
         columns.insert(0, _RUN)
     table = tuple(

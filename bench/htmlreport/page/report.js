@@ -18,13 +18,20 @@
 
   // ---- charts
 
+  // On a phone the names on an axis leave half of the width to what is drawn.
+  data.config.axis.labelLimit = Math.min(data.config.axis.labelLimit, window.innerWidth / 2.4);
+
   async function draw(figure) {
     const root = document.getElementById(`figure-${figure.name}`);
     const place = root.querySelector(".drawing");
-    const spec = { ...figure.spec, datasets: { rows: data.records, rounds } };
+    const spec = { ...figure.spec, datasets: { ...figure.spec.datasets, rows: data.records, rounds } };
     const options = {
-      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: data.config,
+      mode: "vega-lite", renderer: "svg", actions: false, config: data.config,
       tooltip: { theme: "custom" },
+      // Expressions are interpreted, for the page's policy forbids eval.
+      ast: true,
+      // Errors only: a filter that leaves nothing to draw is no cause for a warning.
+      logLevel: 1,
     };
     const { view } = await vegaEmbed(place, spec, options);
     view.addEventListener("click", (_, item) => item && item.datum && find(item.datum.key));
@@ -35,6 +42,12 @@
     const asked = charts.filter((chart) => chart.signals.has(name));
     await Promise.all(asked.map((chart) => chart.view.signal(name, value).runAsync()));
     asked.forEach(numbers);
+  }
+
+  function fitToPaper(printing) {
+    document.body.classList.toggle("printing", printing);
+    charts.forEach(({ root, view }) =>
+      view.signal("width", root.querySelector(".drawing").clientWidth).run());
   }
 
   function find(key) {
@@ -223,6 +236,9 @@
       const chart = charts.find((candidate) => candidate.root.contains(button));
       if (chart) toggleNumbers(chart, button);
     }));
+
+  window.addEventListener("beforeprint", () => fitToPaper(true));
+  window.addEventListener("afterprint", () => fitToPaper(false));
 
   (async () => {
     for (const figure of data.figures) await draw(figure);
