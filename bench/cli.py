@@ -89,7 +89,7 @@ def run(**values: Any) -> int:
         output = Path(values["output"]) if values["output"] else None
         folder = running.begin(plan, output)
     outcome = running.execute(plan, folder, progress_for(console), wait=values["wait"])
-    _show(outcome, console)
+    _show(outcome, console, report=not values["no_report"])
     return outcome.exit_code
 
 
@@ -342,11 +342,11 @@ def baseline_remove(folder: str, names: tuple[str, ...]) -> int:
     return ExitCode.PASSED
 
 
-def _show(outcome: RunOutcome, console: Console) -> None:
+def _show(outcome: RunOutcome, console: Console, *, report: bool) -> None:
     """The tables, the comparison with the reference, and where everything lies."""
     from bench.summary import summarize
 
-    summarize(outcome, console)
+    summarize(outcome, console, report=report)
 
 
 def _console() -> Console:

@@ -36,7 +36,7 @@ def roof_panels(results: Sequence[Row], ceilings: Sequence[roofline.Ceilings]) -
     for (device, precision, threads), rows in grouped.items():
         limits = roofline.limits(ceilings, device, precision, threads)
         if limits is not None:
-            title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
+            title = f"{device}, {precision}" + _threads(threads)
             panels.append(RoofPanel(title, limits, tuple(rows)))
     return panels
 
@@ -50,3 +50,7 @@ def cache_and_memory(limits: roofline.Limits) -> tuple[float, float]:
 def intensity(row: Row) -> float:
     """FLOP per byte that must move, of a row with a roofline fraction."""
     return float(row["flops_per_sample"] * row["batch_size"] / row["bytes_per_step"])
+
+
+def _threads(number: int | None) -> str:
+    return "" if number is None else f", {number} thread{'s' if number != 1 else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench import roofdata
@@ -25,7 +25,7 @@ from bench.htmlreport.source import Source
 if TYPE_CHECKING:
     import altair as alt
 
-POINT = {"filled": True, "size": 60, "strokeWidth": 1.6, "opacity": 1}
+POINT: Mapping[str, Any] = {"filled": True, "size": 60, "strokeWidth": 1.6, "opacity": 1}
 # With more names on its axis a chart shows the base setting only.
 MOST_NAMES = 90
 HEIGHT = 320
@@ -55,11 +55,11 @@ def _throughput(records: Sequence[Record]) -> Figure:
     if len({record["name"] for record in records}) > MOST_NAMES:
         chart = chart.transform_filter("datum.base || narrowed")
         caption += " Cases at the usual batch size and precision, until you filter by these."
-    several = len({record["run"] for record in records}) > 1
-    place: dict[str, Any] = {"y": alt.Y("name:N", sort=None, title=None)}
-    if several:
-        place["yOffset"] = alt.YOffset("run:N", sort=None)
-        caption += " The runs of a case stand below each other, in the order of the page."
+    # The runs of a case stand below each other.
+    first = {record["name"]: record["case"] for record in records}
+    cases = list(dict.fromkeys(record["case"] for record in records))
+    names = sorted(first, key=lambda name: cases.index(first[name]))
+    place = {"y": alt.Y("name:N", sort=names, title=None)}
     bars = chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1.4)
     points = chart.mark_point(**POINT)
     said = tooltip(("speed:Q", ",.0f"), ("low:Q", ",.0f"), ("high:Q", ",.0f"))
@@ -69,8 +69,8 @@ def _throughput(records: Sequence[Record]) -> Figure:
                       stroke=loop_colour("stroke"),
                       fillOpacity=loop_fill(), tooltip=said, **place),
     )  # fmt: skip
-    step = alt.Step(9 if several else 17, **{"for": "offset" if several else "position"})
-    return make("throughput", "Throughput", caption, drawn.properties(width="container", height=step),
+    return make("throughput", "Throughput", caption,
+                drawn.properties(width="container", height=alt.Step(17)),
                 (*_CASE, _SPEED, ("low", "low"), ("high", "high")), loops_of(records))  # fmt: skip
 
 
@@ -104,9 +104,15 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     )
     legend = [*loops_of(records), *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
               Key("on the Pareto front", "ring")]  # fmt: skip
-    columns = (*_CASE, ("training_s", "training s"), ("accuracy", "accuracy"), ("front", "on the front"))
+    columns = (
+        *_CASE,
+        ("training_s", "training s"),
+        ("accuracy", "accuracy"),
+        ("front", "on the front"),
+    )
     return make("accuracy", "Accuracy against time", caption,
-                drawn.properties(width="container", height=HEIGHT + 60), columns, legend)  # fmt: skip
+                drawn.properties(width="container", height=HEIGHT + 60), columns,
+                legend)  # fmt: skip
 
 
 def _batches(swept: Sequence[Record]) -> Figure:
@@ -115,8 +121,8 @@ def _batches(swept: Sequence[Record]) -> Figure:
     sizes = sorted({record["batch"] for record in swept})
     x = alt.X("batch:Q", title="batch size", axis=alt.Axis(values=sizes, format="d"),
               scale=alt.Scale(type="log", base=2, nice=False, padding=16))  # fmt: skip
-    return _sweep("batch", "Batch sizes", "Throughput of each case that ran at several batch sizes; "
-                  "both axes are logarithmic.", x, swept)  # fmt: skip
+    return _sweep("batch", "Batch sizes", "Throughput of each case that ran at several batch "
+                  "sizes; both axes are logarithmic.", x, swept)  # fmt: skip
 
 
 def _threads(swept: Sequence[Record]) -> Figure:
@@ -132,6 +138,8 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     import altair as alt
 
     series = f"{axis}_series"
+    if len({record["run"] for record in swept}) > 1:
+        caption += " The lines of several runs look alike: filter by run to tell them apart."
     chart = rows().transform_filter(f"datum.{series} != null")
     pairs = list(dict.fromkeys(record["pair"] for record in swept))
     dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(pairs))]
@@ -192,7 +200,9 @@ def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator
         x, y = log_axis("intensity", "FLOP per byte"), log_axis("gflops", "GFLOP/s", "Y")
         said = tooltip(("fraction:Q", ".2f"), ("gflops:Q", ".3g"), ("intensity:Q", ".3g"),
                        ("bound:N", ""))  # fmt: skip
-        roof = alt.Chart(alt.InlineData(values=lines)).mark_line(color="var(--ink)", strokeWidth=1.3)
+        roof = alt.Chart(alt.InlineData(values=lines)).mark_line(
+            color="var(--ink)", strokeWidth=1.3
+        )
         dash = alt.StrokeDash("line:N", legend=None, scale=alt.Scale(
             domain=["cache", "memory"], range=[list(DASHES[0]), list(DASHES[1])]))  # fmt: skip
         drawn = alt.layer(

@@ -146,8 +146,7 @@ def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Shape and sign of each model, as in the pictures; the user's own are crosses."""
     markers = model_markers(models)
     return {
-        model: SHAPES[markers[model]] if model in MODEL_MARKERS else OTHER_SHAPE
-        for model in models
+        model: SHAPES[markers[model]] if model in MODEL_MARKERS else OTHER_SHAPE for model in models
     }
 
 

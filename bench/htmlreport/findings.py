@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
 from bench.case import LOOPS, PRECISIONS, SKLEARN_LOOP
 from bench.compare import Comparison
+from bench.htmlreport import words
 from bench.htmlreport.records import pareto
 from bench.htmlreport.source import Source
 from bench.noise import DISTURBED
@@ -64,7 +65,7 @@ def comparison_findings(found: Comparison) -> list[Finding]:
                   and (p.low > 1 or p.high < 1)]  # fmt: skip
         held = sum(p.low is not None for p in found.pairs[name])
         text = (
-            f"Geometric mean over {_cases(total.cases)} that all runs hold; {total.lowest:.2f} to "
+            f"Geometric mean over {words.cases(total.cases)} that all runs hold; {total.lowest:.2f} to "
             f"{total.highest:.2f} case by case. All of them together take "
             f"{1 / total.total_time_ratio:.2f} times as long."
         )
@@ -92,8 +93,8 @@ def _fastest_loop(source: Source) -> Finding | None:
     return Finding(
         "fact",
         f"The fastest loop is {loop}",
-        f"In {times} of {_cases(len(rivals))} that ran in more than one loop. The highest "
-        f"throughput is {best['samples_per_s']:,.0f} samples/s: {_name(best)}.",
+        f"In {times} of {words.cases(len(rivals))} that ran in more than one loop. The highest "
+        f"throughput is {best['samples_per_s']:,.0f} samples/s: {words.name(best)}.",
     )
 
 
@@ -110,18 +111,20 @@ def _compiled_gain(source: Source) -> Finding | None:
         return None
     mean = geometric_mean(ratios)
     text = (
-        f"At batch size {base[0]} in {base[1]}: geometric mean of {_pairs(len(ratios))} of model "
-        f"and optimizer{_range(ratios)}."
+        f"At batch size {base[0]} in {base[1]}: geometric mean of {words.pairs(len(ratios))} of model "
+        f"and optimizer{words.spread(ratios)}."
     )
     shares: dict[int, list[float]] = {}
     for row in rows:
         if row["framework_overhead"] is not None and row["precision"] == base[1]:
             shares.setdefault(row["batch_size"], []).append(row["framework_overhead"])
-    said = [f"{_percents(shares[size])} at batch size {size}" for size in sorted(shares)]
+    said = [f"{words.percents(shares[size])} at batch size {size}" for size in sorted(shares)]
     if said:
         text += f" The framework's share of a fit step: {', '.join(said)}."
     kind: Kind = "gain" if mean > 1 else "loss"
-    return Finding(kind, f"compiled trains {_times(mean)} as many samples a second as fit", text)
+    return Finding(
+        kind, f"compiled trains {words.times(mean)} as many samples a second as fit", text
+    )
 
 
 def _accuracy_of_loops(source: Source) -> Finding | None:
@@ -138,7 +141,7 @@ def _accuracy_of_loops(source: Source) -> Finding | None:
     return Finding(
         "fact",
         f"compiled ends {abs(mean):.1f} points {'above' if mean >= 0 else 'below'} fit in accuracy",
-        f"Validation accuracy, mean over {_cases(len(differences))}; {min(differences):+.1f} to "
+        f"Validation accuracy, mean over {words.cases(len(differences))}; {min(differences):+.1f} to "
         f"{max(differences):+.1f} points case by case. The loops shuffle differently, and a "
         "network's accuracy scatters with its seed.",
     )
@@ -152,7 +155,7 @@ def _best_for_the_time(source: Source) -> Finding | None:
     best = front[-1]
     row = source.run.rows[names[id(best)]]
     text = (
-        f"Validation accuracy {best.val_accuracy:.4f}. {_cases(len(front))} "
+        f"Validation accuracy {best.val_accuracy:.4f}. {words.cases(len(front))} "
         f"{'is' if len(front) == 1 else 'are'} on the Pareto front: no other case is as accurate "
         "in as little training time."
     )
@@ -161,13 +164,13 @@ def _best_for_the_time(source: Source) -> Finding | None:
     if reached:
         quick = min(reached, key=lambda r: r["time_to_accuracy_s"])
         text += (
-            f" First at the target of {target:g}: {_name(quick)}, after "
+            f" First at the target of {target:g}: {words.name(quick)}, after "
             f"{quick['time_to_accuracy_s']:.2g} s."
         )
     elif target:
         text += f" No network reached the target of {target:g} in every launch."
     return Finding(
-        "gain", f"Most accurate: {_name(row)}, in {best.training_s:.2g} s of training", text
+        "gain", f"Most accurate: {words.name(row)}, in {best.training_s:.2g} s of training", text
     )
 
 
@@ -187,7 +190,7 @@ def _batch_size(source: Source) -> Finding | None:
         max(rows, key=lambda r: r["samples_per_s"]),
     )
     text = (
-        f"It trains {_times(best['samples_per_s'] / small['samples_per_s'])} as many samples a "
+        f"It trains {words.times(best['samples_per_s'] / small['samples_per_s'])} as many samples a "
         f"second as at {small['batch_size']}"
     )
     if best["val_accuracy"] is not None and small["val_accuracy"] is not None:
@@ -217,12 +220,14 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
         by_loop = {loop: [ratio for ratio, (row, _) in zip(ratios, pairs, strict=True)
                           if row["loop"] == loop] for loop in LOOPS}  # fmt: skip
         said = ", ".join(
-            f"{loop} {geometric_mean(own):.2f}{_range(own)}" for loop, own in by_loop.items() if own
+            f"{loop} {geometric_mean(own):.2f}{words.spread(own)}"
+            for loop, own in by_loop.items()
+            if own
         )
         text = f"Throughput over that of float32: {said}."
         if judged:
             text += (
-                f" Of {_cases(len(judged))} with several launches on both sides, {faster} "
+                f" Of {words.cases(len(judged))} with several launches on both sides, {faster} "
                 f"faster and {slower} slower with intervals that do not meet."
             )
         changes = [100 * (row["val_accuracy"] - plain["val_accuracy"]) for row, plain in pairs
@@ -243,12 +248,14 @@ def _bounds(source: Source) -> Finding | None:
     others = ", ".join(f"{counts[b]} wait for {word}" for b, word in _WAITS.items() if counts[b])
     by_loop = Counter(row["loop"] for row in judged if row["bound"] == Bound.OVERHEAD)
     where = ", ".join(f"{count} in {loop}" for loop, count in by_loop.items())
-    text = f"They reach less than {OVERHEAD_FRACTION:g} of their roofline ({where}). " if where else ""
+    text = (
+        f"They reach less than {OVERHEAD_FRACTION:g} of their roofline ({where}). " if where else ""
+    )
     text += f"{others}. " if others else ""
-    text += f"Nearest to the roof: {_name(best)}, at {best['roofline_fraction']:.2f}."
+    text += f"Nearest to the roof: {words.name(best)}, at {best['roofline_fraction']:.2f}."
     return Finding(
         "fact" if not where else "loss",
-        f"{counts[Bound.OVERHEAD]} of {_cases(len(judged))} wait for overhead, neither for "
+        f"{counts[Bound.OVERHEAD]} of {words.cases(len(judged))} wait for overhead, neither for "
         "arithmetic nor for memory",
         text,
     )
@@ -260,7 +267,9 @@ def _without_figure(source: Source) -> Finding | None:
         return None
     said = ", ".join(f"{count} {status}" for status, count in missing.most_common())
     number = sum(missing.values())
-    return Finding("warning", f"{_cases(number)} without a figure: {said}", "Reasons are below.")
+    return Finding(
+        "warning", f"{words.cases(number)} without a figure: {said}", "Reasons are below."
+    )
 
 
 def _noise(source: Source) -> Finding | None:
@@ -272,7 +281,7 @@ def _noise(source: Source) -> Finding | None:
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return Finding(
         "warning",
-        f"{_cases(len(warned))} of {len(_measured(source))} carry a warning"
+        f"{words.cases(len(warned))} of {len(_measured(source))} carry a warning"
         + (f": {said}" if said else ""),
         "Look at the raw rounds before you trust a small difference there.",
     )
@@ -289,7 +298,7 @@ def _apart(pair: tuple[Row, Row], sign: int) -> bool:
 def _verdict(ratios: Sequence[float]) -> tuple[Kind, str]:
     faster = sum(ratio >= _WORTH_A_WORD for ratio in ratios)
     slower = sum(ratio <= 1 / _WORTH_A_WORD for ratio in ratios)
-    of_all = f"of {_cases(len(ratios))}"
+    of_all = f"of {words.cases(len(ratios))}"
     if faster and slower:
         return "fact", f"helps in {faster} and hurts in {slower} {of_all}"
     if faster:
@@ -301,31 +310,3 @@ def _verdict(ratios: Sequence[float]) -> tuple[Kind, str]:
 
 def _measured(source: Source) -> list[Row]:
     return [row for row in source.rows if row["status"] == Status.OK and row["samples_per_s"]]
-
-
-def _name(row: Mapping[str, object]) -> str:
-    parts = [row["model"], row["optimizer"], row["loop"]]
-    if row["loop"] != SKLEARN_LOOP:
-        parts += [f"batch {row['batch_size']}", row["precision"]]
-    return " ".join(str(part) for part in parts if part)
-
-
-def _range(ratios: Sequence[float]) -> str:
-    return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-
-
-def _percents(shares: Sequence[float]) -> str:
-    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
-    return low if low == high else f"{low} to {high}"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.1f} times" if ratio >= 1.95 else f"{ratio:.2f} times"
-
-
-def _cases(number: int) -> str:
-    return f"{number} case" if number == 1 else f"{number} cases"
-
-
-def _pairs(number: int) -> str:
-    return f"{number} pair" if number == 1 else f"{number} pairs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -22,6 +23,7 @@ from bench.htmlreport.source import Source, read_sources
 from bench.htmlreport.table import FILTERS, case_table
 from bench.plotheader import machine_lines
 from bench.report import notes
+from bench.runs import threads_of
 from bench.store import write_text
 
 NAME = "report.html"
@@ -77,8 +79,6 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
 def page(sources: Sequence[Source]) -> str:
     """The whole page as HTML."""
     import jinja2
-    import vl_convert  # type: ignore[import-untyped, unused-ignore]
-    from markupsafe import Markup
 
     records = case_records(sources)
     rounds, one_in = round_records(sources)
@@ -98,14 +98,15 @@ def page(sources: Sequence[Source]) -> str:
         "figures": [_for_script(figure) for group in shown.values() for figure in group],
     }
     # The text of a script must not end it early; the charts' library holds no such text today.
-    library = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    library = _library().replace("</script", "<\\/script")
     script = _read("report.js")
+    # Everything is escaped but these four, which the template marks: `_json` escapes its own.
     template = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(_read("report.html"))
     return template.render(
         runs=[_view(source) for source in sources],
-        fact_names=["began", *FACTS],
+        fact_names=["began", *FACTS, "threads"],
         differences=set(found.differences) if found else set(),
         comparison=comparison_findings(found) if found else [],
         summaries=found.summaries if found else {},
@@ -114,11 +115,11 @@ def page(sources: Sequence[Source]) -> str:
         table=case_table(sources),
         filters=FILTERS,
         figures=shown,
-        style=Markup(_read("report.css")),
-        script=Markup(script),
-        library=Markup(library),
+        style=_read("report.css"),
+        script=script,
+        library=library,
         hashes=[_hash(library), _hash(script)],
-        data=Markup(_json(data)),
+        data=_json(data),
     )
 
 
@@ -135,22 +136,45 @@ def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
 def _view(source: Source) -> RunView:
     environment = source.run.environment
     names = [str(row["device_name"] or "") for row in source.rows]
-    revision = (environment.get("git") or {}).get("revision")
-    repeat = [f"git checkout {revision}"] * bool(revision) + [source.command]
     return RunView(
         name=source.name,
         machine=[line for line in machine_lines(environment, names) if line],
         facts=[source.run.time_utc or "not known"]
-        + [fact(environment, keys) for keys in FACTS.values()],
+        + [fact(environment, keys) for keys in FACTS.values()]
+        + [", ".join(str(number or "default") for number in threads_of(source.run)) or "none"],
         notes=notes(source.rows),
-        repeat=repeat if source.command else [],
+        repeat=_repeat(source),
         findings=findings(source),
     )
+
+
+def _repeat(source: Source) -> list[str]:
+    """What to type, the variables that the run recorded included; nothing where not known."""
+    if not source.command:
+        return []
+    environment = source.run.environment
+    variables = environment.get("variables") or {}
+    words = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    git = environment.get("git") or {}
+    dirty = "  # it had changes that were not committed" if git.get("dirty") else ""
+    checkout = [f"git checkout {git['revision']}{dirty}"] if git.get("revision") else []
+    return [*checkout, " ".join([*words, source.command])]
 
 
 def _for_script(figure: Figure) -> dict[str, Any]:
     kept = ("name", "spec", "columns", "control")
     return {key: value for key, value in asdict(figure).items() if key in kept}
+
+
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, of the version that the charts are for."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    # None is all of it; the type that the package declares leaves that out.
+    bundle = vl_convert.javascript_bundle(None, vl_version=version)  # type: ignore[arg-type]
+    return str(bundle)
 
 
 def _read(name: str) -> str:

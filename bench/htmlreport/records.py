@@ -39,11 +39,13 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
     for source in sources:
         front = pareto(source.points.values())
         base = base_setting(list(source.points.values()))
+        of_run = [source.name] * (len(sources) > 1)
         for row in source.rows:
             point = source.points.get(row["case"])
             if point is not None:
                 record = _case(key, source, row, point)
-                record |= {"name": _name(row, point, base), "front": point in front}
+                record["name"] = " · ".join(_name(row, point, base) + of_run)
+                record["front"] = point in front
                 record["base"] = (row["batch_size"], row["precision"]) == base
                 record["roof"] = under.get((source.name, row["case"]))
                 records.append(record)
@@ -122,15 +124,15 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
     }
 
 
-def _name(row: Row, point: Point, base: tuple[int, str] | None) -> str:
+def _name(row: Row, point: Point, base: tuple[int, str] | None) -> list[str]:
     """What a case is called on an axis: what is not the base setting of its run is appended."""
     parts = [row["model"], row["optimizer"]]
     if point.placement != "cpu":
-        parts.append(point.placement)
+        parts.append(point.placement.removeprefix("cpu, "))
     if base and row["loop"] != "sklearn":
         parts += [f"batch {row['batch_size']}"] * (row["batch_size"] != base[0])
         parts += [row["precision"]] * (row["precision"] != base[1])
-    return " · ".join(filter(None, parts))
+    return [part for part in parts if part]
 
 
 def _mark_series(records: Sequence[Record], axis: str, same: Sequence[str]) -> None:

@@ -115,10 +115,10 @@ def _command(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
     kept: list[str] = []
-    words = iter(words)
-    for word in words:
+    rest = iter(words)
+    for word in rest:
         if word in _OF_ONE_FOLDER:
-            next(words, None)
+            next(rest, None)
         elif word.partition("=")[0] not in _OF_ONE_FOLDER:
             kept.append(scrub(word))
     return shlex.join(kept)

@@ -26,6 +26,7 @@ class Column:
         show: a value that is not None as a person reads it.
         at_first: shown before the reader chooses columns.
         number: aligned right, and sorted by value.
+        long: holds whole sentences.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column:
     show: Callable[[Any], str] = str
     at_first: bool = True
     number: bool = True
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("jit_compile", "XLA", "on or off for the step", _yes_no, at_first=False, number=False),
     Column("launches", "launches", "fresh processes that ended ok", at_first=False),
     Column("rounds", "rounds", "timed epochs of those launches", at_first=False),
-    Column("reason", "reason", "why the case did not end ok", number=False),
-    Column("warnings", "warnings", "what a reader must know", number=False),
+    Column("reason", "reason", "why the case did not end ok", number=False, long=True),
+    Column("warnings", "warnings", "what a reader must know", number=False, long=True),
 )  # fmt: skip
 # Where all cases agree on these, they need no column at first.
 _ALIKE = ("device", "threads", "status")
@@ -155,7 +157,8 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
     columns = [
         column
         for column in COLUMNS
-        if (column.at_first or not narrow) and any(_value(column, row) not in (None, "") for _, row in rows)
+        if (column.at_first or not narrow)
+        and any(_value(column, row) not in (None, "") for _, row in rows)
     ]
     columns = [replace(column, at_first=False)
                if column.name in _ALIKE and len({row[column.name] for _, row in rows}) == 1
