@@ -44,7 +44,8 @@ def findings(source: Source) -> list[Finding]:
     """What one run says, most telling first; what it cannot say is left out."""
     makers: tuple[Callable[[Source], Finding | None], ...] = (
         _fastest_loop,
-        _compiled_gain,
+        _gain_maker("compiled"),
+        _gain_maker("multistep"),
         _accuracy_of_loops,
         _best_for_the_time,
         _batch_size,
@@ -65,8 +66,8 @@ def comparison_findings(found: Comparison) -> list[Finding]:
                   and (p.low > 1 or p.high < 1)]  # fmt: skip
         held = sum(p.low is not None for p in found.pairs[name])
         text = (
-            f"Geometric mean over {words.cases(total.cases)} that all runs hold; {total.lowest:.2f} to "
-            f"{total.highest:.2f} case by case. All of them together take "
+            f"Geometric mean over {words.cases(total.cases)} that all runs hold; "
+            f"{total.lowest:.2f} to {total.highest:.2f} case by case. All of them together take "
             f"{1 / total.total_time_ratio:.2f} times as long."
         )
         if held:
@@ -98,33 +99,40 @@ def _fastest_loop(source: Source) -> Finding | None:
     )
 
 
-def _compiled_gain(source: Source) -> Finding | None:
-    rows = _measured(source)
-    base = base_setting(list(source.points.values()))
-    ratios = [
-        ratio
-        for row in rows
-        if row["loop"] == "compiled" and (row["batch_size"], row["precision"]) == base
-        if (ratio := compiled_over_fit(row, rows)) is not None
-    ]
-    if not ratios or base is None:
-        return None
-    mean = geometric_mean(ratios)
-    text = (
-        f"At batch size {base[0]} in {base[1]}: geometric mean of {words.pairs(len(ratios))} of model "
-        f"and optimizer{words.spread(ratios)}."
-    )
+def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
+    def make(source: Source) -> Finding | None:
+        """How many times the samples of `fit` the loop trains, at the base setting."""
+        rows = _measured(source)
+        base = base_setting(list(source.points.values()))
+        ratios = [
+            ratio
+            for row in rows
+            if row["loop"] == loop and (row["batch_size"], row["precision"]) == base
+            if (ratio := compiled_over_fit(row, rows)) is not None
+        ]
+        if not ratios or base is None:
+            return None
+        mean = geometric_mean(ratios)
+        text = (
+            f"At batch size {base[0]} in {base[1]}: geometric mean of {words.pairs(len(ratios))} "
+            f"of model and optimizer{words.spread(ratios)}."
+        )
+        if loop == "compiled":
+            text += _overhead(rows, base[1])
+        title = f"{loop} trains {words.times(mean)} as many samples a second as fit"
+        return Finding("gain" if mean > 1 else "loss", title, text)
+
+    return make
+
+
+def _overhead(rows: Sequence[Row], precision: str) -> str:
+    """The framework's share of a fit step at each batch size, as a sentence."""
     shares: dict[int, list[float]] = {}
     for row in rows:
-        if row["framework_overhead"] is not None and row["precision"] == base[1]:
+        if row["framework_overhead"] is not None and row["precision"] == precision:
             shares.setdefault(row["batch_size"], []).append(row["framework_overhead"])
-    said = [f"{words.percents(shares[size])} at batch size {size}" for size in sorted(shares)]
-    if said:
-        text += f" The framework's share of a fit step: {', '.join(said)}."
-    kind: Kind = "gain" if mean > 1 else "loss"
-    return Finding(
-        kind, f"compiled trains {words.times(mean)} as many samples a second as fit", text
-    )
+    said = [f"{words.percents(shares[size])} at {size}" for size in sorted(shares)]
+    return f" The framework's share of a fit step, by batch size: {', '.join(said)}." * bool(said)
 
 
 def _accuracy_of_loops(source: Source) -> Finding | None:
@@ -138,12 +146,14 @@ def _accuracy_of_loops(source: Source) -> Finding | None:
     if not differences:
         return None
     mean = fmean(differences)
+    beside = f"{abs(mean):.1f} points {'above' if mean > 0 else 'below'}"
+    beside = "at the accuracy of" if round(mean, 1) == 0 else beside
     return Finding(
         "fact",
-        f"compiled ends {abs(mean):.1f} points {'above' if mean >= 0 else 'below'} fit in accuracy",
-        f"Validation accuracy, mean over {words.cases(len(differences))}; {min(differences):+.1f} to "
-        f"{max(differences):+.1f} points case by case. The loops shuffle differently, and a "
-        "network's accuracy scatters with its seed.",
+        f"compiled ends {beside} fit" + " in accuracy" * ("points" in beside),
+        f"Validation accuracy, mean over {words.cases(len(differences))}; "
+        f"{min(differences):+.1f} to {max(differences):+.1f} points case by case. The loops "
+        "shuffle differently, and a network's accuracy scatters with its seed.",
     )
 
 
@@ -189,11 +199,11 @@ def _batch_size(source: Source) -> Finding | None:
         min(rows, key=lambda r: r["batch_size"]),
         max(rows, key=lambda r: r["samples_per_s"]),
     )
-    text = (
-        f"It trains {words.times(best['samples_per_s'] / small['samples_per_s'])} as many samples a "
-        f"second as at {small['batch_size']}"
-    )
-    if best["val_accuracy"] is not None and small["val_accuracy"] is not None:
+    gain = best["samples_per_s"] / small["samples_per_s"]
+    text = f"It trains {words.times(gain)} as many samples a second as at {small['batch_size']}"
+    if best is small:
+        text = "The smallest that was measured: larger ones gain nothing"
+    elif best["val_accuracy"] is not None and small["val_accuracy"] is not None:
         text += (
             "; the validation accuracy after as many epochs is "
             f"{best['val_accuracy']:.3f} against {small['val_accuracy']:.3f}"
@@ -215,7 +225,7 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
             return None
         ratios = [row["samples_per_s"] / plain["samples_per_s"] for row, plain in pairs]
         judged = [pair for pair in pairs if all(row["samples_per_s_low"] for row in pair)]
-        faster, slower = (sum(_apart(pair, sign) for pair in judged) for sign in (1, -1))
+        apart = sum(_apart(pair) for pair in judged)
         kind, verdict = _verdict(ratios)
         by_loop = {loop: [ratio for ratio, (row, _) in zip(ratios, pairs, strict=True)
                           if row["loop"] == loop] for loop in LOOPS}  # fmt: skip
@@ -227,8 +237,8 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
         text = f"Throughput over that of float32: {said}."
         if judged:
             text += (
-                f" Of {words.cases(len(judged))} with several launches on both sides, {faster} "
-                f"faster and {slower} slower with intervals that do not meet."
+                f" The intervals lie apart in {apart} of {words.cases(len(judged))} with several "
+                "launches on both sides."
             )
         changes = [100 * (row["val_accuracy"] - plain["val_accuracy"]) for row, plain in pairs
                    if None not in (row["val_accuracy"], plain["val_accuracy"])]  # fmt: skip
@@ -287,12 +297,12 @@ def _noise(source: Source) -> Finding | None:
     )
 
 
-def _apart(pair: tuple[Row, Row], sign: int) -> bool:
-    """Whether both rows have an interval, and the first lies wholly above the second (sign 1)
-    or below it (-1)."""
-    above, below = pair if sign > 0 else pair[::-1]
-    low, high = above["samples_per_s_low"], below["samples_per_s_high"]
-    return bool(low is not None and high is not None and low > high)
+def _apart(pair: tuple[Row, Row]) -> bool:
+    """Whether one interval lies wholly above the other."""
+    (low, high), (other_low, other_high) = (
+        (row["samples_per_s_low"], row["samples_per_s_high"]) for row in pair
+    )
+    return bool(low > other_high or other_low > high)
 
 
 def _verdict(ratios: Sequence[float]) -> tuple[Kind, str]:

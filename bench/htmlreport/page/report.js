@@ -18,8 +18,10 @@
 
   // ---- charts
 
-  // On a phone the names on an axis leave half of the width to what is drawn.
-  data.config.axis.labelLimit = Math.min(data.config.axis.labelLimit, window.innerWidth / 2.4);
+  // On a phone the names on an axis are small, and leave half of the width to what is drawn.
+  const axis = data.config.axis;
+  if (window.innerWidth < 600) axis.labelFontSize = 11;
+  axis.labelLimit = Math.min(axis.labelLimit, window.innerWidth / 2);
 
   async function draw(figure) {
     const root = document.getElementById(`figure-${figure.name}`);
@@ -98,6 +100,7 @@
     const columns = chart.figure.columns.filter(
       ([field]) => field !== "run" || new Set(all.map((datum) => datum.run)).size > 1);
     const table = document.createElement("table");
+    table.setAttribute("aria-label", chart.root.querySelector("h3").textContent);
     const head = table.createTHead().insertRow();
     columns.forEach(([, heading]) => cell(head, "th", heading));
     const lines = table.createTBody();
@@ -222,7 +225,8 @@
   });
   document.querySelectorAll("#table thead th").forEach((head) =>
     head.querySelector("button").addEventListener("click", () => sort(head)));
-  form.addEventListener("input", filter);
+  form.addEventListener("change", filter);
+  search.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(filter));
   document.querySelectorAll(".across").forEach((select) => select.addEventListener("change", () => {
