@@ -56,9 +56,9 @@ def _throughput(records: Sequence[Record]) -> Figure:
         chart = chart.transform_filter("datum.base || narrowed")
         caption += " Cases at the usual batch size and precision, until you filter by these."
     # The runs of a case stand below each other.
-    first = {record["name"]: record["case"] for record in records}
-    cases = list(dict.fromkeys(record["case"] for record in records))
-    names = sorted(first, key=lambda name: cases.index(first[name]))
+    plain = {r["name"]: r["name"].removesuffix(f" · {r['run']}") for r in records}
+    order = list(dict.fromkeys(plain.values()))
+    names = sorted(plain, key=lambda name: order.index(plain[name]))
     place = {"y": alt.Y("name:N", sort=names, title=None)}
     bars = chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1.4)
     points = chart.mark_point(**POINT)

@@ -35,8 +35,8 @@ CONFIG: Mapping[str, Any] = {
     "axis": {
         "labelColor": "var(--ink)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
         "domainColor": "var(--soft)", "tickColor": "var(--soft)", "labelFontSize": 12,
-        "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 280,
-        "labelOverlap": "greedy", "labelFlush": False,
+        "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 340,
+        "labelOverlap": "greedy", "labelSeparation": 5, "labelFlush": False,
     },
 }  # fmt: skip
 

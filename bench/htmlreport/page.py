@@ -91,7 +91,9 @@ def page(sources: Sequence[Source]) -> str:
     }
     data = {
         "config": CONFIG,
-        "records": records,
+        # A list each, their names once: a large run has thousands.
+        "record_fields": list(records[0]) if records else [],
+        "records": [list(record.values()) for record in records],
         "round_fields": ROUND_FIELDS,
         "rounds": rounds,
         "filters": FILTERS,

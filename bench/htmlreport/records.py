@@ -12,7 +12,7 @@ from bench.htmlreport.source import Source
 from bench.plotdata import Point, Row, base_setting
 from bench.results import sibling
 
-# A page stays under five megabytes: of larger runs every so manieth round is left out.
+# A page stays under five megabytes, up to about 2,500 cases: of more rounds one in so many is kept.
 MOST_ROUNDS = 10_000
 ROUND_FIELDS = ("key", "place", "launch", "round", "seconds", "over_median", "trained_s",
                 "val_accuracy")  # fmt: skip
@@ -36,15 +36,20 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
         for number, (source, panel) in enumerate(roofs(sources))
         for row in panel.rows
     }
+    several = len(sources) > 1
+    # Where each run has but one place, its name tells it.
+    told = several and all(
+        len({point.placement for point in source.points.values()}) < 2 for source in sources
+    )
     for source in sources:
         front = pareto(source.points.values())
         base = base_setting(list(source.points.values()))
-        of_run = [source.name] * (len(sources) > 1)
+        of_run = [source.name] * several
         for row in source.rows:
             point = source.points.get(row["case"])
             if point is not None:
                 record = _case(key, source, row, point)
-                record["name"] = " · ".join(_name(row, point, base) + of_run)
+                record["name"] = " · ".join(_name(row, point, base, told) + of_run)
                 record["front"] = point in front
                 record["base"] = (row["batch_size"], row["precision"]) == base
                 record["roof"] = under.get((source.name, row["case"]))
@@ -124,10 +129,11 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
     }
 
 
-def _name(row: Row, point: Point, base: tuple[int, str] | None) -> list[str]:
-    """What a case is called on an axis: what is not the base setting of its run is appended."""
+def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> list[str]:
+    """What a case is called on an axis: what is not the base setting of its run is appended,
+    and where it trained unless that is told otherwise."""
     parts = [row["model"], row["optimizer"]]
-    if point.placement != "cpu":
+    if point.placement != "cpu" and not told:
         parts.append(point.placement.removeprefix("cpu, "))
     if base and row["loop"] != "sklearn":
         parts += [f"batch {row['batch_size']}"] * (row["batch_size"] != base[0])
@@ -165,8 +171,9 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
     for number, (place, stored) in enumerate(source.rounds):
         own, launch = stored.round, (stored.case, stored.launch)
         trained[launch] = trained.get(launch, 0.0) + own.seconds
-        # What has an accuracy belongs to a learning curve, which stays whole.
-        if number % one_in and own.val_accuracy is None:
+        # What has an accuracy belongs to a learning curve, which stays whole; of a large run
+        # those of the first launch of each case are enough.
+        if number % one_in and (own.val_accuracy is None or stored.launch > 0):
             continue
         ratio = own.seconds / own.samples / middle[stored.case]
         found.append(

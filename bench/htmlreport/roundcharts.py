@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.case import LOOPS
 from bench.compare import Comparison
+from bench.htmlreport import words
 from bench.htmlreport.figure import (
     DASHES,
     PALETTE,
@@ -24,6 +25,8 @@ from bench.htmlreport.source import Source
 
 HEIGHT = 280
 _CASE = (("run", "run"), ("case", "case"), ("launch", "launch"), ("round", "round"))
+# There is no epoch and no round between two.
+_WHOLE = "{}datum.value % 1 ? '' : format(datum.value, '~g')"
 _LINES = {"fit": "dashed", "multistep": "dotted", "compiled": "solid", "sklearn": "solid"}
 
 
@@ -31,10 +34,14 @@ def round_figures(records: Sequence[Record], one_in: int) -> list[Figure]:
     """The charts of the rounds of these cases; none where nothing was measured."""
     if not records:
         return []
-    return [*_curves(records), _drift(records, one_in), _one_case(records[0]["key"], one_in)]
+    return [
+        *_curves(records, one_in),
+        _drift(records, one_in),
+        _one_case(records[0]["key"], one_in),
+    ]
 
 
-def _curves(records: Sequence[Record]) -> Iterator[Figure]:
+def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
     import altair as alt
 
     networks = [record for record in records if record["loop"] != "sklearn"]
@@ -53,7 +60,7 @@ def _curves(records: Sequence[Record]) -> Iterator[Figure]:
                        ("trained_s:Q", ".3g"))  # fmt: skip
         drawn = chart.mark_line(point={"size": 14}, strokeWidth=1.3).encode(
             x=alt.X("at:Q", title=None, scale=alt.Scale(zero=False),
-                    axis=alt.Axis(format="~g", tickMinStep=1)),
+                    axis=alt.Axis(labelExpr=_WHOLE.format("across == 'epoch' && "))),
             y=alt.Y("val_accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False)),
             color=_palette("optimizer", optimizers),
             strokeDash=alt.StrokeDash("loop:N", legend=None,
@@ -68,7 +75,8 @@ def _curves(records: Sequence[Record]) -> Iterator[Figure]:
             f"curves-{number}",
             f"Learning curves: {model}",
             "Validation accuracy after each documented epoch, a line a launch, at the usual batch "
-            "size and precision until you filter by these.",
+            "size and precision until you filter by these."
+            + (" Of this large run, the first launch of each case." if one_in > 1 else ""),
             drawn.properties(width="container", height=HEIGHT),
             (*_CASE, ("trained_s", "trained s"), ("val_accuracy", "accuracy")),
             legend,
@@ -90,9 +98,12 @@ def _drift(records: Sequence[Record], one_in: int) -> Figure:
             x=x, y=y, color=loop_colour(), tooltip=said),
         one.encode(y="one:Q"),
     )  # fmt: skip
+    several = len({record["run"] for record in records}) > 1
     caption = (
         "Every raw round of the run, over the median round of its case: a machine that slowed "
-        "down for a while shows as a hill across all cases." + _thinned(one_in)
+        "down for a while shows as a hill across all cases."
+        + " Several runs lie over each other: filter by run." * several
+        + _thinned(one_in)
     )
     return make("drift", "Raw rounds in order", caption,
                 drawn.properties(width="container", height=HEIGHT),
@@ -107,7 +118,7 @@ def _one_case(first: int, one_in: int) -> Figure:
     chart = chart.add_params(alt.param(name="one", value=first))
     said = tooltip(("launch:Q", "d"), ("round:Q", "d"), ("seconds:Q", ".4g"))
     drawn = chart.mark_line(point={"size": 30}, strokeWidth=1.2).encode(
-        x=alt.X("round:Q", title="round of the launch", axis=alt.Axis(format="d", tickMinStep=1)),
+        x=alt.X("round:Q", title="round of the launch", axis=alt.Axis(labelExpr=_WHOLE.format(""))),
         y=alt.Y("seconds:Q", title="seconds", scale=alt.Scale(zero=False, padding=10)),
         color=alt.Color("launch:N", legend=None, scale=alt.Scale(range=list(PALETTE))),
         detail="launch:N",
@@ -123,8 +134,17 @@ def ratio_figure(found: Comparison) -> Figure:
     """The ratio of each case and candidate to the baseline, with its interval."""
     import altair as alt
 
+    rows_of = {case: row for run in found.runs.values() for case, row in run.rows.items()}
+    names_of = words.short_names(rows_of)
     values = [
-        {"case": pair.case, "run": name, "ratio": pair.ratio, "low": pair.low, "high": pair.high}
+        {
+            "case": pair.case,
+            "name": names_of[pair.case],
+            "run": name,
+            "ratio": pair.ratio,
+            "low": pair.low,
+            "high": pair.high,
+        }
         for name, pairs in found.pairs.items()
         for pair in pairs
         if pair.ratio is not None
@@ -133,7 +153,7 @@ def ratio_figure(found: Comparison) -> Figure:
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
     names = list(found.pairs)
     place: dict[str, Any] = {
-        "y": alt.Y("case:N", sort=None, title=None),
+        "y": alt.Y("name:N", sort=None, title=None),
         "yOffset": alt.YOffset("run:N", sort=names),
         "color": _palette("run", names),
     }

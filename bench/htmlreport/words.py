@@ -18,6 +18,20 @@ def name(row: Mapping[str, object]) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
+def short_names(rows: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """What tells each case from the others, for the narrow axis of a chart."""
+    axes = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
+    kept = [axis for axis in axes if len({row[axis] for row in rows.values()}) > 1] or ["model"]
+
+    def short(row: Mapping[str, object]) -> str:
+        """The kept axes of one case."""
+        parts = [f"batch {row[a]}" if a == "batch_size" else str(row[a] or "") for a in kept]
+        return " · ".join(filter(None, parts))
+
+    short_of = {case: short(row) for case, row in rows.items()}
+    return short_of if len(set(short_of.values())) == len(rows) else {case: case for case in rows}
+
+
 def spread(ratios: Sequence[float]) -> str:
     """The range in parentheses, with a space before it; empty of one number."""
     return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""

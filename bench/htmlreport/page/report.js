@@ -8,9 +8,12 @@
     facets: JSON.parse(element.dataset.facets),
     text: `${element.dataset.case} ${element.textContent}`.toLowerCase(),
   }));
-  const byKey = new Map(data.records.map((record) => [record.key, record]));
+  const named = (fields, values) =>
+    Object.fromEntries(fields.map((field, place) => [field, values[place]]));
+  const records = data.records.map((values) => named(data.record_fields, values));
+  const byKey = new Map(records.map((record) => [record.key, record]));
   const rounds = data.rounds.map((values) => {
-    const own = Object.fromEntries(data.round_fields.map((field, i) => [field, values[i]]));
+    const own = named(data.round_fields, values);
     const { run, case: name, loop, model, optimizer, base } = byKey.get(own.key);
     return { run, case: name, loop, model, optimizer, base, ...own };
   });
@@ -26,7 +29,7 @@
   async function draw(figure) {
     const root = document.getElementById(`figure-${figure.name}`);
     const place = root.querySelector(".drawing");
-    const spec = { ...figure.spec, datasets: { ...figure.spec.datasets, rows: data.records, rounds } };
+    const spec = { ...figure.spec, datasets: { ...figure.spec.datasets, rows: records, rounds } };
     const options = {
       mode: "vega-lite", renderer: "svg", actions: false, config: data.config,
       tooltip: { theme: "custom" },
@@ -168,8 +171,8 @@
     const select = document.querySelector(".one-case");
     if (!select) return;
     const before = select.value;
-    const several = new Set(data.records.map((record) => record.run)).size > 1;
-    const options = data.records.filter((record) => shown[record.key]).map((record) =>
+    const several = new Set(records.map((record) => record.run)).size > 1;
+    const options = records.filter((record) => shown[record.key]).map((record) =>
       new Option(several ? `${record.run}: ${record.case}` : record.case, record.key));
     select.replaceChildren(...options);
     if (options.some((option) => option.value === before)) select.value = before;
