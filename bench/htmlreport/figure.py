@@ -122,7 +122,14 @@ def log_axis(field: str, title: str, kind: str = "X") -> Any:
     import altair as alt
 
     channel = {"X": alt.X, "Y": alt.Y}[kind]
-    axis = alt.Axis(labelExpr="format(datum.value, datum.value < 1000 ? '~g' : '~s')", tickCount=5)
+    ends = f"domain('{kind.lower()}')"
+    first_digit = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+    # Of a wide axis 1, 2 and 5 are enough, so that labels keep apart.
+    labels = (
+        f"{ends}[1] > 4 * {ends}[0] && indexof([1, 2, 5], {first_digit}) < 0 ? '' : "
+        "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
+    )
+    axis = alt.Axis(labelExpr=labels, tickCount=5)
     scale = alt.Scale(type="log", nice=False, padding=12)
     return channel(f"{field}:Q", title=title, axis=axis, scale=scale)
 
