@@ -2,8 +2,8 @@
 
 source.py     reads the folders
 records.py    what the charts show, a plain record a case and a round
-findings.py   what the numbers say, in words
+findings.py words.py   what the numbers say, in words
 table.py      the columns of the table of cases
-charts.py roundcharts.py   Vega-Lite charts, made with Altair
+figure.py charts.py roundcharts.py   Vega-Lite charts, made with Altair
 page.py       puts it together; page/ holds the template, the style and the script
 """

@@ -12,7 +12,7 @@ from bench.htmlreport.figure import (
     Key,
     log_axis,
     loop_colour,
-    loop_fill,
+    loop_look,
     loops_of,
     make,
     rows,
@@ -65,9 +65,7 @@ def _throughput(records: Sequence[Record]) -> Figure:
     said = tooltip(("speed:Q", ",.0f"), ("low:Q", ",.0f"), ("high:Q", ",.0f"))
     drawn = alt.layer(
         bars.encode(x=log_axis("low", "samples/s"), x2="high:Q", color=loop_colour(), **place),
-        points.encode(x=log_axis("speed", "samples/s"), color=loop_colour(),
-                      stroke=loop_colour("stroke"),
-                      fillOpacity=loop_fill(), tooltip=said, **place),
+        points.encode(x=log_axis("speed", "samples/s"), tooltip=said, **loop_look(), **place),
     )  # fmt: skip
     return make("throughput", "Throughput", caption,
                 drawn.properties(width="container", height=alt.Step(17)),
@@ -93,9 +91,7 @@ def _accuracy(records: Sequence[Record]) -> Figure:
         front.mark_line(interpolate="step-after", color="var(--front)", strokeWidth=1.5).encode(
             x=x, y=y, detail="run:N", order="training_s:Q"),
         front.mark_point(size=240, color="var(--front)", strokeWidth=1.5).encode(x=x, y=y),
-        chart.mark_point(**POINT).encode(x=x, y=y, color=loop_colour(), shape=shape,
-                                           stroke=loop_colour("stroke"),
-                      fillOpacity=loop_fill(), tooltip=said),
+        chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
     )  # fmt: skip
     caption = (
         "Validation accuracy after the documented epochs, over the seconds that their training "
@@ -153,8 +149,7 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
         chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1).encode(
             x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
         chart.mark_point(**POINT).encode(
-            x=x, y=y, color=loop_colour(), stroke=loop_colour("stroke"),
-                      fillOpacity=loop_fill(), tooltip=said),
+            x=x, y=y, tooltip=said, **loop_look()),
     )  # fmt: skip
     lines = ("solid", "dashed", "dotted", "dash-dotted")
     several = len(pairs) > 1
@@ -179,8 +174,7 @@ def _precision(narrow: Sequence[Record]) -> Figure:
     drawn = alt.layer(
         one.encode(x="one:Q"),
         chart.mark_point(**POINT).encode(x=x, y=alt.Y("what:N", sort=None, title=None),
-                                           color=loop_colour(), stroke=loop_colour("stroke"),
-                      fillOpacity=loop_fill(),
+                                           **loop_look(),
                                            tooltip=said),
     )  # fmt: skip
     caption = "The same case in float32 is 1: right of the line the precision helps, left it hurts."
@@ -208,8 +202,7 @@ def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator
         drawn = alt.layer(
             roof.encode(x=x, y=y, strokeDash=dash),
             rows().transform_filter(f"datum.roof == {number}").mark_point(**POINT).encode(
-                x=x, y=y, color=loop_colour(), stroke=loop_colour("stroke"),
-                      fillOpacity=loop_fill(), tooltip=said),
+                x=x, y=y, tooltip=said, **loop_look()),
         )  # fmt: skip
         where = f"{source.name}: " if len(sources) > 1 else ""
         cache, memory = (rate / 1e9 for rate in roofdata.cache_and_memory(panel.limits))

@@ -83,8 +83,10 @@ def make(
     """A figure of an Altair chart, which is checked against the schema of Vega-Lite."""
     import altair as alt
 
+    # The page sets these as the reader filters; a chart has those that its expressions name.
+    named = repr(chart.to_dict(validate=False))
     for param, value in (("shown", False), ("narrowed", False), ("across", "epoch")):
-        if param in repr(chart.to_dict(validate=False)):
+        if param in named:
             chart = chart.add_params(alt.param(name=param, value=value))
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec = chart.properties(description=f"{title}. {caption}", autosize=fit).to_dict()
@@ -100,21 +102,30 @@ def rows(data: str = "rows") -> alt.Chart:
     return alt.Chart(alt.NamedData(name=data)).transform_filter(SHOWN)
 
 
-def loop_colour(channel: str = "color") -> Any:
+def loop_colour() -> alt.Color:
     """The colour of a loop, the same in every chart."""
     import altair as alt
 
-    scale = alt.Scale(domain=list(LOOPS), range=LOOP_COLOURS)
-    return {"color": alt.Color, "stroke": alt.Stroke}[channel]("loop:N", scale=scale, legend=None)
+    return alt.Color("loop:N", scale=_loop_scale(), legend=None)
 
 
-def loop_fill() -> alt.FillOpacity:
-    """The fill of a loop, which tells the loops apart without any colour."""
+def loop_look() -> dict[str, Any]:
+    """The channels of a loop's point: its colour, and a fill that tells loops apart without."""
     import altair as alt
 
     fills = [LOOP_FILLS[loop] for loop in LOOPS]
-    scale = alt.Scale(type="ordinal", domain=list(LOOPS), range=fills)
-    return alt.FillOpacity("loop:O", scale=scale, legend=None)
+    fill_scale = alt.Scale(type="ordinal", domain=list(LOOPS), range=fills)
+    return {
+        "color": loop_colour(),
+        "stroke": alt.Stroke("loop:N", scale=_loop_scale(), legend=None),
+        "fillOpacity": alt.FillOpacity("loop:O", scale=fill_scale, legend=None),
+    }
+
+
+def _loop_scale() -> alt.Scale:
+    import altair as alt
+
+    return alt.Scale(domain=list(LOOPS), range=LOOP_COLOURS)
 
 
 def log_axis(field: str, title: str, kind: str = "X") -> Any:

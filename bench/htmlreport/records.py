@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from bench import roofdata
+from bench.case import SKLEARN_LOOP
 from bench.htmlreport.source import Source
 from bench.plotdata import Point, Row, base_setting
 from bench.results import sibling
@@ -51,7 +52,8 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
                 record = _case(key, source, row, point)
                 record["name"] = " · ".join(_name(row, point, base, told) + of_run)
                 record["front"] = point in front
-                record["base"] = (row["batch_size"], row["precision"]) == base
+                setting = (row["batch_size"], row["precision"])
+                record["base"] = setting == base or row["loop"] == SKLEARN_LOOP
                 record["roof"] = under.get((source.name, row["case"]))
                 records.append(record)
             key += 1
@@ -135,7 +137,7 @@ def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> l
     parts = [row["model"], row["optimizer"]]
     if point.placement != "cpu" and not told:
         parts.append(point.placement.removeprefix("cpu, "))
-    if base and row["loop"] != "sklearn":
+    if base and row["loop"] != SKLEARN_LOOP:
         parts += [f"batch {row['batch_size']}"] * (row["batch_size"] != base[0])
         parts += [row["precision"]] * (row["precision"] != base[1])
     return [part for part in parts if part]
@@ -150,7 +152,7 @@ def _mark_series(records: Sequence[Record], axis: str, same: Sequence[str]) -> N
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         record[f"{axis}_series"] = None
-        if record[axis] is not None and record["loop"] != "sklearn":
+        if record[axis] is not None and record["loop"] != SKLEARN_LOOP:
             groups.setdefault(tuple(record[field] for field in fixed), []).append(record)
     for number, members in enumerate(groups.values()):
         if len({member[axis] for member in members}) > 1:
