@@ -256,6 +256,16 @@ def test_the_page_has_its_parts():
     assert headings.count(1) == 1
 
 
+def test_the_committed_page_is_of_the_committed_run():
+    text = (REFERENCE / "report.html").read_text("utf-8")
+    with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert text.count("<tr id=") == len(rows)
+    for row in rows:
+        assert f'data-case="{row["case"]}"' in text
+        assert f'data-v="{row["samples_per_s"]}"' in text or not row["samples_per_s"]
+
+
 def test_text_of_others_is_escaped_everywhere(tmp_path):
     run = write_run(
         tmp_path / "run",

@@ -26,6 +26,10 @@ SHAPES: Mapping[str, tuple[str, str]] = {
 }
 OTHER_SHAPE = ("cross", "+")
 DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
+_TITLES: Mapping[str, str] = {
+    "speed": "samples/s", "training_s": "training, s", "trained_s": "trained, s",
+    "fraction": "of roofline", "gflops": "GFLOP/s", "intensity": "FLOP per byte",
+}  # fmt: skip
 CONFIG: Mapping[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -169,4 +173,5 @@ def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _words(field: str) -> str:
-    return field.partition(":")[0].replace("_", " ")
+    name = field.partition(":")[0]
+    return _TITLES.get(name, name.replace("_", " "))
