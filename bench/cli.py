@@ -89,7 +89,7 @@ def run(**values: Any) -> int:
         output = Path(values["output"]) if values["output"] else None
         folder = running.begin(plan, output)
     outcome = running.execute(plan, folder, progress_for(console), wait=values["wait"])
-    _show(outcome, console)
+    _show(outcome, console, report=not values["no_report"])
     return outcome.exit_code
 
 
@@ -174,6 +174,25 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     picture = file.with_suffix(".png")
     draw_comparison(found, picture)
     click.echo(picture)
+    return ExitCode.PASSED
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="the page [default: report.html in the run's folder; with several runs, here]",
+)
+def report(runs: tuple[str, ...], output: str | None) -> int:
+    """Write report.html: findings, table and charts of runs, to read and to share.
+
+    RUN is the folder of a run, or a folder that holds several. The page is one file that
+    opens from disk and needs no network.
+    """
+    from bench.htmlreport.page import write_report
+
+    click.echo(write_report([Path(run) for run in runs], Path(output) if output else None))
     return ExitCode.PASSED
 
 
@@ -323,11 +342,11 @@ def baseline_remove(folder: str, names: tuple[str, ...]) -> int:
     return ExitCode.PASSED
 
 
-def _show(outcome: RunOutcome, console: Console) -> None:
+def _show(outcome: RunOutcome, console: Console, *, report: bool) -> None:
     """The tables, the comparison with the reference, and where everything lies."""
     from bench.summary import summarize
 
-    summarize(outcome, console)
+    summarize(outcome, console, report=report)
 
 
 def _console() -> Console:

@@ -260,17 +260,18 @@ def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
 
 def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
     found = {}
-    for fact, keys in FACTS.items():
-        said = tuple(_fact(run.environment, keys) for run in runs)
+    for name, keys in FACTS.items():
+        said = tuple(fact(run.environment, keys) for run in runs)
         if len(set(said)) > 1:
-            found[fact] = said
+            found[name] = said
     threads = tuple(
         ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
     )
     return found | ({"threads": threads} if len(set(threads)) > 1 else {})
 
 
-def _fact(environment: Mapping[str, Any], keys: Sequence[str]) -> str:
+def fact(environment: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """What environment.json says of a fact of `FACTS`, as a person reads it."""
     value: Any = environment
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -117,7 +117,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
         terminalreporter.section("fmnist-bench")
-        summarize(outcome, Console())
+        summarize(outcome, Console(), report=not config.getoption("fmnist_no_report"))
     report = config.stash.get(CHECKED, None)
     if outcome is not None and report is not None:
         from bench.check_report import FILES, print_check

@@ -70,6 +70,7 @@ OPTIONS: tuple[Option, ...] = (
            taken=True),
     Option("resume", str, "finish the run in this folder", "FOLDER", of_plan=False),
     Option("require-all", bool, "a case that would be skipped is an error", of_plan=False),
+    Option("no-report", bool, "write no report.html", of_plan=False),
     Option("wait", bool, "wait while another run measures on this machine", of_plan=False),
 )  # fmt: skip
 # What `fmnist-bench check` asks of a finished run, `pytest bench` asks of the one it measures.

@@ -39,7 +39,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
         console.print(_table(setting, list(group), rows))
-    for note, cases in _notes(rows).items():
+    for note, cases in notes(rows).items():
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
         console.print(Text(f"{first}{more}: {note}"), soft_wrap=True)
@@ -109,7 +109,7 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
             row["loop"],
             str(row["batch_size"]),
             f"{row['samples_per_s']:,.0f}",
-            _half_width(row),
+            half_width(row),
             f"{row['step_ms']:.3g}",
             "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.3f}",
             "" if over is None else f"{over:.1f}",
@@ -117,14 +117,15 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
     return table
 
 
-def _half_width(row: Row) -> str:
+def half_width(row: Row) -> str:
+    """Half the interval of the throughput in percent; empty where there is none."""
     low, high = row["samples_per_s_low"], row["samples_per_s_high"]
     if low is None or high is None:
         return ""
     return f"{math.sqrt(high / low) * 100 - 100:.1f}"
 
 
-def _notes(rows: Sequence[Row]) -> dict[str, list[str]]:
+def notes(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Warnings and then reasons, each with the cases that it holds for.
 
     On a busy machine each case is disturbed by a share of its own: one line stands for all

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from bench.plotstyle import (
     model_markers,
     style,
 )
-from bench.record import Status
+from bench.roofdata import RoofPanel, cache_and_memory, intensity, roof_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
 COLUMNS = 3
 PANEL_HEIGHT, ABOVE, BELOW, BESIDE, NAME_WIDTH = 3.2, 0.62, 0.55, 0.6, 0.3
 PRODUCTS_MARK: Mapping[str, Any] = {"color": SOFT_INK, "marker": "_", "linestyle": "None"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    """One device, precision and number of threads."""
-
-    title: str
-    limits: roofline.Limits
-    rows: tuple[Row, ...]
 
 
 def draw_roofline(
@@ -63,7 +53,7 @@ def draw_roofline(
     Raises:
         UserError: the picture cannot be written.
     """
-    shown = _panels(results, ceilings)
+    shown = roof_panels(results, ceilings)
     if shown:
         with style(texts_of(results, environment)):
             save_picture(_figure(shown, environment), path)
@@ -77,25 +67,10 @@ def roofline_figure(
 ) -> Figure:
     """The figure that `draw_roofline` writes; its axes are labelled by their titles."""
     with style(texts_of(results, environment)):
-        return _figure(_panels(results, ceilings), environment)
+        return _figure(roof_panels(results, ceilings), environment)
 
 
-def _panels(results: Sequence[Row], ceilings: Sequence[roofline.Ceilings]) -> list[_Panel]:
-    grouped: dict[tuple[str, str, int | None], list[Row]] = {}
-    for row in results:
-        if row["status"] == Status.OK and row["roofline_fraction"] is not None:
-            setting = (row["device"], row["precision"], row["threads"])
-            grouped.setdefault(setting, []).append(row)
-    panels_ = []
-    for (device, precision, threads), rows in grouped.items():
-        limits = roofline.limits(ceilings, device, precision, threads)
-        if limits is not None:
-            title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
-            panels_.append(_Panel(title, limits, tuple(rows)))
-    return panels_
-
-
-def _figure(shown: Sequence[_Panel], environment: Mapping[str, Any]) -> Figure:
+def _figure(shown: Sequence[RoofPanel], environment: Mapping[str, Any]) -> Figure:
     figure = blank_figure(1, 1)
     rows = [row for panel in shown for row in panel.rows]
     markers = model_markers(dict.fromkeys(row["model"] for row in rows))
@@ -131,20 +106,20 @@ def _figure(shown: Sequence[_Panel], environment: Mapping[str, Any]) -> Figure:
 
 def _draw(
     axes: Axes,
-    panel: _Panel,
+    panel: RoofPanel,
     markers: Mapping[str, str],
     rows: Sequence[Row],
-    shown: Sequence[_Panel],
+    shown: Sequence[RoofPanel],
 ) -> None:
     """One panel; `rows` and `shown` give all panels the same axes."""
     peak = panel.limits.peak_flops_per_s / 1e9
-    cache, memory = (rate / 1e9 for rate in _bandwidths(panel.limits))
+    cache, memory = (rate / 1e9 for rate in cache_and_memory(panel.limits))
     detail = f"{peak:,.0f} GFLOP/s, cache {cache:,.0f} GB/s, memory {memory:,.0f} GB/s"
     panels.title(axes, panel.title, detail)
     peaks = [other.limits.peak_flops_per_s / 1e9 for other in shown]
     # The ridges of the fastest memory are on the page, so that its slope can be seen.
-    ridges = [other.limits.peak_flops_per_s / _bandwidths(other.limits)[0] for other in shown]
-    intensities = [*map(_intensity, rows), min(ridges) / 2]
+    ridges = [other.limits.peak_flops_per_s / cache_and_memory(other.limits)[0] for other in shown]
+    intensities = [*map(intensity, rows), min(ridges) / 2]
     log_axis(axes, axes.xaxis, intensities)
     log_axis(axes, axes.yaxis, [row["gflops"] for row in rows] + peaks)
     axes.set_xlabel("FLOP per byte that must move", size=TEXT_PT)
@@ -153,12 +128,12 @@ def _draw(
     axes.set_axisbelow(True)
     _draw_roof(axes, panel.limits)
     for row in panel.rows:
-        x = _intensity(row)
+        x = intensity(row)
         if row["products_fraction"] is not None:
             axes.plot(x, row["gflops"] / row["products_fraction"], markersize=7, **PRODUCTS_MARK)
     for row in panel.rows:
         look = {**loop_style(row["loop"]), "linestyle": "None", "zorder": 3}
-        axes.plot(_intensity(row), row["gflops"], marker=markers[row["model"]], **look)
+        axes.plot(intensity(row), row["gflops"], marker=markers[row["model"]], **look)
     _name_batches(axes, panel.rows)
 
 
@@ -166,16 +141,10 @@ def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
     """The peak, and the slopes of the fastest and of the slowest memory measured."""
     peak = limits.peak_flops_per_s
     low, high = axes.get_xlim()
-    for rate, dash in zip(_bandwidths(limits), ("-", "--"), strict=True):
+    for rate, dash in zip(cache_and_memory(limits), ("-", "--"), strict=True):
         ridge = min(max(peak / rate, low), high)
         xs, ys = [low, ridge, high], [min(peak, rate * x) / 1e9 for x in (low, ridge, high)]
         axes.plot(xs, ys, color=INK, linestyle=dash, linewidth=1.0, zorder=2)
-
-
-def _bandwidths(limits: roofline.Limits) -> tuple[float, float]:
-    """Bytes/s of the fastest working set, which a cache holds, and of the largest."""
-    rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
-    return max(rates), rates[-1]
 
 
 def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
@@ -187,14 +156,10 @@ def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
         best = max(
             (row for row in rows if row["batch_size"] == batch_size), key=lambda r: r["gflops"]
         )
-        x = axes.transData.transform((_intensity(best), best["gflops"]))[0]
+        x = axes.transData.transform((intensity(best), best["gflops"]))[0]
         # A name that would touch the one before it stands a line lower.
         below = -7 if x - named > NAME_WIDTH * figure_of(axes).dpi else -17
         named = x if below == -7 else -math.inf
-        axes.annotate(f"{batch_size}", (_intensity(best), best["gflops"]), xytext=(0, below),
+        axes.annotate(f"{batch_size}", (intensity(best), best["gflops"]), xytext=(0, below),
                       textcoords="offset points", size=SMALL_PT, color=SOFT_INK,
                       ha="center", va="top")  # fmt: skip
-
-
-def _intensity(row: Row) -> float:
-    return float(row["flops_per_sample"] * row["batch_size"] / row["bytes_per_step"])

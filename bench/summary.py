@@ -15,8 +15,9 @@ from bench.run import RunOutcome
 from bench.store import RunFolder
 
 
-def summarize(outcome: RunOutcome, console: Console) -> None:
-    """Draw comparison.png and roofline.png, and print the tables of a run."""
+def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> None:
+    """Draw comparison.png and roofline.png, print the tables of a run, and write report.html
+    unless told not to."""
     environment = outcome.folder.environment() or {}
     picture = _draw(outcome, environment)
     print_results(outcome.rows, console)
@@ -32,7 +33,8 @@ def summarize(outcome: RunOutcome, console: Console) -> None:
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
         console.print(Text(line), soft_wrap=True)
-    for name in ("results.csv", "rounds.csv", "environment.json", *picture):
+    pages = _write_report(outcome) if report else ()
+    for name in ("results.csv", "rounds.csv", "environment.json", *picture, *pages):
         console.print(Text(str(outcome.folder.path / name)), soft_wrap=True)
 
 
@@ -50,6 +52,15 @@ def _draw(outcome: RunOutcome, environment: Mapping[str, Any]) -> tuple[str, ...
     if draw_roofline(outcome.rows, ceilings, environment, roofline):
         return ("comparison.png", "roofline.png")
     return ("comparison.png",)
+
+
+def _write_report(outcome: RunOutcome) -> tuple[str, ...]:
+    if not outcome.rows:
+        return ()
+    from bench.htmlreport.page import NAME, write_report
+
+    write_report([outcome.folder.path])
+    return (NAME,)
 
 
 def _work_of(epochs: int | None, environment: Mapping[str, Any]) -> tuple[Any, ...]:

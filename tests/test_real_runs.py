@@ -127,7 +127,7 @@ def test_nothing_names_the_machine_or_its_user(documented):
 
 def test_the_screen_fits_80_columns_and_names_the_files(documented):
     screen = documented[1]
-    for name in ("results.csv", "rounds.csv", "environment.json", "comparison.png"):
+    for name in ("results.csv", "rounds.csv", "environment.json", "comparison.png", "report.html"):
         assert name in screen
     lines = screen.splitlines()
     tables = lines[lines.index(next(line for line in lines if line.strip() == "cpu, float32")) :]
@@ -135,6 +135,7 @@ def test_the_screen_fits_80_columns_and_names_the_files(documented):
     assert len(tables) >= 10
     assert max(map(len, tables)) <= 80
     assert (documented[0] / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "relu_mlp-adam-fit-cpu-b96-float32" in (documented[0] / "report.html").read_text("utf-8")
 
 
 def test_a_known_sleep_in_every_step_is_timed_within_two_percent(program, tmp_path, small_data):

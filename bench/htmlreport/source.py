@@ -1,0 +1,154 @@
+"""Reads the folders of runs for a page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import plotdata
+from bench.compare import named_runs
+from bench.errors import UserError
+from bench.plotdata import Point, Row
+from bench.results import measured_launches
+from bench.roofline import Ceilings
+from bench.runs import MeasuredRun, run_folders
+from bench.scrub import scrub
+from bench.store import RunFolder, StoredRound
+
+PROFILE_COLUMNS = ("case", "phase", "share", "seconds_per_step")
+# A new run chooses its own folder; with these words the command would be refused.
+_OF_ONE_FOLDER = ("--output", "--fmnist-output", "--resume")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One run as the page needs it.
+
+    Attributes:
+        name: its label where no other run has it, else its folder's name.
+        rounds: those that count, each with its place in rounds.csv, in that order.
+        points: by case, what the pictures show of it; only what was measured.
+        command: the words that repeat the run, without its folder; empty where not known.
+        profile: the rows of profile.csv; none where the run was not profiled.
+    """
+
+    name: str
+    run: MeasuredRun
+    rounds: tuple[tuple[int, StoredRound], ...]
+    points: Mapping[str, Point]
+    ceilings: tuple[Ceilings, ...]
+    command: str
+    profile: tuple[Mapping[str, Any], ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of results.csv, in order."""
+        return list(self.run.rows.values())
+
+
+def read_sources(paths: Sequence[Path]) -> list[Source]:
+    """The runs in these folders, or in the folders of runs that these are.
+
+    Raises:
+        UserError: a folder holds no run or one without a case, a file cannot be read, or one
+            run is named twice.
+    """
+    folders = [folder for path in paths for folder in _folders(path)]
+    return [_read(name, run) for name, run in named_runs(folders).items()]
+
+
+def _folders(path: Path) -> list[Path]:
+    if path.is_dir() and not (path / "results.csv").exists():
+        return run_folders(path) or [path]
+    return [path]
+
+
+def _read(name: str, run: MeasuredRun) -> Source:
+    if not run.rows:
+        raise UserError(f"{run.path}: results.csv holds no case, so there is nothing to report")
+    folder = RunFolder(run.path)
+    stored = folder.rounds()
+    counted = {
+        (record.case, record.launch, record.attempt)
+        for launches in measured_launches(folder.launches(), stored).values()
+        for record, _ in launches
+    }
+    rounds = tuple(
+        (place, round_)
+        for place, round_ in enumerate(stored, 1)
+        if (round_.case, round_.launch, round_.attempt) in counted
+    )
+    return Source(
+        name,
+        run,
+        rounds,
+        _points(run, rounds),
+        tuple(folder.ceilings()),
+        _command(run.path),
+        _profile(run.path / "profile.csv"),
+    )
+
+
+def _points(run: MeasuredRun, rounds: Sequence[tuple[int, StoredRound]]) -> dict[str, Point]:
+    by_case: dict[str, list[Row]] = {}
+    for _, stored in rounds:
+        own = {"case": stored.case, "launch": stored.launch, "attempt": stored.attempt}
+        by_case.setdefault(stored.case, []).append({**own, **stored.round.to_json()})
+    found = {}
+    for case, row in run.rows.items():
+        for point in plotdata.points([row], by_case.get(case, [])):
+            found[case] = point
+    return found
+
+
+def _command(path: Path) -> str:
+    """The command of plan.json with absolute paths cut to their last part, as in
+    environment.json."""
+    try:
+        words = shlex.split(json.loads((path / "plan.json").read_text("utf-8"))["command"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in _OF_ONE_FOLDER:
+            next(rest, None)
+        elif word.partition("=")[0] not in _OF_ONE_FOLDER:
+            kept.append(scrub(word))
+    return shlex.join(kept)
+
+
+def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
+    """Rows of profile.csv whose share is a number; none where there is no such file."""
+    if not file.exists():
+        return ()
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            return tuple(
+                {
+                    "case": row["case"],
+                    "phase": row["phase"],
+                    "share": float(row["share"]),
+                    "seconds_per_step": _number(row["seconds_per_step"]),
+                }
+                for row in csv.DictReader(lines)
+                if _number(row["share"]) is not None
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{file} cannot be read: it needs the columns {', '.join(PROFILE_COLUMNS)} ({error})"
+        ) from error
+
+
+def _number(cell: str | None) -> float | None:
+    try:
+        value = float(cell or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
