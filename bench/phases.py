@@ -157,9 +157,7 @@ def split(
         counts = ", ".join(f"{variant} {len(values)}" for variant, values in needed.items())
         raise ValueError(f"every variant needs as many rounds as any other: {counts}")
     dispatch_s = needed[chain[0]]
-    idle_s = [
-        max(0.0, wall - cpu) for wall, cpu in zip(dispatch_s, cpu_s[chain[0]], strict=True)
-    ]
+    idle_s = [max(0.0, wall - cpu) for wall, cpu in zip(dispatch_s, cpu_s[chain[0]], strict=True)]
     readings = {
         Phase.IDLE: idle_s,
         Phase.PYTHON: [whole - idle for whole, idle in zip(dispatch_s, idle_s, strict=True)],

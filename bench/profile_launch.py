@@ -111,6 +111,7 @@ def profile_case(
         peak_host_bytes=peak_host,
         peak_device_bytes=peak_device,
         jit_compile=bool(model.jit_compile),
+        model_name=model.name,
         device_name=device.device_name,
         stack=stack,
     )
@@ -199,9 +200,7 @@ def _first(work: Work, steps: int | None) -> Work:
                 work.shuffle, work.device, pixels)  # fmt: skip
 
 
-def _holders(
-    model: keras.Model, resident: Sequence[Any], where: str
-) -> list[tuple[str, str, int]]:
+def _holders(model: keras.Model, resident: Sequence[Any], where: str) -> list[tuple[str, str, int]]:
     weights = {id(v): v for v in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights]
     return [

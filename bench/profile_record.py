@@ -54,6 +54,7 @@ class Readings:
         memory: (where, holder, bytes), where being `host` or `device`.
         peak_host_bytes: of the whole process; None where the system cannot tell.
         peak_device_bytes: of the device's allocator; None on a CPU.
+        model_name: Keras's, under which its operations stand in a trace.
         stack: (function, share of the samples in it and not below), of Python's own stack.
     """
 
@@ -68,6 +69,7 @@ class Readings:
     peak_host_bytes: int | None
     peak_device_bytes: int | None
     jit_compile: bool
+    model_name: str
     device_name: str | None
     stack: Sequence[tuple[str, float]] = ()
 

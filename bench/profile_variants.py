@@ -175,7 +175,7 @@ class _Ahead(FitLoop):
     """`fit` whose input pipeline has every batch ready: the first one, again and again."""
 
     def _fit(self, **settings: Any) -> None:
-        keras.Model.fit(self.work.model, self._batches(), **settings)
+        keras.Model.fit(self.work.model, self._batches(), shuffle=False, **settings)
 
     def _batches(self) -> tf.data.Dataset:
         work = self.work

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ EXTRA = ("xprof", "pyinstrument")
 TRACE_FILE = "host.xplane.pb"
 # Field 4 of XSpace, a string: the names of the machines.
 _HOST_NAMES_TAG = (4 << 3) | 2
+# A machine's shorter name may be part of any word.
+_SHORTEST_NAME = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +94,24 @@ def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str)
     )
 
 
-def anonymous(space: bytes, private: Mapping[str, int] | None = None) -> bytes:
+def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
     """A trace without the name of the machine and the folders of its user.
 
     What is replaced within keeps its length, which the format counts.
 
     Args:
         space: an XSpace, as TensorFlow writes it.
-        private: folders; None for this machine's own.
+        private: words that must not be in it; None for this machine's own.
     """
     kept = b"".join(
         space[start:end] for tag, start, end in _fields(space) if tag != _HOST_NAMES_TAG
     )
-    checkout = str(Path(__file__).resolve().parent.parent)
-    folders = private or {str(Path.home()): 0, sys.prefix: 0, checkout: 0, os.getcwd(): 0}
-    names = {socket.gethostname()} if len(socket.gethostname()) > 5 else set()
-    for text in sorted((f for f in {*folders, *names} if len(f) > 2), key=len, reverse=True):
-        kept = kept.replace(text.encode(), b"_" * len(text.encode()))
+    folders = (Path.home(), Path(sys.prefix), Path(__file__).resolve().parents[1], Path.cwd())
+    words = set(map(str, folders)) if private is None else set(private)
+    if private is None and len(socket.gethostname()) >= _SHORTEST_NAME:
+        words.add(socket.gethostname())
+    for word in sorted((w.encode() for w in words if len(w) > 1), key=len, reverse=True):
+        kept = kept.replace(word, b"_" * len(word))
     return kept
 
 
@@ -165,7 +168,7 @@ def _tool(file: Path, tool: str, options: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """xprof's library tells its own story on standard error, which no option stops."""
+    """Xprof's library tells its own story on standard error, which no option stops."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -62,9 +62,7 @@ class FitLoop(Loop):
     def _fit(self, **settings: Any) -> None:
         """Call `Model.fit` on the training images."""
         work = self.work
-        work.model.fit(
-            work.x, work.y, batch_size=work.batch_size, shuffle=work.shuffle, **settings
-        )
+        work.model.fit(work.x, work.y, batch_size=work.batch_size, shuffle=work.shuffle, **settings)
 
 
 def _windowed(train_function: Any, executions: int, observer: Observer) -> Any:
