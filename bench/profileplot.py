@@ -43,6 +43,8 @@ _DARK = {Phase.FORWARD, Phase.BACKWARD, Phase.PYTHON}
 # Inches.
 BAR, GAP, TITLE, AXIS = 0.3, 0.34, 0.34, 0.5
 LEAST_LABELLED = 0.07
+# Of the seconds' axis, for what stands behind the bars.
+_ROOM = 1.2
 
 
 def draw_profiles(profiles: Sequence[Profile], environment: Mapping[str, Any], path: Path) -> bool:
@@ -86,10 +88,9 @@ def _order(profile: Profile) -> tuple[Any, ...]:
 
 def _figure(shown: Sequence[Profile], environment: Mapping[str, Any]) -> Figure:
     figure = blank_figure(1, 1)
-    header = make_header(
-        figure, str(environment.get("label") or ""), machine_lines(environment, []), (), {}, {},
-        marks={},
-    )  # fmt: skip
+    title = str(environment.get("label") or "where the time of a step goes")
+    lines = machine_lines(environment, [])
+    header = make_header(figure, title, lines, (), {}, {}, marks={})
     groups = [(name, list(own)) for name, own in groupby(shown, key=_group)]
     heights = [BAR * len(own) + GAP * (len(own) - 1) / 3 for _, own in groups]
     top = header.height + 0.55
@@ -148,7 +149,8 @@ def _draw(axes: Axes, own: Sequence[Profile], as_shares: bool) -> None:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("share of the measured step", size=TEXT_PT)
     else:
-        axes.margins(x=0.14)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, low + (high - low) * _ROOM)
         axes.set_xlabel("milliseconds a step", size=TEXT_PT)
 
 

@@ -23,13 +23,13 @@ _MICRO = 1e-6
 _TRACING = "tf.function-graph_building"
 _COMPILING = re.compile(r"Compil|Grappler|MetaOptimizer")
 _COPY = re.compile(r"memcpy|memset", re.IGNORECASE)
-_OPTIMIZERS = "adam|sgd|rmsprop|adagrad|loss_scale"
+_OPTIMIZERS = "adam|sgd|rmsprop|adagrad|loss_scale_optimizer"
 # By the path of an operation, first match first. Keras names an optimizer's operations by it, and
 # the gradients' by the tape.
 _PATHS: tuple[tuple[Phase, re.Pattern[str]], ...] = (
     (Phase.INPUT, re.compile(r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range")),
     (Phase.BACKWARD, re.compile(r"(^|/)gradient_tape/")),
-    (Phase.OPTIMIZER, re.compile(rf"(^|/)\w*({_OPTIMIZERS})\w*/", re.IGNORECASE)),
+    (Phase.OPTIMIZER, re.compile(rf"(^|/)({_OPTIMIZERS})(_\d+)?/")),
     (Phase.FORWARD, re.compile(r"(^|/)compile_loss/")),
 )
 
