@@ -288,7 +288,7 @@ def duel(**values: Any) -> int:
 @cli.command()
 @_options(lambda option: option.name in PROFILE_OPTIONS)
 @click.option("--seconds", type=float, metavar="S", help="that the readings of a case go on for, "
-              "at least [default: 20]")  # fmt: skip
+              "at least [default: 30]")  # fmt: skip
 def profile(**values: Any) -> int:
     """Say where the time and the memory of each case go; about a minute a case.
 

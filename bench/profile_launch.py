@@ -227,9 +227,12 @@ def _functions(frame: Any) -> list[tuple[str, float]]:
     pending = [] if frame is None else [frame]
     while pending:
         frame = pending.pop()
-        pending += frame.children
+        # What is called `[self]` is the frame above it, which counts it already.
+        real = [child for child in frame.children if not child.is_synthetic]
+        pending += real
         name = f"{frame.function} ({Path(frame.file_path or '').name})"
-        own[name] = own.get(name, 0.0) + frame.total_self_time
+        alone = frame.time - sum(child.time for child in real)
+        own[name] = own.get(name, 0.0) + alone
     total = sum(own.values())
     top = sorted(own.items(), key=lambda item: -item[1])[:_MOST_FUNCTIONS]
     return [(name, seconds / total) for name, seconds in top] if total else []

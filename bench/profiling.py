@@ -25,9 +25,7 @@ from bench.run import environment_of, new_folder_name, require_tensorflow
 from bench.store import Plan, explained, write_csv, write_json
 from bench.traces import Trace, read_traces, require_extra
 
-SECONDS, ROUNDS = 20.0, 9
-# A case takes about so long, most of it the import and the readings.
-CASE_S = 60.0
+SECONDS, ROUNDS = 30.0, 9
 PHASE_COLUMNS = ("case", "phase", "share", "seconds_per_step", "low_s", "high_s", "step_s",
                  "epoch_step_s", "rounds", "steps", "trace_overhead", "sampler_overhead",
                  "status", "reason", "warnings")  # fmt: skip

@@ -52,7 +52,8 @@ def folder(small_data, tmp_path_factory):
     environment = {**os.environ, "TMPDIR": str(temporary), "COLUMNS": "80",
                    "PYTHONPATH": os.pathsep.join([str(root), str(ROOT)])}  # fmt: skip
     for name, words in {
-        "plain": ("--models", "relu_mlp", "--loops", ",".join(LOOPS)),
+        "plain": ("--models", "relu_mlp", "--loops", ",".join(LOOPS),
+                  "--precisions", "float32"),
         "own": ("--models", "own_models:regular,own_models:failing", "--loops", "compiled",
                 "--precisions", "mixed_bfloat16"),
     }.items():  # fmt: skip
