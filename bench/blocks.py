@@ -60,9 +60,21 @@ class Blocks:
         path: the duel's folder.
         sides: a run under way each, by name.
         epochs: documented ones, the last of which gives the accuracy.
+        on_void: is told of a block that is measured again, and why.
+        turns: rounds alternate where they can; False measures one launch after the other.
     """
 
-    def __init__(self, path: Path, sides: Mapping[str, RunUnderWay], epochs: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sides: Mapping[str, RunUnderWay],
+        epochs: int,
+        on_void: Callable[[Case, str], None] = lambda *_: None,
+        *,
+        turns: bool = True,
+    ) -> None:
+        self._on_void = on_void
+        self._turns = turns
         self._path = path
         self._file = path / "blocks.csv"
         self._sides = sides
@@ -125,6 +137,7 @@ class Blocks:
                 self._sides[side].keep(void if again and record.status is Status.OK else record)
             if not again:
                 break
+            self._on_void(case, disturbed)
         if reasons:
             self._always_disturbed = bool(disturbed)
         return control
@@ -135,7 +148,7 @@ class Blocks:
         """One attempt of each launch: the first warms up, then the other, then a round of
         each in random order, until both have ended."""
         order: Sequence[str] = SIDES if first == "a" else SIDES[::-1]
-        pauses = case.device == "cpu"
+        pauses = self._turns and case.device == "cpu"
         passes = _PASSES if pauses else _PASSES_ALONE
         controls: dict[str, list[float]] = {side: [] for side in SIDES}
         records: dict[str, LaunchRecord] = {}

@@ -13,8 +13,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -179,6 +179,9 @@ class DuelProgress(Protocol):
     def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
         """The first block is next."""
 
+    def block_voided(self, case: Case, reason: str) -> None:
+        """A block was disturbed, as the reason says, and starts again."""
+
     def block_ends(self, standing: Standing, control: float) -> None:
         """A block of a case was measured; `control` is its log ratio."""
 
@@ -237,13 +240,30 @@ def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = Fa
         UserError: another run has the machine (unless `wait`), a side does not run this
             suite, or the disk is full.
     """
+    with the_machine(progress.waits, wait), sides_under_way(plan, path) as sides:
+        blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+        report = _to_the_end(plan, path, blocks, progress)
+    with explained(path):
+        write_json(path / "verdict.json", as_json(report))
+    return report
+
+
+@contextmanager
+def sides_under_way(plan: DuelPlan, path: Path) -> Iterator[dict[str, RunUnderWay]]:
+    """Both sides, ready to be measured; their processes end with the context.
+
+    Raises:
+        UserError: a side does not run this suite, or its machine, data or software is no longer
+            what it was.
+    """
     data = _data(plan, path)
     with explained(path):
         (path / "checkouts").mkdir(exist_ok=True)
-    sides = [prepare(spec, path / "checkouts") for spec in (plan.a, plan.b)]
-    with the_machine(progress.waits, wait), ExitStack() as stack:
+    specs = zip(SIDES, (plan.a, plan.b), strict=True)
+    sides = {name: prepare(spec, path / "checkouts") for name, spec in specs}
+    with ExitStack() as stack:
         under_way = {}
-        for name, side in zip(SIDES, sides, strict=True):
+        for name, side in sides.items():
             launcher = stack.enter_context(side.launcher(data))
             folder = _side_folder(plan, path / name, name.upper(), side, data)
             under_way[name] = RunUnderWay(
@@ -254,10 +274,7 @@ def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = Fa
                 side.environ,
                 LEAST,
             )
-        report = _to_the_end(plan, path, Blocks(path, under_way, plan.settings.epochs), progress)
-    with explained(path):
-        write_json(path / "verdict.json", as_json(report))
-    return report
+        yield under_way
 
 
 def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgress) -> DuelReport:

@@ -15,9 +15,9 @@ from rich.text import Text
 from bench.blocks import SIDES
 from bench.case import Case
 from bench.check import MARGIN, CheckReport, Verdict, percent, settled, suspects
-from bench.duel import DuelPlan, DuelReport, Standing, begin, fight
+from bench.duel import LEAST, DuelPlan, DuelReport, Standing, begin, fight
 from bench.errors import ExitCode, UserError
-from bench.estimate import IMPORT_S, launch_seconds
+from bench.estimate import IMPORT_S, TRAINING_SAMPLES, launch_seconds
 from bench.options import plan_from
 from bench.record import RunSettings
 from bench.report import duration
@@ -25,6 +25,7 @@ from bench.runs import MeasuredRun
 from bench.sequential import DUEL_GATE, LAST_LOOK, SPENDING, Decision
 from bench.sides import FORM, HERE, Spec
 from bench.stats import student_interval
+from fmnist_models.dataset import VALIDATION_SHARE
 
 DEFAULT_CASE = {
     "models": "relu_mlp",
@@ -65,8 +66,11 @@ class DuelLines:
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
         epochs = plan.settings.epochs
+        samples = TRAINING_SAMPLES
+        if plan.rows is not None:
+            samples = round((1 - VALIDATION_SHARE) * plan.rows)
         most = IMPORT_S * 2 + 2 * LAST_LOOK * sum(
-            launch_seconds(case, plan.settings) for case in plan.cases
+            launch_seconds(case, plan.settings, samples, LEAST) for case in plan.cases
         )
         cases = "1 case" if len(plan.cases) == 1 else f"{len(plan.cases)} cases"
         budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
@@ -75,6 +79,10 @@ class DuelLines:
             f"{cases}, {epochs} epochs; looks after {looks} blocks; at most about "
             f"{duration(most)}{budget}; in {folder}"
         )
+
+    def block_voided(self, case: Case, reason: str) -> None:
+        """Say why it takes longer."""
+        self._print(f"{f'{case.id}: ' if self._several else ''}{reason} (measured again)")
 
     def block_ends(self, standing: Standing, control: float) -> None:
         """Print the interval so far."""

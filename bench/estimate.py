@@ -19,7 +19,7 @@ IMPORT_S = 10.0
 _ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
 _ROUGH_WARMUP_S = 3.0
 _ROUGH_LOGISTIC_S = 120.0
-_TRAINING_SAMPLES = 48_000
+TRAINING_SAMPLES = 48_000
 # Ceilings, before and after: of a device, precision and number of threads, and of each shape.
 _PEAKS_S, _PRODUCTS_S = 10.0, 4.0
 
@@ -43,23 +43,31 @@ def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
     return IMPORT_S + ceilings_s + launches_s
 
 
-def launch_seconds(case: Case, settings: RunSettings) -> float:
+def launch_seconds(
+    case: Case,
+    settings: RunSettings,
+    samples: int = TRAINING_SAMPLES,
+    least: Mapping[str, tuple[int, float]] = LEAST,
+) -> float:
     """Seconds of one launch: the case's own row of the reference run, else the nearest
-    row's, scaled to the epochs asked for."""
+    row's, scaled to the epochs and training samples asked for.
+
+    Args:
+        case: what is trained.
+        settings: of the run.
+        samples: an epoch.
+        least: rounds and seconds, by loop, that a launch goes on for.
+    """
     row = _nearest(case, reference_rows())
     if case.loop == SKLEARN_LOOP:
         return float(row["total_s"]) if row else _ROUGH_LOGISTIC_S
     if row is None:
-        epoch_s = _TRAINING_SAMPLES / _ROUGH_RATE[case.loop]
-        return _ROUGH_WARMUP_S + epoch_s * _rounds(case.loop, epoch_s, settings.epochs)
-    epoch_s = row["epoch_s"]
-    around = row["total_s"] - epoch_s * row["rounds"] / row["launches"]
-    return float(around + epoch_s * _rounds(case.loop, epoch_s, settings.epochs))
-
-
-def _rounds(loop: str, epoch_s: float, epochs: int) -> float:
-    rounds, seconds = LEAST.get(loop, (0, 0.0))
-    return max(epochs, rounds, seconds / epoch_s)
+        around, epoch_s = _ROUGH_WARMUP_S, samples / _ROUGH_RATE[case.loop]
+    else:
+        around = row["total_s"] - row["epoch_s"] * row["rounds"] / row["launches"]
+        epoch_s = row["epoch_s"] * samples / TRAINING_SAMPLES
+    least_rounds, least_s = least.get(case.loop, (0, 0.0))
+    return float(around + epoch_s * max(settings.epochs, least_rounds, least_s / epoch_s))
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

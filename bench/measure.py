@@ -16,6 +16,7 @@ import tensorflow as tf
 from bench.case import SKLEARN_LOOP
 from bench.ceilings import dense_layers, traffic
 from bench.devices import TensorFlowDevice, keras_policy
+from bench.energy import Spans, counter
 from bench.errors import Invalid
 from bench.memory import PeakMemory
 from bench.record import LaunchRequest, Round
@@ -111,6 +112,7 @@ def _measure_network(
             "traffic": traffic(work),
             "warnings": rounds.warnings,
             "software": device.software(),
+            **rounds.energy.result(),
         }
     )
 
@@ -169,6 +171,8 @@ class _Rounds:
         self._timed_s = 0.0
         self._skipped_updates = 0
         self._idle_since = math.nan
+        # While another launch has its turn, the joules are not this one's.
+        self.energy = Spans(None if pause else counter(request.case.device))
         self.test_loss: float | None = None
         self.test_accuracy: float | None = None
         self.test_evaluation_s: float | None = None
@@ -206,6 +210,7 @@ class _Rounds:
         self._traces = self._loop.traces
         self._updates = self._update_count()
         self._device.synchronize()
+        self.energy.round_begins()
         self._opened = time.perf_counter()
         self._between_s = self._opened - self._idle_since
 
@@ -219,10 +224,12 @@ class _Rounds:
         reached = time.perf_counter()
         self._round += 1
         samples, updates = self._check_round(logs)
+        self.energy.round_ends(samples)
         self._timed_s += self._closed - self._opened
         evaluation: dict[str, float] = {}
         evaluation_s = None
         if self._round <= self._request.epochs:
+            self.energy.closes()
             started = time.perf_counter()
             evaluation = self._evaluate(self._data.val_x, self._data.val_y)
             evaluation_s = time.perf_counter() - started

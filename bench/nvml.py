@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,6 +166,28 @@ def gpu_use(gpu: Gpu, nvml: Any = None) -> GpuUse:
     return GpuUse()
 
 
+def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | None:
+    """Reads the joules that a GPU's board has used since its driver was loaded; None where it
+    cannot tell: before Volta, for a part of a card (MIG), without a driver.
+
+    NVML stays started, for a reading must cost little.
+    """
+    if not uuid.startswith("GPU-"):
+        return None
+    try:
+        api = _started(nvml)
+    except _NoNvmlError:
+        return None
+    card = _ask(api, "nvmlDeviceGetHandleByUUID", uuid)
+
+    def read() -> float | None:
+        """Joules so far: NVML API reference, nvmlDeviceGetTotalEnergyConsumption."""
+        millijoules = _ask(api, "nvmlDeviceGetTotalEnergyConsumption", card)
+        return None if millijoules is None else millijoules / 1e3
+
+    return None if card is None or read() is None else read
+
+
 def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
     """NVML's handle of a GPU, and of the card that a MIG device is a part of."""
     card = handle = _ask(nvml, "nvmlDeviceGetHandleByUUID", gpu.uuid)
@@ -177,6 +199,15 @@ def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
 @contextlib.contextmanager
 def _session(nvml: Any) -> Iterator[Any]:
     """pynvml, started, and shut down afterwards."""
+    api = _started(nvml)
+    try:
+        yield api
+    finally:
+        _ask(api, "nvmlShutdown")
+
+
+def _started(nvml: Any) -> Any:
+    """pynvml, started; raises `_NoNvmlError` where it cannot be."""
     try:
         api = importlib.import_module("pynvml") if nvml is None else nvml
     except ImportError:
@@ -187,10 +218,7 @@ def _session(nvml: Any) -> Iterator[Any]:
         api.nvmlInit()
     except api.NVMLError as error:
         raise _NoNvmlError(_why_not(api, error)) from None
-    try:
-        yield api
-    finally:
-        _ask(api, "nvmlShutdown")
+    return api
 
 
 def _why_not(nvml: Any, error: Any) -> str:

@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from bench.profile_record import STACK, STARTUP, STEPS, ProfileRequest, Readings
 from bench.profile_variants import Variants, Window
 from fmnist_models import architectures, optimizers
 from fmnist_models.dataset import FashionMnist, TrainingData
-from fmnist_models.loops import LOOPS, Work, compile_model, state_variables
+from fmnist_models.loops import LOOPS, Loop, Work, compile_model, state_variables
 
 # Steps of one reading: few enough that all variants see the same moment of the machine.
 MOST_STEPS: Mapping[str, int] = {"fit": 100, "multistep": 300}
@@ -62,59 +62,58 @@ def profile_case(
     device.configure()
     PeakMemory()  # The peak of reading the images is no longer one.
     before, _ = resident_and_peak() or (None, None)
-    dataset_bytes = _bytes_of(raw) + _bytes_of(data)
-
     began = time.perf_counter()
+    work = _build(request, data, device)
+    loop = LOOPS[case.loop](work)
+    built_s = time.perf_counter() - began
+    with _session(folder / STARTUP):
+        began = time.perf_counter()
+        loop.warm_up()
+        device.synchronize()
+        first_s = time.perf_counter() - began
+    device.reset_peak_memory()
+    window = Window(device)
+    loop.train(window, 1)
+    _, peak_host = resident_and_peak() or (None, None)
+    peak_device = device.peak_memory_bytes()
+    memory = _holders(loop, "host" if peak_device is None else "device")
+    memory += _before(before, _bytes_of(raw) + _bytes_of(data))
+    epoch_step_s = window.wall_s / work.steps
+    del loop
+
+    read = _first(work, MOST_STEPS.get(case.loop))
+    wall_s, cpu_s, stack = _rounds(request, Variants(read, case.loop, device))
+    traced = _first(work, TRACED_STEPS[case.loop])
+    _trace_steps(traced, request, device, folder / STEPS)
+    return Readings(
+        rows=read.samples,
+        steps=read.steps,
+        wall_s=wall_s,
+        cpu_s=cpu_s,
+        epoch_step_s=epoch_step_s,
+        traced_steps=traced.steps,
+        startup_s={**started_s, "build": built_s, "first steps": first_s},
+        memory=memory,
+        peak_host_bytes=peak_host,
+        peak_device_bytes=peak_device,
+        jit_compile=bool(work.model.jit_compile),
+        model_name=work.model.name,
+        device_name=device.device_name,
+        stack=stack,
+    )
+
+
+def _build(request: ProfileRequest, data: TrainingData, device: TensorFlowDevice) -> Work:
+    """The model of the case, compiled, and what it is trained on."""
+    case = request.case
     keras.config.set_dtype_policy(keras_policy(case.precision))
     keras.utils.set_random_seed(request.seed)
     model = architectures.build(case.model)
     if model.input_shape[1:] == (784,):
         data = data.flat()
     compile_model(model, optimizers.create(case.optimizer), case.loop)
-    work = Work(model, data.train_x, data.train_y, case.batch_size, request.seed,
+    return Work(model, data.train_x, data.train_y, case.batch_size, request.seed,
                 device=device.name, pixels=data.train_pixels)  # fmt: skip
-    loop = LOOPS[case.loop](work)
-    built = time.perf_counter()
-    with _session(folder / STARTUP):
-        entered = time.perf_counter()
-        loop.warm_up()
-        device.synchronize()
-        first_s = time.perf_counter() - entered
-    device.reset_peak_memory()
-    window = Window(device)
-    loop.train(window, 1)
-
-    _, peak_host = resident_and_peak() or (None, None)
-    peak_device = device.peak_memory_bytes()
-    where = "host" if peak_device is None else "device"
-    memory = _holders(model, loop.resident, where)
-    memory.append(("host", "dataset", dataset_bytes))
-    if before is not None:
-        started = max(0, before - dataset_bytes)
-        memory.append(("host", "Python, TensorFlow and libraries", started))
-    epoch_step_s = window.wall_s / work.steps
-    del loop
-
-    work = _first(work, MOST_STEPS.get(case.loop))
-    wall_s, cpu_s, stack = _rounds(request, Variants(work, case.loop, device))
-    traced = _first(work, TRACED_STEPS[case.loop])
-    _trace_steps(traced, request, device, folder / STEPS)
-    return Readings(
-        rows=work.samples,
-        steps=work.steps,
-        wall_s=wall_s,
-        cpu_s=cpu_s,
-        epoch_step_s=epoch_step_s,
-        traced_steps=traced.steps,
-        startup_s={**started_s, "build": built - began, "first steps": first_s},
-        memory=memory,
-        peak_host_bytes=peak_host,
-        peak_device_bytes=peak_device,
-        jit_compile=bool(model.jit_compile),
-        model_name=model.name,
-        device_name=device.device_name,
-        stack=stack,
-    )
 
 
 def _rounds(
@@ -200,14 +199,25 @@ def _first(work: Work, steps: int | None) -> Work:
                 work.shuffle, work.device, pixels)  # fmt: skip
 
 
-def _holders(model: keras.Model, resident: Sequence[Any], where: str) -> list[tuple[str, str, int]]:
+def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:
+    """What the training itself holds."""
+    model = loop.work.model
     weights = {id(v): v for v in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights]
     return [
-        (where, "images kept for the loop", sum(map(_tensor_bytes, resident))),
+        (where, "images kept for the loop", sum(map(_tensor_bytes, loop.resident))),
         (where, "weights", sum(map(_tensor_bytes, weights.values()))),
         (where, "optimizer slots", sum(map(_tensor_bytes, slots))),
     ]
+
+
+def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, int]]:
+    """What the process held before the case: the images, and all that was imported."""
+    found = [("host", "dataset", dataset_bytes)]
+    if resident is not None:
+        imported = max(0, resident - dataset_bytes)
+        found.append(("host", "Python, TensorFlow and libraries", imported))
+    return found
 
 
 def _tensor_bytes(tensor: Any) -> int:

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from bench.case import NETWORK_LOOPS
 from bench.phases import Phase, Split, Variant
-from bench.profiling import Profile, ProfileOutcome, memory_rows, startup_rows
+from bench.profile_tables import Profile, memory_rows, startup_rows
+from bench.profiling import ProfileOutcome
 from bench.record import Status
 
 MOST_OPERATIONS, MOST_FUNCTIONS = 6, 4

@@ -22,7 +22,7 @@ from bench.plotstyle import (
     style,
     text_width,
 )
-from bench.profiling import Profile
+from bench.profile_tables import Profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -181,6 +181,9 @@ class LaunchRecord:
             other models.
         traffic: (array, bytes, moves a step) of `bench.roofline.Traffic`; None for `sklearn`.
         software: versions and build flags that only the worker can know.
+        energy_j, energy_samples: joules of the spans that were long enough to count, and the
+            samples trained in them; None where no counter can be read.
+        energy_covers: what the joules are of.
         noise: what disturbed the launch; None where it was not read.
     """
 
@@ -203,6 +206,9 @@ class LaunchRecord:
     test_evaluation_s: float | None = None
     dense_layers: tuple[tuple[int, int], ...] | None = None
     traffic: tuple[tuple[str, int, int], ...] | None = None
+    energy_j: float | None = None
+    energy_samples: int | None = None
+    energy_covers: str = ""
     warnings: tuple[str, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
     noise: Noise | None = None
@@ -227,7 +233,7 @@ class LaunchRecord:
 
 
 # Columns that folders of earlier versions do not have.
-ROOFLINE_COLUMNS: tuple[str, ...] = (
+LATER_COLUMNS: tuple[str, ...] = (
     "flops_per_sample",
     "bytes_per_step",
     "gflops",
@@ -237,6 +243,9 @@ ROOFLINE_COLUMNS: tuple[str, ...] = (
     "products_limit_s",
     "products_fraction",
     "framework_overhead",
+    "epoch_j",
+    "samples_per_j",
+    "energy_covers",
 )
 RESULT_COLUMNS: tuple[str, ...] = (
     "case",
@@ -275,7 +284,7 @@ RESULT_COLUMNS: tuple[str, ...] = (
     "evaluation_s",
     "peak_host_memory_bytes",
     "peak_device_memory_bytes",
-    *ROOFLINE_COLUMNS,
+    *LATER_COLUMNS,
     "warnings",
 )
 ROUND_COLUMNS: tuple[str, ...] = (

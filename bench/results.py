@@ -124,6 +124,7 @@ def _row(
         "rounds": sum(len(rounds) for _, rounds in measured),
         "device_name": "",
         "bound": "",
+        "energy_covers": "",
         "warnings": "",
         "accuracy_target": settings.accuracy_target,
     }
@@ -166,6 +167,7 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "between_epochs_s": _idle_per_round(launches),
         "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
+        **_energy(records, first.samples),
         "warnings": "; ".join(_warnings(launches)),
     }
     if case.loop == SKLEARN_LOOP:
@@ -272,6 +274,18 @@ def _documented_epochs(
         "time_to_accuracy_s": fmean(reached) if all_reached else None,
         "evaluation_s": _mean([r for rounds in every for r in rounds], lambda r: r.evaluation_s),
     }
+
+
+def _energy(records: Sequence[LaunchRecord], samples: int) -> dict[str, Any]:
+    """Joules over all launches together, an epoch being so many samples; nothing where no
+    counter could be read."""
+    told = [(r.energy_j, r.energy_samples) for r in records if r.energy_j and r.energy_samples]
+    if not told:
+        return {}
+    joules = math.fsum(energy_j for energy_j, _ in told)
+    per_j = sum(counted for _, counted in told) / joules
+    covers = next(r.energy_covers for r in records if r.energy_j)
+    return {"epoch_j": samples / per_j, "samples_per_j": per_j, "energy_covers": covers}
 
 
 def _idle_per_round(launches: Sequence[Launch]) -> float:

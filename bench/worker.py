@@ -72,6 +72,9 @@ def main() -> None:
     emit({"kind": "ready"})
     for line in sys.stdin.buffer:
         message = json.loads(line)
+        if message["op"] == "go_on":
+            # For a launch that has died since it stood still.
+            continue
         if message["fork"]:
             _fork(message, measure, emit)
         else:

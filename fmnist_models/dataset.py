@@ -44,6 +44,7 @@ EMBEDDED: dict[str, str] = {
 # rest. byte * high + byte * low is the float32 next to byte / 255.0 for each of the 256 bytes.
 _HIGH = round(2**19 / 255) / 2**19
 PIXEL_SCALE: tuple[float, float] = (_HIGH, 1 / 255 - _HIGH)
+VALIDATION_SHARE = 0.2
 _MAGIC_OF_IMAGES = 0x803
 _MAGIC_OF_LABELS = 0x801
 _SIDE = 28
@@ -177,7 +178,7 @@ def split(data: FashionMnist) -> TrainingData:
     train_pixels, val_pixels, train_y, val_y = train_test_split(
         data.train_images,
         data.train_labels.astype(np.int32),
-        test_size=0.2,
+        test_size=VALIDATION_SHARE,
         random_state=42,
     )
     return TrainingData(

@@ -7,11 +7,13 @@ import json
 import math
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench import blocks as measuring
 from bench import duel as duelling
 from bench import lock
 from bench import run as running
@@ -38,6 +40,9 @@ class Watching:
     def __init__(self):
         self.blocks, self.looks, self.reasons = [], [], []
 
+    def block_voided(self, case, reason):
+        self.reasons.append(reason)
+
     def waits(self, reason):
         self.reasons.append(reason)
 
@@ -62,7 +67,7 @@ def quiet_machine(tmp_path, monkeypatch):
     for module in (running.devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(running.environment, "cpu_model", lambda: "Test CPU")
-    monkeypatch.setattr(duelling, "control_probe", lambda: lambda: 0.01)
+    monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(MACHINE))
 
@@ -71,11 +76,11 @@ def quiet_machine(tmp_path, monkeypatch):
 def scripted(tmp_path, monkeypatch):
     """Sets how far the launches of both sides scatter, as a standard deviation of logs."""
 
-    def set_noise(noise, launches=400):
+    def set_noise(noise, launches=400, rounds=lambda level: [level] * 2):
         chance = random.Random(5)
         script = tmp_path / "script.json"
-        rounds = [[math.exp(chance.gauss(-1, noise))] * 2 for _ in range(launches)]
-        script.write_text(json.dumps([{"rounds": r} for r in rounds]))
+        levels = [math.exp(chance.gauss(-1, noise)) for _ in range(launches)]
+        script.write_text(json.dumps([{"rounds": rounds(level)} for level in levels]))
         script.with_suffix(".count").unlink(missing_ok=True)
         monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
 
@@ -169,6 +174,23 @@ def test_both_sides_of_a_block_train_with_the_same_seed(plan, fight, tmp_path):
     assert seeds[0] == seeds[1] == list(range(42, 50))
 
 
+def test_rounds_take_turns_and_slowness_of_the_moment_hits_both(plan, fight, scripted, tmp_path):
+    """Launches that differ by a third, where rounds that follow one another do not."""
+    scripted(0.005, rounds=lambda level: [level, 1.5 * level, level])
+    report = fight(plan())
+    (standing,) = report.cases
+    assert standing.speed_look.decision is Decision.NOT_WORSE
+    for side in "ab":
+        lines = (tmp_path / "duel" / side / "rounds.csv").read_text().splitlines()
+        assert len(lines) == 1 + 3 * 8
+
+
+def test_a_side_of_an_earlier_revision_knows_no_turns(plan, fight):
+    report = fight(plan(b={"FAKE_SLOWER": 1.10, "FAKE_NO_PAUSES": 1}))
+    assert report.exit_code == ExitCode.REGRESSION
+    assert report.cases[0].speed_look.mean == pytest.approx(math.log(1.10), abs=0.01)
+
+
 def test_a_case_that_is_decided_stops_and_the_other_goes_on(plan, fight, scripted):
     scripted(0.02)
     watching = Watching()
@@ -197,20 +219,20 @@ def test_the_budget_ends_it_and_it_resumes_to_the_same_end(plan, fight, tmp_path
 def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monkeypatch):
     path = tmp_path / "duel"
     wanted = duelling.begin(plan(), path)
-    measure = running.RunUnderWay.measure_launch
+    keep = running.RunUnderWay.keep
     calls = []
 
-    def third_block_is_cut(self, case, launch):
-        calls.append(launch)
+    def third_block_is_cut(self, record):
+        calls.append(record)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        measure(self, case, launch)
+        keep(self, record)
 
-    monkeypatch.setattr(running.RunUnderWay, "measure_launch", third_block_is_cut)
+    monkeypatch.setattr(running.RunUnderWay, "keep", third_block_is_cut)
     report = duelling.fight(wanted, path, Watching())
     assert report.exit_code == ExitCode.INTERRUPTED
     assert len(written(path)) == 2
-    monkeypatch.setattr(running.RunUnderWay, "measure_launch", measure)
+    monkeypatch.setattr(running.RunUnderWay, "keep", keep)
     # Half a line, as a kill leaves it.
     with (path / "blocks.csv").open("a") as out:
         out.write("relu")
@@ -222,21 +244,24 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monke
                (path / side / "launches.jsonl").read_text().splitlines()]
         for side in "ab"
     }  # fmt: skip
-    assert sorted(map(tuple, attempts.values())) == [(1,) * 8, (1, 1, 1, 2, 1, 1, 1, 1, 1)]
+    # One side was kept before the cut; of the other the rounds were.
+    again = [(1, 1, 1, 2, 1, 1, 1, 1, 1), (1, 1, 2, 1, 1, 1, 1, 1)]
+    assert sorted(map(tuple, attempts.values())) == again
 
 
 def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeypatch):
     ends = iter(range(10**6))
     monkeypatch.setattr(
-        duelling, "control_probe", lambda: lambda: 0.01 * (1 + 1e-4 * (next(ends) % 3))
+        measuring, "control_probe", lambda: lambda passes: 0.01 * (1 + 1e-4 * (next(ends) % 3))
     )
     assert fight(plan(b={"FAKE_SLOWER": 1.10})).exit_code == ExitCode.REGRESSION
-    block = duelling._Blocks._block
+    measured = measuring.Blocks.measured
 
     def slow_before_b(self, case, number, draw):
-        return block(self, case, number, draw) + 0.05
+        block = measured(self, case, number, draw)
+        return replace(block, control=block.control + 0.05)
 
-    monkeypatch.setattr(duelling._Blocks, "_block", slow_before_b)
+    monkeypatch.setattr(measuring.Blocks, "measured", slow_before_b)
     report = fight(plan(b={"FAKE_SLOWER": 1.10}), name="unlike")
     assert report.control_differs
     assert report.exit_code == ExitCode.INCONCLUSIVE
@@ -252,8 +277,8 @@ def test_the_control_is_looked_at_from_both_sides():
 def test_the_real_control_takes_time():
     import importlib
 
-    module = importlib.reload(duelling)
-    assert module.control_probe()() > 0
+    module = importlib.reload(measuring)
+    assert module.control_probe()(2) > 0
 
 
 def test_a_launch_that_fails_ends_its_case(plan, fight):

@@ -152,3 +152,46 @@ def _wait_for(condition, limit_s=60.0):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_launch_stands_still_before_each_round(tmp_path, monkeypatch):
+    (tmp_path / "script.json").write_text(json.dumps([{"rounds": [0.1, 0.2]}]))
+    environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
+    place = LaunchPlace(environment, CAN_FORK, tmp_path / "log", 60.0)
+    request = LaunchRequest(CASE, 0, 1, epochs=2, seed=42)
+    rounds = []
+    with Launcher(FAKE) as launcher:
+        steps = launcher.turns(request, place, rounds.append, pauses=True)
+        seen, started = [], time.perf_counter()
+        for _ in range(2):
+            next(steps)
+            seen.append(len(rounds))
+        time.sleep(0.5)
+        with pytest.raises(StopIteration) as end:
+            next(steps)
+        assert seen == [0, 1]
+        assert len(rounds) == 2
+        record, whole_s = end.value.value, time.perf_counter() - started
+        assert record.status is Status.OK
+        # What it waited for its turn is not its own time.
+        assert record.total_s <= whole_s - 0.5
+        waiting = launcher.turns(request, place, rounds.append, pauses=True)
+        next(waiting)
+        waiting.close()
+        assert launcher.run(request, place, rounds.append).status is Status.OK
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+def test_a_template_outlives_a_launch_that_died_while_it_stood_still():
+    code = "from bench import worker; worker._prepare = lambda folder: None; worker.main()"
+    read, write = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--channel", str(write)],
+        input=b'{"op": "go_on"}\n',
+        pass_fds=(write,),
+        check=False,
+    )
+    os.close(write)
+    with os.fdopen(read, "rb") as channel:
+        assert [json.loads(line) for line in channel] == [{"kind": "ready"}]
+    assert done.returncode == 0

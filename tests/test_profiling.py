@@ -19,6 +19,7 @@ from bench.errors import ExitCode, UserError
 from bench.phases import Phase, Variant
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
 from bench.profile_report import print_profiles
+from bench.profile_tables import REST
 from bench.profileplot import draw_profiles, profile_figure
 from bench.record import RunSettings, Status
 from bench.store import Plan
@@ -144,8 +145,8 @@ def test_memory_adds_up_to_the_peak(tmp_path):
     rows = table(tmp_path, "memory.csv")
     held = {(row["where"], row["holder"]): int(row["bytes"]) // MIB for row in rows}
     assert held == {
-        ("host", "dataset"): 300, ("host", profiling.REST): 700,
-        ("device", "weights"): 1, ("device", "optimizer slots"): 2, ("device", profiling.REST): 47,
+        ("host", "dataset"): 300, ("host", REST): 700,
+        ("device", "weights"): 1, ("device", "optimizer slots"): 2, ("device", REST): 47,
     }  # fmt: skip
     assert sum(float(row["share"]) for row in rows) == pytest.approx(2)
 

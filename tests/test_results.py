@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.case import Case, logistic_case
-from bench.record import ROOFLINE_COLUMNS, LaunchRecord, Round, RunSettings, Status
+from bench.record import LATER_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.results import result_rows, time_split
 from bench.roofline import Ceilings
 from bench.store import Plan, StoredRound
@@ -55,9 +55,9 @@ def test_the_columns_follow_from_layers_traffic_and_ceilings():
 
 def test_a_model_that_cannot_be_counted_leaves_the_columns_empty():
     (row,) = rows({COMPILED: 0.48}, [ceilings()], dense_layers=None)
-    assert {row[name] for name in ROOFLINE_COLUMNS} == {None, ""}
+    assert {row[name] for name in LATER_COLUMNS} == {None, ""}
     (row,) = rows({logistic_case(): 0.48}, [ceilings()])
-    assert {row[name] for name in ROOFLINE_COLUMNS} == {None, ""}
+    assert {row[name] for name in LATER_COLUMNS} == {None, ""}
 
 
 def test_without_ceilings_the_count_stays():

@@ -46,17 +46,51 @@ def simulate(suites: int, output: str) -> None:
               help="where the duels lie; one that is there is not fought again")  # fmt: skip
 @click.option("--pause", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="S",
               help="seconds between two sessions, to spread them in time")  # fmt: skip
-def live(work: str, pause: float) -> None:
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def live(work: str, pause: float, output: str) -> None:
     """Fight duels of equals, and of sides slower by 5 and 10%, on this machine.
 
-    About an hour. What it leaves is read by `recorded`.
+    Writes live.csv and recorded.csv; an hour or more.
     """
     from rich.console import Console
 
     from bench.duel_report import DuelLines
     from bench.evidence.live import fight_all
+    from bench.evidence.recorded import RECORDED, collect
 
     fight_all(Path(work), pause, DuelLines(Console()))
+    launches, duels = collect(Path(work))
+    ordered = [{name: row[name] for name in RECORDED} for row in launches]
+    _write(Path(output), {"live": duels, "recorded": ordered})
+
+
+@cli.command()
+@click.option("--work", default="results/live", show_default=True, metavar="FOLDER",
+              help="where the launches lie; one that is there is not measured again")  # fmt: skip
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def turns(work: str, output: str) -> None:
+    """Measure blocks of equals that take turns beside blocks that do not, on this machine.
+
+    Writes turns.csv; ten minutes.
+    """
+    from bench.evidence.turns import turn_rows
+
+    _write(Path(output), {"turns": turn_rows(Path(work), click.echo)})
+
+
+@cli.command()
+@click.option("--trials", type=click.IntRange(min=100), default=20_000, show_default=True,
+              help="duels re-randomized from the recorded blocks")  # fmt: skip
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def recorded(trials: int, output: str) -> None:
+    """Count what `duel` and `check` decide about the launches in recorded.csv.
+
+    Writes verdicts.csv and live.png; some seconds.
+    """
+    from bench.evidence.recorded import read, verdicts
+
+    folder = Path(output)
+    _write(folder, {"verdicts": verdicts(read(folder / "recorded.csv"), trials, SEED)})
 
 
 @cli.command(name="time")

@@ -13,7 +13,8 @@ from bench.case import Case
 from bench.errors import UserError
 from bench.evidence.live import BURNING, TURNS, turn_seconds
 from bench.phases import Phase
-from bench.profiling import Profile, profile
+from bench.profile_tables import Profile
+from bench.profiling import profile
 from bench.record import RunSettings
 from bench.store import Plan
 

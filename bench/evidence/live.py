@@ -22,6 +22,7 @@ from bench.duel import DuelPlan, begin, fight, resume
 from bench.duel_report import DuelLines
 from bench.launch import CHECKOUT, import_path
 from bench.record import RunSettings
+from bench.sequential import DUEL_GATE
 from bench.sides import Spec
 from bench.store import RunFolder, explained, write_json
 
@@ -35,15 +36,23 @@ INJECTED = range(3, 6)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the duels of one loop train: cut short, so that one takes a minute or two."""
+    """What the duels of one loop train: cut short, so that one takes a minute or two.
+
+    Attributes:
+        gate: of duels of equals; a wider one is decided sooner and alarms no less often.
+        budget_s: no block begins later; None fights to a verdict. What is recorded in a short
+            budget serves the re-randomized duels and the checks alone.
+    """
 
     batch_size: int
     rows: int
+    gate: float = DUEL_GATE
+    budget_s: float | None = None
 
 
 SETTINGS = {
-    "fit": Setting(32, 1_000),
-    "multistep": Setting(64, 8_000),
+    "fit": Setting(32, 1_000, gate=0.10),
+    "multistep": Setting(64, 8_000, budget_s=30.0),
     "compiled": Setting(512, 8_000),
 }
 INJECTED_LOOPS = ("fit", "compiled")
@@ -77,7 +86,15 @@ class LiveDuel:
             sides = (Spec(variables=((TURNS, "0"),)), Spec(variables=((TURNS, str(turns)),)))
         case = Case(model, "adam", self.loop, batch_size=setting.batch_size)
         settings = RunSettings(epochs=1, seed=1_000 + 100 * self.session)
-        return DuelPlan(*sides, (case,), settings, rows=setting.rows, command="bench.evidence live")
+        return DuelPlan(
+            *sides,
+            (case,),
+            settings,
+            DUEL_GATE if self.slower else setting.gate,
+            budget_s=setting.budget_s,
+            rows=setting.rows,
+            command="python -m bench.evidence live",
+        )
 
 
 def duels() -> Iterator[LiveDuel]:

@@ -1,0 +1,201 @@
+"""What the live duels recorded, as tables, and what the suite's decisions make of it.
+
+recorded.csv is all that the rest needs: a row a launch, its seconds in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtr
+
+from bench.blocks import SIDES
+from bench.check import slow_downs
+from bench.duel import resume
+from bench.errors import UserError
+from bench.evidence.live import TURNS, duels
+from bench.evidence.simulate import called_worse, upper_bound
+from bench.record import LaunchRecord, Status
+from bench.regression import DEFAULT_GATE
+from bench.sequential import LAST_LOOK, SPENDING, block_log
+from bench.stats import launch_log, student_interval
+from bench.store import RunFolder, StoredRound
+
+Row = dict[str, Any]
+RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")
+SCALED_DUELS = (0.0, 0.02, 0.05, 0.10)
+SCALED_CHECKS = (0.0, 0.05, 0.10, 0.20, 0.50)
+
+
+def collect(work: Path) -> tuple[list[Row], list[Row]]:
+    """The launches and the duels that `live` left in `work`: rows of recorded.csv and live.csv.
+
+    Raises:
+        UserError: a duel is missing or has not ended.
+    """
+    turn_s = float(json.loads((work / "turn_s.json").read_text("utf-8")))
+    launches: list[Row] = []
+    rows: list[Row] = []
+    for duel in sorted(duels(), key=lambda duel: (duel.session, duel.loop, duel.slower)):
+        folder = work / duel.name
+        if not (folder / "verdict.json").exists():
+            raise UserError(f"{folder} holds no verdict: python -m bench.evidence live fights it")
+        own = [
+            {"session": duel.session, "slower": duel.slower, **row}
+            for side in SIDES
+            for row in _launches(folder / side, side)
+        ]
+        launches += own
+        turns = int(dict(resume(folder).b.variables).get(TURNS, 0))
+        verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
+        rows.append({"session": duel.session, "time_utc": own[0]["time_utc"], "loop": duel.loop,
+                     "slower": duel.slower, **_duel(folder, verdict, turns * turn_s)})  # fmt: skip
+    return launches, rows
+
+
+def _launches(folder: Path, side: str) -> Iterator[Row]:
+    run = RunFolder(folder)
+    started = (run.environment() or {}).get("time_utc", "")
+    for record, rounds in _measured(run):
+        accuracies = [s.round.val_accuracy for s in rounds if s.round.val_accuracy is not None]
+        yield {"time_utc": started, "case": record.case, "block": record.launch, "side": side,
+               "val_accuracy": accuracies[-1],
+               "seconds": " ".join(f"{s.round.seconds:.6f}" for s in rounds)}  # fmt: skip
+
+
+def _measured(run: RunFolder) -> Iterator[tuple[LaunchRecord, list[StoredRound]]]:
+    """The launches that ended ok, with the rounds of that attempt."""
+    rounds = run.rounds()
+    for record in run.launches():
+        if record.status is Status.OK:
+            key = (record.launch, record.attempt)
+            yield record, [s for s in rounds if (s.launch, s.attempt) == key]
+
+
+def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
+    (case,) = verdict["cases"]
+    logs = case["speed"]
+    low, high = student_interval(logs) or (math.nan, math.nan)
+    measured = {side: list(_measured(RunFolder(folder / side))) for side in SIDES}
+    step_s = median(
+        s.round.seconds / s.round.updates for _, rounds in measured["a"] for s in rounds
+    )
+    look = case["speed_look"] or {}
+    smallest = look.get("smallest")
+    every = (record for side in SIDES for record in RunFolder(folder / side).launches())
+    return {
+        "gate": verdict["gate"],
+        "blocks": len(logs),
+        "burned_s": burned_s,
+        "step_s": step_s,
+        "truth": burned_s / step_s,
+        "ratio": math.exp(fmean(logs)),
+        "ratio_low": math.exp(low),
+        "ratio_high": math.exp(high),
+        "smallest": None if smallest is None else math.expm1(smallest),
+        **{name: look.get(name) for name in ("p", "level", "sign_flip_p")},
+        "p_equal": two_sided_p(logs[: min(SPENDING)]) if look else None,
+        "verdict": case["verdict"],
+        "exit_code": verdict["exit_code"],
+        "launches_s": math.fsum(record.total_s or 0.0 for record in every),
+    }
+
+
+def two_sided_p(values: Sequence[float]) -> float:
+    """Student's t against a mean of 0: uniform where nothing differs."""
+    n = len(values)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    return 2 * float(stdtr(n - 1, -abs(fmean(values)) / error))
+
+
+def read(file: Path) -> list[Row]:
+    """The rows of recorded.csv.
+
+    Raises:
+        UserError: it is missing or is none.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        return [
+            row | {"session": int(row["session"]), "slower": float(row["slower"]),
+                   "block": int(row["block"]),
+                   "seconds": [float(word) for word in row["seconds"].split()]}
+            for row in rows
+        ]  # fmt: skip
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read: {error}; python -m bench.evidence live writes it"
+        ) from error
+
+
+def verdicts(rows: Iterable[Row], trials: int, seed: int) -> list[Row]:
+    """What `duel` and `check` decide about the recorded launches of equals, as they are and
+    with seconds made longer.
+
+    A duel draws 24 of a case's blocks and tosses a coin for each, which side is called A. A
+    check takes each session for the candidate and the others for the stored runs; its cases
+    stand together, and one of them at a time is made slower.
+    """
+    equals = [row for row in rows if row["slower"] == 0]
+    rng = np.random.default_rng(seed)
+    return [*_duels(equals, trials, rng), *_checks(equals)]
+
+
+def blocks_of(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """The log ratio of each recorded block, by case."""
+    seconds: dict[tuple[str, int, int], dict[str, list[float]]] = {}
+    for row in rows:
+        key = (row["case"], row["session"], row["block"])
+        seconds.setdefault(key, {})[row["side"]] = row["seconds"]
+    found: dict[str, list[float]] = {}
+    for (case, _, _), sides in seconds.items():
+        if len(sides) == len(SIDES):
+            found.setdefault(case, []).append(block_log(*(sides[side] for side in SIDES)))
+    return found
+
+
+def _duels(rows: Iterable[Row], trials: int, rng: np.random.Generator) -> Iterator[Row]:
+    for case, logs in blocks_of(rows).items():
+        pool = np.array(logs)
+        chosen = rng.permuted(np.tile(np.arange(len(pool)), (trials, 1)), axis=1)[:, :LAST_LOOK]
+        values = pool[chosen] * rng.choice((-1.0, 1.0), size=chosen.shape)
+        own = {"test": "duel", "case": case, "recorded": len(pool), "noise": pool.std(ddof=1)}
+        for slower in SCALED_DUELS:
+            found = int(called_worse(values + math.log1p(slower), 1).sum())
+            yield own | _rate(slower, found, trials) | {"median_smallest": None}
+
+
+def _checks(rows: Sequence[Row]) -> Iterator[Row]:
+    cases = sorted({row["case"] for row in rows})
+    sessions = sorted({row["session"] for row in rows})
+    runs = np.array([
+        [fmean(launch_log([1] * len(row["seconds"]), row["seconds"]) for row in rows
+               if (row["case"], row["session"]) == (case, session)) for case in cases]
+        for session in sessions
+    ])  # fmt: skip
+    for number, case in enumerate(cases):
+        own = {"test": "check", "case": case, "recorded": len(sessions)}
+        own["noise"] = runs[:, number].std(ddof=1)
+        for slower in SCALED_CHECKS:
+            found, smallest = 0, []
+            for candidate in range(len(sessions)):
+                now = runs[candidate : candidate + 1].copy()
+                now[0, number] += math.log1p(slower)
+                stored = np.delete(runs, candidate, 0)
+                test, slowed = slow_downs(stored, now, DEFAULT_GATE)
+                found += bool(slowed[number])
+                smallest.append(math.expm1(test.smallest[number]))
+            yield own | _rate(slower, found, len(sessions)) | {"median_smallest": median(smallest)}
+
+
+def _rate(slower: float, found: int, trials: int) -> Row:
+    return {"slower": slower, "trials": trials, "found": found, "rate": found / trials,
+            "rate_upper": upper_bound(found, trials)}  # fmt: skip

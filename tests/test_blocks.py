@@ -1,0 +1,181 @@
+"""Two launches take turns, and a block that was disturbed is measured again, whole."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from bench import blocks as measuring
+from bench.blocks import Blocks
+from bench.case import Case
+from bench.noise import Noise
+from bench.record import LaunchRecord, Round, Status
+
+CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
+ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
+BUSY = Noise(wall_s=5.0, other_work_share=0.9)
+
+
+class ScriptedSide:
+    """A run under way whose launches take as long, and are as disturbed, as it is told."""
+
+    def __init__(self, name, diary, seconds=(1.0, 2.0, 3.0), noise=(), status=Status.OK):
+        self.name, self.diary, self.seconds, self.status = name, diary, seconds, status
+        self.noise = list(noise)
+        self.records, self.closed = [], 0
+
+    def attempt(self, case, launch, *, pauses):
+        try:
+            self.diary.append((self.name, "warms up"))
+            for number in range(1, len(self.seconds) + 1):
+                if pauses:
+                    yield
+                self.diary.append((self.name, number))
+            noise = self.noise.pop(0) if self.noise else Noise()
+            return LaunchRecord(case.id, launch, 1, 42, self.status, "a reason", noise=noise)
+        finally:
+            self.closed += 1
+
+    def keep(self, record):
+        self.records.append(record)
+
+    def measured(self, case, launch):
+        rounds = [
+            Round(number, 400, 4, seconds, 0.0, val_accuracy=0.9)
+            for number, seconds in enumerate(self.seconds, 1)
+        ]
+        return (self.records[-1] if self.records else None), rounds
+
+
+@pytest.fixture
+def diary():
+    return []
+
+
+@pytest.fixture
+def blocks(tmp_path, monkeypatch, diary):
+    """Blocks of the two sides that are given, and of a control that takes ever longer."""
+    clock = iter(range(1, 10**6))
+    monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: passes * next(clock))
+
+    def make(a=None, b=None, **more):
+        sides = {"a": a or ScriptedSide("a", diary), "b": b or ScriptedSide("b", diary)}
+        return Blocks(tmp_path, sides, 2, lambda case, why: diary.append(why), **more)
+
+    return make
+
+
+def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
+    blocks().measured(CASE, 0, random.Random(1))
+    assert {who for who, _ in diary[:2]} == {"a", "b"}
+    assert [what for _, what in diary] == ["warms up", "warms up", 1, 1, 2, 2, 3, 3]
+    for pair in range(4):
+        assert {who for who, _ in diary[2 * pair : 2 * pair + 2]} == {"a", "b"}
+
+
+def test_the_order_of_each_pair_is_random(blocks, diary):
+    many = blocks()
+    for number in range(200):
+        many.measured(CASE, number, random.Random(number))
+    for first in range(0, 8, 2):
+        of_a = sum(diary[8 * number + first][0] == "a" for number in range(200))
+        assert 70 < of_a < 130
+
+
+def test_on_a_gpu_one_launch_follows_the_other(blocks, diary):
+    blocks().measured(ON_GPU, 0, random.Random(1))
+    assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
+
+
+def test_turns_can_be_left_out_to_see_what_they_are_worth(blocks, diary):
+    blocks(turns=False).measured(CASE, 0, random.Random(1))
+    assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
+
+
+def test_its_value_is_the_median_over_neighbours(blocks, diary):
+    b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
+    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    assert block.speed == pytest.approx(math.log(1.1))
+    assert block.accuracy == 0.0
+
+
+def test_what_one_has_beyond_the_other_goes_on_alone(blocks, diary):
+    b = ScriptedSide("b", diary, seconds=(1.0, 2.0, 3.0, 100.0, 100.0))
+    assert blocks(b=b).measured(CASE, 0, random.Random(1)).speed == 0.0
+    assert diary[-2:] == [("b", 4), ("b", 5)]
+
+
+def test_a_disturbed_block_is_measured_again_on_both_sides(blocks, diary):
+    a = ScriptedSide("a", diary, noise=[BUSY])
+    b = ScriptedSide("b", diary)
+    block = blocks(a, b).measured(CASE, 0, random.Random(1))
+    assert not block.failure
+    for side in (a, b):
+        assert [r.status for r in side.records] == [Status.INVALID, Status.OK]
+        assert side.records[0].reason.startswith("disturbed: other processes took 90%")
+    assert side.records[0].reason in diary
+
+
+def test_a_machine_that_is_always_busy_is_measured_as_it_is(blocks, diary):
+    a = ScriptedSide("a", diary, noise=[BUSY] * 9)
+    b = ScriptedSide("b", diary)
+    many = blocks(a, b)
+    many.measured(CASE, 0, random.Random(1))
+    assert [r.status for r in a.records] == [Status.INVALID, Status.INVALID, Status.OK]
+    many.measured(CASE, 1, random.Random(1))
+    assert len(a.records) == 4
+
+
+def test_a_failed_launch_is_no_block(blocks, diary, tmp_path):
+    b = ScriptedSide("b", diary, status=Status.KILLED)
+    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    assert block.failure == "side B killed: a reason"
+    assert not (tmp_path / "blocks.csv").exists()
+
+
+def test_other_work_on_one_side_is_no_block(blocks, diary):
+    b = ScriptedSide("b", diary)
+    whole = b.measured
+
+    def fewer(case, launch):
+        record, rounds = whole(case, launch)
+        return record, [replace(r, samples=399) for r in rounds]
+
+    b.measured = fewer
+    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    assert block.failure == ("A trained [(400, 4)] samples and updates a round, B [(399, 4)]")
+
+
+def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
+    a, b = (ScriptedSide(side, diary) for side in "ab")
+    first = blocks(a, b).measured(CASE, 0, random.Random(1))
+    with (tmp_path / "blocks.csv").open(newline="") as lines:
+        (row,) = csv.DictReader(lines)
+    assert float(row["control_log_ratio"]) == first.control
+    assert row["first"] == diary[0][0]
+    length = len(diary)
+    again = blocks(a, b)
+    assert again.holds(CASE, 0)
+    assert again.measured(CASE, 0, random.Random(1)) == first
+    assert len(diary) == length
+
+
+def test_ctrl_c_ends_both_launches(blocks, diary):
+    a, b = (ScriptedSide(side, diary) for side in "ab")
+    cut = blocks(a, b)
+    readings = iter([1.0, 1.0, 1.0])
+
+    def interrupted(passes):
+        try:
+            return next(readings)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    cut._probe = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        cut.measured(CASE, 0, random.Random(1))
+    assert (a.closed, b.closed) == (1, 1)

@@ -1,0 +1,144 @@
+"""Joules by made-up counters: of packages and boards, over spans long enough, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fakes_gpu import FAST, FakeNvml
+
+from bench import energy
+from bench.case import Case
+from bench.energy import Counter, Spans, counter
+from bench.nvml import energy_counter
+from bench.record import LaunchRecord, Round, RunSettings, Status
+from bench.results import result_rows
+from bench.store import Plan, StoredRound
+
+
+@pytest.fixture
+def powercap(tmp_path, monkeypatch):
+    """A made-up /sys/class/powercap; sets zones by name."""
+    monkeypatch.setattr(energy, "_POWERCAP", tmp_path)
+
+    def put(zone, name, microjoules, limit=1_000_000):
+        folder = tmp_path / zone
+        folder.mkdir(exist_ok=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "energy_uj").write_text(f"{microjoules}\n")
+        (folder / "max_energy_range_uj").write_text(f"{limit}\n")
+
+    return put
+
+
+def test_packages_are_added_and_their_parts_are_not(powercap):
+    powercap("intel-rapl:0", "package-0", 1_000_000)
+    powercap("intel-rapl:1", "package-1", 500_000)
+    powercap("intel-rapl:0:0", "core", 900_000)
+    powercap("intel-rapl:2", "psys", 9_000_000)
+    powercap("intel-rapl-mmio:0", "package-0", 1_000_000)
+    found = counter("cpu")
+    assert found.read() == 1.5
+    assert found.covers == "2 CPU packages (RAPL)"
+
+
+def test_a_counter_that_begins_again_goes_on(powercap):
+    powercap("intel-rapl:0", "package-0", 900_000)
+    found = counter("cpu")
+    before = found.read()
+    powercap("intel-rapl:0", "package-0", 100_000)
+    assert found.read() - before == pytest.approx(0.2)
+    powercap("intel-rapl:0", "package-0", 50_000)
+    assert found.read() - before == pytest.approx(1.15)
+
+
+def test_without_rapl_or_permission_nothing_is_known(powercap, tmp_path):
+    assert counter("cpu") is None
+    powercap("intel-rapl:0", "package-0", 900_000)
+    (tmp_path / "intel-rapl:0/energy_uj").write_text("")
+    assert counter("cpu") is None
+
+
+def test_a_gpus_board_tells_joules():
+    answers = {"nvmlDeviceGetTotalEnergyConsumption": 2_500}
+    assert energy_counter(FAST.uuid, FakeNvml(replace(FAST, answers=answers)))() == 2.5
+
+
+@pytest.mark.parametrize("uuid", ["", "0", "MIG-c7384736-a75d-5afc-978f-d2f1294409fd"])
+def test_parts_of_cards_have_no_counter(uuid):
+    assert energy_counter(uuid, FakeNvml(FAST)) is None
+
+
+def test_cards_and_machines_without_a_counter():
+    assert energy_counter(FAST.uuid, FakeNvml(FAST)) is None
+    assert energy_counter(FAST.uuid, FakeNvml(init_error=9)) is None
+
+
+class Clock:
+    """Joules and seconds that pass as the test says; 10 W."""
+
+    def __init__(self, monkeypatch, update_s=0.1):
+        self.now = 100.0
+        monkeypatch.setattr(energy.time, "perf_counter", lambda: self.now)
+        self.spans = Spans(Counter("GPU board (NVML)", update_s, lambda: 10 * self.now))
+
+    def round(self, seconds, evaluation_s=0.0):
+        self.spans.round_begins()
+        self.now += seconds
+        self.spans.round_ends(100)
+        if evaluation_s:
+            self.spans.closes()
+            self.now += evaluation_s
+
+
+def test_evaluations_are_not_in_it(monkeypatch):
+    clock = Clock(monkeypatch)
+    clock.round(2.0, evaluation_s=50.0)
+    clock.round(3.0, evaluation_s=50.0)
+    assert clock.spans.result() == {
+        "energy_j": 50.0, "energy_samples": 200, "energy_covers": "GPU board (NVML)"
+    }  # fmt: skip
+
+
+def test_short_rounds_count_where_nothing_comes_between(monkeypatch):
+    clock = Clock(monkeypatch)
+    for _ in range(5):
+        clock.round(0.5, evaluation_s=1.0)
+    for _ in range(4):
+        clock.round(0.5)
+    assert clock.spans.result()["energy_samples"] == 400
+    assert clock.spans.result()["energy_j"] == 20.0
+
+
+def test_what_is_too_short_is_not_known(monkeypatch):
+    clock = Clock(monkeypatch)
+    clock.round(1.9)
+    assert clock.spans.result() == {}
+    assert Spans(None).result() == {}
+
+
+def test_a_counter_that_fails_on_the_way_counts_nothing():
+    answers = iter([1.0, None, 2.0, None])
+    spans = Spans(Counter("", 1e-9, lambda: next(answers)))
+    for _ in range(2):
+        spans.round_begins()
+        spans.round_ends(100)
+    assert spans.result() == {}
+
+
+def test_rows_say_joules_and_what_they_are_of():
+    case = Case("softmax", "sgd", "compiled")
+    plan = Plan((case,), RunSettings(epochs=1, launches=2))
+    rounds = [StoredRound(case.id, k, 1, Round(1, 400, 4, 1.0, 0.0)) for k in range(2)]
+
+    def row(**fields):
+        launches = [LaunchRecord(case.id, k, 1, 42, Status.OK, **fields) for k in range(2)]
+        return result_rows(plan, launches, rounds)[0]
+
+    found = row(energy_j=20.0, energy_samples=4_000, energy_covers="CPU package (RAPL)")
+    assert (found["samples_per_j"], found["epoch_j"]) == (200.0, 2.0)
+    assert found["energy_covers"] == "CPU package (RAPL)"
+    unknown = row()
+    assert (unknown["samples_per_j"], unknown["epoch_j"], unknown["energy_covers"]) == (
+        None, None, ""
+    )  # fmt: skip
