@@ -91,11 +91,12 @@ def _story(profile: Profile) -> list[str]:
         f"  {rounds} rounds of {readings.steps} steps; over a whole epoch, before them, a step "
         f"took {duration(readings.epoch_step_s)}"
     )
-    for variant, word in ((Variant.TRACED, "TensorFlow's profiler"), (Variant.SAMPLED, "sampler")):
-        slower = profile.overhead(variant)
-        if slower is not None:
-            lines.append(f"  under the {word} a step takes {slower:+.0%} longer"
-                         .replace("under the TensorFlow's", "under TensorFlow's"))  # fmt: skip
+    watching = {Variant.TRACED: "TensorFlow's profiler", Variant.SAMPLED: "the sampler"}
+    for variant, word in watching.items():
+        change = profile.overhead(variant)
+        if change is not None:
+            more = "longer" if change >= 0 else "less"
+            lines.append(f"  under {word} a step takes {abs(change):.0%} {more}")
     lines.append("  start: " + ", ".join(
         f"{row['stage']} {duration(row['seconds'])}" for row in startup_rows(profile)))  # fmt: skip
     lines += _memory(memory_rows(profile.record))

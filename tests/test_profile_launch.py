@@ -154,6 +154,11 @@ def test_the_trace_opens_and_names_case_and_phases(folder, loop):
     assert {"forward", "backward", "optimizer update"} <= phases
     board = folder / f"plain/traces/plugins/profile/{case}/host.xplane.pb"
     assert 0 < board.stat().st_size < 20_000_000
+    from xprof.convert import raw_to_tool_data
+
+    # It is still a trace that xprof, and so TensorBoard, reads.
+    told, _ = raw_to_tool_data.xspace_to_tool_data([str(board)], "framework_op_stats", {})
+    assert len(json.loads(told)[0]["rows"]) > 1
     assert str(folder).encode() not in board.read_bytes()
     stack = folder / f"plain/traces/{case}-python.html"
     assert stack.exists() == (loop == "fit")

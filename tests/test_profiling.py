@@ -16,10 +16,11 @@ from test_phases import readings
 from bench import profiling, traces
 from bench.case import Case, logistic_case
 from bench.errors import ExitCode, UserError
-from bench.phases import Phase, Variant
+from bench.evidence.known import Injection, truth_row
+from bench.phases import Phase, Variant, split
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
 from bench.profile_report import print_profiles
-from bench.profile_tables import REST
+from bench.profile_tables import REST, Profile
 from bench.profileplot import draw_profiles, profile_figure
 from bench.record import RunSettings, Status
 from bench.store import Plan
@@ -215,7 +216,7 @@ def test_the_text_puts_loops_side_by_side(tmp_path):
     assert any(line.startswith("unexplained") for line in lines)
     assert "measured" in text
     assert "80%   4.00 ms    20 x MatMul.24  50 GFLOP/s" in text
-    assert "under TensorFlow's profiler a step takes +25% longer" in text
+    assert "under TensorFlow's profiler a step takes 25% longer" in text
     assert "trace 500.00 ms, compile 1.00 s" in text
     assert "peak of the host 1000 MiB" in text
     assert "kernels 60%, copies 10%, 7 idle gaps 30%" in text
@@ -234,6 +235,25 @@ def test_the_picture_stacks_every_phase(tmp_path):
     assert draw_profiles(outcome.profiles, outcome.environment, file)
     assert file.read_bytes().startswith(b"\x89PNG")
     assert not draw_profiles([], {}, file)
+
+
+def test_what_was_injected_is_looked_for_in_its_phase(tmp_path):
+    """A layer of 0.2 ms that is found as 0.1 ms, in a step that is no longer for it."""
+    case = cases("fit")[0]
+    splits = []
+    for forward_s in (4e-4, 5e-4):
+        wall_s, cpu_s = readings("fit")
+        shift = forward_s - 4e-4
+        chain = list(wall_s)[1:]
+        for variant in chain:
+            wall_s[variant] = [seconds + shift for seconds in wall_s[variant]]
+        splits.append(Profile(ProfileRecord(case, Status.OK), split("fit", wall_s, cpu_s)))
+    injection = Injection("m:f", "fit", Phase.FORWARD, "X", 2e-4)
+    row = truth_row(injection, 2e-4, *splits)
+    assert row["phase"] == "forward"
+    assert row["found_s"] == pytest.approx(1e-4)
+    assert row["found_over_known"] == pytest.approx(0.5)
+    assert row["known_share"] == pytest.approx(2e-4 / row["step_s"])
 
 
 def test_a_shared_trace_does_not_name_the_machine():

@@ -19,9 +19,7 @@ from bench.record import RunSettings
 from bench.store import Plan
 
 SLEEPING, SLEEP = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S"
-# Of a step: long beside the noise of a shared machine, short enough for many rounds.
-KNOWN_S = 0.003
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +29,22 @@ class Injection:
     Attributes:
         phase: in which it must be found.
         variable: of the environment, which holds its amount.
+        seconds: of a step, about: long beside the noise of a shared machine, short enough for
+            many rounds.
     """
 
     model: str
     loop: str
     phase: Phase
     variable: str
+    seconds: float
 
 
 INJECTIONS = (
-    Injection(BURNING, "compiled", Phase.FORWARD, TURNS),
-    Injection(BURNING, "multistep", Phase.FORWARD, TURNS),
-    Injection(BURNING, "fit", Phase.FORWARD, TURNS),
-    Injection(SLEEPING, "fit", Phase.INPUT, SLEEP),
+    Injection(BURNING, "compiled", Phase.FORWARD, TURNS, 0.0003),
+    Injection(BURNING, "multistep", Phase.FORWARD, TURNS, 0.001),
+    Injection(BURNING, "fit", Phase.FORWARD, TURNS, 0.003),
+    Injection(SLEEPING, "fit", Phase.INPUT, SLEEP, 0.003),
 )
 
 
@@ -59,8 +60,9 @@ def truth_rows(folder: Path, told: Callable[[str], None]) -> list[dict[str, Any]
     turn_s = turn_seconds(folder)
     rows = []
     for number, injection in enumerate(INJECTIONS):
-        amount = KNOWN_S if injection.variable == SLEEP else round(KNOWN_S / turn_s)
-        known_s = KNOWN_S if injection.variable == SLEEP else amount * turn_s
+        sleeps = injection.variable == SLEEP
+        amount = injection.seconds if sleeps else round(injection.seconds / turn_s)
+        known_s = amount if sleeps else amount * turn_s
         without, with_ = (
             _profiled(injection, value, folder / f"{number}-{value}", told) for value in (0, amount)
         )
