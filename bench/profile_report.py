@@ -15,6 +15,7 @@ from bench.phases import Phase, Split, Variant
 from bench.profile_tables import Profile, memory_rows, startup_rows
 from bench.profiling import ProfileOutcome
 from bench.record import Status
+from bench.traces import Trace
 
 MOST_OPERATIONS, MOST_FUNCTIONS = 6, 4
 _LONGEST_NAME = 44
@@ -81,9 +82,8 @@ def duration(seconds: float) -> str:
 
 
 def _story(profile: Profile) -> list[str]:
-    readings, trace = profile.record.readings, profile.trace
+    readings = profile.record.readings
     assert readings is not None
-    assert trace is not None
     lines = [profile.case.id]
     lines += [f"  warning: {warning}" for warning in profile.record.warnings]
     rounds = len(readings.wall_s[Variant.STEP])
@@ -97,19 +97,26 @@ def _story(profile: Profile) -> list[str]:
         if change is not None:
             more = "longer" if change >= 0 else "less"
             lines.append(f"  under {word} a step takes {abs(change):.0%} {more}")
-    lines.append("  start: " + ", ".join(
-        f"{row['stage']} {duration(row['seconds'])}" for row in startup_rows(profile)))  # fmt: skip
+    if profile.trace is not None:
+        lines.append("  start: " + ", ".join(
+            f"{row['stage']} {duration(row['seconds'])}" for row in startup_rows(profile)))  # fmt: skip
     lines += _memory(memory_rows(profile.record))
-    lines.append(f"  operations of {readings.traced_steps} traced steps, by their own time:")
+    if profile.trace is not None:
+        lines += _traced(profile.trace, readings.traced_steps)
+    if readings.stack:
+        lines.append("  Python's own stack, samples in a function itself:")
+        lines += [f"    {share:>4.0%} {name}" for name, share in readings.stack[:MOST_FUNCTIONS]]
+    return lines
+
+
+def _traced(trace: Trace, steps: int) -> list[str]:
+    lines = [f"  operations of {steps} traced steps, by their own time:"]
     for found in trace.operations[:MOST_OPERATIONS]:
         rate = f"  {found.flops_per_s / 1e9:.0f} GFLOP/s" if found.flops_per_s else ""
         lines.append(
             f"    {found.share:>4.0%} {duration(found.self_s):>9} {found.count:>5} x "
             f"{shorten(found.name, _LONGEST_NAME)}{rate}"
         )
-    if readings.stack:
-        lines.append("  Python's own stack, samples in a function itself:")
-        lines += [f"    {share:>4.0%} {name}" for name, share in readings.stack[:MOST_FUNCTIONS]]
     for used in trace.devices:
         lines.append(
             f"  {used.device}: kernels {used.kernels_s / used.window_s:.0%}, copies "

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench import devices, phases
 from bench.case import SKLEARN_LOOP, Case
+from bench.environment import scrub_text
 from bench.errors import ExitCode, UserError
 from bench.launch import Launcher, LaunchPlace
 from bench.lock import the_machine
@@ -98,6 +99,7 @@ class _Profiling:
     def __init__(self, plan: Plan, folder: Path, seconds: float) -> None:
         self._plan = plan
         self._folder = folder
+        self._traces = folder / "traces"
         self._seconds = seconds
         self._inventory = devices.inventory()
         self.profiles: list[Profile] = []
@@ -140,13 +142,17 @@ class _Profiling:
         if abs(split.unexplained) > MOST_UNEXPLAINED:
             warning = f"{split.unexplained:.0%} of the step is not explained"
             record = replace(record, warnings=(*record.warnings, warning))
-        traces = self._folder / "traces"
-        name = work.name
-        with explained(self._folder):
-            trace = read_traces(work / STARTUP, work / STEPS, traces, name, readings.model_name)
-            stack = None
-            if (work / STACK).exists():
-                stack = (work / STACK).replace(traces / f"{name}-{STACK}")
+        trace, stack = None, None
+        try:
+            trace = read_traces(work / STARTUP, work / STEPS, self._traces, work.name,
+                                readings.model_name)  # fmt: skip
+        except (OSError, ValueError, LookupError) as error:
+            warning = f"the trace cannot be read: {scrub_text(str(error))}"
+            record = replace(record, warnings=(*record.warnings, warning))
+        if (work / STACK).exists():
+            with explained(self._folder):
+                self._traces.mkdir(exist_ok=True)
+                stack = (work / STACK).replace(self._traces / f"{work.name}-{STACK}")
         return Profile(record, split, trace, stack)
 
 

@@ -181,6 +181,22 @@ def test_much_that_is_unexplained_is_a_warning(tmp_path):
     assert "of the step is not explained" in table(tmp_path, "profile.csv")[0]["warnings"]
 
 
+def test_without_its_trace_a_case_keeps_its_phases(tmp_path, monkeypatch):
+    def read(*_):
+        raise ValueError("half a trace")
+
+    monkeypatch.setattr(profiling, "read_traces", read)
+    outcome, _ = profiled(tmp_path, cases("fit"))
+    assert outcome.exit_code is ExitCode.PASSED
+    rows = table(tmp_path, "profile.csv")
+    assert len(rows) == len(Phase)
+    assert rows[0]["warnings"] == "the trace cannot be read: half a trace"
+    assert not table(tmp_path, "operations.csv")
+    screen = io.StringIO()
+    print_profiles(outcome, Console(file=screen, width=80))
+    assert "warning: the trace cannot be read: half a trace" in screen.getvalue()
+
+
 @pytest.mark.parametrize("name", ["profile.csv", "plan.json"])
 def test_a_folder_that_holds_something_is_refused(tmp_path, name):
     (tmp_path / "out").mkdir()
