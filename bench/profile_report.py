@@ -97,9 +97,9 @@ def _story(profile: Profile) -> list[str]:
         if change is not None:
             more = "longer" if change >= 0 else "less"
             lines.append(f"  under {word} a step takes {abs(change):.0%} {more}")
-    if profile.trace is not None:
-        lines.append("  start: " + ", ".join(
-            f"{row['stage']} {duration(row['seconds'])}" for row in startup_rows(profile)))  # fmt: skip
+    stages = [f"{row['stage']} {duration(row['seconds'])}" for row in startup_rows(profile)]
+    if stages:
+        lines.append(f"  start: {', '.join(stages)}")
     lines += _memory(memory_rows(profile.record))
     if profile.trace is not None:
         lines += _traced(profile.trace, readings.traced_steps)
@@ -117,12 +117,12 @@ def _traced(trace: Trace, steps: int) -> list[str]:
             f"    {found.share:>4.0%} {duration(found.self_s):>9} {found.count:>5} x "
             f"{shorten(found.name, _LONGEST_NAME)}{rate}"
         )
-    for used in trace.devices:
-        lines.append(
-            f"  {used.device}: kernels {used.kernels_s / used.window_s:.0%}, copies "
-            f"{used.copies_s / used.window_s:.0%}, {used.gaps} idle gaps "
-            f"{used.gaps_s / used.window_s:.0%} of {duration(used.window_s)}"
-        )
+    lines += [
+        f"  {used.device}: kernels {used.kernels_s / used.window_s:.0%}, copies "
+        f"{used.copies_s / used.window_s:.0%}, {used.gaps} idle gaps "
+        f"{used.gaps_s / used.window_s:.0%} of {duration(used.window_s)}"
+        for used in trace.devices
+    ]
     return lines
 
 
