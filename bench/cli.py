@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 DUEL_OPTIONS = (*(axis.replace("_", "-") for axis in AXES), "epochs", "seed", "data", "timeout",
                 "fresh", "output", "resume", "wait")  # fmt: skip
+PROFILE_OPTIONS = ("matrix", *(axis.replace("_", "-") for axis in AXES), "seed", "data", "timeout",
+                   "label", "output", "require-all", "wait")  # fmt: skip
 _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "label"}
 
 
@@ -300,6 +302,43 @@ def duel(**values: Any) -> int:
     print_duel(report, console)
     click.echo(folder / "verdict.json")
     return report.exit_code
+
+
+@cli.command()
+@_options(lambda option: option.name in PROFILE_OPTIONS)
+@click.option("--seconds", type=float, metavar="S", help="that the readings of a case go on for, "
+              "at least [default: 30]")  # fmt: skip
+def profile(**values: Any) -> int:
+    """Say where the time and the memory of each case go; about a minute a case.
+
+    Takes the selection of `run`. Each case is taken apart in a launch of its own, which no run
+    ever counts: input pipeline, forward, backward, optimizer update, metrics, Python and dispatch,
+    idle, and what is not explained. Beside that the operations, what holds the memory, what the
+    start costs, and a trace that opens in Perfetto and TensorBoard.
+
+    Needs the packages of the extra `profile`. Exit codes: 0, all cases ok or skipped; 2, wrong
+    use, or a case failed.
+    """
+    from bench import profiling
+    from bench.devices import inventory, present
+    from bench.profile_report import print_profiles
+    from bench.profileplot import draw_profiles
+    from bench.run import refuse_skips
+
+    seconds = profiling.SECONDS if values["seconds"] is None else values["seconds"]
+    if not 0 < seconds < float("inf"):
+        raise UserError(f"--seconds {seconds:g}: must be above 0")
+    plan = plan_from(values, lambda: present(inventory()), _command())
+    if values["require_all"]:
+        refuse_skips(plan.cases, inventory())
+    output = Path(values["output"]) if values["output"] else None
+    outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=values["wait"])
+    print_profiles(outcome, _console())
+    picture = outcome.folder / "profile.png"
+    drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
+    for file in (outcome.folder / "profile.csv", *([picture, outcome.folder / "traces"] * drawn)):
+        click.echo(file)
+    return outcome.exit_code
 
 
 @cli.group()

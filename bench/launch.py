@@ -26,6 +26,7 @@ from bench import counters
 from bench.environment import scrub_text
 from bench.noise import Noise, Usage
 from bench.nvml import Gpu
+from bench.profile_record import ProfileRecord, ProfileRequest, Readings
 from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Round, Status
 from bench.roofline import Ceilings
 
@@ -127,10 +128,22 @@ class Launcher:
             return Ceilings.from_json(answers["ceilings"])
         return scrub_text(answers["reason"])
 
+    def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
+        """Profile one case; whatever goes wrong in the worker is the record's reason."""
+        answers, total_s = to_the_end(self._ask("profile", request, place, lambda _: None))
+        readings = answers.get("readings")
+        return ProfileRecord(
+            request.case,
+            Status(answers["status"]),
+            scrub_text(answers.get("reason", "")),
+            None if readings is None else Readings.from_json(readings),
+            total_s,
+        )
+
     def _ask(
         self,
         op: str,
-        request: LaunchRequest | CeilingsRequest,
+        request: LaunchRequest | CeilingsRequest | ProfileRequest,
         place: LaunchPlace,
         on_round: OnRound,
         watch: counters.Watch | None = None,

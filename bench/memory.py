@@ -47,6 +47,16 @@ class PeakMemory:
         return max(0, now["VmHWM"] - self._start["VmRSS"] - max(0, pages_of_files))
 
 
+def resident_and_peak() -> tuple[int, int] | None:
+    """Resident bytes of this process, and their peak since it was reset or the process began;
+    None where the system cannot tell."""
+    now = _resident()
+    if now is not None:
+        return now["VmRSS"], now["VmHWM"]
+    peak = _peak_elsewhere()
+    return None if peak is None else (_process_memory().rss, peak)
+
+
 def _resident() -> dict[str, int] | None:
     try:
         text = _STATUS.read_text()

@@ -118,8 +118,8 @@ def begin(plan: Plan, output: Path | None) -> RunFolder:
             cannot be written.
     """
     environment.validate_label(plan.label)
-    _require_tensorflow()
-    described = _environment(plan)
+    require_tensorflow()
+    described = environment_of(plan)
     folder = RunFolder.create(output or new_folder_name(plan.matrix, plan.label), plan)
     folder.write_environment(described)
     return folder
@@ -132,8 +132,8 @@ def resume(path: Path) -> tuple[RunFolder, Plan]:
         UserError: no run is there, or what must match does not.
     """
     folder, plan = RunFolder.resume(path)
-    _require_tensorflow()
-    refuse_mixing(path, folder.environment() or {}, _environment(plan))
+    require_tensorflow()
+    refuse_mixing(path, folder.environment() or {}, environment_of(plan))
     return folder, plan
 
 
@@ -398,7 +398,12 @@ def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
     )
 
 
-def _require_tensorflow() -> None:
+def require_tensorflow() -> None:
+    """TensorFlow is found, without being imported.
+
+    Raises:
+        UserError: it or Keras is not installed.
+    """
     for package in ("tensorflow", "keras"):
         if importlib.util.find_spec(package) is None:
             raise UserError(
@@ -407,7 +412,8 @@ def _require_tensorflow() -> None:
             )
 
 
-def _environment(plan: Plan) -> dict[str, Any]:
+def environment_of(plan: Plan) -> dict[str, Any]:
+    """What environment.json holds of this machine, for a run of `plan`."""
     digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
     return environment.collect(
         label=plan.label, dataset_digest=digest, inventory=devices.inventory()

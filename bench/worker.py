@@ -4,6 +4,7 @@ It speaks JSON, one object a line. Requests come on stdin:
 
     {"op": "launch", "fork": true, "log": PATH, "request": {...}}     a `LaunchRequest`
     {"op": "ceilings", "fork": true, "log": PATH, "request": {...}}   a `CeilingsRequest`
+    {"op": "profile", "fork": false, "log": PATH, "request": {...}}   a `ProfileRequest`
     {"op": "go_on"}                                                   the answer to a `pause`
 
 Messages go out over a pipe of its own, whose number `--channel` names, so that nothing
@@ -15,7 +16,8 @@ that a library prints can break them:
                                                has "pauses": true
     {"kind": "round", ...}                     a `Round`
     {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
-                                               `bench.noise.Usage`, or the `ceilings`
+                                               `bench.noise.Usage`, or the `ceilings`, or the
+                                               `readings` of a profile
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
@@ -33,12 +35,16 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import psutil
+
 from bench.counters import OwnUsage
 from bench.errors import Invalid, Unavailable, UserError
+from bench.profile_record import ProfileRequest
 from bench.record import CeilingsRequest, LaunchRequest, Status
 
 Emit = Callable[[dict[str, Any]], None]
@@ -78,18 +84,29 @@ def main() -> None:
 
 def _prepare(folder: str | None) -> Measure:
     """Import everything and read the data, all that launches have in common."""
+    began_at, began = time.time(), time.perf_counter()
     from bench import ceilings
     from bench import measure as measuring
     from fmnist_models import dataset
 
+    imported = time.perf_counter()
     raw = dataset.load(dataset.data_folder(folder))
     data = dataset.split(raw)
+    spent_s = {"import": imported - began, "images": time.perf_counter() - imported}
 
     def measure(op: str, request: dict[str, Any], emit: Emit, pause: Pause | None) -> None:
         """Do what `op` asks for."""
         if op == "ceilings":
             found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
             emit({"kind": "result", "ceilings": found.to_json()})
+        elif op == "profile":
+            from bench import profile_launch
+
+            created_at = psutil.Process().create_time()
+            started_s = {"interpreter": max(0.0, began_at - created_at), **spent_s}
+            asked_for = ProfileRequest.from_json(request)
+            readings = profile_launch.profile_case(asked_for, raw, data, started_s)
+            emit({"kind": "result", "readings": readings.to_json()})
         else:
             usage = OwnUsage()
 

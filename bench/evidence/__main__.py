@@ -109,6 +109,20 @@ def time_commands(repetitions: int, output: str) -> None:
     _write(Path(output), {"time": rows})
 
 
+@cli.command()
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def profile(output: str) -> None:
+    """Profile a layer and an input pipeline of known cost, and see whether it is found again.
+
+    Writes profile_truth.csv; about ten minutes.
+    """
+    from bench.evidence.known import truth_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = truth_rows(Path(folder), click.echo)
+    _write(Path(output), {"profile_truth": rows})
+
+
 def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

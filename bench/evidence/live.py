@@ -113,7 +113,7 @@ def fight_all(work: Path, pause_s: float, lines: DuelLines) -> None:
     Raises:
         UserError: a duel cannot be fought.
     """
-    turn_s = _turn_s(work)
+    turn_s = turn_seconds(work)
     session = 1
     for duel in duels():
         folder = work / duel.name
@@ -130,7 +130,7 @@ def fight_all(work: Path, pause_s: float, lines: DuelLines) -> None:
         fight(plan, folder, lines, wait=True)
 
 
-def _turn_s(work: Path) -> float:
+def turn_seconds(work: Path) -> float:
     """Seconds of one turn of the burning loop, measured once, on its own in a fresh process."""
     file = work / "turn_s.json"
     if file.exists():

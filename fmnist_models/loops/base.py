@@ -108,6 +108,20 @@ class Loop(ABC):
         self._train(observer, max_epochs)
 
     @property
+    @abstractmethod
+    def program(self) -> Any:
+        """What trains the steps: a traced function, which another may be put in place of."""
+
+    @program.setter
+    @abstractmethod
+    def program(self, program: Any) -> None: ...
+
+    @abstractmethod
+    def new_program(self) -> Any:
+        """A program that will be traced when it is first used, from the model's step as it is
+        then, or is now."""
+
+    @property
     def resident(self) -> tuple[Any, ...]:
         """Tensors that the loop keeps on the device between epochs."""
         return ()

@@ -41,7 +41,20 @@ class CompiledLoop(Loop):
         with tf.device(work.device):
             self._x = tf.constant(x.reshape(work.samples, -1))
             self._y = tf.constant(work.y)
-        self._epoch = tf.function(self._whole_epoch, jit_compile=True, autograph=False)
+        self._epoch = self.new_program()
+
+    @property
+    def program(self) -> Any:
+        """The function of a whole epoch."""
+        return self._epoch
+
+    @program.setter
+    def program(self, program: Any) -> None:
+        self._epoch = program
+
+    def new_program(self) -> Any:
+        """A function of a whole epoch, of the model's step as it is when it is first called."""
+        return tf.function(self._whole_epoch, jit_compile=True, autograph=False)
 
     @property
     def resident(self) -> tuple[Any, ...]:

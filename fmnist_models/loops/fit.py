@@ -23,6 +23,22 @@ class FitLoop(Loop):
     name = "fit"
     compile_arguments: ClassVar[Mapping[str, Any]] = {}
 
+    @property
+    def program(self) -> Any:
+        """Keras's train function."""
+        return self.work.model.train_function
+
+    @program.setter
+    def program(self, program: Any) -> None:
+        self.work.model.train_function = program
+
+    def new_program(self) -> Any:
+        """A train function of the model's step as it is now."""
+        present = self.program
+        self.work.model.make_train_function(force=True)
+        made, self.program = self.program, present
+        return made
+
     def _exercise(self) -> None:
         work = self.work
         partial = work.samples % work.batch_size
@@ -39,17 +55,14 @@ class FitLoop(Loop):
         executions = math.ceil(work.steps / model.steps_per_execution)
         model.train_function = _windowed(plain, executions, observer)
         try:
-            model.fit(
-                work.x,
-                work.y,
-                batch_size=work.batch_size,
-                epochs=max_epochs,
-                shuffle=work.shuffle,
-                verbose=0,
-                callbacks=[_EpochEnd(observer)],
-            )
+            self._fit(epochs=max_epochs, verbose=0, callbacks=[_EpochEnd(observer)])
         finally:
             model.train_function = plain
+
+    def _fit(self, **settings: Any) -> None:
+        """Call `Model.fit` on the training images."""
+        work = self.work
+        work.model.fit(work.x, work.y, batch_size=work.batch_size, shuffle=work.shuffle, **settings)
 
 
 def _windowed(train_function: Any, executions: int, observer: Observer) -> Any:

@@ -1,0 +1,106 @@
+"""What a profiling launch is asked for and what it answers, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from bench.case import Case
+from bench.record import Status
+
+# Names of the files that a launch leaves in its folder, beside TensorFlow's own.
+STARTUP, STEPS = "startup", "steps"
+STACK = "python.html"
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRequest:
+    """One case to profile.
+
+    Attributes:
+        seed: as of a launch.
+        folder: where the launch puts its traces.
+        seconds: the readings go on for so long, but for no fewer than `rounds` rounds.
+    """
+
+    case: Case
+    seed: int
+    folder: str
+    seconds: float
+    rounds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The request that `to_json` wrote."""
+        return cls(**{**values, "case": Case(**values["case"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What a profiling launch reports.
+
+    Attributes:
+        rows, steps: that each reading trained, of the images and of the optimizer.
+        wall_s, cpu_s: seconds of a step by `bench.phases.Variant`, a value a round.
+        epoch_step_s: of a step in one epoch over all images, before anything was left out.
+        traced_steps: that the saved trace shows.
+        startup_s: seconds by stage, in order; the last, `first steps`, holds tracing and compiling,
+            which the trace of the start tells apart.
+        memory: (where, holder, bytes), where being `host` or `device`.
+        peak_host_bytes: of the whole process; None where the system cannot tell.
+        peak_device_bytes: of the device's allocator; None on a CPU.
+        model_name: Keras's, under which its operations stand in a trace.
+        stack: (function, share of the samples in it and not below), of Python's own stack.
+    """
+
+    rows: int
+    steps: int
+    wall_s: Mapping[str, Sequence[float]]
+    cpu_s: Mapping[str, Sequence[float]]
+    epoch_step_s: float
+    traced_steps: int
+    startup_s: Mapping[str, float]
+    memory: Sequence[tuple[str, str, int]]
+    peak_host_bytes: int | None
+    peak_device_bytes: int | None
+    jit_compile: bool
+    model_name: str
+    device_name: str | None
+    stack: Sequence[tuple[str, float]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The readings that `to_json` wrote; fields of a later version are ignored."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRecord:
+    """How the profile of one case ended.
+
+    Attributes:
+        reason: one line; empty where the status is ok.
+        readings: None where there are none.
+        warnings: what a reader must know.
+    """
+
+    case: Case
+    status: Status
+    reason: str = ""
+    readings: Readings | None = None
+    total_s: float = 0.0
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)

@@ -1,0 +1,165 @@
+"""A profile from its plan to its folder: where the time and the memory of each case go.
+
+A profile is no run: it leaves parts of the work out and looks on while the rest runs. Its folder
+holds no results.csv, and nothing compares or checks it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import devices, phases
+from bench.case import SKLEARN_LOOP, Case
+from bench.environment import scrub_text
+from bench.errors import ExitCode, UserError
+from bench.launch import Launcher, LaunchPlace
+from bench.lock import the_machine
+from bench.phases import MOST_UNEXPLAINED
+from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
+from bench.profile_tables import Profile, write_tables
+from bench.record import Status
+from bench.run import environment_of, new_folder_name, require_tensorflow
+from bench.store import Plan, explained, write_json
+from bench.traces import read_traces, require_extra
+
+SECONDS, ROUNDS = 30.0, 9
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOutcome:
+    """What profiling leaves behind."""
+
+    folder: Path
+    profiles: tuple[Profile, ...]
+    environment: Mapping[str, Any]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """2 where a case failed; 0 where all ended ok or were skipped."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        fine = {Status.OK, Status.SKIPPED}
+        if all(profile.record.status in fine for profile in self.profiles):
+            return ExitCode.PASSED
+        return ExitCode.WRONG_USE_OR_FAILED_CASE
+
+
+def profile(
+    plan: Plan,
+    output: Path | None,
+    told: Callable[[str], None],
+    *,
+    seconds: float = SECONDS,
+    wait: bool = False,
+    launcher: Launcher | None = None,
+) -> ProfileOutcome:
+    """Profile each case of `plan`, in a fresh process each, and write the tables.
+
+    Args:
+        plan: the cases; epochs and launches mean nothing here.
+        output: the folder; None for a new one under results/.
+        told: hears a line before each case.
+        seconds: that the readings of a case take, at least.
+        wait: for another run's end, where one measures on this machine.
+        launcher: starts the workers.
+
+    Raises:
+        UserError: a package is missing, another run has the machine, or the folder cannot be
+            written or holds a profile already.
+    """
+    require_tensorflow()
+    require_extra()
+    described = {**environment_of(plan), "command": plan.command}
+    folder = _new_folder(output or new_folder_name("profile", plan.label))
+    with explained(folder):
+        write_json(folder / "environment.json", described)
+    under_way = _Profiling(plan, folder, seconds)
+    interrupted = False
+    with (
+        the_machine(told, wait),
+        launcher or Launcher(data=plan.settings.data) as launching,
+    ):
+        try:
+            for number, case in enumerate(plan.cases, 1):
+                told(f"{number} of {len(plan.cases)}: {case.id}")
+                under_way.add(case, launching)
+        except KeyboardInterrupt:
+            interrupted = True
+    return ProfileOutcome(folder, tuple(under_way.profiles), described, interrupted)
+
+
+class _Profiling:
+    """A profile under way; the tables are written again after each case."""
+
+    def __init__(self, plan: Plan, folder: Path, seconds: float) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._traces = folder / "traces"
+        self._seconds = seconds
+        self._inventory = devices.inventory()
+        self.profiles: list[Profile] = []
+
+    def add(self, case: Case, launcher: Launcher) -> None:
+        """Profile one case and put it on disk."""
+        reason = devices.skip_reason(case, self._inventory)
+        if case.loop == SKLEARN_LOOP:
+            reason = "scikit-learn's fit has no steps that could be taken apart"
+        if reason:
+            found = Profile(ProfileRecord(case, Status.SKIPPED, reason))
+        else:
+            found = self._profile(case, launcher)
+        self.profiles.append(found)
+        with explained(self._folder):
+            write_tables(self.profiles, self._folder)
+
+    def _profile(self, case: Case, launcher: Launcher) -> Profile:
+        settings = self._plan.settings
+        work = self._folder / "work" / case.id.replace(":", "_").replace("/", "_")
+        with explained(self._folder):
+            work.mkdir(parents=True, exist_ok=True)
+        place = LaunchPlace(
+            environment=devices.child_environment(case, self._inventory),
+            fork=False,
+            log=work / "log.txt",
+            timeout_s=settings.timeout_s,
+            gpu=devices.resolve(case.device, self._inventory),
+        )
+        request = ProfileRequest(case, settings.seed, str(work.resolve()), self._seconds, ROUNDS)
+        record = launcher.profile(request, place)
+        if record.readings is None:
+            return Profile(record)
+        found = self._read(record, record.readings, work)
+        shutil.rmtree(work, ignore_errors=True)
+        return found
+
+    def _read(self, record: ProfileRecord, readings: Readings, work: Path) -> Profile:
+        split = phases.split(record.case.loop, readings.wall_s, readings.cpu_s)
+        if abs(split.unexplained) > MOST_UNEXPLAINED:
+            warning = f"{split.unexplained:.0%} of the step is not explained"
+            record = replace(record, warnings=(*record.warnings, warning))
+        trace, stack = None, None
+        try:
+            trace = read_traces(work / STARTUP, work / STEPS, self._traces, work.name,
+                                readings.model_name)  # fmt: skip
+        except (OSError, ValueError, LookupError) as error:
+            warning = f"the trace cannot be read: {scrub_text(str(error))}"
+            record = replace(record, warnings=(*record.warnings, warning))
+        if (work / STACK).exists():
+            with explained(self._folder):
+                self._traces.mkdir(exist_ok=True)
+                stack = (work / STACK).replace(self._traces / f"{work.name}-{STACK}")
+        return Profile(record, split, trace, stack)
+
+
+def _new_folder(path: Path) -> Path:
+    for name in ("profile.csv", "plan.json"):
+        if (path / name).exists():
+            raise UserError(f"{path} already holds a profile or a run: name another --output")
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
