@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,8 @@ def _measured(run: RunFolder) -> Iterator[tuple[LaunchRecord, list[StoredRound]]
 def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
     (case,) = verdict["cases"]
     logs = case["speed"]
-    low, high = student_interval(logs) or (math.nan, math.nan)
+    interval = student_interval(logs)
+    low, high = (None, None) if interval is None else map(math.exp, interval)
     measured = {side: list(_measured(RunFolder(folder / side))) for side in SIDES}
     step_s = median(
         s.round.seconds / s.round.updates for _, rounds in measured["a"] for s in rounds
@@ -97,8 +98,8 @@ def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
         "step_s": step_s,
         "truth": burned_s / step_s,
         "ratio": math.exp(fmean(logs)),
-        "ratio_low": math.exp(low),
-        "ratio_high": math.exp(high),
+        "ratio_low": low,
+        "ratio_high": high,
         "smallest": None if smallest is None else math.expm1(smallest),
         **{name: look.get(name) for name in ("p", "level", "sign_flip_p")},
         "p_equal": two_sided_p(logs[: min(SPENDING)]) if look else None,
@@ -167,7 +168,7 @@ def _duels(rows: Iterable[Row], trials: int, rng: np.random.Generator) -> Iterat
         pool = np.array(logs)
         chosen = rng.permuted(np.tile(np.arange(len(pool)), (trials, 1)), axis=1)[:, :LAST_LOOK]
         values = pool[chosen] * rng.choice((-1.0, 1.0), size=chosen.shape)
-        own = {"test": "duel", "case": case, "recorded": len(pool), "noise": pool.std(ddof=1)}
+        own = {"test": "duel", "case": case, "recorded": len(pool), "noise": stdev(logs)}
         for slower in SCALED_DUELS:
             found = int(called_worse(values + math.log1p(slower), 1).sum())
             yield own | _rate(slower, found, trials) | {"median_smallest": None}
@@ -183,7 +184,7 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
     ])  # fmt: skip
     for number, case in enumerate(cases):
         own = {"test": "check", "case": case, "recorded": len(sessions)}
-        own["noise"] = runs[:, number].std(ddof=1)
+        own["noise"] = stdev(runs[:, number].tolist())
         for slower in SCALED_CHECKS:
             found, smallest = 0, []
             for candidate in range(len(sessions)):
