@@ -189,8 +189,8 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 def report(runs: tuple[str, ...], output: str | None) -> int:
     """Write report.html: findings, table and charts of runs, to read and to share.
 
-    RUN is the folder of a run, or a folder that holds several. The page is one file that
-    opens from disk and needs no network.
+    RUN is the folder of a run, or a folder that holds several; the folder of a profile beside
+    them adds its bars. The page is one file that opens from disk and needs no network.
     """
     from bench.htmlreport.page import write_report
 

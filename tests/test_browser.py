@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 from run_folders import write_run
-from test_htmlreport import COMPILED, FIT, HALF, HOSTILE, REFERENCE, SET_UPS, SOFTMAX, USUAL
+from test_htmlreport import (
+    COMPILED,
+    FIT,
+    HALF,
+    HOSTILE,
+    REFERENCE,
+    SET_UPS,
+    SOFTMAX,
+    USUAL,
+    write_profile,
+)
 
 from bench.htmlreport.page import write_report
 from bench.record import Status
@@ -319,10 +329,8 @@ def test_text_of_others_stays_text(browser, tmp_path):
     text = (run / "results.csv").read_text("utf-8")
     quoted = '"' + HOSTILE.replace('"', '""') + '"'
     (run / "results.csv").write_text(text.replace(",relu_mlp,", f",{quoted},"), "utf-8")
-    (run / "profile.csv").write_text(
-        f"case,phase,share,seconds_per_step\n{FIT.id},{quoted},0.25,0.001\n", "utf-8"
-    )
-    page = browser.open(write_report([run]))
+    profile = write_profile(tmp_path / "profile", HOSTILE)
+    page = browser.open(write_report([run, profile]))
     assert page.errors() == []
     assert page.script("return document.querySelectorAll('img').length") == 0
     assert HOSTILE in page.one("h1").text

@@ -70,6 +70,16 @@ def source(tmp_path):
     return make
 
 
+def write_profile(path, phase):
+    """A folder as `fmnist-bench profile` leaves it, with a case that failed."""
+    path.mkdir()
+    with (path / "profile.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([
+            ("case", "phase", "share", "seconds_per_step"), (FIT.id, phase, 0.25, 0.001),
+            (FIT.id, "forward", 0.75, 0.003), (COMPILED.id, "", "", "")])  # fmt: skip
+    return path
+
+
 def titles(source):
     return [finding.title for finding in findings(source)]
 
@@ -284,10 +294,8 @@ def test_text_of_others_is_escaped_everywhere(tmp_path):
         row[place] = HOSTILE
     with results.open("w", newline="", encoding="utf-8") as out:
         csv.writer(out, lineterminator="\n").writerows(rows)
-    (run / "profile.csv").write_text(
-        f"case,phase,share,seconds_per_step\n{FIT.id},<b>input</b>,0.25,0.001\n", "utf-8"
-    )
-    text = write_report([run]).read_text("utf-8")
+    profile = write_profile(tmp_path / "profile", HOSTILE)
+    text = write_report([run, profile]).read_text("utf-8")
     page = Page(text)
     assert sum(tag == "script" for tag, _ in page.tags) == 3
     assert not any(tag in ("img", "b") for tag, _ in page.tags)
@@ -301,19 +309,21 @@ def test_text_of_others_is_escaped_everywhere(tmp_path):
     assert content["records"][0][content["record_fields"].index("model")] == HOSTILE
 
 
-def test_a_profile_is_drawn_where_there_is_one(tmp_path):
+def test_a_profile_is_drawn_beside_its_run(tmp_path):
     run = write_run(tmp_path / "run", USUAL)
-    (run / "profile.csv").write_text(
-        "case,phase,share,seconds_per_step\n"
-        f"{FIT.id},input,0.25,0.001\n{FIT.id},forward,0.75,0.003\n{FIT.id},idle,,\n",
-        "utf-8",
-    )
-    page = Page(write_report([run]).read_text("utf-8"))
+    profile = write_profile(tmp_path / "profile", "input")
+    page = Page(write_report([run, profile]).read_text("utf-8"))
     assert "figure-profile" in page.ids
     assert "profiles" in page.ids
-    (run / "profile.csv").write_text("what\n1\n", "utf-8")
+    assert "Training benchmark: run" in page.text
+    assert "figure-profile" not in Page(write_report([run]).read_text("utf-8")).ids
+    (run / "profile.csv").write_bytes((profile / "profile.csv").read_bytes())
+    assert "figure-profile" in Page(write_report([run]).read_text("utf-8")).ids
+    with pytest.raises(UserError, match="holds a profile: name the folder of a run beside it"):
+        write_report([profile])
+    (profile / "profile.csv").write_text("what\n1\n", "utf-8")
     with pytest.raises(UserError, match=r"profile\.csv cannot be read: it needs the columns"):
-        write_report([run])
+        write_report([run, profile])
 
 
 def test_the_command_repeats_without_the_folder(tmp_path):

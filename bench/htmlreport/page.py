@@ -19,7 +19,7 @@ from bench.htmlreport.figure import CONFIG, Figure
 from bench.htmlreport.findings import Finding, comparison_findings, findings
 from bench.htmlreport.records import ROUND_FIELDS, case_records, round_records
 from bench.htmlreport.roundcharts import profile_figure, ratio_figure, round_figures
-from bench.htmlreport.source import Source, read_sources
+from bench.htmlreport.source import Profile, Source, read_profiles, read_sources
 from bench.htmlreport.table import FILTERS, case_table
 from bench.plotheader import machine_lines
 from bench.report import notes
@@ -53,19 +53,19 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     """Write the page of these runs and return where it is.
 
     Args:
-        runs: folders of runs, or folders that hold runs.
+        runs: folders of runs, folders that hold runs, and folders of profiles.
         output: the file, or a folder for it; by default the folder of the run, and the
             working folder for several.
 
     Raises:
         UserError: a run cannot be read or holds no case, or the page cannot be written.
     """
-    sources = read_sources(runs)
+    sources, profiles = read_sources(runs), read_profiles(runs)
     if output is None:
         output = sources[0].run.path / NAME if len(sources) == 1 else Path(NAME)
     elif output.is_dir():
         output /= NAME
-    text = page(sources)
+    text = page(sources, profiles)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, text)
@@ -76,7 +76,7 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     return output
 
 
-def page(sources: Sequence[Source]) -> str:
+def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
     """The whole page as HTML."""
     import jinja2
 
@@ -87,7 +87,7 @@ def page(sources: Sequence[Source]) -> str:
     shown = {
         "cases": figures,
         "runs": [ratio_figure(found)] if found else [],
-        "profiles": [profile] if (profile := profile_figure(sources)) else [],
+        "profiles": [profile] if (profile := profile_figure(profiles)) else [],
     }
     data = {
         "config": CONFIG,

@@ -21,7 +21,7 @@ from bench.htmlreport.figure import (
     tooltip,
 )
 from bench.htmlreport.records import Record
-from bench.htmlreport.source import Source
+from bench.htmlreport.source import Profile
 
 HEIGHT = 280
 _CASE = (("run", "run"), ("case", "case"), ("launch", "launch"), ("round", "round"))
@@ -180,17 +180,17 @@ def ratio_figure(found: Comparison) -> Figure:
                  ("high", "high")), legend)  # fmt: skip
 
 
-def profile_figure(sources: Sequence[Source]) -> Figure | None:
-    """Bars of what a step is made of; None where no run was profiled."""
+def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
+    """Bars of what a step is made of; None where nothing was profiled."""
     import altair as alt
 
-    phases = list(dict.fromkeys(row["phase"] for source in sources for row in source.profile))
-    several = len(sources) > 1
+    phases = list(dict.fromkeys(row["phase"] for profile in profiles for row in profile.rows))
+    several = len(profiles) > 1
     values: list[Mapping[str, Any]] = [
-        {**row, "case": f"{source.name}: {row['case']}" if several else row["case"],
+        {**row, "case": f"{profile.name}: {row['case']}" if several else row["case"],
          "place": phases.index(row["phase"])}
-        for source in sources
-        for row in source.profile
+        for profile in profiles
+        for row in profile.rows
     ]  # fmt: skip
     if not values:
         return None
@@ -205,7 +205,8 @@ def profile_figure(sources: Sequence[Source]) -> Figure | None:
     )  # fmt: skip
     legend = [Key(phase, f"c{number % len(PALETTE) + 1}") for number, phase in enumerate(phases)]
     return make("profile", "What a step is made of",
-                "Shares of the step as profile.csv holds them, measured in launches of their own.",
+                "Shares of the step as profile.csv holds them, measured in launches of their own, "
+                "which no other figure of this page counts.",
                 drawn.properties(width="container", height=alt.Step(26)),
                 (("case", "case"), ("phase", "phase"), ("share", "share"),
                  ("seconds_per_step", "seconds a step")), legend)  # fmt: skip

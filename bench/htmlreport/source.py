@@ -35,7 +35,6 @@ class Source:
         rounds: those that count, each with its place in rounds.csv, in that order.
         points: by case, what the pictures show of it; only what was measured.
         command: the words that repeat the run, without its folder; empty where not known.
-        profile: the rows of profile.csv; none where the run was not profiled.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Source:
     points: Mapping[str, Point]
     ceilings: tuple[Ceilings, ...]
     command: str
-    profile: tuple[Mapping[str, Any], ...]
 
     @property
     def rows(self) -> list[Row]:
@@ -52,15 +50,46 @@ class Source:
         return list(self.run.rows.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The rows of a profile.csv with the keys `PROFILE_COLUMNS`, and the folder's name."""
+
+    name: str
+    rows: tuple[Mapping[str, Any], ...]
+
+
 def read_sources(paths: Sequence[Path]) -> list[Source]:
-    """The runs in these folders, or in the folders of runs that these are.
+    """The runs in these folders, or in the folders of runs that these are; folders of
+    profiles alone are left to `read_profiles`.
 
     Raises:
-        UserError: a folder holds no run or one without a case, a file cannot be read, or one
-            run is named twice.
+        UserError: a folder holds neither, or a run without a case, a file cannot be read, or
+            one run is named twice.
     """
-    folders = [folder for path in paths for folder in _folders(path)]
+    runs = [path for path in paths if not _holds_a_profile(path)]
+    if paths and not runs:
+        raise UserError(f"{paths[0]} holds a profile: name the folder of a run beside it")
+    folders = [folder for path in runs for folder in _folders(path)]
     return [_read(name, run) for name, run in named_runs(folders).items()]
+
+
+def read_profiles(paths: Sequence[Path]) -> list[Profile]:
+    """What `fmnist-bench profile` wrote into these folders, where it did.
+
+    Raises:
+        UserError: a profile.csv cannot be read.
+    """
+    return [
+        Profile(folder.resolve().name, _profile(folder / "profile.csv"))
+        for path in paths
+        for folder in _folders(path)
+        if (folder / "profile.csv").exists()
+    ]
+
+
+def _holds_a_profile(path: Path) -> bool:
+    """And no run."""
+    return (path / "profile.csv").exists() and not (path / "results.csv").exists()
 
 
 def _folders(path: Path) -> list[Path]:
@@ -91,7 +120,6 @@ def _read(name: str, run: MeasuredRun) -> Source:
         _points(run, rounds),
         tuple(folder.ceilings()),
         _command(run.path),
-        _profile(run.path / "profile.csv"),
     )
 
 
@@ -125,9 +153,7 @@ def _command(path: Path) -> str:
 
 
 def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
-    """Rows of profile.csv whose share is a number; none where there is no such file."""
-    if not file.exists():
-        return ()
+    """Rows of profile.csv whose share is a number: a case that failed has none."""
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             return tuple(
