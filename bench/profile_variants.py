@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -114,12 +114,18 @@ class _Parts:
         with device.scope():
             # What is computed is kept here, so that nothing of it can be left out.
             self._loss = tf.Variable(0.0)
-            self._gradients = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights]
+            # Each size of batch has its own: were those of the full batches written over by the
+            # last one's, XLA would not compute them at all.
+            self._gradients = {
+                n: [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights] for n in batches
+            }
             self._x = {
                 n: tf.Variable(tf.zeros((n, *work.x.shape[1:]), tf.float32)) for n in batches
             }
             self._y = {n: tf.Variable(tf.zeros((n,))) for n in batches}
         self._names = list(work.model.get_metrics_result())
+        self._full = max(batches)
+        self._rows = self._full
 
     @contextmanager
     def only(self, variant: Variant, loop: str) -> Iterator[None]:
@@ -140,7 +146,10 @@ class _Parts:
             if variant is Variant.FORWARD:
                 standing_in.append((model.optimizer, "apply", self._drop_gradients))
             elif variant is Variant.BACKWARD:
-                standing_in.append((model.optimizer, "apply", self._keep_gradients))
+                standing_in += [
+                    (model, "train_step", self._with_rows(model.train_step)),
+                    (model.optimizer, "apply", self._keep_gradients),
+                ]
         with ExitStack() as stack:
             for owner, name, stand_in in standing_in:
                 stack.enter_context(patch.object(owner, name, stand_in))
@@ -156,6 +165,16 @@ class _Parts:
         self._y[x.shape[0]].assign(tf.cast(y, tf.float32))
         return self._nothing(data)
 
+    def _with_rows(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The step, having told how many rows its batch has, where that is known."""
+
+        def told(data: Any) -> Any:
+            """One step."""
+            self._rows = data[0].shape[0] or self._full
+            return step(data)
+
+        return told
+
     def _keep_loss(self, loss: tf.Tensor, sample_weight: Any = None) -> None:
         self._loss.assign_add(tf.cast(loss, tf.float32))
 
@@ -166,7 +185,7 @@ class _Parts:
         """Gradients that nothing needs are not computed."""
 
     def _keep_gradients(self, gradients: Any, variables: Any = None) -> None:
-        for kept, gradient in zip(self._gradients, gradients, strict=True):
+        for kept, gradient in zip(self._gradients[self._rows], gradients, strict=True):
             if gradient is not None:
                 kept.assign(tf.cast(tf.convert_to_tensor(gradient), kept.dtype))
 
