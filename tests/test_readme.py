@@ -56,7 +56,9 @@ def test_a_command_line_is_understood(words):
     while hasattr(command, "commands"):
         command, words = command.commands[words[0]], words[1:]
     # Parses, and raises what the program would; runs nothing.
-    command.make_context(command.name, words)
+    context = command.make_context(command.name, list(words))
+    assert context.args == []
+    assert set(context.params) == {parameter.name for parameter in command.params}
 
 
 def test_the_options_of_pytest_are_there():
