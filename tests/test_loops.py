@@ -152,13 +152,40 @@ def test_float16_with_its_loss_scaling_ends_with_the_same_weights(optimizer, mod
     assert apart <= MIXED_TOLERANCE
 
 
-@pytest.mark.parametrize("loop", ["fit", "multistep", "compiled"])
-def test_the_warm_up_leaves_no_trace(loop):
-    _, warm, told_warm, *_ = trained(loop, penalized, "adam", warm=True, shuffle=True)
-    _, cold, told_cold, *_ = trained(loop, penalized, "adam", warm=False, shuffle=True)
+@pytest.mark.parametrize(
+    ("loop", "shuffle"), [("fit", False), ("multistep", False), ("compiled", True)]
+)
+def test_the_warm_up_leaves_no_trace(loop, shuffle):
+    _, warm, told_warm, *_ = trained(loop, penalized, "adam", warm=True, shuffle=shuffle)
+    _, cold, told_cold, *_ = trained(loop, penalized, "adam", warm=False, shuffle=shuffle)
     for a, b in zip(warm, cold, strict=True):
         np.testing.assert_array_equal(a, b)
     assert told_warm.logs == told_cold.logs
+
+
+@pytest.mark.parametrize("loop", ["fit", "multistep"])
+def test_the_seed_alone_decides_what_is_shuffled(loop):
+    """The warm-up draws as well, but the same each time."""
+    _, first, told, *_ = trained(loop, NETWORKS["softmax"].builder, "sgd", shuffle=True)
+    _, again, told_again, *_ = trained(loop, NETWORKS["softmax"].builder, "sgd", shuffle=True)
+    _, in_order, *_ = trained(loop, NETWORKS["softmax"].builder, "sgd", shuffle=False)
+    assert told.logs == told_again.logs
+    np.testing.assert_array_equal(first[0], again[0])
+    assert not np.array_equal(first[0], in_order[0])
+
+
+@pytest.mark.parametrize("loop", ["fit", "multistep", "compiled"])
+def test_tensorflow_keeps_its_kernels_when_training_begins(loop, monkeypatch):
+    """Seeding TensorFlow clears them, and the first step would have to make them again."""
+    import tensorflow as tf
+
+    *_, driver = trained(loop, NETWORKS["softmax"].builder, "sgd")
+    seeded = []
+    monkeypatch.setattr(tf.random, "set_seed", seeded.append)
+    driver.train(Recorder(), EPOCHS)
+    assert seeded == []
+    driver.warm_up()
+    assert seeded == [5]
 
 
 @pytest.mark.parametrize("loop", ["fit", "multistep", "compiled"])

@@ -106,7 +106,8 @@ class CompiledLoop(Loop):
     def _exercise(self) -> None:
         self._run(0)
 
-    def _train(self, observer: Observer, max_epochs: int) -> None:
+    def train(self, observer: Observer, max_epochs: int) -> None:
+        """Train until the observer has seen enough, at most `max_epochs` epochs."""
         for epoch in range(max_epochs):
             self.work.model.reset_metrics()
             observer.window_opens()

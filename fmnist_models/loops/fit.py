@@ -47,7 +47,8 @@ class FitLoop(Loop):
             work.x[:rows], work.y[:rows], batch_size=work.batch_size, epochs=1, verbose=0
         )
 
-    def _train(self, observer: Observer, max_epochs: int) -> None:
+    def train(self, observer: Observer, max_epochs: int) -> None:
+        """Train until the observer has seen enough, at most `max_epochs` epochs."""
         work = self.work
         model = work.model
         model.make_train_function()
