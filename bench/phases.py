@@ -22,8 +22,10 @@ Beside the variants the loop trains as it is: that is the measured step. What th
 add up to is `unexplained`, and may be negative.
 
 All variants take turns, once each round, in random order, so that what others take of the machine
-hits all alike. A phase is the median over the rounds of the difference within the round, which no
-slow minute shifts.
+hits all alike. How slow a round was is the median over its readings of each one's ratio to the
+median of its variant; a reading over that, at its median over the rounds, is what the variant
+takes. So no slow minute shifts a phase, and all phases but `unexplained` add up to the last variant
+exactly.
 
 What this cannot tell: XLA fuses across phases, and TensorFlow runs operations of one phase beside
 those of another. A difference is what a phase adds to those before it, and another order would give
@@ -156,24 +158,32 @@ def split(
     if len({len(values) for values in needed.values()}) != 1 or not needed[Variant.STEP]:
         counts = ", ".join(f"{variant} {len(values)}" for variant, values in needed.items())
         raise ValueError(f"every variant needs as many rounds as any other: {counts}")
-    dispatch_s = needed[chain[0]]
-    idle_s = [max(0.0, wall - cpu) for wall, cpu in zip(dispatch_s, cpu_s[chain[0]], strict=True)]
-    readings = {
-        Phase.IDLE: idle_s,
-        Phase.PYTHON: [whole - idle for whole, idle in zip(dispatch_s, idle_s, strict=True)],
+    slowness = _slowness(list(needed.values()))
+    took = {
+        variant: [value / slow for value, slow in zip(values, slowness, strict=True)]
+        for variant, values in needed.items()
     }
-    for before, after in pairwise(chain):
-        readings[_PHASES[after]] = _differences(needed[after], needed[before])
-    step_s = median(needed[Variant.STEP])
-    known = {phase: median(values) for phase, values in readings.items()}
-    rest = step_s - sum(known.values())
-    readings[Phase.UNEXPLAINED] = _differences(needed[Variant.STEP], needed[chain[-1]])
-    known[Phase.UNEXPLAINED] = rest
+    of_cpu = cpu_s[chain[0]]
+    idle_s = [
+        max(0.0, wall - cpu) / slow
+        for wall, cpu, slow in zip(needed[chain[0]], of_cpu, slowness, strict=True)
+    ]
+    level = {variant: median(values) for variant, values in took.items()}
+    step_s, waiting_s = level[Variant.STEP], median(idle_s)
+    readings = {
+        Phase.IDLE: (waiting_s, idle_s),
+        Phase.PYTHON: (level[chain[0]] - waiting_s, _differences(took[chain[0]], idle_s)),
+    }
+    links = [(_PHASES[after], before, after) for before, after in pairwise(chain)]
+    for phase, before, after in [*links, (Phase.UNEXPLAINED, chain[-1], Variant.STEP)]:
+        own = _differences(took[after], took[before])
+        readings[phase] = (level[after] - level[before], own)
     return Split(
         step_s,
         tuple(
-            Share(phase, known[phase], *_quartiles(readings[phase]), known[phase] / step_s)
+            Share(phase, seconds, *_quartiles(own), seconds / step_s)
             for phase in Phase
+            for seconds, own in [readings[phase]]
         ),
     )
 
@@ -185,6 +195,14 @@ def overhead(with_s: Sequence[float], without_s: Sequence[float]) -> float | Non
     """
     ratios = [a / b for a, b in zip(with_s, without_s, strict=False)]
     return median(ratios) - 1 if ratios else None
+
+
+def _slowness(readings: Sequence[Sequence[float]]) -> list[float]:
+    """How slow each round was, 1 being usual: the median over variants of a reading's ratio to the
+    median of its variant."""
+    usual = [median(values) for values in readings]
+    return [median(r / u for r, u in zip(own, usual, strict=True))
+            for own in zip(*readings, strict=True)]  # fmt: skip
 
 
 def _differences(minuends: Sequence[float], subtrahends: Sequence[float]) -> list[float]:

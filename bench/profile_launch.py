@@ -33,7 +33,7 @@ from fmnist_models.loops import LOOPS, Loop, Work, compile_model, state_variable
 MOST_STEPS: Mapping[str, int] = {"fit": 100, "multistep": 300}
 # Steps of the saved trace: at most so many, so that the file is small enough to share.
 TRACED_STEPS: Mapping[str, int] = {"fit": 20, "multistep": 100, "compiled": 100}
-MOST_ROUNDS = 60
+MOST_ROUNDS = 200
 # The profilers' own cost is read in the first rounds.
 OVERHEAD_ROUNDS = 5
 _SAMPLE_EVERY_S = 0.001
