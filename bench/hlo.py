@@ -13,6 +13,8 @@ _INSTRUCTION = re.compile(r"^    instructions \{\n(.*?)^    \}$", re.DOTALL | re
 _SHAPE = re.compile(r"^      shape \{\n(.*?)^      \}$", re.DOTALL | re.MULTILINE)
 _OPERATION = re.compile(r'^        op_name: "([^"]*)"$', re.MULTILINE)
 
+_HOLDING = {"while", "conditional", "call"}
+
 
 @dataclass(frozen=True, slots=True)
 class HloInstruction:
@@ -21,10 +23,12 @@ class HloInstruction:
     Attributes:
         path: of the TensorFlow operation that it came from; empty where it is not told.
         flops: of its products in one run; 0 where it holds none.
+        holds_others: it is a loop, a branch or a call, whose parts are instructions themselves.
     """
 
     path: str
     flops: int
+    holds_others: bool = False
 
 
 @dataclass(slots=True)
@@ -55,7 +59,9 @@ def parse_hlo(text: str) -> dict[str, HloInstruction]:
             own.append(found)
         computations[_last_field(body, "id")] = own
     return {
-        found.name: HloInstruction(found.path, _flops(found, by_id, computations))
+        found.name: HloInstruction(
+            found.path, _flops(found, by_id, computations), found.opcode in _HOLDING
+        )
         for found in by_id.values()
     }
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from bench.hlo import HloInstruction
 from bench.phases import Phase
+from bench.trace_ends import END, Event, beyond, end_of, ends, merged
 
-Event = Mapping[str, Any]
+Label = tuple[str, str]
 _MICRO = 1e-6
 # What TensorFlow names so is Python that builds a graph; XLA's and Grappler's passes are told by
 # these words of their names.
@@ -41,7 +42,9 @@ class Operation:
     Attributes:
         kind: `TensorFlow`, `XLA`, `input pipeline`, `kernel` or `copy`.
         phase: by its path; None where that does not tell.
-        total_s: of all runs; self_s without the operations that ran within, on the same thread.
+        total_s: of all runs, from start to end, what was handed to other threads included.
+        self_s: in which it ran itself: without what ran within, on the same thread, and, of
+            what was handed over, without waiting for a thread (`bench.trace_ends.beyond`).
         share: of the self time of all operations.
         flops_per_s: over the self time; None where the FLOPs are not known.
     """
@@ -85,19 +88,27 @@ def operations(
         model: the Keras name of the model, under which its layers' operations stand.
     """
     hlo = hlo or {}
+    events = list(events)
     devices = {pid for pid, name in _process_names(events).items() if "/device:" in name}
-    threads: dict[tuple[Any, Any], list[tuple[Event, tuple[str, str]]]] = {}
+    ended = ends(events)
+    threads: dict[tuple[Any, Any], list[tuple[Event, Label]]] = {}
+    handing_over = []
     for event in events:
         label = _label(event, event.get("pid") in devices)
-        if label:
-            threads.setdefault((event["pid"], event["tid"]), []).append((event, label))
-    added: dict[tuple[str, str], list[float]] = {}
+        if not label:
+            continue
+        threads.setdefault((event["pid"], event["tid"]), []).append((event, label))
+        if label[0] == "XLA" and not (label[1] in hlo and hlo[label[1]].holds_others):
+            handing_over.append(event)
+    later = beyond(handing_over, events, ended)
+    after = {id(event): more for event, more in zip(handing_over, later, strict=True)}
+    added: dict[Label, list[float]] = {}
     for own in threads.values():
-        for label, total, alone in _self_times(own):
+        for event, label, alone in _self_times(own):
             sums = added.setdefault(label, [0, 0.0, 0.0])
             sums[0] += 1
-            sums[1] += total * _MICRO
-            sums[2] += alone * _MICRO
+            sums[1] += (end_of(event, ended) - event["ts"]) * _MICRO
+            sums[2] += (alone + after.get(id(event), 0.0)) * _MICRO
     whole = sum(sums[2] for sums in added.values())
     found = []
     for (kind, name), (count, total_s, self_s) in added.items():
@@ -156,7 +167,7 @@ def device_times(events: Sequence[Event]) -> list[DeviceTime]:
         if not both:
             continue
         window = max(end for _, end in both) - min(start for start, _ in both)
-        gaps = len(_merged(both)) - 1
+        gaps = len(merged(both)) - 1
         found.append(
             DeviceTime(
                 name,
@@ -172,7 +183,7 @@ def device_times(events: Sequence[Event]) -> list[DeviceTime]:
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
     """Length of the union of intervals."""
-    return sum(end - start for start, end in _merged(intervals))
+    return sum(end - start for start, end in merged(intervals))
 
 
 def named(
@@ -188,7 +199,7 @@ def named(
             shown.append({**event, "args": {"name": f"{case} {event['args']['name']}"}})
         elif event.get("ph") == "M":
             shown.append(dict(event))
-        elif event.get("ph") == "X" and not event["name"].startswith("end: "):
+        elif event.get("ph") == "X" and not event["name"].startswith(END):
             label = _label(event, on_device=False)
             known = hlo.get(label[1]) if label else None
             phase = phase_of(known.path if known else label[1], model) if label else None
@@ -208,10 +219,10 @@ def _process_names(events: Iterable[Event]) -> dict[Any, str]:
     }
 
 
-def _label(event: Event, on_device: bool) -> tuple[str, str] | None:
+def _label(event: Event, on_device: bool) -> Label | None:
     """Kind and name of an operation; None for whatever else a trace holds."""
     name = event.get("name", "")
-    if event.get("ph") != "X" or name.startswith("end: "):
+    if event.get("ph") != "X" or name.startswith(END):
         return None
     args = event.get("args", {})
     if on_device:
@@ -234,12 +245,10 @@ def _label(event: Event, on_device: bool) -> tuple[str, str] | None:
     return None
 
 
-def _self_times(
-    own: list[tuple[Event, tuple[str, str]]],
-) -> list[tuple[tuple[str, str], float, float]]:
-    """(label, duration, duration less what is nested) of the operations of one thread."""
+def _self_times(own: list[tuple[Event, Label]]) -> list[tuple[Event, Label, float]]:
+    """Each event of one thread with its duration less what is nested in it."""
     own.sort(key=lambda item: (item[0]["ts"], -item[0]["dur"]))
-    times: list[tuple[tuple[str, str], float, list[float]]] = []
+    times: list[tuple[Event, Label, list[float]]] = []
     open_: list[tuple[float, list[float]]] = []
     for event, label in own:
         start, end = _interval(event)
@@ -248,20 +257,10 @@ def _self_times(
         if open_:
             open_[-1][1][0] -= min(end, open_[-1][0]) - start
         alone = [end - start]
-        times.append((label, end - start, alone))
+        times.append((event, label, alone))
         open_.append((end, alone))
-    return [(label, total, max(0.0, alone[0])) for label, total, alone in times]
+    return [(event, label, max(0.0, alone[0])) for event, label, alone in times]
 
 
 def _interval(event: Event) -> tuple[float, float]:
     return event["ts"], event["ts"] + event["dur"]
-
-
-def _merged(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    merged: list[tuple[float, float]] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged

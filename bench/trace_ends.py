@@ -1,0 +1,118 @@
+"""Until when XLA's operations ran. Pure functions over events in Chrome's trace format.
+
+On a CPU, XLA's runtime hands parts of an operation to other threads. Its event is over when the
+calling thread goes on; `end: NAME`, whose flow is that of the event, says when the last part was
+done. What the other threads do for it stands in the trace as regions without a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Event = Mapping[str, Any]
+Interval = tuple[float, float]
+END = "end: "
+_REGION = "ThreadpoolListener::Region"
+# XFlow keeps a direction in the two lowest bits of a flow (tsl, xplane_schema.h).
+_DIRECTION_BITS = 2
+
+
+def ends(events: Iterable[Event]) -> dict[int, float]:
+    """When each flow ended, by its number."""
+    return {
+        _flow(event): event["ts"]
+        for event in events
+        if event.get("ph") == "X" and event["name"].startswith(END) and _flow(event)
+    }
+
+
+def end_of(event: Event, ended: Mapping[int, float]) -> float:
+    """When an operation ended, its last part included."""
+    _, own = _interval(event)
+    return max(own, ended.get(_flow(event), own))
+
+
+def beyond(
+    operations: Sequence[Event], events: Sequence[Event], ended: Mapping[int, float]
+) -> list[float]:
+    """Microseconds that each operation ran for after its event was over, in their order.
+
+    Of the time until its end, that in which any thread was in a region and in no operation. Where
+    several operations are under way, each has an even part of it: a trace does not tell which of
+    them a region serves.
+
+    Args:
+        operations: those that may hand parts over; no loops and calls, which hold others.
+        events: the whole trace.
+        ended: what `ends` found.
+    """
+    helping = _helping(operations, events)
+    changes: list[tuple[float, int, int]] = []
+    tails = []
+    for event in operations:
+        end = end_of(event, ended)
+        changes += [(event["ts"], 1, 0), (end, -1, 0)]
+        tails.append((event["ts"] + event["dur"], end))
+    changes += [change for start, end in helping for change in ((start, 0, 1), (end, 0, -1))]
+    changes += [(start, 0, 0) for start, _ in tails]
+    so_far, last, under_way, active = 0.0, 0.0, 0, 0
+    at: dict[float, float] = {}
+    for time, more, helps in sorted(changes):
+        if active and under_way:
+            so_far += (time - last) / under_way
+        at[time] = so_far
+        under_way, active, last = under_way + more, active + helps, time
+    return [at[end] - at[start] for start, end in tails]
+
+
+def merged(intervals: Iterable[Interval]) -> list[Interval]:
+    """The union of intervals, as intervals that do not touch."""
+    found: list[Interval] = []
+    for start, end in sorted(intervals):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
+
+
+def _helping(operations: Sequence[Event], events: Iterable[Event]) -> list[Interval]:
+    """When any thread was in a region and in none of the operations."""
+    busy: dict[Any, list[Interval]] = {}
+    for event in operations:
+        busy.setdefault((event["pid"], event["tid"]), []).append(_interval(event))
+    regions: dict[Any, list[Interval]] = {}
+    for event in events:
+        if event.get("ph") == "X" and event["name"] == _REGION:
+            regions.setdefault((event["pid"], event["tid"]), []).append(_interval(event))
+    return merged(
+        part
+        for thread, own in regions.items()
+        for part in _without(merged(own), merged(busy.get(thread, ())))
+    )
+
+
+def _without(intervals: Sequence[Interval], holes: Sequence[Interval]) -> list[Interval]:
+    """What is left of intervals without the holes; both in order and apart."""
+    left, place = [], 0
+    for start, end in intervals:
+        while place < len(holes) and holes[place][1] <= start:
+            place += 1
+        at, number = start, place
+        while number < len(holes) and holes[number][0] < end:
+            if holes[number][0] > at:
+                left.append((at, holes[number][0]))
+            at, number = holes[number][1], number + 1
+        if at < end:
+            left.append((at, end))
+    return left
+
+
+def _flow(event: Event) -> int:
+    """The number of the event's flow; 0 where it has none."""
+    return int((event.get("args") or {}).get("flow", 0)) >> _DIRECTION_BITS
+
+
+def _interval(event: Event) -> Interval:
+    return event["ts"], event["ts"] + event["dur"]
