@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from bench.case import Case
+from bench.evidence.known import INJECTIONS, Pair, truth_row
 from bench.evidence.simulate import called_worse, check_rows, duel_rows, upper_bound, worlds
 from bench.evidence.timing import time_rows
 from bench.evidence.worlds import World, autoregressive, block_logs, heavy, launch_medians, run_logs
+from bench.phases import Phase, Share, Split
+from bench.profile_record import ProfileRecord
+from bench.profile_tables import Profile
+from bench.record import Status
 from bench.sequential import DUEL_GATE, SPEED_SHARE, SPENDING, Decision, look
 
 MARGIN = math.log(1.01)
@@ -96,3 +102,30 @@ def test_the_commands_that_are_timed_do_their_work(tmp_path):
     assert all(0 < row["lowest_s"] <= row["median_s"] <= row["highest_s"] for row in rows)
     assert (tmp_path / "now/check.json").exists()
     assert (tmp_path / "compared/comparison.csv").read_text().count("\n") == 9 * 30 + 1
+
+
+def profiled(step_s, input_s):
+    """A profile with nothing but the step and its input pipeline."""
+    shares = tuple(
+        Share(phase, input_s if phase is Phase.INPUT else 0.0, 0.0, 0.0, 0.0) for phase in Phase
+    )
+    record = ProfileRecord(Case("relu_mlp", "adam", "fit"), Status.OK)
+    return Profile(record, Split(step_s, shares))
+
+
+def test_a_known_cost_is_held_against_what_the_whole_step_grew_by():
+    pairs = [Pair(2.0, profiled(1.0, 0.5), profiled(4.0, 3.2)),
+             Pair(2.2, profiled(1.5, 0.5), profiled(3.5, 2.3))]  # fmt: skip
+    row = truth_row(Phase.INPUT, pairs)
+    assert (row["pairs"], row["phase"]) == (2, "input pipeline")
+    assert row["alone_s"] == pytest.approx(2.1)
+    assert row["added_s"] == pytest.approx(2.5)
+    assert row["found_s"] == pytest.approx((2.7 + 1.8) / 2)
+    assert row["found_over_added"] == pytest.approx(2.25 / 2.5)
+    assert row["found_share"] == pytest.approx(2.25 / 3.75)
+    assert row["lowest_over_added"] == pytest.approx(0.9) == row["highest_over_added"]
+
+
+def test_the_injections_are_of_every_loop_and_of_a_pipeline():
+    assert {injection.loop for injection in INJECTIONS} == {"fit", "multistep", "compiled"}
+    assert {injection.phase for injection in INJECTIONS} == {Phase.FORWARD, Phase.INPUT}

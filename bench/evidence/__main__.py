@@ -114,7 +114,7 @@ def time_commands(repetitions: int, output: str) -> None:
 def profile(output: str) -> None:
     """Profile a layer and an input pipeline of known cost, and see whether it is found again.
 
-    Writes profile_truth.csv; about ten minutes.
+    Writes profile_truth.csv; about a quarter of an hour.
     """
     from bench.evidence.known import truth_rows
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from bench.case import Case
 from bench.errors import UserError
-from bench.evidence.live import BURNING, TURNS, turn_seconds
+from bench.evidence.live import BURNING, TURNS, calibrated_turn_s
 from bench.phases import Phase
 from bench.profile_tables import Profile
 from bench.profiling import profile
 from bench.record import RunSettings
 from bench.store import Plan
 
-SLEEPING, SLEEP = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S"
-SECONDS = 30.0
+SLEEPING, SLEEP, SLEPT = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
+SECONDS, PAIRS = 15.0, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,63 +50,115 @@ INJECTIONS = (
 
 
 def truth_rows(folder: Path, told: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Profile each injection with and without its cost; a row each.
-
-    The known share is the known seconds over the step as measured with them; the found one the
-    difference of the phase between both profiles, over the same step.
+    """Profile each injection with and without its cost, `PAIRS` times; a row each.
 
     Raises:
         UserError: a profile failed.
     """
-    turn_s = turn_seconds(folder)
     rows = []
     for number, injection in enumerate(INJECTIONS):
-        sleeps = injection.variable == SLEEP
-        amount = injection.seconds if sleeps else round(injection.seconds / turn_s)
-        known_s = amount if sleeps else amount * turn_s
-        without, with_ = (
-            _profiled(injection, value, folder / f"{number}-{value}", told) for value in (0, amount)
-        )
-        rows.append(truth_row(injection, known_s, without, with_))
+        pairs = []
+        for pair in range(PAIRS):
+            work = folder / f"{number}-{pair}"
+            work.mkdir(parents=True)
+            cost = _sleep if injection.variable == SLEEP else _burn
+            # The side that comes first changes, so that drift hits both.
+            pairs.append(cost(injection, work, told, with_first=pair % 2 == 1))
+        rows.append(truth_row(injection.phase, pairs))
     return rows
 
 
-def truth_row(
-    injection: Injection, known_s: float, without: Profile, with_: Profile
-) -> dict[str, Any]:
-    """What was known and what was found of one injection."""
-    assert without.split is not None
-    assert with_.split is not None
-    phase, step_s = injection.phase, with_.split.step_s
-    found_s = with_.split.seconds(phase) - without.split.seconds(phase)
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One injection, profiled without and with its cost.
+
+    Attributes:
+        alone_s: what it takes by its own account, of a step.
+    """
+
+    alone_s: float
+    without: Profile
+    with_: Profile
+
+
+def truth_row(phase: Phase, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What was known and what was found of one injection, means over its pairs.
+
+    `alone_s` is what the injection takes by its own account: burning, in a process of its own
+    before and after the profile; sleeping, as the pipeline noted it. `added_s` is by how much the
+    whole step grew, of which nothing was left out; `found_s` by how much the phase did. The
+    shares are of the step with the injection; the last two the extremes over the pairs.
+    """
+    added, found, steps, unexplained = [], [], [], []
+    for pair in pairs:
+        without, with_ = pair.without.split, pair.with_.split
+        assert without is not None
+        assert with_ is not None
+        added.append(with_.step_s - without.step_s)
+        found.append(with_.seconds(phase) - without.seconds(phase))
+        steps.append(with_.step_s)
+        unexplained.append(with_.unexplained)
+    alone_s, added_s = fmean(pair.alone_s for pair in pairs), fmean(added)
+    found_s, step_s = fmean(found), fmean(steps)
+    ratios = [f / a for f, a in zip(found, added, strict=True)]
     return {
-        "case": with_.case.id,
+        "case": pairs[0].with_.case.id,
         "phase": str(phase),
-        "known_s": known_s,
-        "found_s": found_s,
+        "pairs": len(pairs),
         "step_s": step_s,
-        "known_share": known_s / step_s,
+        "alone_s": alone_s,
+        "added_s": added_s,
+        "found_s": found_s,
+        "added_share": added_s / step_s,
         "found_share": found_s / step_s,
-        "found_over_known": found_s / known_s,
-        "unexplained": with_.split.unexplained,
+        "found_over_alone": found_s / alone_s,
+        "found_over_added": found_s / added_s,
+        "lowest_over_added": min(ratios),
+        "highest_over_added": max(ratios),
+        "most_unexplained": max(unexplained, key=abs),
     }
 
 
+def _sleep(
+    injection: Injection, folder: Path, told: Callable[[str], None], *, with_first: bool
+) -> Pair:
+    seconds, profiles = {}, {}
+    amounts = {"without": 0.0, "with": injection.seconds}
+    for name in sorted(amounts, reverse=not with_first):
+        file = folder / f"{name}.txt"
+        variables = {SLEEP: str(amounts[name]), SLEPT: str(file.resolve())}
+        profiles[name] = _profiled(injection, variables, folder / name, told)
+        seconds[name] = fmean(map(float, file.read_text("utf-8").split()))
+    return Pair(seconds["with"] - seconds["without"], profiles["without"], profiles["with"])
+
+
+def _burn(
+    injection: Injection, folder: Path, told: Callable[[str], None], *, with_first: bool
+) -> Pair:
+    before_s = calibrated_turn_s()
+    amounts = {"without": 0, "with": round(injection.seconds / before_s)}
+    profiles = {
+        name: _profiled(injection, {TURNS: str(amounts[name])}, folder / name, told)
+        for name in sorted(amounts, reverse=not with_first)
+    }
+    turn_s = fmean((before_s, calibrated_turn_s()))
+    return Pair(amounts["with"] * turn_s, profiles["without"], profiles["with"])
+
+
 def _profiled(
-    injection: Injection, value: float, folder: Path, told: Callable[[str], None]
+    injection: Injection, variables: Mapping[str, str], folder: Path, told: Callable[[str], None]
 ) -> Profile:
     plan = Plan((Case(injection.model, "adam", injection.loop),), RunSettings(timeout_s=900.0))
-    with _variable({injection.variable: str(value)}):
+    with _environment(variables):
         outcome = profile(plan, folder, told, seconds=SECONDS, wait=True)
     found = outcome.profiles[0]
     if found.split is None:
-        raise UserError(f"{found.case.id} with {injection.variable}={value}: "
-                        f"{found.record.reason}")  # fmt: skip
+        raise UserError(f"{found.case.id} with {variables}: {found.record.reason}")
     return found
 
 
 @contextmanager
-def _variable(variables: Mapping[str, str]) -> Iterator[None]:
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """The environment with some variables more, for as long as the context lasts."""
     before = dict(os.environ)
     os.environ.update(variables)

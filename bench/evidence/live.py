@@ -131,10 +131,19 @@ def fight_all(work: Path, pause_s: float, lines: DuelLines) -> None:
 
 
 def turn_seconds(work: Path) -> float:
-    """Seconds of one turn of the burning loop, measured once, on its own in a fresh process."""
+    """Seconds of one turn of the burning loop, measured once for all sessions."""
     file = work / "turn_s.json"
     if file.exists():
         return float(json.loads(file.read_text("utf-8")))
+    seconds = calibrated_turn_s()
+    with explained(work):
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(file, seconds)
+    return seconds
+
+
+def calibrated_turn_s() -> float:
+    """Seconds of one turn of the burning loop now, on its own in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.evidence.burn"],
         capture_output=True,
@@ -143,11 +152,7 @@ def turn_seconds(work: Path) -> float:
         env={**os.environ, **import_path(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3"},
         cwd=CHECKOUT,
     )
-    seconds = float(done.stdout.splitlines()[-1])
-    with explained(work):
-        work.mkdir(parents=True, exist_ok=True)
-        write_json(file, seconds)
-    return seconds
+    return float(done.stdout.splitlines()[-1])
 
 
 def _step_s(folder: Path, loop: str) -> float:

@@ -1,5 +1,7 @@
 """A network whose input pipeline sleeps for a known time before every batch.
 
+It notes how long each sleep took, for a system wakes a thread late, on busy cores by much.
+
 Only a worker imports this module, as the builder `bench.evidence.sleepy:relu_mlp`.
 """
 
@@ -7,14 +9,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
 
 import keras
 import tensorflow as tf
 
 from fmnist_models.architectures import NETWORKS
 
-SLEEP = "FMNIST_SLEEP_S"
+# How long to sleep, and the file that takes a line a sleep, in seconds.
+SLEEP, SLEPT = "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
 
 
 @keras.saving.register_keras_serializable("fmnist_bench")
@@ -33,16 +38,24 @@ class Sleepy(keras.Sequential):
 
 
 def _slowly(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    seconds = float(os.environ.get(SLEEP, "0"))
+    seconds, noted = float(os.environ.get(SLEEP, "0")), _notes()
 
     def sleep(labels: tf.Tensor) -> tf.Tensor:
         """Hand the labels on, late."""
+        began = time.perf_counter()
         time.sleep(seconds)
+        noted.write(f"{time.perf_counter() - began}\n")
         return labels
 
     late = tf.py_function(sleep, [y], y.dtype)
     late.set_shape(y.shape)
     return x, late
+
+
+@cache
+def _notes() -> TextIO:
+    """Where sleeps are noted, a line a write, which a process that is killed does not lose."""
+    return Path(os.environ.get(SLEPT, os.devnull)).open("a", buffering=1)
 
 
 def relu_mlp() -> keras.Model:
