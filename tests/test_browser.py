@@ -29,6 +29,8 @@ from test_htmlreport import (
 )
 
 from bench.htmlreport.page import write_report
+from bench.htmlreport.records import pareto
+from bench.htmlreport.source import read_sources
 from bench.record import Status
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -237,6 +239,30 @@ def test_filters_hold_for_table_and_charts(reference):
     reference.one("#search").send_keys("skipped tf32")
     assert len(reference.rows()) == sum(row["status"] == "skipped" for row in cells()) == 2
     assert reference.errors() == []
+
+
+def test_the_pareto_front_follows_the_filters(reference):
+    (run,) = read_sources([REFERENCE])
+    cases = {id(point): case for case, point in run.points.items()}
+    reference.one("#figure-accuracy .numbers").click()
+
+    def wait_for(points):
+        wanted = sorted(cases[id(point)] for point in pareto(points))
+        reference.until(
+            """const rows = [...document.querySelectorAll('#figure-accuracy .data tbody tr')];
+            const front = rows.filter(row => row.cells[row.cells.length - 1].textContent === 'yes');
+            return JSON.stringify(front.map(row => row.cells[0].textContent).sort())
+              === JSON.stringify(arguments[0]);""",
+            wanted,
+        )
+        return wanted
+
+    everything = wait_for(run.points.values())
+    for loop in ("compiled", "multistep", "sklearn"):
+        for box in reference.all(f"input[name=loop][value={loop}]"):
+            box.click()
+    alone = wait_for(point for case, point in run.points.items() if "-fit-" in case)
+    assert not set(alone) & set(everything)
 
 
 def test_a_filter_that_leaves_nothing(reference):

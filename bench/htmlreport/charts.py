@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from bench import roofdata
 from bench.htmlreport.figure import (
     DASHES,
+    OTHER_SHAPE,
+    SHAPES,
     Figure,
     Key,
     log_axis,
@@ -76,7 +79,18 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     import altair as alt
 
     shapes = shapes_of(list(dict.fromkeys(record["model"] for record in records)))
-    chart = rows().transform_filter("datum.accuracy != null && datum.training_s > 0")
+    # Of the cases that are shown, so that the front follows the filters: `pareto` in Vega's words.
+    chart = (
+        rows()
+        .transform_filter("datum.accuracy != null && datum.training_s > 0")
+        .transform_window(
+            before="max(accuracy)",
+            groupby=["run"],
+            sort=[alt.SortField("training_s"), alt.SortField("accuracy", order="descending")],
+            frame=[None, -1],
+        )
+        .transform_calculate(front="!isValid(datum.before) || datum.accuracy > datum.before")
+    )
     shape = alt.Shape(
         "model:N",
         legend=None,
@@ -96,7 +110,7 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     caption = (
         "Validation accuracy after the documented epochs, over the seconds that their training "
         "takes. Ringed and joined: the Pareto front of each run, the cases that no other "
-        "beats in accuracy within the same time. Dashed: the accuracy target."
+        "that is shown beats in accuracy within the same time. Dashed: the accuracy target."
     )
     legend = [*loops_of(records), *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
               Key("on the Pareto front", "ring")]  # fmt: skip
@@ -134,8 +148,10 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     import altair as alt
 
     series = f"{axis}_series"
-    if len({record["run"] for record in swept}) > 1:
-        caption += " The lines of several runs look alike: filter by run to tell them apart."
+    runs = list(dict.fromkeys(record["run"] for record in swept))
+    looks = dict(zip(runs, cycle((*SHAPES.values(), OTHER_SHAPE)), strict=False))
+    scale = alt.Scale(domain=runs, range=[shape for shape, _ in looks.values()])
+    shape = alt.Shape("run:N", legend=None, scale=scale)
     chart = rows().transform_filter(f"datum.{series} != null")
     pairs = list(dict.fromkeys(record["pair"] for record in swept))
     dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(pairs))]
@@ -149,13 +165,14 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
         chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1).encode(
             x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
         chart.mark_point(**POINT).encode(
-            x=x, y=y, tooltip=said, **loop_look()),
+            x=x, y=y, shape=shape, tooltip=said, **loop_look()),
     )  # fmt: skip
     lines = ("solid", "dashed", "dotted", "dash-dotted")
     several = len(pairs) > 1
     legend = loops_of(swept) + [
         Key(f"{lines[number % len(lines)]}: {pair}") for number, pair in enumerate(pairs) if several
     ]
+    legend += [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
     columns = (*_CASE, (axis, title.lower()), _SPEED, ("accuracy", "accuracy"))
     return make(axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns,
                 legend)  # fmt: skip

@@ -43,7 +43,6 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
         len({point.placement for point in source.points.values()}) < 2 for source in sources
     )
     for source in sources:
-        front = pareto(source.points.values())
         base = base_setting(list(source.points.values()))
         of_run = [source.name] * several
         for row in source.rows:
@@ -51,7 +50,6 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
             if point is not None:
                 record = _case(key, source, row, point)
                 record["name"] = " · ".join(_name(row, point, base, told) + of_run)
-                record["front"] = point in front
                 setting = (row["batch_size"], row["precision"])
                 record["base"] = setting == base or row["loop"] == SKLEARN_LOOP
                 record["roof"] = under.get((source.name, row["case"]))
