@@ -21,11 +21,11 @@ from typing import Any
 
 from bench import noise
 from bench.case import Case
-from bench.launch import Turns
 from bench.record import LaunchRecord, Round, Status
 from bench.run import MOST_ATTEMPTS, RunUnderWay
 from bench.sequential import block_log
 from bench.store import cut_half_line, explained, read_csv
+from bench.worker_process import Turns
 
 SIDES = ("a", "b")
 COLUMNS = ("case", "block", "first", "control_a_s", "control_b_s", "control_log_ratio")

@@ -76,21 +76,22 @@ def _options(wanted: Callable[[Option], bool]) -> Callable[[_F], _F]:
 @_options(lambda _: True)
 def run(**values: Any) -> int:
     """Measure the cases of a matrix and write a folder of results."""
-    from bench import run as running
+    from bench import start
     from bench.devices import inventory, present
     from bench.progress import progress_for
+    from bench.run import execute
 
     console = _console()
     if values["resume"]:
         refuse_plan_options(values)
-        folder, plan = running.resume(Path(values["resume"]))
+        folder, plan = start.resume(Path(values["resume"]))
     else:
         plan = plan_from(values, lambda: present(inventory()), _command())
         if values["require_all"]:
-            running.refuse_skips(plan.cases, inventory())
+            start.refuse_skips(plan.cases, inventory())
         output = Path(values["output"]) if values["output"] else None
-        folder = running.begin(plan, output)
-    outcome = running.execute(plan, folder, progress_for(console), wait=values["wait"])
+        folder = start.begin(plan, output)
+    outcome = execute(plan, folder, progress_for(console), wait=values["wait"])
     _show(outcome, console, report=not values["no_report"])
     return outcome.exit_code
 
@@ -288,7 +289,7 @@ def duel(**values: Any) -> int:
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     from bench import duel as duelling
     from bench.duel_report import DuelLines, plan_of_duel, print_duel
-    from bench.run import new_folder_name
+    from bench.start import new_folder_name
 
     console = _console()
     if values["resume"]:
@@ -323,7 +324,7 @@ def profile(**values: Any) -> int:
     from bench.devices import inventory, present
     from bench.profile_report import print_profiles
     from bench.profileplot import draw_profiles
-    from bench.run import refuse_skips
+    from bench.start import refuse_skips
 
     seconds = profiling.SECONDS if values["seconds"] is None else values["seconds"]
     if not 0 < seconds < float("inf"):

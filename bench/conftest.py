@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from bench import devices, environment, run
+from bench import devices, environment, run, start
 from bench.errors import UserError
 from bench.options import GATE_OPTIONS, OPTIONS, Option, plan_from, refuse_plan_options
 from bench.progress import progress_for
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _open_guard(config)
         if values["resume"]:
             refuse_plan_options(values)
-            config.stash[RESUMED], config.stash[PLAN] = run.resume(Path(values["resume"]))
+            config.stash[RESUMED], config.stash[PLAN] = start.resume(Path(values["resume"]))
         else:
             command = shlex.join(["pytest", *sys.argv[1:]])
             config.stash[PLAN] = plan_from(
@@ -156,9 +156,9 @@ def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
         config.stash[GUARD].refuse(plan)
     if folder is None:
         if config.getoption("fmnist_require_all"):
-            run.refuse_skips(plan.cases, devices.inventory())
+            start.refuse_skips(plan.cases, devices.inventory())
         output = config.getoption("fmnist_output")
-        folder = run.begin(plan, Path(output) if output else None)
+        folder = start.begin(plan, Path(output) if output else None)
     console = Console()
     console.print()
     return run.execute(plan, folder, progress_for(console), wait=config.getoption("fmnist_wait"))

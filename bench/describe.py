@@ -12,9 +12,9 @@ from rich.text import Text
 from bench.case import Case
 from bench.devices import child_environment, inventory
 from bench.errors import ExitCode
-from bench.launch import import_path
 from bench.matrix import parse_axis
 from bench.plots import sample_row
+from bench.worker_process import import_path
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
 

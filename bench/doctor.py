@@ -30,8 +30,8 @@ from bench.devices import (
     resolve,
 )
 from bench.errors import Unavailable
-from bench.launch import import_path
 from bench.tensorflow_device import SEE_DOCTOR
+from bench.worker_process import import_path
 
 if TYPE_CHECKING:
     from rich.console import Console

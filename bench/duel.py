@@ -13,161 +13,37 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Protocol
 
-from bench.blocks import SIDES, Block, Blocks
+from bench.blocks import SIDES, Blocks
 from bench.case import SKLEARN_LOOP, Case
-from bench.check import ACCURACY_MARGIN, MARGIN, Verdict
 from bench.devices import inventory, skip_reason
-from bench.errors import ExitCode, UserError
-from bench.lock import the_machine
-from bench.record import RunSettings
-from bench.run import Progress, RunUnderWay, refuse_mixing
-from bench.sequential import (
-    ACCURACY_SHARE,
-    DUEL_GATE,
-    LAST_LOOK,
-    SPEED_SHARE,
-    SPENDING,
-    Decision,
-    Look,
-    look,
-    paired_p,
+from bench.duel_standing import (
+    INTERRUPTED,
+    DuelPlan,
+    DuelReport,
+    Standing,
+    as_json,
+    control_differs,
+    take_look,
 )
-from bench.sides import Side, Spec, prepare
+from bench.errors import UserError
+from bench.lock import the_machine
+from bench.run import Progress, RunUnderWay
+from bench.sequential import LAST_LOOK, SPENDING
+from bench.sides import Side, prepare
+from bench.start import refuse_mixing
 from bench.store import Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
 
 # So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
 # long, so that it is held to seconds alone.
 LEAST = {"fit": (0, 2.0), "multistep": (20, 0.5), "compiled": (20, 0.5)}
-# A duel pairs its launches, so it sees a smaller drop of accuracy than a stored baseline.
-DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, ACCURACY_MARGIN
-_DUEL_VERSION = 2
-
-
-@dataclass(frozen=True, slots=True)
-class DuelPlan:
-    """What a duel is to measure.
-
-    Attributes:
-        a, b: the sides; B is judged.
-        gate: the slow-down that has to be seen, as a share.
-        budget_s: no block begins after so many seconds; None for no limit.
-        rows: the first so many training images are used; None for all.
-    """
-
-    a: Spec
-    b: Spec
-    cases: tuple[Case, ...]
-    settings: RunSettings
-    gate: float = DUEL_GATE
-    budget_s: float | None = None
-    rows: int | None = None
-    command: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {"version": _DUEL_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> DuelPlan:
-        """The plan that `to_json` wrote."""
-        fields = {name: value for name, value in values.items() if name != "version"}
-        fields["a"], fields["b"] = (Spec.from_json(fields[side]) for side in SIDES)
-        fields["cases"] = tuple(Case(**case) for case in values["cases"])
-        fields["settings"] = RunSettings(**values["settings"])
-        return cls(**fields)
-
-
-@dataclass(slots=True)
-class Standing:
-    """One case of a duel, as far as it has come.
-
-    Attributes:
-        speed: of each block, the log of B's time over A's.
-        accuracy: of each block, how far B's validation accuracy is below A's; empty where
-            the loop has none.
-        speed_look, accuracy_look: the last ones.
-        failure: why the case could not be measured.
-    """
-
-    case: Case
-    speed: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    speed_look: Look | None = None
-    accuracy_look: Look | None = None
-    failure: str = ""
-
-    def add(self, block: Block) -> None:
-        """One more block, measured."""
-        self.failure = block.failure
-        if not block.failure:
-            self.speed.append(block.speed)
-            if block.accuracy is not None:
-                self.accuracy.append(block.accuracy)
-
-    @property
-    def looks(self) -> list[Look]:
-        """The last look at each measure."""
-        return [seen for seen in (self.speed_look, self.accuracy_look) if seen]
-
-    @property
-    def verdict(self) -> Verdict:
-        """`BLIND` as long as nothing is decided."""
-        if self.failure:
-            return Verdict.FAILED
-        decisions = {seen.decision for seen in self.looks}
-        if Decision.WORSE in decisions:
-            return Verdict.REGRESSION
-        return Verdict.PASSED if decisions == {Decision.NOT_WORSE} else Verdict.BLIND
-
-    @property
-    def is_over(self) -> bool:
-        """No further block can change it."""
-        done = len(self.speed) >= LAST_LOOK
-        return done or self.verdict is not Verdict.BLIND
-
-
-@dataclass(frozen=True, slots=True)
-class DuelReport:
-    """The outcome of a duel.
-
-    Attributes:
-        cases: one for each case of the plan.
-        control: of each block, the log of the control probe's time before B over that
-            before A; the mean over the cases of the block.
-        control_differs: something that neither side can change was not the same for both.
-        stopped: why it ended before its time, such as the budget; empty where it did not.
-    """
-
-    plan: DuelPlan
-    cases: tuple[Standing, ...]
-    control: tuple[float, ...]
-    control_differs: bool
-    stopped: str = ""
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 where the control differs; else as `fmnist-bench check`."""
-        found = {standing.verdict for standing in self.cases}
-        if self.stopped == INTERRUPTED:
-            return ExitCode.INTERRUPTED
-        if Verdict.FAILED in found:
-            return ExitCode.WRONG_USE_OR_FAILED_CASE
-        if self.control_differs:
-            return ExitCode.INCONCLUSIVE
-        if Verdict.REGRESSION in found:
-            return ExitCode.REGRESSION
-        return ExitCode.PASSED if found == {Verdict.PASSED} else ExitCode.INCONCLUSIVE
-
-
-INTERRUPTED = "interrupted"
 
 
 class DuelProgress(Protocol):
@@ -313,59 +189,6 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
     except KeyboardInterrupt:
         stopped = INTERRUPTED
     return DuelReport(plan, tuple(standings.values()), tuple(control), differs, stopped)
-
-
-def take_look(standing: Standing, gate: float, cases: int) -> None:
-    """Look at the blocks of one of so many cases."""
-    margin, allowed = math.log1p(MARGIN), math.log1p(gate)
-    standing.speed_look = look(standing.speed, margin, allowed, SPEED_SHARE / cases)
-    if standing.accuracy:
-        standing.accuracy_look = look(
-            standing.accuracy, DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE, ACCURACY_SHARE / cases
-        )
-
-
-def control_differs(values: Sequence[float]) -> bool:
-    """Whether the control was slower before one side than before the other, beyond the margin
-    and at 1% over all looks."""
-    margin = math.log1p(MARGIN)
-    level = SPENDING[len(values)] / 2
-    return any(paired_p(way, margin) <= level for way in (values, [-v for v in values]))
-
-
-def as_json(report: DuelReport) -> dict[str, Any]:
-    """The report as plain JSON values; what is not finite is null."""
-    return {
-        "schema_version": 1,
-        "exit_code": int(report.exit_code),
-        "gate": report.plan.gate,
-        "margin": MARGIN,
-        "accuracy_margin": DUEL_ACCURACY_MARGIN,
-        "accuracy_gate": DUEL_ACCURACY_GATE,
-        "stopped": report.stopped,
-        "control": list(report.control),
-        "control_differs": report.control_differs,
-        "cases": [
-            {
-                "case": standing.case.id,
-                "verdict": str(standing.verdict),
-                "failure": standing.failure,
-                "speed": standing.speed,
-                "accuracy": standing.accuracy,
-                "speed_look": _look_json(standing.speed_look),
-                "accuracy_look": _look_json(standing.accuracy_look),
-            }
-            for standing in report.cases
-        ],
-    }
-
-
-def _look_json(seen: Look | None) -> dict[str, Any] | None:
-    if seen is None:
-        return None
-    values = asdict(seen)
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in values.items()}  # fmt: skip
 
 
 def _data(plan: DuelPlan, path: Path) -> str | None:

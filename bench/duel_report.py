@@ -15,7 +15,8 @@ from rich.text import Text
 from bench.blocks import SIDES
 from bench.case import Case
 from bench.check import MARGIN, CheckReport, Verdict, percent, settled, suspects
-from bench.duel import LEAST, DuelPlan, DuelReport, Standing, begin, fight
+from bench.duel import LEAST, begin, fight
+from bench.duel_standing import DuelPlan, DuelReport, Standing
 from bench.errors import ExitCode, UserError
 from bench.estimate import IMPORT_S, TRAINING_SAMPLES, launch_seconds
 from bench.options import plan_from

@@ -147,6 +147,8 @@ def _draw(axes: Axes, own: Sequence[Profile], as_shares: bool) -> None:
         from matplotlib.ticker import PercentFormatter
 
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.use_sticky_edges = False
+        axes.margins(x=0.02)
         axes.set_xlabel("share of the measured step", size=TEXT_PT)
     else:
         low, high = axes.get_xlim()

@@ -16,15 +16,16 @@ from bench import devices, phases
 from bench.case import SKLEARN_LOOP, Case
 from bench.environment import scrub_text
 from bench.errors import ExitCode, UserError
-from bench.launch import Launcher, LaunchPlace
+from bench.launch import Launcher
 from bench.lock import the_machine
 from bench.phases import MOST_UNEXPLAINED
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
 from bench.profile_tables import Profile, write_tables
 from bench.record import Status
-from bench.run import environment_of, new_folder_name, require_tensorflow
+from bench.start import environment_of, new_folder_name, require_tensorflow
 from bench.store import Plan, explained, write_json
 from bench.traces import read_traces, require_extra
+from bench.worker_process import LaunchPlace
 
 SECONDS, ROUNDS = 30.0, 9
 

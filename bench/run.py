@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
-from bench.errors import ExitCode, UserError
-from bench.launch import CAN_FORK, Launcher, LaunchPlace, Turns, to_the_end
+from bench.errors import ExitCode
+from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_machine
 from bench.record import (
     LEAST,
@@ -28,19 +26,10 @@ from bench.record import (
 from bench.results import result_rows, time_split
 from bench.schedule import schedule
 from bench.store import Plan, RunFolder, StoredRound
-from fmnist_models import dataset
+from bench.worker_process import LaunchPlace, Turns
 
-RESULTS = Path("results")
 # What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
 MOST_ATTEMPTS = 3
-# One run must not mix these.
-_MUST_MATCH: Mapping[str, tuple[str, ...]] = {
-    "data of SHA-256": ("dataset_digest",),
-    "the CPU": ("cpu", "model"),
-    "the driver": ("driver_version",),
-    "TensorFlow": ("versions", "tensorflow"),
-    "Keras": ("versions", "keras"),
-}
 
 
 class Progress:
@@ -101,74 +90,6 @@ class RunOutcome:
         if all(row["status"] in fine for row in self.rows):
             return ExitCode.PASSED
         return ExitCode.WRONG_USE_OR_FAILED_CASE
-
-
-def new_folder_name(matrix: str, label: str | None) -> Path:
-    """A folder under `results/` named by UTC time and label or matrix."""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    word = re.sub(r"[^\w.-]+", "-", label or matrix).strip("-.") or "run"
-    return RESULTS / f"{stamp}-{word}"
-
-
-def begin(plan: Plan, output: Path | None) -> RunFolder:
-    """A new folder for `plan`, with its environment.json.
-
-    Raises:
-        UserError: the data or the label is wrong, TensorFlow is missing, or the folder
-            cannot be written.
-    """
-    environment.validate_label(plan.label)
-    require_tensorflow()
-    described = environment_of(plan)
-    folder = RunFolder.create(output or new_folder_name(plan.matrix, plan.label), plan)
-    folder.write_environment(described)
-    return folder
-
-
-def resume(path: Path) -> tuple[RunFolder, Plan]:
-    """An unfinished run, once it is sure that this is the same machine, data and software.
-
-    Raises:
-        UserError: no run is there, or what must match does not.
-    """
-    folder, plan = RunFolder.resume(path)
-    require_tensorflow()
-    refuse_mixing(path, folder.environment() or {}, environment_of(plan))
-    return folder, plan
-
-
-def refuse_mixing(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """A run must not go on with another machine, data or software.
-
-    Args:
-        path: the run's folder.
-        then: what its environment.json holds.
-        now: what it would hold.
-
-    Raises:
-        UserError: something differs; it is named.
-    """
-    for what, keys in _MUST_MATCH.items():
-        before, after = _dig(then, keys), _dig(now, keys)
-        if before != after:
-            raise UserError(
-                f"{path} began with {what} {before!r}, now it is {after!r}: start a new run, "
-                "for one run must not mix them"
-            )
-
-
-def refuse_skips(cases: Sequence[Case], inventory: devices.Inventory) -> None:
-    """What `--require-all` asks for.
-
-    Raises:
-        UserError: a case would be skipped; the first one is named.
-    """
-    skips = [(case, devices.skip_reason(case, inventory)) for case in cases]
-    skips = [(case, reason) for case, reason in skips if reason]
-    if skips:
-        case, reason = skips[0]
-        more = f" (and {len(skips) - 1} more)" if len(skips) > 1 else ""
-        raise UserError(f"--require-all: {case.id} cannot run{more}: {reason}")
 
 
 def execute(
@@ -396,31 +317,3 @@ def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
         Status.SKIPPED,
         reason,
     )
-
-
-def require_tensorflow() -> None:
-    """TensorFlow is found, without being imported.
-
-    Raises:
-        UserError: it or Keras is not installed.
-    """
-    for package in ("tensorflow", "keras"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"{package} is not installed in this environment: pip install tensorflow, or "
-                '"tensorflow[and-cuda]" for an NVIDIA GPU'
-            )
-
-
-def environment_of(plan: Plan) -> dict[str, Any]:
-    """What environment.json holds of this machine, for a run of `plan`."""
-    digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
-    return environment.collect(
-        label=plan.label, dataset_digest=digest, inventory=devices.inventory()
-    )
-
-
-def _dig(tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    for key in keys:
-        tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
-    return tree or None

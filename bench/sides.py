@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from bench.environment import scrub_text
 from bench.errors import UserError
-from bench.launch import CHECKOUT, Launcher, import_path
+from bench.launch import Launcher
+from bench.worker_process import CHECKOUT, import_path
 
 HERE = "here"
 FORM = (

@@ -15,12 +15,12 @@ import pytest
 
 from bench import blocks as measuring
 from bench import duel as duelling
-from bench import lock
+from bench import lock, start
 from bench import run as running
 from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
-from bench.duel import DuelPlan, control_differs
+from bench.duel_standing import DuelPlan, control_differs
 from bench.errors import ExitCode, UserError
 from bench.launch import Launcher
 from bench.record import RunSettings
@@ -66,7 +66,7 @@ def quiet_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     for module in (running.devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
-    monkeypatch.setattr(running.environment, "cpu_model", lambda: "Test CPU")
+    monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(MACHINE))

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from bench.case import Case
-from bench.launch import CAN_FORK, Launcher, LaunchPlace
+from bench.launch import CAN_FORK, Launcher
 from bench.record import LaunchRequest, Status
+from bench.worker_process import LaunchPlace
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 CASE = Case("relu_mlp", "adam", "fit")
@@ -106,7 +107,8 @@ def test_a_killed_parent_leaves_no_child_behind(tmp_path):
     code = f"""
 import os, pathlib
 from bench.case import Case
-from bench.launch import Launcher, LaunchPlace
+from bench.launch import Launcher
+from bench.worker_process import LaunchPlace
 from bench.record import LaunchRequest
 folder = pathlib.Path({str(tmp_path)!r})
 place = LaunchPlace(dict(os.environ), True, folder / "log", 60)
@@ -141,9 +143,9 @@ def test_ctrl_c_kills_the_worker_and_passes_through(launch, monkeypatch):
 
 
 def _run_with(launch, monkeypatch, on_round):
-    from bench import launch as launching
+    from bench import worker_process
 
-    monkeypatch.setattr(launching, "Round", lambda **_: on_round(None))
+    monkeypatch.setattr(worker_process, "Round", lambda **_: on_round(None))
     launch({"rounds": [0.1], "hang": True})
 
 

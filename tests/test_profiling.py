@@ -16,7 +16,7 @@ from test_phases import readings
 from bench import profiling, traces
 from bench.case import Case, logistic_case
 from bench.errors import ExitCode, UserError
-from bench.evidence.known import Injection, truth_row
+from bench.evidence.known import Pair, truth_row
 from bench.phases import Phase, Variant, split
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
 from bench.profile_report import print_profiles
@@ -264,12 +264,11 @@ def test_what_was_injected_is_looked_for_in_its_phase(tmp_path):
         for variant in chain:
             wall_s[variant] = [seconds + shift for seconds in wall_s[variant]]
         splits.append(Profile(ProfileRecord(case, Status.OK), split("fit", wall_s, cpu_s)))
-    injection = Injection("m:f", "fit", Phase.FORWARD, "X", 2e-4)
-    row = truth_row(injection, 2e-4, *splits)
+    row = truth_row(Phase.FORWARD, [Pair(2e-4, *splits)])
     assert row["phase"] == "forward"
-    assert row["found_s"] == pytest.approx(1e-4)
-    assert row["found_over_known"] == pytest.approx(0.5)
-    assert row["known_share"] == pytest.approx(2e-4 / row["step_s"])
+    assert row["found_s"] == pytest.approx(1e-4) == row["added_s"]
+    assert row["found_over_alone"] == pytest.approx(0.5)
+    assert row["found_share"] == pytest.approx(1e-4 / row["step_s"])
 
 
 def test_a_shared_trace_does_not_name_the_machine():

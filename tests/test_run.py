@@ -18,7 +18,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from bench import lock
+from bench import lock, start
 from bench import run as running
 from bench.case import Case, logistic_case
 from bench.devices import Inventory
@@ -84,7 +84,7 @@ def own_machine(tmp_path, monkeypatch):
     dataset.write(tmp_path / "data", images, labels, images, labels)
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
-    monkeypatch.setattr(running.environment, "cpu_model", lambda: "Test CPU")
+    monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def execute(tmp_path, monkeypatch):
         script.write_text(json.dumps(scripts))
         script.with_suffix(".count").unlink(missing_ok=True)
         monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
-        folder = folder or running.begin(plan, tmp_path / "run")
+        folder = folder or start.begin(plan, tmp_path / "run")
         if noises is not None:
             readings = iter(noises)
 
@@ -191,7 +191,7 @@ def test_ceilings_are_measured_before_and_after_the_cases_and_kept(execute, tmp_
     assert outcome.rows[0]["products_fraction"] == pytest.approx(0.5)
     assert outcome.rows[1]["products_fraction"] is None
     assert sum(outcome.split.values()) > 0
-    again = execute(plan, [], progress, folder=running.resume(tmp_path / "run")[0])
+    again = execute(plan, [], progress, folder=start.resume(tmp_path / "run")[0])
     assert len(RunFolder(tmp_path / "run").ceilings()) == 2
     assert again.rows == outcome.rows
 
@@ -234,7 +234,7 @@ def test_what_is_absent_is_a_row_with_its_reason(execute, tmp_path):
     assert "jax" in outcome.rows[2]["reason"]
     assert outcome.exit_code is ExitCode.PASSED
     with pytest.raises(UserError, match=r"--require-all: softmax-sgd-fit-gpu.*and 2 more"):
-        running.refuse_skips(plan.cases, Inventory())
+        start.refuse_skips(plan.cases, Inventory())
 
 
 def test_the_logistic_baseline_has_rounds_of_folds(execute, tmp_path):
@@ -322,7 +322,7 @@ def test_resume_measures_again_what_was_void_when_it_stopped(execute, tmp_path):
     stopped = execute(plan, [{"rounds": [9.0, 9.0]}], Stopping(), noises=[BUSY])
     assert stopped.rows[0]["status"] == "invalid"
     assert stopped.rows[0]["samples_per_s"] is None
-    folder, _ = running.resume(tmp_path / "run")
+    folder, _ = start.resume(tmp_path / "run")
     finished = execute(plan, [{"rounds": [0.5, 0.5]}], folder=folder, noises=[CALM])
     assert launches_of(finished)[-1] == (0, 2, "ok", "")
     assert finished.rows[0]["samples_per_s"] == pytest.approx(96_000)
@@ -368,7 +368,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(execute, tmp_path):
     assert stopped.exit_code is ExitCode.INTERRUPTED
     assert len(stopped.rounds) == 4
     assert len(stopped.launches) == 1
-    folder, again = running.resume(tmp_path / "run")
+    folder, again = start.resume(tmp_path / "run")
     assert again == plan
     finished = execute(plan, [script] * 3, folder=folder)
     assert [row["status"] for row in finished.rows] == ["ok", "ok"]
@@ -382,21 +382,21 @@ def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     first = execute(plan, [{"rounds": [0.1], "die": "SIGKILL"}])
     assert first.rows[0]["status"] == "killed"
-    folder, _ = running.resume(tmp_path / "run")
+    folder, _ = start.resume(tmp_path / "run")
     second = execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
     assert (second.rows[0]["status"], second.rows[0]["rounds"]) == ("ok", 2)
 
 
 def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):
     execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
-    described = running.environment.collect
+    described = start.environment.collect
 
     def other(**facts):
         return {**described(**facts), "versions": {"tensorflow": "9.9", "keras": "9.9"}}
 
-    monkeypatch.setattr(running.environment, "collect", other)
+    monkeypatch.setattr(start.environment, "collect", other)
     with pytest.raises(UserError, match=r"TensorFlow .* '9\.9'"):
-        running.resume(tmp_path / "run")
+        start.resume(tmp_path / "run")
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="signals are POSIX's")
@@ -412,10 +412,11 @@ import quiet
 import test_run as t
 from bench import lock
 from bench import run as running
+from bench import start
 from bench.launch import Launcher
 lock.tempfile.gettempdir = lambda: {str(tmp_path)!r}
 plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
-folder = running.begin(plan, Path({str(tmp_path / "run")!r}))
+folder = start.begin(plan, Path({str(tmp_path / "run")!r}))
 running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE, watch=quiet.watch))
 """
     root = Path(__file__).parent.parent
@@ -438,7 +439,7 @@ running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE, watch=quiet.w
 
 def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
-    folder = running.begin(plan, tmp_path / "run")
+    folder = start.begin(plan, tmp_path / "run")
     with (
         filelock.FileLock(tmp_path / lock.LOCK_NAME),
         pytest.raises(UserError, match=r"another run .* --wait"),
@@ -484,17 +485,17 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     execute(plan, [{"rounds": [0.1, 0.2]}])
     with pytest.raises(UserError, match=r"already holds a run.*--resume"):
-        running.begin(plan, tmp_path / "run")
+        start.begin(plan, tmp_path / "run")
 
 
 def test_a_missing_tensorflow_is_said_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(running.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(start.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
-        running.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_new_folders_are_named_by_time_and_label():
-    assert running.new_folder_name("quick", None).name.endswith("-quick")
-    assert running.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
-    assert running.new_folder_name("quick", "///").name.endswith("-run")
+    assert start.new_folder_name("quick", None).name.endswith("-quick")
+    assert start.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
+    assert start.new_folder_name("quick", "///").name.endswith("-run")

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from bench.errors import UserError
-from bench.launch import CHECKOUT, import_path
 from bench.sides import Spec, prepare
+from bench.worker_process import CHECKOUT, import_path
 
 
 def git(folder, *words):

@@ -18,13 +18,14 @@ from statistics import median
 
 from bench.blocks import SIDES
 from bench.case import Case
-from bench.duel import DuelPlan, begin, fight, resume
+from bench.duel import begin, fight, resume
 from bench.duel_report import DuelLines
-from bench.launch import CHECKOUT, import_path
+from bench.duel_standing import DuelPlan
 from bench.record import RunSettings
 from bench.sequential import DUEL_GATE
 from bench.sides import Spec
 from bench.store import RunFolder, explained, write_json
+from bench.worker_process import CHECKOUT, import_path
 
 # The builder that burns, and the variable that tells it for how long.
 BURNING, TURNS = "bench.evidence.burn:relu_mlp", "FMNIST_BURN_TURNS"

@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 from bench.case import Case
-from bench.launch import CHECKOUT
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.store import Plan, RunFolder
+from bench.worker_process import CHECKOUT
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

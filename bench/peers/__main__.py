@@ -17,11 +17,11 @@ from rich.table import Table
 from bench.case import Case
 from bench.devices import child_environment, inventory
 from bench.errors import ExitCode, UserError
-from bench.launch import import_path
 from bench.lock import the_machine
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.peers.launch import PeerLaunch, Training
 from bench.stats import throughput
+from bench.worker_process import import_path
 
 PEERS: Mapping[str, tuple[str, ...]] = {
     "compiled": ("tensorflow",),
