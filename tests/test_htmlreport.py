@@ -21,7 +21,7 @@ from bench.htmlreport.page import write_report
 from bench.htmlreport.records import MOST_ROUNDS, case_records, pareto, round_records
 from bench.htmlreport.source import read_sources
 from bench.htmlreport.table import COLUMNS, case_table
-from bench.htmlreport.words import short_names
+from bench.htmlreport.words import short_ids, short_names
 from bench.record import RESULT_COLUMNS, Status
 from bench.run import RunOutcome
 from bench.store import RunFolder
@@ -407,3 +407,17 @@ def test_the_chart_library_loads_only_when_used(program, tmp_path):
     (tmp_path / "look.py").write_text(script)
     done = program("look")
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ids", "short"),
+    [
+        (["m-adam-fit-cpu-b32", "m-adam-fit-cpu-b512", "m-adam-compiled-cpu-b32"],
+         ["fit · b32", "fit · b512", "compiled · b32"]),
+        (["m-adam-fit-cpu-b32"], ["m-adam-fit-cpu-b32"]),
+        (["m-fit", "m-fit-t2"], ["m-fit", "m-fit-t2"]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_ids_are_cut_to_what_tells_them_apart(ids, short):
+    assert list(short_ids(ids).values()) == short

@@ -80,15 +80,15 @@ def _accuracy(records: Sequence[Record]) -> Figure:
 
     shapes = shapes_of(list(dict.fromkeys(record["model"] for record in records)))
     # Of the cases that are shown, so that the front follows the filters: `pareto` in Vega's words.
+    order: dict[str, Any] = {
+        "groupby": ["run"],
+        "sort": [alt.SortField("training_s"), alt.SortField("accuracy", order="descending")],
+    }
     chart = (
         rows()
         .transform_filter("datum.accuracy != null && datum.training_s > 0")
-        .transform_window(
-            before="max(accuracy)",
-            groupby=["run"],
-            sort=[alt.SortField("training_s"), alt.SortField("accuracy", order="descending")],
-            frame=[None, -1],
-        )
+        .transform_window(best="max(accuracy)", frame=[None, 0], **order)
+        .transform_window(before="lag(best)", **order)
         .transform_calculate(front="!isValid(datum.before) || datum.accuracy > datum.before")
     )
     shape = alt.Shape(

@@ -186,17 +186,20 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
 
     phases = list(dict.fromkeys(row["phase"] for profile in profiles for row in profile.rows))
     several = len(profiles) > 1
+    short = words.short_ids([row["case"] for profile in profiles for row in profile.rows])
     values: list[Mapping[str, Any]] = [
-        {**row, "case": f"{profile.name}: {row['case']}" if several else row["case"],
-         "place": phases.index(row["phase"])}
+        {**row, "name": f"{profile.name}: " * several + short[row["case"]],
+         "profile": profile.name, "place": phases.index(row["phase"])}
         for profile in profiles
         for row in profile.rows
     ]  # fmt: skip
     if not values:
         return None
-    drawn = alt.Chart(alt.InlineData(values=values)).mark_bar().encode(
-        x=alt.X("share:Q", title="share of the step", axis=alt.Axis(format="%")),
-        y=alt.Y("case:N", sort=None, title=None),
+    # Lines between the phases, for who prints in grey.
+    bars = alt.Chart(alt.InlineData(values=values)).mark_bar(stroke="var(--card)", strokeWidth=1)
+    drawn = bars.encode(
+        x=alt.X("share:Q", title="share of the step", axis=alt.Axis(format="%", tickCount=6)),
+        y=alt.Y("name:N", sort=None, title=None),
         color=_palette("phase", phases),
         order=alt.Order("place:Q"),
         tooltip=[alt.Tooltip("case:N"), alt.Tooltip("phase:N"),
@@ -208,8 +211,8 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
                 "Shares of the step as profile.csv holds them, measured in launches of their own, "
                 "which no other figure of this page counts.",
                 drawn.properties(width="container", height=alt.Step(26)),
-                (("case", "case"), ("phase", "phase"), ("share", "share"),
-                 ("seconds_per_step", "seconds a step")), legend)  # fmt: skip
+                (*(("profile", "profile"),) * several, ("case", "case"), ("phase", "phase"),
+                 ("share", "share"), ("seconds_per_step", "seconds a step")), legend)  # fmt: skip
 
 
 def _palette(field: str, names: Sequence[str]) -> Any:

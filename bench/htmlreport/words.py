@@ -32,6 +32,19 @@ def short_names(rows: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
     return short_of if len(set(short_of.values())) == len(rows) else {case: case for case in rows}
 
 
+def short_ids(ids: Sequence[str]) -> dict[str, str]:
+    """The parts of case ids that are not the same in all of them; the ids where that does not
+    tell them apart."""
+    whole = {case: case for case in ids}
+    parts = {case: case.split("-") for case in ids}
+    if len({len(own) for own in parts.values()}) > 1:
+        return whole
+    columns = zip(*parts.values(), strict=True)
+    kept = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+    short = {case: " · ".join(own[place] for place in kept) for case, own in parts.items()}
+    return short if kept else whole
+
+
 def spread(ratios: Sequence[float]) -> str:
     """The range in parentheses, with a space before it; empty of one number."""
     return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
