@@ -29,8 +29,10 @@ exactly.
 
 What this cannot tell: XLA fuses across phases, and TensorFlow runs operations of one phase beside
 those of another. A difference is what a phase adds to those before it, and another order would give
-other shares. That the differences add up is no proof that they are right; the tests are, in
-which a layer and a pipeline of known cost are found again.
+other shares. What a variant stores, the gradients above all, costs it time that the next one need
+not take, so that a short phase may come out below nothing. That the differences add up is no proof
+that they are right: `python -m bench.evidence profile` puts in what costs a known time, and sees
+whether it is found again.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from bench.store import Plan
 
 SLEEPING, SLEEP, SLEPT = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
 SECONDS, PAIRS = 15.0, 3
+_ORDERS = {False: ("without", "with"), True: ("with", "without")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ def truth_row(phase: Phase, pairs: Sequence[Pair]) -> dict[str, Any]:
 
     `alone_s` is what the injection takes by its own account: burning, in a process of its own
     before and after the profile; sleeping, as the pipeline noted it. `added_s` is by how much the
-    whole step grew, of which nothing was left out; `found_s` by how much the phase did. The
-    shares are of the step with the injection; the last two the extremes over the pairs.
+    whole step grew, of which nothing was left out; `found_s` by how much the phase did. The shares
+    are of the step with the injection; `lowest` and `highest` are the extremes over the pairs.
     """
     added, found, steps, unexplained = [], [], [], []
     for pair in pairs:
@@ -124,7 +125,7 @@ def _sleep(
 ) -> Pair:
     seconds, profiles = {}, {}
     amounts = {"without": 0.0, "with": injection.seconds}
-    for name in sorted(amounts, reverse=not with_first):
+    for name in _ORDERS[with_first]:
         file = folder / f"{name}.txt"
         variables = {SLEEP: str(amounts[name]), SLEPT: str(file.resolve())}
         profiles[name] = _profiled(injection, variables, folder / name, told)
@@ -139,7 +140,7 @@ def _burn(
     amounts = {"without": 0, "with": round(injection.seconds / before_s)}
     profiles = {
         name: _profiled(injection, {TURNS: str(amounts[name])}, folder / name, told)
-        for name in sorted(amounts, reverse=not with_first)
+        for name in _ORDERS[with_first]
     }
     turn_s = fmean((before_s, calibrated_turn_s()))
     return Pair(amounts["with"] * turn_s, profiles["without"], profiles["with"])
