@@ -38,7 +38,7 @@ from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
 from bench.sides import Side, prepare
 from bench.start import refuse_mixing
-from bench.store import Plan, RunFolder, explained, write_json
+from bench.store import ELSEWHERE, Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
 
 # So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
@@ -87,7 +87,7 @@ def begin(plan: DuelPlan, path: Path) -> DuelPlan:
         if reason:
             raise UserError(f"{case.id} cannot duel: {reason}")
     plan = replace(plan, a=plan.a.fixed(), b=plan.b.fixed())
-    with explained(path):
+    with explained(path, ELSEWHERE):
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "duel.json", plan.to_json())
     return plan

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.case import NETWORK_LOOPS
-from bench.phases import Phase, Split, Variant
+from bench.phases import Phase, Share, Split, Variant
 from bench.profile_tables import Profile, memory_rows, startup_rows
 from bench.profiling import ProfileOutcome
 from bench.record import Status
@@ -19,6 +19,7 @@ from bench.traces import Trace
 
 MOST_OPERATIONS, MOST_FUNCTIONS = 6, 4
 _LONGEST_NAME = 44
+_UNSURE = "~"
 _MIB = 2**20
 
 
@@ -27,7 +28,10 @@ def print_profiles(outcome: ProfileOutcome, console: Console) -> None:
     fine = [p for p in outcome.profiles if p.split is not None]
     for (title, _), group in groupby(sorted(fine, key=_order), key=_work):
         console.print(Text(title, style="italic"), soft_wrap=True)
-        console.print(_table(list(group)))
+        cases = list(group)
+        console.print(_table(cases))
+        if any(_is_unsure(share) for p in cases if p.split for share in p.split.shares):
+            console.print(f"{_UNSURE} a quarter of the rounds or more say less than nothing")
         console.print()
     for profile in fine:
         for line in _story(profile):
@@ -67,8 +71,15 @@ def _table(group: Sequence[Profile]) -> Table:
 
 
 def _cell(split: Split, phase: Phase) -> str:
-    seconds = split.seconds(phase)
-    return f"{duration(seconds)}  {seconds / split.step_s:>4.0%}"
+    share = next(share for share in split.shares if share.phase is phase)
+    mark = _UNSURE if _is_unsure(share) else ""
+    return f"{mark}{duration(share.seconds)}  {share.share:>4.0%}"
+
+
+def _is_unsure(share: Share) -> bool:
+    """Whether the rounds do not even tell that a phase takes time; of the rest that none explains
+    this is as it should be."""
+    return share.phase is not Phase.UNEXPLAINED and share.low < 0 < share.high
 
 
 def duration(seconds: float) -> str:
@@ -97,9 +108,9 @@ def _story(profile: Profile) -> list[str]:
         if change is not None:
             more = "longer" if change >= 0 else "less"
             lines.append(f"  under {word} a step takes {abs(change):.0%} {more}")
-    stages = [f"{row['stage']} {duration(row['seconds'])}" for row in startup_rows(profile)]
+    stages = [f"{row['stage']} {row['seconds']:.1f}" for row in startup_rows(profile)]
     if stages:
-        lines.append(f"  start: {', '.join(stages)}")
+        lines.append(f"  start, s: {', '.join(stages)}")
     lines += _memory(memory_rows(profile.record))
     if profile.trace is not None:
         lines += _traced(profile.trace, readings.traced_steps)

@@ -23,11 +23,12 @@ from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRe
 from bench.profile_tables import Profile, write_tables
 from bench.record import Status
 from bench.start import environment_of, new_folder_name, require_tensorflow
-from bench.store import Plan, explained, write_json
+from bench.store import ELSEWHERE, Plan, explained, write_json
 from bench.traces import read_traces, require_extra
 from bench.worker_process import LaunchPlace
 
 SECONDS, ROUNDS = 30.0, 9
+_KEPT = "what was profiled so far is kept there: profile the rest into another --output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def profile(
     require_extra()
     described = {**environment_of(plan), "command": plan.command}
     folder = _new_folder(output or new_folder_name("profile", plan.label))
-    with explained(folder):
+    with explained(folder, ELSEWHERE):
         write_json(folder / "environment.json", described)
     under_way = _Profiling(plan, folder, seconds)
     interrupted = False
@@ -115,13 +116,13 @@ class _Profiling:
         else:
             found = self._profile(case, launcher)
         self.profiles.append(found)
-        with explained(self._folder):
+        with explained(self._folder, _KEPT):
             write_tables(self.profiles, self._folder)
 
     def _profile(self, case: Case, launcher: Launcher) -> Profile:
         settings = self._plan.settings
         work = self._folder / "work" / case.id.replace(":", "_").replace("/", "_")
-        with explained(self._folder):
+        with explained(self._folder, _KEPT):
             work.mkdir(parents=True, exist_ok=True)
         place = LaunchPlace(
             environment=devices.child_environment(case, self._inventory),
@@ -151,7 +152,7 @@ class _Profiling:
             warning = f"the trace cannot be read: {scrub_text(str(error))}"
             record = replace(record, warnings=(*record.warnings, warning))
         if (work / STACK).exists():
-            with explained(self._folder):
+            with explained(self._folder, _KEPT):
                 self._traces.mkdir(exist_ok=True)
                 stack = (work / STACK).replace(self._traces / f"{work.name}-{STACK}")
         return Profile(record, split, trace, stack)
@@ -161,6 +162,6 @@ def _new_folder(path: Path) -> Path:
     for name in ("profile.csv", "plan.json"):
         if (path / name).exists():
             raise UserError(f"{path} already holds a profile or a run: name another --output")
-    with explained(path):
+    with explained(path, ELSEWHERE):
         path.mkdir(parents=True, exist_ok=True)
     return path

@@ -38,6 +38,9 @@ PLAN_VERSION = 1
 _TEXT_COLUMNS = frozenset(
     ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
 ) | frozenset(("device_name", "precision", "bound", "energy_covers", "warnings", "first"))
+# What helps where a folder cannot be written: a new one, and one that holds something already.
+ELSEWHERE = "name another --output"
+RESUME = "what was measured so far is kept there: make room, then --resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class RunFolder:
                 f"--resume {path}"
             )
         folder = cls(path)
-        with explained(path):
+        with explained(path, ELSEWHERE):
             folder.logs.mkdir(parents=True, exist_ok=True)
             write_json(path / "plan.json", plan.to_json())
         return folder
@@ -308,12 +311,9 @@ def cut_half_line(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, remedy: str = RESUME) -> Iterator[None]:
     """A full disk or a read-only folder is one line; what is on disk stays there."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"cannot write to {path}: {error.strerror or error}; what was measured so far "
-            "is kept there: make room, then --resume"
-        ) from error
+        raise UserError(f"cannot write to {path}: {error.strerror or error}; {remedy}") from error

@@ -17,9 +17,9 @@ from bench import profiling, traces
 from bench.case import Case, logistic_case
 from bench.errors import ExitCode, UserError
 from bench.evidence.known import Pair, truth_row
-from bench.phases import Phase, Variant, split
+from bench.phases import Phase, Share, Split, Variant, split
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
-from bench.profile_report import print_profiles
+from bench.profile_report import _cell, print_profiles
 from bench.profile_tables import REST, Profile
 from bench.profileplot import draw_profiles, profile_figure
 from bench.record import RunSettings, Status
@@ -233,10 +233,19 @@ def test_the_text_puts_loops_side_by_side(tmp_path):
     assert "measured" in text
     assert "80%   4.00 ms    20 x MatMul.24  50 GFLOP/s" in text
     assert "under TensorFlow's profiler a step takes 25% longer" in text
-    assert "trace 500.00 ms, compile 1.00 s" in text
+    assert "trace 0.5, compile 1.0" in text
     assert "peak of the host 1000 MiB" in text
     assert "kernels 60%, copies 10%, 7 idle gaps 30%" in text
     assert "relu_mlp-adam-multistep-cpu-b32-float32: failed: out of luck" in text
+
+
+@pytest.mark.parametrize(
+    ("phase", "low", "mark"),
+    [(Phase.FORWARD, -1e-5, "~"), (Phase.FORWARD, 1e-5, ""), (Phase.UNEXPLAINED, -1e-5, "")],
+)
+def test_a_phase_whose_rounds_do_not_agree_is_marked(phase, low, mark):
+    found = Split(1e-3, (Share(phase, 1e-4, low, 2e-4, 0.1),))
+    assert _cell(found, phase) == f"{mark}100.0 µs   10%"
 
 
 def test_the_picture_stacks_every_phase(tmp_path):

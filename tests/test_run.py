@@ -499,3 +499,9 @@ def test_new_folders_are_named_by_time_and_label():
     assert start.new_folder_name("quick", None).name.endswith("-quick")
     assert start.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
     assert start.new_folder_name("quick", "///").name.endswith("-run")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*name another --output$"):
+        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")

@@ -22,12 +22,19 @@ from bench.htmlreport.figure import (
 )
 from bench.htmlreport.records import Record
 from bench.htmlreport.source import Profile
+from bench.phases import Phase
 
 HEIGHT = 280
 _CASE = (("run", "run"), ("case", "case"), ("launch", "launch"), ("round", "round"))
 # There is no epoch and no round between two.
 _WHOLE = "{}datum.value % 1 ? '' : format(datum.value, '~g')"
 _LINES = {"fit": "dashed", "multistep": "dotted", "compiled": "solid", "sklearn": "solid"}
+
+# Of the palette, near to the colours of profile.png.
+_PHASE_COLOURS: Mapping[str, int] = {
+    Phase.INPUT: 5, Phase.FORWARD: 1, Phase.BACKWARD: 3, Phase.OPTIMIZER: 6, Phase.METRICS: 4,
+    Phase.PYTHON: 2, Phase.IDLE: 7, Phase.UNEXPLAINED: 8,
+}  # fmt: skip
 
 
 def round_figures(records: Sequence[Record], one_in: int) -> list[Figure]:
@@ -185,10 +192,12 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
     import altair as alt
 
     phases = list(dict.fromkeys(row["phase"] for profile in profiles for row in profile.rows))
+    numbers = [_PHASE_COLOURS.get(phase, 8) for phase in phases]
     several = len(profiles) > 1
-    short = words.short_ids([row["case"] for profile in profiles for row in profile.rows])
+    ids = [row["case"] for profile in profiles for row in profile.rows]
+    short, shared = words.short_ids(ids), words.shared_parts(ids)
     values: list[Mapping[str, Any]] = [
-        {**row, "name": f"{profile.name}: " * several + short[row["case"]],
+        {**row, "name": f"{profile.name}: " * several + short[row["case"]] + _step(row["step_s"]),
          "profile": profile.name, "place": phases.index(row["phase"])}
         for profile in profiles
         for row in profile.rows
@@ -200,19 +209,28 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
     drawn = bars.encode(
         x=alt.X("share:Q", title="share of the step", axis=alt.Axis(format="%", tickCount=6)),
         y=alt.Y("name:N", sort=None, title=None),
-        color=_palette("phase", phases),
+        color=alt.Color("phase:N", legend=None, scale=alt.Scale(
+            domain=phases, range=[PALETTE[number - 1] for number in numbers])),
         order=alt.Order("place:Q"),
         tooltip=[alt.Tooltip("case:N"), alt.Tooltip("phase:N"),
                  alt.Tooltip("share:Q", format=".1%"),
                  alt.Tooltip("seconds_per_step:Q", format=".3g")],
     )  # fmt: skip
-    legend = [Key(phase, f"c{number % len(PALETTE) + 1}") for number, phase in enumerate(phases)]
-    return make("profile", "What a step is made of",
-                "Shares of the step as profile.csv holds them, measured in launches of their own, "
-                "which no other figure of this page counts.",
+    legend = [Key(p, f"c{number}") for p, number in zip(phases, numbers, strict=True)]
+    whence = "; ".join(
+        profile.name + f" ({profile.measured})" * bool(profile.measured) for profile in profiles
+    )
+    return make("profile", "What a step is made of" + f": {shared}" * bool(shared),
+                f"Shares of the measured step, from {whence}: launches of their own, which no "
+                "other figure of this page counts. The filters above do not change this chart.",
                 drawn.properties(width="container", height=alt.Step(26)),
                 (*(("profile", "profile"),) * several, ("case", "case"), ("phase", "phase"),
                  ("share", "share"), ("seconds_per_step", "seconds a step")), legend)  # fmt: skip
+
+
+def _step(seconds: float | None) -> str:
+    """A measured step beside the name of its case."""
+    return "" if seconds is None else f" · {1e3 * seconds:.3g} ms"
 
 
 def _palette(field: str, names: Sequence[str]) -> Any:

@@ -52,9 +52,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The rows of a profile.csv with the keys `PROFILE_COLUMNS`, and the folder's name."""
+    """The rows of a profile.csv with the keys `PROFILE_COLUMNS`.
+
+    Attributes:
+        name: of its folder.
+        measured: when, and by which revision, as far as its environment.json tells.
+    """
 
     name: str
+    measured: str
     rows: tuple[Mapping[str, Any], ...]
 
 
@@ -80,7 +86,7 @@ def read_profiles(paths: Sequence[Path]) -> list[Profile]:
         UserError: a profile.csv cannot be read.
     """
     return [
-        Profile(folder.resolve().name, _profile(folder / "profile.csv"))
+        Profile(folder.resolve().name, _measured(folder), _profile(folder / "profile.csv"))
         for path in paths
         for folder in _folders(path)
         if (folder / "profile.csv").exists()
@@ -152,6 +158,14 @@ def _command(path: Path) -> str:
     return shlex.join(kept)
 
 
+def _measured(folder: Path) -> str:
+    environment = RunFolder(folder).environment() or {}
+    git = environment.get("git") or {}
+    parts = [str(environment.get("time_utc") or "")[:10]]
+    parts += [f"revision {str(git['revision'])[:9]}"] if git.get("revision") else []
+    return ", ".join(filter(None, parts))
+
+
 def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
     """Rows of profile.csv whose share is a number: a case that failed has none."""
     try:
@@ -162,6 +176,7 @@ def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
                     "phase": row["phase"],
                     "share": float(row["share"]),
                     "seconds_per_step": _number(row["seconds_per_step"]),
+                    "step_s": _number(row.get("step_s")),
                 }
                 for row in csv.DictReader(lines)
                 if _number(row["share"]) is not None

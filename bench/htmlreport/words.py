@@ -45,6 +45,14 @@ def short_ids(ids: Sequence[str]) -> dict[str, str]:
     return short if kept else whole
 
 
+def shared_parts(ids: Sequence[str]) -> str:
+    """What `short_ids` leaves out; empty where that is nothing or all."""
+    if len(set(ids)) < 2 or list(short_ids(ids).values()) == list(dict.fromkeys(ids)):
+        return ""
+    columns = zip(*(case.split("-") for case in ids), strict=True)
+    return ", ".join(column[0] for column in columns if len(set(column)) == 1)
+
+
 def spread(ratios: Sequence[float]) -> str:
     """The range in parentheses, with a space before it; empty of one number."""
     return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
