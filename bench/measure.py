@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bench.case import SKLEARN_LOOP
+from bench.case import SKLEARN_LOOP, Case
 from bench.ceilings import dense_layers, traffic
 from bench.devices import TensorFlowDevice, keras_policy
 from bench.energy import Spans, counter
@@ -62,22 +62,8 @@ def _measure_network(
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()
     memory = PeakMemory()
-    keras.config.set_dtype_policy(keras_policy(case.precision))
-    keras.utils.set_random_seed(request.seed)
-    model = architectures.build(case.model)
-    if model.input_shape[1:] == (784,):
-        data = data.flat()
-    _check_precision(model, case.precision)
-    compile_model(model, optimizers.create(case.optimizer), case.loop)
-    work = Work(
-        model,
-        data.train_x,
-        data.train_y,
-        case.batch_size,
-        request.seed,
-        device=device.name,
-        pixels=data.train_pixels,
-    )
+    work, data = built_work(case, request.seed, data, device)
+    model = work.model
     loop = LOOPS[case.loop](work)
 
     started = time.perf_counter()
@@ -115,6 +101,27 @@ def _measure_network(
             **rounds.energy.result(),
         }
     )
+
+
+def built_work(
+    case: Case, seed: int, data: TrainingData, device: TensorFlowDevice
+) -> tuple[Work, TrainingData]:
+    """The model of a case, compiled for its loop, with what it is trained on; and all images in
+    the shape that it takes.
+
+    Raises:
+        Invalid: a layer does not have the precision of the case.
+    """
+    keras.config.set_dtype_policy(keras_policy(case.precision))
+    keras.utils.set_random_seed(seed)
+    model = architectures.build(case.model)
+    if model.input_shape[1:] == (784,):
+        data = data.flat()
+    _check_precision(model, case.precision)
+    compile_model(model, optimizers.create(case.optimizer), case.loop)
+    work = Work(model, data.train_x, data.train_y, case.batch_size, seed, device=device.name,
+                pixels=data.train_pixels)  # fmt: skip
+    return work, data
 
 
 def _check_precision(model: Any, precision: str) -> None:

@@ -15,19 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from pyinstrument import Profiler
 
-from bench.devices import TensorFlowDevice, keras_policy
+from bench.devices import TensorFlowDevice
+from bench.measure import built_work
 from bench.memory import PeakMemory, resident_and_peak
 from bench.phases import Variant
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRequest, Readings
 from bench.profile_variants import Variants, Window
-from fmnist_models import architectures, optimizers
 from fmnist_models.dataset import FashionMnist, TrainingData
-from fmnist_models.loops import LOOPS, Loop, Work, compile_model, state_variables
+from fmnist_models.loops import LOOPS, Loop, Work, state_variables
 
 # Steps of one reading: few enough that all variants see the same moment of the machine; of `fit`
 # enough that the first call of a reading, 2 to 3 ms longer, is a few percent of it at most.
@@ -57,6 +56,7 @@ def profile_case(
         started_s: seconds that the process took until now, by stage.
 
     Raises:
+        Invalid: a layer does not have the precision of the case.
         Unavailable: the device that the case names cannot be used.
     """
     case, folder = request.case, Path(request.folder)
@@ -65,7 +65,7 @@ def profile_case(
     PeakMemory()  # The peak of reading the images is no longer one.
     before, _ = resident_and_peak() or (None, None)
     began = time.perf_counter()
-    work = _build(request, data, device)
+    work, _ = built_work(case, request.seed, data, device)
     loop = LOOPS[case.loop](work)
     built_s = time.perf_counter() - began
     with _session(folder / STARTUP):
@@ -83,10 +83,7 @@ def profile_case(
     epoch_step_s = window.wall_s / work.steps
     del loop
 
-    steps = MOST_STEPS.get(case.loop, work.steps)
-    if case.loop == "fit":
-        steps = max(LEAST_FIT_STEPS, min(steps, MOST_FIT_ROWS // case.batch_size))
-    read = _first(work, steps)
+    read = _reading(work, case.loop)
     wall_s, cpu_s, stack = _rounds(request, Variants(read, case.loop, device))
     traced = _first(work, TRACED_STEPS[case.loop])
     _trace_steps(traced, request, device, folder / STEPS)
@@ -108,17 +105,12 @@ def profile_case(
     )
 
 
-def _build(request: ProfileRequest, data: TrainingData, device: TensorFlowDevice) -> Work:
-    """The model of the case, compiled, and what it is trained on."""
-    case = request.case
-    keras.config.set_dtype_policy(keras_policy(case.precision))
-    keras.utils.set_random_seed(request.seed)
-    model = architectures.build(case.model)
-    if model.input_shape[1:] == (784,):
-        data = data.flat()
-    compile_model(model, optimizers.create(case.optimizer), case.loop)
-    return Work(model, data.train_x, data.train_y, case.batch_size, request.seed,
-                device=device.name, pixels=data.train_pixels)  # fmt: skip
+def _reading(work: Work, loop: str) -> Work:
+    """What one reading trains: all of an epoch, or the first steps of it."""
+    steps = MOST_STEPS.get(loop, work.steps)
+    if loop == "fit":
+        steps = max(LEAST_FIT_STEPS, min(steps, MOST_FIT_ROWS // work.batch_size))
+    return _first(work, steps)
 
 
 def _rounds(
