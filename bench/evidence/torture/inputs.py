@@ -1,0 +1,216 @@
+"""What is typed wrong: every option and argument of every verb, with values that nobody can mean.
+
+Each must end with exit code 2 and one line that names the value or the option, before anything is
+measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import cli, duel, profiling, run
+from bench.errors import ExitCode
+
+LONG = "a" * 300
+NUMBERS = ("", " ", "x", "-1", "nan", "1e999", "9" * 40, "0x10", "1,5")
+WORDS = ("", " ", ",", "nope!", LONG, "\udcff", "\u2028", "a\nb")
+SIDES = ("", "nonsense", "=", "=x", "a'", "python=", "python=/nope", "python=/bin/true",
+         "checkout=", "checkout=/nope", "checkout=.@", "checkout=/@nope", "here there",
+         LONG)  # fmt: skip
+LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
+# Options that take a word of a fixed set or a list of them; the others that take text are places.
+_LISTS = frozenset(("matrix", "models", "optimizers", "loops", "devices", "batch_sizes",
+                    "precisions", "threads", "backends", "device"))  # fmt: skip
+_SIDES = frozenset(("a", "b", "confirm"))
+_VALUE_SHOWN = 12
+
+
+class _Accepted(BaseException):
+    """The command went on to measure."""
+
+
+@dataclass(slots=True)
+class Mistake:
+    """One mistake: what was typed, and what was wrong with the answer."""
+
+    words: tuple[str, ...]
+    code: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a command needs to be right but for one mistake.
+
+    Attributes:
+        folder: where wrong places lie, and where the commands are typed.
+        candidate: folder of a finished run.
+        baseline: a folder of three others.
+        data: a small data set.
+    """
+
+    folder: Path
+    candidate: Path
+    baseline: Path
+    data: Path
+
+    def right(self, verb: str) -> tuple[str, ...]:
+        """Words that the verb takes."""
+        first, second = str(self.candidate), str(next(iter(sorted(self.baseline.iterdir()))))
+        measured = ("--models", "softmax", "--loops", "fit", "--devices", "cpu", "--data",
+                    str(self.data))  # fmt: skip
+        return {
+            "run": ("run", *measured, "--output", "new"),
+            "list": ("list", *measured),
+            "duel": ("duel", "--a", "here", "--b", "here", *measured, "--output", "new"),
+            "profile": ("profile", *measured, "--output", "new"),
+            "describe": ("describe", "--models", "softmax", "--output", "new.png"),
+            "doctor": ("doctor",),
+            "compare": ("compare", first, second, "--output", "new"),
+            "report": ("report", first, "--output", "new.html"),
+            "check": ("check", "--baseline", str(self.baseline), first, "--output", "new"),
+            "baseline add": ("baseline", "add", "new", first),
+            "baseline list": ("baseline", "list", str(self.baseline)),
+            "baseline remove": ("baseline", "remove", str(self.baseline)),
+        }[verb]
+
+    def wrong_places(self) -> tuple[str, ...]:
+        """Paths that are no folder of anything, made here."""
+        file, loop, fifo = (self.folder / name for name in ("file", "loop", "fifo"))
+        file.write_text("a file", "utf-8")
+        if not loop.is_symlink():
+            loop.symlink_to(loop)
+        if hasattr(os, "mkfifo") and not fifo.exists():
+            os.mkfifo(fifo)
+        return ("", str(file / "below"), LONG, str(loop / "below"), "/dev/null/below")
+
+    def nothing_there(self) -> tuple[str, ...]:
+        """Paths at which a command must find something, and does not."""
+        return (*self.wrong_places(), "missing", str(self.folder / "file"), "/dev/null",
+                "/dev/zero", str(self.folder / "loop"), str(self.folder / "fifo"),
+                "\udcff")  # fmt: skip
+
+
+def mistakes(ground: Ground) -> Iterator[tuple[str, ...]]:
+    """Every command line with one wrong value in it."""
+    for verb, command in _verbs():
+        right = ground.right(verb)
+        for parameter in command.params:
+            for value in _wrong(parameter, ground):
+                if isinstance(parameter, click.Option):
+                    yield _replaced(right, parameter.opts[-1], value)
+                else:
+                    yield (*_leading(right, verb, parameter), value)
+        yield (*right, "--no-such-option")
+
+
+def answered(words: tuple[str, ...], folder: Path) -> Mistake:
+    """Type a command line in `folder`, and judge the answer."""
+    mistake = Mistake(words)
+    said = io.StringIO()
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        contextlib.ExitStack() as stack,
+    ):
+        stack.enter_context(_instead(sys, "argv", ["fmnist-bench", *words]))
+        for module, name in _MEASURING:
+            stack.enter_context(_instead(module, name, _accept))
+        try:
+            cli.main()
+        except SystemExit as end:
+            mistake.code = int(end.code or 0) if isinstance(end.code, int | None) else None
+        except _Accepted:
+            mistake.problems.append("accepted")
+            return mistake
+        except BaseException as error:  # noqa: BLE001 - whatever comes out is the finding
+            mistake.problems.append(f"{type(error).__name__}: {error}")
+            return mistake
+    mistake.problems += _judged(words, mistake.code, said.getvalue())
+    return mistake
+
+
+def _accept(*_: Any, **__: Any) -> None:
+    raise _Accepted
+
+
+_MEASURING = ((run, "execute"), (duel, "fight"), (profiling, "profile"))
+
+
+@contextlib.contextmanager
+def _instead(place: Any, name: str, value: Any) -> Iterator[None]:
+    """`value` under this name for a while."""
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+def _judged(words: Sequence[str], code: int | None, said: str) -> list[str]:
+    if code not in (ExitCode.WRONG_USE_OR_FAILED_CASE, ExitCode.INCONCLUSIVE):
+        return [f"exit code {code}: {said[-200:]}"]
+    problems = []
+    lines = [line for line in said.splitlines() if "error:" in line.lower()]
+    if len(lines) != 1:
+        problems.append(f"{len(lines)} lines of error: {said[-200:]}")
+    wrong = words[-1][:_VALUE_SHOWN]
+    names = (wrong, ascii(wrong)[1:-1], repr(wrong)[1:-1], *(w for w in words if w[:2] == "--"))
+    if not any(name in said for name in names if name):
+        problems.append(f"names neither value nor option: {said[-200:]}")
+    if "Traceback" in said:
+        problems.append("a traceback was shown")
+    return problems
+
+
+def _verbs() -> Iterator[tuple[str, click.Command]]:
+    for name, command in cli.cli.commands.items():
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", verb) for inner, verb in command.commands.items())
+        else:
+            yield name, command
+
+
+def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
+    """Values that this option or argument must refuse."""
+    name = parameter.name or ""
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return ()
+    if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
+        return NUMBERS
+    if name in _LISTS:
+        return WORDS
+    if name in _SIDES:
+        return SIDES
+    if name == "label":
+        return LABELS
+    if name == "output" or (name == "folder" and parameter.nargs == 1):
+        return ground.wrong_places()
+    return ground.nothing_there()
+
+
+def _replaced(right: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
+    """The right words, with this option's value in place of its own; at the end."""
+    kept = list(right)
+    if option in kept:
+        place = kept.index(option)
+        del kept[place : place + 2]
+    return (*kept, option, value)
+
+
+def _leading(right: tuple[str, ...], verb: str, argument: click.Parameter) -> tuple[str, ...]:
+    """The right words before a wrong argument."""
+    if argument.nargs == 1:
+        return tuple(verb.split())
+    return right

@@ -1,0 +1,329 @@
+"""Kills at random moments: a command is ended from outside, then brought to its end.
+
+What must hold after each: every round and launch that was on disk is still there, no launch counts
+twice, and no process, lock or half-written file is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bench.errors import UserError
+from bench.record import Status
+from bench.store import RunFolder
+from bench.worker_process import CHECKOUT, import_path
+
+SIGNALS = tuple(
+    name for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+TARGETS = ("parent", "template", "launch")
+VERBS = ("run", "duel", "profile")
+# Every process of a trial inherits this variable, by which those left over are found.
+MARK = "FMNIST_TORTURE"
+# After the parent's end its processes have so long.
+_GONE_S = 5.0
+_MOST_ROUNDS_OF_RESUMING = 4
+_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One trial as it was drawn.
+
+    Attributes:
+        verb: `run`, `duel` or `profile`.
+        scripted: by the scripted worker; else by TensorFlow.
+        target: which process gets the signal.
+        moment: share of an undisturbed command's time after which it does.
+    """
+
+    number: int
+    verb: str
+    scripted: bool
+    target: str
+    signal: str
+    moment: float
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a trial came to.
+
+    Attributes:
+        hit: the process that got the signal; `none` where the command had ended before.
+        kept: rounds that were on disk at the moment of the signal.
+        code: the killed command's exit code.
+        problems: what was wrong after it; empty where all held.
+    """
+
+    kill: Kill
+    hit: str = "none"
+    kept: int = 0
+    code: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def drawn(scripted: int, real: int, seed: int) -> Iterator[Kill]:
+    """So many kills: verbs, targets and signals in turn, moments at random."""
+    draw = random.Random(seed)
+    for number in range(scripted + real):
+        yield Kill(
+            number,
+            VERBS[number % len(VERBS)],
+            number < scripted,
+            TARGETS[number // len(VERBS) % len(TARGETS)],
+            SIGNALS[number // (len(VERBS) * len(TARGETS)) % len(SIGNALS)],
+            draw.random(),
+        )
+
+
+class Torturer:
+    """Carries out kills below one folder.
+
+    Args:
+        folder: where each trial gets a folder of its own.
+        data: a small data set.
+    """
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self._folder = folder
+        self._data = data
+        self._whole_s: dict[tuple[str, bool], float] = {}
+
+    def tried(self, kill: Kill) -> Trial:
+        """Carry out one kill, and bring the command to its end."""
+        whole_s = self._undisturbed_s(kill)
+        place = _Place(self._folder / f"{kill.number:03d}", self._data, kill)
+        trial = Trial(kill)
+        process = place.started()
+        try:
+            _strike(process, kill, whole_s, trial, place)
+            trial.code = _ended(process, trial)
+        finally:
+            process.kill()
+            process.wait()
+        trial.problems += place.left_over()
+        if trial.code == 1:
+            trial.problems.append("the exit code says regression")
+        place.finish(trial)
+        return trial
+
+    def _undisturbed_s(self, kill: Kill) -> float:
+        """Seconds of the same command when nothing happens to it."""
+        key = kill.verb, kill.scripted
+        if key not in self._whole_s:
+            name = f"whole-{kill.verb}-{'scripted' if kill.scripted else 'real'}"
+            place = _Place(self._folder / name, self._data, kill)
+            began = time.perf_counter()
+            process = place.started()
+            code = process.wait(_LIMIT_S)
+            if code not in place.fine:
+                raise UserError(f"{place.log}: {kill.verb} ended with {code} before any kill")
+            self._whole_s[key] = time.perf_counter() - began
+        return self._whole_s[key]
+
+
+class _Place:
+    """A trial's folder, its command, and what must hold in it."""
+
+    def __init__(self, folder: Path, data: Path, kill: Kill) -> None:
+        self.folder = folder
+        self.log = folder / "log.txt"
+        self._kill = kill
+        self._data = data
+        self._token = f"{os.getpid()}-{folder.name}"
+        self._outputs = 0
+        (folder / "tmp").mkdir(parents=True)
+
+    @property
+    def fine(self) -> tuple[int, ...]:
+        """Exit codes of a command that came to its end; equals may stay undecided in a duel."""
+        return (0, 3) if self._kill.verb == "duel" else (0,)
+
+    @property
+    def output(self) -> Path:
+        """The folder that the command writes."""
+        return self.folder / f"out{self._outputs}"
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """The command, from its start."""
+        return self._start(_words(self._kill, self._data, self.output))
+
+    def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        module = "bench.evidence.torture.scripted" if self._kill.scripted else "bench.cli"
+        environment = {**os.environ, MARK: self._token, "TMPDIR": str(self.folder / "tmp")}
+        environment |= import_path(os.environ, CHECKOUT)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def snapshot(self) -> dict[Path, bytes]:
+        """The whole lines of each table that grows."""
+        files = [*self.output.rglob("rounds.csv"), *self.output.rglob("launches.jsonl")]
+        found = {}
+        for file in files:
+            content = file.read_bytes()
+            found[file] = content[: content.rfind(b"\n") + 1]
+        return found
+
+    def left_over(self) -> list[str]:
+        """The processes of the trial that outlived their parent."""
+        until = time.perf_counter() + _GONE_S
+        while (left := _marked(self._token)) and time.perf_counter() < until:
+            time.sleep(0.05)
+        for process in left:
+            process.kill()
+        return [f"process {process.pid} outlived its parent" for process in left]
+
+    def finish(self, trial: Trial) -> None:
+        """Bring the command to its end, as its messages say, and look at what it left."""
+        before = self.snapshot()
+        for _ in range(_MOST_ROUNDS_OF_RESUMING):
+            code = self._start(self._going_on()).wait(_LIMIT_S)
+            if code in self.fine:
+                break
+        else:
+            trial.problems.append(f"did not come to its end: {self._last_line()}")
+            return
+        for file, lines in before.items():
+            if not file.read_bytes().startswith(lines):
+                trial.problems.append(f"{file.name} lost what was on disk")
+        trial.problems += self._half_files()
+        if self._kill.verb != "profile":
+            trial.problems += [
+                problem
+                for folder in sorted(file.parent for file in self.output.rglob("launches.jsonl"))
+                for problem in _counted_twice(folder, self._kill.verb)
+            ]
+        if "Traceback" in self.log.read_text(errors="replace"):
+            trial.problems.append("a traceback was shown")
+
+    def _going_on(self) -> list[str]:
+        verb = self._kill.verb
+        mark = {"run": "plan.json", "duel": "duel.json", "profile": "profile.csv"}[verb]
+        if not (self.output / mark).exists():
+            return _words(self._kill, self._data, self.output)
+        if verb == "profile":
+            # A profile is never resumed: it is taken again, elsewhere.
+            self._outputs += 1
+            return _words(self._kill, self._data, self.output)
+        return [verb, "--resume", str(self.output), *(("--no-report",) if verb == "run" else ())]
+
+    def _half_files(self) -> list[str]:
+        """Names that only a writer that was killed leaves behind."""
+        return [
+            f"{file.relative_to(self.output)} was left behind"
+            for file in self.output.rglob("*")
+            if file.name.startswith(".") or ".partial" in file.name or ".tmp" in file.name
+        ]
+
+    def _last_line(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it printed nothing"
+
+
+def _words(kill: Kill, data: Path, output: Path) -> list[str]:
+    """The command of a trial."""
+    chosen = ["--models", "relu_mlp", "--optimizers", "adam", "--devices", "cpu", "--precisions",
+              "float32", "--data", str(data), "--output", str(output)]  # fmt: skip
+    if kill.verb == "run":
+        return ["run", *chosen, "--loops", "fit,compiled", "--batch-sizes", "50,100",
+                "--epochs", "1", "--launches", "2", "--no-report"]  # fmt: skip
+    if kill.verb == "duel":
+        return ["duel", "--a", "here", "--b", "here", *chosen, "--loops", "compiled",
+                "--batch-sizes", "100", "--epochs", "1", "--gate", "5"]  # fmt: skip
+    return ["profile", *chosen, "--loops", "compiled", "--batch-sizes", "50,100",
+            "--seconds", "0.1"]  # fmt: skip
+
+
+def _strike(
+    process: subprocess.Popen[bytes], kill: Kill, whole_s: float, trial: Trial, place: _Place
+) -> None:
+    """Wait for the moment, and then for the target; send it the signal."""
+    until = time.perf_counter() + kill.moment * whole_s
+    target = None
+    while process.poll() is None:
+        if time.perf_counter() >= until:
+            target = _target(process.pid, kill.target)
+            if target is not None:
+                break
+        time.sleep(0.001)
+    if target is None:
+        return
+    kept = place.snapshot()
+    trial.kept = sum(
+        max(0, lines.count(b"\n") - 1) for file, lines in kept.items() if file.suffix == ".csv"
+    )
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(target, getattr(signal, kill.signal))
+        trial.hit = kill.target
+
+
+def _target(parent: int, target: str) -> int | None:
+    """The process that a target names, as far as there is one now."""
+    if target == "parent":
+        return parent
+    try:
+        templates = [p for p in psutil.Process(parent).children() if _is_worker(p)]
+        if target == "launch":
+            templates = [launch for template in templates for launch in template.children()]
+        return templates[-1].pid if templates else None
+    except psutil.Error:
+        return None
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    return "--channel" in process.cmdline()
+
+
+def _ended(process: subprocess.Popen[bytes], trial: Trial) -> int | None:
+    try:
+        return process.wait(_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        trial.problems.append(f"did not end within {_LIMIT_S:g} s of the signal")
+        return None
+
+
+def _marked(token: str) -> list[psutil.Process]:
+    """The processes that inherited this trial's mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == token and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _counted_twice(folder: Path, verb: str) -> list[str]:
+    """Launches of a finished run that ended ok twice, and rounds that are there twice.
+
+    A block of a duel is measured again as a whole: there the attempts are told apart.
+    """
+    run = RunFolder(folder)
+    ok = Counter(
+        (r.case, r.launch, r.attempt if verb == "duel" else 0)
+        for r in run.launches()
+        if r.status is Status.OK
+    )
+    rounds = Counter((s.case, s.launch, s.attempt, s.round.round) for s in run.rounds())
+    return [f"{key} is there {count} times" for key, count in (ok | rounds).items() if count > 1]

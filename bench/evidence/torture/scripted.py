@@ -1,0 +1,34 @@
+"""`python -m bench.evidence.torture.scripted VERB...`: the verbs, with the scripted worker.
+
+Nothing disturbs its launches, however busy the machine is.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import cli, profiling, run, sides
+from bench.launch import Launcher
+from bench.noise import Noise
+
+COMMAND = (sys.executable, str(Path(__file__).with_name("worker.py")))
+
+
+class _Scripted(Launcher):
+    """A launcher of the scripted worker, wherever the suite makes one."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__(COMMAND, watch=lambda *_: lambda _: Noise())
+
+
+def use_scripted_worker() -> None:
+    """From now on every launcher of this process starts the scripted worker."""
+    for module in (run, sides, profiling):
+        module.Launcher = _Scripted  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    use_scripted_worker()
+    cli.main()

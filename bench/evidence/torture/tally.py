@@ -1,0 +1,126 @@
+"""All trials of the torture, and a row of counts for each kind of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.evidence.torture import inputs, kills, places
+from bench.evidence.torture.worker import SALT
+from bench.worker_process import CHECKOUT, import_path
+from fmnist_models import dataset
+
+TRAINING_IMAGES, TEST_IMAGES = 1_000, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is tried.
+
+    Attributes:
+        scripted, real: kills of commands with the scripted worker, and with TensorFlow.
+        short: a few places of each kind.
+    """
+
+    scripted: int
+    real: int
+    short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One trial in one line: its kind, and what was wrong after it."""
+
+    kind: str
+    verb: str
+    problems: tuple[str, ...]
+    kept: int = 0
+
+
+def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) -> list[Row]:
+    """Carry out every trial below `folder`, which must be new.
+
+    Args:
+        folder: each trial leaves its log there.
+        extent: how much is tried.
+        seed: of everything that is drawn.
+        told: hears a line for each trial after which something was wrong.
+
+    Raises:
+        UserError: the folder cannot be made, or a command fails before anything is done to it.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}: name a new --work") from error
+    ground = _ground(folder.resolve())
+    rows = []
+    for row in _trials(folder.resolve(), ground, extent, seed):
+        if row.problems:
+            told(f"{row.kind}, {row.verb}: {'; '.join(row.problems)}")
+        rows.append(row)
+    return rows
+
+
+def counts(rows: list[Row]) -> list[dict[str, Any]]:
+    """A row a kind and verb: trials, those after which something was wrong, and rounds that were on
+    disk when a command was killed."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        count = found.setdefault(
+            (row.kind, row.verb),
+            {"kind": row.kind, "verb": row.verb, "trials": 0, "wrong": 0, "rounds_on_disk": 0},
+        )
+        count["trials"] += 1
+        count["wrong"] += bool(row.problems)
+        count["rounds_on_disk"] += row.kept
+    return list(found.values())
+
+
+def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> Iterator[Row]:
+    torturer = kills.Torturer(folder / "kills", ground.data)
+    for kill in kills.drawn(extent.scripted, extent.real, seed):
+        trial = torturer.tried(kill)
+        worker = "scripted" if kill.scripted else "real"
+        kind = f"{kill.signal} of the {kill.target}, {worker} worker"
+        if trial.hit == "none":
+            kind = f"ended before {kind}"
+        yield Row(kind, kill.verb, tuple(trial.problems), trial.kept)
+    asked = places.commands(ground.baseline, ground.candidate, ground.data)
+    for loss in places.Thief(folder / "places", asked, seed).trials(short=extent.short):
+        yield Row(loss.taken, loss.verb, tuple(loss.problems))
+    for words in inputs.mistakes(ground):
+        mistake = inputs.answered(words, ground.folder)
+        typed = " ".join(word[:20] for word in words)
+        problems = tuple(f"{typed!a}: {problem}" for problem in mistake.problems)
+        yield Row("wrong option or argument", words[0], problems)
+
+
+def _ground(folder: Path) -> inputs.Ground:
+    """A small data set, three runs and another one, by the scripted worker."""
+    data, baseline, typed = folder / "data", folder / "baseline", folder / "typed"
+    whole = dataset.load()
+    dataset.write(data, whole.train_images[:TRAINING_IMAGES], whole.train_labels[:TRAINING_IMAGES],
+                  whole.test_images[:TEST_IMAGES], whole.test_labels[:TEST_IMAGES])  # fmt: skip
+    typed.mkdir()
+    for name in ("baseline/one", "baseline/two", "baseline/three", "candidate"):
+        words = ("run", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "fit,compiled",
+                 "--devices", "cpu", "--precisions", "float32", "--batch-sizes", "50,100",
+                 "--epochs", "1", "--launches", "2", "--data", str(data), "--no-report",
+                 "--output", str(folder / name), "--wait")  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.evidence.torture.scripted", *words],
+            env={**os.environ, **import_path(os.environ, CHECKOUT), SALT: name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
+    return inputs.Ground(typed, folder / "candidate", baseline, data)
