@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.errors import UserError
 from bench.worker_process import CHECKOUT, import_path
@@ -189,7 +190,7 @@ class Thief:
 
         ours, theirs = pty.openpty()
         with os.fdopen(theirs, "r+b", buffering=0) as terminal:
-            streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+            streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
             process = place.started(script=_SESSION, **streams)
         until = time.perf_counter() + self._draw.uniform(0.3, 2.0)
         os.set_blocking(ours, False)
@@ -228,7 +229,7 @@ class _Place:
         words: Sequence[str] = (),
         script: str = "",
         variables: dict[str, str] | None = None,
-        **streams: object,
+        **streams: Any,
     ) -> subprocess.Popen[bytes]:
         """The command, or another one, from its start; its streams go to the log but for those
         given."""
@@ -248,7 +249,7 @@ class _Place:
         codes: Sequence[int],
         script: str = "",
         variables: dict[str, str] | None = None,
-        **streams: object,
+        **streams: Any,
     ) -> None:
         """Carry the command out; its exit code must be one of these."""
         told = not streams and not script
