@@ -241,7 +241,7 @@ class _Place:
         environment |= import_path(os.environ, CHECKOUT) | (variables or {})
         with self._log.open("ab") as log:
             chosen = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **streams}
-            return subprocess.Popen(line, env=environment, **chosen)  # type: ignore[call-overload,no-any-return]
+            return subprocess.Popen(line, env=environment, **chosen)
 
     def ends(
         self,
