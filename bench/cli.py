@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench.errors import ExitCode, NotComparable, UserError
+from bench.ending import put_off, run_program
+from bench.errors import ExitCode, UserError
 from bench.options import AXES, OPTIONS, Option, plan_from, refuse_plan_options
 from bench.regression import DEFAULT_GATE
 
@@ -28,21 +29,8 @@ _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "la
 
 
 def main() -> None:
-    """The console script: one line for a user's mistake, exit code 2, no traceback."""
-    try:
-        code = cli(standalone_mode=False)
-    except UserError as error:
-        click.echo(f"fmnist-bench: error: {error}", err=True)
-        code = ExitCode.WRONG_USE_OR_FAILED_CASE
-        if isinstance(error, NotComparable):
-            code = ExitCode.INCONCLUSIVE
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("fmnist-bench: interrupted", err=True)
-        code = ExitCode.INTERRUPTED
-    sys.exit(code)
+    """The console script."""
+    run_program("fmnist-bench", lambda: cli(standalone_mode=False))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -171,12 +159,16 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     file = Path(output) / "comparison.csv"
-    comparing.write_comparison(found, file)
-    print_comparison(found, _console())
-    click.echo(file)
     picture = file.with_suffix(".png")
-    draw_comparison(found, picture)
-    click.echo(picture)
+    comparing.write_comparison(found, file)
+    failed: list[UserError] = []
+    with put_off(failed):
+        draw_comparison(found, picture)
+    print_comparison(found, _console())
+    for written in (file, *([] if failed else [picture])):
+        click.echo(written)
+    if failed:
+        raise failed[0]
     return ExitCode.PASSED
 
 
@@ -253,8 +245,9 @@ def check(
 
         print_check(report, console)
         report = duel_suspects(report, candidate[0], confirm, folder / "duel", console, wait)
+    files = write_check(report, folder)
     print_check(report, console)
-    for file in write_check(report, folder):
+    for file in files:
         click.echo(file)
     return report.exit_code
 
@@ -334,11 +327,15 @@ def profile(**values: Any) -> int:
         refuse_skips(plan.cases, inventory())
     output = Path(values["output"]) if values["output"] else None
     outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=values["wait"])
+    picture, drawn = outcome.folder / "profile.png", False
+    failed: list[UserError] = []
+    with put_off(failed):
+        drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
     print_profiles(outcome, _console())
-    picture = outcome.folder / "profile.png"
-    drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
     for file in (outcome.folder / "profile.csv", *([picture, outcome.folder / "traces"] * drawn)):
         click.echo(file)
+    if failed:
+        raise failed[0]
     return outcome.exit_code
 
 

@@ -14,6 +14,7 @@ import os
 from itertools import product
 from pathlib import Path
 
+from bench.ending import run_program
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS, build
 from fmnist_models.optimizers import OPTIMIZERS, create
@@ -65,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program("bench.parity", main)

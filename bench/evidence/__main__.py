@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import click
 
-from bench.errors import ExitCode, UserError
+from bench.ending import run_program
+from bench.errors import UserError
 from bench.store import write_csv
 
 SUITES, SEED = 5_000, 2026
@@ -136,8 +136,4 @@ def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> N
 
 
 if __name__ == "__main__":
-    try:
-        cli()
-    except UserError as error:
-        click.echo(f"bench.evidence: error: {error}", err=True)
-        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
+    run_program("bench.evidence", lambda: cli(standalone_mode=False))

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from bench.case import Case
 from bench.devices import child_environment, inventory
-from bench.errors import ExitCode, UserError
+from bench.ending import run_program
+from bench.errors import UserError
 from bench.lock import the_machine
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.peers.launch import PeerLaunch, Training
@@ -192,12 +193,8 @@ def trained_case(names: Sequence[str], model: str, optimizer: str, precision: st
 
 
 def main() -> None:
-    """One line for a user's mistake, exit code 2."""
-    try:
-        peers()
-    except UserError as error:
-        click.echo(f"bench.peers: error: {error}", err=True)
-        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
+    """`python -m bench.peers`."""
+    run_program("bench.peers", lambda: peers(standalone_mode=False))
 
 
 if __name__ == "__main__":
