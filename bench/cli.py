@@ -72,14 +72,14 @@ def run(**values: Any) -> int:
     console = _console()
     if values["resume"]:
         refuse_plan_options(values)
-        folder, plan = start.resume(Path(values["resume"]))
+        opening, plan = start.resume(Path(values["resume"]))
     else:
         plan = plan_from(values, lambda: present(inventory()), _command())
         if values["require_all"]:
             start.refuse_skips(plan.cases, inventory())
         output = Path(values["output"]) if values["output"] else None
-        folder = start.begin(plan, output)
-    outcome = execute(plan, folder, progress_for(console), wait=values["wait"])
+        opening = start.begin(plan, output)
+    outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
     _show(outcome, console, report=not values["no_report"])
     return outcome.exit_code
 

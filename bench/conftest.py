@@ -20,7 +20,7 @@ from bench import devices, environment, run, start
 from bench.errors import UserError
 from bench.options import GATE_OPTIONS, OPTIONS, Option, plan_from, refuse_plan_options
 from bench.progress import progress_for
-from bench.store import Plan, RunFolder
+from bench.store import Opening, Plan
 from bench.summary import summarize
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bench.guard import Guard
 
 PLAN = pytest.StashKey[Plan]()
-RESUMED = pytest.StashKey[RunFolder]()
+RESUMED = pytest.StashKey[Opening]()
 OUTCOME = pytest.StashKey[run.RunOutcome]()
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
 CHECKED: pytest.StashKey[CheckReport] = pytest.StashKey()
@@ -148,20 +148,20 @@ def _check(config: pytest.Config) -> None:
 
 def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
     plan = config.stash[PLAN]
-    folder = config.stash.get(RESUMED, None)
-    if folder is None:
+    opening = config.stash.get(RESUMED, None)
+    if opening is None:
         selected = tuple(case for case in plan.cases if case.id in wanted)
         plan = Plan(selected, plan.settings, plan.matrix, plan.label, plan.command)
     if GUARD in config.stash:
         config.stash[GUARD].refuse(plan)
-    if folder is None:
+    if opening is None:
         if config.getoption("fmnist_require_all"):
             start.refuse_skips(plan.cases, devices.inventory())
         output = config.getoption("fmnist_output")
-        folder = start.begin(plan, Path(output) if output else None)
+        opening = start.begin(plan, Path(output) if output else None)
     console = Console()
     console.print()
-    return run.execute(plan, folder, progress_for(console), wait=config.getoption("fmnist_wait"))
+    return run.execute(plan, opening, progress_for(console), wait=config.getoption("fmnist_wait"))
 
 
 def _case_id(item: pytest.Item) -> str | None:

@@ -120,15 +120,14 @@ class _Recording(io.FileIO):
 
 
 def _recording(stream: TextIO | None) -> TextIO | None:
-    """The same stream, its failures remembered and what it cannot encode replaced.
-
-    A test's own stream is left alone.
-    """
+    """The same stream, its failures remembered and what it cannot encode replaced."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     try:
         file = _Recording(stream.fileno(), "wb", closefd=False)
     except (OSError, ValueError):
+        # A test's own stream, which is no file.
+        stream.reconfigure(errors="replace")
         return stream
     _flush(stream)
     return io.TextIOWrapper(

@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from bench.ending import run_program
+from bench.files import Kind, target_of
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS, build
 from fmnist_models.optimizers import OPTIMIZERS, create
@@ -53,6 +54,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     data = dataset.split(dataset.load())
     done = set()
+    target_of(arguments.file, Kind.table(COLUMNS))
     if arguments.file.exists():
         with arguments.file.open(newline="") as lines:
             done = {(r["model"], r["optimizer"], int(r["seed"])) for r in csv.DictReader(lines)}

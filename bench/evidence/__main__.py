@@ -11,6 +11,7 @@ import click
 
 from bench.ending import run_program
 from bench.errors import UserError
+from bench.files import Kind
 from bench.store import write_csv
 
 SUITES, SEED = 5_000, 2026
@@ -127,7 +128,8 @@ def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            write_csv(folder / f"{name}.csv", tuple(rows[0]), rows)
+            columns = tuple(rows[0])
+            write_csv(folder / f"{name}.csv", columns, rows, Kind.table(columns))
             click.echo(folder / f"{name}.csv")
     except OSError as error:
         raise UserError(
