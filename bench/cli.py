@@ -12,7 +12,7 @@ import click
 
 from bench.ending import put_off, run_program
 from bench.errors import ExitCode, UserError
-from bench.options import AXES, OPTIONS, Option, plan_from, refuse_plan_options
+from bench.options import AXES, OPTIONS, Option, Verbs, plan_from, refuse_plan_options
 from bench.regression import DEFAULT_GATE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def main() -> None:
     run_program("fmnist-bench", lambda: cli(standalone_mode=False))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fmnist-bench")
 def cli() -> None:
     """Time the training of Keras models on Fashion-MNIST, and say how sure that is.
@@ -80,7 +80,8 @@ def run(**values: Any) -> int:
         output = Path(values["output"]) if values["output"] else None
         opening = start.begin(plan, output)
     outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
-    _show(outcome, console, report=not values["no_report"])
+    if failed := _show(outcome, console, report=not values["no_report"]):
+        raise failed[0]
     return outcome.exit_code
 
 
@@ -320,8 +321,9 @@ def profile(**values: Any) -> int:
     from bench.start import refuse_skips
 
     seconds = profiling.SECONDS if values["seconds"] is None else values["seconds"]
-    if not 0 < seconds < float("inf"):
-        raise UserError(f"--seconds {seconds:g}: must be above 0")
+    if not 0 < seconds <= profiling.MOST_SECONDS:
+        most = f"at most {profiling.MOST_SECONDS:g}"
+        raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
     plan = plan_from(values, lambda: present(inventory()), _command())
     if values["require_all"]:
         refuse_skips(plan.cases, inventory())
@@ -379,11 +381,11 @@ def baseline_remove(folder: str, names: tuple[str, ...]) -> int:
     return ExitCode.PASSED
 
 
-def _show(outcome: RunOutcome, console: Console, *, report: bool) -> None:
+def _show(outcome: RunOutcome, console: Console, *, report: bool) -> list[UserError]:
     """The tables, the comparison with the reference, and where everything lies."""
     from bench.summary import summarize
 
-    summarize(outcome, console, report=report)
+    return summarize(outcome, console, report=report)
 
 
 def _console() -> Console:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import io
 import json
 import os
@@ -376,12 +375,7 @@ def refuse_taken(path: Path) -> None:
         UserError: it holds a run, or a file of that name which is none of this suite's; or it
             cannot be made.
     """
-    with explained(path, ELSEWHERE):
-        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    refuse_unwritable(path, "--output")
     if (path / "plan.json").exists():
         raise UserError(
             f"{path} already holds a run: name another --output, or finish it with --resume {path}"
@@ -392,6 +386,32 @@ def refuse_taken(path: Path) -> None:
             raise UserError(f"{path} holds {name} but no plan.json: name another --output")
     for name, kind in _REPLACED.items():
         target_of(path / name, kind)
+
+
+def refuse_unwritable(folder: Path, option: str, *, create: bool = True) -> None:
+    """A folder into which something goes later must be there, or be one that can be made.
+
+    Args:
+        folder: is not made here.
+        option: that names it, as it is typed.
+        create: it may be made later.
+
+    Raises:
+        UserError: it cannot be written or made.
+    """
+    try:
+        above = folder.absolute().parents if create else ()
+        there = next((place for place in (folder, *above) if place.exists()), None)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}; name another {option}") from error
+    why = "it is no folder"
+    if there is None:
+        why = "there is no such folder"
+    elif there.is_dir():
+        if os.access(there, os.W_OK | os.X_OK):
+            return
+        why = "no permission to write there"
+    raise UserError(f"cannot write to {folder}: {why}; name another {option}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,13 @@ from bench import run as running
 from bench.case import Case, logistic_case
 from bench.devices import Inventory
 from bench.errors import ExitCode, UserError
+from bench.estimate import launch_seconds
 from bench.launch import CAN_FORK, Launcher
 from bench.noise import Noise, Usage
 from bench.progress import progress_for
 from bench.record import RESULT_COLUMNS, RunSettings
 from bench.store import Plan, RunFolder
+from bench.summary import summarize
 from fmnist_models import dataset
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -688,3 +690,23 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*name another --output$"):
         start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")
+
+
+def test_a_picture_that_cannot_be_written_hides_no_table(execute, tmp_path):
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
+    (tmp_path / "run/comparison.png").mkdir()
+    (tmp_path / "run/report.html").write_text("mine")
+    out = io.StringIO()
+    failed = summarize(outcome, Console(file=out, width=80))
+    assert [type(error) for error in failed] == [UserError, UserError]
+    assert "comparison.png" in str(failed[0])
+    assert "report.html" in str(failed[1])
+    assert "relu_mlp" in out.getvalue()
+    assert "results.csv" in out.getvalue()
+    assert (tmp_path / "run/report.html").read_text() == "mine"
+
+
+def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path):
+    whole = launch_seconds(FIT, RunSettings(epochs=1_000))
+    small = launch_seconds(FIT, RunSettings(epochs=1_000, data=str(tmp_path / "data")))
+    assert small < whole / 100

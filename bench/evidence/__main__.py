@@ -12,12 +12,13 @@ import click
 from bench.ending import run_program
 from bench.errors import UserError
 from bench.files import Kind
+from bench.options import Verbs
 from bench.store import write_csv
 
 SUITES, SEED = 5_000, 2026
 
 
-@click.group(help=__doc__)
+@click.group(cls=Verbs, help=__doc__)
 def cli() -> None:
     """Regenerate results/evidence."""
 

@@ -20,6 +20,7 @@ from bench.ending import run_program
 from bench.errors import UserError
 from bench.lock import the_machine
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
+from bench.options import Verb
 from bench.peers.launch import PeerLaunch, Training
 from bench.stats import throughput
 from bench.worker_process import import_path
@@ -37,7 +38,7 @@ NOT_KERAS = ("jax_scan", "torch_eager")
 LIMIT_S = 900
 
 
-@click.command(help=__doc__)
+@click.command(cls=Verb, help=__doc__)
 @click.option(
     "--batch-sizes",
     default=",".join(map(str, BATCH_SIZES)),
