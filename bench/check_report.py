@@ -25,6 +25,7 @@ from bench.check import (
     percent,
 )
 from bench.errors import ExitCode, UserError
+from bench.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.store import write_json, write_text
 
 SCHEMA_VERSION = 1
@@ -79,9 +80,9 @@ def write_check(report: CheckReport, folder: Path) -> tuple[Path, ...]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILES[0], as_json(report))
-        write_text(folder / FILES[1], junit(report))
-        write_text(folder / FILES[2], markdown(report))
+        write_json(folder / FILES[0], as_json(report), CHECK_JSON)
+        write_text(folder / FILES[1], junit(report), CHECK_JUNIT)
+        write_text(folder / FILES[2], markdown(report), CHECK_MARKDOWN)
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror or error}; name another --output"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench.errors import ExitCode, NotComparable, UserError
-from bench.options import AXES, OPTIONS, Option, plan_from, refuse_plan_options
+from bench.ending import put_off, run_program
+from bench.errors import ExitCode, UserError
+from bench.options import AXES, OPTIONS, Option, Verbs, plan_from, refuse_plan_options
 from bench.regression import DEFAULT_GATE
 
 if TYPE_CHECKING:
@@ -28,24 +29,11 @@ _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "la
 
 
 def main() -> None:
-    """The console script: one line for a user's mistake, exit code 2, no traceback."""
-    try:
-        code = cli(standalone_mode=False)
-    except UserError as error:
-        click.echo(f"fmnist-bench: error: {error}", err=True)
-        code = ExitCode.WRONG_USE_OR_FAILED_CASE
-        if isinstance(error, NotComparable):
-            code = ExitCode.INCONCLUSIVE
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("fmnist-bench: interrupted", err=True)
-        code = ExitCode.INTERRUPTED
-    sys.exit(code)
+    """The console script."""
+    run_program("fmnist-bench", lambda: cli(standalone_mode=False))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fmnist-bench")
 def cli() -> None:
     """Time the training of Keras models on Fashion-MNIST, and say how sure that is.
@@ -84,15 +72,16 @@ def run(**values: Any) -> int:
     console = _console()
     if values["resume"]:
         refuse_plan_options(values)
-        folder, plan = start.resume(Path(values["resume"]))
+        opening, plan = start.resume(Path(values["resume"]))
     else:
         plan = plan_from(values, lambda: present(inventory()), _command())
         if values["require_all"]:
             start.refuse_skips(plan.cases, inventory())
         output = Path(values["output"]) if values["output"] else None
-        folder = start.begin(plan, output)
-    outcome = execute(plan, folder, progress_for(console), wait=values["wait"])
-    _show(outcome, console, report=not values["no_report"])
+        opening = start.begin(plan, output)
+    outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
+    if failed := _show(outcome, console, report=not values["no_report"]):
+        raise failed[0]
     return outcome.exit_code
 
 
@@ -171,12 +160,16 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     file = Path(output) / "comparison.csv"
-    comparing.write_comparison(found, file)
-    print_comparison(found, _console())
-    click.echo(file)
     picture = file.with_suffix(".png")
-    draw_comparison(found, picture)
-    click.echo(picture)
+    comparing.write_comparison(found, file)
+    failed: list[UserError] = []
+    with put_off(failed):
+        draw_comparison(found, picture)
+    print_comparison(found, _console())
+    for written in (file, *([] if failed else [picture])):
+        click.echo(written)
+    if failed:
+        raise failed[0]
     return ExitCode.PASSED
 
 
@@ -253,8 +246,9 @@ def check(
 
         print_check(report, console)
         report = duel_suspects(report, candidate[0], confirm, folder / "duel", console, wait)
+    files = write_check(report, folder)
     print_check(report, console)
-    for file in write_check(report, folder):
+    for file in files:
         click.echo(file)
     return report.exit_code
 
@@ -327,18 +321,23 @@ def profile(**values: Any) -> int:
     from bench.start import refuse_skips
 
     seconds = profiling.SECONDS if values["seconds"] is None else values["seconds"]
-    if not 0 < seconds < float("inf"):
-        raise UserError(f"--seconds {seconds:g}: must be above 0")
+    if not 0 < seconds <= profiling.MOST_SECONDS:
+        most = f"at most {profiling.MOST_SECONDS:g}"
+        raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
     plan = plan_from(values, lambda: present(inventory()), _command())
     if values["require_all"]:
         refuse_skips(plan.cases, inventory())
     output = Path(values["output"]) if values["output"] else None
     outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=values["wait"])
+    picture, drawn = outcome.folder / "profile.png", False
+    failed: list[UserError] = []
+    with put_off(failed):
+        drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
     print_profiles(outcome, _console())
-    picture = outcome.folder / "profile.png"
-    drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
     for file in (outcome.folder / "profile.csv", *([picture, outcome.folder / "traces"] * drawn)):
         click.echo(file)
+    if failed:
+        raise failed[0]
     return outcome.exit_code
 
 
@@ -382,11 +381,11 @@ def baseline_remove(folder: str, names: tuple[str, ...]) -> int:
     return ExitCode.PASSED
 
 
-def _show(outcome: RunOutcome, console: Console, *, report: bool) -> None:
+def _show(outcome: RunOutcome, console: Console, *, report: bool) -> list[UserError]:
     """The tables, the comparison with the reference, and where everything lies."""
     from bench.summary import summarize
 
-    summarize(outcome, console, report=report)
+    return summarize(outcome, console, report=report)
 
 
 def _console() -> Console:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import stats
 from bench.errors import NotComparable, UserError
+from bench.files import Kind
 from bench.regression import LEAST_RUNS
 from bench.runs import (
     MeasuredRun,
@@ -192,7 +193,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(path, COLUMNS, _rows(found))
+        write_csv(path, COLUMNS, _rows(found), Kind.table(COLUMNS))
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; name another --output"

@@ -7,6 +7,8 @@ comparisons hold exactly the seconds of rounds.csv.
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -17,18 +19,28 @@ import pytest
 from rich.console import Console
 
 from bench import devices, environment, run, start
+from bench.ending import orderly_stops
 from bench.errors import UserError
-from bench.options import GATE_OPTIONS, OPTIONS, Option, plan_from, refuse_plan_options
+from bench.options import (
+    GATE_OPTIONS,
+    OPTIONS,
+    Option,
+    plan_from,
+    refuse_empty,
+    refuse_plan_options,
+)
 from bench.progress import progress_for
-from bench.store import Plan, RunFolder
+from bench.store import Opening, Plan, refuse_unwritable
 from bench.summary import summarize
 
 if TYPE_CHECKING:
     from bench.check import CheckReport
     from bench.guard import Guard
 
+# With these pytest runs no test.
+_IDLE = ("collectonly", "setupplan", "setuponly", "benchmark_skip")
 PLAN = pytest.StashKey[Plan]()
-RESUMED = pytest.StashKey[RunFolder]()
+RESUMED = pytest.StashKey[Opening]()
 OUTCOME = pytest.StashKey[run.RunOutcome]()
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
 CHECKED: pytest.StashKey[CheckReport] = pytest.StashKey()
@@ -54,6 +66,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     values = {option.key: config.getoption(_dest(option)) for option in OPTIONS}
     try:
+        for option in (*OPTIONS, *GATE_OPTIONS):
+            refuse_empty(_flag(option), config.getoption(_dest(option)))
+        _refuse_unwritable(config)
         _open_guard(config)
         if values["resume"]:
             refuse_plan_options(values)
@@ -64,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 values, lambda: devices.present(devices.inventory()), command
             )
     except UserError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(_as_typed(str(error))) from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -78,15 +93,14 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Measure what was selected before the first test asks for it."""
     config = session.config
     wanted = {case_id for case_id in map(_case_id, session.items) if case_id}
-    idle = config.getoption("collectonly") or config.getoption("benchmark_skip")
-    if wanted and not idle and not session.testsfailed:
+    if wanted and not any(map(config.getoption, _IDLE)) and not session.testsfailed:
         capture = config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled(), orderly_stops():
             try:
                 config.stash[OUTCOME] = _measure(config, wanted)
                 _check(config)
             except UserError as error:
-                raise pytest.UsageError(str(error)) from error
+                raise pytest.UsageError(_as_typed(str(error))) from error
         if config.stash[OUTCOME].interrupted:
             raise KeyboardInterrupt
     return (yield)
@@ -101,6 +115,8 @@ def checked(request: pytest.FixtureRequest) -> CheckReport | None:
 @pytest.fixture
 def outcome(request: pytest.FixtureRequest) -> run.RunOutcome:
     """The run that this session measured."""
+    if OUTCOME not in request.config.stash:
+        pytest.skip("nothing is measured where fixtures are only set up")
     return request.config.stash[OUTCOME]
 
 
@@ -117,15 +133,31 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
         terminalreporter.section("fmnist-bench")
-        summarize(outcome, Console(), report=not config.getoption("fmnist_no_report"))
-    report = config.stash.get(CHECKED, None)
-    if outcome is not None and report is not None:
+        report = not config.getoption("fmnist_no_report")
+        for error in summarize(outcome, Console(), report=report):
+            terminalreporter.write_line(f"error: {_as_typed(str(error))}", red=True)
+    checked = config.stash.get(CHECKED, None)
+    if outcome is not None and checked is not None:
         from bench.check_report import FILES, print_check
 
         terminalreporter.section("check against the baseline")
-        print_check(report, Console())
+        print_check(checked, Console())
         for name in FILES:
             terminalreporter.write_line(str(outcome.folder.path / name))
+
+
+def _refuse_unwritable(config: pytest.Config) -> None:
+    """What pytest-benchmark is to write once everything was measured must have its folder now."""
+    file = config.getoption("benchmark_json", default=None)
+    if file is not None:
+        refuse_unwritable(Path(file).parent, "--benchmark-json", create=False)
+        if Path(file).is_dir() or (Path(file).exists() and not os.access(file, os.W_OK)):
+            raise UserError(f"--benchmark-json {file}: cannot be written; name another file")
+    save = config.getoption("benchmark_save", default=None)
+    if save or config.getoption("benchmark_autosave", default=None):
+        storage = str(config.getoption("benchmark_storage"))
+        if "://" not in storage or storage.startswith("file://"):
+            refuse_unwritable(Path(storage.removeprefix("file://")), "--benchmark-storage")
 
 
 def _open_guard(config: pytest.Config) -> None:
@@ -148,20 +180,20 @@ def _check(config: pytest.Config) -> None:
 
 def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
     plan = config.stash[PLAN]
-    folder = config.stash.get(RESUMED, None)
-    if folder is None:
+    opening = config.stash.get(RESUMED, None)
+    if opening is None:
         selected = tuple(case for case in plan.cases if case.id in wanted)
         plan = Plan(selected, plan.settings, plan.matrix, plan.label, plan.command)
     if GUARD in config.stash:
         config.stash[GUARD].refuse(plan)
-    if folder is None:
+    if opening is None:
         if config.getoption("fmnist_require_all"):
             start.refuse_skips(plan.cases, devices.inventory())
         output = config.getoption("fmnist_output")
-        folder = start.begin(plan, Path(output) if output else None)
+        opening = start.begin(plan, Path(output) if output else None)
     console = Console()
     console.print()
-    return run.execute(plan, folder, progress_for(console), wait=config.getoption("fmnist_wait"))
+    return run.execute(plan, opening, progress_for(console), wait=config.getoption("fmnist_wait"))
 
 
 def _case_id(item: pytest.Item) -> str | None:
@@ -171,6 +203,14 @@ def _case_id(item: pytest.Item) -> str | None:
 
 def _flag(option: Option) -> str:
     return f"--fmnist-{option.name}" if option.taken else f"--{option.name}"
+
+
+def _as_typed(message: str) -> str:
+    """A message with the options that carry a prefix here as they are typed."""
+    for option in OPTIONS:
+        if option.taken:
+            message = re.sub(rf"--{option.name}\b", _flag(option), message)
+    return message
 
 
 def _dest(option: Option) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.text import Text
 
@@ -14,6 +15,7 @@ from bench.devices import child_environment, inventory
 from bench.errors import ExitCode
 from bench.matrix import parse_axis
 from bench.plots import sample_row
+from bench.store import ELSEWHERE, explained
 from bench.worker_process import import_path
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
@@ -26,12 +28,13 @@ def describe_data(folder: str | None, picture: Path, console: Console) -> None:
         UserError: the data cannot be read, or the picture cannot be written.
     """
     data = dataset.load(dataset.data_folder(folder))
-    for line in dataset.summary(data).lines():
-        console.print(Text(line), soft_wrap=True)
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    with explained(picture.parent, ELSEWHERE):
+        picture.parent.mkdir(parents=True, exist_ok=True)
     sample_row(
         data.train_images[:10], data.train_labels[:10].tolist(), dataset.CLASS_NAMES, picture
     )
+    for line in dataset.summary(data).lines():
+        console.print(Text(line), soft_wrap=True)
     console.print(Text(f"the first ten training images: {picture}"), soft_wrap=True)
 
 
@@ -40,10 +43,10 @@ def summarize_models(models: str | None) -> int:
     names = parse_axis("models", models) if models else tuple(NETWORKS)
     environment = child_environment(Case("softmax", "adam", "fit"), inventory())
     command = [sys.executable, "-m", "fmnist_models", *names]
-    sys.stdout.flush()
-    environment |= import_path(environment)
+    environment |= import_path(environment) | {"PYTHONIOENCODING": "utf-8"}
     # TensorFlow's own log is kept back, unless the summaries failed.
-    child = subprocess.run(command, env=environment, stderr=subprocess.PIPE, check=False)
+    child = subprocess.run(command, env=environment, capture_output=True, check=False)
+    click.echo(child.stdout.decode(errors="replace"), nl=False)
     if child.returncode:
-        sys.stderr.write(child.stderr.decode(errors="replace"))
-    return child.returncode or ExitCode.PASSED
+        click.echo(child.stderr.decode(errors="replace"), nl=False, err=True)
+    return ExitCode.WRONG_USE_OR_FAILED_CASE if child.returncode else ExitCode.PASSED

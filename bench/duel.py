@@ -150,6 +150,7 @@ def sides_under_way(plan: DuelPlan, path: Path) -> Iterator[dict[str, RunUnderWa
                 side.environ,
                 LEAST,
             )
+            stack.callback(under_way[name].write_results)
         yield under_way
 
 
@@ -223,6 +224,4 @@ def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str |
         refuse_mixing(path, folder.environment() or {}, described)
         return folder
     settings = replace(plan.settings, launches=LAST_LOOK, data=data)
-    folder = RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command))
-    folder.write_environment(described)
-    return folder
+    return RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command), described)

@@ -10,13 +10,18 @@ __all__ = ["ExitCode", "Invalid", "NotComparable", "Unavailable", "UserError"]
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `fmnist-bench`."""
+    """Exit codes of `fmnist-bench`; those above 128 are a shell's for the signal of that number
+    less 128."""
 
     PASSED = 0
     REGRESSION = 1
     WRONG_USE_OR_FAILED_CASE = 2
     INCONCLUSIVE = 3
+    DEFECT = 4
+    HUNG_UP = 129
     INTERRUPTED = 130
+    CLOSED_PIPE = 141
+    TERMINATED = 143
 
 
 class NotComparable(UserError):

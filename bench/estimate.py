@@ -12,6 +12,7 @@ from bench.case import SKLEARN_LOOP, Case
 from bench.errors import UserError
 from bench.record import LEAST, RunSettings, Status
 from bench.store import RunFolder
+from fmnist_models import dataset
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 IMPORT_S = 10.0
@@ -46,7 +47,7 @@ def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
 def launch_seconds(
     case: Case,
     settings: RunSettings,
-    samples: int = TRAINING_SAMPLES,
+    samples: int | None = None,
     least: Mapping[str, tuple[int, float]] = LEAST,
 ) -> float:
     """Seconds of one launch: the case's own row of the reference run, else the nearest
@@ -55,12 +56,15 @@ def launch_seconds(
     Args:
         case: what is trained.
         settings: of the run.
-        samples: an epoch.
+        samples: an epoch; None for those of the settings' data.
         least: rounds and seconds, by loop, that a launch goes on for.
     """
     row = _nearest(case, reference_rows())
+    if samples is None:
+        samples = _samples(settings.data)
     if case.loop == SKLEARN_LOOP:
-        return float(row["total_s"]) if row else _ROUGH_LOGISTIC_S
+        whole = float(row["total_s"]) if row else _ROUGH_LOGISTIC_S
+        return whole * samples / TRAINING_SAMPLES
     if row is None:
         around, epoch_s = _ROUGH_WARMUP_S, samples / _ROUGH_RATE[case.loop]
     else:
@@ -68,6 +72,17 @@ def launch_seconds(
         epoch_s = row["epoch_s"] * samples / TRAINING_SAMPLES
     least_rounds, least_s = least.get(case.loop, (0, 0.0))
     return float(around + epoch_s * max(settings.epochs, least_rounds, least_s / epoch_s))
+
+
+@cache
+def _samples(data: str | None) -> int:
+    """Of an epoch; what is wrong with the data is said where they are read."""
+    if data is None:
+        return TRAINING_SAMPLES
+    try:
+        return dataset.training_samples(Path(data))
+    except UserError:
+        return TRAINING_SAMPLES
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,11 +20,21 @@ from bench.noise import Noise, Usage
 from bench.profile_record import ProfileRecord, ProfileRequest, Readings
 from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Status
 from bench.roofline import Ceilings
-from bench.worker_process import CHECKOUT, Ended, LaunchPlace, OnRound, Turns, WorkerProcess
+from bench.worker_process import (
+    CHECKOUT,
+    Answer,
+    Ended,
+    LaunchPlace,
+    OnRound,
+    Turns,
+    WorkerProcess,
+)
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "bench.worker")
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
+# What reading a result of another shape, or of a later version, raises.
+UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
 _T = TypeVar("_T")
 
 
@@ -85,29 +95,30 @@ class Launcher:
         With `pauses` it stands still before each round, until it is taken up again; a worker
         of an earlier revision knows no pauses. Closing what comes back ends the launch.
         """
-        answers, total_s = yield from self._ask(
-            "launch", request, place, on_round, self._watch, pauses
-        )
-        return _record(request, answers, total_s)
+        told = yield from self._ask("launch", request, place, on_round, self._watch, pauses)
+        return _record(request, told)
 
     def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
         """Measure what the machine does at best; the reason where that could not be done."""
-        answers, _ = to_the_end(self._ask("ceilings", request, place, lambda _: None))
-        if answers["status"] == Status.OK:
-            return Ceilings.from_json(answers["ceilings"])
-        return scrub_text(answers["reason"])
+        answer = to_the_end(self._ask("ceilings", request, place, lambda _: None)).answer
+        if answer.status is Status.OK:
+            try:
+                return Ceilings.from_json(answer.fields["ceilings"])
+            except UNREADABLE as error:
+                return f"the worker's ceilings cannot be read: {error}"
+        return scrub_text(answer.reason)
 
     def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
         """Profile one case; whatever goes wrong in the worker is the record's reason."""
-        answers, total_s = to_the_end(self._ask("profile", request, place, lambda _: None))
-        readings = answers.get("readings")
-        return ProfileRecord(
-            request.case,
-            Status(answers["status"]),
-            scrub_text(answers.get("reason", "")),
-            None if readings is None else Readings.from_json(readings),
-            total_s,
-        )
+        told = to_the_end(self._ask("profile", request, place, lambda _: None))
+        status, reason = told.answer.status, scrub_text(told.answer.reason)
+        readings = None
+        if status is Status.OK:
+            try:
+                readings = Readings.from_json(told.answer.fields["readings"])
+            except UNREADABLE as error:
+                status, reason = Status.FAILED, f"the worker's readings cannot be read: {error}"
+        return ProfileRecord(request.case, status, reason, readings, told.total_s)
 
     def _ask(
         self,
@@ -117,15 +128,11 @@ class Launcher:
         on_round: OnRound,
         watch: counters.Watch | None = None,
         pauses: bool = False,
-    ) -> Turns[tuple[dict[str, Any], float]]:
-        """What a worker answers, at least a status, and the seconds that it took, pauses
-        left out.
-
-        With `watch`, the answers of a worker that lived to the end hold the `noise` as well.
-        """
+    ) -> Turns[_Told]:
+        """What a worker answers; with `watch`, where it lived to the end, the noise as well."""
         key = tuple(sorted(place.environment.items()))
         worker = self._templates.pop(key, None) if place.fork else None
-        answers: dict[str, Any] = {}
+        noise: Noise | None = None
         started = time.perf_counter()
         try:
             if worker is None:
@@ -135,12 +142,11 @@ class Launcher:
                 if place.fork:
                     started = time.perf_counter()
             close = watch(worker.pid, place.gpu) if watch else None
-            yield from worker.serve(op, request.to_json(), place, on_round, answers, pauses)
+            answer = yield from worker.serve(op, request.to_json(), place, on_round, pauses)
             if close:
-                answers["noise"] = close(_usage(answers))
+                noise = close(_usage(answer.fields))
         except Ended as end:
-            answers.setdefault("status", end.status)
-            answers.setdefault("reason", end.reason)
+            answer = Answer(end.status, end.reason)
         finally:
             if worker is not None:
                 if place.fork and worker.idle:
@@ -148,7 +154,7 @@ class Launcher:
                 else:
                     worker.kill()
         paused_s = worker.paused_s if worker is not None else 0.0
-        return answers, time.perf_counter() - started - paused_s
+        return _Told(answer, noise, time.perf_counter() - started - paused_s)
 
 
 def to_the_end(steps: Turns[_T]) -> _T:
@@ -160,23 +166,36 @@ def to_the_end(steps: Turns[_T]) -> _T:
             return end.value  # type: ignore[no-any-return]
 
 
-def _usage(answers: Mapping[str, Any]) -> Usage | None:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An answer, what disturbed it, and the seconds that it took, pauses left out."""
+
+    answer: Answer
+    noise: Noise | None
+    total_s: float
+
+
+def _usage(told: Mapping[str, Any]) -> Usage | None:
     """What the launch reported of itself; None where it failed, or is of another revision."""
-    told = answers.get("usage")
-    return None if told is None else Usage.from_json(told)
+    try:
+        return Usage.from_json(told["usage"])
+    except UNREADABLE:
+        return None
 
 
-def _record(request: LaunchRequest, answers: dict[str, Any], total_s: float) -> LaunchRecord:
-    noise: Noise | None = answers.pop("noise", None)
-    record = LaunchRecord.from_json(
-        {
-            **answers,
-            "case": request.case.id,
-            "launch": request.launch,
-            "attempt": request.attempt,
-            "seed": request.seed,
-            "reason": scrub_text(answers.get("reason", "")),
-            "total_s": total_s,
-        }
-    )
-    return replace(record, noise=noise)
+def _record(request: LaunchRequest, told: _Told) -> LaunchRecord:
+    asked = {
+        "case": request.case.id,
+        "launch": request.launch,
+        "attempt": request.attempt,
+        "seed": request.seed,
+        "total_s": told.total_s,
+    }
+    reason = scrub_text(told.answer.reason)
+    ended = {**asked, "status": told.answer.status, "reason": reason}
+    try:
+        record = LaunchRecord.from_json({**told.answer.fields, **ended, "noise": None})
+    except UNREADABLE as error:
+        reason = f"the worker's result cannot be read: {error}"
+        return LaunchRecord.from_json({**asked, "status": Status.FAILED, "reason": reason})
+    return replace(record, noise=told.noise)

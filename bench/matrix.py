@@ -21,6 +21,8 @@ from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
+# More is a slip of the finger, and a thread more than a machine can start ends the process.
+_MOST: Mapping[str, int] = {"batch_sizes": 10_000_000, "threads": 4096}
 SWEPT_MODEL = "relu_mlp"
 SWEPT_OPTIMIZER = "adam"
 
@@ -175,4 +177,6 @@ def _whole_number(axis: str, word: str) -> int:
         raise UserError(f"--{option} {word!r}: must be a whole number") from None
     if number < 1:
         raise UserError(f"--{option} {word}: must be at least 1")
+    if number > _MOST[axis]:
+        raise UserError(f"--{option} {word}: must be at most {_MOST[axis]}")
     return number

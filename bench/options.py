@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from bench.errors import UserError
 from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.record import RunSettings
@@ -82,6 +84,39 @@ GATE_OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 AXES = ("models", "optimizers", "loops", "devices", "batch_sizes", "precisions", "threads",
         "backends")  # fmt: skip
+
+
+def refuse_empty(name: str, value: object) -> None:
+    """An unset variable of a shell makes a value empty, and never stands for the default.
+
+    Raises:
+        UserError: `value`, or one of several, is a text without a character.
+    """
+    values = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(text, str) and not text.strip() for text in values):
+        raise UserError(
+            f"{name} '': it is empty, as an unset variable makes it; give a value or leave it out"
+        )
+
+
+class Verb(click.Command):
+    """A command that takes no empty value for any option or argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and refuse what is empty by the name that was typed."""
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            is_option = isinstance(parameter, click.Option)
+            name = parameter.opts[-1] if is_option else parameter.make_metavar(ctx)
+            refuse_empty(name, ctx.params.get(parameter.name or ""))
+        return rest
+
+
+class Verbs(click.Group):
+    """A group whose commands are `Verb`s."""
+
+    command_class = Verb
+    group_class = type
 
 
 def refuse_plan_options(values: Mapping[str, Any]) -> None:

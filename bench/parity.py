@@ -14,6 +14,8 @@ import os
 from itertools import product
 from pathlib import Path
 
+from bench.ending import run_program
+from bench.files import Kind, target_of
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS, build
 from fmnist_models.optimizers import OPTIMIZERS, create
@@ -52,6 +54,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     data = dataset.split(dataset.load())
     done = set()
+    target_of(arguments.file, Kind.table(COLUMNS))
     if arguments.file.exists():
         with arguments.file.open(newline="") as lines:
             done = {(r["model"], r["optimizer"], int(r["seed"])) for r in csv.DictReader(lines)}
@@ -65,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program("bench.parity", main)

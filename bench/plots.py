@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench import dotplot, panels, plotdata
 from bench.case import LOOPS
 from bench.errors import UserError
+from bench.files import PICTURE, target_of, write_bytes
 from bench.plotdata import Chosen, Group, Point, Row, Series
 from bench.plotheader import draw_frame, machine_lines, make_header
 from bench.plotpage import Page, Wanted, plan_page
@@ -271,18 +271,16 @@ def blank_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Replace `path` in one move, so that a crash never leaves half a picture."""
+    """Replace `path` in one move, so that a crash never leaves half a picture.
+
+    Raises:
+        UserError: something else than a picture of this suite is there, or it cannot be written.
+    """
+    target = target_of(path, PICTURE)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Source": "fmnist-bench"})
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".png")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                figure.savefig(out, format="png", dpi=figure.dpi)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_bytes(target, drawn.getvalue())
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; name a folder that can be written"

@@ -6,8 +6,9 @@ holds no results.csv, and nothing compares or checks it.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,21 @@ from bench import devices, phases
 from bench.case import SKLEARN_LOOP, Case
 from bench.environment import scrub_text
 from bench.errors import ExitCode, UserError
+from bench.files import ENVIRONMENT, PICTURE, target_of
 from bench.launch import Launcher
-from bench.lock import the_machine
+from bench.lock import the_folder, the_machine
 from bench.phases import MOST_UNEXPLAINED
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
 from bench.profile_tables import Profile, write_tables
 from bench.record import Status
 from bench.start import environment_of, new_folder_name, require_tensorflow
-from bench.store import ELSEWHERE, Plan, explained, write_json
+from bench.store import ELSEWHERE, Plan, explained, refuse_unwritable, write_json
 from bench.traces import read_traces, require_extra
 from bench.worker_process import LaunchPlace
 
-SECONDS, ROUNDS = 30.0, 9
+SECONDS, MOST_SECONDS, ROUNDS = 30.0, 86_400.0, 9
+# Hidden, and of a name that no user gives: it is removed with all that it holds.
+_WORK = ".fmnist-bench-raw-traces"
 _KEPT = "what was profiled so far is kept there: profile the rest into another --output"
 
 
@@ -77,15 +81,19 @@ def profile(
     require_tensorflow()
     require_extra()
     described = {**environment_of(plan), "command": plan.command}
-    folder = _new_folder(output or new_folder_name("profile", plan.label))
-    with explained(folder, ELSEWHERE):
-        write_json(folder / "environment.json", described)
-    under_way = _Profiling(plan, folder, seconds)
+    folder = output or new_folder_name("profile", plan.label)
+    _refuse_taken(folder)
     interrupted = False
     with (
         the_machine(told, wait),
+        the_folder(folder),
         launcher or Launcher(data=plan.settings.data) as launching,
+        _raw_traces(folder) as work,
     ):
+        _refuse_taken(folder)
+        with explained(folder, ELSEWHERE):
+            write_json(folder / "environment.json", described)
+        under_way = _Profiling(plan, folder, work, seconds)
         try:
             for number, case in enumerate(plan.cases, 1):
                 told(f"{number} of {len(plan.cases)}: {case.id}")
@@ -98,9 +106,10 @@ def profile(
 class _Profiling:
     """A profile under way; the tables are written again after each case."""
 
-    def __init__(self, plan: Plan, folder: Path, seconds: float) -> None:
+    def __init__(self, plan: Plan, folder: Path, work: Path, seconds: float) -> None:
         self._plan = plan
         self._folder = folder
+        self._work = work
         self._traces = folder / "traces"
         self._seconds = seconds
         self._inventory = devices.inventory()
@@ -121,23 +130,25 @@ class _Profiling:
 
     def _profile(self, case: Case, launcher: Launcher) -> Profile:
         settings = self._plan.settings
-        work = self._folder / "work" / case.id.replace(":", "_").replace("/", "_")
+        name = case.id.replace(":", "_").replace("/", "_")
+        work, log = self._work / name, self._folder / "logs" / f"{name}.txt"
         with explained(self._folder, _KEPT):
+            log.parent.mkdir(exist_ok=True)
             work.mkdir(parents=True, exist_ok=True)
         place = LaunchPlace(
             environment=devices.child_environment(case, self._inventory),
             fork=False,
-            log=work / "log.txt",
-            timeout_s=settings.timeout_s,
+            log=log,
+            # The readings go on for as long as they were asked to.
+            timeout_s=settings.timeout_s + self._seconds,
             gpu=devices.resolve(case.device, self._inventory),
         )
         request = ProfileRequest(case, settings.seed, str(work.resolve()), self._seconds, ROUNDS)
         record = launcher.profile(request, place)
         if record.readings is None:
             return Profile(record)
-        found = self._read(record, record.readings, work)
-        shutil.rmtree(work, ignore_errors=True)
-        return found
+        log.unlink(missing_ok=True)
+        return self._read(record, record.readings, work)
 
     def _read(self, record: ProfileRecord, readings: Readings, work: Path) -> Profile:
         split = phases.split(record.case.loop, readings.wall_s, readings.cpu_s)
@@ -158,10 +169,29 @@ class _Profiling:
         return Profile(record, split, trace, stack)
 
 
-def _new_folder(path: Path) -> Path:
+@contextlib.contextmanager
+def _raw_traces(folder: Path) -> Iterator[Path]:
+    """Where the workers put what the tables are made from: gone at the end, however that comes.
+    What a killed profile left of it goes as well."""
+    work = folder / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            # Only where no case left a log.
+            (folder / "logs").rmdir()
+
+
+def _refuse_taken(folder: Path) -> None:
+    refuse_unwritable(folder, "--output")
     for name in ("profile.csv", "plan.json"):
-        if (path / name).exists():
-            raise UserError(f"{path} already holds a profile or a run: name another --output")
-    with explained(path, ELSEWHERE):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+        if (folder / name).exists():
+            raise UserError(f"{folder} already holds a profile or a run: name another --output")
+    for name in ("operations.csv", "memory.csv", "startup.csv", "profiles.jsonl", "traces"):
+        # With an environment.json of the suite they are what a killed profile left.
+        if (folder / name).exists() and not (folder / "environment.json").exists():
+            raise UserError(f"{folder} holds {name} of no profile: name another --output")
+    for name, kind in (("environment.json", ENVIRONMENT), ("profile.png", PICTURE)):
+        target_of(folder / name, kind)

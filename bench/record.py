@@ -159,6 +159,12 @@ class Round:
         """The fields as plain JSON values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The round that `to_json` wrote; fields of a later version are ignored."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchRecord:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeVar
 
 from bench import noise, roofline, stats
-from bench.case import SKLEARN_LOOP, Case
+from bench.case import PRECISIONS, SKLEARN_LOOP, Case
 from bench.record import RESULT_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.store import Plan, StoredRound
 
@@ -28,20 +28,116 @@ def result_rows(
     Of each launch only the last attempt counts. Measurements come from the launches that
     ended ok; where one did not, the row says so and keeps what the others measured.
     """
-    every = last_attempts(launches)
-    timed = measured_launches(launches, rounds)
-    rows = []
-    for case in plan.cases:
-        ended, measured = every.get(case.id, []), timed.get(case.id, [])
-        wanted = plan.settings.launches_of(case)
-        row = _row(case, plan.settings, wanted, ended, measured)
-        if measured and case.loop != SKLEARN_LOOP:
-            limits = roofline.limits(ceilings, case.device, case.precision, case.threads)
-            row |= _standing(row, measured[0], limits)
-        rows.append(row)
-    for row in rows:
-        _compare_with_siblings(row, rows, ceilings)
-    return rows
+    return ResultTable(plan, launches, rounds, ceilings).rows()
+
+
+class ResultTable:
+    """The rows of a run while it grows: a launch costs the same however many cases there are.
+
+    Args:
+        launches, rounds: those that are there already; more are added as they come.
+        ceilings: of the machine; the same list may grow.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        launches: Sequence[LaunchRecord],
+        rounds: Sequence[StoredRound],
+        ceilings: Sequence[roofline.Ceilings],
+    ) -> None:
+        self._settings = plan.settings
+        self._ceilings = ceilings
+        self._cases = {case.id: case for case in plan.cases}
+        self._of_axes = {_axes(case.to_json()): case.id for case in plan.cases}
+        self._timed: dict[tuple[str, int, int], list[Round]] = {}
+        self._ended: dict[str, dict[int, LaunchRecord]] = {}
+        self._attempts: dict[tuple[str, int], int] = {}
+        # Of each case alone, and beside its siblings; absent where it is to be derived again.
+        self._own: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
+        for stored in rounds:
+            self.add_round(stored)
+        for record in launches:
+            self.add_launch(record)
+
+    def add_round(self, stored: StoredRound) -> None:
+        """A round; it counts once its launch has ended ok."""
+        key = (stored.case, stored.launch, stored.attempt)
+        self._timed.setdefault(key, []).append(stored.round)
+        self._note_attempt(*key)
+
+    def add_launch(self, record: LaunchRecord) -> None:
+        """A launch that has ended, in place of its earlier attempts."""
+        self._ended.setdefault(record.case, {})[record.launch] = record
+        self._note_attempt(record.case, record.launch, record.attempt)
+        self._own.pop(record.case, None)
+        if record.case in self._cases:
+            for name in self._looking_at(self._cases[record.case]):
+                self._rows.pop(name, None)
+
+    def ceilings_changed(self) -> None:
+        """Every row stands beside the ceilings."""
+        self._own.clear()
+        self._rows.clear()
+
+    def last_attempt(self, case: str, launch: int) -> int:
+        """The highest attempt of which there is a trace; 0 where there is none."""
+        return self._attempts.get((case, launch), 0)
+
+    def launch(self, case: str, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
+        """The last attempt of a launch that has ended, None where there is none, and its
+        rounds."""
+        record = self._ended.get(case, {}).get(launch)
+        return record, [] if record is None else self._rounds_of(record)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, in the order of the plan; what was derived before is kept."""
+        for name in self._cases:
+            if name not in self._rows:
+                row = dict(self._own_row(name))
+                _compare_with_siblings(row, self._sibling, self._ceilings)
+                self._rows[name] = row
+        return [self._rows[name] for name in self._cases]
+
+    def _own_row(self, name: str) -> dict[str, Any]:
+        """A case's row without what only its siblings tell."""
+        if name not in self._own:
+            case = self._cases[name]
+            ended = list(self._ended.get(name, {}).values())
+            measured = [(r, self._rounds_of(r)) for r in ended if r.status is Status.OK]
+            wanted = self._settings.launches_of(case)
+            row = _row(case, self._settings, wanted, ended, measured)
+            if measured and case.loop != SKLEARN_LOOP:
+                limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
+                row |= _standing(row, measured[0], limits)
+            self._own[name] = row
+        return self._own[name]
+
+    def _rounds_of(self, record: LaunchRecord) -> list[Round]:
+        return self._timed.get((record.case, record.launch, record.attempt), [])
+
+    def _sibling(self, row: Mapping[str, Any], **other: Any) -> dict[str, Any] | None:
+        name = self._of_axes.get(_axes({**row, **other}))
+        found = None if name is None else self._own_row(name)
+        return found if found and found["status"] == Status.OK else None
+
+    def _looking_at(self, case: Case) -> Iterator[str]:
+        """A case, and those whose rows stand beside it."""
+        yield case.id
+        values = case.to_json()
+        others = [{"loop": "fit"}, *({"precision": name} for name in PRECISIONS)]
+        for other in others:
+            if name := self._of_axes.get(_axes({**values, **other})):
+                yield name
+
+    def _note_attempt(self, case: str, launch: int, attempt: int) -> None:
+        known = self._attempts.get((case, launch), 0)
+        self._attempts[case, launch] = max(known, attempt)
+
+
+def _axes(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(values[axis] for axis in _AXES)
 
 
 def last_attempts(launches: Sequence[LaunchRecord]) -> dict[str, list[LaunchRecord]]:
@@ -215,17 +311,19 @@ def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: 
 
 
 def _compare_with_siblings(
-    row: dict[str, Any], rows: Sequence[dict[str, Any]], ceilings: Sequence[roofline.Ceilings]
+    row: dict[str, Any],
+    sibling: Callable[..., dict[str, Any] | None],
+    ceilings: Sequence[roofline.Ceilings],
 ) -> None:
     """What a row can only say beside others: the framework's share of `fit`, and why a
     precision loses to float32."""
     if row["samples_per_s"] is None:
         return
-    if row["loop"] == "fit" and (compiled := sibling(row, rows, loop="compiled")):
+    if row["loop"] == "fit" and (compiled := sibling(row, loop="compiled")):
         row["framework_overhead"] = 1 - row["samples_per_s"] / compiled["samples_per_s"]
     if not row["precision"].startswith("mixed_"):
         return
-    plain = sibling(row, rows, precision="float32")
+    plain = sibling(row, precision="float32")
     if plain is None or plain["samples_per_s"] <= row["samples_per_s"]:
         return
     own, full = (

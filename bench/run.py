@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -14,7 +15,7 @@ from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
-from bench.lock import the_machine
+from bench.lock import the_folder, the_machine
 from bench.record import (
     LEAST,
     CeilingsRequest,
@@ -23,13 +24,15 @@ from bench.record import (
     Round,
     Status,
 )
-from bench.results import result_rows, time_split
+from bench.results import ResultTable, time_split
 from bench.schedule import schedule
-from bench.store import Plan, RunFolder, StoredRound
+from bench.store import Opening, Plan, RunFolder, StoredRound
 from bench.worker_process import LaunchPlace, Turns
 
 # What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
 MOST_ATTEMPTS = 3
+# results.csv is derived: it may lag behind rounds.csv and launches.jsonl by so much.
+RESULTS_EVERY_S = 5.0
 
 
 class Progress:
@@ -94,7 +97,7 @@ class RunOutcome:
 
 def execute(
     plan: Plan,
-    folder: RunFolder,
+    opening: Opening,
     progress: Progress,
     *,
     wait: bool = False,
@@ -102,16 +105,18 @@ def execute(
 ) -> RunOutcome:
     """Measure what of `plan` the folder does not hold yet.
 
+    The folder is opened once the machine is this run's: a run that is refused leaves nothing.
     Ctrl-C ends the launch under way and the run; what was measured is kept.
 
     Raises:
-        UserError: another run has the machine (unless `wait`), or the disk is full.
+        UserError: another run has the machine (unless `wait`) or the folder, or the disk is full.
     """
     with (
         the_machine(progress.waits, wait),
+        the_folder(opening.path),
         launcher or Launcher(data=plan.settings.data) as launching,
     ):
-        return RunUnderWay(plan, folder, progress, launching).to_the_end()
+        return RunUnderWay(plan, opening.open(), progress, launching).to_the_end()
 
 
 class RunUnderWay:
@@ -141,8 +146,11 @@ class RunUnderWay:
         self._rounds = folder.rounds()
         self._launches = folder.launches()
         self._ceilings = folder.ceilings()
+        self._described = folder.environment() or {}
+        self._table = ResultTable(plan, self._launches, self._rounds, self._ceilings)
         self._ceilings_s = 0.0
         self._always_disturbed = False
+        self._written_s = -math.inf
 
     def to_the_end(self) -> RunOutcome:
         """Measure what is not on disk yet, between the ceilings before and after."""
@@ -162,7 +170,7 @@ class RunUnderWay:
             interrupted = True
         finally:
             self._progress.run_ends()
-        rows = self._write_results()
+            rows = self.write_results()
         known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
         split = time_split(
             time.perf_counter() - started, known, self._launches[already:], self._rounds
@@ -173,11 +181,7 @@ class RunUnderWay:
 
     def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         """The last attempt of a launch, None where there was none, and its rounds."""
-        records = [r for r in self._launches if (r.case, r.launch) == (case.id, launch)]
-        if not records:
-            return None, []
-        key = (case.id, launch, records[-1].attempt)
-        return records[-1], [s.round for s in self._rounds if (s.case, s.launch, s.attempt) == key]
+        return self._table.launch(case.id, launch)
 
     def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
         """Once for each device, precision and number of threads that is still to be trained on."""
@@ -199,9 +203,8 @@ class RunUnderWay:
                 continue
             log.unlink(missing_ok=True)
             self._ceilings.append(found)
-            described = self._folder.environment() or {}
-            stored = [ceilings.to_json() for ceilings in self._ceilings]
-            self._folder.write_environment({**described, "ceilings": stored})
+            self._table.ceilings_changed()
+            self._describe(ceilings=[ceilings.to_json() for ceilings in self._ceilings])
         self._ceilings_s += time.perf_counter() - started
         self._ceilings_s -= self._launcher.starting_s - starting_s
 
@@ -239,10 +242,12 @@ class RunUnderWay:
             self._always_disturbed = bool(disturbed)
 
     def keep(self, record: LaunchRecord) -> None:
-        """Put a launch on disk; the row of its case follows."""
+        """Put a launch on disk; the row of its case follows within seconds."""
         self._folder.append_launch(record)
         self._launches.append(record)
-        self._write_results()
+        self._table.add_launch(record)
+        if time.perf_counter() - self._written_s >= RESULTS_EVERY_S:
+            self.write_results()
 
     def _request(self, case: Case, launch: int) -> LaunchRequest:
         min_rounds, min_seconds = self._least.get(case.loop, (0, 0.0))
@@ -258,9 +263,7 @@ class RunUnderWay:
 
     def _attempt(self, case: Case, launch: int) -> int:
         """One more than any that left a trace, a killed parent's half launch included."""
-        seen = [(r.case, r.launch, r.attempt) for r in self._rounds]
-        seen += [(r.case, r.launch, r.attempt) for r in self._launches]
-        return max((a for name, k, a in seen if (name, k) == (case.id, launch)), default=0) + 1
+        return self._table.last_attempt(case.id, launch) + 1
 
     def attempt(self, case: Case, launch: int, *, pauses: bool = False) -> Turns[LaunchRecord]:
         """Measure one attempt of a launch, its rounds put on disk; `keep` it or say why not.
@@ -273,7 +276,9 @@ class RunUnderWay:
 
         def on_round(round_: Round) -> None:
             """Put the round on disk before anybody is told of it."""
-            self._rounds.append(self._folder.append_round(request, round_))
+            stored = self._folder.append_round(request, round_)
+            self._rounds.append(stored)
+            self._table.add_round(stored)
             self._progress.round_ends(round_)
 
         place = self._place(case, log)
@@ -296,15 +301,18 @@ class RunUnderWay:
 
     def _note_software(self, record: LaunchRecord) -> None:
         """What only a worker can know of TensorFlow goes into environment.json once."""
-        described = self._folder.environment() or {}
-        if record.software and not described.get("software"):
-            self._folder.write_environment(
-                {**described, "software": environment.scrub(record.software)}
-            )
+        if record.software and not self._described.get("software"):
+            self._describe(software=environment.scrub(record.software))
 
-    def _write_results(self) -> list[dict[str, Any]]:
-        rows = result_rows(self._plan, self._launches, self._rounds, self._ceilings)
+    def _describe(self, **facts: Any) -> None:
+        self._described = {**self._described, **facts}
+        self._folder.write_environment(self._described)
+
+    def write_results(self) -> list[dict[str, Any]]:
+        """Bring results.csv up to date, as the end of a run must."""
+        rows = self._table.rows()
         self._folder.write_results(rows)
+        self._written_s = time.perf_counter()
         return rows
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bench import devices, environment
 from bench.case import Case
 from bench.errors import UserError
-from bench.store import Plan, RunFolder
+from bench.store import Opening, Plan, RunFolder, read_plan, refuse_taken
 from fmnist_models import dataset
 
 RESULTS = Path("results")
@@ -33,31 +33,31 @@ def new_folder_name(matrix: str, label: str | None) -> Path:
     return RESULTS / f"{stamp}-{word}"
 
 
-def begin(plan: Plan, output: Path | None) -> RunFolder:
+def begin(plan: Plan, output: Path | None) -> Opening:
     """A new folder for `plan`, with its environment.json.
 
     Raises:
         UserError: the data or the label is wrong, TensorFlow is missing, or the folder
-            cannot be written.
+            holds something already.
     """
     environment.validate_label(plan.label)
     require_tensorflow()
     described = environment_of(plan)
-    folder = RunFolder.create(output or new_folder_name(plan.matrix, plan.label), plan)
-    folder.write_environment(described)
-    return folder
+    path = output or new_folder_name(plan.matrix, plan.label)
+    refuse_taken(path)
+    return Opening(path, lambda: RunFolder.create(path, plan, described))
 
 
-def resume(path: Path) -> tuple[RunFolder, Plan]:
+def resume(path: Path) -> tuple[Opening, Plan]:
     """An unfinished run, once it is sure that this is the same machine, data and software.
 
     Raises:
         UserError: no run is there, or what must match does not.
     """
-    folder, plan = RunFolder.resume(path)
+    plan = read_plan(path)
     require_tensorflow()
-    refuse_mixing(path, folder.environment() or {}, environment_of(plan))
-    return folder, plan
+    refuse_mixing(path, RunFolder(path).environment() or {}, environment_of(plan))
+    return Opening(path, lambda: RunFolder.resume(path)[0]), plan
 
 
 def refuse_mixing(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -15,14 +15,14 @@ import csv
 import io
 import json
 import os
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from bench.case import Case
 from bench.errors import UserError
+from bench.files import ENVIRONMENT, PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
 from bench.record import (
     LATER_COLUMNS,
     RESULT_COLUMNS,
@@ -40,6 +40,13 @@ _TEXT_COLUMNS = frozenset(
 ) | frozenset(("device_name", "precision", "bound", "energy_covers", "warnings", "first"))
 # What helps where a folder cannot be written: a new one, and one that holds something already.
 ELSEWHERE = "name another --output"
+# What a run writes over, where the suite wrote it.
+_REPLACED: Mapping[str, Kind] = {
+    "environment.json": ENVIRONMENT,
+    "comparison.png": PICTURE,
+    "roofline.png": PICTURE,
+    "report.html": PAGE,
+}
 RESUME = "what was measured so far is kept there: make room, then --resume"
 
 
@@ -87,41 +94,40 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.logs = path / "logs"
+        self._sizes: dict[str, int] = {}
 
     @classmethod
-    def create(cls, path: Path, plan: Plan) -> Self:
-        """A new run's folder.
+    def create(cls, path: Path, plan: Plan, environment: Mapping[str, Any] | None = None) -> Self:
+        """A new run's folder; plan.json comes last, so that there is a whole run or none.
+
+        What a begin that was killed has left is written again.
 
         Raises:
-            UserError: the folder holds a run already, or cannot be written.
+            UserError: the folder holds a run or files of others already, or cannot be written.
         """
-        if (path / "plan.json").exists():
-            raise UserError(
-                f"{path} already holds a run: name another --output, or finish it with "
-                f"--resume {path}"
-            )
+        refuse_taken(path)
         folder = cls(path)
         with explained(path, ELSEWHERE):
             folder.logs.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(path)
+            if environment is not None:
+                write_json(path / "environment.json", environment)
             write_json(path / "plan.json", plan.to_json())
         return folder
 
     @classmethod
     def resume(cls, path: Path) -> tuple[Self, Plan]:
-        """A run's folder and what it was to measure; half-written last lines are cut off.
+        """A run's folder and what it was to measure; half-written last lines are cut off, so that
+        no other run may be writing to it.
 
         Raises:
             UserError: the folder holds no run, or its plan cannot be read.
         """
-        try:
-            plan = Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
-        except FileNotFoundError:
-            raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
-            raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
+        plan = read_plan(path)
         folder = cls(path)
         with explained(path):
             folder.logs.mkdir(exist_ok=True)
+            clear_leftovers(path)
             cut_half_line(path / "rounds.csv")
             cut_half_line(path / "launches.jsonl")
         return folder, plan
@@ -130,19 +136,27 @@ class RunFolder:
         """Put a round on disk."""
         stored = StoredRound(request.case.id, request.launch, request.attempt, round_)
         values = {**asdict(stored), **round_.to_json()}
-        file = self.path / "rounds.csv"
-        with explained(self.path):
-            header = () if file.exists() and file.stat().st_size else (ROUND_COLUMNS,)
-            rows = [*header, [as_cell(values[name]) for name in ROUND_COLUMNS]]
-            with file.open("a", newline="", encoding="utf-8") as out:
-                csv.writer(out, lineterminator="\n").writerows(rows)
+        row = [as_cell(values[name]) for name in ROUND_COLUMNS]
+        self._append("rounds.csv", _csv_text([row]), _csv_text([ROUND_COLUMNS]))
         return stored
 
     def append_launch(self, record: LaunchRecord) -> None:
         """Put the end of a launch on disk."""
-        file = self.path / "launches.jsonl"
-        with explained(self.path), file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+        line = json.dumps(record.to_json(), ensure_ascii=False) + "\n"
+        self._append("launches.jsonl", line)
+
+    def _append(self, name: str, text: str, header: str = "") -> None:
+        """Add to a file, whose header comes first, unless something else has changed it."""
+        file = self.path / name
+        with explained(self.path), file.open("ab") as out:
+            size = out.tell()
+            if size != self._sizes.get(name, size):
+                raise UserError(
+                    f"{file} was changed or removed while the run went on, and what it held is "
+                    "not all there: leave the folder alone, and measure again into another"
+                )
+            out.write(encoded(text if size else header + text))
+            self._sizes[name] = out.tell()
 
     def rounds(self) -> list[StoredRound]:
         """Every round on disk, in order.
@@ -256,13 +270,21 @@ def read_csv(
     return rows
 
 
-def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a CSV file in one move; each row has the keys `columns`."""
+def write_csv(
+    file: Path,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    kind: Kind | None = None,
+) -> None:
+    """Replace a CSV file in one move, as `write_text`; each row has the keys `columns`."""
+    cells = ([as_cell(row[name]) for name in columns] for row in rows)
+    write_text(file, _csv_text([columns, *cells]), kind)
+
+
+def _csv_text(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([as_cell(row[name]) for name in columns] for row in rows)
-    write_text(file, text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def as_cell(value: Any) -> str:
@@ -281,22 +303,28 @@ def from_cell(cell: str) -> Any:
     return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 
-def write_json(file: Path, value: Any) -> None:
-    """Replace a JSON file in one move."""
-    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(file: Path, value: Any, kind: Kind | None = None) -> None:
+    """Replace a JSON file in one move, as `write_text`."""
+    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n", kind)
 
 
-def write_text(file: Path, text: str) -> None:
-    """Replace a file in one move, so that a crash never leaves half of it."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
-            out.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def write_text(file: Path, text: str, kind: Kind | None = None) -> None:
+    """Replace a file in one move, so that a crash never leaves half of it.
+
+    Args:
+        file: the file.
+        text: goes there as UTF-8.
+        kind: where the user may have chosen the file: what alone may be replaced.
+
+    Raises:
+        UserError: something else than `kind` is there.
+    """
+    write_bytes(target_of(file, kind) if kind else file, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; of a file name that is not, the bytes as JSON writes them, which reads back."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def cut_half_line(file: Path) -> None:
@@ -312,8 +340,89 @@ def cut_half_line(file: Path) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path, remedy: str = RESUME) -> Iterator[None]:
-    """A full disk or a read-only folder is one line; what is on disk stays there."""
+    """A full disk, a read-only folder or one that is gone is one line; what is on disk stays."""
     try:
         yield
+    except FileNotFoundError as error:
+        if remedy == ELSEWHERE or path.exists():
+            raise UserError(f"cannot write to {path}: {error.strerror}; {remedy}") from error
+        raise UserError(
+            f"{path} is gone: it was removed or renamed while it was written to; put it back and "
+            "--resume, or start anew"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror or error}; {remedy}") from error
+
+
+def read_plan(path: Path) -> Plan:
+    """What the run in the folder `path` was to measure; nothing there is changed.
+
+    Raises:
+        UserError: the folder holds no run, or its plan cannot be read.
+    """
+    try:
+        return Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
+        raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
+
+
+def refuse_taken(path: Path) -> None:
+    """A new run's folder must hold nothing that the run would write over.
+
+    Raises:
+        UserError: it holds a run, or a file of that name which is none of this suite's; or it
+            cannot be made.
+    """
+    refuse_unwritable(path, "--output")
+    if (path / "plan.json").exists():
+        raise UserError(
+            f"{path} already holds a run: name another --output, or finish it with --resume {path}"
+        )
+    for name in ("rounds.csv", "launches.jsonl", "results.csv"):
+        # A run writes none of them before its plan.
+        if (path / name).exists():
+            raise UserError(f"{path} holds {name} but no plan.json: name another --output")
+    for name, kind in _REPLACED.items():
+        target_of(path / name, kind)
+
+
+def refuse_unwritable(folder: Path, option: str, *, create: bool = True) -> None:
+    """A folder into which something goes later must be there, or be one that can be made.
+
+    Args:
+        folder: is not made here.
+        option: that names it, as it is typed.
+        create: it may be made later.
+
+    Raises:
+        UserError: it cannot be written or made.
+    """
+    try:
+        above = folder.absolute().parents if create else ()
+        there = next((place for place in (folder, *above) if place.exists()), None)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}; name another {option}") from error
+    why = "it is no folder"
+    if there is None:
+        why = "there is no such folder"
+    elif there.is_dir():
+        if os.access(there, os.W_OK | os.X_OK):
+            return
+        why = "no permission to write there"
+    raise UserError(f"cannot write to {folder}: {why}; name another {option}")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A run's folder that is opened once the machine is the run's; until then nothing in it is
+    written or cut.
+
+    Attributes:
+        path: the folder.
+        open: makes it, or mends what a killed run left of it.
+    """
+
+    path: Path
+    open: Callable[[], RunFolder]

@@ -9,17 +9,22 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from bench.ending import put_off
+from bench.errors import UserError
 from bench.estimate import REFERENCE, reference_rows
 from bench.report import print_results, reference_lines, time_line
 from bench.run import RunOutcome
 from bench.store import RunFolder
 
 
-def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> None:
-    """Draw comparison.png and roofline.png, print the tables of a run, and write report.html
-    unless told not to."""
+def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> list[UserError]:
+    """Draw comparison.png and roofline.png, write report.html unless told not to, and print the
+    tables of a run; returns what could not be written, which hides nothing that was measured."""
     environment = outcome.folder.environment() or {}
-    picture = _draw(outcome, environment)
+    written, failed = ["results.csv", "rounds.csv", "environment.json"], list[UserError]()
+    for write in (_draw_comparison, _draw_roofline, *([_write_report] if report else [])):
+        with put_off(failed):
+            written += write(outcome, environment)
     print_results(outcome.rows, console)
     reference = RunFolder(REFERENCE).environment() or {}
     same_work = _work_of(outcome.plan.settings.epochs, environment) == _work_of(
@@ -33,34 +38,39 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
         console.print(Text(line), soft_wrap=True)
-    pages = _write_report(outcome) if report else ()
-    for name in ("results.csv", "rounds.csv", "environment.json", *picture, *pages):
+    for name in written:
         console.print(Text(str(outcome.folder.path / name)), soft_wrap=True)
+    return failed
 
 
-def _draw(outcome: RunOutcome, environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the pictures; none where the run measured nothing."""
+def _draw_comparison(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:
+    """The picture's name; none where the run measured nothing."""
     if not outcome.rounds:
-        return ()
+        return []
     from bench.plots import comparison
-    from bench.roofplot import draw_roofline
 
     rounds = [{**asdict(stored), **stored.round.to_json()} for stored in outcome.rounds]
     comparison(outcome.rows, rounds, environment, outcome.folder.path / "comparison.png")
-    ceilings = outcome.folder.ceilings()
+    return ["comparison.png"]
+
+
+def _draw_roofline(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:
+    if not outcome.rounds:
+        return []
+    from bench.roofplot import draw_roofline
+
     roofline = outcome.folder.path / "roofline.png"
-    if draw_roofline(outcome.rows, ceilings, environment, roofline):
-        return ("comparison.png", "roofline.png")
-    return ("comparison.png",)
+    drawn = draw_roofline(outcome.rows, outcome.folder.ceilings(), environment, roofline)
+    return ["roofline.png"] * drawn
 
 
-def _write_report(outcome: RunOutcome) -> tuple[str, ...]:
+def _write_report(outcome: RunOutcome, _: Mapping[str, Any]) -> list[str]:
     if not outcome.rows:
-        return ()
+        return []
     from bench.htmlreport.page import NAME, write_report
 
     write_report([outcome.folder.path])
-    return (NAME,)
+    return [NAME]
 
 
 def _work_of(epochs: int | None, environment: Mapping[str, Any]) -> tuple[Any, ...]:

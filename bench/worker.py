@@ -200,8 +200,19 @@ def end_with_parent(fork_of: int | None = None) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if fork_of is not None and os.getppid() != fork_of:
+        # A parent that ended before that line sends no signal any more.
+        gone = _parent_has_gone() if fork_of is None else os.getppid() != fork_of
+        if gone:
             os._exit(1)
+
+
+def _parent_has_gone() -> bool:
+    """Whether stdin, whose other side the parent alone holds, was closed there unused."""
+    import select
+
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
 
 
 def _next_request() -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import queue
 import signal
@@ -16,14 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from bench.nvml import Gpu
 from bench.record import Round, Status
+from bench.store import explained
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# From an answer or a kill to the end of the process: nothing is left to do then.
+EXIT_LIMIT_S = 10.0
 OnRound = Callable[[Round], None]
 _T = TypeVar("_T")
 # A measurement under way; each pause is before a round, until it is taken up again.
@@ -62,6 +64,30 @@ class _TimedOut(Ended):
     """Nothing came from the worker until the deadline."""
 
 
+class _Garbled(Ended):
+    """What came from the worker is not of the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended.
+
+    Attributes:
+        reason: one line; empty where the status is ok.
+        fields: what the result holds; nothing where there is none.
+    """
+
+    status: Status
+    reason: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_result(cls, message: Mapping[str, Any]) -> Self:
+        """A `result`; what it says of status and reason is the parent's to say."""
+        ours = ("kind", "status", "reason")
+        return cls(Status.OK, "", {k: v for k, v in message.items() if k not in ours})
+
+
 class WorkerProcess:
     """One worker process, its channel and the thread that reads it."""
 
@@ -70,11 +96,13 @@ class WorkerProcess:
         self._forked: int | None = None
         self.idle = False
         self.paused_s = 0.0
+        with explained(place.log.parent):
+            log = place.log.open("ab")
         read, write = os.pipe()
         argument, extra = _inheritable(write)
         environment = {**place.environment, **import_path(place.environment, suite)}
         try:
-            with place.log.open("ab") as log:
+            with log:
                 self._process = subprocess.Popen(
                     [*command, "--channel", argument],
                     stdin=subprocess.PIPE,
@@ -89,7 +117,7 @@ class WorkerProcess:
             raise Ended(Status.FAILED, reason) from error
         finally:
             os.close(write)
-        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(read,), daemon=True).start()
 
     @property
@@ -101,15 +129,18 @@ class WorkerProcess:
         with os.fdopen(channel, "rb") as lines:
             for line in lines:
                 # A worker that was killed can leave half a line.
-                with contextlib.suppress(json.JSONDecodeError):
-                    self._messages.put(json.loads(line))
+                if line.endswith(b"\n"):
+                    self._messages.put(line)
         self._messages.put(None)
 
     def wait_until_ready(self, limit_s: float) -> None:
         """Wait for imports and data; raises `Ended` when they fail."""
         message = self._next(time.perf_counter() + limit_s)
         if message["kind"] == "failure":
-            raise Ended(Status(message["status"]), message["reason"])
+            failure = _failure(message)
+            raise Ended(failure.status, failure.reason)
+        if message["kind"] != "ready":
+            raise _unexpected(message)
         self.idle = True
 
     def serve(
@@ -118,38 +149,36 @@ class WorkerProcess:
         request: Mapping[str, Any],
         place: LaunchPlace,
         on_round: OnRound,
-        answers: dict[str, Any],
         pauses: bool,
-    ) -> Turns[None]:
-        """Ask for one measurement and follow it to its end, filling `answers`."""
+    ) -> Turns[Answer]:
+        """Ask for one measurement and follow it to its end.
+
+        What has arrived by the deadline counts, however late it is read; what arrives later does
+        not. A worker that does not take up its next request soon after an answer stays not `idle`.
+
+        Raises:
+            Ended: the worker ended without an answer, or sent what is no message of the protocol.
+        """
         self.idle = False
         self.paused_s = 0.0
         self._log = place.log
-        self._send(
-            {
-                "op": op,
-                "fork": place.fork,
-                "pauses": pauses,
-                "log": str(place.log),
-                "request": request,
-            }
-        )
+        asked = {"fork": place.fork, "pauses": pauses, "log": str(place.log), "request": request}
+        self._send({"op": op, **asked})
         deadline = time.perf_counter() + place.timeout_s
         while True:
             try:
                 message = self._next(deadline)
             except _TimedOut:
                 limit = f"took longer than {place.timeout_s:g} s (--timeout)"
-                answers.update(status=Status.TIMED_OUT, reason=limit)
-                if self._forked is None:
-                    return
-                os.kill(self._forked, signal.SIGKILL)
-                deadline = math.inf
-                continue
-            kind = message.pop("kind")
-            if kind == "forked":
+                late = Answer(Status.TIMED_OUT, limit)
+                if self._forked is not None:
+                    _end(self._forked)
+                    self._wait_for_exit(late)
+                return late
+            kind = message["kind"]
+            if kind == "forked" and isinstance(message.get("pid"), int):
                 self._forked = message["pid"]
-            elif kind == "pause":
+            elif kind == "pause" and pauses:
                 paused = time.perf_counter()
                 yield
                 pause_s = time.perf_counter() - paused
@@ -157,17 +186,44 @@ class WorkerProcess:
                 deadline += pause_s
                 self._send({"op": "go_on"})
             elif kind == "round":
-                on_round(Round(**message))
+                on_round(_round(message))
             elif kind == "exit":
-                self._forked = None
-                self.idle = True
-                if message["code"] != 0 and not answers:
-                    raise self._death(message["code"])
-                return
+                return self._exited(message)
+            elif kind in ("result", "failure"):
+                answer = _failure(message) if kind == "failure" else Answer.of_result(message)
+                if place.fork:
+                    self._wait_for_exit(answer)
+                return answer
             else:
-                answers.update({"status": Status.OK} if kind == "result" else {}, **message)
-                if not place.fork:
-                    return
+                raise _unexpected(message)
+
+    def _wait_for_exit(self, answer: Answer) -> None:
+        """Until the template says that the launch has ended; not for long, for it may stand still.
+
+        Raises:
+            Ended: something else came than the end of a launch that had answered.
+        """
+        deadline = time.perf_counter() + EXIT_LIMIT_S
+        while True:
+            try:
+                message = self._next(deadline)
+            except Ended as end:
+                if isinstance(end, _Garbled) and answer.status is not Status.TIMED_OUT:
+                    raise
+                return
+            if message["kind"] == "exit":
+                self._exited(message)
+                return
+            if answer.status is not Status.TIMED_OUT:
+                raise _unexpected(message, " after its answer")
+
+    def _exited(self, message: Mapping[str, Any]) -> Answer:
+        """The launch that the template forked has ended; what that means without an answer."""
+        code = _read("an exit", lambda: int(message["code"]))
+        self._forked = None
+        self.idle = True
+        death = self._death(code)
+        return Answer(death.status, death.reason)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -175,17 +231,30 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise self._death(self._process.wait(10)) from error
+            raise self._end_of_process() from error
 
     def _next(self, deadline: float) -> dict[str, Any]:
-        wait_s = None if deadline == math.inf else max(0.0, deadline - time.perf_counter())
         try:
-            message = self._messages.get(timeout=wait_s)
+            line = self._messages.get(timeout=max(0.0, deadline - time.perf_counter()))
         except queue.Empty:
             raise _TimedOut(Status.TIMED_OUT, "the worker did not start in time") from None
-        if message is None:
-            raise self._death(self._process.wait())
-        return message
+        if line is None:
+            raise self._end_of_process()
+        try:
+            message = json.loads(line)
+            if isinstance(message["kind"], str):
+                return dict(message)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        shown = line[:80].decode(errors="backslashreplace").strip()
+        raise _Garbled(Status.FAILED, f"the worker sent what is no message: {shown}")
+
+    def _end_of_process(self) -> Ended:
+        """Why the worker ended, whose channel has closed."""
+        try:
+            return self._death(self._process.wait(EXIT_LIMIT_S))
+        except subprocess.TimeoutExpired:
+            return Ended(Status.FAILED, "the worker closed its channel and went on")
 
     def _death(self, code: int) -> Ended:
         if code < 0:
@@ -195,19 +264,55 @@ class WorkerProcess:
             hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
             return Ended(Status.KILLED, f"killed by {name}{hint}")
         last = _last_line(self._log)
+        if code == 0:
+            hint = "no result, as after os._exit(0) in a model"
+            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}: {last}")
         return Ended(Status.FAILED, f"the worker ended with code {code}: {last}")
 
     def kill(self) -> None:
         """End the worker and, where it is a template, the launch it forked."""
-        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._process.kill()
         if self._forked is not None:
             # Linux does it by itself; the launch may have ended in this moment as well.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._forked, signal.SIGKILL)
-        self._process.wait()
+            _end(self._forked)
+        # A process that hangs in the kernel ends when it comes back from there.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_LIMIT_S)
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
+
+
+def _end(pid: int) -> None:
+    """Kill a process that may have ended by itself."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _round(message: Mapping[str, Any]) -> Round:
+    return _read("a round", lambda: Round.from_json(message))
+
+
+def _failure(message: Mapping[str, Any]) -> Answer:
+    status = _read("a failure", lambda: Status(message["status"]))
+    if status is Status.OK:
+        raise _unexpected(message, " of status ok")
+    return Answer(status, str(message.get("reason", "")))
+
+
+def _read(what: str, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except (TypeError, ValueError, KeyError) as error:
+        raise _Garbled(
+            Status.FAILED, f"the worker sent {what} that cannot be read: {error}"
+        ) from error
+
+
+def _unexpected(message: Mapping[str, Any], when: str = "") -> _Garbled:
+    kind = str(message["kind"])[:80]
+    return _Garbled(Status.FAILED, f"the worker sent a message of kind {kind!r}{when}")
 
 
 def _inheritable(write: int) -> tuple[str, dict[str, Any]]:

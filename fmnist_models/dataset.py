@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import struct
 import zlib
@@ -45,6 +46,7 @@ EMBEDDED: dict[str, str] = {
 _HIGH = round(2**19 / 255) / 2**19
 PIXEL_SCALE: tuple[float, float] = (_HIGH, 1 / 255 - _HIGH)
 VALIDATION_SHARE = 0.2
+_MAGIC_OF_GZIP = b"\x1f\x8b"
 _MAGIC_OF_IMAGES = 0x803
 _MAGIC_OF_LABELS = 0x801
 _SIDE = 28
@@ -221,6 +223,24 @@ def write(
         (folder / name).write_bytes(content)
 
 
+def training_samples(folder: Path | None) -> int:
+    """How many samples of the images in `folder` are trained on, by the header of their file.
+
+    Raises:
+        DatasetError: the header cannot be read.
+    """
+    file = (folder or embedded_folder()) / TRAIN_IMAGES
+    try:
+        with gzip.open(file) as content:
+            magic, count = struct.unpack(">2I", content.read(8))
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise DatasetError(f"{file} cannot be read: {error}") from error
+    if magic != _MAGIC_OF_IMAGES:
+        raise DatasetError(f"{file} holds no images")
+    # As train_test_split rounds.
+    return int(count) - math.ceil(VALIDATION_SHARE * int(count))
+
+
 def _decoded(file: Path) -> bytes:
     try:
         compressed = file.read_bytes()
@@ -236,8 +256,16 @@ def _decoded(file: Path) -> bytes:
         return gzip.decompress(compressed)
     except EOFError:
         raise DatasetError(f"{file} is truncated: copy it again") from None
-    except gzip.BadGzipFile:
-        raise DatasetError(f"{file} is not a gzip file: compress it, or copy it again") from None
+    except gzip.BadGzipFile as error:
+        if not compressed.startswith(_MAGIC_OF_GZIP):
+            why = "is not a gzip file: compress it, or copy it again"
+        elif "CRC" in str(error):
+            why = "is damaged (CRC error: a byte of it was changed): copy it again"
+        elif "length" in str(error):
+            why = "is damaged (its length is not what it says): copy it again"
+        else:
+            why = f"is damaged ({error}): copy it again"
+        raise DatasetError(f"{file} {why}") from None
     except zlib.error as error:
         raise DatasetError(f"{file} is damaged ({error}): copy it again") from None
 

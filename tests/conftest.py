@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import quiet
 
-from bench import cli, counters
+from bench import cli, counters, lock
 from fmnist_models import dataset
 
 ROOT = Path(__file__).parent.parent
@@ -26,9 +26,11 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def quiet_machine(monkeypatch):
-    """However busy this machine is, no test's launch is disturbed, unless it says so."""
+def quiet_machine(monkeypatch, tmp_path):
+    """However busy this machine is, no test's launch is disturbed or refused, unless it says
+    so."""
     monkeypatch.setattr(counters, "watch", quiet.watch)
+    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
 
 
 @pytest.fixture(scope="session")

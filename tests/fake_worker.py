@@ -2,8 +2,10 @@
 
 The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
 of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
-`failure` (status, reason), `die` (a signal after the rounds) or `hang`. After the last launch
-the script begins again. With `pauses` it stands still before each round, unless FAKE_NO_PAUSES says
+`failure` (status, reason), `twice` (the result), `linger` (a line that the template sends once the
+launch has ended), and, after the rounds, `send` (lines as they are), `stop` (a signal to the
+template), `hang`, `exit` (a code, without a result) or `die` (a signal). After the last launch the
+script begins again. With `pauses` it stands still before each round, unless FAKE_NO_PAUSES says
 that it is of an earlier revision. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the
 accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
 """
@@ -53,17 +55,28 @@ def report(channel, script, message):
             val_loss=2.0 / number if documented else None,
             val_accuracy=0.81 + number / 100 - drop if documented else None,
         )
-    if script.get("hang"):
-        time.sleep(3600)
-    if "die" in script:
-        os.kill(os.getpid(), getattr(signal, script["die"]))
+    misbehave(channel, script)
     if "failure" in script:
         emit(channel, kind="failure", **script["failure"])
         return
     result = {"parameters": 79_510, "jit_compile": False, "warmup_s": 1.5, "test_loss": 0.5,
               "after_training_s": 1.0, "test_accuracy": 0.875,
               "peak_host_memory_bytes": 1_000_000, "warnings": []}  # fmt: skip
-    emit(channel, kind="result", **{**result, **script.get("result", {})})
+    for _ in range(2 if script.get("twice") else 1):
+        emit(channel, kind="result", **{**result, **script.get("result", {})})
+
+
+def misbehave(channel, script):
+    for line in script.get("send", ()):
+        channel.write(line.encode() + b"\n")
+    if "stop" in script:
+        os.kill(os.getppid(), getattr(signal, script["stop"]))
+    if script.get("hang"):
+        time.sleep(3600)
+    if "exit" in script:
+        os._exit(script["exit"])
+    if "die" in script:
+        os.kill(os.getpid(), getattr(signal, script["die"]))
 
 
 def ceilings(request):
@@ -108,6 +121,8 @@ def main():
             os._exit(0)
         emit(channel, kind="forked", pid=pid)
         _, status = os.waitpid(pid, 0)
+        if "linger" in script:
+            channel.write(script["linger"].encode() + b"\n")
         emit(channel, kind="exit", code=os.waitstatus_to_exitcode(status))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -42,6 +43,16 @@ def test_list_shows_cases_skips_and_time(type_in):
         (("run", "--loops", "eager"), "unknown loop 'eager'"),
         (("run", "--devices", "tpu"), "unknown device 'tpu'"),
         (("run", "--batch-sizes", "0"), "must be at least 1"),
+        (("run", "--batch-sizes", "9" * 30), "must be at most 10000000"),
+        (("run", "--threads", "99999"), "--threads 99999: must be at most 4096"),
+        (("run", "--threads", "0"), "--threads 0: must be at least 1"),
+        (("run", "--timeout", "1e400"), "--timeout inf: must be above 0"),
+        (("run", "--accuracy-target", "nan"), "--accuracy-target nan: must be above 0"),
+        (("profile", "--seconds", "inf"), "--seconds inf: must be above 0 and at most 86400"),
+        (("profile", "--seconds", "nan"), "--seconds nan: must be above 0"),
+        (("profile", "--seconds", "0"), "--seconds 0: must be above 0"),
+        (("duel", "--a", "here", "--b", "here", "--budget", "nan"), "--budget nan: must be above"),
+        (("duel", "--a", "here", "--b", "here", "--gate", "1e400"), "--gate inf: write a share"),
         (("run", "--batch-sizes", "32.5"), "must be a whole number"),
         (("run", "--precisions", "int8"), "unknown value 'int8'"),
         (("run", "--epochs", "0"), "--epochs 0: must be between 1 and"),
@@ -63,6 +74,47 @@ def test_a_mistake_is_one_line_and_exit_code_2(type_in, words, line):
     assert err.startswith("fmnist-bench: error: ")
     assert err.count("\n") == 1
     assert line in err
+
+
+def valued():
+    """Each option and argument that takes a value, of each verb."""
+    for words, command in walk((), cli.cli):
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument):
+                yield words, None, parameter.name
+            elif isinstance(parameter.type, click.types.StringParamType):
+                yield words, parameter.opts[-1], parameter.name
+
+
+def walk(words, command):
+    if isinstance(command, click.Group):
+        for name, verb in command.commands.items():
+            yield from walk((*words, name), verb)
+    else:
+        yield words, command
+
+
+@pytest.mark.parametrize(("words", "option", "name"), list(valued()))
+def test_no_verb_takes_an_empty_value_for_any_option(type_in, words, option, name):
+    """`--resume "$UNSET"` must not measure the whole documented matrix."""
+    given = () if option is None else (option, "")
+    # Whatever a verb requires stands beside it, the argument in question empty.
+    needed = {
+        "check": ["--baseline", "x", "x"],
+        "compare": ["x"],
+        "report": ["x"],
+        "baseline add": ["x", "x"],
+        "baseline list": ["x"],
+        "baseline remove": ["x", "x"],
+    }
+    more = needed.get(" ".join(words), [])
+    if option is None:
+        more[{"folder": 0, "names": 1, "runs": -1}[name]] = ""
+    code, _, err = type_in(*words, *more, *given)
+    assert code == 2
+    assert "'': it is empty" in err
+    assert option is None or f"error: {option} ''" in err
+    assert err.count("\n") == 1
 
 
 def test_an_unknown_option_is_exit_code_2(type_in):

@@ -103,11 +103,21 @@ def packed(content):
     return gzip.compress(content)
 
 
+def flipped(place):
+    """A whole file but for one bit, of its check sum or of its length."""
+    content = bytearray(packed(b"x" * 5_000))
+    content[place] ^= 1
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
         (TRAIN_IMAGES, b"", "is empty"),
         (TRAIN_IMAGES, b"PK\x03\x04 something else", "is not a gzip file"),
+        (TRAIN_IMAGES, flipped(-6), "is damaged (CRC error"),
+        (TRAIN_IMAGES, flipped(-2), "is damaged (its length"),
+        (TRAIN_IMAGES, packed(b"1234") + b"more", "is damaged"),
         (TRAIN_IMAGES, packed(b"x" * 5_000)[:-9], "is truncated"),
         (TRAIN_IMAGES, packed(b"x" * 5_000)[:12] + b"\xff" * 20, "copy it again"),
         (TRAIN_IMAGES, packed(b"\0\0\x08"), "truncated inside its IDX header"),
@@ -165,3 +175,12 @@ def test_what_is_written_is_read_again(tmp_path, images, first):
     data = dataset.load(tmp_path)
     np.testing.assert_array_equal(data.train_images, images)
     np.testing.assert_array_equal(data.train_labels, labels)
+
+
+def test_the_samples_of_an_epoch_are_known_without_reading_the_images(folder):
+    data = dataset.split(dataset.load(folder))
+    assert dataset.training_samples(folder) == len(data.train_x)
+    assert dataset.training_samples(None) == 48_000
+    (folder / TRAIN_IMAGES).write_bytes(packed(b"12")[:-9])
+    with pytest.raises(DatasetError, match=f"{TRAIN_IMAGES} cannot be read"):
+        dataset.training_samples(folder)

@@ -138,3 +138,31 @@ def test_a_mistake_is_a_usage_error_before_anything_is_measured(
 def test_no_baseline(measure, words, line):
     done = measure(*words)
     assert (done.returncode, line in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--benchmark-json", "nowhere/out.json"), "cannot write to nowhere: there is no such"),
+        (("--benchmark-autosave", "--benchmark-storage", "script.json"), "it is no folder; name an"
+         "other --benchmark-storage"),
+        (("--resume", ""), "--resume '': it is empty"),
+        (("--fmnist-timeout", "nan"), "--fmnist-timeout nan: must be above 0"),
+        (("--fmnist-output", "script.json/run"), "name another --fmnist-output"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_as_it_was_typed_before_anything_is_measured(
+    measure, tmp_path, words, line
+):
+    done = measure(*words)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert line in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", ["--setup-plan", "--setup-only"])
+def test_what_runs_no_test_measures_nothing(measure, tmp_path, words):
+    done = measure(words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -81,6 +82,159 @@ def test_a_failure_keeps_its_status_and_reason(launch):
     assert (records[0].status, records[0].reason) == ("invalid", failure["reason"])
 
 
+@pytest.mark.parametrize("fork", BOTH)
+def test_a_launch_that_ends_well_without_a_result_has_failed(launch, fork):
+    records, _ = launch({"rounds": [0.1], "exit": 0}, {"rounds": [0.2]}, fork=fork)
+    assert records[0].status is Status.FAILED
+    assert "ended with code 0 and no result" in records[0].reason
+    assert records[1].status is Status.OK
+
+
+LATER = json.dumps({"kind": "round", "round": 1, "samples": 9, "updates": 1, "seconds": 0.5,
+                    "between_epochs_s": 0.0, "of_a_later_version": [1]})  # fmt: skip
+
+
+def test_fields_of_a_later_version_are_left_out(launch):
+    record, rounds = launch({"rounds": [], "send": [LATER], "result": {"later": {"a": 1}}})
+    assert record[0].status is Status.OK
+    assert rounds[0].seconds == 0.5
+
+
+@pytest.mark.parametrize("fork", BOTH)
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ({"send": ["{half"]}, "sent what is no message: {half"),
+        ({"send": ["[1]"]}, "sent what is no message: [1]"),
+        ({"send": ["null"]}, "sent what is no message: null"),
+        ({"send": ['{"kind": 5}']}, 'sent what is no message: {"kind": 5}'),
+        ({"send": ['{"kind": "poem"}']}, "sent a message of kind 'poem'"),
+        ({"send": ['{"kind": "round", "round": 1}']}, "sent a round that cannot be read"),
+        ({"send": [LATER.replace("0.5", '"x"')]}, "sent a round that cannot be read"),
+        ({"send": ['{"kind": "failure", "status": "odd"}']}, "sent a failure that cannot be read"),
+        ({"send": ['{"kind": "failure", "status": "ok"}']}, "of kind 'failure' of status ok"),
+        ({"result": {"dense_layers": 5}}, "result cannot be read"),
+    ],
+)
+def test_what_is_no_message_fails_its_launch_and_no_other(launch, fork, script, reason):
+    records, _ = launch({"rounds": [], **script}, {"rounds": [0.2]}, fork=fork)
+    assert records[0].status is Status.FAILED
+    assert reason in records[0].reason
+    assert records[1].status is Status.OK
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+@pytest.mark.parametrize(
+    ("script", "kind"), [({"twice": True}, "result"), ({"linger": LATER}, "round")]
+)
+def test_nothing_may_follow_an_answer_but_the_end(launch, script, kind):
+    records, _ = launch({"rounds": [0.1], **script}, {"rounds": [0.2]})
+    assert records[0].status is Status.FAILED
+    assert f"of kind '{kind}' after its answer" in records[0].reason
+    assert records[1].status is Status.OK
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+@pytest.mark.parametrize("hang", [False, True])
+def test_a_template_that_stands_still_hangs_no_run(launch, monkeypatch, hang):
+    """It is killed soon after its launch answered, or was killed at the limit."""
+    from bench import worker_process
+
+    monkeypatch.setattr(worker_process, "EXIT_LIMIT_S", 0.5)
+    scripts = ({"rounds": [0.1], "stop": "SIGSTOP", "hang": hang}, {"rounds": [0.2]})
+    records, _ = launch(*scripts, timeout_s=1.5 if hang else 60.0)
+    assert records[0].status is (Status.TIMED_OUT if hang else Status.OK)
+    assert records[1].status is Status.OK
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def at_the_deadline(tmp_path, monkeypatch):
+    """Serves one launch of a template, whose limit of 60 s passes while its first round is put
+    on disk; returns the answer."""
+    from bench import worker_process
+    from bench.worker_process import CHECKOUT, WorkerProcess
+
+    def serve(script):
+        (tmp_path / "script.json").write_text(json.dumps([script]))
+        environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
+        place = LaunchPlace(environment, True, tmp_path / "log", 60.0)
+        clock = Clock()
+        worker = WorkerProcess(FAKE, place, CHECKOUT)
+        try:
+            worker.wait_until_ready(60)
+            monkeypatch.setattr(worker_process, "time", clock)
+
+            def on_round(_):
+                if "hang" not in script:
+                    _wait_for(lambda: worker._messages.qsize() >= 1)
+                clock.now = 61.0
+
+            request = LaunchRequest(CASE, 0, 1, epochs=2, seed=42).to_json()
+            steps = worker.serve("launch", request, place, on_round, False)
+            with pytest.raises(StopIteration) as end:
+                next(steps)
+            return end.value.value
+        finally:
+            worker.kill()
+
+    return serve
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+def test_a_result_that_arrived_by_the_deadline_is_ok_however_late_it_is_read(at_the_deadline):
+    answer = at_the_deadline({"rounds": [0.1]})
+    assert (answer.status, answer.reason) == (Status.OK, "")
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+def test_a_result_that_arrives_after_the_deadline_does_not_count(at_the_deadline):
+    late = json.dumps({"kind": "result", "test_accuracy": 0.9})
+    answer = at_the_deadline({"rounds": [0.1], "hang": True, "linger": late})
+    assert (answer.status, dict(answer.fields)) == (Status.TIMED_OUT, {})
+    assert answer.reason == "took longer than 60 s (--timeout)"
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+def test_the_kill_at_the_deadline_cannot_raise(at_the_deadline, monkeypatch):
+    """The launch may have ended in that moment, or be another user's."""
+    from bench import worker_process
+
+    def refuse(pid, number):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(worker_process, "EXIT_LIMIT_S", 0.5)
+    monkeypatch.setattr(worker_process, "os", SimpleNamespace(**{**vars(os), "kill": refuse}))
+    answer = at_the_deadline({"rounds": [0.1], "hang": True})
+    assert answer.status is Status.TIMED_OUT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_a_worker_whose_parent_ended_while_it_started_ends_as_well():
+    """The signal of a parent's death is asked for too late then; the closed stdin tells."""
+    code = "from bench import worker; worker._prepare = lambda folder: 1 / 0; worker.main()"
+    read, write = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--channel", str(write)],
+        input=b"",
+        pass_fds=(write,),
+        check=False,
+    )
+    os.close(write)
+    with os.fdopen(read, "rb") as channel:
+        assert channel.read() == b""
+    assert done.returncode == 1
+
+
 def test_a_worker_that_cannot_start_says_why(launch):
     code = "raise SystemExit('no such thing as a worker')"
     records, _ = launch({"rounds": []}, worker=(sys.executable, "-c", code))
@@ -145,7 +299,7 @@ def test_ctrl_c_kills_the_worker_and_passes_through(launch, monkeypatch):
 def _run_with(launch, monkeypatch, on_round):
     from bench import worker_process
 
-    monkeypatch.setattr(worker_process, "Round", lambda **_: on_round(None))
+    monkeypatch.setattr(worker_process, "_round", on_round)
     launch({"rounds": [0.1], "hang": True})
 
 

@@ -386,7 +386,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_a_crash_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "comparison.png"
-    path.write_bytes(b"old")
+    path.write_bytes(b"fmnist-bench, old")
 
     def half(self: Figure, out: Any, **_: Any) -> None:
         out.write(b"half")
@@ -395,7 +395,7 @@ def test_a_crash_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(KeyboardInterrupt):
         plots.comparison([], [], {}, path)
-    assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"fmnist-bench, old"
     assert list(tmp_path.iterdir()) == [path]
 
 

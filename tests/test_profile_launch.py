@@ -89,7 +89,7 @@ def test_it_ends_well_and_says_what_it_found(folder):
     assert "Traceback" not in text
     assert (folder / "plain/profile.png").read_bytes().startswith(b"\x89PNG")
     assert not (folder / "plain/results.csv").exists()
-    assert not list((folder / "plain/work").iterdir())
+    assert not [path for path in (folder / "plain").iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from test_phases import readings
 
-from bench import profiling, traces
+from bench import lock, profiling, traces
 from bench.case import Case, logistic_case
 from bench.errors import ExitCode, UserError
 from bench.evidence.known import Pair, truth_row
@@ -128,9 +128,55 @@ def test_a_profile_is_no_run(tmp_path):
     profiled(tmp_path, cases("fit"))
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {"environment.json", "profile.csv", "operations.csv", "memory.csv",
-                     "startup.csv", "devices.csv", "profiles.jsonl", "traces", "work"}  # fmt: skip
-    assert not list((tmp_path / "out" / "work").iterdir())
+                     "startup.csv", "devices.csv", "profiles.jsonl", "traces"}  # fmt: skip
     assert json.loads((tmp_path / "out/environment.json").read_text())["command"]
+
+
+@pytest.mark.parametrize("end", ["broken", "stopped", "crashed"])
+def test_a_profile_that_did_not_end_well_leaves_its_logs_and_no_raw_traces(tmp_path, end):
+    class Leaving(ScriptedLauncher):
+        def profile(self, request, place):
+            (Path(request.folder) / "raw").write_text("raw")
+            place.log.write_text("what it printed")
+            if end == "crashed":
+                raise RuntimeError
+            return super().profile(request, place)
+
+    launcher = Leaving(broken=["fit"] if end == "broken" else [])
+    launcher.stop_before = 1 if end == "stopped" else None
+    with contextlib.suppress(RuntimeError):
+        profiled(tmp_path, cases("fit"), launcher)
+    log = tmp_path / "out/logs/relu_mlp-adam-fit-cpu-b32-float32.txt"
+    assert log.read_text() == "what it printed"
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name == "raw"]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_killed_profile_is_started_again_where_it_was(tmp_path):
+    (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
+    (tmp_path / "out/traces").mkdir()
+    (tmp_path / "out/environment.json").write_text('{"dataset_digest": "abc"}')
+    assert profiled(tmp_path, cases("fit"))[0].exit_code is ExitCode.PASSED
+    assert not (tmp_path / "out/.fmnist-bench-raw-traces").exists()
+    with pytest.raises(UserError, match="already holds a profile"):
+        profiled(tmp_path, cases("fit"))
+
+
+def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path):
+    refused = lock.the_folder(tmp_path / "out")
+    with refused, pytest.raises(UserError, match="another run writes to"):
+        profiled(tmp_path, cases("fit"))
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "out/memory.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"holds memory\.csv of no profile"):
+        profiled(tmp_path, cases("fit"))
+
+
+def test_readings_longer_than_the_limit_of_a_launch_are_no_timeout(tmp_path):
+    launcher = ScriptedLauncher()
+    plan = Plan(cases("fit"), RunSettings(timeout_s=20.0))
+    profiling.profile(plan, tmp_path / "out", print, seconds=600, launcher=launcher)
+    assert launcher.asked[0][1].timeout_s == 620.0
 
 
 def test_each_case_is_a_fresh_launch(tmp_path):
@@ -216,7 +262,7 @@ def test_the_extra_is_named_in_one_line(monkeypatch):
 def test_seconds_must_be_above_0(type_in):
     code, _, err = type_in("profile", "--seconds", "0")
     assert code == 2
-    assert err == "fmnist-bench: error: --seconds 0: must be above 0\n"
+    assert err == "fmnist-bench: error: --seconds 0: must be above 0 and at most 86400\n"
 
 
 def test_the_text_puts_loops_side_by_side(tmp_path):

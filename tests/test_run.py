@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,16 +19,18 @@ import psutil
 import pytest
 from rich.console import Console
 
-from bench import lock, start
+from bench import lock, results, start, store
 from bench import run as running
 from bench.case import Case, logistic_case
 from bench.devices import Inventory
 from bench.errors import ExitCode, UserError
+from bench.estimate import launch_seconds
 from bench.launch import CAN_FORK, Launcher
 from bench.noise import Noise, Usage
 from bench.progress import progress_for
 from bench.record import RESULT_COLUMNS, RunSettings
 from bench.store import Plan, RunFolder
+from bench.summary import summarize
 from fmnist_models import dataset
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -82,7 +85,6 @@ def own_machine(tmp_path, monkeypatch):
     images = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
     labels = np.arange(20, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
-    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
 
@@ -410,11 +412,9 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import quiet
 import test_run as t
-from bench import lock
 from bench import run as running
 from bench import start
 from bench.launch import Launcher
-lock.tempfile.gettempdir = lambda: {str(tmp_path)!r}
 plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
 folder = start.begin(plan, Path({str(tmp_path / "run")!r}))
 running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE, watch=quiet.watch))
@@ -441,7 +441,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     folder = start.begin(plan, tmp_path / "run")
     with (
-        filelock.FileLock(tmp_path / lock.LOCK_NAME),
+        filelock.FileLock(lock.lock_file()),
         pytest.raises(UserError, match=r"another run .* --wait"),
     ):
         execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
@@ -451,12 +451,197 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
             super().waits(reason)
             other.release()
 
-    other = filelock.FileLock(tmp_path / lock.LOCK_NAME, thread_local=False)
+    other = filelock.FileLock(lock.lock_file(), thread_local=False)
     other.acquire()
     progress = Releasing()
     outcome = running.execute(plan, folder, progress, wait=True, launcher=Launcher(FAKE))
     assert progress.lines[0].startswith("another run")
     assert len(outcome.launches) == 1
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    with (
+        filelock.FileLock(lock.lock_file()),
+        pytest.raises(UserError, match="another run is measuring"),
+    ):
+        running.execute(plan, start.begin(plan, tmp_path / "run"), Quiet(), launcher=Launcher(FAKE))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, monkeypatch, moment):
+    """Killed before, between and after the writes of environment.json and plan.json."""
+    plain, writes = store.write_bytes, []
+
+    def killed(file, content):
+        writes.append(file.name)
+        if len(writes) > moment // 2:
+            if moment % 2:
+                # The half that a kill leaves, of a writer that is no more.
+                file.with_name(f".{file.name}.999999999.partial").write_bytes(content[:9])
+            raise KeyboardInterrupt
+        plain(file, content)
+
+    plan, script = plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}]
+    monkeypatch.setattr(store, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, script)
+    monkeypatch.setattr(store, "write_bytes", plain)
+    assert writes == ["environment.json", "plan.json"][: moment // 2 + 1]
+    assert execute(plan, script).exit_code is ExitCode.PASSED
+    assert not [file for file in (tmp_path / "run").iterdir() if file.name.startswith(".")]
+
+
+def test_a_run_killed_before_its_first_launch_is_resumed(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    start.begin(plan, tmp_path / "run").open()
+    opening, _ = start.resume(tmp_path / "run")
+    assert execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening).exit_code is ExitCode.PASSED
+
+
+def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):
+    """What looks like half a line is one that the other run is writing."""
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    execute(plan, [{"rounds": [0.1, 0.2]}])
+    rounds = tmp_path / "run/rounds.csv"
+    with rounds.open("a") as out:
+        out.write("relu_mlp-adam-fit-cpu-b32-float32,1,1,2,480")
+    there = rounds.read_bytes()
+    with filelock.FileLock(lock.lock_file()), pytest.raises(UserError, match="another run"):
+        execute(plan, [], folder=start.resume(tmp_path / "run")[0])
+    assert rounds.read_bytes() == there
+    execute(plan, [], folder=start.resume(tmp_path / "run")[0])
+    assert rounds.read_bytes() == there[: there.rindex(b"\n") + 1]
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="folders are locked on POSIX only")
+def test_two_runs_never_write_to_one_folder_even_with_locks_of_their_own(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    opening = start.begin(plan, tmp_path / "run")
+    with (
+        lock.the_folder(tmp_path / "run"),
+        pytest.raises(UserError, match=r"another run writes to .*: name another --output"),
+    ):
+        execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders for temporary files are shared")
+def test_users_with_other_folders_for_temporary_files_share_the_lock(monkeypatch, tmp_path):
+    monkeypatch.delenv(lock.LOCK_VARIABLE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert lock.lock_file() == Path("/tmp/fmnist-bench.lock")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="another user is played by root alone"
+)
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_lock_file_that_another_user_keeps_to_itself_is_told(tmp_path, mode):
+    (tmp_path / lock.LOCK_NAME).touch()
+    (tmp_path / lock.LOCK_NAME).chmod(mode)
+    pid = os.fork()
+    if pid == 0:
+        code = 9
+        try:
+            for folder in (tmp_path, *tmp_path.parents[:2]):
+                folder.chmod(0o755)
+            os.setuid(65534)
+            with lock.the_machine(print, False):
+                code = 0
+        except UserError as error:
+            told = "another run may be measuring here" in str(error)
+            code = 2 if told and lock.LOCK_VARIABLE in str(error) else 9
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+
+
+@pytest.mark.parametrize("name", ["rounds.csv", "launches.jsonl", "results.csv"])
+def test_a_run_never_adds_to_a_file_of_someone_else(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds {name} but no plan.json: name another --output"):
+        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["environment.json", "comparison.png", "report.html"])
+def test_a_run_never_replaces_a_file_of_someone_else(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"{name} is there already and is not an? .*--output"):
+        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+    assert (tmp_path / "run" / name).read_text() == "mine"
+
+
+class Meddling(Quiet):
+    """Does something to the run's folder after its first launch."""
+
+    def __init__(self, meddle):
+        super().__init__()
+        self.meddle = meddle
+
+    def launch_ends(self, record):
+        if self.meddle:
+            self.meddle()
+            self.meddle = None
+
+
+def remove_and_make_again(folder):
+    shutil.rmtree(folder)
+    (folder / "logs").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("meddle", "words"),
+    [
+        (shutil.rmtree, r"run is gone: it was removed or renamed"),
+        (lambda folder: folder.rename(folder.with_name("moved")), r"run is gone"),
+        (remove_and_make_again, r"rounds.csv was changed or removed"),
+        (lambda folder: (folder / "rounds.csv").unlink(), r"rounds.csv was changed or removed"),
+        (lambda folder: (folder / "rounds.csv").write_text("x"), r"changed or removed"),
+    ],
+)
+def test_a_folder_that_goes_during_a_run_is_named_and_never_ends_well(
+    execute, tmp_path, meddle, words
+):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    with pytest.raises(UserError, match=words):
+        execute(plan, [{"rounds": [0.1, 0.2]}] * 2, Meddling(lambda: meddle(tmp_path / "run")))
+
+
+def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, monkeypatch):
+    """What a launch costs beside the measurement does not grow with the number of cases."""
+    monkeypatch.setattr(running, "RESULTS_EVERY_S", -1.0)
+    derived, plain = [], results._row
+    monkeypatch.setattr(
+        results, "_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
+    )
+    precisions = ("float32", "mixed_bfloat16", "mixed_float16")
+    cases = [Case("relu_mlp", optimizer, loop, precision=precision)
+             for optimizer in ("adam", "sgd", "rmsprop") for loop in ("fit", "compiled")
+             for precision in precisions]  # fmt: skip
+    outcome = execute(plan_of(*cases, tmp_path=tmp_path, launches=1), [{"rounds": [0.1, 0.2]}])
+    # All of them for the ceilings before and after, and each when it was measured.
+    assert len(derived) <= 3 * len(cases)
+    folder = RunFolder(tmp_path / "run")
+    again = results.result_rows(outcome.plan, folder.launches(), folder.rounds(), folder.ceilings())
+    assert outcome.rows == again == folder.results()
+
+
+def test_results_lag_by_seconds_and_are_whole_however_the_run_ends(execute, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "RESULTS_EVERY_S", 1e9)
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+
+    class Failing(Quiet):
+        def launch_ends(self, record):
+            if len(RunFolder(tmp_path / "run").launches()) == 2:
+                raise RuntimeError("as a closed pipe would")
+
+    with pytest.raises(RuntimeError):
+        execute(plan, [{"rounds": [0.1, 0.2]}] * 2, Failing())
+    assert [row["status"] for row in RunFolder(tmp_path / "run").results()] == ["ok", "ok"]
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_is_there(execute, tmp_path, monkeypatch):
@@ -476,7 +661,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_there(execute, tmp_path, monk
 
 
 def _no_space(path, mode="r", *rest, **named):
-    if mode == "a":
+    if mode == "ab":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return open(path, mode, *rest, **named)  # noqa: PTH123 - it stands in for Path.open
 
@@ -505,3 +690,23 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*name another --output$"):
         start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")
+
+
+def test_a_picture_that_cannot_be_written_hides_no_table(execute, tmp_path):
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
+    (tmp_path / "run/comparison.png").mkdir()
+    (tmp_path / "run/report.html").write_text("mine")
+    out = io.StringIO()
+    failed = summarize(outcome, Console(file=out, width=80))
+    assert [type(error) for error in failed] == [UserError, UserError]
+    assert "comparison.png" in str(failed[0])
+    assert "report.html" in str(failed[1])
+    assert "relu_mlp" in out.getvalue()
+    assert "results.csv" in out.getvalue()
+    assert (tmp_path / "run/report.html").read_text() == "mine"
+
+
+def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path):
+    whole = launch_seconds(FIT, RunSettings(epochs=1_000))
+    small = launch_seconds(FIT, RunSettings(epochs=1_000, data=str(tmp_path / "data")))
+    assert small < whole / 100

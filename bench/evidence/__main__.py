@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,16 @@ from typing import Any
 
 import click
 
-from bench.errors import ExitCode, UserError
+from bench.ending import run_program
+from bench.errors import UserError
+from bench.files import Kind
+from bench.options import Verbs
 from bench.store import write_csv
 
 SUITES, SEED = 5_000, 2026
 
 
-@click.group(help=__doc__)
+@click.group(cls=Verbs, help=__doc__)
 def cli() -> None:
     """Regenerate results/evidence."""
 
@@ -151,7 +153,8 @@ def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            write_csv(folder / f"{name}.csv", tuple(rows[0]), rows)
+            columns = tuple(rows[0])
+            write_csv(folder / f"{name}.csv", columns, rows, Kind.table(columns))
             click.echo(folder / f"{name}.csv")
     except OSError as error:
         raise UserError(
@@ -160,8 +163,4 @@ def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> N
 
 
 if __name__ == "__main__":
-    try:
-        cli()
-    except UserError as error:
-        click.echo(f"bench.evidence: error: {error}", err=True)
-        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
+    run_program("bench.evidence", lambda: cli(standalone_mode=False))

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.compare import FACTS, Comparison, compare, fact
 from bench.errors import NotComparable, UserError
+from bench.files import PAGE, target_of
 from bench.htmlreport.charts import case_figures
 from bench.htmlreport.figure import CONFIG, Figure
 from bench.htmlreport.findings import Finding, comparison_findings, findings
@@ -65,10 +66,11 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
         output = sources[0].run.path / NAME if len(sources) == 1 else Path(NAME)
     elif output.is_dir():
         output /= NAME
+    target_of(output, PAGE)
     text = page(sources, profiles)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, text)
+        write_text(output, text, PAGE)
     except OSError as error:
         raise UserError(
             f"cannot write {output}: {error.strerror or error}; name another --output"

@@ -16,9 +16,11 @@ from rich.table import Table
 
 from bench.case import Case
 from bench.devices import child_environment, inventory
-from bench.errors import ExitCode, UserError
+from bench.ending import run_program
+from bench.errors import UserError
 from bench.lock import the_machine
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
+from bench.options import Verb
 from bench.peers.launch import PeerLaunch, Training
 from bench.stats import throughput
 from bench.worker_process import import_path
@@ -36,7 +38,7 @@ NOT_KERAS = ("jax_scan", "torch_eager")
 LIMIT_S = 900
 
 
-@click.command(help=__doc__)
+@click.command(cls=Verb, help=__doc__)
 @click.option(
     "--batch-sizes",
     default=",".join(map(str, BATCH_SIZES)),
@@ -192,12 +194,8 @@ def trained_case(names: Sequence[str], model: str, optimizer: str, precision: st
 
 
 def main() -> None:
-    """One line for a user's mistake, exit code 2."""
-    try:
-        peers()
-    except UserError as error:
-        click.echo(f"bench.peers: error: {error}", err=True)
-        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
+    """`python -m bench.peers`."""
+    run_program("bench.peers", lambda: peers(standalone_mode=False))
 
 
 if __name__ == "__main__":
