@@ -7,13 +7,12 @@ accuracies: larger is worse.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
 
@@ -23,11 +22,11 @@ DEFAULT_GATE = 0.1
 # How often a change as large as the gate is found where a check passes.
 POWER = 0.9
 # Of the upper confidence limit of the true error.
-DOUBT = 0.01
+DOUBT = 0.05
 # Launches have heavier tails than the normal, and a single run stands against the stored ones:
 # with more degrees of freedom the quantile of t would promise what simulated suites do not
 # keep (results/evidence).
-MOST_FREEDOM = 10.0
+MOST_FREEDOM = 8.0
 # limma's, for variances that are zero because a figure was rounded.
 _LEAST_SHARE = 1e-5
 _NEWTON_STEPS, _NEWTON_ENOUGH = 50, 1e-10
@@ -81,7 +80,7 @@ class StoredTest:
     smallest: Array
 
 
-def estimate(baseline: Array, candidate: Array, floor: float = 0.0) -> Estimate:
+def estimate(baseline: Array, candidate: Array, floor: ArrayLike = 0.0) -> Estimate:
     """How far a candidate's cases lie from stored runs, for one suite or many at once.
 
     The error is s sqrt(1/m + 1/S), over S baseline runs and m runs of the candidate. s pools
@@ -92,8 +91,8 @@ def estimate(baseline: Array, candidate: Array, floor: float = 0.0) -> Estimate:
     Args:
         baseline: shape (..., S, cases); NaN where a run lacks the case.
         candidate: shape (..., m, cases), likewise.
-        floor: a standard deviation of single runs known beforehand: where s is smaller, it
-            takes its place, with infinite degrees of freedom.
+        floor: a standard deviation of single runs known beforehand, of all cases or of each:
+            where s is smaller, it takes its place, with infinite degrees of freedom.
 
     Raises:
         ValueError: a case with fewer than three baseline runs or none of the candidate's.
@@ -112,8 +111,9 @@ def estimate(baseline: Array, candidate: Array, floor: float = 0.0) -> Estimate:
     together = independent_cases(np.where(complete[..., None], residuals, 0.0), shared)
     most = np.minimum(MOST_FREEDOM, shared * together)[..., None]
     freedom = np.maximum(own_freedom, np.minimum(freedom, most))
-    freedom = np.where(variances < floor**2, np.inf, freedom)
-    error = np.sqrt(np.maximum(variances, floor**2) * (1 / own + 1 / held))
+    least = np.square(floor)
+    freedom = np.where(variances < least, np.inf, freedom)
+    error = np.sqrt(np.maximum(variances, least) * (1 / own + 1 / held))
     return Estimate((means[1] - means[0])[..., 0, :], error, freedom)
 
 
@@ -130,7 +130,7 @@ def stored_test(found: Estimate, margin: float, level: float) -> StoredTest:
     """
     from scipy.special import stdtrit
 
-    p = _one_sided(found.change - margin, found.error, found.freedom)
+    p = one_sided(found, margin)
     needed = stdtrit(found.freedom, 1 - level / p.shape[-1])
     return StoredTest(
         found.change,
@@ -160,14 +160,16 @@ def beyond(freedom: Array) -> Array:
     return np.asarray(np.maximum(ndtri(POWER) * limit, stdtrit(freedom, POWER)))
 
 
-def _one_sided(excess: Array, error: Array, freedom: Array) -> Array:
-    """Where nothing scatters, any excess is certain."""
+def one_sided(found: Estimate, margin: float) -> Array:
+    """The p-value of each case against a change of at most `margin`. Where nothing scatters, any
+    excess is certain."""
     import numpy as np
     from scipy.special import stdtr
 
+    excess = found.change - margin
     certain = np.where(excess > 0, -np.inf, np.inf)
-    t = np.divide(-excess, error, out=certain, where=error > 0)
-    return np.asarray(stdtr(freedom, t), dtype=float)
+    t = np.divide(-excess, found.error, out=certain, where=found.error > 0)
+    return np.asarray(stdtr(found.freedom, t), dtype=float)
 
 
 def moderated(variances: Array, freedom: Array) -> tuple[Array, Array]:

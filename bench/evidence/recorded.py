@@ -9,6 +9,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -17,14 +18,16 @@ import numpy as np
 from scipy.special import stdtr
 
 from bench.blocks import SIDES
-from bench.check import slow_downs
+from bench.check import SPEED_LEVEL
 from bench.duel import resume
-from bench.errors import UserError
+from bench.errors import ExitCode, UserError
+from bench.evidence.exits import upper_bound
 from bench.evidence.live import TURNS, duels
-from bench.evidence.simulate import called_worse, upper_bound
+from bench.evidence.simulate import decided
 from bench.record import LaunchRecord, Status
-from bench.regression import DEFAULT_GATE
+from bench.regression import DEFAULT_GATE, estimate, stored_test
 from bench.sequential import LAST_LOOK, SPENDING, block_log
+from bench.sizes import MARGIN
 from bench.stats import launch_log, student_interval
 from bench.store import RunFolder, StoredRound
 
@@ -32,6 +35,8 @@ Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")
 SCALED_DUELS = (0.0, 0.02, 0.05, 0.10)
 SCALED_CHECKS = (0.0, 0.05, 0.10, 0.20, 0.50)
+# By what the candidate's sessions are: one, or three of them at different times.
+CANDIDATES = (1, 3)
 
 
 def collect(work: Path) -> tuple[list[Row], list[Row]]:
@@ -142,8 +147,9 @@ def verdicts(rows: Iterable[Row], trials: int, seed: int) -> list[Row]:
     with seconds made longer.
 
     A duel draws 24 of a case's blocks and tosses a coin for each, which side is called A. A
-    check takes each session for the candidate and the others for the stored runs; its cases
-    stand together, and one of them at a time is made slower.
+    check takes each session, and every three of them, for the candidate and the others for the
+    stored runs; its cases stand together, and one of them at a time is made slower. The gate is
+    by how much that one is slower, and the default where nothing is.
     """
     equals = [row for row in rows if row["slower"] == 0]
     rng = np.random.default_rng(seed)
@@ -168,10 +174,13 @@ def _duels(rows: Iterable[Row], trials: int, rng: np.random.Generator) -> Iterat
         pool = np.array(logs)
         chosen = rng.permuted(np.tile(np.arange(len(pool)), (trials, 1)), axis=1)[:, :LAST_LOOK]
         values = pool[chosen] * rng.choice((-1.0, 1.0), size=chosen.shape)
-        own = {"test": "duel", "case": case, "recorded": len(pool), "noise": stdev(logs)}
+        own = {"test": "duel", "case": case, "recorded": len(pool), "candidate_runs": None}
+        own["noise"] = stdev(logs)
         for slower in SCALED_DUELS:
-            found = int(called_worse(values + math.log1p(slower), 1).sum())
-            yield own | _rate(slower, found, trials) | {"median_smallest": None}
+            codes = decided(values + math.log1p(slower), 1)
+            found = int((codes == ExitCode.REGRESSION).sum())
+            passed = int((codes == ExitCode.PASSED).sum())
+            yield own | _rate(slower, found, passed, trials) | {"median_smallest": None}
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Row]:
@@ -182,21 +191,28 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
                if (row["case"], row["session"]) == (case, session)) for case in cases]
         for session in sessions
     ])  # fmt: skip
-    for number, case in enumerate(cases):
-        own = {"test": "check", "case": case, "recorded": len(sessions)}
-        own["noise"] = stdev(runs[:, number].tolist())
+    margin = math.log1p(MARGIN)
+    for own, (number, case) in product(CANDIDATES, enumerate(cases)):
+        chosen = list(combinations(range(len(sessions)), own))
+        named = {"test": "check", "case": case, "recorded": len(sessions), "candidate_runs": own}
+        named["noise"] = stdev(runs[:, number].tolist())
         for slower in SCALED_CHECKS:
-            found, smallest = 0, []
-            for candidate in range(len(sessions)):
-                now = runs[candidate : candidate + 1].copy()
-                now[0, number] += math.log1p(slower)
+            found, passed, smallest = 0, 0, []
+            for candidate in chosen:
+                now = runs[list(candidate)].copy()
+                now[:, number] += math.log1p(slower)
                 stored = np.delete(runs, candidate, 0)
-                test, slowed = slow_downs(stored, now, DEFAULT_GATE)
-                found += bool(slowed[number])
+                test = stored_test(estimate(stored, now), margin, SPEED_LEVEL)
+                found += bool(test.rejected[number])
                 smallest.append(math.expm1(test.smallest[number]))
-            yield own | _rate(slower, found, len(sessions)) | {"median_smallest": median(smallest)}
+                passed += smallest[-1] <= (slower or DEFAULT_GATE) and not test.rejected[number]
+            counted = _rate(slower, found, passed, len(chosen))
+            if own > 1:
+                # Sessions are in several candidates: those are no independent trials.
+                counted["rate_upper"] = None
+            yield named | counted | {"median_smallest": median(smallest)}
 
 
-def _rate(slower: float, found: int, trials: int) -> Row:
+def _rate(slower: float, found: int, passed: int, trials: int) -> Row:
     return {"slower": slower, "trials": trials, "found": found, "rate": found / trials,
-            "rate_upper": upper_bound(found, trials)}  # fmt: skip
+            "rate_upper": upper_bound(found, trials), "passed": passed}  # fmt: skip
