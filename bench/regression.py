@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 LEAST_RUNS = 3
 # The slow-down that must be found, as a share of time, where the user names none.
-DEFAULT_GATE = 0.1
+DEFAULT_GATE = 0.25
 # How often a change as large as the gate is found where a check passes.
 POWER = 0.9
 # Of the upper confidence limit of the true error.
-DOUBT = 0.05
+DOUBT = 0.02
 # Launches have heavier tails than the normal, and a single run stands against the stored ones:
 # with more degrees of freedom the quantile of t would promise what simulated suites do not
 # keep (results/evidence).
 MOST_FREEDOM = 8.0
+# Three runs hardly show how much the cases drift together, least where they drifted little by
+# chance: each degree of freedom of the runs counts for so many cases at most.
+MOST_CASES = 2.5
 # limma's, for variances that are zero because a figure was rounded.
 _LEAST_SHARE = 1e-5
 _NEWTON_STEPS, _NEWTON_ENOUGH = 50, 1e-10
@@ -109,7 +112,7 @@ def estimate(baseline: Array, candidate: Array, floor: ArrayLike = 0.0) -> Estim
     complete = ~np.isnan(residuals).any(-1)
     shared = np.maximum(1.0, complete.sum(-1) - len(means))
     together = independent_cases(np.where(complete[..., None], residuals, 0.0), shared)
-    most = np.minimum(MOST_FREEDOM, shared * together)[..., None]
+    most = np.minimum(MOST_FREEDOM, shared * np.minimum(MOST_CASES, together))[..., None]
     freedom = np.maximum(own_freedom, np.minimum(freedom, most))
     least = np.square(floor)
     freedom = np.where(variances < least, np.inf, freedom)
