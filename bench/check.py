@@ -6,17 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from bench.check_data import holders, loss, tables, times
 from bench.errors import ExitCode, NotComparable
 from bench.record import Status
 from bench.regression import LEAST_RUNS, StoredTest, estimate, stored_test
 from bench.runs import MeasuredRun, refuse_copies, refuse_other_machine, refuse_other_work
 from bench.sizes import Sizes
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # Of one launch, where the stored runs repeat each other to the last image and so show none.
 SEED_SCATTER = 0.006
@@ -82,12 +78,14 @@ class CheckReport:
     Attributes:
         baseline, candidate: folder names of the runs.
         sizes: what was tolerated, and what had to be found.
+        times: at how many different times the candidate ran.
     """
 
     baseline: tuple[str, ...]
     candidate: tuple[str, ...]
     sizes: Sizes
     cases: tuple[CheckedCase, ...]
+    times: int = 1
 
     @property
     def smallest(self) -> float | None:
@@ -139,8 +137,7 @@ def check(
     partly = {
         case
         for case in tested
-        if case not in accuracy
-        and any(_loss(run, case) is not None for run in _holders(runs, case))
+        if case not in accuracy and any(loss(run, case) is not None for run in holders(runs, case))
     }
     cases = [
         _tested(case, speed[case], accuracy.get(case), sizes, case in partly)
@@ -155,6 +152,7 @@ def check(
         tuple(run.path.name for run in candidate),
         sizes,
         tuple(cases),
+        len(times(candidate)),
     )
 
 
@@ -206,9 +204,8 @@ def _speed(
 ) -> dict[str, Measure]:
     if not cases:
         return {}
-    stored, now = (_table(runs, cases, MeasuredRun.run_log) for runs in (baseline, candidate))
-    return _measures(cases, stored_test(estimate(stored, now), sizes.log_margin, SPEED_LEVEL),
-                     _share)  # fmt: skip
+    found = estimate(*tables(baseline, candidate, cases, MeasuredRun.run_log))
+    return _measures(cases, stored_test(found, sizes.log_margin, SPEED_LEVEL), _share)
 
 
 def _accuracy(
@@ -218,11 +215,11 @@ def _accuracy(
     sizes: Sizes,
 ) -> dict[str, Measure]:
     runs = [*baseline, *candidate]
-    cases = [c for c in tested if all(_loss(run, c) is not None for run in _holders(runs, c))]
+    cases = [c for c in tested if all(loss(run, c) is not None for run in holders(runs, c))]
     if not cases:
         return {}
-    stored, now = (_table(side, cases, _loss) for side in (baseline, candidate))
-    launches = [min(len(run.logs[case]) for run in _holders(runs, case)) for case in cases]
+    stored, now = tables(baseline, candidate, cases, loss)
+    launches = [min(len(run.logs[case]) for run in holders(runs, case)) for case in cases]
     found = estimate(stored, now, [SEED_SCATTER / math.sqrt(count) for count in launches])
     return _measures(cases, stored_test(found, sizes.accuracy_margin, ACCURACY_LEVEL), float)
 
@@ -240,30 +237,6 @@ def _measures(
         )
         for i, case in enumerate(cases)
     }
-
-
-def _holders(runs: Sequence[MeasuredRun], case: str) -> list[MeasuredRun]:
-    return [run for run in runs if case in run.logs]
-
-
-def _loss(run: MeasuredRun, case: str) -> float | None:
-    """The share of validation images that were wrong."""
-    accuracy = run.rows[case]["val_accuracy"]
-    return None if accuracy is None else 1 - accuracy
-
-
-def _table(
-    runs: Sequence[MeasuredRun],
-    cases: Sequence[str],
-    value: Callable[[MeasuredRun, str], float | None],
-) -> NDArray[np.float64]:
-    """Runs by cases; NaN where a run lacks the case."""
-    import numpy as np
-
-    return np.array(
-        [[value(run, case) if case in run.logs else None for case in cases] for run in runs],
-        dtype=float,
-    )
 
 
 def _share(log: float) -> float:

@@ -73,6 +73,11 @@ def summary_lines(report: CheckReport) -> list[str]:
             f"; a drop of accuracy from {_points(report.smallest_drop)} on; its gate is "
             f"{_points(sizes.accuracy_gate)}, its margin {_points(sizes.accuracy_margin)}"
         )
+    if report.times < len(report.candidate):
+        seen += (
+            f"; the {len(report.candidate)} runs of the candidate count as {report.times}, since "
+            "those within an hour share its drift"
+        )
     counts = Counter(case.verdict for case in report.cases)
     told = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
     return [seen, f"{_MEANING[report.exit_code]} (exit {int(report.exit_code)}): {told}"]
@@ -104,6 +109,7 @@ def as_json(report: CheckReport) -> dict[str, Any]:
         "exit_code": int(report.exit_code),
         "baseline": list(report.baseline),
         "candidate": list(report.candidate),
+        "candidate_times": report.times,
         "gate": report.sizes.gate,
         "margin": report.sizes.margin,
         "level": SPEED_LEVEL,

@@ -23,7 +23,7 @@ from bench.options import plan_from
 from bench.record import RunSettings
 from bench.report import duration
 from bench.runs import MeasuredRun
-from bench.sequential import LAST_LOOK, SPENDING, Decision
+from bench.sequential import DUEL_GATE, LAST_LOOK, SPENDING, Decision
 from bench.sides import FORM, HERE, Spec
 from bench.sizes import Sizes
 from bench.stats import student_interval
@@ -148,8 +148,10 @@ def confirm(
     cases = tuple(_case(candidate.rows[case]) for case in suspected)
     first = candidate.rows[suspected[0]]
     settings = RunSettings(epochs=first["epochs"], seed=first["seed"])
-    sizes = report.sizes
-    plan = DuelPlan(Spec.parse(side), Spec(), cases, settings, sizes.gate, margin=sizes.margin)
+    margin, gate = report.sizes.margin, report.sizes.gate
+    # What a check confirmed, the wide gate of a check must not clear.
+    gate = min(gate, max(DUEL_GATE, 2 * margin))
+    plan = DuelPlan(Spec.parse(side), Spec(), cases, settings, gate, margin=margin)
     duel = fight(begin(plan, folder), folder, DuelLines(console), wait=wait)
     print_duel(duel, console)
     found = {}
