@@ -13,7 +13,7 @@ import click
 from bench.errors import ExitCode, UserError
 from bench.store import write_csv
 
-SUITES, SEED = 10_000, 2026
+SUITES, SEED = 5_000, 2026
 
 
 @click.group(help=__doc__)
@@ -29,7 +29,7 @@ def simulate(suites: int, output: str) -> None:
     """Count false alarms, power, exit codes and coverage in worlds whose truth is known.
 
     Writes false_alarms.csv, power.csv, exits.csv, accuracy_exits.csv, coverage.csv and
-    simulation.png; about ten minutes.
+    simulation.png; some minutes.
     """
     from bench.evidence.picture import draw
     from bench.evidence.simulate import simulate as count
