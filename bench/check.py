@@ -14,8 +14,9 @@ from bench.regression import LEAST_RUNS, StoredTest, estimate, stored_test
 from bench.runs import MeasuredRun, refuse_copies, refuse_other_machine, refuse_other_work
 from bench.sizes import Sizes
 
-# Of one launch, where the stored runs repeat each other to the last image and so show none.
-SEED_SCATTER = 0.006
+# Of one launch, where the stored runs repeat each other to the last image and so show none: 0.5
+# to 0.7 points were seen over seeds.
+SEED_SCATTER = 0.007
 # A check may raise 1% of false alarms. Launches have heavier tails than Student's t allows for,
 # so that less is spent by name (results/evidence). A fault of accuracy is a gross one: it needs
 # less of it.

@@ -13,7 +13,7 @@ from bench.sequential import DUEL_GATE
 MARGIN = 0.01
 # Seeds alone scatter an accuracy by 0.5 to 0.7 points. A duel pairs its launches, so it sees a
 # smaller drop than a stored baseline.
-CHECK_ACCURACY_MARGIN, CHECK_ACCURACY_GATE = 0.02, 0.06
+CHECK_ACCURACY_MARGIN, CHECK_ACCURACY_GATE = 0.02, 0.07
 DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, 0.02
 _MOST = 10.0
 

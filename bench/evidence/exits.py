@@ -23,7 +23,7 @@ SUITES = (Suite(30, 3), Suite(7, 3), Suite(7, 10))
 SLOWER = (0.02, 0.05, 0.10, 0.20)
 GATES = (0.05, 0.075, 0.10, 0.15, 0.20, 0.25, 0.30, 0.50)
 # Of single launches by their seeds; 0: the stored runs repeat each other to the last image.
-SCATTERS, DROPS = (0.0, 0.005, 0.007), (0.03, 0.04, 0.05, 0.06, 0.08, 0.10)
+SCATTERS, DROPS = (0.0, 0.005, 0.007), (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.10)
 Row = dict[str, Any]
 Flags = NDArray[np.bool_]
 
