@@ -9,7 +9,8 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations, product
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -35,8 +36,8 @@ Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")
 SCALED_DUELS = (0.0, 0.02, 0.05, 0.10)
 SCALED_CHECKS = (0.0, 0.05, 0.10, 0.20, 0.50)
-# By what the candidate's sessions are: one, or three of them at different times.
-CANDIDATES = (1, 3)
+# Sessions that are stored, and sessions of the candidate; with nine and one, every session is in.
+SIDES_OF_CHECKS = ((3, 1), (6, 1), (9, 1), (3, 3), (6, 3))
 
 
 def collect(work: Path) -> tuple[list[Row], list[Row]]:
@@ -147,9 +148,9 @@ def verdicts(rows: Iterable[Row], trials: int, seed: int) -> list[Row]:
     with seconds made longer.
 
     A duel draws 24 of a case's blocks and tosses a coin for each, which side is called A. A
-    check takes each session, and every three of them, for the candidate and the others for the
-    stored runs; its cases stand together, and one of them at a time is made slower. The gate is
-    by how much that one is slower, and the default where nothing is.
+    check takes so many sessions for the candidate and so many others for the stored runs, in
+    every way; its cases stand together, and one of them at a time is made slower. The gate is by
+    how much that one is slower, and the default where nothing is.
     """
     equals = [row for row in rows if row["slower"] == 0]
     rng = np.random.default_rng(seed)
@@ -174,13 +175,15 @@ def _duels(rows: Iterable[Row], trials: int, rng: np.random.Generator) -> Iterat
         pool = np.array(logs)
         chosen = rng.permuted(np.tile(np.arange(len(pool)), (trials, 1)), axis=1)[:, :LAST_LOOK]
         values = pool[chosen] * rng.choice((-1.0, 1.0), size=chosen.shape)
-        own = {"test": "duel", "case": case, "recorded": len(pool), "candidate_runs": None}
+        own = {"test": "duel", "case": case, "recorded": len(pool)}
+        own |= {"stored_runs": None, "candidate_runs": None}
         own["noise"] = stdev(logs)
         for slower in SCALED_DUELS:
             codes = decided(values + math.log1p(slower), 1)
             found = int((codes == ExitCode.REGRESSION).sum())
             passed = int((codes == ExitCode.PASSED).sum())
-            yield own | _rate(slower, found, passed, trials) | {"median_smallest": None}
+            yield own | _rate(slower, found, trials) | {"able": None, "passed": passed,
+                                                        "median_smallest": None}  # fmt: skip
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Row]:
@@ -192,27 +195,37 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
         for session in sessions
     ])  # fmt: skip
     margin = math.log1p(MARGIN)
-    for own, (number, case) in product(CANDIDATES, enumerate(cases)):
-        chosen = list(combinations(range(len(sessions)), own))
-        named = {"test": "check", "case": case, "recorded": len(sessions), "candidate_runs": own}
-        named["noise"] = stdev(runs[:, number].tolist())
-        for slower in SCALED_CHECKS:
-            found, passed, smallest = 0, 0, []
-            for candidate in chosen:
-                now = runs[list(candidate)].copy()
-                now[:, number] += math.log1p(slower)
-                stored = np.delete(runs, candidate, 0)
-                test = stored_test(estimate(stored, now), margin, SPEED_LEVEL)
-                found += bool(test.rejected[number])
-                smallest.append(math.expm1(test.smallest[number]))
-                passed += smallest[-1] <= (slower or DEFAULT_GATE) and not test.rejected[number]
-            counted = _rate(slower, found, passed, len(chosen))
-            if own > 1:
-                # Sessions are in several candidates: those are no independent trials.
-                counted["rate_upper"] = None
-            yield named | counted | {"median_smallest": median(smallest)}
+    for stored, own in SIDES_OF_CHECKS:
+        ways = list(_ways(len(sessions), stored, own))
+        found = estimate(*(runs[[way[side] for way in ways]] for side in (0, 1)))
+        for number, case in enumerate(cases):
+            named = {"test": "check", "case": case, "recorded": len(sessions)}
+            named |= {"stored_runs": stored, "candidate_runs": own}
+            named["noise"] = stdev(runs[:, number].tolist())
+            for slower in SCALED_CHECKS:
+                change = found.change.copy()
+                change[:, number] += math.log1p(slower)
+                test = stored_test(replace(found, change=change), margin, SPEED_LEVEL)
+                rejected = test.rejected[:, number]
+                able = test.smallest[:, number] <= math.log1p(slower or DEFAULT_GATE)
+                counted = _rate(slower, int(rejected.sum()), len(ways))
+                if stored + own < len(sessions):
+                    # The ways share sessions: they are no independent trials.
+                    counted["rate_upper"] = None
+                middle = math.expm1(float(np.median(test.smallest[:, number])))
+                yield named | counted | {"able": int(able.sum()),
+                                         "passed": int((able & ~rejected).sum()),
+                                         "median_smallest": middle}  # fmt: skip
 
 
-def _rate(slower: float, found: int, passed: int, trials: int) -> Row:
+def _ways(sessions: int, stored: int, own: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Every choice of stored sessions and of others for the candidate."""
+    for candidate in combinations(range(sessions), own):
+        others = [session for session in range(sessions) if session not in candidate]
+        for chosen in combinations(others, stored):
+            yield list(chosen), list(candidate)
+
+
+def _rate(slower: float, found: int, trials: int) -> Row:
     return {"slower": slower, "trials": trials, "found": found, "rate": found / trials,
-            "rate_upper": upper_bound(found, trials), "passed": passed}  # fmt: skip
+            "rate_upper": upper_bound(found, trials)}  # fmt: skip
