@@ -237,8 +237,9 @@ def check(
     accuracy fell by more than 2 points beyond doubt; in an unchanged suite that is seen in fewer
     than 1% of checks. A case passes only where a slow-down as large as the gate, and a drop of
     accuracy as large as its gate, would have been found nine times in ten. The gate does not
-    excuse: a smaller slow-down that is beyond doubt is a regression too. Several runs of a
-    candidate must be of different times, as those of the baseline. The baseline is never changed.
+    excuse: a smaller slow-down that is beyond doubt is a regression too. Runs of a candidate that
+    began within an hour count as one: give it time between them, as between those of the
+    baseline. The baseline is never changed.
 
     Exit codes: 0, no regression, and one as large as the gate would have been found; 1, a
     confirmed regression; 2, wrong use, or a case failed; 3, the baseline is too small or too
