@@ -15,8 +15,6 @@ from rich.text import Text
 
 from bench.check import (
     ACCURACY_LEVEL,
-    ACCURACY_MARGIN,
-    MARGIN,
     SPEED_LEVEL,
     CheckedCase,
     CheckReport,
@@ -26,13 +24,16 @@ from bench.check import (
 )
 from bench.errors import ExitCode, UserError
 from bench.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
+from bench.regression import POWER
 from bench.store import write_json, write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILES = ("check.json", "check.xml", "check.md")
+# `POWER`, for a person.
+OFTEN = "nine times in ten"
 LEGEND = (
-    "slower: time added; points: of validation accuracy; least: the smallest change that "
-    "would have been confirmed"
+    "slower: time added; points: of validation accuracy; least: the smallest change that is "
+    f"found {OFTEN}"
 )
 _MEANING = {
     ExitCode.PASSED: "passed",
@@ -57,15 +58,26 @@ def print_check(report: CheckReport, console: Console) -> None:
 
 
 def summary_lines(report: CheckReport) -> list[str]:
-    """Two sentences: what could have been seen, and the verdict."""
-    runs = f"{len(report.baseline)} baseline runs"
+    """Two sentences: what is found and what had to be, and the verdict."""
+    runs, sizes = f"{len(report.baseline)} baseline runs", report.sizes
     if report.smallest is None:
         seen = f"{runs}: no case could be tested"
     else:
         worst = max(report.cases, key=lambda c: c.speed.smallest if c.speed else 0.0)
         seen = (
-            f"{runs} could confirm a slow-down from {percent(report.smallest)} on in any case "
-            f"(least sure: {worst.case}); the gate is {report.gate:.1%}"
+            f"{runs} find a slow-down from {percent(report.smallest)} on in any case, {OFTEN} "
+            f"(least sure: {worst.case}); the gate is {sizes.gate:.1%}, the margin "
+            f"{sizes.margin:.1%}"
+        )
+    if report.smallest_drop is not None:
+        seen += (
+            f"; a drop of accuracy from {_points(report.smallest_drop)} on; its gate is "
+            f"{_points(sizes.accuracy_gate)}, its margin {_points(sizes.accuracy_margin)}"
+        )
+    if report.times < len(report.candidate):
+        seen += (
+            f"; the {len(report.candidate)} runs of the candidate count as {report.times}, since "
+            "those within an hour share its drift"
         )
     counts = Counter(case.verdict for case in report.cases)
     told = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
@@ -98,12 +110,16 @@ def as_json(report: CheckReport) -> dict[str, Any]:
         "exit_code": int(report.exit_code),
         "baseline": list(report.baseline),
         "candidate": list(report.candidate),
-        "gate": report.gate,
-        "margin": MARGIN,
+        "candidate_times": report.times,
+        "gate": report.sizes.gate,
+        "margin": report.sizes.margin,
         "level": SPEED_LEVEL,
-        "accuracy_margin": ACCURACY_MARGIN,
+        "accuracy_gate": report.sizes.accuracy_gate,
+        "accuracy_margin": report.sizes.accuracy_margin,
         "accuracy_level": ACCURACY_LEVEL,
+        "power": POWER,
         "smallest": _finite(report.smallest),
+        "smallest_drop": _finite(report.smallest_drop),
         "cases": [
             {
                 "case": case.case,
@@ -161,9 +177,7 @@ def markdown(report: CheckReport) -> str:
 
 def told(case: CheckedCase) -> str:
     """The reason without the figures that would tell cases of one kind apart."""
-    if case.verdict is Verdict.BLIND:
-        return "this baseline is too noisy or too small to see the gate there"
-    return case.reason
+    return case.brief or case.reason
 
 
 def _reasons(report: CheckReport) -> list[str]:
@@ -191,11 +205,17 @@ def _cells(case: CheckedCase) -> Sequence[str]:
     return cells
 
 
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points" if share < 1 else "no size"
+
+
 def _measure(measure: Measure | None) -> dict[str, Any] | None:
     if measure is None:
         return None
-    values = asdict(measure)
-    return values | {name: _finite(values[name]) for name in ("change", "smallest", "p")}
+    return {
+        name: _finite(value) if isinstance(value, float) else value
+        for name, value in asdict(measure).items()
+    }
 
 
 def _finite(value: float | None) -> float | None:

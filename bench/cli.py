@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,8 +12,15 @@ import click
 
 from bench.ending import put_off, run_program
 from bench.errors import ExitCode, UserError
-from bench.options import AXES, OPTIONS, Option, Verbs, plan_from, refuse_plan_options
-from bench.regression import DEFAULT_GATE
+from bench.options import (
+    AXES,
+    OPTIONS,
+    SIZE_OPTIONS,
+    Option,
+    Verbs,
+    plan_from,
+    refuse_plan_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,12 +49,14 @@ def cli() -> None:
     """
 
 
-def _options(wanted: Callable[[Option], bool]) -> Callable[[_F], _F]:
+def _options(
+    wanted: Callable[[Option], bool], declared: Sequence[Option] = OPTIONS
+) -> Callable[[_F], _F]:
     """Add the shared options to a verb, in the order in which they are declared."""
 
     def decorate(function: _F) -> _F:
         """Add the wanted options to `function`."""
-        for option in reversed([option for option in OPTIONS if wanted(option)]):
+        for option in reversed([option for option in declared if wanted(option)]):
             if option.kind is bool:
                 add = click.option(f"--{option.name}", is_flag=True, help=option.help)
             else:
@@ -195,14 +204,7 @@ def report(runs: tuple[str, ...], output: str | None) -> int:
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--baseline", required=True, metavar="FOLDER", help="folder of stored runs")
-@click.option(
-    "--gate",
-    type=float,
-    default=DEFAULT_GATE,
-    show_default=True,
-    metavar="SHARE",
-    help="slow-down that must be seen: 0.1 is ten percent",
-)
+@_options(lambda _: True, SIZE_OPTIONS)
 @click.option(
     "--output",
     metavar="FOLDER",
@@ -218,29 +220,35 @@ def report(runs: tuple[str, ...], output: str | None) -> int:
 def check(
     runs: tuple[str, ...],
     baseline: str,
-    gate: float,
     output: str | None,
     confirm: str | None,
     wait: bool,
+    **sizes: float | None,
 ) -> int:
     """Check a run, or several of one candidate, against stored runs of the same machine.
 
-    A case is a regression where it is slower by the gate or more, and by more than 1% beyond
-    doubt, or where its accuracy fell by more than 2 points beyond doubt; in an unchanged
-    suite that is seen in fewer than 1% of checks. The baseline is never changed.
+    A case is a regression where it is slower by more than the margin beyond doubt, or where its
+    accuracy fell by more than 2 points beyond doubt; in an unchanged suite that is seen in fewer
+    than 1% of checks. A case passes only where a slow-down as large as the gate, and a drop of
+    accuracy as large as its gate, would have been found nine times in ten. The gate does not
+    excuse: a smaller slow-down that is beyond doubt is a regression too. Runs of a candidate that
+    began within an hour count as one: give it time between them, as between those of the
+    baseline. The baseline is never changed.
 
-    Exit codes: 0, no regression, and one as large as the gate could have been seen; 1, a
+    Exit codes: 0, no regression, and one as large as the gate would have been found; 1, a
     confirmed regression; 2, wrong use, or a case failed; 3, the baseline is too small or too
-    noisy to see the gate, lacks a case, or is not comparable.
+    noisy to find the gate, lacks a case, or is not comparable.
     """
     from bench.check import check as test
     from bench.check import suspects
     from bench.check_report import print_check, write_check
     from bench.runs import read_run, read_runs
+    from bench.sizes import Sizes
 
+    allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     candidate = [read_run(Path(run)) for run in runs]
     console, folder = _console(), Path(output or runs[0])
-    report = test(read_runs(Path(baseline)), candidate, gate)
+    report = test(read_runs(Path(baseline)), candidate, allowed)
     if confirm and suspects(report):
         from bench.duel_report import confirm as duel_suspects
 
@@ -257,8 +265,7 @@ def check(
 @click.option("--a", metavar="SIDE", help="what B is measured against")
 @click.option("--b", metavar="SIDE", help="what is judged")
 @_options(lambda option: option.name in DUEL_OPTIONS)
-@click.option("--gate", type=float, metavar="SHARE", help="slow-down of B that must be seen "
-              "[default: 0.05, which is five percent]")  # fmt: skip
+@_options(lambda _: True, SIZE_OPTIONS)
 @click.option("--budget", type=float, metavar="S", help="seconds after which no block begins")
 @click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
 def duel(**values: Any) -> int:
@@ -271,13 +278,14 @@ def duel(**values: Any) -> int:
       NAME=VALUE                 an environment variable
 
     A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks each
-    case is looked at, and ends where it is decided: B is slower by more than 1%, or its
+    case is looked at, and ends where it is decided: B is slower by more than the margin, or its
     accuracy lower by more than 0.5 points, beyond doubt (1% for all cases and looks
-    together), or a slow-down as large as the gate is ruled out. A probe of the memory that
-    neither side can change runs before every launch: where it differs, there is no verdict.
+    together), or a change as large as the gate is ruled out: a B that is worse by the gate
+    passes in at most one duel of ten. A probe of the memory that neither side can change runs
+    before every launch: where it differs, there is no verdict.
 
-    Exit codes: 0, B is not worse; 1, it is; 2, wrong use, or a launch failed; 3, not decided
-    after the last block or the budget, or the probe differs.
+    Exit codes: 0, B is not worse by the gate; 1, it is worse; 2, wrong use, or a launch failed;
+    3, not decided after the last block or the budget, or the probe differs.
 
     Default case: relu_mlp, adam, compiled, cpu, batch 512, 2 epochs.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace

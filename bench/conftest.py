@@ -162,14 +162,17 @@ def _refuse_unwritable(config: pytest.Config) -> None:
 
 def _open_guard(config: pytest.Config) -> None:
     """Read the baseline, where one is given, before anything else is done."""
-    folder, gate = (config.getoption(_dest(option)) for option in GATE_OPTIONS)
+    folder, *sizes = (config.getoption(_dest(option)) for option in GATE_OPTIONS)
     if folder is None:
-        if gate is not None:
-            raise UserError(f"--gate {gate:g}: there is nothing to gate; add --baseline FOLDER")
+        for option, value in zip(GATE_OPTIONS[1:], sizes, strict=True):
+            if value is not None:
+                raise UserError(f"{_flag(option)} {value:g}: there is nothing to gate; add "
+                                "--baseline FOLDER")  # fmt: skip
         return
     from bench.guard import Guard
+    from bench.sizes import Sizes
 
-    config.stash[GUARD] = Guard.open(Path(folder), gate)
+    config.stash[GUARD] = Guard.open(Path(folder), Sizes.of_check(*sizes))
 
 
 def _check(config: pytest.Config) -> None:

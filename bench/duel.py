@@ -185,7 +185,7 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
                 differs = control_differs(control)
                 for case in open_cases:
                     if not standings[case].failure:
-                        take_look(standings[case], plan.gate, len(plan.cases))
+                        take_look(standings[case], plan.sizes, len(plan.cases))
                         progress.looked(standings[case])
     except KeyboardInterrupt:
         stopped = INTERRUPTED

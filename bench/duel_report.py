@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bench.blocks import SIDES
 from bench.case import Case
-from bench.check import MARGIN, CheckReport, Verdict, percent, settled, suspects
+from bench.check import CheckReport, Verdict, percent, settled, suspects
 from bench.duel import LEAST, begin, fight
 from bench.duel_standing import DuelPlan, DuelReport, Standing
 from bench.errors import ExitCode, UserError
@@ -25,6 +25,7 @@ from bench.report import duration
 from bench.runs import MeasuredRun
 from bench.sequential import DUEL_GATE, LAST_LOOK, SPENDING, Decision
 from bench.sides import FORM, HERE, Spec
+from bench.sizes import Sizes
 from bench.stats import student_interval
 from fmnist_models.dataset import VALIDATION_SHARE
 
@@ -40,7 +41,7 @@ LEGEND = (
     "been confirmed; p: of the t-test and of sign flips; points: of validation accuracy, B less A"
 )
 _MEANING = {
-    ExitCode.PASSED: "B is not slower",
+    ExitCode.PASSED: "B is not worse by the gate",
     ExitCode.REGRESSION: "B is worse",
     ExitCode.WRONG_USE_OR_FAILED_CASE: "a case failed",
     ExitCode.INCONCLUSIVE: "inconclusive",
@@ -118,17 +119,15 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
     for side in SIDES:
         if not values[side]:
             raise UserError(f"--{side} is missing: {FORM}")
-    gate, budget = values["gate"], values["budget"]
-    if gate is None:
-        gate = DUEL_GATE
-    if not MARGIN < gate <= 10:
-        raise UserError(f"--gate {gate:g}: write a share above {MARGIN:g}, such as 0.05 for 5%")
+    budget = values["budget"]
+    sizes = Sizes.of_duel(values["gate"], values["margin"], values["accuracy_gate"])
     if budget is not None and not 0 < budget <= 1e9:
         raise UserError(f"--budget {budget:g}: must be above 0")
     chosen = {**values, **{k: v for k, v in DEFAULT_CASE.items() if values[k] is None}}
     plan = plan_from({**chosen, "matrix": "quick"}, list, command)
     a, b = (Spec.parse(values[side]) for side in SIDES)
-    return DuelPlan(a, b, plan.cases, plan.settings, gate, budget, values["rows"], command)
+    return DuelPlan(a, b, plan.cases, plan.settings, sizes.gate, budget, values["rows"], command,
+                    sizes.margin, sizes.accuracy_gate)  # fmt: skip
 
 
 def confirm(
@@ -149,7 +148,10 @@ def confirm(
     cases = tuple(_case(candidate.rows[case]) for case in suspected)
     first = candidate.rows[suspected[0]]
     settings = RunSettings(epochs=first["epochs"], seed=first["seed"])
-    plan = DuelPlan(Spec.parse(side), Spec(), cases, settings, report.gate)
+    margin, gate = report.sizes.margin, report.sizes.gate
+    # What a check confirmed, the wide gate of a check must not clear.
+    gate = min(gate, max(DUEL_GATE, 2 * margin))
+    plan = DuelPlan(Spec.parse(side), Spec(), cases, settings, gate, margin=margin)
     duel = fight(begin(plan, folder), folder, DuelLines(console), wait=wait)
     print_duel(duel, console)
     found = {}
@@ -212,7 +214,11 @@ def verdict_lines(report: DuelReport) -> list[str]:
     if report.stopped:
         lines.append(f"stopped: {report.stopped}")
     code = report.exit_code
-    return [*lines, f"{_MEANING[code]} (exit {int(code)}); the gate is {report.plan.gate:.1%}"]
+    return [
+        *lines,
+        f"{_MEANING[code]} (exit {int(code)}); the gate is {report.plan.gate:.1%}, the "
+        f"margin {report.plan.margin:.1%}",
+    ]
 
 
 def _cells(standing: Standing) -> list[str]:

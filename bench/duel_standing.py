@@ -9,13 +9,14 @@ from typing import Any
 
 from bench.blocks import SIDES, Block
 from bench.case import Case
-from bench.check import ACCURACY_MARGIN, MARGIN, Verdict
+from bench.check import Verdict
 from bench.errors import ExitCode
 from bench.record import RunSettings
 from bench.sequential import (
     ACCURACY_SHARE,
     DUEL_GATE,
     LAST_LOOK,
+    MISSED,
     SPEED_SHARE,
     SPENDING,
     Decision,
@@ -24,9 +25,8 @@ from bench.sequential import (
     paired_p,
 )
 from bench.sides import Spec
+from bench.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, MARGIN, Sizes
 
-# A duel pairs its launches, so it sees a smaller drop of accuracy than a stored baseline.
-DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, ACCURACY_MARGIN
 _DUEL_VERSION = 2
 INTERRUPTED = "interrupted"
 
@@ -37,9 +37,11 @@ class DuelPlan:
 
     Attributes:
         a, b: the sides; B is judged.
-        gate: the slow-down that has to be seen, as a share.
+        gate: the slow-down that has to be ruled out, as a share.
         budget_s: no block begins after so many seconds; None for no limit.
         rows: the first so many training images are used; None for all.
+        margin: the slow-down that is tolerated, as a share.
+        accuracy_gate: the drop of accuracy that has to be ruled out, 0.01 being a point.
     """
 
     a: Spec
@@ -50,6 +52,13 @@ class DuelPlan:
     budget_s: float | None = None
     rows: int | None = None
     command: str = ""
+    margin: float = MARGIN
+    accuracy_gate: float = DUEL_ACCURACY_GATE
+
+    @property
+    def sizes(self) -> Sizes:
+        """What is tolerated, and what has to be ruled out."""
+        return Sizes(self.margin, self.gate, DUEL_ACCURACY_MARGIN, self.accuracy_gate)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -147,13 +156,14 @@ class DuelReport:
         return ExitCode.PASSED if found == {Verdict.PASSED} else ExitCode.INCONCLUSIVE
 
 
-def take_look(standing: Standing, gate: float, cases: int) -> None:
+def take_look(standing: Standing, sizes: Sizes, cases: int) -> None:
     """Look at the blocks of one of so many cases."""
-    margin, allowed = math.log1p(MARGIN), math.log1p(gate)
-    standing.speed_look = look(standing.speed, margin, allowed, SPEED_SHARE / cases)
+    standing.speed_look = look(
+        standing.speed, sizes.log_margin, sizes.log_gate, SPEED_SHARE / cases
+    )
     if standing.accuracy:
         standing.accuracy_look = look(
-            standing.accuracy, DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE, ACCURACY_SHARE / cases
+            standing.accuracy, sizes.accuracy_margin, sizes.accuracy_gate, ACCURACY_SHARE / cases
         )
 
 
@@ -171,9 +181,10 @@ def as_json(report: DuelReport) -> dict[str, Any]:
         "schema_version": 1,
         "exit_code": int(report.exit_code),
         "gate": report.plan.gate,
-        "margin": MARGIN,
+        "margin": report.plan.margin,
         "accuracy_margin": DUEL_ACCURACY_MARGIN,
-        "accuracy_gate": DUEL_ACCURACY_GATE,
+        "accuracy_gate": report.plan.accuracy_gate,
+        "missed_at_most": MISSED,
         "stopped": report.stopped,
         "control": list(report.control),
         "control_differs": report.control_differs,

@@ -10,9 +10,9 @@ from bench import devices, environment
 from bench.check import CheckReport, check, refuse_unfit
 from bench.check_report import write_check
 from bench.errors import UserError
-from bench.regression import DEFAULT_GATE
 from bench.results import result_rows
 from bench.runs import MeasuredRun, read_run, read_runs
+from bench.sizes import Sizes
 from bench.store import Plan
 from fmnist_models import dataset
 
@@ -23,21 +23,21 @@ class InconclusiveWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Stored runs and a gate that go together."""
+    """Stored runs, and the sizes that a change is held against."""
 
     baseline: tuple[MeasuredRun, ...]
-    gate: float
+    sizes: Sizes
 
     @classmethod
-    def open(cls, folder: Path, gate: float | None) -> Self:
+    def open(cls, folder: Path, sizes: Sizes) -> Self:
         """The stored runs in `folder`.
 
         Raises:
-            UserError: no such folder, a run cannot be read, or the gate is out of range.
+            UserError: no such folder, or a run cannot be read.
             NotComparable: fewer than three runs, or not all of one machine and work.
         """
-        guard = cls(tuple(read_runs(folder)), DEFAULT_GATE if gate is None else gate)
-        refuse_unfit(guard.baseline, (), guard.gate)
+        guard = cls(tuple(read_runs(folder)), sizes)
+        refuse_unfit(guard.baseline, ())
         return guard
 
     def refuse(self, plan: Plan) -> None:
@@ -52,7 +52,7 @@ class Guard:
                 f"--baseline {self.baseline[0].path.parent}: its runs hold none of the cases "
                 "selected; measure the same --matrix or the same cases"
             )
-        refuse_unfit(self.baseline, [_planned(plan)], self.gate)
+        refuse_unfit(self.baseline, [_planned(plan)])
 
     def check(self, folder: Path) -> tuple[CheckReport, tuple[Path, ...]]:
         """Check the finished run in `folder`, and write check.json, .xml and .md into it.
@@ -60,7 +60,7 @@ class Guard:
         Raises:
             UserError: the run cannot be read, or the folder not be written.
         """
-        report = check(self.baseline, [read_run(folder)], self.gate)
+        report = check(self.baseline, [read_run(folder)], self.sizes)
         return report, write_check(report, folder)
 
 

@@ -15,6 +15,8 @@ from bench.errors import UserError
 from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.record import RunSettings
 from bench.regression import DEFAULT_GATE
+from bench.sequential import DUEL_GATE
+from bench.sizes import CHECK_ACCURACY_GATE, DUEL_ACCURACY_GATE, MARGIN
 from bench.store import Plan
 from fmnist_models import DATA_VARIABLE
 
@@ -75,12 +77,21 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-report", bool, "write no report.html", of_plan=False),
     Option("wait", bool, "wait while another run measures on this machine", of_plan=False),
 )  # fmt: skip
+# What a verdict tolerates and what it must find: of `check`, `duel` and `pytest bench`.
+SIZE_OPTIONS: tuple[Option, ...] = (
+    Option("gate", float, f"slow-down that must be found, as a share [default: {DEFAULT_GATE:g}, "
+           f"which is {DEFAULT_GATE:.0%}; in a duel {DUEL_GATE:g}]", "SHARE", of_plan=False),
+    Option("margin", float, f"slow-down that is tolerated, as a share [default: {MARGIN:g}]",
+           "SHARE", of_plan=False),
+    Option("accuracy-gate", float, f"drop of accuracy that must be found, in points [default: "
+           f"{100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]", "POINTS",
+           of_plan=False),
+)  # fmt: skip
 # What `fmnist-bench check` asks of a finished run, `pytest bench` asks of the one it measures.
 GATE_OPTIONS: tuple[Option, ...] = (
     Option("baseline", str, "folder of stored runs; a confirmed regression fails its test",
            "FOLDER", of_plan=False),
-    Option("gate", float, f"slow-down that must be seen, with --baseline [default: "
-           f"{DEFAULT_GATE:g}, ten percent]", "SHARE", of_plan=False),
+    *SIZE_OPTIONS,
 )  # fmt: skip
 AXES = ("models", "optimizers", "loops", "devices", "batch_sizes", "precisions", "threads",
         "backends")  # fmt: skip

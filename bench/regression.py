@@ -7,23 +7,29 @@ accuracies: larger is worse.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
 
 LEAST_RUNS = 3
-# The slow-down that counts, as a share of time, where the user names none.
-DEFAULT_GATE = 0.1
+# The slow-down that must be found, as a share of time, where the user names none.
+DEFAULT_GATE = 0.25
+# How often a change as large as the gate is found where a check passes.
+POWER = 0.9
+# Of the upper confidence limit of the true error.
+DOUBT = 0.02
 # Launches have heavier tails than the normal, and a single run stands against the stored ones:
 # with more degrees of freedom the quantile of t would promise what simulated suites do not
 # keep (results/evidence).
-MOST_FREEDOM = 10.0
+MOST_FREEDOM = 8.0
+# Three runs hardly show how much the cases drift together, least where they drifted little by
+# chance: each degree of freedom of the runs counts for so many cases at most.
+MOST_CASES = 2.5
 # limma's, for variances that are zero because a figure was rounded.
 _LEAST_SHARE = 1e-5
 _NEWTON_STEPS, _NEWTON_ENOUGH = 50, 1e-10
@@ -34,89 +40,139 @@ class Prior:
     """Where the variances of single cases scatter around: scaled inverse chi-squared.
 
     Attributes:
-        variance: s0 squared.
+        variance: s0 squared; shape (...), one a suite.
         freedom: d0; infinite where the cases' variances differ no more than chance makes them.
     """
 
-    variance: float
-    freedom: float
+    variance: Array
+    freedom: Array
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTest:
-    """The outcome for a family of cases, an array each, in the order of the columns.
+class Estimate:
+    """How far each case of a family moved, and how surely that is known.
 
-    Attributes:
+    Attributes, each of shape (..., cases):
         change: mean of the candidate's runs minus mean of the baseline's.
         error: standard error of the change.
         freedom: degrees of freedom of the error.
-        p: one-sided p-value against the margin.
-        rejected: whether Holm's procedure rejects "worse by no more than the margin".
-        smallest: the least change that would have been rejected first of all: margin +
-            t(1 - level / cases) x error. A true change of that size is seen half the time.
     """
 
     change: Array
     error: Array
     freedom: Array
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTest:
+    """The outcome for a family of cases, arrays of shape (..., cases).
+
+    Attributes:
+        change: mean of the candidate's runs minus mean of the baseline's.
+        p: one-sided p-value against the margin.
+        rejected: whether Holm's procedure rejects "worse by no more than the margin".
+        threshold: the least measured change that would have been rejected first of all. A true
+            change of that size is found half the time.
+        smallest: the least true change that is found with a probability of `POWER`.
+    """
+
+    change: Array
     p: Array
     rejected: NDArray[np.bool_]
+    threshold: Array
     smallest: Array
 
 
-def stored_test(
-    baseline: Array, candidate: Array, margin: float, level: float, floor: float = 0.0
-) -> StoredTest:
-    """Tests each case of a candidate against stored runs, at one error rate for all.
+def estimate(baseline: Array, candidate: Array, floor: ArrayLike = 0.0) -> Estimate:
+    """How far a candidate's cases lie from stored runs, for one suite or many at once.
 
-    t = (candidate mean - baseline mean - margin) / (s sqrt(1/m + 1/S)), one-sided, over S
-    baseline runs and m runs of the candidate. s pools the scatter inside both groups and is
-    moderated towards the other cases' (`moderated`); its degrees of freedom are at most
-    those that the residuals of all cases hold together (`independent_cases`), since runs
-    drift as a whole. Holm, "A simple sequentially rejective multiple test procedure",
-    Scandinavian Journal of Statistics 6, 1979.
+    The error is s sqrt(1/m + 1/S), over S baseline runs and m runs of the candidate. s pools
+    the scatter inside both groups and is moderated towards the other cases' (`moderated`); its
+    degrees of freedom are at most those that the residuals of all cases hold together
+    (`independent_cases`), since runs drift as a whole.
 
     Args:
-        baseline: shape (S, cases); NaN where a run lacks the case.
-        candidate: shape (m, cases), likewise.
-        margin: what is allowed, in the unit of the values.
-        level: family-wise error rate.
-        floor: a standard deviation of single runs known beforehand: where s is smaller, it
-            takes its place, with infinite degrees of freedom.
+        baseline: shape (..., S, cases); NaN where a run lacks the case.
+        candidate: shape (..., m, cases), likewise.
+        floor: a standard deviation of single runs known beforehand, of all cases or of each:
+            where s is smaller, it takes its place, with infinite degrees of freedom.
 
     Raises:
         ValueError: a case with fewer than three baseline runs or none of the candidate's.
     """
     import numpy as np
-    from scipy.special import stdtr, stdtrit
 
-    held, own = (~np.isnan(baseline)).sum(0), (~np.isnan(candidate)).sum(0)
-    if baseline.shape[1] < 1 or held.min() < LEAST_RUNS or own.min() < 1:
+    held, own = (~np.isnan(baseline)).sum(-2), (~np.isnan(candidate)).sum(-2)
+    if baseline.shape[-1] < 1 or held.min() < LEAST_RUNS or own.min() < 1:
         raise ValueError("each case needs three baseline runs and one of the candidate")
-    groups = [(group, np.nanmean(group, 0)) for group in (baseline, candidate)]
-    residuals = np.concatenate([group - mean for group, mean in groups])
+    means = [np.nanmean(group, -2, keepdims=True) for group in (baseline, candidate)]
+    residuals = np.concatenate([baseline - means[0], candidate - means[1]], -2)
     own_freedom = (held - 1 + own - 1).astype(float)
-    variances = np.nansum(residuals**2, 0) / own_freedom
-    variances, freedom = moderated(variances, own_freedom)
-    complete = residuals[~np.isnan(residuals).any(1)]
-    shared = max(1.0, complete.shape[0] - len(groups))
-    most = min(MOST_FREEDOM, shared * independent_cases(complete, shared))
+    variances, freedom = moderated(np.nansum(residuals**2, -2) / own_freedom, own_freedom)
+    complete = ~np.isnan(residuals).any(-1)
+    shared = np.maximum(1.0, complete.sum(-1) - len(means))
+    together = independent_cases(np.where(complete[..., None], residuals, 0.0), shared)
+    most = np.minimum(MOST_FREEDOM, shared * np.minimum(MOST_CASES, together))[..., None]
     freedom = np.maximum(own_freedom, np.minimum(freedom, most))
-    freedom = np.where(variances < floor**2, np.inf, freedom)
-    error = np.sqrt(np.maximum(variances, floor**2) * (1 / own + 1 / held))
-    change = groups[1][1] - groups[0][1]
-    p = _one_sided(change - margin, error, freedom, stdtr)
-    first = stdtrit(freedom, 1 - level / p.size)
-    return StoredTest(change, error, freedom, p, holm(p, level), margin + first * error)
+    least = np.square(floor)
+    freedom = np.where(variances < least, np.inf, freedom)
+    error = np.sqrt(np.maximum(variances, least) * (1 / own + 1 / held))
+    return Estimate((means[1] - means[0])[..., 0, :], error, freedom)
 
 
-def _one_sided(excess: Array, error: Array, freedom: Array, stdtr: np.ufunc) -> Array:
-    """Where nothing scatters, any excess is certain."""
+def stored_test(found: Estimate, margin: float, level: float) -> StoredTest:
+    """Tests each case of a family against a margin, at one error rate for all.
+
+    t = (change - margin) / error, one-sided. Holm, "A simple sequentially rejective multiple
+    test procedure", Scandinavian Journal of Statistics 6, 1979.
+
+    Args:
+        found: of `estimate`.
+        margin: what is allowed, in the unit of the values.
+        level: family-wise error rate.
+    """
+    from scipy.special import stdtrit
+
+    p = one_sided(found, margin)
+    needed = stdtrit(found.freedom, 1 - level / p.shape[-1])
+    return StoredTest(
+        found.change,
+        p,
+        holm(p, level),
+        margin + needed * found.error,
+        margin + (needed + beyond(found.freedom)) * found.error,
+    )
+
+
+def beyond(freedom: Array) -> Array:
+    """By how many standard errors a true change must lie beyond what a test needs, to be found
+    with a probability of `POWER`.
+
+    The change scatters about the truth with the true error, of which only an estimate is known,
+    and a baseline passes where that estimate came out small. So the normal quantile of `POWER` is
+    taken times the upper confidence limit of the true error, sqrt(d / chi2(d, DOUBT)) (any text on
+    the variance of a normal sample). It is at least the t quantile of `POWER`: then a change as
+    large as the gate is passed over in at most 1 - POWER of checks, whatever the true error is.
+    """
     import numpy as np
+    from scipy.special import gammaincinv, ndtri, stdtrit
 
+    known = np.isinf(freedom)
+    half = np.where(known, 1.0, freedom) / 2
+    limit = np.where(known, 1.0, np.sqrt(half / gammaincinv(half, DOUBT)))
+    return np.asarray(np.maximum(ndtri(POWER) * limit, stdtrit(freedom, POWER)))
+
+
+def one_sided(found: Estimate, margin: float) -> Array:
+    """The p-value of each case against a change of at most `margin`. Where nothing scatters, any
+    excess is certain."""
+    import numpy as np
+    from scipy.special import stdtr
+
+    excess = found.change - margin
     certain = np.where(excess > 0, -np.inf, np.inf)
-    t = np.divide(-excess, error, out=certain, where=error > 0)
-    return np.asarray(stdtr(freedom, t), dtype=float)
+    t = np.divide(-excess, found.error, out=certain, where=found.error > 0)
+    return np.asarray(stdtr(found.freedom, t), dtype=float)
 
 
 def moderated(variances: Array, freedom: Array) -> tuple[Array, Array]:
@@ -126,16 +182,24 @@ def moderated(variances: Array, freedom: Array) -> tuple[Array, Array]:
     G. K. Smyth, "Linear models and empirical Bayes methods for assessing differential
     expression in microarray experiments", Statistical Applications in Genetics and Molecular
     Biology 3, 2004, section 6.2.
+
+    Args:
+        variances: shape (..., cases).
+        freedom: their degrees of freedom, likewise.
     """
     import numpy as np
 
-    if variances.size == 1 or not variances.any():
+    freedom = np.broadcast_to(freedom, variances.shape)
+    if variances.shape[-1] == 1:
         return variances, freedom
     prior = fit_prior(variances, freedom)
-    if math.isinf(prior.freedom):
-        return np.full_like(variances, prior.variance), np.full_like(freedom, np.inf)
-    whole = prior.freedom + freedom
-    return (prior.freedom * prior.variance + freedom * variances) / whole, whole
+    d0, s0 = prior.freedom[..., None], prior.variance[..., None]
+    equal = np.isinf(d0)
+    d0 = np.where(equal, 1.0, d0)
+    drawn = np.where(equal, s0, (d0 * s0 + freedom * variances) / (d0 + freedom))
+    whole = np.where(equal, np.inf, d0 + freedom)
+    still = ~variances.any(-1, keepdims=True)
+    return np.where(still, variances, drawn), np.where(still, freedom, whole)
 
 
 def fit_prior(variances: Array, freedom: Array) -> Prior:
@@ -147,42 +211,43 @@ def fit_prior(variances: Array, freedom: Array) -> Prior:
     s0^2 the mean of the variances.
 
     Args:
-        variances: shape (cases,), two or more; not all zero.
-        freedom: their degrees of freedom.
+        variances: shape (..., cases), two cases or more.
+        freedom: their degrees of freedom, likewise.
     """
     import numpy as np
     from scipy.special import digamma, polygamma
 
-    known = np.maximum(variances, _LEAST_SHARE * np.median(variances))
+    known = np.maximum(variances, _LEAST_SHARE * np.median(variances, -1, keepdims=True))
     known = np.maximum(known, np.finfo(float).tiny)
     logs = np.log(known) - digamma(freedom / 2) + np.log(freedom / 2)
-    beyond = float(np.var(logs, ddof=1) - polygamma(1, freedom / 2).mean())
-    if beyond <= 0:
-        return Prior(float(np.average(variances, weights=freedom)), math.inf)
-    half = inverse_trigamma(beyond)
-    return Prior(math.exp(logs.mean() + digamma(half) - math.log(half)), 2 * half)
+    spread = np.var(logs, -1, ddof=1) - polygamma(1, freedom / 2).mean(-1)
+    mean = (freedom * variances).sum(-1) / freedom.sum(-1)
+    half = inverse_trigamma(np.where(spread > 0, spread, 1.0))
+    with np.errstate(over="ignore"):
+        s0 = np.exp(logs.mean(-1) + digamma(half) - np.log(half))
+    return Prior(np.where(spread > 0, s0, mean), np.where(spread > 0, 2 * half, np.inf))
 
 
-def inverse_trigamma(value: float) -> float:
+def inverse_trigamma(value: Array) -> Array:
     """The x with trigamma(x) = `value`, which is above 0: Newton's method on 1 / trigamma,
     which is convex and nearly linear (Smyth 2004, appendix)."""
+    import numpy as np
     from scipy.special import polygamma
 
-    if value > 1e7:
-        return 1 / math.sqrt(value)
-    if value < 1e-6:
-        return 1 / value
-    x = 0.5 + 1 / value
+    value = np.asarray(value, dtype=float)
+    inner = np.clip(value, 1e-6, 1e7)
+    x = 0.5 + 1 / inner
     for _ in range(_NEWTON_STEPS):
-        trigamma, slope = float(polygamma(1, x)), float(polygamma(2, x))
-        step = trigamma * (1 - trigamma / value) / slope
-        x += step
-        if -step / x < _NEWTON_ENOUGH:
+        trigamma, slope = polygamma(1, x), polygamma(2, x)
+        step = trigamma * (1 - trigamma / inner) / slope
+        x = x + step
+        if np.all(-step / x < _NEWTON_ENOUGH):
             break
-    return x
+    x = np.where(value > 1e7, 1 / np.sqrt(value), x)
+    return np.where(value < 1e-6, 1 / value, x)
 
 
-def independent_cases(residuals: Array, freedom: float) -> float:
+def independent_cases(residuals: Array, freedom: Array) -> Array:
     """How many independent cases the residuals of all cases are worth: between 1, where the
     machine drifts as a whole, and their number, where each goes its own way.
 
@@ -192,27 +257,30 @@ def independent_cases(residuals: Array, freedom: float) -> float:
     of estimates of variance components", Biometrics Bulletin 2, 1946).
 
     Args:
-        residuals: shape (runs, cases), without NaN.
-        freedom: d, the runs less the means that were taken off.
+        residuals: shape (..., runs, cases), without NaN.
+        freedom: d, the runs less the means that were taken off; shape (...).
     """
     import numpy as np
 
-    lengths = np.sqrt((residuals**2).sum(0))
-    moving = residuals[:, lengths > 0] / lengths[lengths > 0]
-    n = moving.shape[1]
-    if n < 2 or freedom < 2:
-        return 1.0
-    squares = (float(((moving.T @ moving) ** 2).sum()) - n) / (n * (n - 1))
-    shared = min(1.0, max(0.0, (freedom * squares - 1) / (freedom - 1)))
-    return float(n / (1 + (n - 1) * shared))
+    freedom = np.asarray(freedom, dtype=float)
+    lengths = np.sqrt((residuals**2).sum(-2, keepdims=True))
+    moving = np.divide(residuals, lengths, out=np.zeros_like(residuals), where=lengths > 0)
+    n = np.asarray((lengths > 0).sum((-2, -1)), dtype=float)
+    # The squares of all correlations add up to the same over runs as over cases.
+    squares = ((moving @ np.swapaxes(moving, -1, -2)) ** 2).sum((-2, -1)) - n
+    can = (n >= 2) & (freedom >= 2)
+    pairs, chance = np.where(can, n * (n - 1), 1.0), np.where(can, freedom - 1, 1.0)
+    shared = np.clip((freedom * squares / pairs - 1) / chance, 0.0, 1.0)
+    return np.where(can, n / (1 + (n - 1) * shared), 1.0)
 
 
 def holm(p: Array, level: float) -> NDArray[np.bool_]:
-    """Which hypotheses Holm's step-down procedure rejects at a family-wise `level`."""
+    """Which hypotheses Holm's step-down procedure rejects at a family-wise `level`; shape
+    (..., hypotheses)."""
     import numpy as np
 
-    order = np.argsort(p, kind="stable")
-    within = p[order] <= level / np.arange(p.size, 0, -1)
-    rejected = np.zeros(p.size, dtype=bool)
-    rejected[order] = np.logical_and.accumulate(within)
+    order = np.argsort(p, -1, kind="stable")
+    within = np.take_along_axis(p, order, -1) <= level / np.arange(p.shape[-1], 0, -1)
+    rejected = np.zeros(p.shape, dtype=bool)
+    np.put_along_axis(rejected, order, np.logical_and.accumulate(within, -1), -1)
     return rejected

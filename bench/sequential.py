@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 # Blocks at which the data may be looked at, and the error spent there: 1% in all.
 SPENDING: Mapping[int, float] = MappingProxyType({8: 0.0005, 16: 0.003, 24: 0.0065})
 LAST_LOOK = max(SPENDING)
-# The slow-down that a duel must be able to see, as a share.
+# The slow-down that a duel must rule out before B passes, as a share.
 DUEL_GATE = 0.05
+# How often a B that is worse by the gate may pass, over all looks.
+MISSED = 0.1
 # Of the error of a case: an accuracy that falls is a gross fault, so it needs less of it.
 SPEED_SHARE, ACCURACY_SHARE = 0.9, 0.1
 # 2^24 signs are counted as the sums of two halves, 2^12 each; twice as many would not fit.
@@ -79,15 +81,16 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
 
     Worse where p of `paired_p` is at most the error that `SPENDING` holds for this number of
     blocks, times `share`: where the shares of all tests add up to 1, the chance of a false
-    alarm over all looks and tests is below 1% (Bonferroni). Not worse where the same test at
-    the same level says that the mean is below `gate`, or where at the last look a mean of
-    `gate` would have been called worse. To stop early as not worse raises no alarm, so it
-    costs none of that error.
+    alarm over all looks and tests is below 1% (Bonferroni). Not worse where the same test the
+    other way round rules out that the mean is as large as `gate`: at the same level, and at the
+    last look at what the others left of `MISSED`. So B passes in at most one of ten duels in
+    which it is worse by the gate, however noisy they are. To stop early as not worse raises no
+    alarm, so it costs none of that error.
 
     Args:
         values: one a block, in any order; as many as one of the looks.
         margin: what is allowed, in the unit of the values.
-        gate: what must be seen, likewise.
+        gate: what must be ruled out, likewise.
         share: of the error, above 0 and at most 1.
 
     Raises:
@@ -105,10 +108,10 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
         raise ValueError(f"{blocks} blocks: look at {', '.join(map(str, SPENDING))} only")
     p, level = paired_p(values, margin), SPENDING[blocks] * share
     beyond = float(stdtrit(blocks - 1, 1 - level)) * stdev(values) / math.sqrt(blocks)
-    excluded = paired_p([-value for value in values], -gate) <= level
+    excluded = paired_p([-value for value in values], -gate) <= passing_level(blocks, share)
     if p <= level:
         decision = Decision.WORSE
-    elif excluded or (blocks == LAST_LOOK and margin + beyond <= gate):
+    elif excluded:
         decision = Decision.NOT_WORSE
     else:
         decision = Decision.UNDECIDED if blocks == LAST_LOOK else Decision.GO_ON
@@ -121,6 +124,13 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
         sign_flip_p(values, margin),
         decision,
     )
+
+
+def passing_level(blocks: int, share: float) -> float:
+    """At which level a look must rule the gate out: over all looks they add up to `MISSED`."""
+    if blocks < LAST_LOOK:
+        return SPENDING[blocks] * share
+    return MISSED - share * sum(spent for look, spent in SPENDING.items() if look < LAST_LOOK)
 
 
 def paired_p(values: Sequence[float], margin: float) -> float:

@@ -72,7 +72,8 @@ def outcome(run):
 def test_no_change_passes_and_says_what_could_have_been_seen(type_in, runs):
     code, out, _ = checked(type_in, runs, stored(runs / "now", 20))
     assert code == 0, out
-    assert "6 baseline runs could confirm a slow-down from " in out
+    assert "6 baseline runs find a slow-down from " in out
+    assert "on in any case, nine times in ten" in out
     assert "passed (exit 0): 4 passed" in out
     table = out.split("slower: time")[0]
     assert max(map(len, table.splitlines())) <= 80
@@ -96,9 +97,48 @@ def test_a_slow_down_is_found_in_its_case_alone(type_in, runs):
     assert f"| `{FIRST}` |" in text
 
 
-def test_a_real_slow_down_below_the_gate_passes(type_in, runs):
+def test_a_confirmed_slow_down_below_the_gate_is_a_regression(type_in, runs):
     now = stored(runs / "now", 20, slower={FIRST: 0.2})
-    assert checked(type_in, runs, now, "--gate", "0.5")[0] == 0
+    code, out, _ = checked(type_in, runs, now, "--gate", "0.5")
+    assert code == 1
+    assert "the gate is 50.0%, the margin 1.0%" in out
+    assert checked(type_in, runs, now, "--gate", "0.5", "--margin", "0.3")[0] == 0
+
+
+def test_a_case_passes_only_where_the_gate_would_be_found(type_in, runs):
+    """The gate between what would be confirmed and what is found nine times in ten is blind."""
+    now = stored(runs / "now", 20)
+    checked(type_in, runs, now)
+    found, _ = outcome(now)
+    speeds = [case["speed"] for case in found["cases"]]
+    assert (found["schema_version"], found["power"], found["margin"]) == (2, 0.9, 0.01)
+    assert found["smallest"] == max(speed["smallest"] for speed in speeds)
+    assert all(speed["threshold"] < speed["smallest"] for speed in speeds)
+    threshold = max(speed["threshold"] for speed in speeds)
+    between = (threshold + found["smallest"]) / 2
+    code, out, _ = checked(type_in, runs, now, "--gate", str(between))
+    assert code == 3
+    assert "blind: the baseline is too noisy or too small to find the gate there" in out
+    assert checked(type_in, runs, now, "--gate", str(found["smallest"] + 1e-9))[0] == 0
+
+
+def test_a_drop_of_accuracy_that_would_not_be_found_is_blind(type_in, runs):
+    now = stored(runs / "now", 20)
+    checked(type_in, runs, now)
+    found, _ = outcome(now)
+    drop = 100 * found["smallest_drop"]
+    assert 2 < drop < 100 * found["accuracy_gate"] == 7
+    code, out, _ = checked(type_in, runs, now, "--accuracy-gate", str(drop - 0.1))
+    assert code == 3
+    assert "too noisy or too small to find the accuracy gate there" in out
+    assert checked(type_in, runs, now, "--accuracy-gate", str(drop + 0.1))[0] == 0
+
+
+def test_an_accuracy_that_some_runs_lack_is_not_passed_over(type_in, runs):
+    now = stored(runs / "now", 20, accuracy={FIRST: None})
+    code, out, _ = checked(type_in, runs, now)
+    assert code == 3
+    assert f"{FIRST}: blind: validation accuracy is missing in some of the runs" in out
 
 
 def test_faster_and_wrong_is_a_regression(type_in, runs):
@@ -200,11 +240,21 @@ def test_a_run_is_not_its_own_baseline(type_in, runs):
     assert "holds the same launches as" in err
 
 
-@pytest.mark.parametrize("gate", ["0.01", "-1", "nan", "10.5"])
-def test_a_bad_gate(type_in, runs, gate):
-    code, _, err = checked(type_in, runs, stored(runs / "now", 20), "--gate", gate)
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        *[("--gate", value, "write a share above the margin of 0.01 ")
+          for value in ("0.01", "-1", "nan", "10.5")],
+        *[("--margin", value, "write a share of at least 0,") for value in ("-0.1", "nan", "10")],
+        *[("--accuracy-gate", value, "write points above the 2 that are tolerated")
+          for value in ("2", "nan", "101")],
+    ],
+)  # fmt: skip
+def test_a_bad_size(type_in, runs, option, value, line):
+    code, _, err = checked(type_in, runs, stored(runs / "now", 20), option, value)
     assert code == 2
-    assert f"--gate {gate}: write a share" in err
+    assert f"{option} {value}: {line}" in err
+    assert err.count("\n") == 1
 
 
 def test_several_runs_of_a_candidate_see_more(type_in, runs):
@@ -214,6 +264,22 @@ def test_several_runs_of_a_candidate_see_more(type_in, runs):
     checked(type_in, runs, one, two, "--output", runs / "both")
     assert outcome(runs / "both")[0]["smallest"] < single
     assert outcome(runs / "both")[0]["candidate"] == ["one", "two"]
+
+
+def test_runs_of_one_hour_count_as_one(type_in, runs):
+    """They share the drift of the hour, which the baseline's scatter is that of."""
+    one = stored(runs / "one", 20, time_utc="2026-03-21T12:00:00+00:00")
+    two = stored(runs / "two", 21, time_utc="2026-03-21T12:59:00+00:00")
+    far = stored(runs / "far", 22, time_utc="2026-03-21T13:01:00+00:00")
+    checked(type_in, runs, one)
+    _, out, _ = checked(type_in, runs, two, one, "--output", runs / "both")
+    single, both = (outcome(run)[0] for run in (one, runs / "both"))
+    assert "the 2 runs of the candidate count as 1, since" in out
+    assert both["candidate_times"] == 1
+    assert both["smallest"] == pytest.approx(single["smallest"])
+    assert both["cases"][0]["speed"]["change"] != single["cases"][0]["speed"]["change"]
+    checked(type_in, runs, far, one, two, "--output", runs / "three")
+    assert outcome(runs / "three")[0]["candidate_times"] == 2
 
 
 def test_the_baseline_stays_as_it_was(type_in, runs):
@@ -254,7 +320,7 @@ def test_what_add_and_remove_refuse(type_in, runs):
     assert (code, "holds the same launches as" in err) == (2, True)
     code, _, err = type_in("baseline", "remove", base, "run1", "nope")
     assert (code, "holds no run 'nope': choose from run0, run1" in err) == (2, True)
-    assert len(list(base.iterdir())) == 6
+    assert len(list(base.iterdir())) == 7
 
 
 def test_no_baseline_folder(type_in, runs):

@@ -12,29 +12,32 @@ from rich.console import Console
 from bench.check import CheckedCase, CheckReport, Measure, Verdict
 from bench.check_report import as_json, junit, markdown, print_check, write_check
 from bench.errors import ExitCode, UserError
+from bench.sizes import Sizes
 
 SLOW = CheckedCase(
     "relu_mlp-adam-compiled-cpu-b32-float32",
     Verdict.REGRESSION,
     "20.0% slower",
-    Measure(0.2, 0.08, 1e-6, True),
-    Measure(-0.001, 0.033, 1.0, False),
+    Measure(0.2, 0.08, 0.06, 1e-6, True),
+    Measure(-0.001, 0.033, 0.03, 1.0, False),
 )
 FINE = CheckedCase(
     "softmax-sgd-fit-cpu-b32-float32",
     Verdict.PASSED,
     "",
-    Measure(-0.012, 0.095, 0.9, False),
-    Measure(0.00001, 0.045, 1.0, False),
+    Measure(-0.012, 0.095, 0.07, 0.9, False),
+    Measure(0.00001, 0.045, 0.04, 1.0, False),
 )
 BLIND = CheckedCase(
     "own:net-sgd-fit-cpu-b32-float32",
     Verdict.BLIND,
-    "this baseline sees slow-downs from >1000% on",
-    Measure(0.01, math.inf, 0.5, False),
+    "slow-downs are found from >1000% on, not from the gate",
+    Measure(0.01, math.inf, math.inf, 0.5, False),
+    brief="the baseline is too noisy or too small to find the gate there",
 )
 FAILED = CheckedCase("logistic-sklearn-cpu-b1-float64", Verdict.FAILED, "killed: a < b | c\x1b")
-REPORT = CheckReport(("mon", "tue", "wed"), ("now",), 0.1, (SLOW, FINE, BLIND, FAILED), math.inf)
+SIZES = Sizes.of_check(0.1)
+REPORT = CheckReport(("mon", "tue", "wed"), ("now",), SIZES, (SLOW, FINE, BLIND, FAILED))
 TABLE = """\
 case                                   slower  least points least verdict
 relu_mlp-adam-compiled-cpu-b32-float32 +20.0%   8.0%  +0.10  -3.3 regression
@@ -43,24 +46,25 @@ own:net-sgd-fit-cpu-b32-float32         +1.0% >1000%              blind
 logistic-sklearn-cpu-b1-float64                                   failed
 """
 BELOW = """\
-slower: time added; points: of validation accuracy; least: the smallest change that would have been confirmed
+slower: time added; points: of validation accuracy; least: the smallest change that is found nine times in ten
 relu_mlp-adam-compiled-cpu-b32-float32: regression: 20.0% slower
-own:net-sgd-fit-cpu-b32-float32: blind: this baseline is too noisy or too small to see the gate there
+own:net-sgd-fit-cpu-b32-float32: blind: the baseline is too noisy or too small to find the gate there
 logistic-sklearn-cpu-b1-float64: failed: killed: a < b | c\x1b
-3 baseline runs could confirm a slow-down from >1000% on in any case (least sure: own:net-sgd-fit-cpu-b32-float32); the gate is 10.0%
+3 baseline runs find a slow-down from >1000% on in any case, nine times in ten (least sure: own:net-sgd-fit-cpu-b32-float32); the gate is 10.0%, the margin 1.0%; a drop of accuracy from 4.5 points on; its gate is 7.0 points, its margin 2.0 points
 regression (exit 1): 1 passed, 1 regression, 1 blind, 1 failed
 """  # noqa: E501 - lines that the terminal folds by itself
 MARKDOWN = """\
 ### fmnist-bench check: regression (exit 1): 1 passed, 1 regression, 1 blind, 1 failed
 
-3 baseline runs could confirm a slow-down from >1000% on in any case (least sure: \
-own:net-sgd-fit-cpu-b32-float32); the gate is 10.0%.
+3 baseline runs find a slow-down from >1000% on in any case, nine times in ten (least sure: \
+own:net-sgd-fit-cpu-b32-float32); the gate is 10.0%, the margin 1.0%; a drop of accuracy from 4.5 \
+points on; its gate is 7.0 points, its margin 2.0 points.
 
 | case | slower | accuracy points | verdict |
 |---|---|---|---|
 | `relu_mlp-adam-compiled-cpu-b32-float32` | +20.0% | +0.10 | regression: 20.0% slower |
-| `own:net-sgd-fit-cpu-b32-float32` | +1.0% |  | blind: this baseline sees slow-downs from \
->1000% on |
+| `own:net-sgd-fit-cpu-b32-float32` | +1.0% |  | blind: slow-downs are found from \
+>1000% on, not from the gate |
 | `logistic-sklearn-cpu-b1-float64` |  |  | failed: killed: a < b \\| c\x1b |
 """
 XML = """\
@@ -71,7 +75,7 @@ XML = """\
   </testcase>
   <testcase classname="check" name="softmax-sgd-fit-cpu-b32-float32" />
   <testcase classname="check" name="own:net-sgd-fit-cpu-b32-float32">
-    <skipped message="blind: this baseline sees slow-downs from &gt;1000% on" />
+    <skipped message="blind: slow-downs are found from &gt;1000% on, not from the gate" />
   </testcase>
   <testcase classname="check" name="logistic-sklearn-cpu-b1-float64">
     <error message="failed: killed: a &lt; b | c " />
@@ -98,6 +102,8 @@ def test_the_junit_file_is_this():
 def test_json_holds_no_infinity():
     text = json.dumps(as_json(REPORT), allow_nan=False)
     found = json.loads(text)
+    assert (found["gate"], found["margin"], found["power"]) == (0.1, 0.01, 0.9)
+    assert (found["accuracy_gate"], found["smallest_drop"]) == (0.07, 0.045)
     assert found["smallest"] is None
     assert found["cases"][2]["speed"]["smallest"] is None
     assert found["cases"][3] == {
@@ -120,7 +126,7 @@ def test_json_holds_no_infinity():
     ],
 )
 def test_the_worst_case_gives_the_exit_code(cases, code):
-    assert CheckReport(("a",), ("b",), 0.1, cases, None).exit_code == code
+    assert CheckReport(("a",), ("b",), SIZES, cases).exit_code == code
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

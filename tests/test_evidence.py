@@ -9,15 +9,27 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bench.case import Case
+from bench.check import SPEED_LEVEL
+from bench.evidence.exits import accuracy_rows, ends, moved, speed_rows, upper_bound
 from bench.evidence.known import INJECTIONS, Pair, truth_row
-from bench.evidence.simulate import called_worse, check_rows, duel_rows, upper_bound, worlds
+from bench.evidence.simulate import decided, duel_rows, worlds
 from bench.evidence.timing import time_rows
-from bench.evidence.worlds import World, autoregressive, block_logs, heavy, launch_medians, run_logs
+from bench.evidence.worlds import (
+    Suite,
+    World,
+    autoregressive,
+    block_logs,
+    heavy,
+    launch_medians,
+    run_logs,
+)
 from bench.phases import Phase, Share, Split
 from bench.profile_record import ProfileRecord
 from bench.profile_tables import Profile
 from bench.record import Status
+from bench.regression import DEFAULT_GATE, estimate
 from bench.sequential import DUEL_GATE, SPEED_SHARE, SPENDING, Decision, look
+from bench.sizes import CHECK_ACCURACY_GATE
 
 MARGIN = math.log(1.01)
 
@@ -26,21 +38,22 @@ def generator():
     return np.random.default_rng(9)
 
 
-def is_worse(values, cases):
+def outcome(values, cases):
     """What the looks of a duel come to, one after the other, until one decides."""
     for blocks in SPENDING:
         seen = look(values[:blocks], MARGIN, math.log1p(DUEL_GATE), SPEED_SHARE / cases)
         if seen.decision in (Decision.WORSE, Decision.NOT_WORSE):
-            return seen.decision is Decision.WORSE
-    return False
+            return 1 if seen.decision is Decision.WORSE else 0
+    return 3
 
 
 @pytest.mark.parametrize("cases", [1, 30])
 def test_many_duels_at_once_decide_as_one_by_one(cases):
-    values = generator().normal(0.03, 0.03, (400, 24))
-    one_by_one = [is_worse(row, cases) for row in values.tolist()]
-    assert called_worse(values, cases).tolist() == one_by_one
-    assert 40 < sum(one_by_one) < 395
+    chance = generator()
+    values = chance.normal(0.03, chance.uniform(0.01, 0.2, (400, 1)), (400, 24))
+    one_by_one = [outcome(row, cases) for row in values.tolist()]
+    assert decided(values, cases).tolist() == one_by_one
+    assert min(one_by_one.count(code) for code in (0, 1, 3)) > 5
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 100), (3, 500), (42, 50), (7, 7)])
@@ -66,7 +79,7 @@ def test_tails_are_heavy_at_one_standard_deviation():
 
 def test_a_shared_drift_moves_all_cases():
     world = World(0.0, 1.0)
-    logs = run_logs(generator(), world, np.zeros(1), 50).mean(1)
+    logs = run_logs(generator(), world, np.zeros(1), 1, 50, Suite(30, 3))[0]
     assert np.corrcoef(logs[:, 0], logs[:, 1])[0, 1] > 0.95
 
 
@@ -89,11 +102,67 @@ def test_the_worlds_are_those_that_were_promised():
 
 def test_rows_are_the_same_again():
     world = World(0.5, 0.02, 0.5)
-    assert check_rows(world, 20, 3) == check_rows(world, 20, 3)
-    alarms, power = duel_rows(world, 200, 3)
-    assert [row["cases"] for row in alarms] == [30, 1]
-    powers = [row["power"] for row in power if row["cases"] == 1]
+    assert speed_rows(world, 20, 3) == speed_rows(world, 20, 3)
+    rows = duel_rows(world, 200, 3)
+    assert [row["cases"] for row in rows["false_alarms"]] == [30, 1]
+    powers = [row["power"] for row in rows["power"] if row["cases"] == 1]
     assert powers == sorted(powers)
+
+
+QUIET, DRIFTING = World(0.5, 0.0), World(0.5, 0.03)
+
+
+@pytest.fixture(scope="module")
+def small_worlds():
+    """Exits of families of seven in a quiet and a drifting world, by world, runs and gate."""
+    rows = {}
+    for world in (QUIET, DRIFTING):
+        chance = np.random.default_rng(11)
+        pool = launch_medians(chance, world)
+        runs = run_logs(chance, world, pool, 3_000, 11, Suite(7, 3))
+        for stored in (3, 6, 10):
+            found = estimate(runs[:, :stored], runs[:, 10:])
+            gates = {gate: math.log1p(gate) for gate in (0.1, 0.15, 0.25)}
+            every = ends(found, MARGIN, SPEED_LEVEL, gates)
+            rows |= {
+                (world, stored, gate): end.fields() for gate, end in zip(gates, every, strict=True)
+            }
+    return rows
+
+
+def test_an_exit_of_0_means_that_the_gate_is_found_nine_times_in_ten(small_worlds):
+    """Where the least confirmed change alone had to be within the gate, half of them were."""
+    assert all(row["power_upper"] >= 0.9 for row in small_worlds.values() if row["able"])
+    often = [row for row in small_worlds.values() if row["exit_0"] > 0.02]
+    assert len(often) > 8
+    assert min(row["power"] for row in often) >= 0.9
+
+
+def test_worse_by_the_gate_hardly_ever_ends_with_0(small_worlds):
+    assert max(row["worse_exit_0"] for row in small_worlds.values()) <= 0.02
+
+
+def test_an_unchanged_suite_is_hardly_ever_a_regression(small_worlds):
+    assert max(row["exit_1"] for row in small_worlds.values()) <= 0.01
+
+
+def test_a_quiet_host_reaches_an_exit_of_0_at_the_default_gate(small_worlds):
+    for stored in (6, 10):
+        assert small_worlds[QUIET, stored, DEFAULT_GATE]["exit_0"] > 0.5
+    assert small_worlds[DRIFTING, 6, 0.1]["exit_3"] > 0.9
+
+
+def test_one_case_moves_as_a_whole():
+    found = estimate(np.zeros((2, 3, 4)), np.zeros((2, 1, 4)))
+    assert moved(found, 0.5).change.tolist() == [[0.5, 0.0, 0.0, 0.0]] * 2
+    assert found.change.max() == 0
+
+
+def test_a_drop_of_accuracy_as_large_as_its_default_gate_is_found():
+    rows = [row for row in accuracy_rows(400, 3) if row["gate"] == CHECK_ACCURACY_GATE]
+    assert all(row["exit_1"] == 0 for row in rows)
+    seeds_repeat = [row for row in rows if row["scatter"] == 0]
+    assert all(row["exit_0"] == 1 and row["power"] > 0.9 for row in seeds_repeat)
 
 
 def test_the_commands_that_are_timed_do_their_work(tmp_path):

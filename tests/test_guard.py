@@ -81,11 +81,12 @@ def test_a_regression_fails_its_own_test_and_pytest_benchmark_works_on(measure, 
     assert list((tmp_path / "saved").rglob("*_mine.json"))
 
     (tmp_path / "run").rename(tmp_path / "first")
-    done = measure("--baseline", tmp_path / "base", "--gate", "0.5", "--benchmark-compare",
+    done = measure("--baseline", tmp_path / "base", "--gate", "0.9", "--margin", "0.5",
+                   "--accuracy-gate", "100", "--benchmark-compare",
                    "--benchmark-compare-fail=min:5%", "--benchmark-storage=saved")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "(0001_mine)" in done.stdout
-    assert "the gate is 50.0%" in done.stdout
+    assert "the gate is 90.0%, the margin 50.0%" in done.stdout
 
 
 def test_what_cannot_be_decided_is_a_warning(measure, store):
@@ -93,7 +94,7 @@ def test_what_cannot_be_decided_is_a_warning(measure, store):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
     warned = done.stdout.split("warnings summary")[1].split("check against")[0]
-    assert "InconclusiveWarning: blind: this baseline is too noisy or too small" in warned
+    assert "InconclusiveWarning: blind: the baseline is too noisy or too small" in warned
     assert "inconclusive (exit 3): 2 blind" in done.stdout
 
 
@@ -113,7 +114,7 @@ def test_cases_in_one_side_alone_are_told(measure, store):
         ({"dataset_digest": "e" * 64}, (), "this run trained on data of SHA-256 "),
         ({}, ("--fmnist-seed", "1"), f"{STEADY.id} has seed 1 in this run and 42 in "),
         ({}, ("--launches", "2"), f"{STEADY.id} has launches 2 in this run and 3 in "),
-        ({}, ("--gate", "0.001"), "--gate 0.001: write a share above 0.01"),
+        ({}, ("--gate", "0.001"), "--gate 0.001: write a share above the margin of 0.01"),
         ({"cases": (Case("relu_mlp", "adam", "fit"),)}, (), "hold none of the cases selected"),
     ],
 )  # fmt: skip
@@ -133,6 +134,7 @@ def test_a_mistake_is_a_usage_error_before_anything_is_measured(
     [
         (("--baseline", "nowhere"), "nowhere is not a folder"),
         (("--gate", "0.2"), "--gate 0.2: there is nothing to gate; add --baseline FOLDER"),
+        (("--margin", "0"), "--margin 0: there is nothing to gate; add --baseline FOLDER"),
     ],
 )
 def test_no_baseline(measure, words, line):

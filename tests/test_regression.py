@@ -12,6 +12,8 @@ from scipy import special
 from scipy import stats as scipy_stats
 
 from bench.regression import (
+    beyond,
+    estimate,
     fit_prior,
     holm,
     independent_cases,
@@ -23,6 +25,10 @@ from bench.regression import (
 without_deadline = settings(deadline=None)
 
 
+def outcome(baseline, candidate, margin, level, floor=0.0):
+    return stored_test(estimate(baseline, candidate, floor), margin, level)
+
+
 def noise(seed, runs, cases, sd=0.02):
     return np.random.default_rng(seed).normal(-9, sd, (runs, cases))
 
@@ -30,61 +36,96 @@ def noise(seed, runs, cases, sd=0.02):
 class TestStoredTest:
     def test_one_case_is_scipys_pooled_t_test(self):
         baseline, candidate = noise(1, 5, 1), noise(2, 4, 1)
-        found = stored_test(baseline, candidate, 0.0, 0.01)
+        found = outcome(baseline, candidate, 0.0, 0.01)
         expected = scipy_stats.ttest_ind(candidate[:, 0], baseline[:, 0], alternative="greater")
         assert found.p[0] == pytest.approx(expected.pvalue, rel=1e-9)
-        assert found.freedom[0] == expected.df == 7
+        assert estimate(baseline, candidate).freedom[0] == expected.df == 7
 
     def test_one_new_run_by_hand(self):
         # mean 1, s = 1, so t = (5 - 1 - 0.5) / sqrt(1 + 1/3) with two degrees of freedom.
-        found = stored_test(np.array([[0.0], [1.0], [2.0]]), np.array([[5.0]]), 0.5, 0.01)
+        found = outcome(np.array([[0.0], [1.0], [2.0]]), np.array([[5.0]]), 0.5, 0.01)
         t = 3.5 / math.sqrt(4 / 3)
         assert found.p[0] == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), rel=1e-9)
         # The 99% quantile of t with two degrees of freedom, from any table.
-        assert found.smallest[0] == pytest.approx(0.5 + 6.96456 * math.sqrt(4 / 3), rel=1e-5)
+        assert found.threshold[0] == pytest.approx(0.5 + 6.96456 * math.sqrt(4 / 3), rel=1e-5)
 
     @without_deadline
     @given(st.integers(0, 10**6), st.integers(3, 10), st.integers(2, 12))
-    def test_the_smallest_change_is_where_the_verdict_turns(self, seed, runs, cases):
+    def test_the_threshold_is_where_the_verdict_turns(self, seed, runs, cases):
         baseline = noise(seed, runs, cases)
         mean = baseline.mean(0)
-        found = stored_test(baseline, mean[None], 0.01, 0.01)
+        found = outcome(baseline, mean[None], 0.01, 0.01)
         for nudge, expected in ((1e-6, True), (-1e-6, False)):
             worse = mean.copy()
-            worse[0] += found.smallest[0] + nudge
-            again = stored_test(baseline, worse[None], 0.01, 0.01)
+            worse[0] += found.threshold[0] + nudge
+            again = outcome(baseline, worse[None], 0.01, 0.01)
             assert again.rejected.tolist() == [expected] + [False] * (cases - 1)
 
     @without_deadline
     @given(st.integers(0, 10**6), st.permutations(range(6)))
     def test_the_order_of_cases_is_irrelevant(self, seed, order):
         baseline, candidate = noise(seed, 4, 6), noise(seed + 1, 1, 6)
-        straight = stored_test(baseline, candidate, 0.01, 0.01)
-        turned = stored_test(baseline[:, order], candidate[:, order], 0.01, 0.01)
+        straight = outcome(baseline, candidate, 0.01, 0.01)
+        turned = outcome(baseline[:, order], candidate[:, order], 0.01, 0.01)
         assert turned.p == pytest.approx(straight.p[list(order)], rel=1e-6)
 
     def test_a_case_that_some_runs_lack_is_judged_by_the_others(self):
         baseline, candidate = noise(3, 6, 4), noise(4, 1, 4)
         baseline[:3, 1] = np.nan
-        found = stored_test(baseline, candidate, 0.01, 0.01)
+        found = outcome(baseline, candidate, 0.01, 0.01)
         assert np.isfinite(found.p).all()
-        assert found.error[1] > 0
+        assert estimate(baseline, candidate).error[1] > 0
 
     def test_runs_that_never_differ_make_any_excess_certain(self):
         same = np.full((3, 2), 0.5)
-        found = stored_test(same, np.array([[0.55, 0.5]]), 0.02, 0.01)
+        found = outcome(same, np.array([[0.55, 0.5]]), 0.02, 0.01)
         assert found.p.tolist() == [0.0, 1.0]
-        assert found.smallest.tolist() == [0.02, 0.02]
+        assert found.smallest.tolist() == found.threshold.tolist() == [0.02, 0.02]
 
     def test_a_floor_stands_in_for_scatter_that_was_not_seen(self):
         same = np.full((3, 1), 0.5)
-        found = stored_test(same, np.array([[0.52]]), 0.0, 0.01, floor=0.01)
+        found = outcome(same, np.array([[0.52]]), 0.0, 0.01, floor=0.01)
         assert found.p[0] == pytest.approx(special.ndtr(-2 / math.sqrt(4 / 3)))
 
     @pytest.mark.parametrize("shape", [(2, 3), (3, 0)])
     def test_too_little_is_refused(self, shape):
         with pytest.raises(ValueError, match="three baseline runs"):
-            stored_test(np.zeros(shape), np.zeros((1, shape[1])), 0.0, 0.01)
+            estimate(np.zeros(shape), np.zeros((1, shape[1])))
+
+    @pytest.mark.parametrize("runs", [3, 6])
+    def test_many_suites_at_once_are_as_one_by_one(self, runs):
+        baseline = noise(1, 20 * runs, 5).reshape(20, runs, 5)
+        candidate = noise(2, 40, 5).reshape(20, 2, 5)
+        baseline[:, 0, 1] = np.nan if runs > 3 else 0.0
+        baseline[3, :, 2] = -9.0
+        together = outcome(baseline, candidate, 0.01, 0.1)
+        for i in range(20):
+            alone = outcome(baseline[i], candidate[i], 0.01, 0.1)
+            assert together.p[i] == pytest.approx(alone.p)
+            assert together.smallest[i] == pytest.approx(alone.smallest)
+            assert together.rejected[i].tolist() == alone.rejected.tolist()
+
+
+class TestPower:
+    def test_it_is_the_normal_quantile_where_the_error_is_known(self):
+        assert beyond(np.array([np.inf]))[0] == pytest.approx(scipy_stats.norm.ppf(0.9))
+
+    def test_it_grows_by_the_upper_limit_of_the_error(self):
+        limit = math.sqrt(5 / scipy_stats.chi2.ppf(0.02, 5))
+        assert beyond(np.array([5.0]))[0] == pytest.approx(scipy_stats.norm.ppf(0.9) * limit)
+
+    @pytest.mark.parametrize("error", [0.3, 1.0, 3.0])
+    def test_a_pass_is_kept_where_the_error_came_out_small(self, error):
+        """Of baselines that pass, nine in ten find the gate; in all, one in ten lets it pass."""
+        chance = np.random.default_rng(4)
+        known = error * np.sqrt(chance.chisquare(5, 200_000) / 5)
+        needed, gate = 5.0, 10.0
+        able = (needed + beyond(np.array([5.0]))[0]) * known <= gate
+        found = gate + error * chance.standard_normal(known.size) > needed * known
+        assert found[able].mean() >= 0.9
+        assert (able & ~found).mean() <= 0.1
+        in_all = scipy_stats.nct.sf(needed, 5, gate / error)
+        assert found.mean() == pytest.approx(in_all, abs=0.005)
 
 
 class TestModeration:
@@ -134,8 +175,8 @@ class TestIndependentCases:
     def test_shared_drift_widens_the_test(self):
         own = noise(7, 6, 30)
         drifting = own + np.random.default_rng(8).normal(0, 0.06, (6, 1))
-        freedoms = [stored_test(b, b.mean(0)[None], 0.01, 0.01).freedom[0] for b in (own, drifting)]
-        assert freedoms[1] < 0.7 * freedoms[0]
+        freedoms = [estimate(b, b.mean(0)[None]).freedom[0] for b in (own, drifting)]
+        assert freedoms[1] < 0.8 * freedoms[0]
 
 
 class TestHolm:

@@ -28,9 +28,10 @@ def cli() -> None:
               help="made-up suites in each world")  # fmt: skip
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def simulate(suites: int, output: str) -> None:
-    """Count false alarms, power and coverage in worlds whose truth is known.
+    """Count false alarms, power, exit codes and coverage in worlds whose truth is known.
 
-    Writes false_alarms.csv, power.csv, coverage.csv and simulation.png; about four minutes.
+    Writes false_alarms.csv, power.csv, exits.csv, accuracy_exits.csv, coverage.csv and
+    simulation.png; some minutes.
     """
     from bench.evidence.picture import draw
     from bench.evidence.simulate import simulate as count
@@ -87,7 +88,7 @@ def turns(work: str, output: str) -> None:
 def recorded(trials: int, output: str) -> None:
     """Count what `duel` and `check` decide about the launches in recorded.csv.
 
-    Writes verdicts.csv and live.png; some seconds.
+    Writes verdicts.csv; some seconds.
     """
     from bench.evidence.recorded import read, verdicts
 

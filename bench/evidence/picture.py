@@ -1,4 +1,4 @@
-"""The picture of the simulation: false alarms, power and coverage side by side."""
+"""The picture of the simulation: false alarms, power and coverage, and how a check ends."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ _COVERAGE: Mapping[tuple[str, str], Mapping[str, Any]] = {
 }
 
 
+# A column of panels, a row of them.
+_LEFTS, _BOTTOMS, _WIDTH, _HEIGHT = (0.065, 0.395, 0.725), (0.57, 0.145), 0.26, 0.27
+
+
 def draw(tables: Mapping[str, Rows], path: Path) -> None:
     """Write the picture of the tables that `simulate` returns to `path`.
 
@@ -37,25 +41,37 @@ def draw(tables: Mapping[str, Rows], path: Path) -> None:
         UserError: the picture cannot be written.
     """
     with style(()):
-        figure = blank_figure(11.0, 4.6)
+        figure = blank_figure(11.0, 8.4)
         suites = tables["false_alarms"][0]["suites"]
         place: dict[str, Any] = {"ha": "left", "va": "baseline"}
         figure.text(
-            0.03, 0.93, "How often the verdicts are wrong", size=TITLE_PT, weight="bold", **place
+            0.03, 0.965, "How often the verdicts are wrong", size=TITLE_PT, weight="bold", **place
         )
         about = (
             f"{suites:,} made-up suites in each world; launches with heavy tails, an own noise for "
-            "each case, rounds autocorrelated by 0, 0.5 and 0.8"
+            "each case, rounds autocorrelated by 0, 0.5 and 0.8\n"
+            "check: 30 cases in 3 launches, one run of the candidate against 3, 6 or 10 stored ones"
         )
-        figure.text(0.03, 0.875, about, size=TEXT_PT, color=SOFT_INK, **place)
-        _false_alarms(_panel(figure, 0.065), tables["false_alarms"])
-        _power(_panel(figure, 0.395), tables["power"])
-        _coverage(_panel(figure, 0.725), tables["coverage"])
+        figure.text(0.03, 0.912, about, size=TEXT_PT, color=SOFT_INK, **place)
+        alarms, power = (_plain(tables[name]) for name in ("false_alarms", "power"))
+        _false_alarms(_panel(figure, 0, 0), alarms)
+        _power(_panel(figure, 1, 0), power)
+        _coverage(_panel(figure, 2, 0), tables["coverage"])
+        exits = [row for row in _plain(tables["exits"]) if row["test"] == "check"]
+        _passed(_panel(figure, 0, 1), exits, 0.0, "quiet host: no drift between runs")
+        _passed(_panel(figure, 1, 1), exits, 0.03, "drifting host: 3% between runs")
+        _found(_panel(figure, 2, 1), exits)
         save_picture(figure, path)
 
 
-def _panel(figure: Figure, left: float) -> Axes:
-    axes = figure.add_axes((left, 0.265, 0.26, 0.46))
+def _plain(rows: Rows) -> Rows:
+    """Those of 30 cases in three launches and one run of the candidate, and of duels."""
+    return [row for row in rows if row["test"] == "duel"
+            or (row["cases"], row["launches"], row["candidate_runs"]) == (30, 3, 1)]  # fmt: skip
+
+
+def _panel(figure: Figure, column: int, line: int) -> Axes:
+    axes = figure.add_axes((_LEFTS[column], _BOTTOMS[line], _WIDTH, _HEIGHT))
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     return axes
@@ -109,7 +125,7 @@ def _power(axes: Axes, rows: Rows) -> None:
     figure = axes.get_figure()
     if figure is not None:
         figure.legend(*axes.get_legend_handles_labels(), loc="lower left",
-                      bbox_to_anchor=(0.055, 0.02), ncols=5, frameon=False, fontsize=TEXT_PT,
+                      bbox_to_anchor=(0.055, 0.03), ncols=5, frameon=False, fontsize=TEXT_PT,
                       handlelength=2.6, columnspacing=1.4)  # fmt: skip
 
 
@@ -127,3 +143,44 @@ def _coverage(axes: Axes, rows: Rows) -> None:
     axes.set_xticks([3, 5, 8, 10, 16, 24], ["3", "5", "8", "10", "16", "24"])
     axes.minorticks_off()
     axes.legend(loc="lower left", frameon=False, fontsize=SMALL_PT, handletextpad=0.2)
+
+
+def _passed(axes: Axes, rows: Rows, drift: float, about: str) -> None:
+    """A line a number of stored runs: the mean over the worlds of that drift."""
+    panels.title(axes, "Unchanged suites that pass (exit 0)", about)
+    for name, own in _series([row for row in rows if row["drift"] == drift]).items():
+        shares: dict[float, list[float]] = {}
+        for row in own:
+            shares.setdefault(row["gate"], []).append(100 * row["exit_0"])
+        if shares:
+            means = [sum(values) / len(values) for values in shares.values()]
+            axes.plot([100 * gate for gate in shares], means, markersize=4.5, linewidth=1.2,
+                      **_LOOKS[name])  # fmt: skip
+    axes.axhline(50, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+    _by_gate(axes)
+    axes.set(ylim=(-4, 104), ylabel="exit 0 (%)")
+
+
+def _found(axes: Axes, rows: Rows) -> None:
+    """Every world in which at least one suite in a hundred passes, with its 95% bounds."""
+    panels.title(axes, "The gate found where the exit is 0", "worlds in which 1% or more pass")
+    for number, (name, own) in enumerate(_series(rows).items()):
+        look = {**_LOOKS[name], "linestyle": "None"}
+        seen = [row for row in own if row["able"] >= row["suites"] / 100]
+        xs = [100 * row["gate"] * (0.94 + 0.06 * number) for row in seen]
+        axes.vlines(xs, [100 * row["power_lower"] for row in seen],
+                    [100 * row["power_upper"] for row in seen], color=look["color"],
+                    linewidth=0.7)  # fmt: skip
+        axes.plot(xs, [100 * row["power"] for row in seen], markersize=3, **look)
+    axes.axhline(90, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+    axes.annotate("promised: at least 90%", (0, 90), (2, -9), axes.get_yaxis_transform(),
+                  textcoords="offset points", size=SMALL_PT)  # fmt: skip
+    _by_gate(axes)
+    axes.set(ylim=(78, 101), ylabel="found (%)")
+
+
+def _by_gate(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set(xlim=(4.4, 58), xlabel="gate (%)")
+    axes.set_xticks([5, 7.5, 10, 15, 20, 30, 50], ["5", "7.5", "10", "15", "20", "30", "50"])
+    axes.minorticks_off()

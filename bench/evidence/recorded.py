@@ -9,6 +9,8 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -17,14 +19,16 @@ import numpy as np
 from scipy.special import stdtr
 
 from bench.blocks import SIDES
-from bench.check import slow_downs
+from bench.check import SPEED_LEVEL
 from bench.duel import resume
-from bench.errors import UserError
+from bench.errors import ExitCode, UserError
+from bench.evidence.exits import upper_bound
 from bench.evidence.live import TURNS, duels
-from bench.evidence.simulate import called_worse, upper_bound
+from bench.evidence.simulate import decided
 from bench.record import LaunchRecord, Status
-from bench.regression import DEFAULT_GATE
+from bench.regression import DEFAULT_GATE, estimate, stored_test
 from bench.sequential import LAST_LOOK, SPENDING, block_log
+from bench.sizes import MARGIN
 from bench.stats import launch_log, student_interval
 from bench.store import RunFolder, StoredRound
 
@@ -32,6 +36,8 @@ Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")
 SCALED_DUELS = (0.0, 0.02, 0.05, 0.10)
 SCALED_CHECKS = (0.0, 0.05, 0.10, 0.20, 0.50)
+# Sessions that are stored, and sessions of the candidate; with nine and one, every session is in.
+SIDES_OF_CHECKS = ((3, 1), (6, 1), (9, 1), (3, 3), (6, 3))
 
 
 def collect(work: Path) -> tuple[list[Row], list[Row]]:
@@ -142,8 +148,9 @@ def verdicts(rows: Iterable[Row], trials: int, seed: int) -> list[Row]:
     with seconds made longer.
 
     A duel draws 24 of a case's blocks and tosses a coin for each, which side is called A. A
-    check takes each session for the candidate and the others for the stored runs; its cases
-    stand together, and one of them at a time is made slower.
+    check takes so many sessions for the candidate and so many others for the stored runs, in
+    every way; its cases stand together, and one of them at a time is made slower. The gate is by
+    how much that one is slower, and the default where nothing is.
     """
     equals = [row for row in rows if row["slower"] == 0]
     rng = np.random.default_rng(seed)
@@ -168,10 +175,15 @@ def _duels(rows: Iterable[Row], trials: int, rng: np.random.Generator) -> Iterat
         pool = np.array(logs)
         chosen = rng.permuted(np.tile(np.arange(len(pool)), (trials, 1)), axis=1)[:, :LAST_LOOK]
         values = pool[chosen] * rng.choice((-1.0, 1.0), size=chosen.shape)
-        own = {"test": "duel", "case": case, "recorded": len(pool), "noise": stdev(logs)}
+        own = {"test": "duel", "case": case, "recorded": len(pool)}
+        own |= {"stored_runs": None, "candidate_runs": None}
+        own["noise"] = stdev(logs)
         for slower in SCALED_DUELS:
-            found = int(called_worse(values + math.log1p(slower), 1).sum())
-            yield own | _rate(slower, found, trials) | {"median_smallest": None}
+            codes = decided(values + math.log1p(slower), 1)
+            found = int((codes == ExitCode.REGRESSION).sum())
+            passed = int((codes == ExitCode.PASSED).sum())
+            yield own | _rate(slower, found, trials) | {"able": None, "passed": passed,
+                                                        "median_smallest": None}  # fmt: skip
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Row]:
@@ -182,19 +194,36 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
                if (row["case"], row["session"]) == (case, session)) for case in cases]
         for session in sessions
     ])  # fmt: skip
-    for number, case in enumerate(cases):
-        own = {"test": "check", "case": case, "recorded": len(sessions)}
-        own["noise"] = stdev(runs[:, number].tolist())
-        for slower in SCALED_CHECKS:
-            found, smallest = 0, []
-            for candidate in range(len(sessions)):
-                now = runs[candidate : candidate + 1].copy()
-                now[0, number] += math.log1p(slower)
-                stored = np.delete(runs, candidate, 0)
-                test, slowed = slow_downs(stored, now, DEFAULT_GATE)
-                found += bool(slowed[number])
-                smallest.append(math.expm1(test.smallest[number]))
-            yield own | _rate(slower, found, len(sessions)) | {"median_smallest": median(smallest)}
+    margin = math.log1p(MARGIN)
+    for stored, own in SIDES_OF_CHECKS:
+        ways = list(_ways(len(sessions), stored, own))
+        found = estimate(*(runs[[way[side] for way in ways]] for side in (0, 1)))
+        for number, case in enumerate(cases):
+            named = {"test": "check", "case": case, "recorded": len(sessions)}
+            named |= {"stored_runs": stored, "candidate_runs": own}
+            named["noise"] = stdev(runs[:, number].tolist())
+            for slower in SCALED_CHECKS:
+                change = found.change.copy()
+                change[:, number] += math.log1p(slower)
+                test = stored_test(replace(found, change=change), margin, SPEED_LEVEL)
+                rejected = test.rejected[:, number]
+                able = test.smallest[:, number] <= math.log1p(slower or DEFAULT_GATE)
+                counted = _rate(slower, int(rejected.sum()), len(ways))
+                if stored + own < len(sessions):
+                    # The ways share sessions: they are no independent trials.
+                    counted["rate_upper"] = None
+                middle = math.expm1(float(np.median(test.smallest[:, number])))
+                yield named | counted | {"able": int(able.sum()),
+                                         "passed": int((able & ~rejected).sum()),
+                                         "median_smallest": middle}  # fmt: skip
+
+
+def _ways(sessions: int, stored: int, own: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Every choice of stored sessions and of others for the candidate."""
+    for candidate in combinations(range(sessions), own):
+        others = [session for session in range(sessions) if session not in candidate]
+        for chosen in combinations(others, stored):
+            yield list(chosen), list(candidate)
 
 
 def _rate(slower: float, found: int, trials: int) -> Row:

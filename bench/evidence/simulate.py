@@ -1,36 +1,33 @@
-"""Counts false alarms, power and coverage of the suite's own decisions in made-up worlds."""
+"""Counts false alarms, power, exit codes and coverage of the suite's own decisions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, stdtr
+from scipy.special import stdtr
 
-from bench.check import MARGIN, slow_downs
-from bench.evidence.worlds import (
-    CASES,
-    LAUNCH_SD,
-    Array,
-    World,
-    block_logs,
-    heavy,
-    launch_medians,
-    run_logs,
+from bench.errors import ExitCode
+from bench.evidence.exits import (
+    SLOWER,
+    SUITES,
+    Row,
+    accuracy_rows,
+    alarm_fields,
+    speed_rows,
+    upper_bound,
+    world_fields,
 )
-from bench.regression import DEFAULT_GATE
-from bench.sequential import DUEL_GATE, LAST_LOOK, SPEED_SHARE, SPENDING
+from bench.evidence.worlds import LAUNCH_SD, Array, World, block_logs, heavy, launch_medians
+from bench.sequential import DUEL_GATE, LAST_LOOK, SPEED_SHARE, SPENDING, passing_level
+from bench.sizes import MARGIN
 from bench.stats import student_interval
 
-STORED = (3, 6, 10)
 AUTOCORRELATIONS, DRIFTS = (0.0, 0.5, 0.8), (0.0, 0.01, 0.02, 0.03)
-SLOWER = (0.02, 0.05, 0.10, 0.20)
-POWER_SHARE = 10
-Row = dict[str, Any]
+DUEL_GATES = (DUEL_GATE, 0.10)
 
 
 def worlds() -> Iterator[World]:
@@ -40,81 +37,67 @@ def worlds() -> Iterator[World]:
             yield World(autocorrelation, drift, shared)
 
 
-def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
-    """The exact one-sided upper bound of a share (C. J. Clopper and E. S. Pearson, "The use
-    of confidence or fiducial limits", Biometrika 26, 1934)."""
-    return 1.0 if hits == trials else float(betaincinv(hits + 1, trials - hits, confidence))
-
-
-def check_rows(world: World, suites: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """False alarms and power of `check` in one world, a row a number of stored runs.
-
-    Power is that of finding one slower case of 30, over every tenth suite.
-    """
-    rng = np.random.default_rng(seed)
-    pool = launch_medians(rng, world)
-    alarms = dict.fromkeys(STORED, 0)
-    found = dict.fromkeys(product(STORED, SLOWER), 0)
-    smallest: dict[int, list[float]] = {stored: [] for stored in STORED}
-    for suite in range(suites):
-        runs = run_logs(rng, world, pool, max(STORED) + 1).mean(1)
-        for stored in STORED:
-            test, slowed = slow_downs(runs[:stored], runs[-1:], DEFAULT_GATE)
-            alarms[stored] += bool(slowed.any())
-            smallest[stored].append(float(np.median(test.smallest)))
-            if suite % POWER_SHARE == 0:
-                for slower in SLOWER:
-                    now = runs[-1:].copy()
-                    now[0, 0] += math.log1p(slower)
-                    _, slowed = slow_downs(runs[:stored], now, DEFAULT_GATE)
-                    found[stored, slower] += bool(slowed[0])
-    own = {"test": "check", "cases": CASES, **_fields(world)}
-    trials = math.ceil(suites / POWER_SHARE)
-    return [
-        {**own, "stored_runs": stored, **_alarms(alarms[stored], suites)}
-        | {"median_smallest": math.expm1(min(700.0, float(np.median(smallest[stored]))))}
-        for stored in STORED
-    ], [
-        {**own, "stored_runs": stored, "slower": slower, "trials": trials}
-        | {"power": found[stored, slower] / trials}
-        for stored, slower in found
-    ]
-
-
-def called_worse(values: Array, cases: int) -> NDArray[np.bool_]:
-    """Whether a duel calls each series of 24 blocks slower, at whichever look: what
-    `sequential.look` decides, for many at once; a test holds the two together.
+def decided(values: Array, cases: int, gate: float = DUEL_GATE) -> NDArray[np.int8]:
+    """The exit code that a duel comes to in each series of 24 blocks, looks taken one after the
+    other: what `sequential.look` decides, for many at once; a test holds the two together.
 
     Args:
         values: shape (..., 24), log ratios.
         cases: over which the error is divided.
+        gate: what must be ruled out, as a share.
     """
-    margin, gate = math.log1p(MARGIN), math.log1p(DUEL_GATE)
-    worse = np.zeros(values.shape[:-1], dtype=bool)
-    stopped = worse.copy()
+    margin, limit = math.log1p(MARGIN), math.log1p(gate)
+    codes = np.full(values.shape[:-1], ExitCode.INCONCLUSIVE, dtype=np.int8)
     for blocks, spent in SPENDING.items():
-        level = spent * SPEED_SHARE / cases
+        share = SPEED_SHARE / cases
         seen = values[..., :blocks]
         mean, error = seen.mean(-1), seen.std(-1, ddof=1) / math.sqrt(blocks)
-        now = stdtr(blocks - 1, -(mean - margin) / error) <= level
-        worse |= now & ~stopped
-        stopped |= now | (stdtr(blocks - 1, (mean - gate) / error) <= level)
-    return worse
+        still = codes == ExitCode.INCONCLUSIVE
+        worse = stdtr(blocks - 1, -(mean - margin) / error) <= spent * share
+        passed = stdtr(blocks - 1, (mean - limit) / error) <= passing_level(blocks, share)
+        codes[still & passed] = ExitCode.PASSED
+        codes[still & worse] = ExitCode.REGRESSION
+    return codes
 
 
-def duel_rows(world: World, suites: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """False alarms and power of a duel in one world: of 30 cases, and of one."""
+def duel_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
+    """False alarms, power and exit codes of a duel in one world: of 30 cases, and of one."""
     rng = np.random.default_rng(seed)
-    alarms, power = [], []
-    for cases in (CASES, 1):
-        own = {"test": "duel", "cases": cases, **_fields(world), "stored_runs": None}
+    rows: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
+    for cases in (SUITES[0].cases, 1):
+        own = {"test": "duel", "cases": cases, "launches": None, **world_fields(world),
+               "stored_runs": None, "candidate_runs": None}  # fmt: skip
         values = block_logs(rng, world, suites, cases, LAST_LOOK, LAUNCH_SD)
-        worse = called_worse(values, cases)
-        alarms.append(own | _alarms(int(worse.any(1).sum()), suites) | {"median_smallest": None})
+        codes = decided(values, cases)
+        alarms = int((codes == ExitCode.REGRESSION).any(1).sum())
+        rows["false_alarms"].append(own | alarm_fields(alarms, suites) | {"median_smallest": None})
         for slower in SLOWER:
-            found = called_worse(values[:, 0] + math.log1p(slower), cases)
-            power.append({**own, "slower": slower, "trials": suites, "power": float(found.mean())})
-    return alarms, power
+            found = decided(values[:, 0] + math.log1p(slower), cases) == ExitCode.REGRESSION
+            power = float(found.mean())
+            rows["power"].append(own | {"slower": slower, "trials": suites, "power": power})
+        for gate in DUEL_GATES:
+            codes = decided(values, cases, gate)
+            worse = codes.copy()
+            worse[:, 0] = decided(values[:, 0] + math.log1p(gate), cases, gate)
+            missed = int((_ended(worse) == ExitCode.PASSED).sum())
+            rows["exits"].append(
+                own | {"gate": gate, "suites": suites} | _shares("", codes)
+                | _shares("worse_", worse) | {"worse_exit_0_upper": upper_bound(missed, suites)}
+                | dict.fromkeys(("able", "power", "power_upper", "power_lower"))
+            )  # fmt: skip
+    return rows
+
+
+def _ended(codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The exit code of each family, from those of its cases."""
+    family = np.where((codes == ExitCode.PASSED).all(1), ExitCode.PASSED, ExitCode.INCONCLUSIVE)
+    worse = (codes == ExitCode.REGRESSION).any(1)
+    return np.where(worse, ExitCode.REGRESSION, family).astype(np.int8)
+
+
+def _shares(name: str, codes: NDArray[np.int8]) -> Row:
+    ended = _ended(codes)
+    return {f"{name}exit_{code}": float((ended == code).mean()) for code in (0, 1, 3)}
 
 
 def coverage_rows(world: World, trials: int, seed: int) -> list[Row]:
@@ -139,30 +122,18 @@ def coverage_rows(world: World, trials: int, seed: int) -> list[Row]:
 def _coverage(interval: str, truth: str, n: int, values: Array, world: World) -> Row:
     ends = [student_interval(row) or (math.nan, math.nan) for row in values.tolist()]
     hits = sum(low <= 0 <= high for low, high in ends)
-    own = {"interval": interval, "truth": truth, "values": n, **_fields(world)}
+    own = {"interval": interval, "truth": truth, "values": n, **world_fields(world)}
     return {**own, "trials": len(ends), "coverage": hits / len(ends)}
 
 
-def _alarms(hits: int, trials: int) -> Row:
-    bound = upper_bound(hits, trials)
-    return {"suites": trials, "alarms": hits, "rate": hits / trials, "rate_upper": bound}
-
-
-def _fields(world: World) -> Row:
-    return {
-        "autocorrelation": world.autocorrelation,
-        "drift": world.drift,
-        "shared": world.shared,
-    }
-
-
 def simulate(suites: int, seed: int, chosen: Iterable[World]) -> dict[str, list[Row]]:
-    """The three tables, each a list of rows: `false_alarms`, `power`, `coverage`."""
-    tables: dict[str, list[Row]] = {"false_alarms": [], "power": [], "coverage": []}
+    """The tables, each a list of rows: `false_alarms`, `power`, `exits`, `accuracy_exits`,
+    `coverage`."""
+    tables: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
+    coverage: list[Row] = []
     for number, world in enumerate(chosen):
-        for rows in (check_rows, duel_rows):
-            alarms, power = rows(world, suites, seed + number)
-            tables["false_alarms"] += alarms
-            tables["power"] += power
-        tables["coverage"] += coverage_rows(world, suites, seed + number)
-    return tables
+        for rows in (speed_rows, duel_rows):
+            for name, own in rows(world, suites, seed + number).items():
+                tables[name] += own
+        coverage += coverage_rows(world, suites, seed + number)
+    return {**tables, "accuracy_exits": accuracy_rows(suites, seed), "coverage": coverage}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.stats import launch_log
 
 Array = NDArray[np.float64]
-CASES, LAUNCHES, ROUNDS = 30, 3, 20
+ROUNDS = 20
 LAUNCH_SD, ROUND_SD = 0.02, 0.03
 # Student's t with four degrees of freedom, whose fourth moment is infinite already.
 TAILS = 4.0
@@ -36,6 +36,14 @@ class World:
     shared: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What a run measures: so many cases, each in so many launches."""
+
+    cases: int
+    launches: int
+
+
 def heavy(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Draws of mean 0 and standard deviation 1 with heavy tails."""
     return rng.standard_t(TAILS, shape) / math.sqrt(TAILS / (TAILS - 2))
@@ -58,21 +66,25 @@ def launch_medians(rng: np.random.Generator, world: World) -> Array:
     return np.array([launch_log(ones, seconds) for seconds in rounds.tolist()])
 
 
-def run_logs(rng: np.random.Generator, world: World, pool: Array, runs: int) -> Array:
-    """Log seconds of each launch, shape (runs, launches, cases), where nothing changed.
+def run_logs(
+    rng: np.random.Generator, world: World, pool: Array, suites: int, runs: int, suite: Suite
+) -> Array:
+    """Log seconds of each run, shape (suites, runs, cases), where nothing changed.
 
     Args:
         rng: where chance comes from.
         world: the machine.
         pool: of `launch_medians`.
+        suites: how many, each with the noise of its own cases.
         runs: at different times.
+        suite: its cases and launches.
     """
-    shape = (runs, LAUNCHES, CASES)
-    noise = LAUNCH_SD * np.exp(NOISE_SPREAD * rng.standard_normal(CASES))
+    shape = (suites, runs, suite.launches, suite.cases)
+    noise = LAUNCH_SD * np.exp(NOISE_SPREAD * rng.standard_normal((suites, 1, 1, suite.cases)))
     launches = noise * heavy(rng, shape) + pool[rng.integers(pool.size, size=shape)]
-    common = math.sqrt(world.shared) * rng.standard_normal((runs, 1, 1))
-    own = math.sqrt(1 - world.shared) * rng.standard_normal((runs, 1, CASES))
-    return np.asarray(launches + world.drift * (common + own))
+    common = math.sqrt(world.shared) * rng.standard_normal((suites, runs, 1))
+    own = math.sqrt(1 - world.shared) * rng.standard_normal((suites, runs, suite.cases))
+    return np.asarray(launches.mean(2) + world.drift * (common + own))
 
 
 def block_logs(

@@ -1,0 +1,70 @@
+"""What a check tests: the figures of runs, as tables of times by cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from bench.runs import MeasuredRun
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Runs of a candidate that began within so many seconds share the drift of the hour: they count as
+# one, else a host that drifts by 3% would raise twice the alarms that are promised.
+APART_S = 3600.0
+
+
+def holders(runs: Sequence[MeasuredRun], case: str) -> list[MeasuredRun]:
+    """The runs in which `case` ended ok."""
+    return [run for run in runs if case in run.logs]
+
+
+def loss(run: MeasuredRun, case: str) -> float | None:
+    """The share of validation images that were wrong."""
+    accuracy = run.rows[case]["val_accuracy"]
+    return None if accuracy is None else 1 - accuracy
+
+
+def times(candidate: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:
+    """The runs by when they began: those within an hour of the first of them together."""
+    found: list[tuple[float, list[MeasuredRun]]] = []
+    for began, run in sorted(((_began(run), run) for run in candidate), key=lambda pair: pair[0]):
+        if found and began - found[-1][0] < APART_S:
+            found[-1][1].append(run)
+        else:
+            found.append((began, [run]))
+    return [runs for _, runs in found]
+
+
+def _began(run: MeasuredRun) -> float:
+    """Seconds since 1970; 0 where the run does not tell."""
+    try:
+        return datetime.fromisoformat(run.time_utc).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def tables(
+    baseline: Sequence[MeasuredRun],
+    candidate: Sequence[MeasuredRun],
+    cases: Sequence[str],
+    value: Callable[[MeasuredRun, str], float | None],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of both sides, times by cases, the mean over the runs of a time; NaN where they lack the
+    case."""
+    import numpy as np
+
+    def mean(runs: Sequence[MeasuredRun], case: str) -> float:
+        values = [value(run, case) for run in holders(runs, case)]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else math.nan
+
+    sides = [[run] for run in baseline], times(candidate)
+    stored, now = (np.array([[mean(runs, case) for case in cases] for runs in groups])
+                   for groups in sides)  # fmt: skip
+    return stored, now

@@ -1,0 +1,167 @@
+"""Counts how `check` ends in made-up worlds: false alarms, power, and exit codes by gate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+from bench.check import ACCURACY_LEVEL, SEED_SCATTER, SPEED_LEVEL
+from bench.evidence.worlds import Array, Suite, World, launch_medians, run_logs
+from bench.regression import Estimate, estimate, holm, one_sided, stored_test
+from bench.sizes import CHECK_ACCURACY_MARGIN, MARGIN
+
+STORED, CANDIDATES = (3, 6, 10), (1, 3)
+# A family of 30 cases, and `--matrix quick`; the last with more launches.
+SUITES = (Suite(30, 3), Suite(7, 3), Suite(7, 10))
+SLOWER = (0.02, 0.05, 0.10, 0.20)
+GATES = (0.05, 0.075, 0.10, 0.15, 0.20, 0.25, 0.30, 0.50)
+# Of single launches by their seeds; 0: the stored runs repeat each other to the last image.
+SCATTERS, DROPS = (0.0, 0.005, 0.007), (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.10)
+Row = dict[str, Any]
+Flags = NDArray[np.bool_]
+
+
+def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
+    """The exact one-sided upper bound of a share (C. J. Clopper and E. S. Pearson, "The use
+    of confidence or fiducial limits", Biometrika 26, 1934)."""
+    return 1.0 if hits == trials else float(betaincinv(hits + 1, trials - hits, confidence))
+
+
+def world_fields(world: World) -> Row:
+    """The columns that name a world."""
+    return {
+        "autocorrelation": world.autocorrelation,
+        "drift": world.drift,
+        "shared": world.shared,
+    }
+
+
+def alarm_fields(hits: int, trials: int) -> Row:
+    """The columns of a rate of false alarms."""
+    bound = upper_bound(hits, trials)
+    return {"suites": trials, "alarms": hits, "rate": hits / trials, "rate_upper": bound}
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How many suites end in each way, unchanged and with the first case worse by the gate.
+
+    Attributes:
+        alarmed, able: shape (suites,): unchanged, whether a regression is confirmed; whether
+            every case is such that the gate would be found.
+        found: worse by the gate, whether the first case is confirmed.
+        alarmed_worse: worse by the gate, whether any case is.
+    """
+
+    alarmed: Flags
+    able: Flags
+    found: Flags
+    alarmed_worse: Flags
+
+    def fields(self) -> Row:
+        """Shares of exit codes, and the power at the gate where the exit is 0."""
+        suites, able = self.able.size, int(self.able.sum())
+        missed = int((self.able & ~self.alarmed_worse).sum())
+        found = int(self.found[self.able].sum())
+        return {
+            "suites": suites,
+            **_shares("", self.alarmed, self.able),
+            **_shares("worse_", self.alarmed_worse, self.able),
+            "worse_exit_0_upper": upper_bound(missed, suites),
+            "able": able,
+            "power": found / able if able else None,
+            "power_upper": upper_bound(found, able) if able else None,
+            "power_lower": 1 - upper_bound(able - found, able) if able else None,
+        }
+
+
+def _shares(name: str, alarmed: Flags, able: Flags) -> Row:
+    return {
+        f"{name}exit_0": float((able & ~alarmed).mean()),
+        f"{name}exit_1": float(alarmed.mean()),
+        f"{name}exit_3": float((~able & ~alarmed).mean()),
+    }
+
+
+def moved(found: Estimate, by: float) -> Estimate:
+    """The estimate where the first case of each suite is worse by so much: its runs shift as a
+    whole, so that they scatter as before."""
+    change = found.change.copy()
+    change[..., 0] += by
+    return replace(found, change=change)
+
+
+def ends(found: Estimate, margin: float, level: float, gates: dict[float, float]) -> Iterator[Ends]:
+    """How the suites of `found` end, by gate.
+
+    Args:
+        found: of many suites.
+        margin: what is allowed, in the unit of the changes.
+        level: family-wise error rate.
+        gates: by what the gate is called, its size in the unit of the changes.
+    """
+    test = stored_test(found, margin, level)
+    alarmed = _any(test.rejected)
+    for gate in gates.values():
+        worse = holm(one_sided(moved(found, gate), margin), level)
+        able = ~_any(test.smallest > gate)
+        yield Ends(alarmed, able, worse[..., 0], _any(worse))
+
+
+def _any(cases: Flags) -> Flags:
+    """Of each suite, whether any case is so."""
+    return np.asarray(cases.any(-1))
+
+
+def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
+    """What `check` makes of the speed in one world: rows of `false_alarms`, `power`, `exits`."""
+    rng = np.random.default_rng(seed)
+    pool = launch_medians(rng, world)
+    rows: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
+    margin, gates = math.log1p(MARGIN), {gate: math.log1p(gate) for gate in GATES}
+    for suite in SUITES:
+        runs = run_logs(rng, world, pool, suites, max(STORED) + max(CANDIDATES), suite)
+        for stored, own in product(STORED, CANDIDATES):
+            found = estimate(runs[:, :stored], runs[:, max(STORED) : max(STORED) + own])
+            test = stored_test(found, margin, SPEED_LEVEL)
+            named = {"test": "check", "cases": suite.cases, "launches": suite.launches}
+            named |= {**world_fields(world), "stored_runs": stored, "candidate_runs": own}
+            middle = math.expm1(min(700.0, float(np.median(test.smallest))))
+            rows["false_alarms"].append(
+                named | alarm_fields(int(test.rejected.any(-1).sum()), suites)
+                | {"median_smallest": middle}
+            )  # fmt: skip
+            for slower in SLOWER:
+                p = one_sided(moved(found, math.log1p(slower)), margin)
+                share = float(holm(p, SPEED_LEVEL)[:, 0].mean())
+                rows["power"].append(named | {"slower": slower, "trials": suites, "power": share})
+            for gate, end in zip(GATES, ends(found, margin, SPEED_LEVEL, gates), strict=True):
+                rows["exits"].append(named | {"gate": gate} | end.fields())
+    return rows
+
+
+def accuracy_rows(suites: int, seed: int) -> list[Row]:
+    """What `check` makes of the accuracy alone, by how much seeds scatter it."""
+    rng = np.random.default_rng(seed)
+    gates = {gate: gate for gate in DROPS}
+    rows = []
+    for scatter, launches, cases in product(SCATTERS, (1, 3), (30, 7)):
+        spread = scatter / math.sqrt(launches)
+        shape = (suites, max(STORED) + max(CANDIDATES), cases)
+        runs: Array = spread * rng.standard_normal(shape)
+        for stored, own in product(STORED, CANDIDATES):
+            now = runs[:, max(STORED) : max(STORED) + own]
+            found = estimate(runs[:, :stored], now, SEED_SCATTER / math.sqrt(launches))
+            named = {"scatter": scatter, "cases": cases, "launches": launches,
+                     "stored_runs": stored, "candidate_runs": own}  # fmt: skip
+            every = ends(found, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL, gates)
+            rows += [named | {"gate": gate} | end.fields()
+                     for gate, end in zip(DROPS, every, strict=True)]  # fmt: skip
+    return rows

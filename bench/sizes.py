@@ -1,0 +1,88 @@
+"""What a verdict tolerates and what it must find: one record for `check`, `duel` and pytest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from bench.errors import UserError
+from bench.regression import DEFAULT_GATE
+from bench.sequential import DUEL_GATE
+
+MARGIN = 0.01
+# Seeds alone scatter an accuracy by 0.5 to 0.7 points. A duel pairs its launches, so it sees a
+# smaller drop than a stored baseline.
+CHECK_ACCURACY_MARGIN, CHECK_ACCURACY_GATE = 0.02, 0.07
+DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, 0.02
+_MOST = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Two sizes of a change, kept apart: what is tolerated, and what must be found.
+
+    Attributes:
+        margin: a slow-down up to this share is tolerated; above it a confirmed one counts.
+        gate: a slow-down of this share must be found; where it would not be, nothing passes.
+        accuracy_margin, accuracy_gate: the same of a drop of accuracy, 0.01 being a point.
+
+    Raises:
+        UserError: a value is out of range, by the name of its option.
+    """
+
+    margin: float
+    gate: float
+    accuracy_margin: float
+    accuracy_gate: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no size."""
+        if not 0 <= self.margin < _MOST:
+            raise UserError(
+                f"--margin {self.margin:g}: write a share of at least 0, such as 0.01 for 1%"
+            )
+        if not self.margin < self.gate <= _MOST:
+            raise UserError(
+                f"--gate {self.gate:g}: write a share above the margin of {self.margin:g} and at "
+                f"most {_MOST:g}, such as {DEFAULT_GATE:g} for {DEFAULT_GATE:.0%}"
+            )
+        if not self.accuracy_margin < self.accuracy_gate <= 1:
+            raise UserError(
+                f"--accuracy-gate {100 * self.accuracy_gate:g}: write points above the "
+                f"{100 * self.accuracy_margin:g} that are tolerated, and at most 100"
+            )
+
+    @classmethod
+    def of_check(
+        cls, gate: float | None = None, margin: float | None = None, points: float | None = None
+    ) -> Self:
+        """Those of a check; None takes the default, `points` is the accuracy gate."""
+        accuracy = CHECK_ACCURACY_MARGIN, _share(points, CHECK_ACCURACY_GATE)
+        return cls(_given(margin, MARGIN), _given(gate, DEFAULT_GATE), *accuracy)
+
+    @classmethod
+    def of_duel(
+        cls, gate: float | None = None, margin: float | None = None, points: float | None = None
+    ) -> Self:
+        """Those of a duel, likewise."""
+        accuracy = DUEL_ACCURACY_MARGIN, _share(points, DUEL_ACCURACY_GATE)
+        return cls(_given(margin, MARGIN), _given(gate, DUEL_GATE), *accuracy)
+
+    @property
+    def log_margin(self) -> float:
+        """The margin in log seconds."""
+        return math.log1p(self.margin)
+
+    @property
+    def log_gate(self) -> float:
+        """The gate in log seconds."""
+        return math.log1p(self.gate)
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _share(points: float | None, default: float) -> float:
+    return default if points is None else points / 100
