@@ -13,8 +13,8 @@ from bench.case import Case
 from bench.devices import child_environment, inventory
 from bench.errors import ExitCode
 from bench.matrix import parse_axis
+from bench.origin import child_command
 from bench.plots import sample_row
-from bench.worker_process import import_path
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
 
@@ -39,9 +39,8 @@ def summarize_models(models: str | None) -> int:
     """Print `model.summary()` of each model, in a child that may import Keras."""
     names = parse_axis("models", models) if models else tuple(NETWORKS)
     environment = child_environment(Case("softmax", "adam", "fit"), inventory())
-    command = [sys.executable, "-m", "fmnist_models", *names]
+    command = [*child_command("fmnist_models"), *names]
     sys.stdout.flush()
-    environment |= import_path(environment)
     # TensorFlow's own log is kept back, unless the summaries failed.
     child = subprocess.run(command, env=environment, stderr=subprocess.PIPE, check=False)
     if child.returncode:

@@ -15,6 +15,7 @@ from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_machine
+from bench.origin import changed
 from bench.record import (
     LEAST,
     CeilingsRequest,
@@ -279,11 +280,12 @@ class RunUnderWay:
         place = self._place(case, log)
         record = yield from self._launcher.turns(request, place, on_round, pauses=pauses)
         self._note_software(record)
+        record = self._note_code(record)
         if record.status is Status.OK:
             log.unlink(missing_ok=True)
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
-        return replace(record, device_name=record.device_name or known, software={})
+        return replace(record, device_name=record.device_name or known, software={}, files={})
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(
@@ -301,6 +303,21 @@ class RunUnderWay:
             self._folder.write_environment(
                 {**described, "software": environment.scrub(record.software)}
             )
+
+    def _note_code(self, record: LaunchRecord) -> LaunchRecord:
+        """Which files the launch ran goes into environment.json, each listing once; the record
+        warns where a file is no longer what it was."""
+        if not record.code:
+            return record
+        described = self._folder.environment() or {}
+        listings = described.get("code", {})
+        if record.code in listings:
+            return record
+        warning = changed(listings.values(), record.files)
+        self._folder.write_environment(
+            {**described, "code": {**listings, record.code: record.files}}
+        )
+        return replace(record, warnings=(*record.warnings, warning)) if warning else record
 
     def _write_results(self) -> list[dict[str, Any]]:
         rows = result_rows(self._plan, self._launches, self._rounds, self._ceilings)

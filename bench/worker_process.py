@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 from bench.nvml import Gpu
 from bench.record import Round, Status
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 OnRound = Callable[[Round], None]
 _T = TypeVar("_T")
 # A measurement under way; each pause is before a round, until it is taken up again.
@@ -63,16 +62,20 @@ class _TimedOut(Ended):
 
 
 class WorkerProcess:
-    """One worker process, its channel and the thread that reads it."""
+    """One worker process, its channel and the thread that reads it.
 
-    def __init__(self, command: Sequence[str], place: LaunchPlace, suite: Path) -> None:
+    It stands in `folder`; None for the parent's working folder.
+    """
+
+    def __init__(
+        self, command: Sequence[str], place: LaunchPlace, folder: Path | None = None
+    ) -> None:
         self._log = place.log
         self._forked: int | None = None
         self.idle = False
         self.paused_s = 0.0
         read, write = os.pipe()
         argument, extra = _inheritable(write)
-        environment = {**place.environment, **import_path(place.environment, suite)}
         try:
             with place.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -80,7 +83,8 @@ class WorkerProcess:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env=dict(place.environment),
+                    cwd=folder,
                     **extra,
                 )
         except OSError as error:
@@ -130,7 +134,7 @@ class WorkerProcess:
                 "op": op,
                 "fork": place.fork,
                 "pauses": pauses,
-                "log": str(place.log),
+                "log": str(place.log.absolute()),
                 "request": request,
             }
         )
@@ -225,14 +229,6 @@ def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
         group = subprocess.CREATE_NEW_PROCESS_GROUP
         return str(handle), {"startupinfo": startup, "creationflags": group}
     return str(write), {"pass_fds": (write,), "start_new_session": True}
-
-
-def import_path(environment: Mapping[str, str], suite: Path = CHECKOUT) -> dict[str, str]:
-    """What lets a child import the checkout `suite`, wherever the run was started."""
-    if not (suite / "pyproject.toml").exists():
-        return {}
-    paths = [str(suite), environment.get("PYTHONPATH", "")]
-    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def _last_line(log: Path) -> str:
