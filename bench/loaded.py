@@ -57,9 +57,11 @@ def _is_below(name: str, packages: Iterable[str]) -> bool:
 
 
 def _name(known_as: str, module: ModuleType) -> str:
-    """What the module is called: the one that runs as `__main__` has a name as well."""
+    """What the module is called: the one that runs as `__main__` (`__mp_main__` to Python's
+    multiprocessing) has a name as well."""
     spec = getattr(module, "__spec__", None)
-    return spec.name if known_as == "__main__" and spec is not None else known_as
+    runs = known_as in ("__main__", "__mp_main__")
+    return spec.name if runs and spec is not None else known_as
 
 
 def _path(module: ModuleType) -> str | None:
