@@ -36,7 +36,7 @@ from bench.errors import UserError
 from bench.lock import the_machine
 from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
-from bench.sides import Side, prepare, refuse_overruled
+from bench.sides import Side, prepare, refuse_other_files, refuse_overruled
 from bench.start import refuse_mixing
 from bench.store import ELSEWHERE, Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
@@ -225,6 +225,7 @@ def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str |
     if (path / "plan.json").exists():
         folder = RunFolder.resume(path)[0]
         refuse_mixing(path, folder.environment() or {}, described)
+        refuse_other_files(path, label, folder.environment() or {}, described)
         return folder
     settings = replace(plan.settings, launches=LAST_LOOK, data=data)
     folder = RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command))

@@ -271,6 +271,30 @@ def refuse_overruled(
                 )
 
 
+def refuse_other_files(
+    path: Path, label: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """A duel must not go on with other files on a side.
+
+    Args:
+        path: the side's folder.
+        label: of the side.
+        then: what its environment.json holds; an earlier version wrote nothing of the files.
+        now: what it would hold.
+
+    Raises:
+        UserError: the suite or the checkout that holds the model is no longer what it was.
+    """
+    before, after = then.get("sources") or {}, now.get("sources") or {}
+    words = {"suite": "the suite", "models": "the checkout that holds the model"}
+    for what, whose in words.items():
+        if before and before.get(what) != after.get(what):
+            raise UserError(
+                f"{path}: Python files of {whose} have changed since side {label} began: put them "
+                "back, or start a new duel, for one duel must not mix them"
+            )
+
+
 def _something(word: str, value: str) -> str:
     if not value:
         raise UserError(f"{word!r} names nothing: is the shell variable after it set? {FORM}")

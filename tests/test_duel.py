@@ -296,6 +296,20 @@ def test_another_machine_does_not_go_on(plan, fight, tmp_path, monkeypatch):
         duelling.fight(plan(), tmp_path / "duel", Watching())
 
 
+def test_other_files_do_not_go_on(plan, fight, tmp_path, monkeypatch):
+    def described(suite):
+        return lambda *_: {**MACHINE, "sources": {"suite": suite, "models": None, "notes": []}}
+
+    fight(plan())
+    # An earlier version wrote nothing of the files: it goes on.
+    monkeypatch.setattr(Side, "describe", described("1"))
+    duelling.fight(plan(), tmp_path / "duel", Watching())
+    fight(plan(), name="new")
+    monkeypatch.setattr(Side, "describe", described("2"))
+    with pytest.raises(UserError, match="Python files of the suite have changed since side A"):
+        duelling.fight(plan(), tmp_path / "new", Watching())
+
+
 def test_fewer_rows_are_written_once(plan, fight, tmp_path):
     report = fight(plan(rows=100))
     assert len(dataset.load(tmp_path / "duel" / "data").train_labels) == 100

@@ -182,6 +182,32 @@ def test_another_checkout_of_the_suite(other_suite, tmp_path):
     assert (side.suite, side.models) == (other_suite, other_suite)
 
 
+EARLIER = """
+import json, os, sys
+from bench import devices
+channel = os.fdopen(int(sys.argv[sys.argv.index("--channel") + 1]), "wb", buffering=0)
+for kind in ("ready", "result"):
+    told = {"parameters": devices.NUMBER} if kind == "result" else {}
+    channel.write(json.dumps({"kind": kind, **told}).encode() + b"\\n")
+    request = sys.stdin.readline()
+"""
+
+
+def test_an_earlier_revision_of_the_suite_is_started_and_understood(
+    other_suite, tmp_path, monkeypatch
+):
+    """It has none of the modules that start it, tells no files, and knows no pauses."""
+    (other_suite / "bench" / "__init__.py").touch()
+    (other_suite / "bench" / "worker.py").write_text(EARLIER)
+    (other_suite / "bench" / "devices.py").write_text("NUMBER = 7\n")
+    monkeypatch.chdir(CHECKOUT)
+    side = prepare(Spec.parse(f"checkout={other_suite}").fixed(), tmp_path)
+    place = LaunchPlace(dict(side.environ), False, tmp_path / "log", 60.0)
+    with side.launcher(None) as launcher:
+        record = launcher.run(LaunchRequest(CASE, 0, 1, 1, 42), place, lambda _: None)
+    assert (record.status, record.parameters, record.code) == ("ok", 7, "")
+
+
 def test_both_revisions_of_a_clone_are_where_they_are_named(repository, other_suite, tmp_path):
     """Started inside the clone, a revision beside the clone as it is."""
     git(other_suite, "init", "-q")
