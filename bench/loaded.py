@@ -12,16 +12,17 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 SUITE_PACKAGES = ("bench", "fmnist_models")
-_INSTALLED = frozenset(("site-packages", "dist-packages"))
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _STANDARD = tuple(
-    os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")
+    f"{way(sysconfig.get_path(name))}{os.sep}"
+    for name in ("stdlib", "platstdlib")
+    for way in (os.path.normpath, os.path.realpath)
 )
-# By path: read once in a template, for all its launches.
-_digests: dict[str, str] = {}
 
 
 def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
@@ -31,12 +32,13 @@ def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
         models: as cases name them; of a `module:function` the module's package is named too where
             it is installed, and the module that defines the function.
     """
-    own = set(_holders(models))
+    named = {*SUITE_PACKAGES, *_holders(models)}
+    below = tuple(f"{package}." for package in named)
     found = {}
     for known_as, module in list(sys.modules.items()):
         name = _name(known_as, module)
         path = _path(module)
-        if path and (_is_below(name, (*SUITE_PACKAGES, *own)) or not _is_installed(path)):
+        if path and (name in named or name.startswith(below) or not _is_installed(path)):
             found[name] = (path, _digest(path))
     return found
 
@@ -52,10 +54,6 @@ def _holders(models: Iterable[str]) -> Iterator[str]:
         yield getattr(getattr(module, function, None), "__module__", None) or name
 
 
-def _is_below(name: str, packages: Iterable[str]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
 def _name(known_as: str, module: ModuleType) -> str:
     """What the module is called: the one that runs as `__main__` (`__mp_main__` to Python's
     multiprocessing) has a name as well."""
@@ -65,22 +63,27 @@ def _name(known_as: str, module: ModuleType) -> str:
 
 
 def _path(module: ModuleType) -> str | None:
-    file = getattr(module, "__file__", None)
-    return str(Path(file).absolute()) if isinstance(file, str) else None
+    # Not an attribute's look-up, at which a module that is loaded late would load.
+    file = getattr(module, "__dict__", {}).get("__file__")
+    if not isinstance(file, str):
+        return None
+    is_whole = os.path.isabs(file)  # noqa: PTH117 - a Path for each of 4,000 takes 10 ms
+    return file if is_whole else str(Path(file).absolute())
 
 
+@cache
 def _is_installed(path: str) -> bool:
-    if not _INSTALLED.isdisjoint(Path(path).parts):
+    if any(part in path for part in _INSTALLED) or path.startswith(_STANDARD):
         return True
     return os.path.realpath(path).startswith(_STANDARD)
 
 
+@cache
 def _digest(path: str) -> str:
-    if path not in _digests:
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123 - as Python's own loader does
-                _digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            # Inside an archive, or gone since.
-            _digests[path] = ""
-    return _digests[path]
+    """Of a file, read once in a template for all its launches."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as Python's own loader does
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        # Inside an archive, or gone since.
+        return ""
