@@ -59,7 +59,7 @@ class Watching:
 
 
 @pytest.fixture(autouse=True)
-def quiet_machine(tmp_path, monkeypatch):
+def scripted_machine(tmp_path, monkeypatch):
     """A machine, a clock and workers that do what the test says."""
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
