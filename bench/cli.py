@@ -274,7 +274,9 @@ def duel(**values: Any) -> int:
     \b
     SIDE is the word here, or any of these, with spaces between them:
       python=INTERPRETER         or the folder of a virtual environment
-      checkout=FOLDER@REVISION   of a repository that holds your model, or of this suite
+      checkout=FOLDER@REVISION   of a repository that holds your model, or of this suite;
+                                 without @REVISION as it is now; a side stands in the
+                                 checkout that holds its model
       NAME=VALUE                 an environment variable
 
     A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks each

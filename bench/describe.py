@@ -14,9 +14,9 @@ from bench.case import Case
 from bench.devices import child_environment, inventory
 from bench.errors import ExitCode
 from bench.matrix import parse_axis
+from bench.origin import child_command
 from bench.plots import sample_row
 from bench.store import ELSEWHERE, explained
-from bench.worker_process import import_path
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
 
@@ -42,8 +42,9 @@ def summarize_models(models: str | None) -> int:
     """Print `model.summary()` of each model, in a child that may import Keras."""
     names = parse_axis("models", models) if models else tuple(NETWORKS)
     environment = child_environment(Case("softmax", "adam", "fit"), inventory())
-    command = [sys.executable, "-m", "fmnist_models", *names]
-    environment |= import_path(environment) | {"PYTHONIOENCODING": "utf-8"}
+    command = [*child_command("fmnist_models"), *names]
+    environment |= {"PYTHONIOENCODING": "utf-8"}
+    sys.stdout.flush()
     # TensorFlow's own log is kept back, unless the summaries failed.
     child = subprocess.run(command, env=environment, capture_output=True, check=False)
     click.echo(child.stdout.decode(errors="replace"), nl=False)

@@ -33,6 +33,7 @@ __all__ = [
     "gpu_state",
     "inventory",
     "keras_policy",
+    "known_as",
     "present",
     "resolve",
     "skip_reason",
@@ -84,6 +85,18 @@ def resolve(device: str, machine: Inventory) -> Gpu | None:
         there = ", ".join(f"gpu:{gpu.index} ({gpu.name})" for gpu in machine.gpus)
         reason = "; ".join(filter(None, (there and f"there is {there}", machine.problem)))
     raise Unavailable(f"no {device} here: {reason or 'none was found'}")
+
+
+def known_as(device: str, machine: Inventory) -> str:
+    """The name that `present` gives a device, so that one GPU has one name; a device that is not
+    there keeps the one it has."""
+    try:
+        gpu = resolve(device, machine)
+    except Unavailable:
+        return device
+    if gpu is None or len(machine.gpus) > 1:
+        return device if gpu is None else f"gpu:{gpu.index}"
+    return "gpu"
 
 
 def skip_reason(case: Case, machine: Inventory) -> str | None:

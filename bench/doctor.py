@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -30,15 +29,15 @@ from bench.devices import (
     resolve,
 )
 from bench.errors import Unavailable
+from bench.origin import child_command
 from bench.tensorflow_device import SEE_DOCTOR
-from bench.worker_process import import_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["Check", "Report", "Verdict", "diagnose", "render"]
 
-PROBE = (sys.executable, "-m", "bench.doctor_probe")
+PROBE = child_command("bench.doctor_probe")
 PROBE_LIMIT_S = 180.0
 _NOISE_S = 1.0
 _STEPS = ("device", "placement", "waiting", "TF32", "memory counter")
@@ -241,8 +240,7 @@ def _stolen_and_total() -> tuple[int, int] | None:
 
 
 def _probe(device: str, case: Case, machine: Inventory) -> ProbeResult:
-    environ = child_environment(case, machine)
-    environ |= import_path(environ) | _TELL_ALL
+    environ = child_environment(case, machine) | _TELL_ALL
     try:
         ended = subprocess.run(
             [*PROBE, device],

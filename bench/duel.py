@@ -36,7 +36,7 @@ from bench.errors import UserError
 from bench.lock import the_machine
 from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
-from bench.sides import Side, prepare
+from bench.sides import Side, prepare, refuse_other_files, refuse_overruled
 from bench.start import refuse_mixing
 from bench.store import ELSEWHERE, Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
@@ -69,7 +69,8 @@ def begin(plan: DuelPlan, path: Path) -> DuelPlan:
     """A new duel's folder, with duel.json; returns the plan with its sides fixed.
 
     Raises:
-        UserError: the folder holds a duel, cannot be written, or a side does not exist.
+        UserError: the folder holds a duel, cannot be written, a side does not exist, or a variable
+            of it is overruled in its launches.
     """
     if (path / "duel.json").exists():
         raise UserError(
@@ -87,6 +88,8 @@ def begin(plan: DuelPlan, path: Path) -> DuelPlan:
         if reason:
             raise UserError(f"{case.id} cannot duel: {reason}")
     plan = replace(plan, a=plan.a.fixed(), b=plan.b.fixed())
+    for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
+        refuse_overruled(side.upper(), spec, plan.cases, inventory())
     with explained(path, ELSEWHERE):
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "duel.json", plan.to_json())
@@ -136,7 +139,8 @@ def sides_under_way(plan: DuelPlan, path: Path) -> Iterator[dict[str, RunUnderWa
     with explained(path):
         (path / "checkouts").mkdir(exist_ok=True)
     specs = zip(SIDES, (plan.a, plan.b), strict=True)
-    sides = {name: prepare(spec, path / "checkouts") for name, spec in specs}
+    models = [case.model for case in plan.cases]
+    sides = {name: prepare(spec, path / "checkouts", models=models) for name, spec in specs}
     with ExitStack() as stack:
         under_way = {}
         for name, side in sides.items():
@@ -222,6 +226,7 @@ def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str |
     if (path / "plan.json").exists():
         folder = RunFolder.resume(path)[0]
         refuse_mixing(path, folder.environment() or {}, described)
+        refuse_other_files(path, label, folder.environment() or {}, described)
         return folder
     settings = replace(plan.settings, launches=LAST_LOOK, data=data)
     return RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command), described)

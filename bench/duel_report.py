@@ -27,6 +27,7 @@ from bench.sequential import DUEL_GATE, LAST_LOOK, SPENDING, Decision
 from bench.sides import FORM, HERE, Spec
 from bench.sizes import Sizes
 from bench.stats import student_interval
+from bench.store import RunFolder
 from fmnist_models.dataset import VALIDATION_SHARE
 
 DEFAULT_CASE = {
@@ -63,8 +64,13 @@ class DuelLines:
     def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
         """Say who meets whom, how long it may take, and what is cut short."""
         self._several = len(plan.cases) > 1
-        for name, spec in (("A", plan.a), ("B", plan.b)):
-            self._print(f"{name}: {spec_words(spec)}")
+        sources = {side: _sources(folder / side) for side in SIDES}
+        for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
+            self._print(f"{side.upper()}: {spec_words(spec)}{_short_digests(sources[side])}")
+            for note in sources[side].get("notes", ()):
+                self._print(f"  {note}")
+        if _runs_the_same(plan, sources):
+            self._print("A and B run the same code: no Python file differs between them")
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
         epochs = plan.settings.epochs
@@ -179,6 +185,25 @@ def spec_words(spec: Spec) -> str:
         words.append(f"checkout={spec.checkout}{revision}")
     words += [f"{name}={value}" for name, value in spec.variables]
     return " ".join(words) or HERE
+
+
+def _sources(side: Path) -> Mapping[str, Any]:
+    """What a side was found to run; empty where nothing was written of it."""
+    found = (RunFolder(side).environment() or {}).get("sources")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _short_digests(sources: Mapping[str, Any]) -> str:
+    """The beginnings of the digests of a side's files, in brackets."""
+    digests = [f"{what} {sources[what][:8]}" for what in ("suite", "models") if sources.get(what)]
+    return f" ({', '.join(digests)})" if digests else ""
+
+
+def _runs_the_same(plan: DuelPlan, sources: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether sides that name other files run the same ones."""
+    named = {(spec.checkout, spec.revision) for spec in (plan.a, plan.b)}
+    found = [(own.get("suite"), own.get("models")) for own in sources.values()]
+    return len(named) > 1 and found[0] == found[1] and found[0][0] is not None
 
 
 def print_duel(report: DuelReport, console: Console) -> None:

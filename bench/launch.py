@@ -10,27 +10,19 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from bench import counters
 from bench.environment import scrub_text
 from bench.noise import Noise, Usage
+from bench.origin import Origin, child_command, digest_of
 from bench.profile_record import ProfileRecord, ProfileRequest, Readings
 from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Status
 from bench.roofline import Ceilings
-from bench.worker_process import (
-    CHECKOUT,
-    Answer,
-    Ended,
-    LaunchPlace,
-    OnRound,
-    Turns,
-    WorkerProcess,
-)
+from bench.worker_process import Answer, Ended, LaunchPlace, OnRound, Turns, WorkerProcess
 
-WORKER: tuple[str, ...] = (sys.executable, "-m", "bench.worker")
+WORKER = child_command("bench.worker")
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
 # What reading a result of another shape, or of a later version, raises.
@@ -46,7 +38,7 @@ class Launcher:
     Args:
         worker: the command of a worker; another interpreter's measures that one.
         data: folder of IDX files in place of the embedded ones.
-        suite: the checkout that the worker imports; another revision's measures that one.
+        origin: where the worker's files must lie; a launch that ran others is invalid.
         watch: reads what disturbs each launch; None for `counters.watch`.
 
     Attributes:
@@ -57,11 +49,11 @@ class Launcher:
         self,
         worker: Sequence[str] = WORKER,
         data: str | None = None,
-        suite: Path = CHECKOUT,
+        origin: Origin | None = None,
         watch: counters.Watch | None = None,
     ) -> None:
         self._command = [*worker, *(("--data", data) if data else ())]
-        self._suite = suite
+        self._origin = origin or Origin()
         self._watch = watch or counters.watch
         self._templates: dict[tuple[tuple[str, str], ...], WorkerProcess] = {}
         self.starting_s = 0.0
@@ -136,7 +128,7 @@ class Launcher:
         started = time.perf_counter()
         try:
             if worker is None:
-                worker = WorkerProcess(self._command, place, self._suite)
+                worker = WorkerProcess(self._command, place, self._origin.models)
                 worker.wait_until_ready(START_LIMIT_S)
                 self.starting_s += time.perf_counter() - started
                 if place.fork:
@@ -145,6 +137,7 @@ class Launcher:
             answer = yield from worker.serve(op, request.to_json(), place, on_round, pauses)
             if close:
                 noise = close(_usage(answer.fields))
+            answer = self._proven(request, answer)
         except Ended as end:
             answer = Answer(end.status, end.reason)
         finally:
@@ -155,6 +148,23 @@ class Launcher:
                     worker.kill()
         paused_s = worker.paused_s if worker is not None else 0.0
         return _Told(answer, noise, time.perf_counter() - started - paused_s)
+
+    def _proven(
+        self, request: LaunchRequest | CeilingsRequest | ProfileRequest, answer: Answer
+    ) -> Answer:
+        """The answer with the listing of the files that the worker ran; whatever it measured with
+        other files than its own is invalid."""
+        fields = dict(answer.fields)
+        files = fields.pop("files", None)
+        if answer.status is not Status.OK:
+            return answer
+        reason = self._origin.refusal(files, request.models)
+        if reason:
+            return Answer(Status.INVALID, reason, fields)
+        if files is not None:
+            listing = self._origin.listing(files)
+            fields |= {"code": digest_of(listing), "files": listing}
+        return replace(answer, fields=fields)
 
 
 def to_the_end(steps: Turns[_T]) -> _T:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench import devices
 from bench.errors import UserError
 from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.record import RunSettings
@@ -157,6 +158,8 @@ def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], comma
     """
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
+    if axes.devices is not None:
+        axes = replace(axes, devices=_each_once(axes.devices))
     cases = expand(matrix, axes, present() if axes.devices is None else ())
     defaults = _DEFAULTS
     settings = RunSettings(
@@ -169,6 +172,19 @@ def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], comma
         fork=not values.get("fresh"),
     )
     return Plan(tuple(cases), settings, matrix, values.get("label"), command)
+
+
+def _each_once(named: Sequence[str]) -> tuple[str, ...]:
+    """The devices by the names that a matrix gives them; says which of them are one."""
+    if all(device == "cpu" for device in named):
+        return tuple(named)
+    machine = devices.inventory()
+    names = {device: devices.known_as(device, machine) for device in named}
+    for device, name in names.items():
+        if device != name:
+            also = ", measured once" if name in named else ""
+            click.echo(f"--devices {device}: called {name} on this machine{also}", err=True)
+    return tuple(dict.fromkeys(names.values()))
 
 
 def _whole(values: Mapping[str, Any], key: str, default: Any, low: int, high: int) -> Any:

@@ -39,6 +39,11 @@ class ProfileRequest:
         """The request that `to_json` wrote."""
         return cls(**{**values, "case": Case(**values["case"])})
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that are trained, as cases name them."""
+        return (self.case.model,)
+
 
 @dataclass(frozen=True, slots=True)
 class Readings:

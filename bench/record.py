@@ -100,6 +100,11 @@ class LaunchRequest:
         """The request that `to_json` wrote."""
         return cls(**{**values, "case": Case(**values["case"])})
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that are trained, as cases name them."""
+        return (self.case.model,)
+
 
 @dataclass(frozen=True, slots=True)
 class CeilingsRequest:
@@ -120,6 +125,11 @@ class CeilingsRequest:
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return asdict(self)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those whose products are timed, as cases name them."""
+        return tuple(model for model, _ in self.cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,8 @@ class LaunchRecord:
             other models.
         traffic: (array, bytes, moves a step) of `bench.roofline.Traffic`; None for `sklearn`.
         software: versions and build flags that only the worker can know.
+        code: digest of the files that the launch ran (`bench.origin`); empty where it told none.
+        files: those files, by the word for where they lie, with their digests.
         energy_j, energy_samples: joules of the spans that were long enough to count, and the
             samples trained in them; None where no counter can be read.
         energy_covers: what the joules are of.
@@ -217,6 +229,8 @@ class LaunchRecord:
     energy_covers: str = ""
     warnings: tuple[str, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
     noise: Noise | None = None
 
     def to_json(self) -> dict[str, Any]:

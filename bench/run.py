@@ -16,6 +16,7 @@ from bench.case import SKLEARN_LOOP, Case
 from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_folder, the_machine
+from bench.origin import changed
 from bench.record import (
     LEAST,
     CeilingsRequest,
@@ -284,11 +285,12 @@ class RunUnderWay:
         place = self._place(case, log)
         record = yield from self._launcher.turns(request, place, on_round, pauses=pauses)
         self._note_software(record)
+        record = self._note_code(record)
         if record.status is Status.OK:
             log.unlink(missing_ok=True)
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
-        return replace(record, device_name=record.device_name or known, software={})
+        return replace(record, device_name=record.device_name or known, software={}, files={})
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(
@@ -307,6 +309,18 @@ class RunUnderWay:
     def _describe(self, **facts: Any) -> None:
         self._described = {**self._described, **facts}
         self._folder.write_environment(self._described)
+
+    def _note_code(self, record: LaunchRecord) -> LaunchRecord:
+        """Which files the launch ran goes into environment.json, each listing once; the record
+        warns where a file is no longer what it was."""
+        if not record.code:
+            return record
+        listings = self._described.get("code", {})
+        if record.code in listings:
+            return record
+        warning = changed(listings.values(), record.files)
+        self._describe(code={**listings, record.code: record.files})
+        return replace(record, warnings=(*record.warnings, warning)) if warning else record
 
     def write_results(self) -> list[dict[str, Any]]:
         """Bring results.csv up to date, as the end of a run must."""

@@ -84,7 +84,28 @@ def read_run(path: Path) -> MeasuredRun:
         same = math.isclose(speed, row["samples_per_s"] or 0.0, rel_tol=_SAME_FIGURE)
         if not same or len(launches) != row["launches"]:
             raise _disagree(path, case)
-    return MeasuredRun(path, folder.environment() or {}, rows, logs)
+    environment = folder.environment() or {}
+    names = _names(rows, environment)
+    renamed = {
+        name: {**rows[case], "case": name, "device": "gpu"} if name != case else rows[case]
+        for case, name in names.items()
+    }
+    return MeasuredRun(path, environment, renamed, {names[case]: own for case, own in logs.items()})
+
+
+def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str, str]:
+    """What each case is compared as: on the first GPU of its run as one on `gpu`, whichever of its
+    two names the run used; where it used both, each as it is."""
+    gpus = environment.get("gpus") or ()
+    first = f"gpu:{gpus[0].get('index')}" if gpus else None
+    names = {}
+    for case, row in rows.items():
+        name = case
+        if row["device"] == first:
+            axes = {axis.name: row[axis.name] for axis in fields(Case)}
+            name = Case(**{**axes, "device": "gpu"}).id
+        names[case] = case if name in rows else name
+    return names
 
 
 def run_folders(path: Path) -> list[Path]:

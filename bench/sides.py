@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -10,16 +9,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from bench.case import Case
+from bench.devices import Inventory, child_environment
 from bench.environment import scrub_text
 from bench.errors import UserError
 from bench.launch import Launcher
-from bench.worker_process import CHECKOUT, import_path
+from bench.loaded import SUITE_PACKAGES
+from bench.origin import CHECKOUT, Origin, child_command, holds_suite, python_digest
+from bench.revision import commit_of, top_of, unpacked
+from fmnist_models import DATA_VARIABLE
 
 HERE = "here"
 FORM = (
@@ -27,13 +30,9 @@ FORM = (
     "with spaces between them"
 )
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
-_DESCRIBE = """
-import json, sys
-from bench import devices, environment
-print(json.dumps(environment.collect(
-    label=sys.argv[1], dataset_digest=sys.argv[2], inventory=devices.inventory())))
-"""
-_DESCRIBE_LIMIT_S = 120
+_FACTS = CHECKOUT / "bench" / "side_facts.py"
+_DESCRIBE_LIMIT_S = 120.0
+_OLD_PYTHON = "nknown option: -P"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +65,19 @@ class Spec:
         if not words:
             raise UserError(f"side {text!r}: {FORM}")
         spec = cls()
+        given: set[str] = set()
         for word in words if words != [HERE] else ():
             name, equals, value = word.partition("=")
             if not equals or not _VARIABLE.fullmatch(name):
                 raise UserError(f"side {text!r}: {word!r} says nothing; {FORM}")
+            if name in given:
+                raise UserError(f"side {text!r}: {name} is named twice")
+            given.add(name)
             if name == "python":
-                spec = replace(spec, python=value)
+                spec = replace(spec, python=_something(word, value))
             elif name == "checkout":
-                folder, _, revision = value.rpartition("@") if "@" in value else (value, "", "")
-                spec = replace(spec, checkout=folder or ".", revision=revision or None)
+                folder, revision = _split(word, value)
+                spec = replace(spec, checkout=folder, revision=revision)
             else:
                 spec = replace(spec, variables=(*spec.variables, (name, value)))
         return spec
@@ -111,8 +114,7 @@ class Spec:
                 raise UserError(f"checkout={checkout}: no such folder")
             checkout = str(Path(checkout).resolve())
             if revision is not None:
-                wanted = f"{revision}^{{commit}}"
-                revision = _git(checkout, "rev-parse", "--verify", "--end-of-options", wanted)
+                revision = commit_of(checkout, revision)
         return replace(self, python=python, checkout=checkout, revision=revision)
 
 
@@ -122,89 +124,201 @@ class Side:
 
     Attributes:
         python: its interpreter.
-        suite: the checkout of this suite that its workers import.
+        suite: the folder that holds the suite of its workers; None for the one that the interpreter
+            has installed.
         environ: what its launches inherit.
+        models: the checkout that holds the user's model; None where it is looked for where the user
+            stands.
+        not_from: the folder that a revision was unpacked from.
+        notes: what a reader must know of it.
     """
 
     python: str
-    suite: Path
+    suite: Path | None
     environ: Mapping[str, str]
+    models: Path | None = None
+    not_from: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def launcher(self, data: str | None) -> Launcher:
         """Starts the side's workers."""
-        return Launcher((self.python, "-m", "bench.worker"), data, self.suite)
+        command = child_command("bench.worker", self.python, self.suite)
+        return Launcher(command, data, Origin(self.suite, self.models, self.not_from))
 
     def describe(self, label: str, dataset_digest: str) -> dict[str, Any]:
-        """What its environment.json holds, as its own interpreter sees it.
+        """What its environment.json holds, as its own interpreter sees it, and under `sources` a
+        digest of the files that it is going to run.
 
         Raises:
-            UserError: the interpreter does not run this suite; the message says why.
+            UserError: the interpreter does not run this suite, or runs another one; the message
+                says why.
         """
+        told = self._asked(label, dataset_digest)
+        bench = str(told["bench"])
+        reason = Origin(self.suite).refusal({"bench": (bench, "")}, ())
+        if reason:
+            raise UserError(f"side {label}: {scrub_text(reason)}")
+        suite = Path(bench).parent.parent
+        sources = {
+            "suite": python_digest(suite, SUITE_PACKAGES),
+            "models": self.models and python_digest(self.models),
+            "notes": list(self.notes),
+        }
+        return {**told["facts"], "sources": sources}
+
+    def _asked(self, label: str, dataset_digest: str) -> dict[str, Any]:
+        """What the side's interpreter says of itself and its suite."""
         try:
             done = subprocess.run(
-                [self.python, "-c", _DESCRIBE, label, dataset_digest],
+                [*child_command(str(_FACTS), self.python, self.suite), label, dataset_digest],
+                stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
                 timeout=_DESCRIBE_LIMIT_S,
                 check=False,
-                env={**self.environ, **import_path(self.environ, self.suite)},
+                env=dict(self.environ),
+                cwd=self.models,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(f"side {label}: {self.python} does not run: {error}") from error
+        except subprocess.TimeoutExpired as error:
+            raise UserError(
+                f"side {label}: {self.python} gave no answer within {_DESCRIBE_LIMIT_S:g} s: name "
+                "an interpreter of Python 3.11 or later"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"side {label}: {self.python} does not run: {error.strerror or error}"
+            ) from error
+        complaint = done.stderr.decode(errors="replace").strip()
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            last = (complaint.splitlines() or ["it printed nothing"])[-1]
+            if _OLD_PYTHON in complaint:
+                last = "it is no Python 3.11 or later"
             raise UserError(
                 f"side {label}: {self.python} cannot run this suite: {scrub_text(last)}; install "
                 "fmnist-bench and tensorflow there"
             )
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        try:
+            told = json.loads(done.stdout.splitlines()[-1])
+            return {"bench": told["bench"], "facts": dict(told["facts"])}
+        except (IndexError, ValueError, TypeError, KeyError):
+            raise UserError(
+                f"side {label}: {self.python} is no Python that runs this suite: asked for its "
+                f"facts, it printed {_shortened(done.stdout)}"
+            ) from None
 
 
-def prepare(spec: Spec, folder: Path, environ: Mapping[str, str] = os.environ) -> Side:
+def prepare(
+    spec: Spec,
+    folder: Path,
+    environ: Mapping[str, str] = os.environ,
+    models: Iterable[str] = (),
+) -> Side:
     """A side from a spec that is `fixed`; a revision is unpacked below `folder`.
+
+    Args:
+        spec: what the user named.
+        folder: takes what is unpacked.
+        environ: of the user.
+        models: those of the cases, as cases name them: a checkout of the suite that holds one of
+            them is where it is taken from.
 
     Raises:
         UserError: the revision is gone.
     """
-    environment = {**environ, **dict(spec.variables)}
-    suite = CHECKOUT
-    if spec.checkout is not None:
-        checkout = Path(spec.checkout)
-        if spec.revision is not None:
-            checkout = _unpacked(checkout, spec.revision, folder)
-        if (checkout / "bench" / "worker.py").exists():
-            suite = checkout
-        else:
-            paths = [str(checkout), environment.get("PYTHONPATH", "")]
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return Side(spec.python or sys.executable, suite, environment)
+    side = Side(
+        spec.python or sys.executable,
+        # A wheel holds what is right for its own interpreter.
+        CHECKOUT if spec.python is None or (CHECKOUT / "pyproject.toml").exists() else None,
+        {**environ, **dict(spec.variables)},
+    )
+    if spec.checkout is None:
+        return side
+    checkout = Path(spec.checkout)
+    if spec.revision is not None:
+        checkout, notes = unpacked(spec.checkout, spec.revision, folder.resolve())
+        side = replace(side, not_from=top_of(spec.checkout), notes=notes)
+    if not holds_suite(checkout):
+        return replace(side, models=checkout)
+    own = {model.split(":")[0].split(".")[0] for model in models if ":" in model}
+    holds_model = any(_holds_module(checkout, name) for name in own.difference(SUITE_PACKAGES))
+    return replace(side, suite=checkout, models=checkout if holds_model else None)
 
 
-def _unpacked(repository: Path, commit: str, folder: Path) -> Path:
-    """The files of a commit, below `folder`; the repository itself stays untouched."""
-    target = folder / commit[:12]
-    if target.exists():
-        return target
-    below = _git(str(repository), "rev-parse", "--show-prefix")
-    # A folder that the commit does not hold is no place to ask from.
-    top = _git(str(repository), "rev-parse", "--show-toplevel")
-    archive = _git(top, "archive", "--format=tar", f"{commit}:{below}", text=False)
-    partial = target.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        # Set so because a Python before 3.11.4 knows no argument for it.
-        files.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-        files.extractall(partial)  # noqa: S202 - filtered above, and git wrote it
-    return partial.rename(target)
+def refuse_overruled(
+    label: str,
+    spec: Spec,
+    cases: Sequence[Case],
+    machine: Inventory,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """A side whose variable does not reach its workers would be measured as if it had none.
+
+    Raises:
+        UserError: a launch of a case gets another value, or none; the variable is named.
+    """
+    for case in cases:
+        child = child_environment(case, machine, {**environ, **dict(spec.variables)})
+        for name, value in spec.variables:
+            if name == DATA_VARIABLE:
+                raise UserError(
+                    f"side {label}: {name}={value}: both sides train on the same images; leave it "
+                    "out, and name them by --data"
+                )
+            if child.get(name) != value:
+                gets = f"{name}={child[name]}" if name in child else f"no {name}"
+                raise UserError(
+                    f"side {label}: {name}={value}: a launch of {case.id} gets {gets} whatever "
+                    "is set; leave it out"
+                )
 
 
-def _git(folder: str, *words: str, text: bool = True) -> Any:
-    """What `git` prints, as text or bytes."""
-    git = shutil.which("git")
-    if git is None:
-        raise UserError(f"checkout={folder}: git is not installed")
-    done = subprocess.run([git, "-C", folder, *words], capture_output=True, check=False)
-    if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise UserError(f"checkout={folder}: git {words[0]} {words[-1]}: {''.join(last)}")
-    return done.stdout.decode().strip() if text else done.stdout
+def refuse_other_files(
+    path: Path, label: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """A duel must not go on with other files on a side.
+
+    Args:
+        path: the side's folder.
+        label: of the side.
+        then: what its environment.json holds; an earlier version wrote nothing of the files.
+        now: what it would hold.
+
+    Raises:
+        UserError: the suite or the checkout that holds the model is no longer what it was.
+    """
+    before, after = then.get("sources") or {}, now.get("sources") or {}
+    words = {"suite": "the suite", "models": "the checkout that holds the model"}
+    for what, whose in words.items():
+        if before and before.get(what) != after.get(what):
+            raise UserError(
+                f"{path}: Python files of {whose} have changed since side {label} began: put them "
+                "back, or start a new duel, for one duel must not mix them"
+            )
+
+
+def _something(word: str, value: str) -> str:
+    if not value:
+        raise UserError(f"{word!r} names nothing: is the shell variable after it set? {FORM}")
+    return value
+
+
+def _split(word: str, value: str) -> tuple[str, str | None]:
+    """The folder and the revision of a checkout; either may hold the sign between them."""
+    _something(word, value)
+    parts = value.split("@")
+    ways = [("@".join(parts[:n]), "@".join(parts[n:])) for n in range(len(parts), 0, -1)]
+    is_there = [way for way in ways if way[0] and Path(way[0]).is_dir()]
+    # The longest folder that is there; else what is meant most likely, to be complained about.
+    folder, revision = (is_there or [*ways[1:2], *ways])[0]
+    if len(folder) == len(value):
+        return folder, None
+    _something(word, folder)
+    return folder, _something(word, revision)
+
+
+def _holds_module(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").exists() or (folder / name).is_dir()
+
+
+def _shortened(output: bytes) -> str:
+    text = " ".join(output.decode(errors="replace").split())
+    return repr(scrub_text(text[:60])) if text else "nothing"

@@ -17,7 +17,8 @@ that a library prints can break them:
     {"kind": "round", ...}                     a `Round`
     {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
                                                `bench.noise.Usage`, or the `ceilings`, or the
-                                               `readings` of a profile
+                                               `readings` of a profile; with each the `files`
+                                               of `bench.loaded.loaded_files`
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
@@ -44,6 +45,7 @@ import psutil
 
 from bench.counters import OwnUsage
 from bench.errors import Invalid, Unavailable, UserError
+from bench.loaded import loaded_files
 from bench.profile_record import ProfileRequest
 from bench.record import CeilingsRequest, LaunchRequest, Status
 
@@ -93,6 +95,7 @@ def _prepare(folder: str | None) -> Measure:
     raw = dataset.load(dataset.data_folder(folder))
     data = dataset.split(raw)
     spent_s = {"import": imported - began, "images": time.perf_counter() - imported}
+    loaded_files()  # Read now, as they were imported, and once for all launches.
 
     def measure(op: str, request: dict[str, Any], emit: Emit, pause: Pause | None) -> None:
         """Do what `op` asks for."""
@@ -143,13 +146,25 @@ def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
         if not _next_request():
             os._exit(1)
 
+    def emit_with_files(told: dict[str, Any]) -> None:
+        """Add what this process ran to the result, its last message."""
+        is_last = told["kind"] == "result"
+        emit({**told, "files": loaded_files(_models(message["request"]))} if is_last else told)
+
+    pauses = pause if message["pauses"] else None
     try:
-        measure(message["op"], message["request"], emit, pause if message["pauses"] else None)
+        measure(message["op"], message["request"], emit_with_files, pauses)
     except BaseException as error:  # noqa: BLE001 - a user's builder may call sys.exit()
         traceback.print_exc()
         emit(_failure(error))
         return 1
     return 0
+
+
+def _models(request: dict[str, Any]) -> list[str]:
+    """The models that a request names."""
+    case = request.get("case")
+    return [case["model"]] if case else [model for model, _ in request["cases"]]
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

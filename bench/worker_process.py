@@ -23,7 +23,6 @@ from bench.nvml import Gpu
 from bench.record import Round, Status
 from bench.store import explained
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 # From an answer or a kill to the end of the process: nothing is left to do then.
 EXIT_LIMIT_S = 10.0
 OnRound = Callable[[Round], None]
@@ -89,9 +88,14 @@ class Answer:
 
 
 class WorkerProcess:
-    """One worker process, its channel and the thread that reads it."""
+    """One worker process, its channel and the thread that reads it.
 
-    def __init__(self, command: Sequence[str], place: LaunchPlace, suite: Path) -> None:
+    It stands in `folder`; None for the parent's working folder.
+    """
+
+    def __init__(
+        self, command: Sequence[str], place: LaunchPlace, folder: Path | None = None
+    ) -> None:
         self._log = place.log
         self._forked: int | None = None
         self.idle = False
@@ -100,7 +104,6 @@ class WorkerProcess:
             log = place.log.open("ab")
         read, write = os.pipe()
         argument, extra = _inheritable(write)
-        environment = {**place.environment, **import_path(place.environment, suite)}
         try:
             with log:
                 self._process = subprocess.Popen(
@@ -108,7 +111,8 @@ class WorkerProcess:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env=dict(place.environment),
+                    cwd=folder,
                     **extra,
                 )
         except OSError as error:
@@ -162,7 +166,8 @@ class WorkerProcess:
         self.idle = False
         self.paused_s = 0.0
         self._log = place.log
-        asked = {"fork": place.fork, "pauses": pauses, "log": str(place.log), "request": request}
+        log = str(place.log.absolute())
+        asked = {"fork": place.fork, "pauses": pauses, "log": log, "request": request}
         self._send({"op": op, **asked})
         deadline = time.perf_counter() + place.timeout_s
         while True:
@@ -330,14 +335,6 @@ def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
         group = subprocess.CREATE_NEW_PROCESS_GROUP
         return str(handle), {"startupinfo": startup, "creationflags": group}
     return str(write), {"pass_fds": (write,), "start_new_session": True}
-
-
-def import_path(environment: Mapping[str, str], suite: Path = CHECKOUT) -> dict[str, str]:
-    """What lets a child import the checkout `suite`, wherever the run was started."""
-    if not (suite / "pyproject.toml").exists():
-        return {}
-    paths = [str(suite), environment.get("PYTHONPATH", "")]
-    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def _last_line(log: Path) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fmnist_models.errors import UserError
@@ -120,7 +121,8 @@ def build(name: str) -> keras.Model:
     Args:
         name: a name of `NETWORKS`, or `module:function` of a builder that takes no
             arguments and returns an uncompiled `keras.Model` with inputs of 784 or 28x28
-            and ten outputs. The module is looked up from the working directory too.
+            and ten outputs. The working directory comes first on Python's path from here on,
+            as for a script that lies there.
 
     Raises:
         UserError: the builder cannot be imported or called, or its model is none of that.
@@ -138,7 +140,8 @@ def build(name: str) -> keras.Model:
 def _find(name: str) -> Callable[[], Any]:
     module_name, _, function_name = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:
+    # First, wherever else it stands; and kept, for a builder may import its neighbours later.
+    if sys.path[:1] != [here]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
@@ -158,10 +161,20 @@ def _find(name: str) -> Callable[[], Any]:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(
-            f"model {name!r}: {module_name} has no function {function_name!r}: name one that "
-            "returns a keras.Model"
+            f"model {name!r}: {_another(module_name, module)} has no function {function_name!r}: "
+            "name one that returns a keras.Model"
         )
     return function  # type: ignore[no-any-return]
+
+
+def _another(name: str, module: ModuleType) -> str:
+    """The module by its name; said more where it is not the one in the working directory."""
+    found = getattr(module, "__file__", None)
+    own = Path(*name.split("."))
+    wanted = next((f for f in (own.with_suffix(".py"), own / "__init__.py") if f.exists()), None)
+    if wanted is None or (found is not None and wanted.resolve() == Path(found).resolve()):
+        return name
+    return f"{name} is a module of Python or of a package, not {wanted} (rename that), and"
 
 
 def _call(name: str, function: Callable[[], Any]) -> Any:

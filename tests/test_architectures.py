@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from fmnist_models import architectures
 from fmnist_models.architectures import (
     NETWORKS,
     SIGMOID_NAME,
@@ -136,6 +137,36 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("own")
 def test_an_own_builder_is_found_in_the_working_directory():
     assert build("own_builders:good").count_params() == 7_850
+
+
+@pytest.mark.usefixtures("own")
+def test_the_working_directory_comes_first_and_stays(tmp_path, monkeypatch):
+    (tmp_path / "library").mkdir()
+    for folder in (tmp_path, tmp_path / "library"):
+        (folder / "own_neighbour.py").write_text(f"WHERE = {folder.name!r}")
+    (tmp_path / "own_builders.py").write_text(
+        OWN + "def late():\n    import own_neighbour\n    return own_neighbour.WHERE\n"
+    )
+    # It stands on the path already, as PYTHONPATH=.:library puts it, and not first.
+    path = [str(tmp_path / "library"), str(tmp_path), *sys.path]
+    monkeypatch.setattr(sys, "path", path)
+    monkeypatch.delitem(sys.modules, "own_neighbour", raising=False)
+    assert architectures._find("own_builders:late")() == tmp_path.name
+    monkeypatch.delitem(sys.modules, "own_neighbour")
+
+
+@pytest.mark.usefixtures("own")
+def test_documented_models_need_nothing_of_the_working_directory():
+    before = list(sys.path)
+    build("softmax")
+    assert sys.path == before
+
+
+@pytest.mark.usefixtures("own")
+def test_a_module_that_another_one_hides_is_said_to_be_hidden(tmp_path):
+    (tmp_path / "json.py").write_text(OWN)
+    with pytest.raises(UserError, match=r"json is a module of Python .*, not json\.py \(rename"):
+        build("json:good")
 
 
 @pytest.mark.usefixtures("own")

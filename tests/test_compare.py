@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from run_folders import write_run
 
 from bench.case import Case
 from bench.compare import COLUMNS, compare, named_runs, write_comparison
@@ -17,6 +18,7 @@ from bench.compare_report import print_comparison
 from bench.errors import NotComparable, UserError
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
+from bench.runs import read_run
 from bench.stats import welch_interval
 from bench.store import Plan, RunFolder
 
@@ -115,6 +117,23 @@ def test_a_sweep_of_threads_is_matched_by_its_threads(folder):
     assert [pair.case for pair in found.pairs["b"] if pair.ratio] == [two.id]
     assert found.pairs["b"][1].ratio == pytest.approx(2)
     assert found.differences == {"threads": ("1, 2", "2")}
+
+
+def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path):
+    runs = {"gpu": [{"index": 0}], "gpu:0": [{"index": 0}, {"index": 1}]}
+    for device, gpus in runs.items():
+        cases = {Case("relu_mlp", "adam", "fit", device): (1.0, 0.8)}
+        other = {Case("relu_mlp", "adam", "fit", "gpu:1"): (2.0, 0.8)} if len(gpus) > 1 else {}
+        write_run(tmp_path / device.replace(":", ""), {**cases, **other}, gpus=gpus)
+    (lone, several) = (read_run(tmp_path / name) for name in ("gpu", "gpu0"))
+    assert list(lone.rows) == ["relu_mlp-adam-fit-gpu-b32-float32"]
+    assert list(several.rows) == [*lone.rows, "relu_mlp-adam-fit-gpu:1-b32-float32"]
+    assert {row["device"] for row in several.rows.values()} == {"gpu", "gpu:1"}
+    assert several.logs.keys() == several.rows.keys()
+    # A run that used both names measured twice: nothing of it is dropped.
+    both = {Case("relu_mlp", "adam", "fit", device): (1.0, 0.8) for device in runs}
+    write_run(tmp_path / "both", both, gpus=[{"index": 0}])
+    assert len(read_run(tmp_path / "both").rows) == 2
 
 
 def test_many_runs_take_several_tables_of_80_columns(folder):

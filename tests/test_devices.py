@@ -14,6 +14,7 @@ import pynvml
 import pytest
 from fakes_gpu import A100, FAST, PARTITIONED, SLOW, T4, FakeNvml, FakeTensorFlow, seen_by_cuda
 
+from bench import options
 from bench.case import Case, logistic_case
 from bench.devices import (
     Inventory,
@@ -22,6 +23,7 @@ from bench.devices import (
     gpu_state,
     inventory,
     keras_policy,
+    known_as,
     present,
     resolve,
     skip_reason,
@@ -235,6 +237,29 @@ def test_a_mig_device_is_chosen_by_its_uuid_and_keeps_its_number() -> None:
     machine = inventory(environ, FakeNvml(PARTITIONED))
     assert [gpu.index for gpu in machine.gpus] == [1]
     assert present(machine) == ["cpu", "gpu"]
+
+
+def test_one_gpu_has_one_name() -> None:
+    lone, two = inventory({}, FakeNvml(FAST)), inventory({}, FakeNvml(SLOW, FAST))
+    second = inventory({"CUDA_VISIBLE_DEVICES": FAST.uuid}, FakeNvml(SLOW, FAST))
+    asked = ("cpu", "gpu", "gpu:0", "gpu:1")
+    assert [known_as(name, lone) for name in asked] == ["cpu", "gpu", "gpu", "gpu:1"]
+    assert [known_as(name, two) for name in asked] == ["cpu", "gpu:0", "gpu:0", "gpu:1"]
+    assert [known_as(name, second) for name in asked] == ["cpu", "gpu", "gpu:0", "gpu"]
+
+
+def test_a_matrix_measures_one_gpu_once_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(options.devices, "inventory", lambda: inventory({}, FakeNvml(FAST)))
+    values = {"matrix": "quick", "models": "softmax", "loops": "fit", "devices": "gpu,gpu:0,gpu:1"}
+    plan = options.plan_from(values, list, "run")
+    assert {case.device for case in plan.cases} == {"gpu", "gpu:1"}
+    assert len(set(plan.cases)) == len(plan.cases)
+    told = capsys.readouterr().err
+    assert told == "--devices gpu:0: called gpu on this machine, measured once\n"
+    monkeypatch.setattr(options.devices, "inventory", lambda: pytest.fail("nobody asked"))
+    options.plan_from({**values, "devices": "cpu"}, list, "run")
 
 
 def test_a_hidden_gpu_is_not_said_to_be_absent() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench import blocks as measuring
 from bench import duel as duelling
@@ -20,6 +21,7 @@ from bench import run as running
 from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
+from bench.duel_report import DuelLines
 from bench.duel_standing import DuelPlan, control_differs
 from bench.errors import ExitCode, UserError
 from bench.launch import Launcher
@@ -57,7 +59,7 @@ class Watching:
 
 
 @pytest.fixture(autouse=True)
-def quiet_machine(tmp_path, monkeypatch):
+def scripted_machine(tmp_path, monkeypatch):
     """A machine, a clock and workers that do what the test says."""
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
@@ -294,6 +296,20 @@ def test_another_machine_does_not_go_on(plan, fight, tmp_path, monkeypatch):
         duelling.fight(plan(), tmp_path / "duel", Watching())
 
 
+def test_other_files_do_not_go_on(plan, fight, tmp_path, monkeypatch):
+    def described(suite):
+        return lambda *_: {**MACHINE, "sources": {"suite": suite, "models": None, "notes": []}}
+
+    fight(plan())
+    # An earlier version wrote nothing of the files: it goes on.
+    monkeypatch.setattr(Side, "describe", described("1"))
+    duelling.fight(plan(), tmp_path / "duel", Watching())
+    fight(plan(), name="new")
+    monkeypatch.setattr(Side, "describe", described("2"))
+    with pytest.raises(UserError, match="Python files of the suite have changed since side A"):
+        duelling.fight(plan(), tmp_path / "new", Watching())
+
+
 def test_fewer_rows_are_written_once(plan, fight, tmp_path):
     report = fight(plan(rows=100))
     assert len(dataset.load(tmp_path / "duel" / "data").train_labels) == 100
@@ -335,6 +351,37 @@ B: FAKE_SLOWER=1.1
 block 1/24: B over A RATIO, control 1.000
 block 2/24: B over A RATIO (RATIO to RATIO), control 1.000
 """
+
+
+def told_at_the_start(plan, folder, a, b, capsys):
+    for side, sources in (("a", a), ("b", b)):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        (folder / side / "environment.json").write_text(json.dumps({"sources": sources}))
+    DuelLines(Console(width=200)).duel_begins(plan, folder)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_what_each_side_runs_is_shown_and_equals_are_called_so(plan, tmp_path, capsys):
+    revisions = replace(plan(), a=Spec(checkout="/r", revision="1" * 40), b=Spec(checkout="/r"))
+    old = {"suite": "0123456789", "models": "aaaaaaaaaaaa", "notes": ["without the submodule x"]}
+    new = {**old, "models": "bbbbbbbbbbbb", "notes": []}
+    lines = told_at_the_start(revisions, tmp_path, old, new, capsys)
+    assert lines[:3] == [
+        "A: checkout=/r@111111111111 (suite 01234567, models aaaaaaaa)",
+        "  without the submodule x",
+        "B: checkout=/r (suite 01234567, models bbbbbbbb)",
+    ]
+    same = "A and B run the same code: no Python file differs between them"
+    assert same not in lines
+    assert same in told_at_the_start(revisions, tmp_path, new, new, capsys)
+    # Sides that name the same checkout are meant to run the same.
+    assert same not in told_at_the_start(plan(), tmp_path, new, new, capsys)
+
+
+def test_a_side_whose_variable_is_overruled_leaves_no_folder(plan, tmp_path):
+    with pytest.raises(UserError, match="side B: KERAS_BACKEND=jax: a launch of relu_mlp-adam"):
+        duelling.begin(plan(b={"KERAS_BACKEND": "jax"}), tmp_path / "duel")
+    assert not (tmp_path / "duel").exists()
 
 
 def test_what_is_typed_and_seen(type_in, tmp_path, scripted):

@@ -15,6 +15,7 @@ import pytest
 
 from bench.case import Case
 from bench.launch import CAN_FORK, Launcher
+from bench.origin import CHECKOUT, Origin
 from bench.record import LaunchRequest, Status
 from bench.worker_process import LaunchPlace
 
@@ -27,12 +28,12 @@ BOTH = [pytest.param(True, marks=pytest.mark.skipif(not CAN_FORK, reason="no for
 def launch(tmp_path):
     """Runs a script of launches; returns their records and all rounds."""
 
-    def run(*scripts, fork=True, timeout_s=60.0, worker=FAKE):
+    def run(*scripts, fork=True, timeout_s=60.0, worker=FAKE, origin=None):
         (tmp_path / "script.json").write_text(json.dumps(scripts))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, fork, tmp_path / "log", timeout_s)
         rounds, records = [], []
-        with Launcher(worker) as launcher:
+        with Launcher(worker, origin=origin) as launcher:
             for number in range(len(scripts)):
                 request = LaunchRequest(CASE, number, 1, epochs=2, seed=42 + number)
                 records.append(launcher.run(request, place, rounds.append))
@@ -162,14 +163,14 @@ def at_the_deadline(tmp_path, monkeypatch):
     """Serves one launch of a template, whose limit of 60 s passes while its first round is put
     on disk; returns the answer."""
     from bench import worker_process
-    from bench.worker_process import CHECKOUT, WorkerProcess
+    from bench.worker_process import WorkerProcess
 
     def serve(script):
         (tmp_path / "script.json").write_text(json.dumps([script]))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, True, tmp_path / "log", 60.0)
         clock = Clock()
-        worker = WorkerProcess(FAKE, place, CHECKOUT)
+        worker = WorkerProcess(FAKE, place)
         try:
             worker.wait_until_ready(60)
             monkeypatch.setattr(worker_process, "time", clock)
@@ -246,6 +247,27 @@ def test_an_interpreter_that_is_not_there_is_a_record(launch):
     records, _ = launch({"rounds": []}, worker=("/nowhere/python",))
     assert records[0].status is Status.FAILED
     assert "/nowhere/python" in records[0].reason
+
+
+@pytest.mark.parametrize("fork", BOTH)
+def test_a_launch_that_ran_other_files_is_invalid(launch, fork):
+    right = {"bench.measure": [str(CHECKOUT / "bench" / "measure.py"), "1"]}
+    wrong = {"bench.measure": ["/other/bench/measure.py", "1"]}
+    scripts = [{"rounds": [0.1], "result": {"files": files}} for files in (right, wrong)]
+    records, _ = launch(*scripts, {"rounds": [0.1]}, fork=fork)
+    assert [record.status for record in records] == ["ok", "invalid", "ok"]
+    assert records[1].reason.startswith("bench.measure came from /other/bench/measure.py, not")
+    assert records[0].files == {"suite": {"bench/measure.py": "1"}}
+    # An earlier revision, which tells no files, has no digest of them.
+    assert [len(record.code) for record in records] == [64, 0, 0]
+
+
+def test_a_worker_stands_in_the_checkout_of_its_side(launch, tmp_path):
+    (tmp_path / "side").mkdir()
+    code = "import os; raise SystemExit(f'I stand in {os.path.basename(os.getcwd())}')"
+    origin = Origin(CHECKOUT, tmp_path / "side")
+    records, _ = launch({"rounds": []}, worker=(sys.executable, "-c", code), origin=origin)
+    assert records[0].reason.endswith("I stand in side")
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")

@@ -27,6 +27,7 @@ from bench.errors import ExitCode, UserError
 from bench.estimate import launch_seconds
 from bench.launch import CAN_FORK, Launcher
 from bench.noise import Noise, Usage
+from bench.origin import CHECKOUT
 from bench.progress import progress_for
 from bench.record import RESULT_COLUMNS, RunSettings
 from bench.store import Plan, RunFolder
@@ -145,6 +146,25 @@ EXPECTED = {
     "threads": "",
     "warnings": "",
 }
+
+
+def test_the_files_that_were_run_are_kept_once_and_a_change_is_a_warning(execute, tmp_path):
+    def told(digest):
+        files = {"bench.measure": [str(CHECKOUT / "bench" / "measure.py"), digest]}
+        return {"rounds": [0.2, 0.2], "result": {"files": files}}
+
+    # Ceilings tell nothing here.
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=3)
+    outcome = execute(plan, [told("1"), told("1"), told("2")])
+    first, second, third = outcome.launches
+    assert first.code == second.code != third.code
+    assert outcome.folder.environment()["code"] == {
+        first.code: {"suite": {"bench/measure.py": "1"}},
+        third.code: {"suite": {"bench/measure.py": "2"}},
+    }
+    stored = (tmp_path / "run" / "launches.jsonl").read_text()
+    assert stored.count('"files": {}') == 3
+    assert outcome.rows[0]["warnings"] == "changed during the run: bench/measure.py"
 
 
 def test_scripted_times_give_the_expected_csv(execute, tmp_path):

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from bench.case import Case
 from bench.duel import begin, fight, resume
 from bench.duel_report import DuelLines
 from bench.duel_standing import DuelPlan
+from bench.origin import child_command
 from bench.record import RunSettings
 from bench.sequential import DUEL_GATE
 from bench.sides import Spec
 from bench.store import RunFolder, explained, write_json
-from bench.worker_process import CHECKOUT, import_path
 
 # The builder that burns, and the variable that tells it for how long.
 BURNING, TURNS = "bench.evidence.burn:relu_mlp", "FMNIST_BURN_TURNS"
@@ -146,12 +145,11 @@ def turn_seconds(work: Path) -> float:
 def calibrated_turn_s() -> float:
     """Seconds of one turn of the burning loop now, on its own in a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.evidence.burn"],
+        child_command("bench.evidence.burn"),
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, **import_path(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        cwd=CHECKOUT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     return float(done.stdout.splitlines()[-1])
 

@@ -14,15 +14,15 @@ from statistics import median
 from typing import Any
 
 from bench.case import Case
+from bench.origin import CHECKOUT, child_command
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.store import Plan, RunFolder
-from bench.worker_process import CHECKOUT
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 
 RUNS, CASES, ROUNDS = 10, 30, 20
-CLI = ("-m", "bench.cli")
+CLI = child_command("bench.cli")[1:]
 _MACHINE = {"cpu": {"model": "made up", "cores_logical": 2}, "gpus": [], "dataset_digest": "0" * 64}
 
 

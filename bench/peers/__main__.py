@@ -6,7 +6,6 @@ import importlib.util
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -21,9 +20,9 @@ from bench.errors import UserError
 from bench.lock import the_machine
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.options import Verb
+from bench.origin import child_command
 from bench.peers.launch import PeerLaunch, Training
 from bench.stats import throughput
-from bench.worker_process import import_path
 
 PEERS: Mapping[str, tuple[str, ...]] = {
     "compiled": ("tensorflow",),
@@ -144,12 +143,12 @@ def _measure(name: str, training: Training, rounds: int, folder: str | None) -> 
     what = f"{name} at batch {training.batch_size}"
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "bench.peers.launch", json.dumps(request)],
+            [*child_command("bench.peers.launch"), json.dumps(request)],
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
             check=False,
-            env={**environment, **import_path(environment)},
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"{what} took longer than {LIMIT_S} s: lower --rounds") from None

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,9 @@ from pathlib import Path
 import psutil
 
 from bench.errors import UserError
+from bench.origin import child_command
 from bench.record import Status
 from bench.store import RunFolder
-from bench.worker_process import CHECKOUT, import_path
 
 SIGNALS = tuple(
     name for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
@@ -164,10 +163,9 @@ class _Place:
     def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
         module = "bench.evidence.torture.scripted" if self._kill.scripted else "bench.cli"
         environment = {**os.environ, MARK: self._token, "TMPDIR": str(self.folder / "tmp")}
-        environment |= import_path(os.environ, CHECKOUT)
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", module, *words],
+                [*child_command(module), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.worker_process import CHECKOUT, import_path
+from bench.origin import child_command
 
 _LIMIT_S = 120.0
 # Of a small file system; what a command writes is some ten times as large.
@@ -234,11 +234,11 @@ class _Place:
         """The command, or another one, from its start; its streams go to the log but for those
         given."""
         asked = [word.replace("{out}", str(self.out)) for word in words or self._command.words]
-        line = [sys.executable, "-m", "bench.evidence.torture.scripted", *asked]
+        line = [*child_command("bench.evidence.torture.scripted"), *asked]
         if script:
             line = ["sh", "-c", script, "sh", *line]
         environment = {**os.environ, "TMPDIR": str(self._temporary), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment |= import_path(os.environ, CHECKOUT) | (variables or {})
+        environment |= variables or {}
         with self._log.open("ab") as log:
             chosen = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **streams}
             return subprocess.Popen(line, env=environment, **chosen)

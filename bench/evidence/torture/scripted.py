@@ -5,15 +5,14 @@ Nothing disturbs its launches, however busy the machine is.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from bench import cli, profiling, run, sides
 from bench.launch import Launcher
 from bench.noise import Noise
+from bench.origin import child_command
 
-COMMAND = (sys.executable, str(Path(__file__).with_name("worker.py")))
+COMMAND = child_command("bench.evidence.torture.worker")
 
 
 class _Scripted(Launcher):

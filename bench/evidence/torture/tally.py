@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.evidence.torture import inputs, kills, places
 from bench.evidence.torture.worker import SALT
-from bench.worker_process import CHECKOUT, import_path
+from bench.origin import child_command
 from fmnist_models import dataset
 
 TRAINING_IMAGES, TEST_IMAGES = 1_000, 200
@@ -115,8 +114,8 @@ def _ground(folder: Path) -> inputs.Ground:
                  "--epochs", "1", "--launches", "2", "--data", str(data), "--no-report",
                  "--output", str(folder / name), "--wait")  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-m", "bench.evidence.torture.scripted", *words],
-            env={**os.environ, **import_path(os.environ, CHECKOUT), SALT: name},
+            [*child_command("bench.evidence.torture.scripted"), *words],
+            env={**os.environ, SALT: name},
             capture_output=True,
             text=True,
             check=False,
