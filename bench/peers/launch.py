@@ -113,10 +113,14 @@ def _measure_loop(
     from fmnist_models.loops import LOOPS, Work, compile_model
 
     model, data = keras_model(training, data)
-    compile_model(model, optimizers.create(training.optimizer), name)
-    if not training.accuracy:
-        # The same model and loop, without the metric that `compile_model` always adds.
-        model.compile(model.optimizer, loss=model.loss, **LOOPS[name].compile_arguments)
+    optimizer = optimizers.create(training.optimizer)
+    if training.accuracy:
+        compile_model(model, optimizer, name)
+    else:
+        # As `compile_model` does it, without the metric. Compiled a second time, a model of Keras
+        # keeps the metrics of the first.
+        loss = "sparse_categorical_crossentropy"
+        model.compile(optimizer, loss=loss, **LOOPS[name].compile_arguments)
     work = Work(
         model,
         data.train_x,
