@@ -247,3 +247,38 @@ def test_a_launch_trains_every_sample_in_each_round(name, program, small_data):
         assert 0.5 < measured.accuracies[-1] <= 1
     else:
         assert measured.accuracies == []
+
+
+def test_a_product_is_compared_within_each_process_and_names_the_cores():
+    from bench.peers.products import _table
+
+    readings = {
+        ("forward 784x100", 32, "YNNPACK"): [
+            ((2e-5, 1.0), (2e-5, 1.9)),
+            ((4e-5, 1.0), (8e-5, 1.9)),
+        ],
+        ("forward 784x100", 32, "Eigen"): [((2e-5, 1.0), (6e-5, 1.0))],
+    }
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(_table(readings))
+    row = captured.get().splitlines()[1].split()
+    assert row == [
+        *("forward", "784x100", "32", "20", "on", "1.0"),
+        *("1.50", "(1.00", "to", "2.00)", "on", "1.9"),
+        *("3.00", "(3.00", "to", "3.00)", "on", "1.0"),
+    ]
+
+
+def test_each_product_of_a_step_is_measured(program):
+    done = program("bench.peers.products", "--worker", "--batch-sizes", "8")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [name for name, *_ in told] == [
+        "forward 784x100",
+        "forward 100x10",
+        "input gradient 100x10",
+        "weight gradient 784x100",
+        "weight gradient 100x10",
+    ]
+    assert all(seconds > 0 and cores > 0 for _, _, *both in told for seconds, cores in both)
