@@ -34,9 +34,9 @@ PRODUCTS: dict[str, tuple[tuple[str, str], tuple[str, str], bool, bool]] = {
     "weight gradient 100x10": (("b", "100"), ("b", "10"), True, False),
 }
 FLAGS = {"YNNPACK": "", "Eigen": "--xla_cpu_experimental_ynn_fusion_type="}
-PLAIN_TURNS = 32
+PLAIN_TURNS = 32  # a power of two, as the turns of a window are
 # A reading is the best of many short windows: on shared cores some of them are undisturbed.
-WINDOWS = 80
+WINDOWS = 60
 WINDOW_S = 0.002
 # Seconds a product, and cores in use meanwhile.
 Reading = tuple[float, float]
@@ -119,7 +119,7 @@ def _measured(batches: tuple[int, ...]) -> Iterator[tuple[str, int, Reading, Rea
                 """The product."""
                 return tf.matmul(a, b, transpose_a=ta, transpose_b=tb)
 
-            xla, plain = _looped(tf, product), _in_a_row(tf, product)
+            xla = _looped(tf, product)
             np.testing.assert_allclose(
                 xla(a, b, tf.constant(1))[1], product(a, b), rtol=1e-3, atol=1e-5
             )
@@ -127,12 +127,15 @@ def _measured(batches: tuple[int, ...]) -> Iterator[tuple[str, int, Reading, Rea
             while seconds < WINDOW_S:
                 turns *= 2
                 looped = partial(xla, a, b, tf.constant(turns))
-                seconds, _ = _window(looped, 1)
-            calls = max(1, turns // PLAIN_TURNS)
+                seconds = min(_window(looped, 1)[0] for _ in range(5))
+            row = min(turns, PLAIN_TURNS)
+            calls = turns // row
+            plain = _in_a_row(tf, product, row)
+            plain(a, b)
             told: tuple[list[Reading], list[Reading]] = ([], [])
             for _ in range(WINDOWS):
                 seconds, cores = _window(partial(plain, a, b), calls)
-                told[0].append((seconds / calls / PLAIN_TURNS, cores))
+                told[0].append((seconds / turns, cores))
                 seconds, cores = _window(looped, 1)
                 told[1].append((seconds / turns, cores))
             yield name, batch, min(told[0]), min(told[1])
@@ -161,14 +164,14 @@ def _looped(tf: Any, product: Callable[[Any, Any], Any]) -> Any:
     return tf.function(loop, jit_compile=True, autograph=False)
 
 
-def _in_a_row(tf: Any, product: Callable[[Any, Any], Any]) -> Any:
-    """Plain TensorFlow does the product `PLAIN_TURNS` times, one after another: its own loop would
-    cost more than a small product."""
+def _in_a_row(tf: Any, product: Callable[[Any, Any], Any], turns: int) -> Any:
+    """Plain TensorFlow does the product so many times, one after another, without a loop: its own
+    would cost more than a small product."""
 
     def row(a: Any, b: Any) -> Any:
         """The last product."""
         done = product(a, b)
-        for _ in range(PLAIN_TURNS - 1):
+        for _ in range(turns - 1):
             with tf.control_dependencies([done]):
                 done = product(a, b)
         return done
