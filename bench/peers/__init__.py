@@ -6,5 +6,6 @@ shared with the others but the images, the order of samples and the clock.
 
 Every peer does the same work in its window: draws the epoch's permutation, takes every
 sample once, updates after each batch and after the last partial one, and reports the mean
-loss and accuracy over the epoch.
+loss and accuracy over the epoch. A peer whose name ends in `_loss` reports no accuracy, and is
+compared with one that reports none either.
 """

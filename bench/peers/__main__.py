@@ -8,6 +8,8 @@ import random
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
+from statistics import median
 
 import click
 from rich.console import Console
@@ -31,9 +33,14 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "keras_sketch": ("tensorflow",),
     "jax_scan": ("jax", "optax"),
     "torch_eager": ("torch",),
+    "compiled_loss": ("tensorflow",),
+    "jax_scan_loss": ("jax", "optax"),
 }
 # These are written for one model by hand.
-NOT_KERAS = ("jax_scan", "torch_eager")
+NOT_KERAS = ("jax_scan", "torch_eager", "jax_scan_loss")
+# A peer's name with this at its end: the same without the accuracy, whose work none of its rounds
+# does.
+LOSS_ONLY = "_loss"
 LIMIT_S = 900
 
 
@@ -48,7 +55,8 @@ LIMIT_S = 900
     "--peers",
     default=",".join(PEERS),
     show_default=True,
-    help="the first is compared with the others",
+    help="the first is compared with the others; those that end in _loss, which report no "
+    "accuracy, are compared among themselves",
 )
 @click.option(
     "--launches", type=click.IntRange(1), default=3, show_default=True, help="fresh processes each"
@@ -93,7 +101,12 @@ def peers(
                 random.Random(f"{seed} {launch}").shuffle(order)
                 for batch, name in order:
                     training = Training(
-                        batch, seed + launch, trained.model, trained.optimizer, trained.precision
+                        batch,
+                        seed + launch,
+                        trained.model,
+                        trained.optimizer,
+                        trained.precision,
+                        accuracy=not name.endswith(LOSS_ONLY),
                     )
                     measured[batch, name].append(_measure(name, training, rounds, data))
     finally:
@@ -112,23 +125,36 @@ def table(
     """Samples/s of each, how many times those of each the first reaches, and the range of the
     last round's accuracies over launches.
 
-    A launch counts as its median round; launches are combined as `stats.throughput` does. What
-    was not measured has no row, and no ratio where it is the first.
+    A launch counts as its median round; launches are combined as `stats.throughput` does. A
+    ratio is that of the k-th launches, which trained the same order and lay near each other in
+    time: the median over k, and the range. It is taken over the first peer that does the same
+    work: reports an accuracy, or none. What was not measured has no row, and no ratio where it is
+    the first.
     """
-    first = names[0]
+    first = names[0].removesuffix(LOSS_ONLY)
     shown = Table(title=title, title_justify="left", box=None)
     shown.add_column("batch", justify="right")
     shown.add_column("trained by")
     for heading in ("samples/s", f"{first} over it", "training accuracy"):
         shown.add_column(heading, justify="right", no_wrap=True)
-    for batch in batches:
-        rates = {name: _rate(measured[batch, name]) for name in names if measured[batch, name]}
-        for name, rate in rates.items():
-            over = f"{rates[first] / rate:.2f}" if first in rates else ""
-            last = [launch.accuracies[-1] for launch in measured[batch, name]]
-            accuracy = f"{min(last):.3f} to {max(last):.3f}"
-            shown.add_row(str(batch), name, f"{rate:,.0f}", over, accuracy)
+    for batch, name in product(batches, names):
+        launches = measured[batch, name]
+        if not launches:
+            continue
+        yardstick = next(n for n in names if n.endswith(LOSS_ONLY) == name.endswith(LOSS_ONLY))
+        over = _over(measured[batch, yardstick], launches)
+        last = [launch.accuracies[-1] for launch in launches if launch.accuracies]
+        accuracy = f"{min(last):.3f} to {max(last):.3f}" if last else ""
+        shown.add_row(str(batch), name, f"{_rate(launches):,.0f}", over, accuracy)
     return shown
+
+
+def _over(yardstick: Sequence[PeerLaunch], launches: Sequence[PeerLaunch]) -> str:
+    """How many times the samples/s of these the yardstick reaches, launch by launch."""
+    ratios = [_rate([a]) / _rate([b]) for a, b in zip(yardstick, launches, strict=False)]
+    if not ratios:
+        return ""
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _rate(launches: Sequence[PeerLaunch]) -> float:
@@ -138,7 +164,12 @@ def _rate(launches: Sequence[PeerLaunch]) -> float:
 
 def _measure(name: str, training: Training, rounds: int, folder: str | None) -> PeerLaunch:
     """One launch in a fresh process, held to the CPU as a CPU case is."""
-    request = {"name": name, "training": asdict(training), "rounds": rounds, "folder": folder}
+    request = {
+        "name": name.removesuffix(LOSS_ONLY),
+        "training": asdict(training),
+        "rounds": rounds,
+        "folder": folder,
+    }
     environment = child_environment(Case("relu_mlp", "adam", "fit"), inventory())
     what = f"{name} at batch {training.batch_size}"
     try:

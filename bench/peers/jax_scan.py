@@ -10,29 +10,76 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
+from bench.errors import UserError
 from bench.peers.launch import Epoch, Training
 from fmnist_models.dataset import TrainingData
 
 
-def build(data: TrainingData, training: Training) -> Epoch:
-    """The epoch of 784-100-10 with a ReLU and Adam, weights and slots donated to each call."""
-    images, labels = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
-    batch = training.batch_size
-    first, second = jax.random.split(jax.random.key(training.seed))
+def refuse_wrong_results() -> None:
+    """Compute two things that a released JAX computed wrong, silently, on CPUs.
+
+    A batch of products with one matrix, and a sum over each (jax-ml/jax#39103: the last row was
+    wrong under `jit`); and the arc tangent of 50 numbers and more (jax-ml/jax#39352). In float32,
+    and in float64 where JAX has it enabled.
+
+    Raises:
+        UserError: this JAX computes one of them wrong, so that its speed says nothing.
+    """
+    kinds = [(jnp.float32, 32_769)]
+    if jax.config.jax_enable_x64:
+        kinds.append((jnp.float64, 16_385))
+    for kind, rows in kinds:
+        name = np.dtype(kind).name
+        counted = np.arange(rows, dtype=name)
+        matrix = jnp.eye(3, dtype=kind)
+        x = jnp.asarray(np.stack((counted, 0 * counted, 0 * counted), axis=1))
+        squared = jax.jit(jax.vmap(lambda row, m=matrix: jnp.sum((m @ row) ** 2)))
+        _must_agree(f"a vmapped product and sum in {name}", squared(x), counted**2)
+        for count in (49, 50, 64, 100, 200):
+            values = np.linspace(-5, 5, count, dtype=name)
+            for arctan in (jnp.arctan, jax.jit(jnp.arctan)):
+                told = arctan(jnp.asarray(values))
+                _must_agree(f"the arctan of {count} values in {name}", told, np.arctan(values))
+
+
+def _must_agree(what: str, told: jax.Array, right: NDArray[Any]) -> None:
+    if not np.allclose(told, right, rtol=1e-5, atol=1e-6):
+        raise UserError(
+            f"JAX {jax.__version__} computes {what} wrong, and is no yardstick: "
+            "pip install -c constraints.txt jax"
+        )
+
+
+def initial_weights(seed: int) -> dict[str, dict[str, jax.Array]]:
+    """The weights before the first step, as Keras draws them: Glorot's uniform, biases 0."""
+    first, second = jax.random.split(jax.random.key(seed))
     glorot = jax.nn.initializers.glorot_uniform()
-    params = {
+    return {
         "hidden": {"w": glorot(first, (784, 100)), "b": jnp.zeros(100)},
         "output": {"w": glorot(second, (100, 10)), "b": jnp.zeros(10)},
     }
+
+
+def build(data: TrainingData, training: Training) -> Epoch:
+    """The epoch of 784-100-10 with a ReLU and Adam, weights and slots donated to each call.
+
+    Raises:
+        UserError: the installed JAX is known to compute wrong results.
+    """
+    refuse_wrong_results()
+    images, labels = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
+    batch = training.batch_size
+    params = initial_weights(training.seed)
     optimizer = optax.adam(1e-3, eps=1e-7)
     full = len(data.train_x) // batch
 
     def loss_and_hits(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean loss of a batch, and how many of it were right."""
+        """Mean loss of a batch, and how many of it were right (0 where nobody asks)."""
         hidden = jax.nn.relu(x @ params["hidden"]["w"] + params["hidden"]["b"])
         logits = hidden @ params["output"]["w"] + params["output"]["b"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return losses.mean(), (logits.argmax(-1) == y).sum()
+        hits = (logits.argmax(-1) == y).sum() if training.accuracy else jnp.int32(0)
+        return losses.mean(), hits
 
     def step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
         """One update on a batch."""
@@ -55,9 +102,10 @@ def build(data: TrainingData, training: Training) -> Epoch:
     run = jax.jit(whole_epoch, donate_argnums=(0, 1))
     state: list[Any] = [params, optimizer.init(params)]
 
-    def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
+    def epoch(order: NDArray[np.int32]) -> tuple[float, float | None]:
         """Mean loss and accuracy of an epoch in this order."""
         state[0], state[1], loss_sum, hit_sum = run(*state, jnp.asarray(order))
-        return float(loss_sum) / order.size, int(hit_sum) / order.size
+        accuracy = int(hit_sum) / order.size if training.accuracy else None
+        return float(loss_sum) / order.size, accuracy
 
     return epoch

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.errors import ExitCode, UserError
 from fmnist_models import dataset
 
-# One epoch on an order of samples; returns mean loss and accuracy once all is computed.
-Epoch = Callable[[NDArray[np.int32]], tuple[float, float]]
+# One epoch on an order of samples; returns mean loss and accuracy (None where none is asked for)
+# once all is computed.
+Epoch = Callable[[NDArray[np.int32]], tuple[float, float | None]]
 SUITE_LOOPS = ("compiled", "fit")
 
 
@@ -29,6 +31,7 @@ class Training:
             relu_mlp with Adam in float32 alone.
         batch_size: samples a step; the last one takes what is left.
         seed: of the weights and of the order.
+        accuracy: is it computed and reported too; `compiled` and `jax_scan` can do without.
     """
 
     batch_size: int
@@ -36,6 +39,7 @@ class Training:
     model: str = "relu_mlp"
     optimizer: str = "adam"
     precision: str = "float32"
+    accuracy: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class PeerLaunch:
     Attributes:
         samples: trained in each round.
         seconds: of each round; the epoch that traces, compiles and warms up is left out.
-        losses, accuracies: running means over each of these epochs.
+        losses, accuracies: running means over each of these epochs; no accuracies where
+            none were asked for.
     """
 
     samples: int
@@ -53,11 +58,12 @@ class PeerLaunch:
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
 
-    def add(self, seconds: float, loss: float, accuracy: float) -> None:
+    def add(self, seconds: float, loss: float, accuracy: float | None) -> None:
         """Keep one more round."""
         self.seconds.append(seconds)
         self.losses.append(loss)
-        self.accuracies.append(accuracy)
+        if accuracy is not None:
+            self.accuracies.append(accuracy)
 
 
 def measure(name: str, data: dataset.TrainingData, training: Training, rounds: int) -> PeerLaunch:
@@ -107,7 +113,14 @@ def _measure_loop(
     from fmnist_models.loops import LOOPS, Work, compile_model
 
     model, data = keras_model(training, data)
-    compile_model(model, optimizers.create(training.optimizer), name)
+    optimizer = optimizers.create(training.optimizer)
+    if training.accuracy:
+        compile_model(model, optimizer, name)
+    else:
+        # As `compile_model` does it, without the metric. Compiled a second time, a model of Keras
+        # keeps the metrics of the first.
+        loss = "sparse_categorical_crossentropy"
+        model.compile(optimizer, loss=loss, **LOOPS[name].compile_arguments)
     work = Work(
         model,
         data.train_x,
@@ -144,16 +157,23 @@ class _Rounds:
         seconds = time.perf_counter() - self._opened
         self._epochs += 1
         if self._epochs > 1:
-            self.launch.add(seconds, logs["loss"], logs["accuracy"])
+            self.launch.add(seconds, logs["loss"], logs.get("accuracy"))
         return self._epochs <= self._rounds
 
 
 def main() -> None:
-    """Read a request as JSON from the command line, measure it, print the launch."""
+    """Read a request as JSON from the command line, measure it, print the launch.
+
+    A framework that computes wrong results is one line and exit code 2.
+    """
     request: dict[str, Any] = json.loads(sys.argv[1])
     data = dataset.split(dataset.load(dataset.data_folder(request["folder"])))
     training = Training(**request["training"])
-    measured = measure(request["name"], data, training, request["rounds"])
+    try:
+        measured = measure(request["name"], data, training, request["rounds"])
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the parent shows it
+        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
     print(json.dumps(asdict(measured)))  # noqa: T201 - the parent reads it
 
 
