@@ -194,8 +194,13 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace results.csv in one move."""
+        self.write_result_lines(map(result_line, rows))
+
+    def write_result_lines(self, lines: Iterable[str]) -> None:
+        """Replace results.csv by what `result_line` made of its rows."""
         with explained(self.path):
-            write_csv(self.path / "results.csv", RESULT_COLUMNS, rows)
+            text = "".join((_csv_text([RESULT_COLUMNS]), *lines))
+            write_text(self.path / "results.csv", text)
 
     def results(self) -> list[dict[str, Any]]:
         """The rows of results.csv as typed values; an empty cell is None.
@@ -279,6 +284,11 @@ def write_csv(
     """Replace a CSV file in one move, as `write_text`; each row has the keys `columns`."""
     cells = ([as_cell(row[name]) for name in columns] for row in rows)
     write_text(file, _csv_text([columns, *cells]), kind)
+
+
+def result_line(row: Mapping[str, Any]) -> str:
+    """A row of results.csv as it stands there."""
+    return _csv_text([[as_cell(row[name]) for name in RESULT_COLUMNS]])
 
 
 def _csv_text(rows: Iterable[Sequence[str]]) -> str:

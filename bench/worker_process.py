@@ -176,8 +176,8 @@ class WorkerProcess:
                     self._wait_for_exit(late)
                 return late
             kind = message["kind"]
-            if kind == "forked" and isinstance(message.get("pid"), int):
-                self._forked = message["pid"]
+            if kind == "forked":
+                self._note_fork(message)
             elif kind == "pause" and pauses:
                 paused = time.perf_counter()
                 yield
@@ -214,8 +214,14 @@ class WorkerProcess:
             if message["kind"] == "exit":
                 self._exited(message)
                 return
-            if answer.status is not Status.TIMED_OUT:
+            if message["kind"] == "forked":
+                # A launch can be quicker than its template is to tell of it.
+                self._note_fork(message)
+            elif answer.status is not Status.TIMED_OUT:
                 raise _unexpected(message, " after its answer")
+
+    def _note_fork(self, message: Mapping[str, Any]) -> None:
+        self._forked = _read("a fork", lambda: int(message["pid"]))
 
     def _exited(self, message: Mapping[str, Any]) -> Answer:
         """The launch that the template forked has ended; what that means without an answer."""
