@@ -26,7 +26,8 @@ from bench.record import (
 )
 from bench.results import ResultTable, time_split
 from bench.schedule import schedule
-from bench.store import Opening, Plan, RunFolder, StoredRound
+from bench.start import Opening
+from bench.store import Plan, RunFolder, StoredRound
 from bench.worker_process import LaunchPlace, Turns
 
 # What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
