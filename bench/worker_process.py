@@ -269,10 +269,10 @@ class WorkerProcess:
             name = known.get(number, f"signal {number}")
             hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
             return Ended(Status.KILLED, f"killed by {name}{hint}")
-        last = _last_line(self._log)
         if code == 0:
             hint = "no result, as after os._exit(0) in a model"
-            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}: {last}")
+            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}")
+        last = _last_line(self._log)
         return Ended(Status.FAILED, f"the worker ended with code {code}: {last}")
 
     def kill(self) -> None:
