@@ -46,6 +46,10 @@ def cli() -> None:
     """Time the training of Keras models on Fashion-MNIST, and say how sure that is.
 
     Start with `fmnist-bench run --matrix quick` (about two minutes).
+
+    Exit codes of every verb: 0, well; 1, a confirmed regression; 2, wrong use, or a case failed;
+    3, inconclusive; 4, a defect of this suite; 130, 143, 129, stopped by Ctrl-C, SIGTERM, SIGHUP;
+    141, the pipe that took the output was closed.
     """
 
 
@@ -321,8 +325,8 @@ def profile(**values: Any) -> int:
     idle, and what is not explained. Beside that the operations, what holds the memory, what the
     start costs, and a trace that opens in Perfetto and TensorBoard.
 
-    Needs the packages of the extra `profile`. Exit codes: 0, all cases ok or skipped; 2, wrong
-    use, or a case failed.
+    Needs the packages of the extra `profile`. --timeout limits a launch beside its readings.
+    Exit codes: 0, all cases ok or skipped; 2, wrong use, or a case failed.
     """
     from bench import profiling
     from bench.devices import inventory, present

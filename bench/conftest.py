@@ -21,6 +21,7 @@ from rich.console import Console
 from bench import devices, environment, run, start
 from bench.ending import orderly_stops
 from bench.errors import UserError
+from bench.files import refuse_unwritable
 from bench.options import (
     GATE_OPTIONS,
     OPTIONS,
@@ -30,7 +31,8 @@ from bench.options import (
     refuse_plan_options,
 )
 from bench.progress import progress_for
-from bench.store import Opening, Plan, refuse_unwritable
+from bench.start import Opening
+from bench.store import Plan
 from bench.summary import summarize
 
 if TYPE_CHECKING:

@@ -86,6 +86,32 @@ def target_of(path: Path, kind: Kind) -> Path:
     raise UserError(f"cannot write {path}: it is {what}; {remedy}")
 
 
+def refuse_unwritable(folder: Path, option: str, *, create: bool = True) -> None:
+    """A folder into which something goes later must be there, or be one that can be made.
+
+    Args:
+        folder: is not made here.
+        option: that names it, as it is typed.
+        create: it may be made later.
+
+    Raises:
+        UserError: it cannot be written or made.
+    """
+    try:
+        above = folder.absolute().parents if create else ()
+        there = next((place for place in (folder, *above) if place.exists()), None)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}; name another {option}") from error
+    why = "it is no folder"
+    if there is None:
+        why = "there is no such folder"
+    elif there.is_dir():
+        if os.access(there, os.W_OK | os.X_OK):
+            return
+        why = "no permission to write there"
+    raise UserError(f"cannot write to {folder}: {why}; name another {option}")
+
+
 def write_bytes(file: Path, content: bytes) -> None:
     """Replace a file in one move, so that a crash never leaves half of it.
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from bench import noise, roofline, stats
 from bench.case import PRECISIONS, SKLEARN_LOOP, Case
 from bench.record import RESULT_COLUMNS, LaunchRecord, Round, RunSettings, Status
-from bench.store import Plan, StoredRound
+from bench.store import Plan, StoredRound, result_line
 
 _T = TypeVar("_T")
 _AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
@@ -56,6 +56,7 @@ class ResultTable:
         # Of each case alone, and beside its siblings; absent where it is to be derived again.
         self._own: dict[str, dict[str, Any]] = {}
         self._rows: dict[str, dict[str, Any]] = {}
+        self._lines: dict[str, str] = {}
         for stored in rounds:
             self.add_round(stored)
         for record in launches:
@@ -75,11 +76,13 @@ class ResultTable:
         if record.case in self._cases:
             for name in self._looking_at(self._cases[record.case]):
                 self._rows.pop(name, None)
+                self._lines.pop(name, None)
 
     def ceilings_changed(self) -> None:
         """Every row stands beside the ceilings."""
         self._own.clear()
         self._rows.clear()
+        self._lines.clear()
 
     def last_attempt(self, case: str, launch: int) -> int:
         """The highest attempt of which there is a trace; 0 where there is none."""
@@ -93,12 +96,28 @@ class ResultTable:
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows, in the order of the plan; what was derived before is kept."""
-        for name in self._cases:
-            if name not in self._rows:
-                row = dict(self._own_row(name))
-                _compare_with_siblings(row, self._sibling, self._ceilings)
-                self._rows[name] = row
-        return [self._rows[name] for name in self._cases]
+        return [self._row(name) for name in self._cases]
+
+    def lines(self) -> list[str]:
+        """All rows as results.csv holds them."""
+        return [self._lines.get(name) or self._line(name) for name in self._cases]
+
+    def derive(self, case: str) -> None:
+        """Bring the rows of a case that has changed, and of its siblings, up to date."""
+        for name in self._looking_at(self._cases[case]):
+            self._line(name)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        if name not in self._rows:
+            row = dict(self._own_row(name))
+            _compare_with_siblings(row, self._sibling, self._ceilings)
+            self._rows[name] = row
+        return self._rows[name]
+
+    def _line(self, name: str) -> str:
+        if name not in self._lines:
+            self._lines[name] = result_line(self._row(name))
+        return self._lines[name]
 
     def _own_row(self, name: str) -> dict[str, Any]:
         """A case's row without what only its siblings tell."""

@@ -27,7 +27,8 @@ from bench.record import (
 )
 from bench.results import ResultTable, time_split
 from bench.schedule import schedule
-from bench.store import Opening, Plan, RunFolder, StoredRound
+from bench.start import Opening
+from bench.store import Plan, RunFolder, StoredRound
 from bench.worker_process import LaunchPlace, Turns
 
 # What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
@@ -164,6 +165,7 @@ class RunUnderWay:
         interrupted = False
         try:
             self._measure_ceilings("before", remaining)
+            self.write_results()
             for case, launch in remaining:
                 self.measure_launch(case, launch)
             self._measure_ceilings("after", remaining)
@@ -247,6 +249,7 @@ class RunUnderWay:
         self._folder.append_launch(record)
         self._launches.append(record)
         self._table.add_launch(record)
+        self._table.derive(record.case)
         if time.perf_counter() - self._written_s >= RESULTS_EVERY_S:
             self.write_results()
 
@@ -325,7 +328,7 @@ class RunUnderWay:
     def write_results(self) -> list[dict[str, Any]]:
         """Bring results.csv up to date, as the end of a run must."""
         rows = self._table.rows()
-        self._folder.write_results(rows)
+        self._folder.write_result_lines(self._table.lines())
         self._written_s = time.perf_counter()
         return rows
 

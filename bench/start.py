@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from bench import devices, environment
 from bench.case import Case
 from bench.errors import UserError
-from bench.store import Opening, Plan, RunFolder, read_plan, refuse_taken
+from bench.store import Plan, RunFolder, read_plan, refuse_taken
 from fmnist_models import dataset
 
 RESULTS = Path("results")
@@ -24,6 +25,20 @@ _MUST_MATCH: Mapping[str, tuple[str, ...]] = {
     "TensorFlow": ("versions", "tensorflow"),
     "Keras": ("versions", "keras"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A run's folder that is opened once the machine is the run's; until then nothing in it is
+    written or cut.
+
+    Attributes:
+        path: the folder.
+        open: makes it, or mends what a killed run left of it.
+    """
+
+    path: Path
+    open: Callable[[], RunFolder]
 
 
 def new_folder_name(matrix: str, label: str | None) -> Path:

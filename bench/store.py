@@ -14,15 +14,23 @@ import contextlib
 import csv
 import io
 import json
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from bench.case import Case
 from bench.errors import UserError
-from bench.files import ENVIRONMENT, PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
+from bench.files import (
+    ENVIRONMENT,
+    PAGE,
+    PICTURE,
+    Kind,
+    clear_leftovers,
+    refuse_unwritable,
+    target_of,
+    write_bytes,
+)
 from bench.record import (
     LATER_COLUMNS,
     RESULT_COLUMNS,
@@ -194,8 +202,13 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace results.csv in one move."""
+        self.write_result_lines(map(result_line, rows))
+
+    def write_result_lines(self, lines: Iterable[str]) -> None:
+        """Replace results.csv by what `result_line` made of its rows."""
         with explained(self.path):
-            write_csv(self.path / "results.csv", RESULT_COLUMNS, rows)
+            text = "".join((_csv_text([RESULT_COLUMNS]), *lines))
+            write_text(self.path / "results.csv", text)
 
     def results(self) -> list[dict[str, Any]]:
         """The rows of results.csv as typed values; an empty cell is None.
@@ -279,6 +292,11 @@ def write_csv(
     """Replace a CSV file in one move, as `write_text`; each row has the keys `columns`."""
     cells = ([as_cell(row[name]) for name in columns] for row in rows)
     write_text(file, _csv_text([columns, *cells]), kind)
+
+
+def result_line(row: Mapping[str, Any]) -> str:
+    """A row of results.csv as it stands there."""
+    return _csv_text([[as_cell(row[name]) for name in RESULT_COLUMNS]])
 
 
 def _csv_text(rows: Iterable[Sequence[str]]) -> str:
@@ -386,43 +404,3 @@ def refuse_taken(path: Path) -> None:
             raise UserError(f"{path} holds {name} but no plan.json: name another --output")
     for name, kind in _REPLACED.items():
         target_of(path / name, kind)
-
-
-def refuse_unwritable(folder: Path, option: str, *, create: bool = True) -> None:
-    """A folder into which something goes later must be there, or be one that can be made.
-
-    Args:
-        folder: is not made here.
-        option: that names it, as it is typed.
-        create: it may be made later.
-
-    Raises:
-        UserError: it cannot be written or made.
-    """
-    try:
-        above = folder.absolute().parents if create else ()
-        there = next((place for place in (folder, *above) if place.exists()), None)
-    except OSError as error:
-        raise UserError(f"{option} {folder}: {error.strerror}; name another {option}") from error
-    why = "it is no folder"
-    if there is None:
-        why = "there is no such folder"
-    elif there.is_dir():
-        if os.access(there, os.W_OK | os.X_OK):
-            return
-        why = "no permission to write there"
-    raise UserError(f"cannot write to {folder}: {why}; name another {option}")
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """A run's folder that is opened once the machine is the run's; until then nothing in it is
-    written or cut.
-
-    Attributes:
-        path: the folder.
-        open: makes it, or mends what a killed run left of it.
-    """
-
-    path: Path
-    open: Callable[[], RunFolder]

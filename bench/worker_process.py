@@ -181,8 +181,8 @@ class WorkerProcess:
                     self._wait_for_exit(late)
                 return late
             kind = message["kind"]
-            if kind == "forked" and isinstance(message.get("pid"), int):
-                self._forked = message["pid"]
+            if kind == "forked":
+                self._note_fork(message)
             elif kind == "pause" and pauses:
                 paused = time.perf_counter()
                 yield
@@ -219,8 +219,14 @@ class WorkerProcess:
             if message["kind"] == "exit":
                 self._exited(message)
                 return
-            if answer.status is not Status.TIMED_OUT:
+            if message["kind"] == "forked":
+                # A launch can be quicker than its template is to tell of it.
+                self._note_fork(message)
+            elif answer.status is not Status.TIMED_OUT:
                 raise _unexpected(message, " after its answer")
+
+    def _note_fork(self, message: Mapping[str, Any]) -> None:
+        self._forked = _read("a fork", lambda: int(message["pid"]))
 
     def _exited(self, message: Mapping[str, Any]) -> Answer:
         """The launch that the template forked has ended; what that means without an answer."""
@@ -268,10 +274,10 @@ class WorkerProcess:
             name = known.get(number, f"signal {number}")
             hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
             return Ended(Status.KILLED, f"killed by {name}{hint}")
-        last = _last_line(self._log)
         if code == 0:
             hint = "no result, as after os._exit(0) in a model"
-            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}: {last}")
+            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}")
+        last = _last_line(self._log)
         return Ended(Status.FAILED, f"the worker ended with code {code}: {last}")
 
     def kill(self) -> None:

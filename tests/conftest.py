@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,18 @@ from fmnist_models import dataset
 ROOT = Path(__file__).parent.parent
 
 
+LOCKS = tempfile.TemporaryDirectory(prefix="fmnist-bench-tests-")
+
+
+def pytest_unconfigure():
+    """Nothing is left."""
+    LOCKS.cleanup()
+
+
 def pytest_configure(config):
     """Warnings are errors here, and not in `pytest bench`, where they are a user's."""
+    # The tests' own lock: a run on this machine refuses none of them.
+    os.environ[lock.LOCK_VARIABLE] = LOCKS.name
     config.addinivalue_line("filterwarnings", "error")
     # TensorFlow's tensors do not know NumPy 2's copy keyword, and Keras converts them so.
     config.addinivalue_line(
@@ -26,11 +37,9 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def quiet_machine(monkeypatch, tmp_path):
-    """However busy this machine is, no test's launch is disturbed or refused, unless it says
-    so."""
+def quiet_machine(monkeypatch):
+    """However busy this machine is, no test's launch is disturbed, unless it says so."""
     monkeypatch.setattr(counters, "watch", quiet.watch)
-    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
 
 
 @pytest.fixture(scope="session")

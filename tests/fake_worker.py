@@ -2,8 +2,9 @@
 
 The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
 of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
-`failure` (status, reason), `twice` (the result), `linger` (a line that the template sends once the
-launch has ended), and, after the rounds, `send` (lines as they are), `stop` (a signal to the
+`failure` (status, reason), `twice` (the result), `late` (the launch ends before its template tells
+of it), `linger` (a line that the template sends once the launch has ended), and, after the rounds,
+`send` (lines as they are), `stop` (a signal to the
 template), `hang`, `exit` (a code, without a result) or `die` (a signal). After the last launch the
 script begins again. With `pauses` it stands still before each round, unless FAKE_NO_PAUSES says
 that it is of an earlier revision. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the
@@ -119,6 +120,8 @@ def main():
             end_with_parent(fork_of=template)
             report(channel, script, message)
             os._exit(0)
+        if script.get("late"):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         emit(channel, kind="forked", pid=pid)
         _, status = os.waitpid(pid, 0)
         if "linger" in script:

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from bench import blocks as measuring
 from bench import duel as duelling
-from bench import lock, start
 from bench import run as running
+from bench import start
 from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
@@ -65,7 +65,6 @@ def scripted_machine(tmp_path, monkeypatch):
     images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
     labels = np.arange(400, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
-    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     for module in (running.devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")

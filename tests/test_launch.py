@@ -136,6 +136,12 @@ def test_nothing_may_follow_an_answer_but_the_end(launch, script, kind):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
+def test_a_launch_may_end_before_its_template_tells_of_it(launch):
+    records, _ = launch({"rounds": [0.1], "late": True}, {"rounds": [0.2]})
+    assert [record.status for record in records] == [Status.OK, Status.OK]
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="no fork here")
 @pytest.mark.parametrize("hang", [False, True])
 def test_a_template_that_stands_still_hangs_no_run(launch, monkeypatch, hang):
     """It is killed soon after its launch answered, or was killed at the limit."""
