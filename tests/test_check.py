@@ -127,7 +127,8 @@ def test_a_drop_of_accuracy_that_would_not_be_found_is_blind(type_in, runs):
     checked(type_in, runs, now)
     found, _ = outcome(now)
     drop = 100 * found["smallest_drop"]
-    assert 2 < drop < 100 * found["accuracy_gate"] == 7
+    assert found["accuracy_gate"] == 0.07
+    assert 2 < drop < 7
     code, out, _ = checked(type_in, runs, now, "--accuracy-gate", str(drop - 0.1))
     assert code == 3
     assert "too noisy or too small to find the accuracy gate there" in out
