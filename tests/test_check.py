@@ -321,7 +321,7 @@ def test_what_add_and_remove_refuse(type_in, runs):
     assert (code, "holds the same launches as" in err) == (2, True)
     code, _, err = type_in("baseline", "remove", base, "run1", "nope")
     assert (code, "holds no run 'nope': choose from run0, run1" in err) == (2, True)
-    assert len(list(base.iterdir())) == 7
+    assert len(list(base.iterdir())) == 6
 
 
 def test_no_baseline_folder(type_in, runs):
