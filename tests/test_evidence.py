@@ -153,6 +153,22 @@ def test_a_quiet_host_reaches_an_exit_of_0_at_the_default_gate(small_worlds):
     assert small_worlds[DRIFTING, 6, 0.1]["exit_3"] > 0.9
 
 
+def test_runs_of_one_hour_taken_for_several_would_raise_alarms():
+    """Which is why a check counts them as one."""
+    chance = np.random.default_rng(5)
+    pool = launch_medians(chance, DRIFTING)
+    runs = run_logs(chance, World(0.5, 0.0), pool, 1_500, 6, Suite(7, 10))
+    hours = 0.03 * chance.standard_normal((1_500, 4, 1))
+    runs += hours[:, [0, 1, 2, 3, 3, 3]]
+    several, one = runs[:, 3:], runs[:, 3:].mean(1, keepdims=True)
+    alarms = [
+        stored_test(estimate(runs[:, :3], now), MARGIN, SPEED_LEVEL).rejected.any(1).mean()
+        for now in (several, one)
+    ]
+    assert alarms[0] > 0.015
+    assert alarms[1] < 0.01
+
+
 def test_the_first_case_is_made_worse_as_the_suite_itself_would_see_it():
     runs = generator().normal(0, 0.02, (300, 7, 5))
     worse = runs.copy()
