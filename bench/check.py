@@ -171,7 +171,7 @@ def suspects(report: CheckReport) -> list[str]:
 def settled(report: CheckReport, found: Mapping[str, tuple[Verdict, str]]) -> CheckReport:
     """The report with the verdicts that a duel found, by case, and what it says of them."""
     cases = [
-        replace(case, verdict=found[case.case][0], reason=found[case.case][1])
+        replace(case, verdict=found[case.case][0], reason=found[case.case][1], brief="")
         if case.case in found
         else case
         for case in report.cases

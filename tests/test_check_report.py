@@ -9,8 +9,8 @@ import math
 import pytest
 from rich.console import Console
 
-from bench.check import CheckedCase, CheckReport, Measure, Verdict
-from bench.check_report import as_json, junit, markdown, print_check, write_check
+from bench.check import CheckedCase, CheckReport, Measure, Verdict, settled
+from bench.check_report import as_json, junit, markdown, print_check, told, write_check
 from bench.errors import ExitCode, UserError
 from bench.sizes import Sizes
 
@@ -97,6 +97,13 @@ def test_the_summary_is_this():
 
 def test_the_junit_file_is_this():
     assert junit(REPORT) == XML
+
+
+def test_what_a_duel_says_takes_the_place_of_why_a_case_was_blind():
+    found = settled(REPORT, {BLIND.case: (Verdict.PASSED, "not confirmed by a duel")})
+    assert [told(case) for case in found.cases if case.case == BLIND.case] == [
+        "not confirmed by a duel"
+    ]
 
 
 def test_json_holds_no_infinity():

@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from bench.case import Case
 from bench.check import SPEED_LEVEL
-from bench.evidence.exits import accuracy_rows, ends, moved, speed_rows, upper_bound
+from bench.evidence.exits import accuracy_rows, confirmed, ends, speed_rows, upper_bound
 from bench.evidence.known import INJECTIONS, Pair, truth_row
 from bench.evidence.simulate import decided, duel_rows, worlds
 from bench.evidence.timing import time_rows
@@ -27,7 +27,7 @@ from bench.phases import Phase, Share, Split
 from bench.profile_record import ProfileRecord
 from bench.profile_tables import Profile
 from bench.record import Status
-from bench.regression import DEFAULT_GATE, estimate
+from bench.regression import DEFAULT_GATE, estimate, stored_test
 from bench.sequential import DUEL_GATE, SPEED_SHARE, SPENDING, Decision, look
 from bench.sizes import CHECK_ACCURACY_GATE
 
@@ -122,8 +122,9 @@ def small_worlds():
         runs = run_logs(chance, world, pool, 3_000, 11, Suite(7, 3))
         for stored in (3, 6, 10):
             found = estimate(runs[:, :stored], runs[:, 10:])
-            gates = {gate: math.log1p(gate) for gate in (0.1, 0.15, 0.25)}
-            every = ends(found, MARGIN, SPEED_LEVEL, gates)
+            gates = (0.1, 0.15, 0.25)
+            test = stored_test(found, MARGIN, SPEED_LEVEL)
+            every = ends(found, test, MARGIN, SPEED_LEVEL, map(math.log1p, gates))
             rows |= {
                 (world, stored, gate): end.fields() for gate, end in zip(gates, every, strict=True)
             }
@@ -152,10 +153,30 @@ def test_a_quiet_host_reaches_an_exit_of_0_at_the_default_gate(small_worlds):
     assert small_worlds[DRIFTING, 6, 0.1]["exit_3"] > 0.9
 
 
-def test_one_case_moves_as_a_whole():
-    found = estimate(np.zeros((2, 3, 4)), np.zeros((2, 1, 4)))
-    assert moved(found, 0.5).change.tolist() == [[0.5, 0.0, 0.0, 0.0]] * 2
-    assert found.change.max() == 0
+def test_runs_of_one_hour_taken_for_several_would_raise_alarms():
+    """Which is why a check counts them as one."""
+    chance = np.random.default_rng(5)
+    pool = launch_medians(chance, DRIFTING)
+    runs = run_logs(chance, World(0.5, 0.0), pool, 1_500, 6, Suite(7, 10))
+    hours = 0.03 * chance.standard_normal((1_500, 4, 1))
+    runs += hours[:, [0, 1, 2, 3, 3, 3]]
+    several, one = runs[:, 3:], runs[:, 3:].mean(1, keepdims=True)
+    alarms = [
+        stored_test(estimate(runs[:, :3], now), MARGIN, SPEED_LEVEL).rejected.any(1).mean()
+        for now in (several, one)
+    ]
+    assert alarms[0] > 0.015
+    assert alarms[1] < 0.01
+
+
+def test_the_first_case_is_made_worse_as_the_suite_itself_would_see_it():
+    runs = generator().normal(0, 0.02, (300, 7, 5))
+    worse = runs.copy()
+    worse[:, 6:, 0] += 0.15
+    found, again = (estimate(suites[:, :6], suites[:, 6:]) for suites in (runs, worse))
+    flags = confirmed(found, stored_test(found, MARGIN, 0.01).p, MARGIN, 0.01, 0.15)
+    assert flags.tolist() == stored_test(again, MARGIN, 0.01).rejected.tolist()
+    assert 10 < flags[:, 0].sum() < 300
 
 
 def test_a_drop_of_accuracy_as_large_as_its_default_gate_is_found():

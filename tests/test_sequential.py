@@ -101,7 +101,7 @@ def test_the_last_look_rules_the_gate_out_at_what_is_left():
 @pytest.mark.parametrize("sd", [0.02, 0.04, 0.06, 0.1])
 @pytest.mark.parametrize("cases", [1, 30])
 def test_worse_by_the_gate_passes_in_one_duel_of_ten_at_most(sd, cases):
-    """With the last look that passed whatever it could have called worse, half of them did."""
+    """Where the last look passed whatever it could have called worse, a quarter of them did."""
     values = np.random.default_rng(7).normal(GATE, sd, (4_000, LAST_LOOK))
     passed = (decided(values, cases) == ExitCode.PASSED).mean()
     assert passed <= MISSED + 0.015

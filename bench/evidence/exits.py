@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy.special import betaincinv
 
 from bench.check import ACCURACY_LEVEL, SEED_SCATTER, SPEED_LEVEL
 from bench.evidence.worlds import Array, Suite, World, launch_medians, run_logs
-from bench.regression import Estimate, estimate, holm, one_sided, stored_test
+from bench.regression import Estimate, StoredTest, estimate, holm, one_sided, stored_test
 from bench.sizes import CHECK_ACCURACY_MARGIN, MARGIN
 
 STORED, CANDIDATES = (3, 6, 10), (1, 3)
@@ -90,29 +90,37 @@ def _shares(name: str, alarmed: Flags, able: Flags) -> Row:
     }
 
 
-def moved(found: Estimate, by: float) -> Estimate:
-    """The estimate where the first case of each suite is worse by so much: its runs shift as a
-    whole, so that they scatter as before."""
-    change = found.change.copy()
-    change[..., 0] += by
-    return replace(found, change=change)
-
-
-def ends(found: Estimate, margin: float, level: float, gates: dict[float, float]) -> Iterator[Ends]:
-    """How the suites of `found` end, by gate.
+def confirmed(found: Estimate, p: Array, margin: float, level: float, by: float) -> Flags:
+    """Which cases are confirmed where the first of each suite is worse by so much: its runs shift
+    as a whole, so that they scatter as before.
 
     Args:
         found: of many suites.
+        p: of `one_sided`, where nothing is worse.
         margin: what is allowed, in the unit of the changes.
         level: family-wise error rate.
-        gates: by what the gate is called, its size in the unit of the changes.
+        by: in that unit.
     """
-    test = stored_test(found, margin, level)
-    alarmed = _any(test.rejected)
-    for gate in gates.values():
-        worse = holm(one_sided(moved(found, gate), margin), level)
+    first = Estimate(*(values[:, :1] for values in (found.change + by, found.error, found.freedom)))
+    return holm(np.concatenate([one_sided(first, margin), p[:, 1:]], 1), level)
+
+
+def ends(
+    found: Estimate, test: StoredTest, margin: float, level: float, gates: Iterable[float]
+) -> Iterator[Ends]:
+    """How the suites of `found` end, a gate after the other.
+
+    Args:
+        found: of many suites.
+        test: `stored_test` of it, where nothing is worse.
+        margin: what is allowed, in the unit of the changes.
+        level: family-wise error rate.
+        gates: in that unit.
+    """
+    for gate in gates:
+        worse = confirmed(found, test.p, margin, level, gate)
         able = ~_any(test.smallest > gate)
-        yield Ends(alarmed, able, worse[..., 0], _any(worse))
+        yield Ends(_any(test.rejected), able, worse[:, 0], _any(worse))
 
 
 def _any(cases: Flags) -> Flags:
@@ -125,7 +133,7 @@ def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
     rng = np.random.default_rng(seed)
     pool = launch_medians(rng, world)
     rows: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
-    margin, gates = math.log1p(MARGIN), {gate: math.log1p(gate) for gate in GATES}
+    margin, gates = math.log1p(MARGIN), [math.log1p(gate) for gate in GATES]
     for suite in SUITES:
         runs = run_logs(rng, world, pool, suites, max(STORED) + max(CANDIDATES), suite)
         for stored, own in product(STORED, CANDIDATES):
@@ -139,10 +147,10 @@ def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
                 | {"median_smallest": middle}
             )  # fmt: skip
             for slower in SLOWER:
-                p = one_sided(moved(found, math.log1p(slower)), margin)
-                share = float(holm(p, SPEED_LEVEL)[:, 0].mean())
+                worse = confirmed(found, test.p, margin, SPEED_LEVEL, math.log1p(slower))
+                share = float(worse[:, 0].mean())
                 rows["power"].append(named | {"slower": slower, "trials": suites, "power": share})
-            for gate, end in zip(GATES, ends(found, margin, SPEED_LEVEL, gates), strict=True):
+            for gate, end in zip(GATES, ends(found, test, margin, SPEED_LEVEL, gates), strict=True):
                 rows["exits"].append(named | {"gate": gate} | end.fields())
     return rows
 
@@ -150,7 +158,6 @@ def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
 def accuracy_rows(suites: int, seed: int) -> list[Row]:
     """What `check` makes of the accuracy alone, by how much seeds scatter it."""
     rng = np.random.default_rng(seed)
-    gates = {gate: gate for gate in DROPS}
     rows = []
     for scatter, launches, cases in product(SCATTERS, (1, 3), (30, 7)):
         spread = scatter / math.sqrt(launches)
@@ -161,7 +168,8 @@ def accuracy_rows(suites: int, seed: int) -> list[Row]:
             found = estimate(runs[:, :stored], now, SEED_SCATTER / math.sqrt(launches))
             named = {"scatter": scatter, "cases": cases, "launches": launches,
                      "stored_runs": stored, "candidate_runs": own}  # fmt: skip
-            every = ends(found, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL, gates)
+            test = stored_test(found, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL)
+            every = ends(found, test, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL, DROPS)
             rows += [named | {"gate": gate} | end.fields()
                      for gate, end in zip(DROPS, every, strict=True)]  # fmt: skip
     return rows

@@ -17,7 +17,7 @@ LAUNCH_SD, ROUND_SD = 0.02, 0.03
 TAILS = 4.0
 # Cases differ in noise: their standard deviations scatter by so much, in logs.
 NOISE_SPREAD = 0.4
-_POOL = 40_000
+_POOL = 20_000
 
 
 @dataclass(frozen=True, slots=True)
