@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, Self
 
-from bench.blocks import SIDES, Block
+from msgspec import Meta
+
+from bench.blocks import Block
+from bench.bounds import Count, Positive, Size, Text, checked, of_version
 from bench.case import Case
 from bench.check import ACCURACY_MARGIN, MARGIN, Verdict
 from bench.errors import ExitCode
@@ -44,25 +47,26 @@ class DuelPlan:
 
     a: Spec
     b: Spec
-    cases: tuple[Case, ...]
+    cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
     settings: RunSettings
-    gate: float = DUEL_GATE
-    budget_s: float | None = None
-    rows: int | None = None
-    command: str = ""
+    gate: Positive = DUEL_GATE
+    budget_s: Size | None = None
+    rows: Count | None = None
+    command: Text = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return {"version": _DUEL_VERSION, **asdict(self)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> DuelPlan:
-        """The plan that `to_json` wrote."""
-        fields = {name: value for name, value in values.items() if name != "version"}
-        fields["a"], fields["b"] = (Spec.from_json(fields[side]) for side in SIDES)
-        fields["cases"] = tuple(Case(**case) for case in values["cases"])
-        fields["settings"] = RunSettings(**values["settings"])
-        return cls(**fields)
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The plan that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds, or the plan is of a later version.
+            UserError: a case holds a value that its axis does not know.
+        """
+        return checked(of_version(values, _DUEL_VERSION), cls)
 
 
 @dataclass(slots=True)

@@ -19,8 +19,11 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from msgspec import Meta
+
+from bench.bounds import Count, Number, Text, Word, checked, of_version
 from bench.case import Case
 from bench.errors import UserError
 from bench.record import (
@@ -52,32 +55,34 @@ class Plan:
         command: the words that repeat the run.
     """
 
-    cases: tuple[Case, ...]
+    cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
     settings: RunSettings
-    matrix: str = ""
-    label: str | None = None
-    command: str = ""
+    matrix: Text = ""
+    label: Text | None = None
+    command: Text = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return {"version": PLAN_VERSION, **asdict(self)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The plan that `to_json` wrote."""
-        fields = {k: v for k, v in values.items() if k != "version"}
-        fields["cases"] = tuple(Case(**case) for case in values["cases"])
-        fields["settings"] = RunSettings(**values["settings"])
-        return cls(**fields)
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The plan that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds, or the plan is of a later version.
+            UserError: a case holds a value that its axis does not know.
+        """
+        return checked(of_version(values, PLAN_VERSION), cls)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRound:
     """A `Round` with the launch that it belongs to."""
 
-    case: str
-    launch: int
-    attempt: int
+    case: Word
+    launch: Number
+    attempt: Count
     round: Round
 
 
