@@ -86,18 +86,6 @@ def checked(values: Any, kind: type[_T], *, cells: bool = False) -> _T:
         raise Misfit((), "it", "is nested too deeply") from None
 
 
-def of_version(values: Any, newest: int) -> Any:
-    """`values`, unless a later version of this suite wrote them.
-
-    Raises:
-        Misfit: they are of a version above `newest`.
-    """
-    version = values.get("version", 1) if isinstance(values, Mapping) else 1
-    if checked(version, Count) > newest:
-        raise Misfit(("version",), shortened(version), f"is newer than {newest}: update the suite")
-    return values
-
-
 def joined(path: Sequence[str | int]) -> str:
     """The way to a value as a person reads it: `cases[3].model`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

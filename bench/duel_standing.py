@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from bench.blocks import Block
-from bench.bounds import Count, Positive, Size, Text, checked, of_version
+from bench.bounds import Count, Positive, Size, Text
 from bench.case import Case
 from bench.check import ACCURACY_MARGIN, MARGIN, Verdict
 from bench.errors import ExitCode
@@ -30,7 +30,7 @@ from bench.sides import Spec
 
 # A duel pairs its launches, so it sees a smaller drop of accuracy than a stored baseline.
 DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, ACCURACY_MARGIN
-_DUEL_VERSION = 2
+DUEL_VERSION = 2
 INTERRUPTED = "interrupted"
 
 
@@ -56,17 +56,7 @@ class DuelPlan:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
-        return {"version": _DUEL_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The plan that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds, or the plan is of a later version.
-            UserError: a case holds a value that its axis does not know.
-        """
-        return checked(of_version(values, _DUEL_VERSION), cls)
+        return {"version": DUEL_VERSION, **asdict(self)}
 
 
 @dataclass(slots=True)

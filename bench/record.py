@@ -210,6 +210,7 @@ class LaunchRecord:
             samples trained in them; None where no counter can be read.
         energy_covers: what the joules are of.
         noise: what disturbed the launch; None where it was not read.
+        rounds: how many it timed; None where an earlier version wrote it.
     """
 
     case: Word
@@ -237,6 +238,7 @@ class LaunchRecord:
     warnings: tuple[Text, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
     noise: Noise | None = None
+    rounds: Number | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""

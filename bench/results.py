@@ -22,11 +22,14 @@ def result_rows(
     launches: Sequence[LaunchRecord],
     rounds: Sequence[StoredRound],
     ceilings: Sequence[roofline.Ceilings] = (),
+    *,
+    warn: bool = True,
 ) -> list[dict[str, Any]]:
     """One row a case of the plan, in its order, with the keys of `RESULT_COLUMNS`.
 
     Of each launch only the last attempt counts. Measurements come from the launches that
-    ended ok; where one did not, the row says so and keeps what the others measured.
+    ended ok; where one did not, the row says so and keeps what the others measured. Without
+    `warn` the warnings of the launches, which take most of the time, are left out.
     """
     every = last_attempts(launches)
     timed = measured_launches(launches, rounds)
@@ -38,9 +41,16 @@ def result_rows(
         if measured and case.loop != SKLEARN_LOOP:
             limits = roofline.limits(ceilings, case.device, case.precision, case.threads)
             row |= _standing(row, measured[0], limits)
+        if measured and warn:
+            row["warnings"] = "; ".join(_warnings(measured))
         rows.append(row)
+    # Siblings are of the same model and optimizer: looked for among all rows, a thousand cases
+    # took two seconds.
+    related: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        _compare_with_siblings(row, rows, ceilings)
+        related.setdefault((row["model"], row["optimizer"]), []).append(row)
+    for row in rows:
+        _compare_with_siblings(row, related[row["model"], row["optimizer"]], ceilings)
     return rows
 
 
@@ -70,6 +80,45 @@ def measured_launches(
         ]
         for case, records in last_attempts(launches).items()
     }
+
+
+def broken_launches(
+    plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+) -> dict[tuple[str, int], str]:
+    """Why launches that ended ok cannot count, by case and launch: their rounds are not all
+    there, or there twice, or are of other work than their fellows."""
+    loops = {case.id: case.loop for case in plan.cases}
+    found = {}
+    for case, measured in measured_launches(launches, rounds).items():
+        for record, own in measured:
+            epochs = 1 if loops.get(case) == SKLEARN_LOOP else plan.settings.epochs
+            reason = _broken(record, own, epochs, same=loops.get(case) != SKLEARN_LOOP)
+            if reason:
+                found[case, record.launch] = reason
+    return found
+
+
+def _broken(record: LaunchRecord, rounds: Sequence[Round], epochs: int, *, same: bool) -> str:
+    numbers = [r.round for r in rounds]
+    if len(set(numbers)) < len(numbers):
+        twice = next(n for place, n in enumerate(numbers) if n in numbers[:place])
+        return f"round {twice} is there twice"
+    if numbers != list(range(1, len(numbers) + 1)):
+        lost = next((n for n in range(1, max(numbers)) if n not in numbers), None)
+        return f"round {lost} is missing" if lost else "the rounds are not in order"
+    least = epochs if record.rounds is None else max(record.rounds, epochs)
+    if len(numbers) < least:
+        return f"{len(numbers)} of {least} rounds are there"
+    if record.rounds is not None and len(numbers) > record.rounds:
+        return f"{len(numbers)} rounds are there, and it timed {record.rounds}"
+    first = rounds[0]
+    for other in rounds[1:] if same else ():
+        if (other.samples, other.updates) != (first.samples, first.updates):
+            return (
+                f"round {other.round} is of {other.samples} samples in {other.updates} updates, "
+                f"round 1 of {first.samples} in {first.updates}"
+            )
+    return ""
 
 
 def time_split(
@@ -168,7 +217,6 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
         **_energy(records, first.samples),
-        "warnings": "; ".join(_warnings(launches)),
     }
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)

@@ -23,13 +23,14 @@ from bench.record import (
     Round,
     Status,
 )
-from bench.results import result_rows, time_split
+from bench.results import broken_launches, result_rows, time_split
 from bench.schedule import schedule
 from bench.store import Plan, RunFolder, StoredRound
 from bench.worker_process import LaunchPlace, Turns
 
 # What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
 MOST_ATTEMPTS = 3
+LOST = "its rounds in rounds.csv are not what it measured"
 
 
 class Progress:
@@ -55,6 +56,9 @@ class Progress:
 
     def launch_voided(self, record: LaunchRecord) -> None:
         """The launch was disturbed, as its reason says, and starts again."""
+
+    def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
+        """A launch that had ended ok is measured again, for its rounds are not all there."""
 
     def launch_ends(self, record: LaunchRecord) -> None:
         """The launch ended, well or not."""
@@ -140,6 +144,9 @@ class RunUnderWay:
         self._inventory = devices.inventory()
         self._rounds = folder.rounds()
         self._launches = folder.launches()
+        self._broken = broken_launches(plan, self._launches, self._rounds)
+        # What lost its rounds counts as not measured, until a further attempt is.
+        self._launches = [self._as_it_counts(record) for record in self._launches]
         self._ceilings = folder.ceilings()
         self._ceilings_s = 0.0
         self._always_disturbed = False
@@ -151,6 +158,8 @@ class RunUnderWay:
         done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
         remaining = [(case, launch) for case, launch in order if (case.id, launch) not in done]
         self._progress.run_begins(self._plan, remaining)
+        for (case_id, launch), reason in self._broken.items():
+            self._progress.launch_lost(case_id, launch, reason)
         started, already = time.perf_counter(), len(self._launches)
         interrupted = False
         try:
@@ -170,6 +179,12 @@ class RunUnderWay:
         return RunOutcome(
             self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
         )
+
+    def _as_it_counts(self, record: LaunchRecord) -> LaunchRecord:
+        reason = self._broken.get((record.case, record.launch), "")
+        if not reason or record.status is not Status.OK:
+            return record
+        return replace(record, status=Status.INTERRUPTED, reason=f"{LOST}: {reason}")
 
     def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         """The last attempt of a launch, None where there was none, and its rounds."""
@@ -268,11 +283,14 @@ class RunUnderWay:
         With `pauses` it stands still before each round, until it is taken up again.
         """
         request = self._request(case, launch)
+        timed = 0
         name = re.sub(r"[^\w.-]", "_", case.id)
         log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
         def on_round(round_: Round) -> None:
             """Put the round on disk before anybody is told of it."""
+            nonlocal timed
+            timed += 1
             self._rounds.append(self._folder.append_round(request, round_))
             self._progress.round_ends(round_)
 
@@ -283,7 +301,7 @@ class RunUnderWay:
             log.unlink(missing_ok=True)
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
-        return replace(record, device_name=record.device_name or known, software={})
+        return replace(record, device_name=record.device_name or known, software={}, rounds=timed)
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(
