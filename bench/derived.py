@@ -11,8 +11,9 @@ from typing import Any
 from bench.bounds import shortened
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import UserError
-from bench.record import LaunchRecord, RunSettings, Status
+from bench.filetypes import RESULTS
 from bench.reader import Cells
+from bench.record import LaunchRecord, RunSettings, Status
 from bench.results import broken_launches, result_rows
 from bench.roofline import Ceilings
 from bench.store import Plan, RunFolder, StoredRound
@@ -61,8 +62,8 @@ def read_whole(path: Path) -> WholeRun:
     _refuse_strangers(path, whole, launches, rounds)
     for (case, launch), reason in broken_launches(whole, launches, rounds).items():
         raise UserError(
-            f"{path / 'rounds.csv'}: {case}, launch {launch + 1}: {reason}: take the file from "
-            f"a copy, or fmnist-bench run --resume {path} measures the launch again"
+            f"{path / 'rounds.csv'} was cut short or changed: {case}, launch {launch + 1}: "
+            f"{reason}: take it from a copy, or fmnist-bench run --resume {path} measures the launch again"
         )
     if cells is None:
         rows = result_rows(whole, launches, rounds, ceilings)
@@ -108,6 +109,7 @@ def _refuse_other_rows(
 ) -> None:
     wanted = {row["case"]: row for row in derived}
     seen: dict[str, int] = {}
+    columns = [name for name in RESULTS.columns if name in cells.columns - _NOT_COMPARED]
     for number, row in enumerate(rows):
         line = cells.lines[number]
         case = row["case"]
@@ -116,7 +118,7 @@ def _refuse_other_rows(
         seen[case] = line
         if case not in wanted:
             raise cells.refused(line, ["case"], case, "is no case of the run")
-        for column in cells.columns - _NOT_COMPARED:
+        for column in columns:
             if not _same(row[column], wanted[case][column]) and not (
                 column == "status" and not planned and wanted[case]["status"] == Status.INTERRUPTED
             ):
@@ -130,8 +132,11 @@ def _disagrees(cells: Cells, line: int, column: str, value: Any, wanted: Any) ->
     follows = "an empty cell" if wanted in (None, "") else shortened(wanted)
     value = None if value == "" else value
     return cells.refused(
-        line, [column], shortened(value), f"disagrees with rounds.csv and launches.jsonl, from "
-        f"which {follows} follows"
+        line,
+        [column],
+        shortened(value),
+        f"disagrees with rounds.csv and launches.jsonl, from which {follows} follows; one of "
+        "them was cut short or changed",
     )
 
 

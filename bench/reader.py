@@ -233,8 +233,8 @@ def _refuse_header(header: Sequence[str], schema: TableSchema, file: Path, remed
             raise UserError(f"{file} has two columns {name!r}: {remedy}")
         if name not in header and name not in schema.later:
             raise UserError(
-                f"{file} has no column {name!r}: it is no such file of this suite, or cut "
-                f"short; {remedy}"
+                f"{file} has no column {name!r}: it is not a file of this suite, or "
+                f"was cut short; {remedy}"
             )
 
 

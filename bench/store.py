@@ -19,9 +19,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
-
-from msgspec import Meta
+from typing import Any, Self
 
 from bench.bounds import Count, Number, Text, Word
 from bench.case import Case
@@ -61,7 +59,7 @@ class Plan:
         command: the words that repeat the run.
     """
 
-    cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
+    cases: tuple[Case, ...]
     settings: RunSettings
     matrix: Text = ""
     label: Text | None = None
@@ -217,7 +215,7 @@ class RunFolder:
         """What helps where results.csv is not as it was written."""
         if kind_of(self.path / "plan.json") is None:
             return COPY
-        return "delete the file, for its rows follow from the run's other files"
+        return f"{COPY}, or delete it, for its rows follow from the run's other files"
 
     def environment(self) -> dict[str, Any] | None:
         """What environment.json holds; None where there is none.
