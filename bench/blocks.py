@@ -83,7 +83,10 @@ class Blocks:
         self._epochs = epochs
         with explained(path):
             cut_half_line(self._file)
-        self._kept = {(row["case"], row["block"]): row for row in read_table(self._file, BLOCKS)[0]}
+        self._kept = {
+            (row["case"], row["block"]): row
+            for row in read_table(self._file, BLOCKS, grows=True)[0]
+        }
         self._probe = control_probe()
         self._always_disturbed = False
 

@@ -13,8 +13,8 @@ from bench.case import SKLEARN_LOOP, Case
 from bench.errors import UserError
 from bench.filetypes import RESULTS
 from bench.reader import Cells
-from bench.record import LaunchRecord, RunSettings, Status
-from bench.results import broken_launches, result_rows
+from bench.record import LaunchRecord, Round, RunSettings, Status
+from bench.results import measured_launches, result_rows
 from bench.roofline import Ceilings
 from bench.store import Plan, RunFolder, StoredRound
 
@@ -63,7 +63,8 @@ def read_whole(path: Path) -> WholeRun:
     for (case, launch), reason in broken_launches(whole, launches, rounds).items():
         raise UserError(
             f"{path / 'rounds.csv'} was cut short or changed: {case}, launch {launch + 1}: "
-            f"{reason}: take it from a copy, or fmnist-bench run --resume {path} measures the launch again"
+            f"{reason}: take it from a copy, or fmnist-bench run --resume {path} measures the "
+            "launch again"
         )
     if cells is None:
         rows = result_rows(whole, launches, rounds, ceilings)
@@ -145,3 +146,42 @@ def _same(value: Any, wanted: Any) -> bool:
         both_none = math.isnan(value) and math.isnan(wanted)
         return both_none or math.isclose(value, wanted, rel_tol=_SAME_FIGURE)
     return bool(value == wanted)
+
+
+def broken_launches(
+    plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+) -> dict[tuple[str, int], str]:
+    """Why launches that ended ok cannot count, by case and launch: their rounds are not all
+    there, or there twice, or are of other work than their fellows."""
+    loops = {case.id: case.loop for case in plan.cases}
+    found = {}
+    for case, measured in measured_launches(launches, rounds).items():
+        for record, own in measured:
+            epochs = 1 if loops.get(case) == SKLEARN_LOOP else plan.settings.epochs
+            reason = _broken(record, own, epochs, same=loops.get(case) != SKLEARN_LOOP)
+            if reason:
+                found[case, record.launch] = reason
+    return found
+
+
+def _broken(record: LaunchRecord, rounds: Sequence[Round], epochs: int, *, same: bool) -> str:
+    numbers = [r.round for r in rounds]
+    if len(set(numbers)) < len(numbers):
+        twice = next(n for place, n in enumerate(numbers) if n in numbers[:place])
+        return f"round {twice} is there twice"
+    if numbers != list(range(1, len(numbers) + 1)):
+        lost = next((n for n in range(1, max(numbers)) if n not in numbers), None)
+        return f"round {lost} is missing" if lost else "the rounds are not in order"
+    least = epochs if record.rounds is None else max(record.rounds, epochs)
+    if len(numbers) < least:
+        return f"{len(numbers)} of {least} rounds are there"
+    if record.rounds is not None and len(numbers) > record.rounds:
+        return f"{len(numbers)} rounds are there, and it timed {record.rounds}"
+    first = rounds[0]
+    for other in rounds[1:] if same else ():
+        if (other.samples, other.updates) != (first.samples, first.updates):
+            return (
+                f"round {other.round} is of {other.samples} samples in {other.updates} updates, "
+                f"round 1 of {first.samples} in {first.updates}"
+            )
+    return ""

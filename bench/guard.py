@@ -12,7 +12,7 @@ from bench.check_report import write_check
 from bench.errors import UserError
 from bench.regression import DEFAULT_GATE
 from bench.results import result_rows
-from bench.runs import MeasuredRun, read_run, read_runs
+from bench.runs import MeasuredRun, read_baseline, read_run
 from bench.store import Plan
 from fmnist_models import dataset
 
@@ -36,7 +36,7 @@ class Guard:
             UserError: no such folder, a run cannot be read, or the gate is out of range.
             NotComparable: fewer than three runs, or not all of one machine and work.
         """
-        guard = cls(tuple(read_runs(folder)), DEFAULT_GATE if gate is None else gate)
+        guard = cls(tuple(read_baseline(folder)), DEFAULT_GATE if gate is None else gate)
         refuse_unfit(guard.baseline, (), guard.gate)
         return guard
 

@@ -169,20 +169,29 @@ class Cells:
         return UserError(f"{self.file} line {line}{where}: {shown} {wanted}: {self.remedy}")
 
 
-def read_table(file: Path, schema: TableSchema, remedy: str = COPY) -> tuple[list[Any], Cells]:
+def read_table(
+    file: Path, schema: TableSchema, remedy: str = COPY, *, grows: bool = False
+) -> tuple[list[Any], Cells]:
     """The rows of a table as dictionaries of typed values, and its cells.
 
     A table without a file has no rows. Columns that the schema does not know are ignored.
 
+    Args:
+        file: its path.
+        schema: its columns.
+        remedy: what helps where it cannot be read, as the end of a sentence.
+        grows: it is written row by row: without the end of its line the last row counts as cut
+            short, and an empty file is one that was just begun.
+
     Raises:
         UserError: a column is missing, a row is cut short, or a cell is not what it must be.
     """
-    cells = read_cells(file, schema, remedy)
+    cells = read_cells(file, schema, remedy, grows=grows)
     return cells.typed(cells.rows, schema.row), cells
 
 
 def read_cells(
-    file: Path, schema: TableSchema, remedy: str = COPY, *, whole: bool = False
+    file: Path, schema: TableSchema, remedy: str = COPY, *, grows: bool = False
 ) -> Cells:
     """The cells of a table, as `read_table`.
 
@@ -190,15 +199,15 @@ def read_cells(
         file: its path.
         schema: its columns.
         remedy: what helps where it cannot be read, as the end of a sentence.
-        whole: without an end of its line, the last row counts as cut short.
+        grows: as of `read_table`.
 
     Raises:
         UserError: a column is missing, or a row is cut short.
     """
     text = read_text(file, remedy)
-    if text is None:
+    if text is None or (grows and not text):
         return Cells(file, (), (), frozenset(), remedy)
-    if whole and text and text[-1] not in "\r\n":
+    if grows and text[-1] not in "\r\n":
         line = text.count("\n") + 1
         raise UserError(f"{file} line {line} is cut short: {remedy}")
     rows = _split(text, file, remedy)

@@ -82,45 +82,6 @@ def measured_launches(
     }
 
 
-def broken_launches(
-    plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
-) -> dict[tuple[str, int], str]:
-    """Why launches that ended ok cannot count, by case and launch: their rounds are not all
-    there, or there twice, or are of other work than their fellows."""
-    loops = {case.id: case.loop for case in plan.cases}
-    found = {}
-    for case, measured in measured_launches(launches, rounds).items():
-        for record, own in measured:
-            epochs = 1 if loops.get(case) == SKLEARN_LOOP else plan.settings.epochs
-            reason = _broken(record, own, epochs, same=loops.get(case) != SKLEARN_LOOP)
-            if reason:
-                found[case, record.launch] = reason
-    return found
-
-
-def _broken(record: LaunchRecord, rounds: Sequence[Round], epochs: int, *, same: bool) -> str:
-    numbers = [r.round for r in rounds]
-    if len(set(numbers)) < len(numbers):
-        twice = next(n for place, n in enumerate(numbers) if n in numbers[:place])
-        return f"round {twice} is there twice"
-    if numbers != list(range(1, len(numbers) + 1)):
-        lost = next((n for n in range(1, max(numbers)) if n not in numbers), None)
-        return f"round {lost} is missing" if lost else "the rounds are not in order"
-    least = epochs if record.rounds is None else max(record.rounds, epochs)
-    if len(numbers) < least:
-        return f"{len(numbers)} of {least} rounds are there"
-    if record.rounds is not None and len(numbers) > record.rounds:
-        return f"{len(numbers)} rounds are there, and it timed {record.rounds}"
-    first = rounds[0]
-    for other in rounds[1:] if same else ():
-        if (other.samples, other.updates) != (first.samples, first.updates):
-            return (
-                f"round {other.round} is of {other.samples} samples in {other.updates} updates, "
-                f"round 1 of {first.samples} in {first.updates}"
-            )
-    return ""
-
-
 def time_split(
     total_s: float,
     known: Mapping[str, float],

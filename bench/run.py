@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
+from bench.derived import broken_launches
 from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_machine
@@ -23,7 +24,7 @@ from bench.record import (
     Round,
     Status,
 )
-from bench.results import broken_launches, result_rows, time_split
+from bench.results import result_rows, time_split
 from bench.schedule import schedule
 from bench.store import Plan, RunFolder, StoredRound
 from bench.worker_process import LaunchPlace, Turns

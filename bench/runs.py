@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -87,7 +87,7 @@ def is_run(path: Path) -> bool:
     Raises:
         UserError: that cannot be told, as where the name is too long.
     """
-    return any(kind_of(path / name) for name in ("results.csv", "launches.jsonl"))
+    return any(kind_of(path / name) for name in ("results.csv", "launches.jsonl", "rounds.csv"))
 
 
 def run_folders(path: Path) -> list[Path]:
@@ -115,9 +115,31 @@ def read_runs(path: Path) -> list[MeasuredRun]:
     Raises:
         UserError: there is no such folder, a run cannot be read, or two are the same.
     """
-    runs = sorted(map(read_run, run_folders(path)), key=lambda run: run.time_utc)
-    refuse_copies(runs)
-    return runs
+    return _in_order(map(read_run, run_folders(path)))
+
+
+def read_baseline(path: Path) -> list[MeasuredRun]:
+    """As `read_runs`, of a folder that `fmnist-bench baseline` keeps.
+
+    Raises:
+        UserError: as `read_runs`; where a run cannot be read, the message also says how to take
+            it out.
+    """
+    runs = []
+    for folder in run_folders(path):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            raise UserError(
+                f"{error}; or take the run out: fmnist-bench baseline remove {path} {folder.name}"
+            ) from error
+    return _in_order(runs)
+
+
+def _in_order(runs: Iterable[MeasuredRun]) -> list[MeasuredRun]:
+    ordered = sorted(runs, key=lambda run: run.time_utc)
+    refuse_copies(ordered)
+    return ordered
 
 
 def read_machine(path: Path) -> MeasuredRun:

@@ -155,7 +155,7 @@ class RunFolder:
         Raises:
             UserError: a line cannot be read; the message names it.
         """
-        cells = read_cells(self.path / "rounds.csv", ROUNDS, self._again(), whole=True)
+        cells = read_cells(self.path / "rounds.csv", ROUNDS, self._again(), grows=True)
         own = ("case", "launch", "attempt")
         values = [{**{name: row[name] for name in own}, "round": row} for row in cells.rows]
         return cells.typed(values, StoredRound)
