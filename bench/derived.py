@@ -55,6 +55,7 @@ def read_whole(path: Path) -> WholeRun:
     plan = folder.plan()
     launches, rounds = folder.launches(), folder.rounds()
     environment, ceilings = folder.described()
+    rows: Sequence[Row] = ()
     cells: Cells | None = None
     if plan is None or folder.holds_results():
         rows, cells = folder.results_cells()
@@ -71,6 +72,7 @@ def read_whole(path: Path) -> WholeRun:
     else:
         derived = result_rows(whole, launches, rounds, ceilings, warn=False)
         _refuse_other_rows(rows, derived, cells, planned=plan is not None)
+        rows = _as_written(rows, derived)
     return WholeRun(plan, rows, launches, rounds, environment, ceilings)
 
 
@@ -127,6 +129,14 @@ def _refuse_other_rows(
     lost = next((case for case in wanted if case not in seen), None)
     if lost is not None:
         raise UserError(f"{cells.file} has no row of {lost}, which the run has: {cells.remedy}")
+
+
+def _as_written(rows: Sequence[Row], derived: Sequence[Row]) -> list[Row]:
+    """The rows in the file's order: its sentences, and figures as they follow, with those of
+    columns that a file of an earlier version lacks."""
+    wanted = {row["case"]: row for row in derived}
+    kept = ("status", "reason", "warnings")
+    return [{**wanted[row["case"]], **{name: row[name] for name in kept}} for row in rows]
 
 
 def _disagrees(cells: Cells, line: int, column: str, value: Any, wanted: Any) -> UserError:

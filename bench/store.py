@@ -286,7 +286,8 @@ def write_text(file: Path, text: str) -> None:
 
 def cut_half_line(file: Path) -> None:
     """Take away what a killed process left of its last line."""
-    if not file.exists():
+    if kind_of(file) != "file":
+        # Whatever else is there is named by who reads it; a pipe would be waited for.
         return
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]

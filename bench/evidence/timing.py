@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from bench.case import Case
+from bench.noise import Noise
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.store import Plan, RunFolder
@@ -23,7 +24,23 @@ from fmnist_models.optimizers import OPTIMIZERS
 
 RUNS, CASES, ROUNDS = 10, 30, 20
 CLI = ("-m", "bench.cli")
-_MACHINE = {"cpu": {"model": "made up", "cores_logical": 2}, "gpus": [], "dataset_digest": "0" * 64}
+_CEILINGS = {
+    "device": "cpu",
+    "precision": "float32",
+    "threads": None,
+    "moment": "before",
+    "matmul_flops_per_s": {"plain": 2e11, "xla": 1.9e11},
+    "bandwidth_bytes_per_s": {"1048576": 1.5e11, "536870912": 3e10},
+    "products_s": {},
+}
+_MACHINE = {
+    "cpu": {"model": "made up", "cores_logical": 2},
+    "gpus": [],
+    "dataset_digest": "0" * 64,
+    "versions": {"tensorflow": "2.21.0", "keras": "3.15.1"},
+    "ceilings": [_CEILINGS],
+}
+_TRAFFIC = (("weights", 318_040, 2), ("images", 25_088, 1))
 
 
 def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
@@ -68,24 +85,32 @@ def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def make_run(path: Path, seed: int) -> Path:
-    """A run in the folder `path`, as large as a real one, its seconds from `seed`."""
+def make_run(
+    path: Path, seed: int, cases: Sequence[Case] | None = None, rounds: int = ROUNDS
+) -> Path:
+    """A run in the folder `path`, by default as large as a real one, its seconds from `seed`."""
     chance = random.Random(seed)
-    plan = Plan(_cases(), RunSettings(launches=3))
+    plan = Plan(tuple(cases or _cases()), RunSettings(launches=3))
     folder = RunFolder.create(path, plan)
     folder.write_environment(_MACHINE | {"time_utc": f"2026-01-{seed + 1:02d}T00:00:00+00:00"})
     for case in plan.cases:
         for launch in range(3):
             request = LaunchRequest(case, launch, 1, plan.settings.epochs, launch)
             speed = math.exp(chance.gauss(0, 0.02))
-            for number in range(1, ROUNDS + 1):
+            for number in range(1, rounds + 1):
                 seconds = speed * math.exp(chance.gauss(0, 0.02))
                 accuracy = 0.85 if number <= plan.settings.epochs else None
                 folder.append_round(
                     request, Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
                 )
-            folder.append_launch(LaunchRecord(case.id, launch, 1, launch, Status.OK))
-    folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
+            record = LaunchRecord(
+                case.id, launch, 1, launch, Status.OK, device_name="made up", jit_compile=True,
+                warmup_s=1.0, total_s=30.0, test_accuracy=0.84, traffic=_TRAFFIC, rounds=rounds,
+                dense_layers=((784, 100), (100, 10)), noise=Noise(wall_s=30.0, steal_share=0.0),
+            )  # fmt: skip
+            folder.append_launch(record)
+    measured = folder.launches(), folder.rounds(), folder.ceilings()
+    folder.write_results(result_rows(plan, *measured))
     return path
 
 
