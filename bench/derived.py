@@ -146,7 +146,7 @@ def _disagrees(cells: Cells, line: int, column: str, value: Any, wanted: Any) ->
         line,
         [column],
         shortened(value),
-        f"disagrees with rounds.csv and launches.jsonl, from which {follows} follows; one of "
+        f"disagrees with the run's other files, from which {follows} follows; one of "
         "them was cut short or changed",
     )
 
