@@ -1,8 +1,8 @@
 """What a value of a file or a message may be: bounded types, and the one check that they hold.
 
 The annotations of a dataclass are its schema. msgspec checks them: it takes plain dataclasses as
-they are, checks 45,000 rounds in half of pydantic's time, loads in a fifth of it, and is one
-package without others (results/README.md has the figures).
+they are, and names the field. Of 45,000 rounds it took 0.05 s (0.22.0) and its import 0.04 s, where
+pydantic (2.14.4) took 0.11 s and 0.23 s, and it is one package where that is five.
 """
 
 from __future__ import annotations

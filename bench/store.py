@@ -156,8 +156,10 @@ class RunFolder:
             UserError: a line cannot be read; the message names it.
         """
         cells = read_cells(self.path / "rounds.csv", ROUNDS, self._again(), grows=True)
-        own = ("case", "launch", "attempt")
-        values = [{**{name: row[name] for name in own}, "round": row} for row in cells.rows]
+        values = [
+            {"case": row["case"], "launch": row["launch"], "attempt": row["attempt"], "round": row}
+            for row in cells.rows
+        ]
         return cells.typed(values, StoredRound)
 
     def launches(self) -> list[LaunchRecord]:

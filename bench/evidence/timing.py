@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import random
@@ -13,11 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.case import Case
+from bench.case import NETWORK_LOOPS, PRECISIONS, Case, logistic_case
+from bench.matrix import BATCH_SIZES
 from bench.noise import Noise
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
+from bench.record import ROUND_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.results import result_rows
-from bench.store import Plan, RunFolder
+from bench.runs import read_run
+from bench.store import Plan, RunFolder, write_csv
 from bench.worker_process import CHECKOUT
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
@@ -82,33 +85,65 @@ def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
         {"command": name, "repetitions": repetitions, "median_s": median(own),
          "lowest_s": min(own), "highest_s": max(own)}
         for name, own in seconds.items()
-    ]  # fmt: skip
+    ] + [_reading_row(folder, repetitions)]  # fmt: skip
+
+
+def _reading_row(folder: Path, repetitions: int) -> dict[str, Any]:
+    """Seconds of reading a run as large as the matrix `full` on one device, checks included, in a
+    process that has its modules."""
+    cases = (*_full_cases(), logistic_case())
+    run = make_run(folder / "full", 0, cases, launches=None)
+    seconds = []
+    for _ in range(repetitions + 1):
+        started = time.perf_counter()
+        read_run(run)
+        seconds.append(time.perf_counter() - started)
+    # The first one reads what the file system does not hold yet, and imports modules.
+    own = seconds[1:]
+    return {"command": f"reading a run of {len(cases)} cases", "repetitions": repetitions,
+            "median_s": median(own), "lowest_s": min(own), "highest_s": max(own)}  # fmt: skip
+
+
+def _full_cases() -> list[Case]:
+    """The networks of the matrix `full` on a CPU."""
+    axes = NETWORKS, OPTIMIZERS, NETWORK_LOOPS, BATCH_SIZES, PRECISIONS
+    return [
+        Case(model, optimizer, loop, "cpu", batch_size, precision)
+        for model, optimizer, loop, batch_size, precision in itertools.product(*axes)
+    ]
 
 
 def make_run(
-    path: Path, seed: int, cases: Sequence[Case] | None = None, rounds: int = ROUNDS
+    path: Path,
+    seed: int,
+    cases: Sequence[Case] | None = None,
+    *,
+    rounds: int = ROUNDS,
+    launches: int | None = 3,
 ) -> Path:
     """A run in the folder `path`, by default as large as a real one, its seconds from `seed`."""
     chance = random.Random(seed)
-    plan = Plan(tuple(cases or _cases()), RunSettings(launches=3))
+    plan = Plan(tuple(cases or _cases()), RunSettings(launches=launches))
     folder = RunFolder.create(path, plan)
     folder.write_environment(_MACHINE | {"time_utc": f"2026-01-{seed + 1:02d}T00:00:00+00:00"})
+    rows = []
     for case in plan.cases:
-        for launch in range(3):
-            request = LaunchRequest(case, launch, 1, plan.settings.epochs, launch)
+        for launch in range(plan.settings.launches_of(case)):
             speed = math.exp(chance.gauss(0, 0.02))
             for number in range(1, rounds + 1):
                 seconds = speed * math.exp(chance.gauss(0, 0.02))
                 accuracy = 0.85 if number <= plan.settings.epochs else None
-                folder.append_round(
-                    request, Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
-                )
+                timed = Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
+                own = {"case": case.id, "launch": launch, "attempt": 1}
+                rows.append({**own, **timed.to_json()})
             record = LaunchRecord(
                 case.id, launch, 1, launch, Status.OK, device_name="made up", jit_compile=True,
                 warmup_s=1.0, total_s=30.0, test_accuracy=0.84, traffic=_TRAFFIC, rounds=rounds,
                 dense_layers=((784, 100), (100, 10)), noise=Noise(wall_s=30.0, steal_share=0.0),
             )  # fmt: skip
             folder.append_launch(record)
+    # All at once: a run appends one by one, which takes a minute for a thousand cases.
+    write_csv(path / "rounds.csv", ROUND_COLUMNS, rows)
     measured = folder.launches(), folder.rounds(), folder.ceilings()
     folder.write_results(result_rows(plan, *measured))
     return path
