@@ -21,10 +21,12 @@ from typing import Any
 
 from bench import noise
 from bench.case import Case
+from bench.filetypes import BLOCKS
+from bench.reader import read_table
 from bench.record import LaunchRecord, Round, Status
 from bench.run import MOST_ATTEMPTS, RunUnderWay
 from bench.sequential import block_log
-from bench.store import cut_half_line, explained, read_csv
+from bench.store import cut_half_line, explained
 from bench.worker_process import Turns
 
 SIDES = ("a", "b")
@@ -81,7 +83,10 @@ class Blocks:
         self._epochs = epochs
         with explained(path):
             cut_half_line(self._file)
-        self._kept = {(row["case"], row["block"]): row for row in read_csv(self._file, COLUMNS)}
+        self._kept = {
+            (row["case"], row["block"]): row
+            for row in read_table(self._file, BLOCKS, grows=True)[0]
+        }
         self._probe = control_probe()
         self._always_disturbed = False
 
@@ -102,10 +107,14 @@ class Blocks:
         """
         first = draw.choice(SIDES)
         row = self._kept.get((case.id, number))
+        if row is not None and _failure(self._launches(case, number)):
+            # A block is kept where both launches ended ok, so one of them lost its rounds.
+            del self._kept[case.id, number]
+            row = None
         if row is None:
             control = self._measure(case, number, first, draw)
             row = {"case": case.id, "block": number, "first": first, **control}
-        launches = {side: self._sides[side].measured(case, number) for side in SIDES}
+        launches = self._launches(case, number)
         failure = _failure(launches)
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
@@ -117,6 +126,11 @@ class Blocks:
             drop = accuracies[0] - accuracies[1]
         seconds = [[r.seconds / r.samples for r in rounds] for rounds in (a, b)]
         return Block(block_log(*seconds), drop, row["control_log_ratio"])
+
+    def _launches(
+        self, case: Case, number: int
+    ) -> dict[str, tuple[LaunchRecord | None, list[Round]]]:
+        return {side: self._sides[side].measured(case, number) for side in SIDES}
 
     def _measure(
         self, case: Case, number: int, first: str, draw: random.Random

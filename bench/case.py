@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.bounds import Count, Text
 from bench.errors import UserError
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
@@ -38,14 +39,14 @@ class Case:
         UserError: a field holds a value that its axis does not know.
     """
 
-    model: str
-    optimizer: str
-    loop: str
-    device: str = "cpu"
-    batch_size: int = 32
-    precision: str = "float32"
-    threads: int | None = None
-    backend: str = "tensorflow"
+    model: Text
+    optimizer: Text
+    loop: Text
+    device: Text = "cpu"
+    batch_size: Count = 32
+    precision: Text = "float32"
+    threads: Count | None = None
+    backend: Text = "tensorflow"
 
     def __post_init__(self) -> None:
         if self.model not in MODELS and not BUILDER_PATTERN.fullmatch(self.model):

@@ -246,13 +246,13 @@ def check(
     from bench.check import check as test
     from bench.check import suspects
     from bench.check_report import print_check, write_check
-    from bench.runs import read_run, read_runs
+    from bench.runs import read_baseline, read_run
     from bench.sizes import Sizes
 
     allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     candidate = [read_run(Path(run)) for run in runs]
     console, folder = _console(), Path(output or runs[0])
-    report = test(read_runs(Path(baseline)), candidate, allowed)
+    report = test(read_baseline(Path(baseline)), candidate, allowed)
     if confirm and suspects(report):
         from bench.duel_report import confirm as duel_suspects
 

@@ -16,6 +16,7 @@ from typing import Any
 from bench import stats
 from bench.errors import NotComparable, UserError
 from bench.files import Kind
+from bench.reader import kind_of
 from bench.regression import LEAST_RUNS
 from bench.runs import (
     MeasuredRun,
@@ -124,23 +125,50 @@ class Comparison:
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
-    """The runs in these folders, by label where no other run has it, else by folder.
+    """The runs in these folders, in this order, by label, else by folder name, else by path.
 
-    A folder that holds runs of one machine stands for all of them (`read_machine`).
+    A name that may also mean another of the runs is not used. A folder that holds runs of one
+    machine stands for all of them (`read_machine`).
 
     Raises:
-        UserError: a folder holds no run, cannot be read, or is named twice.
+        UserError: a folder holds no run, cannot be read, or is named twice, as by a link.
         NotComparable: a folder of runs holds those of several machines.
     """
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        # Asked first, because a link to itself cannot be resolved.
+        kind_of(folder)
+        before = seen.setdefault(folder.resolve(), folder)
+        if before is not folder:
+            raise UserError(f"{folder} is the same folder as {before}: name it once")
     runs = [read_machine(folder) for folder in folders]
     refuse_copies(runs)
-    labels = [run.label for run in runs]
-    named: dict[str, MeasuredRun] = {}
-    for run in runs:
-        unique = run.label and labels.count(run.label) == 1
-        name = run.label if unique else run.path.resolve().name
-        named[name if name not in named else str(run.path)] = run
-    return named
+    return {_own_name(run, runs): run for run in runs}
+
+
+def _names(run: MeasuredRun) -> list[str]:
+    """What a run may be called, the best first; the last one is no other's."""
+    resolved = run.path.resolve()
+    return [name for name in (run.label, resolved.name, str(run.path), str(resolved)) if name]
+
+
+def _own_name(run: MeasuredRun, runs: Sequence[MeasuredRun]) -> str:
+    taken = {name for other in runs if other is not run for name in _names(other)}
+    *names, last = _names(run)
+    return next((name for name in names if name not in taken), last)
+
+
+def _called(name: str, runs: Mapping[str, MeasuredRun]) -> str:
+    """The key of the one run that `--baseline` may mean."""
+    if name in runs:
+        return name
+    here = str(Path(name).resolve()) if kind_of(Path(name)) else name
+    meant = [key for key, run in runs.items() if {name, here} & {*_names(run)}]
+    if len(meant) > 1:
+        raise UserError(f"--baseline {name}: may mean {' or '.join(meant)}; write one of these")
+    if not meant:
+        raise UserError(f"--baseline {name}: no run of that name; choose from {', '.join(runs)}")
+    return meant[0]
 
 
 def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
@@ -149,14 +177,13 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     Runs that each have one number of threads, and not the same, are matched without it.
 
     Raises:
-        UserError: fewer than two runs, or no run of the baseline's name.
+        UserError: fewer than two runs, or not one run that `baseline` names by its name here,
+            label, folder or path.
         NotComparable: data or epochs differ, or no case ended ok in all of them.
     """
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run: name two at least")
-    base = next(iter(runs)) if baseline is None else baseline
-    if base not in runs:
-        raise UserError(f"--baseline {base}: no run of that name; choose from {', '.join(runs)}")
+    base = next(iter(runs)) if baseline is None else _called(baseline, runs)
     runs = dict(zip(runs, across_threads(list(runs.values())), strict=True))
     first, others = runs[base], {name: run for name, run in runs.items() if name != base}
     ordered = [first, *others.values()]

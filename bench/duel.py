@@ -9,7 +9,6 @@ checkouts/     revisions that were unpacked
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
@@ -24,6 +23,7 @@ from bench.blocks import SIDES, Blocks
 from bench.case import SKLEARN_LOOP, Case
 from bench.devices import inventory, skip_reason
 from bench.duel_standing import (
+    DUEL_VERSION,
     INTERRUPTED,
     DuelPlan,
     DuelReport,
@@ -34,6 +34,7 @@ from bench.duel_standing import (
 )
 from bench.errors import UserError
 from bench.lock import the_machine
+from bench.reader import read_json
 from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
 from bench.sides import Side, prepare, refuse_other_files, refuse_overruled
@@ -102,12 +103,10 @@ def resume(path: Path) -> DuelPlan:
     Raises:
         UserError: the folder holds no duel, or its plan cannot be read.
     """
-    try:
-        return DuelPlan.from_json(json.loads((path / "duel.json").read_text("utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} holds no duel to resume: duel.json is missing") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
-        raise UserError(f"{path / 'duel.json'} cannot be read: {error}") from error
+    found = read_json(path / "duel.json", DuelPlan, newest=DUEL_VERSION)
+    if found is None:
+        raise UserError(f"{path} holds no duel to resume: duel.json is missing")
+    return found[0]
 
 
 def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = False) -> DuelReport:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from bench.blocks import SIDES, Block
+from msgspec import Meta
+
+from bench.blocks import Block
+from bench.bounds import Count, Positive, Size, Text
 from bench.case import Case
 from bench.check import Verdict
 from bench.errors import ExitCode
@@ -27,7 +30,7 @@ from bench.sequential import (
 from bench.sides import Spec
 from bench.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, MARGIN, Sizes
 
-_DUEL_VERSION = 2
+DUEL_VERSION = 2
 INTERRUPTED = "interrupted"
 
 
@@ -46,14 +49,14 @@ class DuelPlan:
 
     a: Spec
     b: Spec
-    cases: tuple[Case, ...]
+    cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
     settings: RunSettings
-    gate: float = DUEL_GATE
-    budget_s: float | None = None
-    rows: int | None = None
-    command: str = ""
-    margin: float = MARGIN
-    accuracy_gate: float = DUEL_ACCURACY_GATE
+    gate: Positive = DUEL_GATE
+    budget_s: Size | None = None
+    rows: Count | None = None
+    command: Text = ""
+    margin: Positive = MARGIN
+    accuracy_gate: Positive = DUEL_ACCURACY_GATE
 
     @property
     def sizes(self) -> Sizes:
@@ -62,16 +65,7 @@ class DuelPlan:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
-        return {"version": _DUEL_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> DuelPlan:
-        """The plan that `to_json` wrote."""
-        fields = {name: value for name, value in values.items() if name != "version"}
-        fields["a"], fields["b"] = (Spec.from_json(fields[side]) for side in SIDES)
-        fields["cases"] = tuple(Case(**case) for case in values["cases"])
-        fields["settings"] = RunSettings(**values["settings"])
-        return cls(**fields)
+        return {"version": DUEL_VERSION, **asdict(self)}
 
 
 @dataclass(slots=True)

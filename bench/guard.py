@@ -11,7 +11,7 @@ from bench.check import CheckReport, check, refuse_unfit
 from bench.check_report import write_check
 from bench.errors import UserError
 from bench.results import result_rows
-from bench.runs import MeasuredRun, read_run, read_runs
+from bench.runs import MeasuredRun, read_baseline, read_run
 from bench.sizes import Sizes
 from bench.store import Plan
 from fmnist_models import dataset
@@ -36,7 +36,7 @@ class Guard:
             UserError: no such folder, or a run cannot be read.
             NotComparable: fewer than three runs, or not all of one machine and work.
         """
-        guard = cls(tuple(read_runs(folder)), sizes)
+        guard = cls(tuple(read_baseline(folder)), sizes)
         refuse_unfit(guard.baseline, ())
         return guard
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from bench.bounds import Number, Size, Text, checked
 from bench.nvml import SLOWED_BY
 
 # Where a signal begins to matter, and why.
@@ -47,10 +48,10 @@ class Usage:
         involuntary_switches: of its threads, where the scheduler took the core away.
     """
 
-    cpu_s: float
-    wall_s: float
-    voluntary_switches: int | None = None
-    involuntary_switches: int | None = None
+    cpu_s: Size
+    wall_s: Size
+    voluntary_switches: Number | None = None
+    involuntary_switches: Number | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -58,8 +59,12 @@ class Usage:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` wrote; fields of another version are ignored."""
-        return cls(**_known(cls, values))
+        """What `to_json` wrote; fields of another version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +96,21 @@ class Noise:
             a screen are left out.
     """
 
-    wall_s: float | None = None
-    steal_share: float | None = None
-    other_work_share: float | None = None
-    cpu_pressure_share: float | None = None
-    memory_pressure_share: float | None = None
-    quota_throttled_share: float | None = None
-    thermal_throttle_events: int | None = None
-    cpu_s: float | None = None
-    cpu_cores: float | None = None
-    voluntary_switches: int | None = None
-    involuntary_switches: int | None = None
-    cpu_clock_hz: float | None = None
-    gpu_clock_hz: float | None = None
-    gpu_throttle_reasons: tuple[str, ...] | None = None
-    gpu_other_processes: int | None = None
+    wall_s: Size | None = None
+    steal_share: Size | None = None
+    other_work_share: Size | None = None
+    cpu_pressure_share: Size | None = None
+    memory_pressure_share: Size | None = None
+    quota_throttled_share: Size | None = None
+    thermal_throttle_events: Number | None = None
+    cpu_s: Size | None = None
+    cpu_cores: Size | None = None
+    voluntary_switches: Number | None = None
+    involuntary_switches: Number | None = None
+    cpu_clock_hz: Size | None = None
+    gpu_clock_hz: Size | None = None
+    gpu_throttle_reasons: tuple[Text, ...] | None = None
+    gpu_other_processes: Number | None = None
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):
@@ -115,11 +120,12 @@ class Noise:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `dataclasses.asdict` gave; fields of a later version are ignored."""
-        kept = _known(cls, values)
-        if kept.get("gpu_throttle_reasons") is not None:
-            kept["gpu_throttle_reasons"] = tuple(kept["gpu_throttle_reasons"])
-        return cls(**kept)
+        """What `dataclasses.asdict` gave; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +228,3 @@ def _value(noise: Noise | None, signal: _Signal) -> float | None:
 def _slowed(noise: Noise | None) -> str:
     reasons = (noise.gpu_throttle_reasons or ()) if noise else ()
     return ", ".join(reason for reason in reasons if reason in SLOWED_BY)
-
-
-def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
-    return {name: value for name, value in values.items() if name in names}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from bench.bounds import Count, Number, Positive, Size, Text, Whole, checked
 from bench.case import Case
 from bench.record import Status
 
@@ -25,10 +26,10 @@ class ProfileRequest:
     """
 
     case: Case
-    seed: int
-    folder: str
-    seconds: float
-    rounds: int
+    seed: Whole
+    folder: Text
+    seconds: Positive
+    rounds: Count
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -36,8 +37,12 @@ class ProfileRequest:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The request that `to_json` wrote."""
-        return cls(**{**values, "case": Case(**values["case"])})
+        """The request that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -63,20 +68,20 @@ class Readings:
         stack: (function, share of the samples in it and not below), of Python's own stack.
     """
 
-    rows: int
-    steps: int
-    wall_s: Mapping[str, Sequence[float]]
-    cpu_s: Mapping[str, Sequence[float]]
-    epoch_step_s: float
-    traced_steps: int
-    startup_s: Mapping[str, float]
-    memory: Sequence[tuple[str, str, int]]
-    peak_host_bytes: int | None
-    peak_device_bytes: int | None
+    rows: Count
+    steps: Count
+    wall_s: Mapping[Text, Sequence[Positive]]
+    cpu_s: Mapping[Text, Sequence[Size]]
+    epoch_step_s: Positive
+    traced_steps: Count
+    startup_s: Mapping[Text, Size]
+    memory: Sequence[tuple[Text, Text, Number]]
+    peak_host_bytes: Number | None
+    peak_device_bytes: Number | None
     jit_compile: bool
-    model_name: str
-    device_name: str | None
-    stack: Sequence[tuple[str, float]] = ()
+    model_name: Text
+    device_name: Text | None
+    stack: Sequence[tuple[Text, Size]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -84,9 +89,12 @@ class Readings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The readings that `to_json` wrote; fields of a later version are ignored."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        """The readings that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from bench.case import Case
 from bench.estimate import launch_seconds
 from bench.record import LaunchRecord, Round, Status
 from bench.report import duration
-from bench.run import Progress
+from bench.run import LOST, Progress
 from bench.store import Plan
 
 
@@ -92,6 +92,10 @@ class _LineProgress(Progress):
         """Say what disturbed the launch, and forget its rounds."""
         self._print_launch(record, " (measured again)")
         self._rounds = []
+
+    def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
+        """Say why a launch that had ended ok is measured again."""
+        self._print(f"{case_id}, launch {launch + 1}: {LOST}: {reason}; it is measured again")
 
     def launch_ends(self, record: LaunchRecord) -> None:
         """Print the launch's line."""

@@ -14,6 +14,18 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self
 
+from bench.bounds import (
+    Count,
+    Loss,
+    Number,
+    Positive,
+    Share,
+    Size,
+    Text,
+    Whole,
+    Word,
+    checked,
+)
 from bench.case import Case
 from bench.noise import Noise
 
@@ -52,12 +64,12 @@ class RunSettings:
         fork: fork CPU launches from a template process where the system can.
     """
 
-    epochs: int = 5
-    seed: int = 42
-    launches: int | None = None
-    accuracy_target: float = 0.85
-    timeout_s: float = 600.0
-    data: str | None = None
+    epochs: Count = 5
+    seed: Whole = 42
+    launches: Count | None = None
+    accuracy_target: Share = 0.85
+    timeout_s: Positive = 600.0
+    data: Text | None = None
     fork: bool = True
 
     def launches_of(self, case: Case) -> int:
@@ -83,22 +95,26 @@ class LaunchRequest:
     """
 
     case: Case
-    launch: int
-    attempt: int
-    epochs: int
-    seed: int
-    data: str | None = None
-    min_rounds: int = 0
-    min_seconds: float = 0.0
+    launch: Number
+    attempt: Count
+    epochs: Count
+    seed: Whole
+    data: Text | None = None
+    min_rounds: Number = 0
+    min_seconds: Size = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The request that `to_json` wrote."""
-        return cls(**{**values, "case": Case(**values["case"])})
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The request that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -148,16 +164,16 @@ class Round:
         val_loss, val_accuracy: of the evaluation after this round; None where none.
     """
 
-    round: int
-    samples: int
-    updates: int
-    seconds: float
-    between_epochs_s: float
-    evaluation_s: float | None = None
-    train_loss: float | None = None
-    train_accuracy: float | None = None
-    val_loss: float | None = None
-    val_accuracy: float | None = None
+    round: Count
+    samples: Count
+    updates: Count
+    seconds: Positive
+    between_epochs_s: Size
+    evaluation_s: Size | None = None
+    train_loss: Loss | None = None
+    train_accuracy: Share | None = None
+    val_loss: Loss | None = None
+    val_accuracy: Share | None = None
 
     def __post_init__(self) -> None:
         if self.round < 1 or self.samples < 1 or self.updates < 1:
@@ -171,9 +187,12 @@ class Round:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The round that `to_json` wrote; fields of a later version are ignored."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        """The round that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,53 +222,50 @@ class LaunchRecord:
             samples trained in them; None where no counter can be read.
         energy_covers: what the joules are of.
         noise: what disturbed the launch; None where it was not read.
+        rounds: how many it timed; None where an earlier version wrote it.
     """
 
-    case: str
-    launch: int
-    attempt: int
-    seed: int
+    case: Word
+    launch: Number
+    attempt: Count
+    seed: Whole
     status: Status
-    reason: str = ""
-    device_name: str | None = None
-    parameters: int | None = None
+    reason: Text = ""
+    device_name: Text | None = None
+    parameters: Number | None = None
     jit_compile: bool | None = None
-    warmup_s: float | None = None
-    after_training_s: float | None = None
-    total_s: float | None = None
-    test_loss: float | None = None
-    test_accuracy: float | None = None
-    peak_host_memory_bytes: int | None = None
-    peak_device_memory_bytes: int | None = None
-    test_evaluation_s: float | None = None
-    dense_layers: tuple[tuple[int, int], ...] | None = None
-    traffic: tuple[tuple[str, int, int], ...] | None = None
-    energy_j: float | None = None
-    energy_samples: int | None = None
-    energy_covers: str = ""
-    warnings: tuple[str, ...] = ()
+    warmup_s: Size | None = None
+    after_training_s: Size | None = None
+    total_s: Size | None = None
+    test_loss: Loss | None = None
+    test_accuracy: Share | None = None
+    peak_host_memory_bytes: Number | None = None
+    peak_device_memory_bytes: Number | None = None
+    test_evaluation_s: Size | None = None
+    dense_layers: tuple[tuple[Count, Count], ...] | None = None
+    traffic: tuple[tuple[Text, Number, Number], ...] | None = None
+    energy_j: Size | None = None
+    energy_samples: Number | None = None
+    energy_covers: Text = ""
+    warnings: tuple[Text, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
     code: str = ""
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     noise: Noise | None = None
+    rounds: Number | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The record that `to_json` wrote; fields of a later version are ignored."""
-        known = {f.name for f in fields(cls)}
-        kept = {name: value for name, value in values.items() if name in known}
-        kept["status"] = Status(kept["status"])
-        kept["warnings"] = tuple(kept.get("warnings", ()))
-        for name in ("dense_layers", "traffic"):
-            if kept.get(name) is not None:
-                kept[name] = tuple(tuple(item) for item in kept[name])
-        if kept.get("noise") is not None:
-            kept["noise"] = Noise.from_json(kept["noise"])
-        return cls(**kept)
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 # Columns that folders of earlier versions do not have.

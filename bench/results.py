@@ -22,13 +22,16 @@ def result_rows(
     launches: Sequence[LaunchRecord],
     rounds: Sequence[StoredRound],
     ceilings: Sequence[roofline.Ceilings] = (),
+    *,
+    warn: bool = True,
 ) -> list[dict[str, Any]]:
     """One row a case of the plan, in its order, with the keys of `RESULT_COLUMNS`.
 
     Of each launch only the last attempt counts. Measurements come from the launches that
-    ended ok; where one did not, the row says so and keeps what the others measured.
+    ended ok; where one did not, the row says so and keeps what the others measured. Without
+    `warn` the warnings of the launches, which take most of the time, are left out.
     """
-    return ResultTable(plan, launches, rounds, ceilings).rows()
+    return ResultTable(plan, launches, rounds, ceilings, warn=warn).rows()
 
 
 class ResultTable:
@@ -37,6 +40,7 @@ class ResultTable:
     Args:
         launches, rounds: those that are there already; more are added as they come.
         ceilings: of the machine; the same list may grow.
+        warn: derive the warnings of the launches, which take most of the time.
     """
 
     def __init__(
@@ -45,7 +49,10 @@ class ResultTable:
         launches: Sequence[LaunchRecord],
         rounds: Sequence[StoredRound],
         ceilings: Sequence[roofline.Ceilings],
+        *,
+        warn: bool = True,
     ) -> None:
+        self._warn = warn
         self._settings = plan.settings
         self._ceilings = ceilings
         self._cases = {case.id: case for case in plan.cases}
@@ -130,6 +137,8 @@ class ResultTable:
             if measured and case.loop != SKLEARN_LOOP:
                 limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
                 row |= _standing(row, measured[0], limits)
+            if measured and self._warn:
+                row["warnings"] = "; ".join(_warnings(measured))
             self._own[name] = row
         return self._own[name]
 
@@ -283,7 +292,6 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
         **_energy(records, first.samples),
-        "warnings": "; ".join(_warnings(launches)),
     }
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)

@@ -27,10 +27,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
+
+from msgspec import Meta
+
+from bench.bounds import Count, Positive, Text, checked
 
 # Below this fraction neither arithmetic nor memory is what a step waits for.
 OVERHEAD_FRACTION = 0.3
+_Bytes = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}$")]
 
 
 class Bound(StrEnum):
@@ -108,13 +113,13 @@ class Ceilings:
         products_s: seconds of one epoch of products only, by `products_key`, the best path.
     """
 
-    device: str
-    precision: str
-    threads: int | None
-    moment: str
-    matmul_flops_per_s: Mapping[str, float]
-    bandwidth_bytes_per_s: Mapping[str, float]
-    products_s: Mapping[str, float]
+    device: Text
+    precision: Text
+    threads: Count | None
+    moment: Text
+    matmul_flops_per_s: Annotated[Mapping[Text, Positive], Meta(min_length=1)]
+    bandwidth_bytes_per_s: Annotated[Mapping[_Bytes, Positive], Meta(min_length=1)]
+    products_s: Mapping[Text, Positive]
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -122,8 +127,12 @@ class Ceilings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The ceilings that `to_json` wrote."""
-        return cls(**values)
+        """The ceilings that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
+from bench.derived import broken_launches
 from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_folder, the_machine
@@ -35,6 +36,7 @@ from bench.worker_process import LaunchPlace, Turns
 MOST_ATTEMPTS = 3
 # results.csv is derived: it may lag behind rounds.csv and launches.jsonl by so much.
 RESULTS_EVERY_S = 5.0
+LOST = "its rounds in rounds.csv are not what it measured"
 
 
 class Progress:
@@ -60,6 +62,9 @@ class Progress:
 
     def launch_voided(self, record: LaunchRecord) -> None:
         """The launch was disturbed, as its reason says, and starts again."""
+
+    def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
+        """A launch that had ended ok is measured again, for its rounds are not all there."""
 
     def launch_ends(self, record: LaunchRecord) -> None:
         """The launch ended, well or not."""
@@ -147,6 +152,9 @@ class RunUnderWay:
         self._inventory = devices.inventory()
         self._rounds = folder.rounds()
         self._launches = folder.launches()
+        self._broken = broken_launches(plan, self._launches, self._rounds)
+        # What lost its rounds counts as not measured, until a further attempt is.
+        self._launches = [self._as_it_counts(record) for record in self._launches]
         self._ceilings = folder.ceilings()
         self._described = folder.environment() or {}
         self._table = ResultTable(plan, self._launches, self._rounds, self._ceilings)
@@ -161,6 +169,8 @@ class RunUnderWay:
         done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
         remaining = [(case, launch) for case, launch in order if (case.id, launch) not in done]
         self._progress.run_begins(self._plan, remaining)
+        for (case_id, launch), reason in self._broken.items():
+            self._progress.launch_lost(case_id, launch, reason)
         started, already = time.perf_counter(), len(self._launches)
         interrupted = False
         try:
@@ -181,6 +191,12 @@ class RunUnderWay:
         return RunOutcome(
             self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
         )
+
+    def _as_it_counts(self, record: LaunchRecord) -> LaunchRecord:
+        reason = self._broken.get((record.case, record.launch), "")
+        if not reason or record.status is not Status.OK:
+            return record
+        return replace(record, status=Status.INTERRUPTED, reason=f"{LOST}: {reason}")
 
     def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         """The last attempt of a launch, None where there was none, and its rounds."""
@@ -275,11 +291,14 @@ class RunUnderWay:
         With `pauses` it stands still before each round, until it is taken up again.
         """
         request = self._request(case, launch)
+        timed = 0
         name = re.sub(r"[^\w.-]", "_", case.id)
         log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
         def on_round(round_: Round) -> None:
             """Put the round on disk before anybody is told of it."""
+            nonlocal timed
+            timed += 1
             stored = self._folder.append_round(request, round_)
             self._rounds.append(stored)
             self._table.add_round(stored)
@@ -293,7 +312,8 @@ class RunUnderWay:
             log.unlink(missing_ok=True)
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
-        return replace(record, device_name=record.device_name or known, software={}, files={})
+        record = replace(record, device_name=record.device_name or known, rounds=timed)
+        return replace(record, software={}, files={})
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from bench import stats
 from bench.case import SKLEARN_LOOP, Case
+from bench.derived import WholeRun, read_whole
 from bench.errors import NotComparable, UserError
+from bench.reader import kind_of
 from bench.record import Status
 from bench.results import measured_launches
-from bench.store import RunFolder
 
 Row = Mapping[str, Any]
-# results.csv is derived from rounds.csv by the same sums; more is another file's figure.
-_SAME_FIGURE = 1e-9
 _MACHINE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "the CPU": lambda machine: machine.get("cpu", {}).get("model"),
     "logical cores": lambda machine: machine.get("cpu", {}).get("cores_logical"),
@@ -36,6 +35,7 @@ class MeasuredRun:
         logs: by case that ended ok, the log seconds per sample of each launch, or of each
             run where it stands for several.
         unit: what one of the `logs` is.
+        files: what the folder holds; None where it stands for several runs.
     """
 
     path: Path
@@ -43,6 +43,7 @@ class MeasuredRun:
     rows: Mapping[str, Row]
     logs: Mapping[str, tuple[float, ...]]
     unit: Literal["launch", "run"] = "launch"
+    files: WholeRun | None = None
 
     @property
     def label(self) -> str:
@@ -63,34 +64,36 @@ def read_run(path: Path) -> MeasuredRun:
     """The run in the folder `path`.
 
     Raises:
-        UserError: no run is there, a file is cut short, or results.csv does not follow
-            from rounds.csv.
+        UserError: no run is there, a file is not what it must be, or results.csv does not follow
+            from the rounds and launches.
     """
-    folder = RunFolder(path)
-    rows = {row["case"]: row for row in folder.results()}
-    measured = measured_launches(folder.launches(), folder.rounds())
-    logs = {}
-    for case, row in rows.items():
-        if row["status"] != Status.OK:
-            continue
-        launches = [
-            ([r.samples for r in rounds], [r.seconds for r in rounds])
-            for _, rounds in measured.get(case, [])
-        ]
-        if not launches or not all(samples for samples, _ in launches):
-            raise _disagree(path, case)
-        logs[case] = tuple(stats.launch_log(*launch) for launch in launches)
-        speed = math.exp(-fmean(logs[case]))
-        same = math.isclose(speed, row["samples_per_s"] or 0.0, rel_tol=_SAME_FIGURE)
-        if not same or len(launches) != row["launches"]:
-            raise _disagree(path, case)
-    environment = folder.environment() or {}
-    names = _names(rows, environment)
+    whole = read_whole(path)
+    rows = {row["case"]: row for row in whole.rows}
+    measured = measured_launches(whole.launches, whole.rounds)
+    logs = {
+        case: tuple(
+            stats.launch_log([r.samples for r in rounds], [r.seconds for r in rounds])
+            for _, rounds in measured[case]
+        )
+        for case, row in rows.items()
+        if row["status"] == Status.OK
+    }
+    names = _names(rows, whole.environment)
     renamed = {
         name: {**rows[case], "case": name, "device": "gpu"} if name != case else rows[case]
         for case, name in names.items()
     }
-    return MeasuredRun(path, environment, renamed, {names[case]: own for case, own in logs.items()})
+    named_logs = {names[case]: own for case, own in logs.items()}
+    return MeasuredRun(path, whole.environment, renamed, named_logs, files=whole)
+
+
+def is_run(path: Path) -> bool:
+    """Whether the folder `path` holds a run of which something was measured.
+
+    Raises:
+        UserError: that cannot be told, as where the name is too long.
+    """
+    return any(kind_of(path / name) for name in ("results.csv", "launches.jsonl", "rounds.csv"))
 
 
 def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str, str]:
@@ -109,14 +112,22 @@ def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str,
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The runs that a folder of runs holds, by name.
+    """The runs that a folder of runs holds, by name; hidden ones, such as a copy under way, are
+    left out.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or it is a duel's, whose sides are no runs of one
+            machine.
     """
-    if not path.is_dir():
+    if kind_of(path) != "folder":
         raise UserError(f"{path} is not a folder: name one that holds runs")
-    return sorted(file.parent for file in path.glob("*/results.csv"))
+    if kind_of(path / "duel.json"):
+        raise UserError(f"{path} holds a duel: name one of its sides, {path / 'a'} or {path / 'b'}")
+    try:
+        below = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    return [child for child in below if is_run(child)]
 
 
 def read_runs(path: Path) -> list[MeasuredRun]:
@@ -125,9 +136,31 @@ def read_runs(path: Path) -> list[MeasuredRun]:
     Raises:
         UserError: there is no such folder, a run cannot be read, or two are the same.
     """
-    runs = sorted(map(read_run, run_folders(path)), key=lambda run: run.time_utc)
-    refuse_copies(runs)
-    return runs
+    return _in_order(map(read_run, run_folders(path)))
+
+
+def read_baseline(path: Path) -> list[MeasuredRun]:
+    """As `read_runs`, of a folder that `fmnist-bench baseline` keeps.
+
+    Raises:
+        UserError: as `read_runs`; where a run cannot be read, the message also says how to take
+            it out.
+    """
+    runs = []
+    for folder in run_folders(path):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            raise UserError(
+                f"{error}; or take the run out: fmnist-bench baseline remove {path} {folder.name}"
+            ) from error
+    return _in_order(runs)
+
+
+def _in_order(runs: Iterable[MeasuredRun]) -> list[MeasuredRun]:
+    ordered = sorted(runs, key=lambda run: run.time_utc)
+    refuse_copies(ordered)
+    return ordered
 
 
 def read_machine(path: Path) -> MeasuredRun:
@@ -137,10 +170,18 @@ def read_machine(path: Path) -> MeasuredRun:
     over the runs (of logs for throughput).
 
     Raises:
-        UserError: neither is there, a run cannot be read, or two are the same.
+        UserError: neither is there or both are, a run cannot be read, or two are the same.
         NotComparable: the runs are of different machines, data sets or epochs.
     """
-    if (path / "results.csv").exists() or not path.is_dir() or not run_folders(path):
+    if kind_of(path) != "folder":
+        return read_run(path)
+    below = run_folders(path)
+    if is_run(path) and below:
+        raise UserError(
+            f"{path} holds a run and folders of runs, such as {below[0]}: name the one that is "
+            "meant, or move the others"
+        )
+    if not below:
         return read_run(path)
     runs = read_runs(path)
     refuse_other_machine(runs)
@@ -256,10 +297,3 @@ def refuse_other_work(runs: Sequence[MeasuredRun], columns: Sequence[str]) -> No
 
 def _short(digest: Any) -> str:
     return f"{digest[:12]}..." if isinstance(digest, str) else "unknown"
-
-
-def _disagree(path: Path, case: str) -> UserError:
-    return UserError(
-        f"{path}: results.csv and rounds.csv disagree about {case}: one was cut short or "
-        f"changed; fmnist-bench run --resume {path} mends it"
-    )

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from bench.bounds import Text, checked
 from bench.case import Case
 from bench.devices import Inventory, child_environment
 from bench.environment import scrub_text
@@ -46,10 +47,10 @@ class Spec:
         variables: of the environment, name and value.
     """
 
-    python: str | None = None
-    checkout: str | None = None
-    revision: str | None = None
-    variables: tuple[tuple[str, str], ...] = ()
+    python: Text | None = None
+    checkout: Text | None = None
+    revision: Text | None = None
+    variables: tuple[tuple[Text, Text], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -84,9 +85,12 @@ class Spec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The spec that `to_json` wrote."""
-        variables = tuple((name, value) for name, value in values["variables"])
-        return cls(**{**values, "variables": variables})
+        """The spec that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is out of bounds; it is named.
+        """
+        return checked(values, cls)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""

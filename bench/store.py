@@ -14,11 +14,12 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bench.bounds import Count, Number, Text, Word
 from bench.case import Case
 from bench.errors import UserError
 from bench.files import (
@@ -31,8 +32,17 @@ from bench.files import (
     target_of,
     write_bytes,
 )
+from bench.filetypes import RESULTS, ROUNDS, Environment
+from bench.reader import (
+    COPY,
+    Cells,
+    kind_of,
+    read_cells,
+    read_json,
+    read_json_lines,
+    read_table,
+)
 from bench.record import (
-    LATER_COLUMNS,
     RESULT_COLUMNS,
     ROUND_COLUMNS,
     LaunchRecord,
@@ -43,9 +53,6 @@ from bench.record import (
 from bench.roofline import Ceilings
 
 PLAN_VERSION = 1
-_TEXT_COLUMNS = frozenset(
-    ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
-) | frozenset(("device_name", "precision", "bound", "energy_covers", "warnings", "first"))
 # What helps where a folder cannot be written: a new one, and one that holds something already.
 ELSEWHERE = "name another --output"
 # What a run writes over, where the suite wrote it.
@@ -69,30 +76,22 @@ class Plan:
 
     cases: tuple[Case, ...]
     settings: RunSettings
-    matrix: str = ""
-    label: str | None = None
-    command: str = ""
+    matrix: Text = ""
+    label: Text | None = None
+    command: Text = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return {"version": PLAN_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The plan that `to_json` wrote."""
-        fields = {k: v for k, v in values.items() if k != "version"}
-        fields["cases"] = tuple(Case(**case) for case in values["cases"])
-        fields["settings"] = RunSettings(**values["settings"])
-        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRound:
     """A `Round` with the launch that it belongs to."""
 
-    case: str
-    launch: int
-    attempt: int
+    case: Word
+    launch: Number
+    attempt: Count
     round: Round
 
 
@@ -131,8 +130,7 @@ class RunFolder:
         Raises:
             UserError: the folder holds no run, or its plan cannot be read.
         """
-        plan = read_plan(path)
-        folder = cls(path)
+        folder, plan = cls(path), read_plan(path)
         with explained(path):
             folder.logs.mkdir(exist_ok=True)
             clear_leftovers(path)
@@ -166,39 +164,53 @@ class RunFolder:
             out.write(encoded(text if size else header + text))
             self._sizes[name] = out.tell()
 
+    def plan(self) -> Plan | None:
+        """What the run was to measure; None where there is no plan.json.
+
+        Raises:
+            UserError: it cannot be read, or is of a later version; the value is named.
+        """
+        found = read_json(self.path / "plan.json", Plan, newest=PLAN_VERSION)
+        return None if found is None else found[0]
+
     def rounds(self) -> list[StoredRound]:
         """Every round on disk, in order.
 
         Raises:
             UserError: a line cannot be read; the message names it.
         """
-        rounds = []
-        for number, row in enumerate(read_csv(self.path / "rounds.csv", ROUND_COLUMNS), 2):
-            try:
-                own = {name: row.pop(name) for name in ("case", "launch", "attempt")}
-                rounds.append(StoredRound(**own, round=Round(**row)))
-            except (TypeError, ValueError) as error:
-                raise UserError(
-                    f"{self.path / 'rounds.csv'} line {number} cannot be read: {error}"
-                ) from error
-        return rounds
+        cells = read_cells(self.path / "rounds.csv", ROUNDS, self._again(), grows=True)
+        values = [
+            {"case": row["case"], "launch": row["launch"], "attempt": row["attempt"], "round": row}
+            for row in cells.rows
+        ]
+        return cells.typed(values, StoredRound)
 
     def launches(self) -> list[LaunchRecord]:
         """Every launch on disk, in order.
 
         Raises:
-            UserError: a line cannot be read; the message names it.
+            UserError: a line cannot be read, or tells of an attempt that an earlier one told
+                of; the message names it.
         """
         file = self.path / "launches.jsonl"
-        if not file.exists():
-            return []
-        records = []
-        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-            try:
-                records.append(LaunchRecord.from_json(json.loads(line)))
-            except (ValueError, TypeError, KeyError) as error:
-                raise UserError(f"{file} line {number} cannot be read: {error}") from error
+        records = read_json_lines(file, LaunchRecord, self._again())
+        seen: dict[tuple[str, int, int], int] = {}
+        for number, record in enumerate(records, 1):
+            key = (record.case, record.launch, record.attempt)
+            if key in seen:
+                raise UserError(
+                    f"{file} line {number} is of {record.case}, launch {record.launch}, attempt "
+                    f"{record.attempt}, as line {seen[key]} is: take one of them out"
+                )
+            seen[key] = number
         return records
+
+    def _again(self) -> str:
+        return (
+            f"{COPY}, or take the line out, and fmnist-bench run --resume {self.path} measures "
+            "its launch again"
+        )
 
     def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace results.csv in one move."""
@@ -211,76 +223,60 @@ class RunFolder:
             write_text(self.path / "results.csv", text)
 
     def results(self) -> list[dict[str, Any]]:
-        """The rows of results.csv as typed values; an empty cell is None.
+        """The rows of results.csv as typed values; an empty cell is None, or "" for text.
 
         Raises:
-            UserError: the file is missing or is not a results.csv.
+            UserError: the file is missing or is not a results.csv, or a cell is not what it must
+                be; file, line and column are named.
         """
+        return self.results_cells()[0]
+
+    def results_cells(self) -> tuple[list[dict[str, Any]], Cells]:
+        """As `results`, and the cells that the rows were read from."""
         file = self.path / "results.csv"
-        if not file.exists():
+        if not self.holds_results():
             raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
-        return read_csv(file, RESULT_COLUMNS, later=LATER_COLUMNS)
+        return read_table(file, RESULTS, self.derived_again())
+
+    def holds_results(self) -> bool:
+        """Whether there is a results.csv."""
+        return kind_of(self.path / "results.csv") is not None
+
+    def derived_again(self) -> str:
+        """What helps where results.csv is not as it was written."""
+        if kind_of(self.path / "plan.json") is None:
+            return COPY
+        return f"{COPY}, or delete it, for its rows follow from the run's other files"
 
     def environment(self) -> dict[str, Any] | None:
-        """What environment.json holds; None where there is none."""
-        try:
-            return dict(json.loads((self.path / "environment.json").read_text("utf-8")))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
+        """What environment.json holds; None where there is none.
+
+        Raises:
+            UserError: it cannot be read, or a value is not what it must be; it is named.
+        """
+        found = self._environment()
+        return None if found is None else dict(found[1])
 
     def ceilings(self) -> list[Ceilings]:
         """What environment.json holds of the machine's ceilings, in order.
 
         Raises:
-            UserError: an entry cannot be read.
+            UserError: it cannot be read, or a value is not what it must be; it is named.
         """
-        try:
-            found = (self.environment() or {}).get("ceilings", [])
-            return [Ceilings.from_json(values) for values in found]
-        except (TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.path / 'environment.json'}: its ceilings cannot be read: {error}"
-            ) from error
+        return self.described()[1]
+
+    def described(self) -> tuple[dict[str, Any], list[Ceilings]]:
+        """`environment`, empty where there is none, and `ceilings`, from one reading."""
+        found = self._environment()
+        return ({}, []) if found is None else (dict(found[1]), found[0].get("ceilings", []))
+
+    def _environment(self) -> tuple[Environment, Any] | None:
+        return read_json(self.path / "environment.json", Environment)
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Replace environment.json in one move."""
         with explained(self.path):
             write_json(self.path / "environment.json", environment)
-
-
-def read_csv(
-    file: Path, columns: Iterable[str], later: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """The rows of a CSV file of this suite as typed values; [] where there is no file.
-
-    Args:
-        file: written by `RunFolder`.
-        columns: those that are wanted, in any order of the file's.
-        later: columns that files of an earlier version lack; there their cells are empty.
-
-    Raises:
-        UserError: a column is missing or a row is cut short.
-    """
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        # Not DictReader, which takes twice as long over the rounds of ten runs.
-        reader = csv.reader(lines)
-        here = {name: place for place, name in enumerate(next(reader, ()))}
-        missing = [name for name in columns if name not in here and name not in later]
-        if missing:
-            raise UserError(f"{file} has no column {missing[0]!r}: it is not a file of this suite")
-        wanted = [(name, here[name], name in _TEXT_COLUMNS) for name in columns if name in here]
-        absent = {name: "" if name in _TEXT_COLUMNS else None for name in columns}
-        rows = []
-        for row in filter(None, reader):
-            if len(row) != len(here):
-                raise UserError(f"{file} line {reader.line_num} is cut short or too long")
-            values = {n: row[place] if text else from_cell(row[place]) for n, place, text in wanted}
-            rows.append({**absent, **values})
-    return rows
 
 
 def write_csv(
@@ -314,13 +310,6 @@ def as_cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def from_cell(cell: str) -> Any:
-    """The value, other than text, that `as_cell` wrote."""
-    if cell in ("", "true", "false"):
-        return {"": None, "true": True, "false": False}[cell]
-    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
-
-
 def write_json(file: Path, value: Any, kind: Kind | None = None) -> None:
     """Replace a JSON file in one move, as `write_text`."""
     write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n", kind)
@@ -347,7 +336,8 @@ def encoded(text: str) -> bytes:
 
 def cut_half_line(file: Path) -> None:
     """Take away what a killed process left of its last line."""
-    if not file.exists():
+    if kind_of(file) != "file":
+        # Whatever else is there is named by who reads it; a pipe would be waited for.
         return
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
@@ -378,12 +368,10 @@ def read_plan(path: Path) -> Plan:
     Raises:
         UserError: the folder holds no run, or its plan cannot be read.
     """
-    try:
-        return Plan.from_json(json.loads((path / "plan.json").read_text("utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} holds no run to resume: plan.json is missing") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError) as error:
-        raise UserError(f"{path / 'plan.json'} cannot be read: {error}") from error
+    plan = RunFolder(path).plan()
+    if plan is None:
+        raise UserError(f"{path} holds no run to resume: plan.json is missing")
+    return plan
 
 
 def refuse_taken(path: Path) -> None:

@@ -188,7 +188,13 @@ def test_a_drop_of_accuracy_as_large_as_its_default_gate_is_found():
 
 def test_the_commands_that_are_timed_do_their_work(tmp_path):
     rows = time_rows(tmp_path, 1)
-    assert [row["command"].split()[0] for row in rows] == ["check", "compare", "help", "import"]
+    assert [row["command"].split()[0] for row in rows] == [
+        "check",
+        "compare",
+        "help",
+        "import",
+        "reading",
+    ]
     assert all(0 < row["lowest_s"] <= row["median_s"] <= row["highest_s"] for row in rows)
     assert (tmp_path / "now/check.json").exists()
     assert (tmp_path / "compared/comparison.csv").read_text().count("\n") == 9 * 30 + 1

@@ -284,13 +284,6 @@ def test_text_of_others_is_escaped_everywhere(tmp_path):
         cpu={"model": HOSTILE},
         git={"revision": HOSTILE, "dirty": True},
     )
-    results = run / "results.csv"
-    rows = list(csv.reader(results.read_text("utf-8").splitlines()))
-    place = rows[0].index("model")
-    for row in rows[1:]:
-        row[place] = HOSTILE
-    with results.open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out, lineterminator="\n").writerows(rows)
     profile = write_profile(tmp_path / "profile", HOSTILE)
     text = write_report([run, profile]).read_text("utf-8")
     page = Page(text)
@@ -303,7 +296,7 @@ def test_text_of_others_is_escaped_everywhere(tmp_path):
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
     assert "<" not in data
     content = json.loads(data)
-    assert content["records"][0][content["record_fields"].index("model")] == HOSTILE
+    assert content["records"][0][content["record_fields"].index("run")] == HOSTILE
 
 
 def test_a_profile_is_drawn_beside_its_run(tmp_path):
@@ -319,7 +312,7 @@ def test_a_profile_is_drawn_beside_its_run(tmp_path):
     with pytest.raises(UserError, match="holds a profile: name the folder of a run beside it"):
         write_report([profile])
     (profile / "profile.csv").write_text("what\n1\n", "utf-8")
-    with pytest.raises(UserError, match=r"profile\.csv cannot be read: it needs the columns"):
+    with pytest.raises(UserError, match=r"profile\.csv has no column 'case'"):
         write_report([run, profile])
 
 
@@ -377,7 +370,7 @@ def test_a_mistake_is_one_line(type_in, tmp_path):
         ([file], "holds no results.csv: name the folder of a run"),
         ([empty], "results.csv holds no case, so there is nothing to report"),
         ([cut], "it is not a file of this suite"),
-        ([run, run], "holds the same launches as"),
+        ([run, run], "is the same folder as"),
         ([run, "--output", file / "page.html"], "name another --output"),
     ]:
         code, _, err = type_in("report", *words)

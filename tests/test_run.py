@@ -30,6 +30,7 @@ from bench.noise import Noise, Usage
 from bench.origin import CHECKOUT
 from bench.progress import progress_for
 from bench.record import RESULT_COLUMNS, RunSettings
+from bench.runs import read_run
 from bench.store import Plan, RunFolder
 from bench.summary import summarize
 from fmnist_models import dataset
@@ -71,6 +72,9 @@ class Quiet:
 
     def launch_voided(self, record):
         self.voided.append(record.reason)
+
+    def launch_lost(self, case_id, launch, reason):
+        self.lines.append(f"{case_id} {launch}: {reason}")
 
     def launch_ends(self, record):
         pass
@@ -407,6 +411,27 @@ def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
     folder, _ = start.resume(tmp_path / "run")
     second = execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
     assert (second.rows[0]["status"], second.rows[0]["rounds"]) == ("ok", 2)
+
+
+@pytest.mark.parametrize("kept", ["", "1", "12", "13", "23", "1123", "1223"])
+def test_resume_measures_again_a_launch_that_lost_its_rounds(execute, tmp_path, kept):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    execute(plan, [{"rounds": [0.1, 0.1, 0.1]}] * 2)
+    file = tmp_path / "run" / "rounds.csv"
+    header, *rounds = file.read_text("utf-8").splitlines(keepends=True)
+    # Of the first launch some or all are lost, or there twice; of the second none.
+    first = [rounds[int(number) - 1] for number in kept]
+    file.write_text("".join([header, *first, *rounds[3:]]), "utf-8")
+    with pytest.raises(UserError, match=r"rounds\.csv was cut short or changed: .*, launch 1: "):
+        read_run(tmp_path / "run")
+    progress = Quiet()
+    folder, _ = start.resume(tmp_path / "run")
+    finished = execute(plan, [{"rounds": [0.2, 0.2, 0.2]}], progress, folder=folder)
+    assert [line.partition(":")[0] for line in progress.lines] == [f"{COMPILED.id} 0"] * 2 + ["end"]
+    assert launches_of(finished)[-1] == (0, 2, "ok", "")
+    assert finished.rows[0]["launches"] == 2
+    assert finished.rows[0]["samples_per_s"] == pytest.approx(48_000 / 0.02**0.5)
+    assert read_run(tmp_path / "run").rows[COMPILED.id]["rounds"] == 6
 
 
 def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import random
@@ -13,17 +14,36 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.case import Case
+from bench.case import NETWORK_LOOPS, PRECISIONS, Case, logistic_case
+from bench.matrix import BATCH_SIZES
+from bench.noise import Noise
 from bench.origin import CHECKOUT, child_command
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
+from bench.record import ROUND_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.results import result_rows
-from bench.store import Plan, RunFolder
+from bench.runs import read_run
+from bench.store import Plan, RunFolder, write_csv
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 
 RUNS, CASES, ROUNDS = 10, 30, 20
 CLI = child_command("bench.cli")[1:]
-_MACHINE = {"cpu": {"model": "made up", "cores_logical": 2}, "gpus": [], "dataset_digest": "0" * 64}
+_CEILINGS = {
+    "device": "cpu",
+    "precision": "float32",
+    "threads": None,
+    "moment": "before",
+    "matmul_flops_per_s": {"plain": 2e11, "xla": 1.9e11},
+    "bandwidth_bytes_per_s": {"1048576": 1.5e11, "536870912": 3e10},
+    "products_s": {},
+}
+_MACHINE = {
+    "cpu": {"model": "made up", "cores_logical": 2},
+    "gpus": [],
+    "dataset_digest": "0" * 64,
+    "versions": {"tensorflow": "2.21.0", "keras": "3.15.1"},
+    "ceilings": [_CEILINGS],
+}
+_TRAFFIC = (("weights", 318_040, 2), ("images", 25_088, 1))
 
 
 def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
@@ -65,27 +85,67 @@ def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
         {"command": name, "repetitions": repetitions, "median_s": median(own),
          "lowest_s": min(own), "highest_s": max(own)}
         for name, own in seconds.items()
-    ]  # fmt: skip
+    ] + [_reading_row(folder, repetitions)]  # fmt: skip
 
 
-def make_run(path: Path, seed: int) -> Path:
-    """A run in the folder `path`, as large as a real one, its seconds from `seed`."""
+def _reading_row(folder: Path, repetitions: int) -> dict[str, Any]:
+    """Seconds of reading a run as large as the matrix `full` on one device, checks included, in a
+    process that has its modules."""
+    cases = (*_full_cases(), logistic_case())
+    run = make_run(folder / "full", 0, cases, launches=None)
+    seconds = []
+    for _ in range(repetitions + 1):
+        started = time.perf_counter()
+        read_run(run)
+        seconds.append(time.perf_counter() - started)
+    # The first one reads what the file system does not hold yet, and imports modules.
+    own = seconds[1:]
+    return {"command": f"reading a run of {len(cases)} cases", "repetitions": repetitions,
+            "median_s": median(own), "lowest_s": min(own), "highest_s": max(own)}  # fmt: skip
+
+
+def _full_cases() -> list[Case]:
+    """The networks of the matrix `full` on a CPU."""
+    axes = NETWORKS, OPTIMIZERS, NETWORK_LOOPS, BATCH_SIZES, PRECISIONS
+    return [
+        Case(model, optimizer, loop, "cpu", batch_size, precision)
+        for model, optimizer, loop, batch_size, precision in itertools.product(*axes)
+    ]
+
+
+def make_run(
+    path: Path,
+    seed: int,
+    cases: Sequence[Case] | None = None,
+    *,
+    rounds: int = ROUNDS,
+    launches: int | None = 3,
+) -> Path:
+    """A run in the folder `path`, by default as large as a real one, its seconds from `seed`."""
     chance = random.Random(seed)
-    plan = Plan(_cases(), RunSettings(launches=3))
+    plan = Plan(tuple(cases or _cases()), RunSettings(launches=launches))
     folder = RunFolder.create(path, plan)
     folder.write_environment(_MACHINE | {"time_utc": f"2026-01-{seed + 1:02d}T00:00:00+00:00"})
+    rows = []
     for case in plan.cases:
-        for launch in range(3):
-            request = LaunchRequest(case, launch, 1, plan.settings.epochs, launch)
+        for launch in range(plan.settings.launches_of(case)):
             speed = math.exp(chance.gauss(0, 0.02))
-            for number in range(1, ROUNDS + 1):
+            for number in range(1, rounds + 1):
                 seconds = speed * math.exp(chance.gauss(0, 0.02))
                 accuracy = 0.85 if number <= plan.settings.epochs else None
-                folder.append_round(
-                    request, Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
-                )
-            folder.append_launch(LaunchRecord(case.id, launch, 1, launch, Status.OK))
-    folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
+                timed = Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
+                own = {"case": case.id, "launch": launch, "attempt": 1}
+                rows.append({**own, **timed.to_json()})
+            record = LaunchRecord(
+                case.id, launch, 1, launch, Status.OK, device_name="made up", jit_compile=True,
+                warmup_s=1.0, total_s=30.0, test_accuracy=0.84, traffic=_TRAFFIC, rounds=rounds,
+                dense_layers=((784, 100), (100, 10)), noise=Noise(wall_s=30.0, steal_share=0.0),
+            )  # fmt: skip
+            folder.append_launch(record)
+    # All at once: a run appends one by one, which takes a minute for a thousand cases.
+    write_csv(path / "rounds.csv", ROUND_COLUMNS, rows)
+    measured = folder.launches(), folder.rounds(), folder.ceilings()
+    folder.write_results(result_rows(plan, *measured))
     return path
 
 

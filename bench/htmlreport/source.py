@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,16 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from bench import plotdata
+from bench.bounds import shortened
 from bench.compare import named_runs
 from bench.errors import UserError
+from bench.filetypes import PHASES
 from bench.plotdata import Point, Row
+from bench.reader import kind_of, read_table
+from bench.record import Status
 from bench.results import measured_launches
 from bench.roofline import Ceilings
-from bench.runs import MeasuredRun, run_folders
+from bench.runs import MeasuredRun, is_run, run_folders
 from bench.scrub import scrub
 from bench.store import RunFolder, StoredRound
 
 PROFILE_COLUMNS = ("case", "phase", "share", "seconds_per_step")
+# How far the shares of a case may be from 1 by rounding.
+_SHARES = 1e-6
 # A new run chooses its own folder; with these words the command would be refused.
 _OF_ONE_FOLDER = ("--output", "--fmnist-output", "--resume")
 
@@ -89,17 +93,17 @@ def read_profiles(paths: Sequence[Path]) -> list[Profile]:
         Profile(folder.resolve().name, _measured(folder), _profile(folder / "profile.csv"))
         for path in paths
         for folder in _folders(path)
-        if (folder / "profile.csv").exists()
+        if kind_of(folder / "profile.csv")
     ]
 
 
 def _holds_a_profile(path: Path) -> bool:
     """And no run."""
-    return (path / "profile.csv").exists() and not (path / "results.csv").exists()
+    return kind_of(path / "profile.csv") is not None and not is_run(path)
 
 
 def _folders(path: Path) -> list[Path]:
-    if path.is_dir() and not (path / "results.csv").exists():
+    if kind_of(path) == "folder" and not is_run(path):
         return run_folders(path) or [path]
     return [path]
 
@@ -107,11 +111,12 @@ def _folders(path: Path) -> list[Path]:
 def _read(name: str, run: MeasuredRun) -> Source:
     if not run.rows:
         raise UserError(f"{run.path}: results.csv holds no case, so there is nothing to report")
-    folder = RunFolder(run.path)
-    stored = folder.rounds()
+    if run.files is None:
+        raise UserError(f"{run.path} holds several runs: name each")
+    stored = run.files.rounds
     counted = {
         (record.case, record.launch, record.attempt)
-        for launches in measured_launches(folder.launches(), stored).values()
+        for launches in measured_launches(run.files.launches, stored).values()
         for record, _ in launches
     }
     rounds = tuple(
@@ -119,14 +124,9 @@ def _read(name: str, run: MeasuredRun) -> Source:
         for place, round_ in enumerate(stored, 1)
         if (round_.case, round_.launch, round_.attempt) in counted
     )
-    return Source(
-        name,
-        run,
-        rounds,
-        _points(run, rounds),
-        tuple(folder.ceilings()),
-        _command(run.path),
-    )
+    plan = run.files.plan
+    command = _command(plan.command if plan else "")
+    return Source(name, run, rounds, _points(run, rounds), tuple(run.files.ceilings), command)
 
 
 def _points(run: MeasuredRun, rounds: Sequence[tuple[int, StoredRound]]) -> dict[str, Point]:
@@ -141,12 +141,12 @@ def _points(run: MeasuredRun, rounds: Sequence[tuple[int, StoredRound]]) -> dict
     return found
 
 
-def _command(path: Path) -> str:
+def _command(command: str) -> str:
     """The command of plan.json with absolute paths cut to their last part, as in
     environment.json."""
     try:
-        words = shlex.split(json.loads((path / "plan.json").read_text("utf-8"))["command"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        words = shlex.split(command)
+    except ValueError:
         return ""
     kept: list[str] = []
     rest = iter(words)
@@ -168,28 +168,23 @@ def _measured(folder: Path) -> str:
 
 def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
     """Rows of profile.csv whose share is a number: a case that failed has none."""
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            return tuple(
-                {
-                    "case": row["case"],
-                    "phase": row["phase"],
-                    "share": float(row["share"]),
-                    "seconds_per_step": _number(row["seconds_per_step"]),
-                    "step_s": _number(row.get("step_s")),
-                }
-                for row in csv.DictReader(lines)
-                if _number(row["share"]) is not None
+    rows, cells = read_table(file, PHASES)
+    shares: dict[str, float] = {}
+    for line, row in zip(cells.lines, rows, strict=True):
+        failed = row["status"] not in (None, Status.OK) or not row["phase"]
+        if (row["share"] is None) != failed:
+            wanted = "must be empty, for the case failed" if failed else "must be a number"
+            raise cells.refused(line, ["share"], shortened(row["share"]), wanted)
+        if not failed:
+            shares[row["case"]] = shares.get(row["case"], 0.0) + row["share"]
+    for case, total in shares.items():
+        if not math.isclose(total, 1.0, abs_tol=_SHARES):
+            raise UserError(
+                f"{file}: the shares of {case} come to {total:.6g} and not to 1: rows were lost "
+                f"or changed; {cells.remedy}"
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{file} cannot be read: it needs the columns {', '.join(PROFILE_COLUMNS)} ({error})"
-        ) from error
-
-
-def _number(cell: str | None) -> float | None:
-    try:
-        value = float(cell or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return tuple(
+        {name: row[name] for name in (*PROFILE_COLUMNS, "step_s")}
+        for row in rows
+        if row["share"] is not None
+    )

@@ -1,0 +1,164 @@
+"""The schema of the files that are no records: rows of tables, and environment.json."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, TypedDict
+
+from bench.bounds import Count, Finite, Loss, Number, Positive, Share, Size, Text, Whole, Word
+from bench.record import LATER_COLUMNS, RESULT_COLUMNS, ROUND_COLUMNS, Status
+from bench.roofline import Ceilings
+
+# What a cell of results.csv may be, beside empty; a text column that is empty is "".
+RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
+    {
+        "case": Word,
+        "status": Status,
+        "reason": Text,
+        "model": Word,
+        "optimizer": Text,
+        "loop": Word,
+        "backend": Word,
+        "device": Word,
+        "device_name": Text,
+        "batch_size": Count,
+        "precision": Word,
+        "threads": Count | None,
+        "epochs": Count | None,
+        "seed": Whole | None,
+        "launches": Number,
+        "rounds": Number,
+        "parameters": Number | None,
+        "samples_per_s": Positive | None,
+        "samples_per_s_low": Size | None,
+        "samples_per_s_high": Size | None,
+        "step_ms": Positive | None,
+        "epoch_s": Positive | None,
+        "warmup_s": Size | None,
+        "total_s": Size | None,
+        "train_accuracy": Share | None,
+        "val_accuracy": Share | None,
+        "val_loss": Loss | None,
+        "test_accuracy": Share | None,
+        "accuracy_target": Share | None,
+        "accuracy_reached": bool | None,
+        "time_to_accuracy_s": Size | None,
+        "jit_compile": bool | None,
+        "between_epochs_s": Size | None,
+        "evaluation_s": Size | None,
+        "peak_host_memory_bytes": Number | None,
+        "peak_device_memory_bytes": Number | None,
+        "flops_per_sample": Number | None,
+        "bytes_per_step": Number | None,
+        "gflops": Size | None,
+        "roofline_limit_s": Size | None,
+        "roofline_fraction": Size | None,
+        "bound": Literal["", "compute", "memory", "overhead"],
+        "products_limit_s": Size | None,
+        "products_fraction": Size | None,
+        "framework_overhead": Finite | None,
+        "epoch_j": Size | None,
+        "samples_per_j": Size | None,
+        "energy_covers": Text,
+        "warnings": Text,
+    }
+)
+# What an empty cell of a column stands for, where that is not "no value".
+_BLANK: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(
+        ("reason", "optimizer", "device_name", "bound", "energy_covers", "warnings", "phase"), ""
+    )
+)
+
+
+class TableSchema:
+    """The columns of a table.
+
+    Args:
+        types: by column, those that are wanted, in the order of the suite's own files.
+        later: columns that files of an earlier version lack; there their cells are empty.
+    """
+
+    def __init__(self, types: Mapping[str, Any], later: tuple[str, ...] = ()) -> None:
+        self.columns = tuple(types)
+        self.later = frozenset(later)
+        self.blank = {column: _BLANK.get(column) for column in types}
+        self.types = dict(types)
+
+    @property
+    def row(self) -> Any:
+        """The type of a row, as a dictionary with these keys."""
+        return _row_type(tuple(self.types.items()))
+
+
+@functools.cache
+def _row_type(types: tuple[tuple[str, Any], ...]) -> Any:
+    make: Any = TypedDict
+    return make("Row", dict(types))
+
+
+RESULTS = TableSchema({name: RESULT_TYPES[name] for name in RESULT_COLUMNS}, LATER_COLUMNS)
+ROUNDS = TableSchema(dict.fromkeys(ROUND_COLUMNS, str))
+BLOCKS = TableSchema(
+    {
+        "case": Word,
+        "block": Number,
+        "first": Literal["a", "b"],
+        "control_a_s": Positive,
+        "control_b_s": Positive,
+        "control_log_ratio": Finite,
+    },
+)
+PHASES = TableSchema(
+    {
+        "case": Word,
+        "phase": Text,
+        "share": Finite | None,
+        "seconds_per_step": Finite | None,
+        "step_s": Positive | None,
+        "rounds": Number | None,
+        "status": Status | None,
+    },
+    ("step_s", "rounds", "status"),
+)
+
+
+class _Cpu(TypedDict, total=False):
+    model: Text | None
+    cores_physical: Number | None
+    cores_logical: Number | None
+    affinity: list[Number] | None
+    cgroup_quota_cpus: Size | None
+
+
+class _Gpu(TypedDict, total=False):
+    name: Text | None
+    uuid: Text | None
+
+
+class _Git(TypedDict, total=False):
+    revision: Text | None
+    dirty: bool | None
+
+
+class Environment(TypedDict, total=False):
+    """What is read of environment.json; other fields are kept as they are."""
+
+    label: Text | None
+    time_utc: Text | None
+    dataset_digest: Text | None
+    os: dict[str, Text | None]
+    cpu: _Cpu
+    memory_bytes: Number | None
+    gpus: list[_Gpu]
+    driver_version: Text | None
+    cuda_driver_version: Any
+    python: dict[str, Text | None]
+    versions: dict[str, Text | None]
+    software: dict[str, Any]
+    variables: dict[str, Text | None]
+    git: _Git | None
+    command: Text | None
+    ceilings: list[Ceilings]
