@@ -143,7 +143,7 @@ def _compare(run: Path, stored: Sequence[MeasuredRun]) -> MeasuredRun:
 
 def _check(run: Path, stored: Sequence[MeasuredRun]) -> MeasuredRun:
     now = read_run(run)
-    check(stored, [now], Sizes.of_check(None, None, None))
+    check(stored, [now], Sizes.of_check())
     return now
 
 
