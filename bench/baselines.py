@@ -6,17 +6,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.check import MUST_MATCH
-from bench.errors import UserError
-from bench.record import Status
-from bench.runs import (
-    MeasuredRun,
-    read_run,
-    read_runs,
+from bench.compatibility import (
+    Purpose,
     refuse_copies,
     refuse_other_machine,
     refuse_other_work,
 )
+from bench.errors import UserError
+from bench.record import Status
+from bench.runs import MeasuredRun, read_run, read_runs
 
 _LEFT_OUT = shutil.ignore_patterns("logs", "*.png", "check.*")
 
@@ -37,7 +35,7 @@ def add(folder: Path, runs: Sequence[Path]) -> list[Path]:
         _refuse_unfit(run)
     refuse_copies(every)
     refuse_other_machine(every)
-    refuse_other_work(every, MUST_MATCH)
+    refuse_other_work(every, Purpose.BASELINE)
     targets = [folder / run.path.resolve().name for run in new]
     for number, target in enumerate(targets):
         if target.exists() or target in targets[:number]:

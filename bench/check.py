@@ -8,10 +8,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bench.compatibility import (
+    Purpose,
+    refuse_copies,
+    refuse_other_machine,
+    refuse_other_work,
+)
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.record import Status
 from bench.regression import DEFAULT_GATE, LEAST_RUNS, StoredTest, stored_test
-from bench.runs import MeasuredRun, refuse_copies, refuse_other_machine, refuse_other_work
+from bench.runs import MeasuredRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +31,6 @@ SEED_SCATTER = 0.006
 # Together the 1% of false alarms that a check may raise. A fault of accuracy is a gross one,
 # so it needs less of it.
 SPEED_LEVEL, ACCURACY_LEVEL = 0.009, 0.001
-# In a case measured with other settings neither seconds nor accuracy compare.
-MUST_MATCH = ("epochs", "seed", "launches")
 
 
 class Verdict(StrEnum):
@@ -181,7 +185,7 @@ def refuse_unfit(
     runs = [*baseline, *candidate]
     refuse_copies(runs)
     refuse_other_machine(runs)
-    refuse_other_work(runs, MUST_MATCH)
+    refuse_other_work(runs, Purpose.BASELINE)
 
 
 def _speed(

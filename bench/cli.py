@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bench import streams
 from bench.errors import ExitCode, NotComparable, UserError
 from bench.options import AXES, OPTIONS, Option, plan_from, refuse_plan_options
 from bench.regression import DEFAULT_GATE
@@ -29,6 +30,7 @@ _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "la
 
 def main() -> None:
     """The console script: one line for a user's mistake, exit code 2, no traceback."""
+    streams.open_missing()
     try:
         code = cli(standalone_mode=False)
     except UserError as error:

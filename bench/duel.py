@@ -22,6 +22,7 @@ from typing import Protocol
 
 from bench.blocks import SIDES, Blocks
 from bench.case import SKLEARN_LOOP, Case
+from bench.compatibility import refuse_mixing
 from bench.devices import inventory, skip_reason
 from bench.duel_standing import (
     INTERRUPTED,
@@ -37,7 +38,6 @@ from bench.lock import the_machine
 from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
 from bench.sides import Side, prepare
-from bench.start import refuse_mixing
 from bench.store import ELSEWHERE, Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
 

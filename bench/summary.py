@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from bench import variables
 from bench.estimate import REFERENCE, reference_rows
 from bench.report import print_results, reference_lines, time_line
 from bench.run import RunOutcome
@@ -30,6 +31,8 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
         console.print(Text(line), soft_wrap=True)
     if outcome.split:
         console.print(Text(time_line(outcome.split)), soft_wrap=True)
+    if warning := variables.warning(environment):
+        console.print(Text(warning), soft_wrap=True)
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
         console.print(Text(line), soft_wrap=True)
