@@ -200,7 +200,7 @@ def _load_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except UnicodeDecodeError as error:
         raise UserError(
-            f"matplotlibrc: {error}; save it as UTF-8, or name another one by MATPLOTLIBRC"
+            f"matplotlibrc: {error}; save it as UTF-8, or move it away"
         ) from error
     finally:
         if backend is not None:

@@ -130,6 +130,19 @@ RULES: tuple[Rule, ...] = (
          "what is imported is recorded by versions and by the code itself"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
 )  # fmt: skip
+# Files of the user: which, who reads them, what becomes of them, why.
+FILES: tuple[tuple[str, str, Fate, str], ...] = (
+    ("`~/.keras/keras.json` (`KERAS_HOME`)", "Keras", Fate.FIXED,
+     "where `floatx`, `epsilon`, `image_data_format` or `nnx_enabled` is not Keras's default, or "
+     "it cannot be read, workers get an empty one; what a model downloads lies beside it then"),
+    ("`matplotlibrc`", "matplotlib", Fate.IGNORED,
+     "pictures have the suite's own style; one that is not UTF-8 is refused, for Keras imports "
+     "matplotlib"),
+    ("`sitecustomize.py`, `usercustomize.py`", "Python", Fate.IGNORED,
+     "run in every process, as in your own"),
+    ("`pytest.ini`, `pyproject.toml`, `conftest.py` of your folder", "pytest", Fate.IGNORED,
+     "pytest only starts the run; the workers know nothing of it"),
+)  # fmt: skip
 # What a worker gets where the user sets none.
 DEFAULTS: Variables = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}
 # A folder whose keras.json says nothing, so that Keras's own defaults hold, of whatever version.
