@@ -7,6 +7,7 @@ differ. A fact that a record lacks, because an older revision wrote it, matches 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -101,7 +102,6 @@ FACTS: tuple[Fact, ...] = (
     _fact("suite", "versions.fmnist-bench", _RESUME, words="fmnist-bench"),
     _fact("revision", "git.revision", _RESUME, _SHOWN, words="the suite's revision"),
     _fact("changes", "git.dirty", _RESUME, words="changes of the suite since its revision:"),
-    _fact("code", "code", _RESUME, words="code of SHA-256"),
 )  # fmt: skip
 # Columns of results.csv in which the rows of one case must agree.
 COLUMNS: Mapping[Purpose, tuple[str, ...]] = {
@@ -150,6 +150,27 @@ def refuse_mixing(path: Path, then: Environment, now: Environment) -> None:
             f"{path} began with {fact.words or fact.name} {before!r}, now it is {after!r}: put it "
             "back as it was, or start a new run, for one run must not mix them"
         )
+
+
+def refuse_changed_files(path: Path, then: Environment, roots: Mapping[str, Path]) -> None:
+    """A run must not go on with other files of the suite or of the user's model.
+
+    Args:
+        path: the run's folder.
+        then: its environment.json, whose `code` lists the files that its launches ran.
+        roots: the folder that each word of those lists stands for; others cannot be asked.
+
+    Raises:
+        UserError: a file is gone or holds something else; the first is named.
+    """
+    for listing in dict(then.get("code") or {}).values():
+        for word, root in roots.items():
+            for name, digest in dict(listing.get(word) or {}).items():
+                if _digest(root / name) != digest:
+                    raise UserError(
+                        f"{path} began with another {name} than that in {root}: put it back as it "
+                        "was, or start a new run, for one run must not mix them"
+                    )
 
 
 def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
@@ -236,6 +257,13 @@ def _with_acted(environments: Sequence[Environment]) -> list[dict[str, Any]]:
         kept = {name: value for name, value in environment.items() if name != "variables"}
         found.append(kept if acted is None else {**kept, "variables": acted})
     return found
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _told(text: str) -> str:

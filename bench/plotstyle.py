@@ -199,9 +199,7 @@ def _load_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"matplotlibrc: {error}; save it as UTF-8, or move it away"
-        ) from error
+        raise UserError(f"matplotlibrc: {error}; save it as UTF-8, or move it away") from error
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

@@ -12,12 +12,14 @@ from typing import Any
 
 from bench import devices, environment, variables
 from bench.case import Case
-from bench.compatibility import refuse_mixing
+from bench.compatibility import refuse_changed_files, refuse_mixing
 from bench.errors import UserError
 from bench.store import Plan, RunFolder
 from fmnist_models import dataset
 
 RESULTS = Path("results")
+# Holds the suite, a clone or not.
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def new_folder_name(matrix: str, label: str | None) -> Path:
@@ -57,6 +59,7 @@ def resume(path: Path) -> tuple[RunFolder, Plan]:
         folder.write_environment(now)
     else:
         refuse_mixing(path, then, now)
+        refuse_changed_files(path, then, {"suite": CHECKOUT, "models": Path.cwd()})
     return folder, plan
 
 

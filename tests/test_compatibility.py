@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,6 @@ RECORD: dict[str, Any] = {
     "variables": {"OMP_NUM_THREADS": "1"},
     "overruled": {},
     "git": {"revision": "1f", "dirty": False},
-    "code": {"9e": ["bench/measure.py"]},
 }
 OTHER = {
     "data": "def",
@@ -67,7 +67,6 @@ OTHER = {
     "suite": "0.2.0",
     "revision": "2e",
     "changes": True,
-    "code": {"77": ["bench/measure.py"]},
 }
 
 
@@ -174,6 +173,35 @@ def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path) -> N
     folder, again = start.resume(tmp_path / "run")
     assert again == plan
     assert (folder.environment() or {})["dataset_digest"]
+
+
+def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "mymodels.py"
+    model.write_text("as it was")
+    own = start.CHECKOUT / "bench" / "case.py"
+    begun = (
+        {"suite": {"bench/case.py": digest(own)}},
+        {"models": {"mymodels.py": digest(model)}, "elsewhere": {"theirs.py": "not asked"}},
+    )
+    folder = start.begin(Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), RUN)
+    described = folder.environment() or {}
+    folder.write_environment({**described, "code": dict(zip("ab", begun, strict=True))})
+    start.resume(RUN)
+    model.write_text("changed")
+    with pytest.raises(UserError, match=r"run began with another mymodels\.py than that in "):
+        start.resume(RUN)
+    model.unlink()
+    with pytest.raises(UserError, match=r"mymodels\.py"):
+        start.resume(RUN)
+    with pytest.raises(UserError, match=r"bench/case\.py"):
+        compatibility.refuse_changed_files(RUN, {"code": {"a": begun[0]}}, {"suite": tmp_path})
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def measured(environment: dict[str, Any], name: str, **columns: Any) -> MeasuredRun:
