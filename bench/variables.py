@@ -179,7 +179,7 @@ def for_worker(environ: Variables) -> dict[str, str]:
     passed = {
         name: value
         for name, value in environ.items()
-        if fate_of(name) not in (Fate.FIXED, Fate.KEPT_OUT)
+        if fate_of(name) not in (Fate.FIXED, Fate.KEPT_OUT) and (value or name not in DEFAULTS)
     }
     held = {rule.names: rule.value for rule in RULES if rule.value is not None}
     child = {**DEFAULTS, **passed, **held}
@@ -194,13 +194,14 @@ def for_worker(environ: Variables) -> dict[str, str]:
 def recorded(children: Iterable[Variables]) -> dict[str, str]:
     """`variables` of environment.json: what passed, as the workers of all `children` got it.
 
-    No folder, user name or secret is kept (`scrub_setting`).
+    No folder, user name or secret is kept (`scrub_setting`). An empty variable is as good as none
+    to those that read them.
     """
     first, *others = children
     return {
         name: scrub_setting(value)
         for name, value in sorted(first.items())
-        if is_recorded(name) and all(child.get(name) == value for child in others)
+        if value and is_recorded(name) and all(child.get(name) == value for child in others)
     }
 
 
@@ -215,7 +216,8 @@ def overruled(environ: Variables, children: Iterable[Variables]) -> dict[str, st
     found = {
         name: scrub_setting(value)
         for name, value in sorted(environ.items())
-        if fate_of(name) is not Fate.IGNORED
+        if value
+        and fate_of(name) is not Fate.IGNORED
         and not _SECRET.search(name)
         and all(child.get(name) != value for child in children)
     }
@@ -259,7 +261,7 @@ def refuse_unreadable(environ: Variables) -> None:
         UserError: that file cannot be read as text.
     """
     named = Path(environ.get("MATPLOTLIBRC") or "matplotlibrc")
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() may raise
+    home = Path(_home(environ))
     configured = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib"
     folders = [environ.get("MPLCONFIGDIR") or configured, home / ".matplotlib"]
     places = [Path("matplotlibrc"), named, named / "matplotlibrc"]
@@ -305,15 +307,23 @@ def acted(environments: Iterable[Mapping[str, Any]]) -> list[dict[str, str] | No
             found.append(None)
             continue
         whole = {**DEFAULTS, **variables} if is_before else dict(variables)
-        passed = {name: str(whole[name]) for name in sorted(whole) if is_recorded(name)}
+        passed = {
+            name: str(whole[name]) for name in sorted(whole) if is_recorded(name) and whole[name]
+        }
         found.append({name: value for name, value in passed.items() if counts(name)})
     return found
+
+
+def _home(environ: Variables) -> str:
+    """The home folder of a process with these variables; never raises, as `Path.home` may."""
+    own = "" if os.name == "nt" else environ.get("HOME", "")
+    return own or os.path.expanduser("~")  # noqa: PTH111
 
 
 def _keras_file(environ: Variables) -> Path:
     """Where Keras looks for keras.json (keras/src/backend/config.py)."""
     folder = environ.get("KERAS_HOME")
     if not folder:
-        home = os.path.expanduser("~")  # noqa: PTH111 - as Keras does: Path.home() may raise
+        home = _home(environ)
         folder = str(Path(home if os.access(home, os.W_OK) else "/tmp") / ".keras")  # noqa: S108
     return Path(os.path.expanduser(folder)) / "keras.json"  # noqa: PTH111

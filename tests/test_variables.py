@@ -94,6 +94,14 @@ def test_what_agrees_with_the_suite_is_not_overruled(tmp_path: Path) -> None:
     assert variables.warning({}) == ""
 
 
+def test_an_empty_variable_is_none() -> None:
+    user = {"OMP_NUM_THREADS": "", "XLA_FLAGS": "", "KERAS_BACKEND": "", "KERAS_HOME": ""}
+    child = for_worker(user)
+    assert child["OMP_NUM_THREADS"] == "1"
+    assert variables.recorded([child]) == {"OMP_NUM_THREADS": "1"}
+    assert overruled(user, [child]) == {}
+
+
 DEFAULT_FILE = {
     "floatx": "float32",
     "epsilon": 1e-07,
@@ -146,6 +154,7 @@ def test_the_home_of_keras_is_found_as_keras_finds_it(tmp_path: Path, monkeypatc
     (tmp_path / ".keras" / "keras.json").write_text('{"floatx": "float64"}')
     monkeypatch.setenv("HOME", str(tmp_path))
     assert for_worker({})["KERAS_HOME"] == str(KERAS_HOME)
+    assert variables.keras_settings({"HOME": str(tmp_path / "another")}) == {}
     (tmp_path / ".keras" / "keras.json").unlink()
     assert "KERAS_HOME" not in for_worker({})
     # Keras would read and write keras.json in the working folder.
@@ -246,6 +255,8 @@ def test_an_older_record_counts_by_what_passed() -> None:
     alike = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "-x"}
     assert variables.acted([older, newer]) == [alike, alike]
     assert variables.acted([newer]) == [newer["variables"]]
+    newer["variables"] |= {"TF_XLA_FLAGS": ""}
+    assert variables.acted([older, newer]) == [alike, alike]
     assert variables.acted([{}, newer])[0] is None
 
 
