@@ -90,7 +90,7 @@ RULES: tuple[Rule, ...] = (
     Rule("MPLBACKEND", "matplotlib", Fate.KEPT_OUT,
          "the suite draws into files; a notebook's backend is often not installed", "agg"),
     Rule("PYTHONINSPECT|PYTHONSTARTUP", "Python", Fate.KEPT_OUT, "wait for a person at the end"),
-    Rule("PYTHONWARNINGS", "Python", Fate.KEPT_OUT, "`error` ends the import of TensorFlow"),
+    Rule("PYTHONWARNINGS", "Python", Fate.KEPT_OUT, "`error` makes a failure of what a library only warns of"),
     Rule("PYTHONVERBOSE|PYTHONDEBUG|PYTHONPROFILEIMPORTTIME|PYTHONDUMPREFS(FILE)?", "Python",
          Fate.KEPT_OUT, "fill the log"),
     Rule("PYTHONIOENCODING", "Python", Fate.KEPT_OUT,
@@ -125,7 +125,8 @@ RULES: tuple[Rule, ...] = (
     Rule("MALLOC_.+|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH", "glibc and its linker",
          Fate.PASSED, "another allocator or library (file names are recorded, not folders)"),
     Rule("PYTHON(HASHSEED|OPTIMIZE|MALLOC|TRACEMALLOC|DEVMODE|ASYNCIODEBUG"
-         "|PERFSUPPORT|_GIL|_JIT|_CPU_COUNT)", "Python", Fate.PASSED, "slow the interpreter down"),
+         "|PERFSUPPORT|_GIL|_JIT|_CPU_COUNT)", "Python", Fate.PASSED,
+         "the speed of the interpreter, the order of sets"),
     Rule("PYTHON.*", "Python", Fate.IGNORED,
          "what is imported is recorded by versions and by the code itself"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
