@@ -12,19 +12,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.bounds import shortened
-from bench.check import MUST_MATCH
-from bench.errors import UserError
-from bench.reader import kind_of
-from bench.record import Status
-from bench.runs import (
-    MeasuredRun,
-    read_baseline,
-    read_run,
+from bench.compatibility import (
+    Purpose,
     refuse_copies,
     refuse_other_machine,
     refuse_other_work,
-    run_folders,
 )
+from bench.errors import UserError
+from bench.reader import kind_of
+from bench.record import Status
+from bench.runs import MeasuredRun, read_baseline, read_run, run_folders
 
 # What a baseline needs of a run: neither its duels, pages and pictures nor its logs.
 _NEEDED = ("plan.json", "environment.json", "rounds.csv", "launches.jsonl", "results.csv")
@@ -187,7 +184,7 @@ def _sync(path: Path) -> None:
 def _refuse_together(runs: Sequence[MeasuredRun]) -> None:
     refuse_copies(runs)
     refuse_other_machine(runs)
-    refuse_other_work(runs, MUST_MATCH)
+    refuse_other_work(runs, Purpose.BASELINE)
 
 
 def _refuse_unfit(run: MeasuredRun) -> None:

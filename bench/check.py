@@ -8,10 +8,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bench.check_data import holders, loss, tables, times
+from bench.compatibility import (
+    Purpose,
+    refuse_copies,
+    refuse_other_machine,
+    refuse_other_work,
+)
 from bench.errors import ExitCode, NotComparable
 from bench.record import Status
 from bench.regression import LEAST_RUNS, StoredTest, estimate, stored_test
-from bench.runs import MeasuredRun, refuse_copies, refuse_other_machine, refuse_other_work
+from bench.runs import MeasuredRun
 from bench.sizes import Sizes
 
 # Of one launch, where the stored runs repeat each other to the last image and so show none: 0.5
@@ -21,8 +27,6 @@ SEED_SCATTER = 0.007
 # so that less is spent by name (results/evidence). A fault of accuracy is a gross one: it needs
 # less of it.
 SPEED_LEVEL, ACCURACY_LEVEL = 0.005, 0.001
-# In a case measured with other settings neither seconds nor accuracy compare.
-MUST_MATCH = ("epochs", "seed", "launches")
 
 
 class Verdict(StrEnum):
@@ -194,7 +198,7 @@ def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRu
     runs = [*baseline, *candidate]
     refuse_copies(runs)
     refuse_other_machine(runs)
-    refuse_other_work(runs, MUST_MATCH)
+    refuse_other_work(runs, Purpose.BASELINE)
 
 
 def _speed(

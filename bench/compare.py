@@ -14,18 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import stats
+from bench.compatibility import Purpose, refuse_copies, refuse_other_work, shown
 from bench.errors import NotComparable, UserError
 from bench.files import Kind
 from bench.reader import kind_of
 from bench.regression import LEAST_RUNS
-from bench.runs import (
-    MeasuredRun,
-    across_threads,
-    read_machine,
-    refuse_copies,
-    refuse_other_work,
-    threads_of,
-)
+from bench.runs import MeasuredRun, across_threads, read_machine, threads_of
 from bench.store import write_csv
 
 COLUMNS = (
@@ -42,26 +36,6 @@ COLUMNS = (
     "status",
     "baseline_status",
 )
-# Facts of environment.json that explain why two machines differ, under the names they go by.
-FACTS: Mapping[str, tuple[str, ...]] = {
-    "CPU": ("cpu", "model"),
-    "physical cores": ("cpu", "cores_physical"),
-    "logical cores": ("cpu", "cores_logical"),
-    "allowed cores": ("cpu", "affinity"),
-    "CPU quota": ("cpu", "cgroup_quota_cpus"),
-    "memory in bytes": ("memory_bytes",),
-    "GPUs": ("gpus",),
-    "driver": ("driver_version",),
-    "operating system": ("os", "name"),
-    "kernel": ("os", "kernel"),
-    "Python": ("python", "version"),
-    "TensorFlow": ("versions", "tensorflow"),
-    "Keras": ("versions", "keras"),
-    "NumPy": ("versions", "numpy"),
-    "scikit-learn": ("versions", "scikit-learn"),
-    "variables": ("variables",),
-    "revision": ("git", "revision"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +161,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     runs = dict(zip(runs, across_threads(list(runs.values())), strict=True))
     first, others = runs[base], {name: run for name, run in runs.items() if name != base}
     ordered = [first, *others.values()]
-    refuse_other_work(ordered, ("epochs",))
+    refuse_other_work(ordered, Purpose.COMPARE)
     cases = tuple(dict.fromkeys(case for run in ordered for case in run.rows))
     held = [case for case in cases if any(case in run.logs for run in ordered)]
     common = [case for case in held if all(case in run.logs for run in ordered)]
@@ -287,30 +261,12 @@ def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
 
 
 def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for name, keys in FACTS.items():
-        said = tuple(fact(run.environment, keys) for run in runs)
-        if len(set(said)) > 1:
-            found[name] = said
+    said = shown([run.environment for run in runs])
+    found = {name: texts for name, texts in said.items() if len(set(texts)) > 1}
     threads = tuple(
         ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
     )
     return found | ({"threads": threads} if len(set(threads)) > 1 else {})
-
-
-def fact(environment: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """What environment.json says of a fact of `FACTS`, as a person reads it."""
-    value: Any = environment
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}={setting}" for name, setting in value.items()) or "none"
-    if isinstance(value, list):
-        names = [
-            str(item.get("name")) if isinstance(item, Mapping) else str(item) for item in value
-        ]
-        return ", ".join(names) or "none"
-    return "not known" if value is None else str(value)
 
 
 def _speed(run: MeasuredRun, case: str) -> float | None:

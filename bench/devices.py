@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from bench import variables
 from bench.case import SKLEARN_LOOP, Case
 from bench.errors import Unavailable
 from bench.nvml import Gpu, Inventory, gpu_state, installed
@@ -40,8 +41,6 @@ __all__ = [
 ]
 
 _NOTHING = "-1"
-# NVIDIA's libraries obey this rather than TensorFlow: a float32 row might hold TF32.
-_TAKEN_OUT = frozenset({"NVIDIA_TF32_OVERRIDE", CUDA_DRIVER_VARIABLE})
 
 
 def inventory(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Inventory:
@@ -121,7 +120,8 @@ def child_environment(
 
     A GPU is named by its UUID, for NVML and CUDA count differently; a CPU case sees no GPU,
     so that it trains the same program everywhere. What the user set passes through
-    (TF_*, XLA_FLAGS, ...) unless it would make the case another one.
+    (TF_*, XLA_FLAGS, ...) unless it would make the case another one or break a launch: the
+    table is `bench.variables.RULES`.
 
     OpenBLAS starts its threads when NumPy is imported, and a template must have none when
     it forks, so it gets one thread, whatever the user set; nothing that is timed uses it.
@@ -135,14 +135,8 @@ def child_environment(
         Unavailable: the case's GPU is not there.
     """
     gpu = resolve(case.device, machine)
-    child = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}
-    child |= {name: value for name, value in environ.items() if name not in _TAKEN_OUT}
-    child |= {
-        "KERAS_BACKEND": "tensorflow",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
-        "CUDA_VISIBLE_DEVICES": gpu.uuid if gpu else _NOTHING,
-    }
+    child = variables.for_worker(environ)
+    child["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu else _NOTHING
     if case.threads is not None:
         child["TF_NUM_INTRAOP_THREADS"] = child["OMP_NUM_THREADS"] = str(case.threads)
     if gpu is None:

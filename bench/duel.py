@@ -21,6 +21,7 @@ from typing import Protocol
 
 from bench.blocks import SIDES, Blocks
 from bench.case import SKLEARN_LOOP, Case
+from bench.compatibility import refuse_mixing
 from bench.devices import inventory, skip_reason
 from bench.duel_standing import (
     DUEL_VERSION,
@@ -38,7 +39,6 @@ from bench.reader import read_json
 from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
 from bench.sides import Side, prepare, refuse_other_files, refuse_overruled
-from bench.start import refuse_mixing
 from bench.store import ELSEWHERE, Plan, RunFolder, explained, write_json
 from fmnist_models import dataset
 

@@ -5,18 +5,21 @@ A fact that this system does not tell is None. No host name, user name or path i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
-import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench import variables
+from bench.case import Case
+from bench.errors import Unavailable, UserError
 from bench.hardware import (
     cgroup_cpu_quota,
     cgroup_memory_limit_bytes,
@@ -26,7 +29,7 @@ from bench.hardware import (
     cpu_model,
     memory_bytes,
 )
-from bench.scrub import scrub, scrub_setting, scrub_text
+from bench.scrub import scrub, scrub_text
 
 if TYPE_CHECKING:
     from bench.devices import Inventory
@@ -66,14 +69,9 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "nvidia-cuda-runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"),
     DISTRIBUTION: (DISTRIBUTION,),
 }
-# TF_CONFIG names the hosts of a cluster; TF_VAR_, TF_TOKEN_ and TF_CLI_ are Terraform's,
-# and hold its users' secrets.
-_VARIABLES = re.compile(
-    r"TF_(?!CONFIG$|VAR_|TOKEN_|CLI_).+|(OMP|KMP|OPENBLAS|MKL|KERAS|DNNL|ONEDNN)_.+"
-    r"|XLA_FLAGS|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_TF32_OVERRIDE"
-)
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY(_|$)")
 _CHECKOUT = Path(__file__).resolve().parents[1]
+# What of a checkout is the suite: results beside it make it no other code.
+_CODE = ("bench", "fmnist_models", "pyproject.toml")
 
 
 def collect(
@@ -82,6 +80,7 @@ def collect(
     dataset_digest: str,
     inventory: Inventory,
     software: dict[str, Any] | None = None,
+    cases: Sequence[Case] = (),
 ) -> dict[str, Any]:
     """The whole of environment.json, as plain JSON values.
 
@@ -90,6 +89,7 @@ def collect(
         dataset_digest: of the images that are trained on.
         inventory: the GPUs and driver, as `bench.devices.inventory` found them.
         software: what only a worker can know: build flags, CUDA and cuDNN versions.
+        cases: whose workers' variables are recorded; none stands for a case of the CPU.
 
     Raises:
         UserError: the label is not one (`validate_label`).
@@ -111,7 +111,7 @@ def collect(
         },
         "versions": {fact: _version(names) for fact, names in PACKAGES.items()},
         "software": software or {},
-        "variables": _variables(os.environ),
+        **_variables(cases, inventory),
         "git": _git(_CHECKOUT),
     }
     return {
@@ -172,12 +172,28 @@ def _version(names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: scrub_setting(value)
-        for name, value in sorted(environ.items())
-        if _VARIABLES.fullmatch(name) and not _SECRET.search(name)
-    }
+def _variables(cases: Sequence[Case], inventory: Inventory) -> dict[str, dict[str, str]]:
+    """What the workers of `cases` get, and what of the user's they do not.
+
+    What a case itself sets is a fact of the case: its number of threads is left out, unless
+    no case leaves the user's.
+    """
+    from bench.devices import child_environment
+
+    children, plain = [], []
+    for device, threads in {(case.device, case.threads): None for case in cases} or {
+        ("cpu", None): None
+    }:
+        case = Case("relu_mlp", "adam", "fit", device, threads=threads)
+        # A GPU that is not there has no worker.
+        with contextlib.suppress(Unavailable):
+            children.append(child_environment(case, inventory))
+            plain.append(child_environment(replace(case, threads=None), inventory))
+    if not children:
+        children = plain = [variables.for_worker(os.environ)]
+    lost = variables.overruled(os.environ, children)
+    acted = {name: v for name, v in variables.recorded(plain).items() if name not in lost}
+    return {"variables": acted, "overruled": lost}
 
 
 def _git(root: Path) -> dict[str, Any] | None:
@@ -199,7 +215,7 @@ def _git(root: Path) -> dict[str, Any] | None:
     git = ("git", "-C", str(root))
     revision = command_output(*git, "rev-parse", "HEAD", environ=environ)
     changes = command_output(
-        *git, "status", "--porcelain", "--untracked-files=normal", environ=environ
+        *git, "status", "--porcelain", "--untracked-files=normal", "--", *_CODE, environ=environ
     )
     if revision is None or changes is None:
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.case import LOOPS
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +57,11 @@ def style(texts: Iterable[str]) -> Iterator[None]:
 
     Fonts for characters of `texts` that DejaVu Sans lacks are taken from the installed
     ones; a character that none has is drawn as a box, without a warning.
+
+    Raises:
+        UserError: matplotlib cannot read the user's matplotlibrc.
     """
+    _load_matplotlib()
     import matplotlib.style
 
     fonts = {"font.family": ["DejaVu Sans", *_fallback_fonts(texts)]}
@@ -184,6 +190,19 @@ def log_ticks(low: float, high: float, least_ratio: float) -> list[float]:
     step = max(1, math.ceil(math.log10(least_ratio)))
     ticks = [d * 10.0**e for e in range(first - first % step, last + 1, step) for d in digits]
     return [tick for tick in ticks if low <= tick <= high]
+
+
+def _load_matplotlib() -> None:
+    """Import matplotlib whatever MPLBACKEND says: the suite draws into files, and a notebook's
+    backend is often not installed where a command of it runs."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib  # noqa: F401
+    except UnicodeDecodeError as error:
+        raise UserError(f"matplotlibrc: {error}; save it as UTF-8, or move it away") from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
 
 def _fallback_fonts(texts: Iterable[str]) -> list[str]:

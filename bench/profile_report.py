@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import variables
 from bench.case import NETWORK_LOOPS
 from bench.phases import Phase, Share, Split, Variant
 from bench.profile_tables import Profile, memory_rows, startup_rows
@@ -37,6 +38,8 @@ def print_profiles(outcome: ProfileOutcome, console: Console) -> None:
         for line in _story(profile):
             console.print(Text(line), soft_wrap=True)
         console.print()
+    if told := variables.warning(outcome.environment):
+        console.print(Text(told), soft_wrap=True)
     for profile in outcome.profiles:
         record = profile.record
         if record.status is not Status.OK:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -11,19 +11,19 @@ from typing import Any, Literal
 
 from bench import stats
 from bench.case import SKLEARN_LOOP, Case
+from bench.compatibility import (
+    Purpose,
+    refuse_copies,
+    refuse_other_machine,
+    refuse_other_work,
+)
 from bench.derived import WholeRun, read_whole
-from bench.errors import NotComparable, UserError
+from bench.errors import UserError
 from bench.reader import kind_of
 from bench.record import Status
 from bench.results import measured_launches
 
 Row = Mapping[str, Any]
-_MACHINE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-    "the CPU": lambda machine: machine.get("cpu", {}).get("model"),
-    "logical cores": lambda machine: machine.get("cpu", {}).get("cores_logical"),
-    "a CPU quota of": lambda machine: machine.get("cpu", {}).get("cgroup_quota_cpus"),
-    "the GPUs": lambda machine: ", ".join(g.get("name") or "?" for g in machine.get("gpus") or ()),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def read_machine(path: Path) -> MeasuredRun:
         return read_run(path)
     runs = read_runs(path)
     refuse_other_machine(runs)
-    refuse_other_work(runs, ("epochs",))
+    refuse_other_work(runs, Purpose.COMPARE)
     first = runs[0]
     rows: dict[str, Row] = {}
     logs: dict[str, tuple[float, ...]] = {}
@@ -231,69 +231,3 @@ def _without_threads(case: str, row: Row) -> str:
     if row["threads"] is None:
         return case
     return Case(**{f.name: row[f.name] for f in fields(Case) if f.name != "threads"}).id
-
-
-def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
-    """One run counted twice would look like a quiet machine.
-
-    Raises:
-        UserError: two of the runs hold the same launches; both are named.
-    """
-    seen: dict[Any, Path] = {}
-    for run in runs:
-        key = tuple(sorted(run.logs.items()))
-        if key and key in seen:
-            raise UserError(f"{run.path} holds the same launches as {seen[key]}: leave one out")
-        seen[key] = run.path
-
-
-def refuse_other_machine(runs: Sequence[MeasuredRun]) -> None:
-    """A stored baseline speaks of the machine that it was taken on.
-
-    Raises:
-        NotComparable: hardware differs; what differs is named.
-    """
-    first, *others = runs
-    for other in others:
-        for what, fact in _MACHINE.items():
-            ours, theirs = fact(first.environment), fact(other.environment)
-            if ours != theirs:
-                raise NotComparable(
-                    f"{other.path} ran on {what} {theirs}, {first.path} on {ours}: a baseline "
-                    "serves one machine; fmnist-bench compare sets two side by side"
-                )
-
-
-def refuse_other_work(runs: Sequence[MeasuredRun], columns: Sequence[str]) -> None:
-    """Runs are set side by side only where they did the same work.
-
-    Args:
-        runs: one or more.
-        columns: of results.csv, in which the rows of one case must agree.
-
-    Raises:
-        NotComparable: another data set, or a column differs; the first is named.
-    """
-    first, *others = runs
-    for other in others:
-        ours, theirs = (run.environment.get("dataset_digest") for run in (first, other))
-        if ours != theirs:
-            raise NotComparable(
-                f"{other.path} trained on data of SHA-256 {_short(theirs)}, {first.path} on "
-                f"{_short(ours)}: compare runs of the same --data"
-            )
-    for column in columns:
-        found: dict[str, tuple[Any, Path]] = {}
-        for run in runs:
-            for case in run.logs:
-                value = run.rows[case][column]
-                before, where = found.setdefault(case, (value, run.path))
-                if before != value:
-                    raise NotComparable(
-                        f"{case} has {column} {value} in {run.path} and {before} in {where}: "
-                        f"measure it with the same --{column}"
-                    )
-
-
-def _short(digest: Any) -> str:
-    return f"{digest[:12]}..." if isinstance(digest, str) else "unknown"

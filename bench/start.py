@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import devices, environment
+from bench import devices, environment, variables
 from bench.case import Case
+from bench.compatibility import refuse_changed_files, refuse_mixing
 from bench.errors import UserError
 from bench.store import Plan, RunFolder, read_plan, refuse_taken
 from fmnist_models import dataset
 
 RESULTS = Path("results")
-# One run must not mix these.
-_MUST_MATCH: Mapping[str, tuple[str, ...]] = {
-    "data of SHA-256": ("dataset_digest",),
-    "the CPU": ("cpu", "model"),
-    "the driver": ("driver_version",),
-    "TensorFlow": ("versions", "tensorflow"),
-    "Keras": ("versions", "keras"),
-}
+# Holds the suite, a clone or not.
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +60,28 @@ def begin(plan: Plan, output: Path | None) -> Opening:
 
 
 def resume(path: Path) -> tuple[Opening, Plan]:
-    """An unfinished run, once it is sure that this is the same machine, data and software.
+    """An unfinished run, once it is sure that it goes on as it began (`bench.compatibility`).
+
+    Where the run was stopped before it had an environment.json, it gets one.
 
     Raises:
         UserError: no run is there, or what must match does not.
     """
     plan = read_plan(path)
     require_tensorflow()
-    refuse_mixing(path, RunFolder(path).environment() or {}, environment_of(plan))
-    return Opening(path, lambda: RunFolder.resume(path)[0]), plan
+    then, now = RunFolder(path).environment(), environment_of(plan)
+    if then is not None:
+        refuse_mixing(path, then, now)
+        refuse_changed_files(path, then, {"suite": CHECKOUT, "models": Path.cwd()})
 
+    def reopened() -> RunFolder:
+        """The folder, with an environment.json."""
+        folder = RunFolder.resume(path)[0]
+        if then is None:
+            folder.write_environment(now)
+        return folder
 
-def refuse_mixing(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """A run must not go on with another machine, data or software.
-
-    Args:
-        path: the run's folder.
-        then: what its environment.json holds.
-        now: what it would hold.
-
-    Raises:
-        UserError: something differs; it is named.
-    """
-    for what, keys in _MUST_MATCH.items():
-        before, after = _dig(then, keys), _dig(now, keys)
-        if before != after:
-            raise UserError(
-                f"{path} began with {what} {before!r}, now it is {after!r}: start a new run, "
-                "for one run must not mix them"
-            )
+    return Opening(path, reopened), plan
 
 
 def refuse_skips(cases: Sequence[Case], inventory: devices.Inventory) -> None:
@@ -110,11 +99,12 @@ def refuse_skips(cases: Sequence[Case], inventory: devices.Inventory) -> None:
 
 
 def require_tensorflow() -> None:
-    """TensorFlow is found, without being imported.
+    """TensorFlow is found, without being imported, and so are no files that it fails on.
 
     Raises:
-        UserError: it or Keras is not installed.
+        UserError: it or Keras is not installed, or could not be imported.
     """
+    variables.refuse_unreadable(os.environ)
     for package in ("tensorflow", "keras"):
         if importlib.util.find_spec(package) is None:
             raise UserError(
@@ -127,11 +117,8 @@ def environment_of(plan: Plan) -> dict[str, Any]:
     """What environment.json holds of this machine, for a run of `plan`."""
     digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
     return environment.collect(
-        label=plan.label, dataset_digest=digest, inventory=devices.inventory()
+        label=plan.label,
+        dataset_digest=digest,
+        inventory=devices.inventory(),
+        cases=plan.cases,
     )
-
-
-def _dig(tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    for key in keys:
-        tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
-    return tree or None

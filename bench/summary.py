@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from bench import variables
 from bench.ending import put_off
 from bench.errors import UserError
 from bench.estimate import REFERENCE, reference_rows
@@ -35,6 +36,8 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
         console.print(Text(line), soft_wrap=True)
     if outcome.split:
         console.print(Text(time_line(outcome.split)), soft_wrap=True)
+    if warning := variables.warning(environment):
+        console.print(Text(warning), soft_wrap=True)
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
         console.print(Text(line), soft_wrap=True)

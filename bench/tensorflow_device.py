@@ -174,7 +174,7 @@ class TensorFlowDevice:
         build = dict(tf.sysconfig.get_build_info())
         return {
             "tensorflow": tf.__version__,
-            "keras": tf.keras.__version__,
+            "keras": _keras_version(),
             "compiler": getattr(tf, "__compiler_version__", None),
             "built_with_cuda": bool(tf.test.is_built_with_cuda()),
             "built_with_xla": bool(tf.test.is_built_with_xla()),
@@ -258,6 +258,12 @@ def _loads(name: str, load: Callable[[str], Any]) -> bool:
             continue
         return True
     return False
+
+
+def _keras_version() -> str | None:
+    """Of the Keras that trains; None where none is loaded. `tf.keras` may be another one, or
+    none, with TF_USE_LEGACY_KERAS."""
+    return getattr(sys.modules.get("keras"), "__version__", None)
 
 
 def _onednn() -> bool | None:

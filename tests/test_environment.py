@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from bench import environment
+from bench import devices, environment
+from bench.case import Case
 from bench.environment import collect, validate_label
 from bench.errors import UserError
+from bench.variables import Fate, fate_of
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 PROJECT = '[project]\nname = "fmnist-bench"\n'
@@ -30,13 +32,12 @@ Collect = Callable[..., dict[str, Any]]
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch) -> Collect:
     """`collect` beside one made-up GPU and no git."""
-    devices = SimpleNamespace(gpu_state=lambda gpu: {"name": gpu.name, "uuid": "GPU-1f"})
+    monkeypatch.setattr(devices, "gpu_state", lambda gpu: {"name": gpu.name, "uuid": "GPU-1f"})
     inventory = SimpleNamespace(
         gpus=(SimpleNamespace(name="NVIDIA H100"),),
         driver_version="570.86.10",
         cuda_driver_version="12.8",
     )
-    monkeypatch.setitem(sys.modules, "bench.devices", devices)
 
     def call(label: str | None = None, **more: Any) -> dict[str, Any]:
         return collect(label=label, dataset_digest=DIGEST, inventory=inventory, **more)
@@ -62,6 +63,7 @@ def test_whole(collected: Collect) -> None:
         "versions",
         "software",
         "variables",
+        "overruled",
         "git",
     ]
     assert json.loads(json.dumps(found)) == found
@@ -106,7 +108,6 @@ def test_nothing_tells_who_and_where(collected: Collect, monkeypatch: pytest.Mon
     for secret in (host, user, "example.org", "/home", "faraway", "/opt", "/data"):
         assert secret not in text, secret
     assert found["variables"]["XLA_FLAGS"] == "--xla_dump_to=dump --xla_flag=<host>:1"
-    assert found["variables"]["KERAS_HOME"] == "~"
     assert found["variables"]["OMP_TOOL_LIBRARIES"] == "tool.so:other.so"
     assert found["software"] == {"compiler": "clang", "log": ["hostname: <host>"]}
 
@@ -114,18 +115,14 @@ def test_nothing_tells_who_and_where(collected: Collect, monkeypatch: pytest.Mon
 def test_only_relevant_variables_and_no_secrets(
     collected: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in list(os.environ):
-        if name.startswith(("TF_", "OMP_", "OPENBLAS_", "MKL_", "KERAS_", "KMP_", "CUDA_")):
-            monkeypatch.delenv(name)
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    without_variables(monkeypatch)
     wanted = {
         "TF_ENABLE_ONEDNN_OPTS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "OMP_NUM_THREADS": "2",
-        "OPENBLAS_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
-        "KERAS_BACKEND": "tensorflow",
+        "MALLOC_ARENA_MAX": "1",
+        "PYTHONHASHSEED": "7",
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     }
     others = {
@@ -138,7 +135,42 @@ def test_only_relevant_variables_and_no_secrets(
     }
     for name, value in (wanted | others).items():
         monkeypatch.setenv(name, value)
-    assert collected()["variables"] == dict(sorted(wanted.items()))
+    found = collected()
+    assert found["variables"] == dict(sorted(wanted.items()))
+    assert found["overruled"] == {}
+
+
+def test_the_record_holds_what_the_worker_got_and_beside_it_what_was_overruled(
+    collected: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_variables(monkeypatch)
+    user = {
+        "KERAS_BACKEND": "jax",
+        "OPENBLAS_NUM_THREADS": "8",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "KERAS_MAX_EPOCHS": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    for name, value in (user | {"TF_NUM_INTRAOP_THREADS": "3"}).items():
+        monkeypatch.setenv(name, value)
+    default, two = (Case("relu_mlp", "adam", "fit", threads=number) for number in (None, 2))
+    acted = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "3"}
+    scrubbed = user | {"MPLBACKEND": "matplotlib_inline.backend_inline"}
+    for cases in ((), (default,), (default, two)):
+        found = collected(cases=cases)
+        assert found["variables"] == acted
+        assert found["overruled"].keys() == scrubbed.keys()
+        assert found["overruled"]["KERAS_BACKEND"] == "jax"
+    found = collected(cases=(two,))
+    assert found["variables"] == {"OMP_NUM_THREADS": "1"}
+    assert found["overruled"]["TF_NUM_INTRAOP_THREADS"] == "3"
+
+
+def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment of which nothing is recorded."""
+    for name in list(os.environ):
+        if fate_of(name) is not Fate.IGNORED:
+            monkeypatch.delenv(name)
 
 
 def test_versions_of_what_is_installed_and_none_of_what_is_not(
@@ -176,7 +208,7 @@ def test_a_system_without_an_os_release_file(
 
 def test_collecting_imports_no_tensorflow_and_nothing_slow() -> None:
     code = (
-        "import sys, types; sys.modules['bench.devices'] = types.SimpleNamespace(gpu_state=None)\n"
+        "import sys, types\n"
         "from bench.environment import collect\n"
         "none = types.SimpleNamespace(gpus=(), driver_version=None, cuda_driver_version=None)\n"
         "collect(label=None, dataset_digest='x', inventory=none)\n"
@@ -231,6 +263,10 @@ class TestGit:
     @needs_git
     def test_revision_and_dirty_flag(self, root: Path) -> None:
         revision = self.commit(root)
+        assert environment._git(root) == {"revision": revision, "dirty": False}
+        # A run's own folder makes the suite no other one.
+        (root / "myrun").mkdir()
+        (root / "myrun" / "results.csv").write_text("")
         assert environment._git(root) == {"revision": revision, "dirty": False}
         (root / "bench" / "new.py").write_text("")
         assert environment._git(root) == {"revision": revision, "dirty": True}

@@ -391,6 +391,26 @@ def test_a_run_ends_with_its_page_unless_told_not_to(tmp_path, report):
     assert ("report.html" in out.getvalue()) == report
 
 
+def test_what_was_overruled_is_said_once_at_the_end_of_a_run_and_on_its_page(tmp_path):
+    overruled = {"KERAS_BACKEND": "jax", "MPLBACKEND": "inline"}
+    acted = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--x"}
+    path = write_run(tmp_path / "run", USUAL, variables=acted, overruled=overruled)
+    folder, plan = RunFolder.resume(path)
+    rows, launches, rounds = folder.results(), folder.launches(), folder.rounds()
+    out = io.StringIO()
+    summarize(
+        RunOutcome(folder, plan, rows, launches, rounds, False, {}),
+        Console(file=out, width=80),
+    )
+    assert out.getvalue().count("overruled, so that each case is what its row says: ") == 1
+    assert "KERAS_BACKEND=jax" in out.getvalue()
+    assert "MPLBACKEND" not in out.getvalue()
+    page = (path / "report.html").read_text("utf-8")
+    assert "KERAS_BACKEND=jax, MPLBACKEND=inline" in page
+    # What repeats the run: of the variables, what the user had set and what acted.
+    assert "XLA_FLAGS=--x fmnist-bench run" in page
+
+
 def test_the_chart_library_loads_only_when_used(program, tmp_path):
     script = (
         "import sys, bench.cli, bench.options, bench.summary, bench.htmlreport.page;"

@@ -12,7 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bench.compare import FACTS, Comparison, compare, fact
+from bench import variables
+from bench.compare import Comparison, compare
+from bench.compatibility import shown as shown_facts
 from bench.errors import NotComparable, UserError
 from bench.files import PAGE, target_of
 from bench.htmlreport.charts import case_figures
@@ -91,6 +93,7 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
         "runs": [ratio_figure(found)] if found else [],
         "profiles": [profile] if (profile := profile_figure(profiles)) else [],
     }
+    said = shown_facts([source.run.environment for source in sources])
     data = {
         "config": CONFIG,
         # A list each, their names once: a large run has thousands.
@@ -109,8 +112,11 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(_read("report.html"))
     return template.render(
-        runs=[_view(source) for source in sources],
-        fact_names=["began", *FACTS, "threads"],
+        runs=[
+            _view(source, [texts[number] for texts in said.values()])
+            for number, source in enumerate(sources)
+        ],
+        fact_names=["began", *said, "overruled", "threads"],
         differences=set(found.differences) if found else set(),
         comparison=comparison_findings(found) if found else [],
         summaries=found.summaries if found else {},
@@ -137,15 +143,20 @@ def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
         return None, str(error)
 
 
-def _view(source: Source) -> RunView:
+def _view(source: Source, facts: Sequence[str]) -> RunView:
     environment = source.run.environment
+    overruled = dict(environment.get("overruled") or {})
+    threads = ", ".join(str(number or "default") for number in threads_of(source.run))
     names = [str(row["device_name"] or "") for row in source.rows]
     return RunView(
         name=source.name,
         machine=[line for line in machine_lines(environment, names) if line],
-        facts=[source.run.time_utc or "not known"]
-        + [fact(environment, keys) for keys in FACTS.values()]
-        + [", ".join(str(number or "default") for number in threads_of(source.run)) or "none"],
+        facts=[
+            source.run.time_utc or "not known",
+            *facts,
+            ", ".join(f"{name}={value}" for name, value in overruled.items()) or "none",
+            threads or "none",
+        ],
         notes=notes(source.rows),
         repeat=_repeat(source),
         findings=findings(source),
@@ -153,12 +164,16 @@ def _view(source: Source) -> RunView:
 
 
 def _repeat(source: Source) -> list[str]:
-    """What to type, the variables that the run recorded included; nothing where not known."""
+    """What to type, the variables that acted included; nothing where not known."""
     if not source.command:
         return []
     environment = source.run.environment
-    variables = environment.get("variables") or {}
-    words = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    set_by_user = {
+        name: value
+        for name, value in (variables.acted([environment])[0] or {}).items()
+        if variables.DEFAULTS.get(name) != value
+    }
+    words = [f"{name}={shlex.quote(value)}" for name, value in set_by_user.items()]
     git = environment.get("git") or {}
     dirty = "  # it had changes that were not committed" if git.get("dirty") else ""
     checkout = [f"git checkout {git['revision']}{dirty}"] if git.get("revision") else []

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bench import roofdata
 from bench.case import SKLEARN_LOOP
+from bench.compatibility import same_threads_axis
 from bench.htmlreport.source import Source
 from bench.plotdata import Point, Row, base_setting
 from bench.results import sibling
@@ -17,8 +18,6 @@ from bench.results import sibling
 MOST_ROUNDS = 10_000
 ROUND_FIELDS = ("key", "place", "launch", "round", "seconds", "over_median", "trained_s",
                 "val_accuracy")  # fmt: skip
-# Facts of a machine and its software within which thread counts are compared.
-_SAME_MACHINE = ("cpu", "gpus", "versions", "variables")
 
 Record = dict[str, Any]
 Name = TypeVar("Name", bound=Hashable)
@@ -42,7 +41,8 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
     told = several and all(
         len({point.placement for point in source.points.values()}) < 2 for source in sources
     )
-    for source in sources:
+    machines = same_threads_axis([source.run.environment for source in sources])
+    for source, machine in zip(sources, machines, strict=True):
         base = base_setting(list(source.points.values()))
         of_run = [source.name] * several
         for row in source.rows:
@@ -51,6 +51,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
                 record = _case(key, source, row, point)
                 record["name"] = " · ".join(_name(row, point, base, told) + of_run)
                 setting = (row["batch_size"], row["precision"])
+                record["machine"] = machine
                 record["base"] = setting == base or row["loop"] == SKLEARN_LOOP
                 record["roof"] = under.get((source.name, row["case"]))
                 records.append(record)
@@ -100,7 +101,6 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
     narrow = row["precision"] not in ("float32", "float64")
     plain = sibling(row, source.rows, precision="float32") if narrow else None
     roof = row["roofline_fraction"] is not None
-    facts = [source.run.environment.get(fact) for fact in _SAME_MACHINE]
     return {
         "key": key,
         "run": source.name,
@@ -125,7 +125,6 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "gflops": _short(row["gflops"]) if roof else None,
         "fraction": _short(row["roofline_fraction"]) if roof else None,
         "bound": row["bound"],
-        "machine": repr(facts),
     }
 
 
