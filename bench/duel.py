@@ -1,8 +1,9 @@
 """A or B on one noisy machine: paired blocks in random order, and looks that may stop early.
 
-duel.json      the two sides and the settings that resuming takes up again
+duel.json      the two sides, the settings and what the orders are drawn from, for resuming
 a/, b/         a run's folder each: every launch of that side
-blocks.csv     a row a finished block: its order, and the control probe before the rounds
+blocks.csv     a row a finished block: its order, its templates, and the control probe
+control.csv    a row a reading of the control probe
 verdict.json   what it came to
 checkouts/     revisions that were unpacked
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,9 +20,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
-from bench.blocks import SIDES, Blocks
+from bench.blocks import Blocks
 from bench.case import SKLEARN_LOOP, Case
 from bench.devices import inventory, skip_reason
+from bench.draws import SIDES, new_entropy
 from bench.duel_standing import (
     INTERRUPTED,
     DuelPlan,
@@ -30,6 +31,7 @@ from bench.duel_standing import (
     Standing,
     as_json,
     control_differs,
+    from_verdict,
     take_look,
 )
 from bench.errors import UserError
@@ -66,10 +68,26 @@ class DuelProgress(Protocol):
 
 
 def begin(plan: DuelPlan, path: Path) -> DuelPlan:
-    """A new duel's folder, with duel.json; returns the plan with its sides fixed.
+    """A new duel's folder, with duel.json; returns the plan with its sides fixed and its orders
+    drawn.
 
     Raises:
-        UserError: the folder holds a duel, cannot be written, or a side does not exist.
+        UserError: as `fixed`, or the folder cannot be written.
+    """
+    plan = fixed(plan, path)
+    plan = replace(plan, entropy=plan.entropy or new_entropy())
+    with explained(path, ELSEWHERE):
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "duel.json", plan.to_json())
+    return plan
+
+
+def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
+    """The plan with its sides as they are now, once it is sure that it can be fought in a new
+    folder; nothing is written.
+
+    Raises:
+        UserError: the folder holds a duel, a side does not exist, or a case cannot duel.
     """
     if (path / "duel.json").exists():
         raise UserError(
@@ -81,20 +99,21 @@ def begin(plan: DuelPlan, path: Path) -> DuelPlan:
         if not 100 <= plan.rows <= whole:
             raise UserError(f"--rows {plan.rows}: must be between 100 and {whole}")
     for case in plan.cases:
-        reason = skip_reason(case, inventory())
-        if case.loop == SKLEARN_LOOP:
-            reason = f"a duel trains networks; leave {SKLEARN_LOOP} out of --loops"
+        reason = why_not(case)
         if reason:
             raise UserError(f"{case.id} cannot duel: {reason}")
-    plan = replace(plan, a=plan.a.fixed(), b=plan.b.fixed())
-    with explained(path, ELSEWHERE):
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "duel.json", plan.to_json())
-    return plan
+    return replace(plan, a=plan.a.fixed(), b=plan.b.fixed())
+
+
+def why_not(case: Case) -> str:
+    """Why a case cannot duel on this machine; empty where it can."""
+    if case.loop == SKLEARN_LOOP:
+        return f"a duel trains networks; leave {SKLEARN_LOOP} out of --loops"
+    return skip_reason(case, inventory()) or ""
 
 
 def resume(path: Path) -> DuelPlan:
-    """The plan of an unfinished duel.
+    """The plan of a duel that has begun.
 
     Raises:
         UserError: the folder holds no duel, or its plan cannot be read.
@@ -107,18 +126,40 @@ def resume(path: Path) -> DuelPlan:
         raise UserError(f"{path / 'duel.json'} cannot be read: {error}") from error
 
 
-def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = False) -> DuelReport:
+def finished(plan: DuelPlan, path: Path) -> DuelReport | None:
+    """The report of a duel that came to its end; None of one that was stopped, in which a case
+    failed, or whose verdict.json cannot be read: fighting it on mends that.
+    """
+    try:
+        report = from_verdict(plan, json.loads((path / "verdict.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    failed = any(standing.failure for standing in report.cases)
+    return None if report.stopped or failed else report
+
+
+def fight(
+    plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = False, new: bool = False
+) -> DuelReport:
     """Measure the blocks that the folder does not hold yet, until all cases are decided.
 
-    Ctrl-C ends the launch under way and the duel; what was measured is kept.
+    With `new` it begins the duel, once it has the machine: one that is refused because another
+    run measures leaves no folder. Ctrl-C ends the launch under way and the duel; what was
+    measured is kept.
 
     Raises:
         UserError: another run has the machine (unless `wait`), a side does not run this
-            suite, or the disk is full.
+            suite, or the disk is full; with `new`, as `begin`.
     """
-    with the_machine(progress.waits, wait), sides_under_way(plan, path) as sides:
-        blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
-        report = _to_the_end(plan, path, blocks, progress)
+    if new:
+        # Said before it waits for others.
+        plan = fixed(plan, path)
+    with the_machine(progress.waits, wait):
+        if new:
+            plan = begin(plan, path)
+        with sides_under_way(plan, path) as sides:
+            blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+            report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))
     return report
@@ -157,6 +198,7 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
     """All blocks, or as many as are needed."""
     standings = {case: Standing(case) for case in plan.cases}
     control: list[float] = []
+    draws = plan.draws
     started = time.perf_counter()
     progress.duel_begins(plan, path)
     stopped, differs = "", False
@@ -170,11 +212,10 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
             if is_new and spent >= (plan.budget_s or math.inf):
                 stopped = f"the budget of {plan.budget_s:g} s was spent"
                 break
-            draw = random.Random(f"{plan.settings.seed} {number}")
-            draw.shuffle(open_cases)
             controls = []
+            open_cases = draws.cases(number, open_cases)
             for case in open_cases:
-                block = blocks.measured(case, number, draw)
+                block = blocks.measured(case, number, draws.block(case, number))
                 controls.append(block.control)
                 standings[case].add(block)
                 if not block.failure:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.blocks import SIDES
 from bench.case import Case
 from bench.check import MARGIN, CheckReport, Verdict, percent, settled, suspects
+from bench.draws import SIDES
 from bench.duel import LEAST, begin, fight
 from bench.duel_standing import DuelPlan, DuelReport, Standing
 from bench.errors import ExitCode, UserError

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from bench.blocks import SIDES, Block
+from bench.blocks import Block
 from bench.case import Case
 from bench.check import ACCURACY_MARGIN, MARGIN, Verdict
+from bench.draws import SIDES, Draws, EvenDraws, SeededDraws
 from bench.errors import ExitCode
 from bench.record import RunSettings
 from bench.sequential import (
@@ -27,7 +28,10 @@ from bench.sides import Spec
 
 # A duel pairs its launches, so it sees a smaller drop of accuracy than a stored baseline.
 DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, ACCURACY_MARGIN
-_DUEL_VERSION = 2
+_DUEL_VERSION = 3
+# Of each side, each of which imports the framework by itself: results/README.md says what they
+# are worth.
+TEMPLATES = 3
 INTERRUPTED = "interrupted"
 
 
@@ -40,6 +44,9 @@ class DuelPlan:
         gate: the slow-down that has to be seen, as a share.
         budget_s: no block begins after so many seconds; None for no limit.
         rows: the first so many training images are used; None for all.
+        templates: processes of each side that its launches are forked from.
+        entropy: what the orders and templates are drawn from; empty until the duel begins, and
+            in duels of revisions that drew them from the seed.
     """
 
     a: Spec
@@ -50,6 +57,23 @@ class DuelPlan:
     budget_s: float | None = None
     rows: int | None = None
     command: str = ""
+    templates: int = TEMPLATES
+    entropy: str = ""
+
+    @property
+    def draws(self) -> Draws:
+        """What chance decides in this duel."""
+        if self.entropy:
+            return EvenDraws(self.entropy, self.templates)
+        return SeededDraws(self.settings.seed)
+
+    def asks_the_same(self, other: DuelPlan) -> bool:
+        """Whether both would measure the same, whatever chance decides and however long."""
+        mine, yours = (
+            replace(plan, budget_s=None, command="", entropy="", templates=TEMPLATES)
+            for plan in (self, other)
+        )
+        return mine == yours
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -57,11 +81,12 @@ class DuelPlan:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> DuelPlan:
-        """The plan that `to_json` wrote."""
+        """The plan that `to_json` wrote, in this revision or an earlier one."""
         fields = {name: value for name, value in values.items() if name != "version"}
         fields["a"], fields["b"] = (Spec.from_json(fields[side]) for side in SIDES)
         fields["cases"] = tuple(Case(**case) for case in values["cases"])
         fields["settings"] = RunSettings(**values["settings"])
+        fields.setdefault("templates", 1)
         return cls(**fields)
 
 
@@ -190,6 +215,39 @@ def as_json(report: DuelReport) -> dict[str, Any]:
             for standing in report.cases
         ],
     }
+
+
+def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
+    """The report that `as_json` wrote of a duel with this plan.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not of this plan or this revision.
+    """
+    by_id = {told["case"]: told for told in values["cases"]}
+    standings = tuple(
+        Standing(
+            case,
+            [float(value) for value in by_id[case.id]["speed"]],
+            [float(value) for value in by_id[case.id]["accuracy"]],
+            _look_from(by_id[case.id]["speed_look"]),
+            _look_from(by_id[case.id]["accuracy_look"]),
+            str(by_id[case.id]["failure"]),
+        )
+        for case in plan.cases
+    )
+    control = tuple(float(value) for value in values["control"])
+    return DuelReport(
+        plan, standings, control, bool(values["control_differs"]), str(values["stopped"])
+    )
+
+
+def _look_from(values: Mapping[str, Any] | None) -> Look | None:
+    if values is None:
+        return None
+    # What is not finite was written as null.
+    told: dict[str, Any] = {k: math.inf if v is None else v for k, v in values.items()}
+    told["decision"] = Decision(told["decision"])
+    return Look(**told)
 
 
 def _look_json(seen: Look | None) -> dict[str, Any] | None:

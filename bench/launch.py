@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 class Launcher:
-    """Runs launches, one at a time; templates are kept, one for each environment.
+    """Runs launches, one at a time; templates are kept, one for each environment and number.
 
     Launches of two launchers may take turns, a round each (`turns`).
 
@@ -53,7 +53,7 @@ class Launcher:
         self._command = [*worker, *(("--data", data) if data else ())]
         self._suite = suite
         self._watch = watch or counters.watch
-        self._templates: dict[tuple[tuple[str, str], ...], WorkerProcess] = {}
+        self._templates: dict[tuple[Any, ...], WorkerProcess] = {}
         self.starting_s = 0.0
 
     def __enter__(self) -> Self:
@@ -78,15 +78,22 @@ class Launcher:
         return to_the_end(self.turns(request, place, on_round, pauses=False))
 
     def turns(
-        self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound, *, pauses: bool
+        self,
+        request: LaunchRequest,
+        place: LaunchPlace,
+        on_round: OnRound,
+        *,
+        pauses: bool,
+        template: int = 0,
     ) -> Turns[LaunchRecord]:
         """Measure one launch as `run` does, in steps.
 
         With `pauses` it stands still before each round, until it is taken up again; a worker
-        of an earlier revision knows no pauses. Closing what comes back ends the launch.
+        of an earlier revision knows no pauses. Closing what comes back ends the launch. A
+        `template` of another number is another process, that imported everything by itself.
         """
         answers, total_s = yield from self._ask(
-            "launch", request, place, on_round, self._watch, pauses
+            "launch", request, place, on_round, self._watch, pauses, template
         )
         return _record(request, answers, total_s)
 
@@ -117,13 +124,14 @@ class Launcher:
         on_round: OnRound,
         watch: counters.Watch | None = None,
         pauses: bool = False,
+        template: int = 0,
     ) -> Turns[tuple[dict[str, Any], float]]:
         """What a worker answers, at least a status, and the seconds that it took, pauses
         left out.
 
         With `watch`, the answers of a worker that lived to the end hold the `noise` as well.
         """
-        key = tuple(sorted(place.environment.items()))
+        key = (template, *sorted(place.environment.items()))
         worker = self._templates.pop(key, None) if place.fork else None
         answers: dict[str, Any] = {}
         started = time.perf_counter()

@@ -262,10 +262,13 @@ class RunUnderWay:
         seen += [(r.case, r.launch, r.attempt) for r in self._launches]
         return max((a for name, k, a in seen if (name, k) == (case.id, launch)), default=0) + 1
 
-    def attempt(self, case: Case, launch: int, *, pauses: bool = False) -> Turns[LaunchRecord]:
+    def attempt(
+        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0
+    ) -> Turns[LaunchRecord]:
         """Measure one attempt of a launch, its rounds put on disk; `keep` it or say why not.
 
-        With `pauses` it stands still before each round, until it is taken up again.
+        With `pauses` it stands still before each round, until it is taken up again. Of several
+        templates it is forked from the one with the number `template`.
         """
         request = self._request(case, launch)
         name = re.sub(r"[^\w.-]", "_", case.id)
@@ -277,7 +280,9 @@ class RunUnderWay:
             self._progress.round_ends(round_)
 
         place = self._place(case, log)
-        record = yield from self._launcher.turns(request, place, on_round, pauses=pauses)
+        record = yield from self._launcher.turns(
+            request, place, on_round, pauses=pauses, template=template
+        )
         self._note_software(record)
         if record.status is Status.OK:
             log.unlink(missing_ok=True)
@@ -285,10 +290,14 @@ class RunUnderWay:
         known = gpu.name if gpu else environment.cpu_model()
         return replace(record, device_name=record.device_name or known, software={})
 
+    def forks(self, case: Case) -> bool:
+        """Whether launches of a case are forks of a template, rather than started afresh."""
+        return self._plan.settings.fork and CAN_FORK and case.device == "cpu"
+
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(
             environment=devices.child_environment(case, self._inventory, self._environ),
-            fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
+            fork=self.forks(case),
             log=log,
             timeout_s=self._plan.settings.timeout_s,
             gpu=devices.resolve(case.device, self._inventory),

@@ -37,7 +37,19 @@ from bench.roofline import Ceilings
 PLAN_VERSION = 1
 _TEXT_COLUMNS = frozenset(
     ("case", "status", "reason", "model", "optimizer", "loop", "backend", "device")
-) | frozenset(("device_name", "precision", "bound", "energy_covers", "warnings", "first"))
+) | frozenset(
+    (
+        "device_name",
+        "precision",
+        "bound",
+        "energy_covers",
+        "warnings",
+        "first",
+        "order",
+        "side",
+        "after",
+    )
+)
 # What helps where a folder cannot be written: a new one, and one that holds something already.
 ELSEWHERE = "name another --output"
 RESUME = "what was measured so far is kept there: make room, then --resume"

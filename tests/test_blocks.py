@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import random
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from bench import blocks as measuring
 from bench.blocks import Blocks
 from bench.case import Case
+from bench.draws import EvenDraws
 from bench.noise import Noise
 from bench.record import LaunchRecord, Round, Status
 
@@ -26,9 +26,13 @@ class ScriptedSide:
     def __init__(self, name, diary, seconds=(1.0, 2.0, 3.0), noise=(), status=Status.OK):
         self.name, self.diary, self.seconds, self.status = name, diary, seconds, status
         self.noise = list(noise)
-        self.records, self.closed = [], 0
+        self.records, self.templates, self.closed = [], [], 0
 
-    def attempt(self, case, launch, *, pauses):
+    def forks(self, case):
+        return case.device == "cpu"
+
+    def attempt(self, case, launch, *, pauses, template):
+        self.templates.append(template)
         try:
             self.diary.append((self.name, "warms up"))
             for number in range(1, len(self.seconds) + 1):
@@ -51,6 +55,10 @@ class ScriptedSide:
         return (self.records[-1] if self.records else None), rounds
 
 
+def drawn(number):
+    return EvenDraws("test", 3).block(CASE, number)
+
+
 @pytest.fixture
 def diary():
     return []
@@ -70,7 +78,7 @@ def blocks(tmp_path, monkeypatch, diary):
 
 
 def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
-    blocks().measured(CASE, 0, random.Random(1))
+    blocks().measured(CASE, 0, drawn(1))
     assert {who for who, _ in diary[:2]} == {"a", "b"}
     assert [what for _, what in diary] == ["warms up", "warms up", 1, 1, 2, 2, 3, 3]
     for pair in range(4):
@@ -80,39 +88,39 @@ def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
 def test_the_order_of_each_pair_is_random(blocks, diary):
     many = blocks()
     for number in range(200):
-        many.measured(CASE, number, random.Random(number))
+        many.measured(CASE, number, drawn(number))
     for first in range(0, 8, 2):
         of_a = sum(diary[8 * number + first][0] == "a" for number in range(200))
         assert 70 < of_a < 130
 
 
 def test_on_a_gpu_one_launch_follows_the_other(blocks, diary):
-    blocks().measured(ON_GPU, 0, random.Random(1))
+    blocks().measured(ON_GPU, 0, drawn(1))
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
 def test_turns_can_be_left_out_to_see_what_they_are_worth(blocks, diary):
-    blocks(turns=False).measured(CASE, 0, random.Random(1))
+    blocks(turns=False).measured(CASE, 0, drawn(1))
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
 def test_its_value_is_the_median_over_neighbours(blocks, diary):
     b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
-    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.speed == pytest.approx(math.log(1.1))
     assert block.accuracy == 0.0
 
 
 def test_what_one_has_beyond_the_other_goes_on_alone(blocks, diary):
     b = ScriptedSide("b", diary, seconds=(1.0, 2.0, 3.0, 100.0, 100.0))
-    assert blocks(b=b).measured(CASE, 0, random.Random(1)).speed == 0.0
+    assert blocks(b=b).measured(CASE, 0, drawn(1)).speed == 0.0
     assert diary[-2:] == [("b", 4), ("b", 5)]
 
 
 def test_a_disturbed_block_is_measured_again_on_both_sides(blocks, diary):
     a = ScriptedSide("a", diary, noise=[BUSY])
     b = ScriptedSide("b", diary)
-    block = blocks(a, b).measured(CASE, 0, random.Random(1))
+    block = blocks(a, b).measured(CASE, 0, drawn(1))
     assert not block.failure
     for side in (a, b):
         assert [r.status for r in side.records] == [Status.INVALID, Status.OK]
@@ -124,15 +132,15 @@ def test_a_machine_that_is_always_busy_is_measured_as_it_is(blocks, diary):
     a = ScriptedSide("a", diary, noise=[BUSY] * 9)
     b = ScriptedSide("b", diary)
     many = blocks(a, b)
-    many.measured(CASE, 0, random.Random(1))
+    many.measured(CASE, 0, drawn(1))
     assert [r.status for r in a.records] == [Status.INVALID, Status.INVALID, Status.OK]
-    many.measured(CASE, 1, random.Random(1))
+    many.measured(CASE, 1, drawn(1))
     assert len(a.records) == 4
 
 
 def test_a_failed_launch_is_no_block(blocks, diary, tmp_path):
     b = ScriptedSide("b", diary, status=Status.KILLED)
-    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.failure == "side B killed: a reason"
     assert not (tmp_path / "blocks.csv").exists()
 
@@ -146,13 +154,13 @@ def test_other_work_on_one_side_is_no_block(blocks, diary):
         return record, [replace(r, samples=399) for r in rounds]
 
     b.measured = fewer
-    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.failure == ("A trained [(400, 4)] samples and updates a round, B [(399, 4)]")
 
 
 def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
     a, b = (ScriptedSide(side, diary) for side in "ab")
-    first = blocks(a, b).measured(CASE, 0, random.Random(1))
+    first = blocks(a, b).measured(CASE, 0, drawn(1))
     with (tmp_path / "blocks.csv").open(newline="") as lines:
         (row,) = csv.DictReader(lines)
     assert float(row["control_log_ratio"]) == first.control
@@ -160,7 +168,7 @@ def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
     length = len(diary)
     again = blocks(a, b)
     assert again.holds(CASE, 0)
-    assert again.measured(CASE, 0, random.Random(1)) == first
+    assert again.measured(CASE, 0, drawn(1)) == first
     assert len(diary) == length
 
 
@@ -177,5 +185,5 @@ def test_ctrl_c_ends_both_launches(blocks, diary):
 
     cut._probe = interrupted
     with pytest.raises(KeyboardInterrupt):
-        cut.measured(CASE, 0, random.Random(1))
+        cut.measured(CASE, 0, drawn(1))
     assert (a.closed, b.closed) == (1, 1)

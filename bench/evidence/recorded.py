@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr
 
-from bench.blocks import SIDES
 from bench.check import slow_downs
+from bench.draws import SIDES
 from bench.duel import resume
 from bench.errors import UserError
 from bench.evidence.live import TURNS, duels
