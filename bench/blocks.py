@@ -267,9 +267,9 @@ def _control(order: str, readings: Sequence[Reading]) -> dict[str, float]:
     A reading before a warm-up counts only where there are no others: the machine had been idle
     before it, or had compiled a model.
     """
-    paired = [reading for reading in readings if reading.pair]
-    firsts = order[1:] if paired else order
-    a, b = ([r.seconds for r in paired or readings if r.side == side] for side in SIDES)
+    firsts = order[1:] or order
+    counted = [reading for reading in readings if reading.pair or not order[1:]]
+    a, b = ([r.seconds for r in counted if r.side == side] for side in SIDES)
     return {
         "control_a_s": median(a),
         "control_b_s": median(b),

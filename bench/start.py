@@ -72,7 +72,7 @@ def refuse_mixing(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -
         UserError: something differs; it is named.
     """
     for what, keys in _MUST_MATCH.items():
-        before, after = _dig(then, keys), _dig(now, keys)
+        before, after = dig(then, keys), dig(now, keys)
         if before != after:
             raise UserError(
                 f"{path} began with {what} {before!r}, now it is {after!r}: start a new run, "
@@ -116,7 +116,8 @@ def environment_of(plan: Plan) -> dict[str, Any]:
     )
 
 
-def _dig(tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
+def dig(tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """What environment.json holds below `keys`; None where it holds nothing."""
     for key in keys:
         tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
     return tree or None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from dataclasses import replace
 
 import pytest
 
 from bench import blocks as measuring
-from bench.blocks import Blocks
+from bench.blocks import COLUMNS, CONTROL_COLUMNS, Blocks, even_log
 from bench.case import Case
 from bench.draws import EvenDraws
 from bench.noise import Noise
 from bench.record import LaunchRecord, Round, Status
+from bench.sequential import block_log
+from bench.store import read_csv
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
@@ -92,6 +95,54 @@ def test_the_order_of_each_pair_is_random(blocks, diary):
     for first in range(0, 8, 2):
         of_a = sum(diary[8 * number + first][0] == "a" for number in range(200))
         assert 70 < of_a < 130
+
+
+def test_each_side_is_first_in_one_of_every_two_pairs(blocks, diary):
+    blocks().measured(CASE, 0, drawn(0))
+    firsts = [diary[place][0] for place in range(0, 8, 2)]
+    assert sorted(firsts[:2]) == sorted(firsts[2:]) == ["a", "b"]
+
+
+def test_what_the_place_in_a_pair_adds_is_no_difference_of_the_sides():
+    """Whatever the order, and however uneven: the second of each pair takes 1.5 times as long."""
+    for firsts in ("ababab", "aaaaab", "bbabbbbbab"):
+        a = [1.0 if first == "a" else 1.5 for first in firsts]
+        b = [1.5 if first == "a" else 1.0 for first in firsts]
+        assert even_log(a, b, firsts) == pytest.approx(0.0)
+        slower = [1.1 * seconds for seconds in b]
+        assert even_log(a, slower, firsts) == pytest.approx(math.log(1.1))
+    # One median over all pairs, of which B is first in five of eight.
+    assert block_log(a, b) == pytest.approx(-math.log(1.5))
+
+
+def test_the_control_is_even_and_leaves_the_warm_up_out(blocks, diary, tmp_path, monkeypatch):
+    """The probe takes twice as long before the first of a pair, and ages before a warm-up."""
+    seconds = tuple(range(1, 12))
+    a, b = (ScriptedSide(side, diary, seconds=seconds) for side in "ab")
+    taken = itertools.count()
+    probe = lambda passes: [2.0, 1.0][k % 2] if (k := next(taken)) > 1 else 100.0  # noqa: E731
+    monkeypatch.setattr(measuring, "control_probe", lambda: probe)
+    many = Blocks(tmp_path, {"a": a, "b": b}, 2)
+    for number in range(4):
+        taken = itertools.count()
+        assert many.measured(CASE, number, drawn(number)).control == pytest.approx(0.0)
+    readings = read_csv(tmp_path / "control.csv", CONTROL_COLUMNS)
+    assert len(readings) == 4 * 2 * 12
+    assert {row["after"] for row in readings if row["pair"] == 0} == {"", "a", "b"}
+    assert {row["seconds"] for row in readings if row["pair"] == 0} == {100.0}
+    assert all(row["seconds"] == 3 - row["place"] for row in readings if row["pair"])
+
+
+def test_a_blocks_csv_of_an_earlier_revision_gets_the_columns_of_this_one(blocks, tmp_path):
+    (tmp_path / "blocks.csv").write_text(
+        "case,block,first,control_a_s,control_b_s,control_log_ratio\n"
+        f"{CASE.id},0,b,0.5,0.25,-0.5\n{CASE.id},1,a,0.5"
+    )
+    many = blocks()
+    many.measured(CASE, 1, drawn(1))
+    first, second = read_csv(tmp_path / "blocks.csv", COLUMNS)
+    assert (first["first"], first["order"], first["template_a"]) == ("b", "", None)
+    assert (second["block"], len(second["order"])) == (1, 4)
 
 
 def test_on_a_gpu_one_launch_follows_the_other(blocks, diary):

@@ -78,8 +78,8 @@ def variance_row(rows: Sequence[Row]) -> Row:
     df, df_rest = 2 * (n - 1), (n - 1) ** 2
     mean_square, within = n * float(a @ a + b @ b) / df, float((rest**2).sum()) / df_rest
     ratio = mean_square / within
-    ends = f.ppf([(1 + _CONFIDENCE) / 2, (1 - _CONFIDENCE) / 2], df, df_rest)
-    low, high = ((ratio / end - 1) / n for end in ends)
+    ends = ((1 + _CONFIDENCE) / 2, (1 - _CONFIDENCE) / 2)
+    low, high = ((ratio / float(f.ppf(end, df, df_rest)) - 1) / n for end in ends)
     between = (mean_square - within) / n
     return {
         "loop": rows[0]["loop"],
@@ -90,8 +90,8 @@ def variance_row(rows: Sequence[Row]) -> Row:
         "f": ratio,
         "p": float(f.sf(ratio, df, df_rest)),
         "between_over_within": between / within,
-        "between_over_within_low": float(low),
-        "between_over_within_high": float(high),
+        "between_over_within_low": low,
+        "between_over_within_high": high,
     }
 
 
