@@ -191,6 +191,7 @@ def _facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[st
         before, after = start.dig(then, keys), start.dig(now, keys)
         if before is not None:
             yield what, before, after
+    yield "the GPUs", _gpus(then), _gpus(now)
     for group in ("versions", "variables"):
         before, after = then.get(group), now.get(group) or {}
         if before is None:
@@ -202,7 +203,7 @@ def _facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[st
 
 
 def _gpus(environment: Mapping[str, Any]) -> str:
-    return ", ".join(gpu.get("name") or "?" for gpu in environment.get("gpus") or ())
+    return ", ".join(gpu.get("name") or "?" for gpu in environment.get("gpus") or ()) or "none"
 
 
 def _said(value: Any) -> str:

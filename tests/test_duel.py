@@ -499,7 +499,8 @@ def test_a_verdict_that_cannot_be_read_is_reached_again(type_in, tmp_path, ended
         ("--precisions", "mixed_bfloat16"),
     ],
 )
-def test_what_resuming_does_not_change_is_refused_by_name(type_in, tmp_path, ended, words):
+def test_what_resuming_does_not_change_is_refused_by_name(type_in, tmp_path, plan, words):
+    duelling.begin(plan(b={"FAKE_SLOWER": 1.1}), tmp_path / "duel")
     code, _, err = type_in("duel", "--resume", tmp_path / "duel", *words)
     assert code == 2
     assert err.startswith(f"fmnist-bench: error: {words[0]} ")
