@@ -67,7 +67,8 @@ class DuelLines:
         samples = TRAINING_SAMPLES
         if plan.rows is not None:
             samples = round((1 - VALIDATION_SHARE) * plan.rows)
-        most = IMPORT_S * 2 + 2 * LAST_LOOK * sum(
+        imports = 2 * (plan.templates if plan.settings.fork else 1)
+        most = IMPORT_S * imports + 2 * LAST_LOOK * sum(
             launch_seconds(case, plan.settings, samples, LEAST) for case in plan.cases
         )
         cases = "1 case" if len(plan.cases) == 1 else f"{len(plan.cases)} cases"

@@ -6,6 +6,7 @@ comes back as a `LaunchRecord` with a status and a reason.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,14 @@ class Launcher:
             worker.kill()
         self._templates.clear()
 
+    def get_ready(self, place: LaunchPlace, template: int = 0) -> None:
+        """Start the template that `turns` will need, without waiting for it: those of two
+        launchers import side by side. What goes wrong is said when the template is needed."""
+        key = _key(place, template)
+        if place.fork and key not in self._templates:
+            with contextlib.suppress(Ended):
+                self._templates[key] = WorkerProcess(self._command, place, self._suite)
+
     def run(self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound) -> LaunchRecord:
         """Measure one launch; `on_round` is called as each round ends.
 
@@ -131,13 +140,14 @@ class Launcher:
 
         With `watch`, the answers of a worker that lived to the end hold the `noise` as well.
         """
-        key = (template, *sorted(place.environment.items()))
+        key = _key(place, template)
         worker = self._templates.pop(key, None) if place.fork else None
         answers: dict[str, Any] = {}
         started = time.perf_counter()
         try:
             if worker is None:
                 worker = WorkerProcess(self._command, place, self._suite)
+            if not worker.idle:
                 worker.wait_until_ready(START_LIMIT_S)
                 self.starting_s += time.perf_counter() - started
                 if place.fork:
@@ -157,6 +167,10 @@ class Launcher:
                     worker.kill()
         paused_s = worker.paused_s if worker is not None else 0.0
         return answers, time.perf_counter() - started - paused_s
+
+
+def _key(place: LaunchPlace, template: int) -> tuple[Any, ...]:
+    return (template, *sorted(place.environment.items()))
 
 
 def to_the_end(steps: Turns[_T]) -> _T:

@@ -271,8 +271,7 @@ class RunUnderWay:
         templates it is forked from the one with the number `template`.
         """
         request = self._request(case, launch)
-        name = re.sub(r"[^\w.-]", "_", case.id)
-        log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
+        log = self._log(request)
 
         def on_round(round_: Round) -> None:
             """Put the round on disk before anybody is told of it."""
@@ -289,6 +288,15 @@ class RunUnderWay:
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
         return replace(record, device_name=record.device_name or known, software={})
+
+    def get_ready(self, case: Case, launch: int, template: int) -> None:
+        """Start the template that the next attempt of a launch is forked from; do not wait."""
+        log = self._log(self._request(case, launch))
+        self._launcher.get_ready(self._place(case, log), template)
+
+    def _log(self, request: LaunchRequest) -> Path:
+        name = re.sub(r"[^\w.-]", "_", request.case.id)
+        return self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
     def forks(self, case: Case) -> bool:
         """Whether launches of a case are forks of a template, rather than started afresh."""

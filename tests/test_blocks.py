@@ -34,6 +34,9 @@ class ScriptedSide:
     def forks(self, case):
         return case.device == "cpu"
 
+    def get_ready(self, case, launch, template):
+        pass
+
     def attempt(self, case, launch, *, pauses, template):
         self.templates.append(template)
         try:
