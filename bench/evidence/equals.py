@@ -43,8 +43,8 @@ class EqualBlock:
         order: the side that was first in each pair of turns, the warm-up's before all.
         rounds: seconds of the round that came first in each pair, and of the second's.
         readings: likewise of the control, the warm-up's pair left out.
-        repeated: of each pair but the first, whether the side whose turn came before it was
-            also its first.
+        repeated: of each of these pairs, whether its first turn was of the side that had the
+            turn before.
     """
 
     speed: float

@@ -74,6 +74,8 @@ def summary_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
             "variance_between_templates": between,
             "variance_within": within,
             "templates_p": templates_p(own),
+            "control_variance_between_templates": components(own, "control")[0],
+            "control_templates_p": templates_p(own, "control"),
         }
 
 
@@ -84,8 +86,9 @@ def t_of(values: Sequence[float]) -> float:
     return mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
 
 
-def components(duels: Sequence[EqualDuel]) -> tuple[float, float]:
-    """The variance of log time between templates of a side, and that of a block within them.
+def components(duels: Sequence[EqualDuel], of: str = "speed") -> tuple[float, float]:
+    """The variance of a log ratio (`speed` or `control`) between templates of a side, and that of
+    a block within them.
 
     Two blocks of one duel that share a template of one side share what it adds. So the matrix of
     products of a duel's values, each less their mean, has the expectation between H S H + within
@@ -96,7 +99,7 @@ def components(duels: Sequence[EqualDuel]) -> tuple[float, float]:
     normal, right = np.zeros((2, 2)), np.zeros(2)
     for duel in duels:
         centring = np.eye(len(duel.blocks)) - 1 / len(duel.blocks)
-        values = _centred(duel)
+        values = _centred(duel, of)
         parts = (centring @ _shared(duel) @ centring, centring)
         normal += [[(one * other).sum() for other in parts] for one in parts]
         right += [float(values @ part @ values) for part in parts]
@@ -106,13 +109,13 @@ def components(duels: Sequence[EqualDuel]) -> tuple[float, float]:
     return float(between), float(within)
 
 
-def templates_p(duels: Sequence[EqualDuel]) -> float:
+def templates_p(duels: Sequence[EqualDuel], of: str = "speed") -> float:
     """The p-value of no variance between templates: how often blocks that share templates are
     at least as much alike where the values of each duel are shuffled among its blocks."""
     rng = np.random.default_rng(SEED_OF_SHUFFLES)
     seen, shuffled = 0.0, np.zeros(PERMUTATIONS)
     for duel in duels:
-        values, shared = _centred(duel), _shared(duel)
+        values, shared = _centred(duel, of), _shared(duel)
         np.fill_diagonal(shared, 0.0)
         seen += float(values @ shared @ values)
         each = rng.permuted(np.tile(values, (PERMUTATIONS, 1)), axis=1)
@@ -123,7 +126,9 @@ def templates_p(duels: Sequence[EqualDuel]) -> float:
 def place_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
     """What the place in a pair of turns adds, to the control and to the rounds; a row each.
 
-    Of the readings of the control also what it adds that one side had two turns in a row.
+    A reading comes before the turn that it is counted for, so that it can depend on the turns
+    before it alone: the second of a pair follows two turns of one side half of the time, the
+    first never. What that adds is the third row.
     """
     for loop in CASES:
         own = [duel for duel in duels if duel.loop == loop]
@@ -135,7 +140,7 @@ def place_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
             ]
             yield {"loop": loop, "of": what, "effect": "first over second", **_interval(logs)}
         repeated = [_repeated(duel) for duel in own]
-        yield {"loop": loop, "of": "readings", "effect": "first, same side again over other side",
+        yield {"loop": loop, "of": "readings", "effect": "after two turns of one side over one",
                **_interval(repeated)}  # fmt: skip
 
 
@@ -183,8 +188,8 @@ def _repeated(duel: EqualDuel) -> float:
     logs: dict[bool, list[float]] = {True: [], False: []}
     for block in duel.blocks:
         middle = median(math.log(s) for pair in block.readings for s in pair)
-        for repeated, (first, _) in zip(block.repeated, block.readings, strict=True):
-            logs[repeated].append(math.log(first) - middle)
+        for repeated, (_, second) in zip(block.repeated, block.readings, strict=True):
+            logs[repeated].append(math.log(second) - middle)
     return fmean(logs[True]) - fmean(logs[False])
 
 
@@ -209,6 +214,6 @@ def _shared(duel: EqualDuel) -> NDArray[np.float64]:
     return shared
 
 
-def _centred(duel: EqualDuel) -> NDArray[np.float64]:
-    speeds = [block.speed for block in duel.blocks]
-    return np.array(speeds, dtype=np.float64) - fmean(speeds)
+def _centred(duel: EqualDuel, of: str) -> NDArray[np.float64]:
+    values = [getattr(block, of) for block in duel.blocks]
+    return np.array(values, dtype=np.float64) - fmean(values)
