@@ -108,8 +108,11 @@ class Blocks:
         self._always_disturbed = False
 
     def holds(self, case: Case, number: int) -> bool:
-        """Whether the block is on disk."""
-        return (case.id, number) in self._kept
+        """Whether the block is on disk, with the rounds of both launches."""
+        return (case.id, number) in self._kept and all(
+            record is not None and record.status is Status.OK and len(rounds) >= self._epochs
+            for record, rounds in (side.measured(case, number) for side in self._sides.values())
+        )
 
     def measured(self, case: Case, number: int, draw: BlockDraw) -> Block:
         """A block, measured unless it is on disk.
@@ -126,24 +129,29 @@ class Blocks:
         # Taken before a block on disk is passed over: the draw of an earlier revision goes on
         # from here to the next case.
         firsts = chain([next(draw.firsts)], draw.firsts)
-        row = self._kept.get((case.id, number))
-        readings: Sequence[Reading] = ()
-        if row is None:
-            order, readings = self._measure(case, number, replace(draw, firsts=firsts))
-            forked = self._sides[SIDES[0]].forks(case)
-            row = {
-                "case": case.id,
-                "block": number,
-                "first": order[0],
-                **{f"template_{side}": draw.templates[side] if forked else None for side in SIDES},
-                "order": order,
-                **_control(order, readings),
-            }
+        if self.holds(case, number):
+            return self._block(case, number, self._kept[case.id, number])
+        order, readings = self._measure(case, number, replace(draw, firsts=firsts))
+        forked = self._sides[SIDES[0]].forks(case)
+        row = {
+            "case": case.id,
+            "block": number,
+            "first": order[0],
+            **{f"template_{side}": draw.templates[side] if forked else None for side in SIDES},
+            "order": order,
+            **_control(order, readings),
+        }
+        block = self._block(case, number, row)
+        if not block.failure:
+            self._keep(row, readings)
+        return block
+
+    def _block(self, case: Case, number: int, row: Mapping[str, Any]) -> Block:
+        """What the launches of a block come to, whose row of blocks.csv is given."""
         launches = {side: self._sides[side].measured(case, number) for side in SIDES}
-        failure = _failure(launches)
+        failure = _failure(launches, self._epochs)
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
-        self._keep(row, readings)
         (_, a), (_, b) = launches.values()
         accuracies = [rounds[self._epochs - 1].val_accuracy for rounds in (a, b)]
         drop = None
@@ -222,8 +230,6 @@ class Blocks:
 
     def _keep(self, row: Mapping[str, Any], readings: Sequence[Reading]) -> None:
         key = (row["case"], row["block"])
-        if key in self._kept:
-            return
         told = [(*key, *astuple(reading)) for reading in readings]
         # The block last: one that is on disk has its readings there as well.
         self._append(self._path / "control.csv", CONTROL_COLUMNS, told)
@@ -300,12 +306,14 @@ def control_probe() -> Probe:
     return probe
 
 
-def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]]) -> str:
+def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]], epochs: int) -> str:
     """Why a block says nothing: a launch that did not end well, or other work on one side."""
-    for side, (record, _) in launches.items():
+    for side, (record, rounds) in launches.items():
         if record is None or record.status is not Status.OK:
             why = f"{record.status}: {record.reason}" if record else "it was not measured"
             return f"side {side.upper()} {why}"
+        if len(rounds) < epochs:
+            return f"side {side.upper()} ended ok with {len(rounds)} rounds of {epochs} epochs"
     work = [[(r.samples, r.updates) for r in rounds[:1]] for _, rounds in launches.values()]
     if work[0] != work[1]:
         return f"A trained {work[0]} samples and updates a round, B {work[1]}"

@@ -261,7 +261,12 @@ def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str |
     described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
     if (path / "plan.json").exists():
         folder = RunFolder.resume(path)[0]
-        refuse_mixing(path, folder.environment() or {}, described)
+        then = folder.environment()
+        if then is None and not folder.launches():
+            # Killed between plan.json and environment.json: nothing was measured yet.
+            folder.write_environment(described)
+        else:
+            refuse_mixing(path, then or {}, described)
         return folder
     settings = replace(plan.settings, launches=LAST_LOOK, data=data)
     folder = RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command))

@@ -355,6 +355,30 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monke
     assert sorted(map(tuple, attempts.values())) == again
 
 
+def test_a_block_whose_rounds_are_lost_is_measured_again(plan, fight, tmp_path):
+    report = fight(plan())
+    path = tmp_path / "duel"
+    (path / "verdict.json").unlink()
+    rounds = (path / "a" / "rounds.csv").read_text().splitlines()
+    kept = [line for line in rounds if not line.startswith(f"{CASE.id},3,")]
+    (path / "a" / "rounds.csv").write_text("\n".join(kept) + "\n")
+    watching = Watching()
+    again = duelling.fight(duelling.resume(path), path, watching)
+    assert again.exit_code == ExitCode.PASSED
+    assert len((path / "a" / "rounds.csv").read_text().splitlines()) == len(rounds)
+    assert [k != 3 for k in range(8)] == [
+        x == y for x, y in zip(report.cases[0].speed, again.cases[0].speed, strict=True)
+    ]
+
+
+def test_a_duel_killed_before_a_sides_environment_was_written_goes_on(plan, tmp_path):
+    path = tmp_path / "duel"
+    duelling.fight(duelling.begin(plan(budget_s=1e-9), path), path, Watching())
+    (path / "b" / "environment.json").unlink()
+    assert duelling.fight(plan(), path, Watching()).exit_code == ExitCode.PASSED
+    assert json.loads((path / "b" / "environment.json").read_text())["cpu"] == MACHINE["cpu"]
+
+
 def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeypatch):
     ends = iter(range(10**6))
     monkeypatch.setattr(

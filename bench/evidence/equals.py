@@ -129,8 +129,9 @@ def read_blocks(folder: Path, logs: list[tuple[float, float]]) -> tuple[EqualBlo
         (row["block"], row["pair"], row["place"]): row
         for row in read_csv(folder / "control.csv", CONTROL_COLUMNS)
     }
+    rows = {row["block"]: row for row in read_csv(folder / "blocks.csv", COLUMNS)}
     blocks = []
-    for row, (speed, control) in zip(read_csv(folder / "blocks.csv", COLUMNS), logs, strict=True):
+    for row, (speed, control) in zip(rows.values(), logs, strict=True):
         number, firsts = row["block"], row["order"][1:]
         pairs = range(1, len(firsts) + 1)
         own = [[readings[number, pair, place] for place in (1, 2)] for pair in pairs]
