@@ -10,31 +10,33 @@ from __future__ import annotations
 
 import csv
 import math
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from bench import noise
 from bench.case import Case
-from bench.filetypes import BLOCKS
+from bench.draws import SIDES, BlockDraw
+from bench.filetypes import BLOCKS, CONTROL
 from bench.reader import read_table
 from bench.record import LaunchRecord, Round, Status
 from bench.run import MOST_ATTEMPTS, RunUnderWay
 from bench.sequential import block_log
-from bench.store import cut_half_line, explained
+from bench.store import as_cell, cut_half_line, explained, write_csv
 from bench.worker_process import Turns
 
-SIDES = ("a", "b")
-COLUMNS = ("case", "block", "first", "control_a_s", "control_b_s", "control_log_ratio")
+COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
 # The control: 2 x 32 MiB, beyond the caches of most machines, read and written.
 _CONTROL_FLOATS = 2**22
 # Of one reading: few before each round, many where there is but one reading a launch.
 _PASSES, _PASSES_ALONE = 1, 20
+# So many pairs give each order a median that one disturbed pair does not move.
+_LEAST_EVEN = 6
 Probe = Callable[[int], float]
 
 
@@ -43,9 +45,9 @@ class Block:
     """One block of a case, measured.
 
     Attributes:
-        speed: log of B's time over A's, the median over the rounds that took turns.
+        speed: log of B's time over A's, by `even_log` over the rounds that took turns.
         accuracy: how far B's validation accuracy is below A's; None where the loop has none.
-        control: log of the control's time before B over that before A, likewise a median.
+        control: log of the control's time before B over that before A, likewise.
         failure: why the block says nothing; empty where it does.
     """
 
@@ -55,8 +57,26 @@ class Block:
     failure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of the control.
+
+    Attributes:
+        pair: of turns, from 0, which is the warm-up.
+        place: in the pair, 1 or 2.
+        side: whose turn came next.
+        after: the side whose turn came before; empty at the block's begin.
+    """
+
+    pair: int
+    place: int
+    side: str
+    after: str
+    seconds: float
+
+
 class Blocks:
-    """Measures blocks, and keeps them in blocks.csv.
+    """Measures blocks, and keeps them in blocks.csv, and the control's readings in control.csv.
 
     Args:
         path: the duel's folder.
@@ -81,60 +101,65 @@ class Blocks:
         self._file = path / "blocks.csv"
         self._sides = sides
         self._epochs = epochs
-        with explained(path):
-            cut_half_line(self._file)
-        self._kept = {
-            (row["case"], row["block"]): row
-            for row in read_table(self._file, BLOCKS, grows=True)[0]
-        }
+        self._kept = {(row["case"], row["block"]): row for row in self._on_disk()}
         self._probe = control_probe()
         self._always_disturbed = False
 
     def holds(self, case: Case, number: int) -> bool:
-        """Whether the block is on disk."""
-        return (case.id, number) in self._kept
+        """Whether the block is on disk, with the rounds of both launches."""
+        return (case.id, number) in self._kept and all(
+            record is not None and record.status is Status.OK and len(rounds) >= self._epochs
+            for record, rounds in (side.measured(case, number) for side in self._sides.values())
+        )
 
-    def measured(self, case: Case, number: int, draw: random.Random) -> Block:
+    def measured(self, case: Case, number: int, draw: BlockDraw) -> Block:
         """A block, measured unless it is on disk.
 
         Args:
             case: of both sides.
             number: from 0; both launches train with the seed of the run plus it.
-            draw: decides who is first, in the block and in each pair of rounds.
+            draw: which templates serve, and who goes first, in the warm-up and in each pair
+                of rounds.
 
         Raises:
             UserError: the disk is full.
         """
-        first = draw.choice(SIDES)
-        row = self._kept.get((case.id, number))
-        if row is not None and _failure(self._launches(case, number)):
-            # A block is kept where both launches ended ok, so one of them lost its rounds.
-            del self._kept[case.id, number]
-            row = None
-        if row is None:
-            control = self._measure(case, number, first, draw)
-            row = {"case": case.id, "block": number, "first": first, **control}
-        launches = self._launches(case, number)
-        failure = _failure(launches)
+        # Taken before a block on disk is passed over: the draw of an earlier revision goes on
+        # from here to the next case.
+        firsts = chain([next(draw.firsts)], draw.firsts)
+        if self.holds(case, number):
+            return self._block(case, number, self._kept[case.id, number])
+        order, readings = self._measure(case, number, replace(draw, firsts=firsts))
+        forked = self._sides[SIDES[0]].forks(case)
+        row = {
+            "case": case.id,
+            "block": number,
+            "first": order[0],
+            **{f"template_{side}": draw.templates[side] if forked else None for side in SIDES},
+            "order": order,
+            **_control(order, readings),
+        }
+        block = self._block(case, number, row)
+        if not block.failure:
+            self._keep(row, readings)
+        return block
+
+    def _block(self, case: Case, number: int, row: Mapping[str, Any]) -> Block:
+        """What the launches of a block come to, whose row of blocks.csv is given."""
+        launches = {side: self._sides[side].measured(case, number) for side in SIDES}
+        failure = _failure(launches, self._epochs)
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
-        self._keep(row)
         (_, a), (_, b) = launches.values()
         accuracies = [rounds[self._epochs - 1].val_accuracy for rounds in (a, b)]
         drop = None
         if accuracies[0] is not None and accuracies[1] is not None:
             drop = accuracies[0] - accuracies[1]
-        seconds = [[r.seconds / r.samples for r in rounds] for rounds in (a, b)]
-        return Block(block_log(*seconds), drop, row["control_log_ratio"])
+        a_s, b_s = ([r.seconds / r.samples for r in rounds] for rounds in (a, b))
+        speed = even_log(a_s, b_s, row["order"][1:])
+        return Block(speed, drop, row["control_log_ratio"])
 
-    def _launches(
-        self, case: Case, number: int
-    ) -> dict[str, tuple[LaunchRecord | None, list[Round]]]:
-        return {side: self._sides[side].measured(case, number) for side in SIDES}
-
-    def _measure(
-        self, case: Case, number: int, first: str, draw: random.Random
-    ) -> dict[str, float]:
+    def _measure(self, case: Case, number: int, draw: BlockDraw) -> tuple[str, list[Reading]]:
         """Both launches; again, both of them, where a signal of noise voids one.
 
         As in a run, the last of `MOST_ATTEMPTS` stands, and until a block is undisturbed again
@@ -142,7 +167,7 @@ class Blocks:
         """
         most = 1 if self._always_disturbed else MOST_ATTEMPTS
         for left in reversed(range(most)):
-            records, control = self._take_turns(case, number, first, draw)
+            records, order, readings = self._take_turns(case, number, draw)
             reasons = [noise.voids(r.noise) for r in records.values() if r.status is Status.OK]
             disturbed = next(filter(None, reasons), "")
             again = disturbed and left
@@ -154,50 +179,106 @@ class Blocks:
             self._on_void(case, disturbed)
         if reasons:
             self._always_disturbed = bool(disturbed)
-        return control
+        return order, readings
 
     def _take_turns(
-        self, case: Case, number: int, first: str, draw: random.Random
-    ) -> tuple[dict[str, LaunchRecord], dict[str, float]]:
+        self, case: Case, number: int, draw: BlockDraw
+    ) -> tuple[dict[str, LaunchRecord], str, list[Reading]]:
         """One attempt of each launch: the first warms up, then the other, then a round of
-        each in random order, until both have ended."""
-        order: Sequence[str] = SIDES if first == "a" else SIDES[::-1]
+        each, until both have ended; who was first in each pair, and the control's readings."""
         pauses = self._turns and case.device == "cpu"
         passes = _PASSES if pauses else _PASSES_ALONE
-        controls: dict[str, list[float]] = {side: [] for side in SIDES}
+        order, readings = "", []
         records: dict[str, LaunchRecord] = {}
         with ExitStack() as stack:
             running: dict[str, Turns[LaunchRecord]] = {}
-            for side in order:
-                attempt = self._sides[side].attempt(case, number, pauses=pauses)
+            for side in SIDES:
+                template = draw.templates[side]
+                attempt = self._sides[side].attempt(case, number, pauses=pauses, template=template)
                 running[side] = stack.enter_context(closing(attempt))
-            while running:
-                for side in order:
-                    if side not in running:
-                        continue
-                    controls[side].append(self._probe(passes))
+            after = ""
+            for pair, first in enumerate(draw.firsts):
+                if not running:
+                    break
+                order += first if len(running) == len(SIDES) else ""
+                turns = [side for side in (first, *SIDES) if side in running]
+                for place, side in enumerate(dict.fromkeys(turns), 1):
+                    readings.append(Reading(pair, place, side, after, self._probe(passes)))
+                    after = side
                     try:
                         next(running[side])
                     except StopIteration as end:
                         records[side] = end.value
                         del running[side]
-                order = draw.sample(SIDES, 2)
-        return records, {
-            **{f"control_{side}_s": median(own) for side, own in controls.items()},
-            "control_log_ratio": block_log(controls["a"], controls["b"]),
-        }
+        return records, order, readings
 
-    def _keep(self, row: Mapping[str, Any]) -> None:
-        key = (row["case"], row["block"])
-        if key in self._kept:
-            return
+    def _on_disk(self) -> list[dict[str, Any]]:
+        """The rows of blocks.csv; a file of an earlier revision gets the columns of this one."""
         with explained(self._path):
-            fresh = not self._file.exists() or not self._file.stat().st_size
-            with self._file.open("a", newline="", encoding="utf-8") as out:
-                writer = csv.writer(out, lineterminator="\n")
-                writer.writerows([COLUMNS] if fresh else [])
-                writer.writerow([row[name] for name in COLUMNS])
+            cut_half_line(self._file)
+            cut_half_line(self._path / "control.csv")
+        rows: list[dict[str, Any]] = read_table(self._file, BLOCKS, grows=True)[0]
+        if rows:
+            with self._file.open(encoding="utf-8") as lines:
+                is_earlier = lines.readline().rstrip("\n").split(",") != list(COLUMNS)
+            if is_earlier:
+                with explained(self._path):
+                    write_csv(self._file, COLUMNS, rows)
+        return rows
+
+    def _keep(self, row: Mapping[str, Any], readings: Sequence[Reading]) -> None:
+        key = (row["case"], row["block"])
+        told = [(*key, *astuple(reading)) for reading in readings]
+        # The block last: one that is on disk has its readings there as well.
+        self._append(self._path / "control.csv", CONTROL_COLUMNS, told)
+        self._append(self._file, COLUMNS, [[row[name] for name in COLUMNS]])
         self._kept[key] = dict(row)
+
+    def _append(self, file: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        with explained(self._path):
+            fresh = not file.exists() or not file.stat().st_size
+            with file.open("a", newline="", encoding="utf-8") as out:
+                writer = csv.writer(out, lineterminator="\n")
+                writer.writerows([columns] if fresh else [])
+                writer.writerows([as_cell(value) for value in row] for row in rows)
+
+
+def even_log(a: Sequence[float], b: Sequence[float], firsts: str) -> float:
+    """The log of B's seconds over A's, however often each was first: the mean of `block_log`
+    over the pairs in which A was first and of that over those in which B was.
+
+    What the place in a pair adds to one of the two, the other lacks. Pairs whose order is not
+    known (of an earlier revision), or too few for two medians, are taken all as one.
+
+    Args:
+        a: seconds of A, in order.
+        b: seconds of B.
+        firsts: the side that was first in each pair.
+    """
+    pairs = list(zip(a, b, strict=False))
+    if len(pairs) < _LEAST_EVEN or len(firsts) < len(pairs):
+        return block_log(a, b)
+    by_first = [
+        [pair for pair, first in zip(pairs, firsts, strict=False) if first == side]
+        for side in SIDES
+    ]
+    return fmean(block_log(*zip(*own, strict=True)) for own in by_first if own)
+
+
+def _control(order: str, readings: Sequence[Reading]) -> dict[str, float]:
+    """The control's cells of blocks.csv.
+
+    A reading before a warm-up counts only where there are no others: the machine had been idle
+    before it, or had compiled a model.
+    """
+    firsts = order[1:] or order
+    counted = [reading for reading in readings if reading.pair or not order[1:]]
+    a, b = ([r.seconds for r in counted if r.side == side] for side in SIDES)
+    return {
+        "control_a_s": median(a),
+        "control_b_s": median(b),
+        "control_log_ratio": even_log(a, b, firsts),
+    }
 
 
 def control_probe() -> Probe:
@@ -223,12 +304,14 @@ def control_probe() -> Probe:
     return probe
 
 
-def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]]) -> str:
+def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]], epochs: int) -> str:
     """Why a block says nothing: a launch that did not end well, or other work on one side."""
-    for side, (record, _) in launches.items():
+    for side, (record, rounds) in launches.items():
         if record is None or record.status is not Status.OK:
             why = f"{record.status}: {record.reason}" if record else "it was not measured"
             return f"side {side.upper()} {why}"
+        if len(rounds) < epochs:
+            return f"side {side.upper()} ended ok with {len(rounds)} rounds of {epochs} epochs"
     work = [[(r.samples, r.updates) for r in rounds[:1]] for _, rounds in launches.values()]
     if work[0] != work[1]:
         return f"A trained {work[0]} samples and updates a round, B {work[1]}"

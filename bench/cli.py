@@ -220,7 +220,8 @@ def report(runs: tuple[str, ...], output: str | None) -> int:
     "--confirm",
     metavar="SIDE",
     help="send suspect cases through a duel of SIDE, where the baseline's software still is, "
-    "against this environment; SIDE as in fmnist-bench duel",
+    "against this environment, which must be the candidate's, with its images and settings; "
+    "SIDE as in fmnist-bench duel",
 )
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def check(
@@ -255,16 +256,19 @@ def check(
     candidate = [read_run(Path(run)) for run in runs]
     console, folder = _console(), Path(output or runs[0])
     report = test(read_baseline(Path(baseline)), candidate, allowed)
-    if confirm and suspects(report):
-        from bench.duel_report import confirm as duel_suspects
+    files = write_check(report, folder)
+    interrupted = False
+    if confirm is not None and suspects(report):
+        from bench.confirm import prepare, settle
 
         print_check(report, console)
-        report = duel_suspects(report, candidate[0], confirm, folder / "duel", console, wait)
-    files = write_check(report, folder)
+        asked = prepare(report, candidate, confirm, folder)
+        report, interrupted = settle(report, asked, console, wait=wait)
+        files = write_check(report, folder)
     print_check(report, console)
     for file in files:
         click.echo(file)
-    return report.exit_code
+    return ExitCode.INTERRUPTED if interrupted else report.exit_code
 
 
 @cli.command()
@@ -272,7 +276,8 @@ def check(
 @click.option("--b", metavar="SIDE", help="what is judged")
 @_options(lambda option: option.name in DUEL_OPTIONS)
 @_options(lambda _: True, SIZE_OPTIONS)
-@click.option("--budget", type=float, metavar="S", help="seconds after which no block begins")
+@click.option("--budget", type=float, metavar="S", help="seconds after which no block begins; "
+              "with --resume counted from then on")  # fmt: skip
 @click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
 def duel(**values: Any) -> int:
     """Measure A and B in turns, on a noisy machine, and say whether B is worse.
@@ -290,7 +295,10 @@ def duel(**values: Any) -> int:
     accuracy lower by more than 0.5 points, beyond doubt (1% for all cases and looks
     together), or a change as large as the gate is ruled out: a B that is worse by the gate
     passes in at most one duel of ten. A probe of the memory that neither side can change runs
-    before every launch: where it differs, there is no verdict.
+    before every round: where it differs, there is no verdict.
+
+    --resume finishes a duel in the orders that were drawn when it began. Of what the duel does
+    only --budget may be changed then.
 
     Exit codes: 0, B is not worse by the gate; 1, it is worse; 2, wrong use, or a launch failed;
     3, not decided after the last block or the budget, or the probe differs.
@@ -298,18 +306,23 @@ def duel(**values: Any) -> int:
     Default case: relu_mlp, adam, compiled, cpu, batch 512, 2 epochs.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     from bench import duel as duelling
+    from bench.duel_plan import resumed
     from bench.duel_report import DuelLines, plan_of_duel, print_duel
     from bench.start import new_folder_name
 
-    console = _console()
-    if values["resume"]:
-        folder = Path(values["resume"])
-        plan = duelling.resume(folder)
-    else:
+    console, report, new = _console(), None, not values["resume"]
+    if new:
         plan = plan_of_duel(values, _command())
         folder = Path(values["output"]) if values["output"] else new_folder_name("duel", None)
-        plan = duelling.begin(plan, folder)
-    report = duelling.fight(plan, folder, DuelLines(console), wait=values["wait"])
+    else:
+        folder = Path(values["resume"])
+        plan = resumed(duelling.resume(folder), values, folder)
+        report = duelling.finished(plan, folder)
+    if report is None:
+        lines = DuelLines(console)
+        report = duelling.fight(plan, folder, lines, wait=values["wait"], new=new)
+    else:
+        click.echo(f"the duel in {folder} has ended; this is what it came to:")
     print_duel(report, console)
     click.echo(folder / "verdict.json")
     return report.exit_code

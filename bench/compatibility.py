@@ -143,7 +143,7 @@ def refuse_mixing(path: Path, then: Environment, now: Environment) -> None:
     Raises:
         UserError: something differs; it is named, with both values.
     """
-    found = _first_difference(Purpose.RESUME, then, now)
+    found = first_difference(Purpose.RESUME, then, now)
     if found is not None:
         fact, before, after = found
         raise UserError(
@@ -195,7 +195,7 @@ def refuse_other_machine(runs: Sequence[MeasuredRun]) -> None:
     """
     first, *others = runs
     for other in others:
-        found = _first_difference(Purpose.BASELINE, first.environment, other.environment, _DATA)
+        found = first_difference(Purpose.BASELINE, first.environment, other.environment, _DATA)
         if found is not None:
             fact, ours, theirs = found
             raise NotComparable(
@@ -235,9 +235,11 @@ def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
                     )
 
 
-def _first_difference(
+def first_difference(
     purpose: Purpose, first: Environment, second: Environment, left_out: Fact | None = None
 ) -> tuple[Fact, str, str] | None:
+    """The first fact of `purpose` in which two records differ, and what each says; None where they
+    agree. `left_out` is not asked."""
     one, other = _with_acted((first, second))
     for fact in facts(purpose):
         ours, theirs = fact.text(one), fact.text(other)

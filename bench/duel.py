@@ -1,8 +1,9 @@
 """A or B on one noisy machine: paired blocks in random order, and looks that may stop early.
 
-duel.json      the two sides and the settings that resuming takes up again
+duel.json      the two sides, the settings and what the orders are drawn from, for resuming
 a/, b/         a run's folder each: every launch of that side
-blocks.csv     a row a finished block: its order, and the control probe before the rounds
+blocks.csv     a row a finished block: its order, its templates, and the control probe
+control.csv    a row a reading of the control probe
 verdict.json   what it came to
 checkouts/     revisions that were unpacked
 """
@@ -10,7 +11,6 @@ checkouts/     revisions that were unpacked
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,10 +19,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
-from bench.blocks import SIDES, Blocks
+from bench.blocks import Blocks
 from bench.case import SKLEARN_LOOP, Case
 from bench.compatibility import refuse_mixing
 from bench.devices import inventory, skip_reason
+from bench.draws import SIDES, new_entropy
 from bench.duel_standing import (
     DUEL_VERSION,
     INTERRUPTED,
@@ -31,6 +32,7 @@ from bench.duel_standing import (
     Standing,
     as_json,
     control_differs,
+    from_verdict,
     take_look,
 )
 from bench.errors import UserError
@@ -67,11 +69,27 @@ class DuelProgress(Protocol):
 
 
 def begin(plan: DuelPlan, path: Path) -> DuelPlan:
-    """A new duel's folder, with duel.json; returns the plan with its sides fixed.
+    """A new duel's folder, with duel.json; returns the plan with its sides fixed and its orders
+    drawn.
 
     Raises:
-        UserError: the folder holds a duel, cannot be written, a side does not exist, or a variable
-            of it is overruled in its launches.
+        UserError: as `fixed`, or the folder cannot be written.
+    """
+    plan = fixed(plan, path)
+    plan = replace(plan, entropy=plan.entropy or new_entropy())
+    with explained(path, ELSEWHERE):
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "duel.json", plan.to_json())
+    return plan
+
+
+def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
+    """The plan with its sides as they are now, once it is sure that it can be fought in a new
+    folder; nothing is written.
+
+    Raises:
+        UserError: the folder holds a duel, a side does not exist, a variable of it is overruled in
+            its launches, or a case cannot duel.
     """
     if (path / "duel.json").exists():
         raise UserError(
@@ -83,22 +101,24 @@ def begin(plan: DuelPlan, path: Path) -> DuelPlan:
         if not 100 <= plan.rows <= whole:
             raise UserError(f"--rows {plan.rows}: must be between 100 and {whole}")
     for case in plan.cases:
-        reason = skip_reason(case, inventory())
-        if case.loop == SKLEARN_LOOP:
-            reason = f"a duel trains networks; leave {SKLEARN_LOOP} out of --loops"
+        reason = why_not(case)
         if reason:
             raise UserError(f"{case.id} cannot duel: {reason}")
     plan = replace(plan, a=plan.a.fixed(), b=plan.b.fixed())
     for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
         refuse_overruled(side.upper(), spec, plan.cases, inventory())
-    with explained(path, ELSEWHERE):
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "duel.json", plan.to_json())
     return plan
 
 
+def why_not(case: Case) -> str:
+    """Why a case cannot duel on this machine; empty where it can."""
+    if case.loop == SKLEARN_LOOP:
+        return f"a duel trains networks; leave {SKLEARN_LOOP} out of --loops"
+    return skip_reason(case, inventory()) or ""
+
+
 def resume(path: Path) -> DuelPlan:
-    """The plan of an unfinished duel.
+    """The plan of a duel that has begun.
 
     Raises:
         UserError: the folder holds no duel, or its plan cannot be read.
@@ -109,18 +129,43 @@ def resume(path: Path) -> DuelPlan:
     return found[0]
 
 
-def fight(plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = False) -> DuelReport:
+def finished(plan: DuelPlan, path: Path) -> DuelReport | None:
+    """The report of a duel that came to its end; None of one that was stopped, in which a case
+    failed, or whose verdict.json cannot be read: fighting it on mends that.
+    """
+    try:
+        found = read_json(path / "verdict.json", dict)
+        if found is None:
+            return None
+        report = from_verdict(plan, found[0])
+    except (UserError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    failed = any(standing.failure for standing in report.cases)
+    return None if report.stopped or failed else report
+
+
+def fight(
+    plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = False, new: bool = False
+) -> DuelReport:
     """Measure the blocks that the folder does not hold yet, until all cases are decided.
 
-    Ctrl-C ends the launch under way and the duel; what was measured is kept.
+    With `new` it begins the duel, once it has the machine: one that is refused because another
+    run measures leaves no folder. Ctrl-C ends the launch under way and the duel; what was
+    measured is kept.
 
     Raises:
         UserError: another run has the machine (unless `wait`), a side does not run this
-            suite, or the disk is full.
+            suite, or the disk is full; with `new`, as `begin`.
     """
-    with the_machine(progress.waits, wait), sides_under_way(plan, path) as sides:
-        blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
-        report = _to_the_end(plan, path, blocks, progress)
+    if new:
+        # Said before it waits for others.
+        plan = fixed(plan, path)
+    with the_machine(progress.waits, wait):
+        if new:
+            plan = begin(plan, path)
+        with sides_under_way(plan, path) as sides:
+            blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+            report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))
     return report
@@ -161,6 +206,7 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
     """All blocks, or as many as are needed."""
     standings = {case: Standing(case) for case in plan.cases}
     control: list[float] = []
+    draws = plan.draws
     started = time.perf_counter()
     progress.duel_begins(plan, path)
     stopped, differs = "", False
@@ -174,11 +220,10 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
             if is_new and spent >= (plan.budget_s or math.inf):
                 stopped = f"the budget of {plan.budget_s:g} s was spent"
                 break
-            draw = random.Random(f"{plan.settings.seed} {number}")
-            draw.shuffle(open_cases)
             controls = []
+            open_cases = draws.cases(number, open_cases)
             for case in open_cases:
-                block = blocks.measured(case, number, draw)
+                block = blocks.measured(case, number, draws.block(case, number))
                 controls.append(block.control)
                 standings[case].add(block)
                 if not block.failure:
@@ -224,8 +269,13 @@ def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str |
     described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
     if (path / "plan.json").exists():
         folder = RunFolder.resume(path)[0]
-        refuse_mixing(path, folder.environment() or {}, described)
-        refuse_other_files(path, label, folder.environment() or {}, described)
+        then = folder.environment()
+        if then is None and not folder.launches():
+            # Killed between plan.json and environment.json: nothing was measured yet.
+            folder.write_environment(described)
+        else:
+            refuse_mixing(path, then or {}, described)
+            refuse_other_files(path, label, then or {}, described)
         return folder
     settings = replace(plan.settings, launches=LAST_LOOK, data=data)
     return RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command), described)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.blocks import SIDES
 from bench.case import Case
-from bench.check import CheckReport, Verdict, percent, settled, suspects
-from bench.duel import LEAST, begin, fight
+from bench.check import Verdict, percent
+from bench.draws import SIDES
+from bench.duel import LEAST
 from bench.duel_standing import DuelPlan, DuelReport, Standing
 from bench.errors import ExitCode, UserError
 from bench.estimate import IMPORT_S, TRAINING_SAMPLES, launch_seconds
 from bench.options import plan_from
-from bench.record import RunSettings
 from bench.report import duration
-from bench.runs import MeasuredRun
-from bench.sequential import DUEL_GATE, LAST_LOOK, SPENDING, Decision
+from bench.sequential import LAST_LOOK, SPENDING, Decision
 from bench.sides import FORM, HERE, Spec
 from bench.sizes import Sizes
 from bench.stats import student_interval
@@ -77,7 +74,8 @@ class DuelLines:
         samples = TRAINING_SAMPLES
         if plan.rows is not None:
             samples = round((1 - VALIDATION_SHARE) * plan.rows)
-        most = IMPORT_S * 2 + 2 * LAST_LOOK * sum(
+        imports = 2 * (plan.templates if plan.settings.fork else 1)
+        most = IMPORT_S * imports + 2 * LAST_LOOK * sum(
             launch_seconds(case, plan.settings, samples, LEAST) for case in plan.cases
         )
         cases = "1 case" if len(plan.cases) == 1 else f"{len(plan.cases)} cases"
@@ -95,7 +93,7 @@ class DuelLines:
     def block_ends(self, standing: Standing, control: float) -> None:
         """Print the interval so far."""
         name = f"{standing.case.id}\n  " if self._several else ""
-        shown = f"{name}block {len(standing.speed)}/{LAST_LOOK}: B over A {_ratio(standing)}"
+        shown = f"{name}block {len(standing.speed)}/{LAST_LOOK}: B over A {ratio_words(standing)}"
         self._print(f"{shown}, control {math.exp(control):.3f}")
 
     def looked(self, standing: Standing) -> None:
@@ -125,10 +123,8 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
     for side in SIDES:
         if not values[side]:
             raise UserError(f"--{side} is missing: {FORM}")
-    budget = values["budget"]
+    budget = budget_of(values)
     sizes = Sizes.of_duel(values["gate"], values["margin"], values["accuracy_gate"])
-    if budget is not None and not 0 < budget <= 1e9:
-        raise UserError(f"--budget {budget:g}: must be above 0")
     chosen = {**values, **{k: v for k, v in DEFAULT_CASE.items() if values[k] is None}}
     plan = plan_from({**chosen, "matrix": "quick"}, list, command)
     a, b = (Spec.parse(values[side]) for side in SIDES)
@@ -136,45 +132,16 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
                     sizes.margin, sizes.accuracy_gate)  # fmt: skip
 
 
-def confirm(
-    report: CheckReport,
-    candidate: MeasuredRun,
-    side: str,
-    folder: Path,
-    console: Console,
-    wait: bool,
-) -> CheckReport:
-    """The report of a check once its suspects went through a duel of `side` against this
-    environment; a case is a regression only where the duel says so.
+def budget_of(values: Mapping[str, Any]) -> float | None:
+    """The seconds of `--budget`; None where it is not given.
 
     Raises:
-        UserError: `side` is not one, or the duel cannot be fought.
+        UserError: it is out of range.
     """
-    suspected = suspects(report)
-    cases = tuple(_case(candidate.rows[case]) for case in suspected)
-    first = candidate.rows[suspected[0]]
-    settings = RunSettings(epochs=first["epochs"], seed=first["seed"])
-    margin, gate = report.sizes.margin, report.sizes.gate
-    # What a check confirmed, the wide gate of a check must not clear.
-    gate = min(gate, max(DUEL_GATE, 2 * margin))
-    plan = DuelPlan(Spec.parse(side), Spec(), cases, settings, gate, margin=margin)
-    duel = fight(begin(plan, folder), folder, DuelLines(console), wait=wait)
-    print_duel(duel, console)
-    found = {}
-    for standing in duel.cases:
-        verdict = Verdict.BLIND if duel.control_differs else standing.verdict
-        said = {
-            Verdict.REGRESSION: "confirmed by a duel",
-            Verdict.PASSED: "not confirmed by a duel",
-            Verdict.FAILED: f"the duel failed: {standing.failure}",
-        }.get(verdict, "a duel could not decide")
-        times = _ratio(standing)
-        found[standing.case.id] = verdict, f"{said}: {times} times the time" if times else said
-    return settled(report, found)
-
-
-def _case(row: Mapping[str, Any]) -> Case:
-    return Case(**{axis.name: row[axis.name] for axis in fields(Case)})
+    budget: float | None = values["budget"]
+    if budget is not None and not 0 < budget <= 1e9:
+        raise UserError(f"--budget {budget:g}: must be above 0")
+    return budget
 
 
 def spec_words(spec: Spec) -> str:
@@ -248,7 +215,7 @@ def verdict_lines(report: DuelReport) -> list[str]:
 
 def _cells(standing: Standing) -> list[str]:
     seen = standing.speed_look
-    cells = [str(len(standing.speed)), _ratio(standing), "", "", "", ""]
+    cells = [str(len(standing.speed)), ratio_words(standing), "", "", "", ""]
     if seen is not None:
         cells[2:5] = percent(math.expm1(min(seen.smallest, 700))), _p(seen.p), _p(seen.sign_flip_p)
     if standing.accuracy:
@@ -258,7 +225,8 @@ def _cells(standing: Standing) -> list[str]:
     return cells
 
 
-def _ratio(standing: Standing) -> str:
+def ratio_words(standing: Standing) -> str:
+    """B's time over A's with its interval over blocks; empty before the first block."""
     logs = standing.speed
     if not logs:
         return ""

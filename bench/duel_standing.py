@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -13,6 +13,7 @@ from bench.blocks import Block
 from bench.bounds import Count, Positive, Size, Text
 from bench.case import Case
 from bench.check import Verdict
+from bench.draws import Draws, EvenDraws, SeededDraws
 from bench.errors import ExitCode
 from bench.record import RunSettings
 from bench.sequential import (
@@ -30,7 +31,10 @@ from bench.sequential import (
 from bench.sides import Spec
 from bench.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, MARGIN, Sizes
 
-DUEL_VERSION = 2
+DUEL_VERSION = 3
+# Of each side, each of which imports the framework by itself: results/README.md says what they
+# are worth.
+TEMPLATES = 3
 INTERRUPTED = "interrupted"
 
 
@@ -45,6 +49,9 @@ class DuelPlan:
         rows: the first so many training images are used; None for all.
         margin: the slow-down that is tolerated, as a share.
         accuracy_gate: the drop of accuracy that has to be ruled out, 0.01 being a point.
+        templates: processes of each side that its launches are forked from.
+        entropy: what the orders and templates are drawn from; empty until the duel begins, and
+            in duels of revisions that drew them from the seed.
     """
 
     a: Spec
@@ -57,11 +64,28 @@ class DuelPlan:
     command: Text = ""
     margin: Positive = MARGIN
     accuracy_gate: Positive = DUEL_ACCURACY_GATE
+    templates: Count = TEMPLATES
+    entropy: Text = ""
 
     @property
     def sizes(self) -> Sizes:
         """What is tolerated, and what has to be ruled out."""
         return Sizes(self.margin, self.gate, DUEL_ACCURACY_MARGIN, self.accuracy_gate)
+
+    @property
+    def draws(self) -> Draws:
+        """What chance decides in this duel."""
+        if self.entropy:
+            return EvenDraws(self.entropy, self.templates)
+        return SeededDraws(self.settings.seed)
+
+    def asks_the_same(self, other: DuelPlan) -> bool:
+        """Whether both would measure the same, whatever chance decides and however long."""
+        mine, yours = (
+            replace(plan, budget_s=None, command="", entropy="", templates=TEMPLATES)
+            for plan in (self, other)
+        )
+        return mine == yours
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -195,6 +219,39 @@ def as_json(report: DuelReport) -> dict[str, Any]:
             for standing in report.cases
         ],
     }
+
+
+def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
+    """The report that `as_json` wrote of a duel with this plan.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not of this plan or this revision.
+    """
+    by_id = {told["case"]: told for told in values["cases"]}
+    standings = tuple(
+        Standing(
+            case,
+            [float(value) for value in by_id[case.id]["speed"]],
+            [float(value) for value in by_id[case.id]["accuracy"]],
+            _look_from(by_id[case.id]["speed_look"]),
+            _look_from(by_id[case.id]["accuracy_look"]),
+            str(by_id[case.id]["failure"]),
+        )
+        for case in plan.cases
+    )
+    control = tuple(float(value) for value in values["control"])
+    return DuelReport(
+        plan, standings, control, bool(values["control_differs"]), str(values["stopped"])
+    )
+
+
+def _look_from(values: Mapping[str, Any] | None) -> Look | None:
+    if values is None:
+        return None
+    # What is not finite was written as null.
+    told: dict[str, Any] = {k: math.inf if v is None else v for k, v in values.items()}
+    told["decision"] = Decision(told["decision"])
+    return Look(**told)
 
 
 def _look_json(seen: Look | None) -> dict[str, Any] | None:

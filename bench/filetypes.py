@@ -106,9 +106,24 @@ BLOCKS = TableSchema(
         "case": Word,
         "block": Number,
         "first": Literal["a", "b"],
+        "template_a": Number | None,
+        "template_b": Number | None,
+        "order": Text,
         "control_a_s": Positive,
         "control_b_s": Positive,
         "control_log_ratio": Finite,
+    },
+    ("template_a", "template_b", "order"),
+)
+CONTROL = TableSchema(
+    {
+        "case": Word,
+        "block": Number,
+        "pair": Number,
+        "place": Number,
+        "side": Literal["a", "b"],
+        "after": Text,
+        "seconds": Positive,
     },
 )
 PHASES = TableSchema(

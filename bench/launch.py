@@ -6,6 +6,7 @@ comes back as a `LaunchRecord` with a status and a reason.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class Launcher:
-    """Runs launches, one at a time; templates are kept, one for each environment.
+    """Runs launches, one at a time; templates are kept, one for each environment and number.
 
     Launches of two launchers may take turns, a round each (`turns`).
 
@@ -55,7 +56,7 @@ class Launcher:
         self._command = [*worker, *(("--data", data) if data else ())]
         self._origin = origin or Origin()
         self._watch = watch or counters.watch
-        self._templates: dict[tuple[tuple[str, str], ...], WorkerProcess] = {}
+        self._templates: dict[tuple[Any, ...], WorkerProcess] = {}
         self.starting_s = 0.0
 
     def __enter__(self) -> Self:
@@ -71,6 +72,14 @@ class Launcher:
             worker.kill()
         self._templates.clear()
 
+    def get_ready(self, place: LaunchPlace, template: int = 0) -> None:
+        """Start the template that `turns` will need, without waiting for it: those of two
+        launchers import side by side. What goes wrong is said when the template is needed."""
+        key = _key(place, template)
+        if place.fork and key not in self._templates:
+            with contextlib.suppress(Ended):
+                self._templates[key] = WorkerProcess(self._command, place, self._origin.models)
+
     def run(self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound) -> LaunchRecord:
         """Measure one launch; `on_round` is called as each round ends.
 
@@ -80,14 +89,23 @@ class Launcher:
         return to_the_end(self.turns(request, place, on_round, pauses=False))
 
     def turns(
-        self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound, *, pauses: bool
+        self,
+        request: LaunchRequest,
+        place: LaunchPlace,
+        on_round: OnRound,
+        *,
+        pauses: bool,
+        template: int = 0,
     ) -> Turns[LaunchRecord]:
         """Measure one launch as `run` does, in steps.
 
         With `pauses` it stands still before each round, until it is taken up again; a worker
-        of an earlier revision knows no pauses. Closing what comes back ends the launch.
+        of an earlier revision knows no pauses. Closing what comes back ends the launch. A
+        `template` of another number is another process, that imported everything by itself.
         """
-        told = yield from self._ask("launch", request, place, on_round, self._watch, pauses)
+        told = yield from self._ask(
+            "launch", request, place, on_round, self._watch, pauses, template
+        )
         return _record(request, told)
 
     def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
@@ -120,15 +138,17 @@ class Launcher:
         on_round: OnRound,
         watch: counters.Watch | None = None,
         pauses: bool = False,
+        template: int = 0,
     ) -> Turns[_Told]:
         """What a worker answers; with `watch`, where it lived to the end, the noise as well."""
-        key = tuple(sorted(place.environment.items()))
+        key = _key(place, template)
         worker = self._templates.pop(key, None) if place.fork else None
         noise: Noise | None = None
         started = time.perf_counter()
         try:
             if worker is None:
                 worker = WorkerProcess(self._command, place, self._origin.models)
+            if not worker.idle:
                 worker.wait_until_ready(START_LIMIT_S)
                 self.starting_s += time.perf_counter() - started
                 if place.fork:
@@ -165,6 +185,10 @@ class Launcher:
             listing = self._origin.listing(files)
             fields |= {"code": digest_of(listing), "files": listing}
         return replace(answer, fields=fields)
+
+
+def _key(place: LaunchPlace, template: int) -> tuple[Any, ...]:
+    return (template, *sorted(place.environment.items()))
 
 
 def to_the_end(steps: Turns[_T]) -> _T:

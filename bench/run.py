@@ -285,15 +285,17 @@ class RunUnderWay:
         """One more than any that left a trace, a killed parent's half launch included."""
         return self._table.last_attempt(case.id, launch) + 1
 
-    def attempt(self, case: Case, launch: int, *, pauses: bool = False) -> Turns[LaunchRecord]:
+    def attempt(
+        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0
+    ) -> Turns[LaunchRecord]:
         """Measure one attempt of a launch, its rounds put on disk; `keep` it or say why not.
 
-        With `pauses` it stands still before each round, until it is taken up again.
+        With `pauses` it stands still before each round, until it is taken up again. Of several
+        templates it is forked from the one with the number `template`.
         """
         request = self._request(case, launch)
         timed = 0
-        name = re.sub(r"[^\w.-]", "_", case.id)
-        log = self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
+        log = self._log(request)
 
         def on_round(round_: Round) -> None:
             """Put the round on disk before anybody is told of it."""
@@ -305,7 +307,9 @@ class RunUnderWay:
             self._progress.round_ends(round_)
 
         place = self._place(case, log)
-        record = yield from self._launcher.turns(request, place, on_round, pauses=pauses)
+        record = yield from self._launcher.turns(
+            request, place, on_round, pauses=pauses, template=template
+        )
         self._note_software(record)
         record = self._note_code(record)
         if record.status is Status.OK:
@@ -315,10 +319,23 @@ class RunUnderWay:
         record = replace(record, device_name=record.device_name or known, rounds=timed)
         return replace(record, software={}, files={})
 
+    def get_ready(self, case: Case, launch: int, template: int) -> None:
+        """Start the template that the next attempt of a launch is forked from; do not wait."""
+        log = self._log(self._request(case, launch))
+        self._launcher.get_ready(self._place(case, log), template)
+
+    def _log(self, request: LaunchRequest) -> Path:
+        name = re.sub(r"[^\w.-]", "_", request.case.id)
+        return self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
+
+    def forks(self, case: Case) -> bool:
+        """Whether launches of a case are forks of a template, rather than started afresh."""
+        return self._plan.settings.fork and CAN_FORK and case.device == "cpu"
+
     def _place(self, case: Case, log: Path) -> LaunchPlace:
         return LaunchPlace(
             environment=devices.child_environment(case, self._inventory, self._environ),
-            fork=self._plan.settings.fork and CAN_FORK and case.device == "cpu",
+            fork=self.forks(case),
             log=log,
             timeout_s=self._plan.settings.timeout_s,
             gpu=devices.resolve(case.device, self._inventory),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
-import random
 from dataclasses import replace
 
 import pytest
 
 from bench import blocks as measuring
-from bench.blocks import Blocks
+from bench.blocks import COLUMNS, CONTROL_COLUMNS, Blocks, even_log
 from bench.case import Case
+from bench.draws import EvenDraws
 from bench.noise import Noise
 from bench.record import LaunchRecord, Round, Status
+from bench.sequential import block_log
+from bench.store import read_csv
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
@@ -26,9 +29,16 @@ class ScriptedSide:
     def __init__(self, name, diary, seconds=(1.0, 2.0, 3.0), noise=(), status=Status.OK):
         self.name, self.diary, self.seconds, self.status = name, diary, seconds, status
         self.noise = list(noise)
-        self.records, self.closed = [], 0
+        self.records, self.templates, self.closed = [], [], 0
 
-    def attempt(self, case, launch, *, pauses):
+    def forks(self, case):
+        return case.device == "cpu"
+
+    def get_ready(self, case, launch, template):
+        pass
+
+    def attempt(self, case, launch, *, pauses, template):
+        self.templates.append(template)
         try:
             self.diary.append((self.name, "warms up"))
             for number in range(1, len(self.seconds) + 1):
@@ -51,6 +61,10 @@ class ScriptedSide:
         return (self.records[-1] if self.records else None), rounds
 
 
+def drawn(number):
+    return EvenDraws("test", 3).block(CASE, number)
+
+
 @pytest.fixture
 def diary():
     return []
@@ -70,7 +84,7 @@ def blocks(tmp_path, monkeypatch, diary):
 
 
 def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
-    blocks().measured(CASE, 0, random.Random(1))
+    blocks().measured(CASE, 0, drawn(1))
     assert {who for who, _ in diary[:2]} == {"a", "b"}
     assert [what for _, what in diary] == ["warms up", "warms up", 1, 1, 2, 2, 3, 3]
     for pair in range(4):
@@ -80,39 +94,87 @@ def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
 def test_the_order_of_each_pair_is_random(blocks, diary):
     many = blocks()
     for number in range(200):
-        many.measured(CASE, number, random.Random(number))
+        many.measured(CASE, number, drawn(number))
     for first in range(0, 8, 2):
         of_a = sum(diary[8 * number + first][0] == "a" for number in range(200))
         assert 70 < of_a < 130
 
 
+def test_each_side_is_first_in_one_of_every_two_pairs(blocks, diary):
+    blocks().measured(CASE, 0, drawn(0))
+    firsts = [diary[place][0] for place in range(0, 8, 2)]
+    assert sorted(firsts[:2]) == sorted(firsts[2:]) == ["a", "b"]
+
+
+def test_what_the_place_in_a_pair_adds_is_no_difference_of_the_sides():
+    """Whatever the order, and however uneven: the second of each pair takes 1.5 times as long."""
+    for firsts in ("ababab", "aaaaab", "bbabbbbbab"):
+        a = [1.0 if first == "a" else 1.5 for first in firsts]
+        b = [1.5 if first == "a" else 1.0 for first in firsts]
+        assert even_log(a, b, firsts) == pytest.approx(0.0)
+        slower = [1.1 * seconds for seconds in b]
+        assert even_log(a, slower, firsts) == pytest.approx(math.log(1.1))
+    # One median over all pairs, of which B is first in five of eight.
+    assert block_log(a, b) == pytest.approx(-math.log(1.5))
+
+
+def test_the_control_is_even_and_leaves_the_warm_up_out(blocks, diary, tmp_path, monkeypatch):
+    """The probe takes twice as long before the first of a pair, and ages before a warm-up."""
+    seconds = tuple(range(1, 12))
+    a, b = (ScriptedSide(side, diary, seconds=seconds) for side in "ab")
+    taken = itertools.count()
+    probe = lambda passes: [2.0, 1.0][k % 2] if (k := next(taken)) > 1 else 100.0  # noqa: E731
+    monkeypatch.setattr(measuring, "control_probe", lambda: probe)
+    many = Blocks(tmp_path, {"a": a, "b": b}, 2)
+    for number in range(4):
+        taken = itertools.count()
+        assert many.measured(CASE, number, drawn(number)).control == pytest.approx(0.0)
+    readings = read_csv(tmp_path / "control.csv", CONTROL_COLUMNS)
+    assert len(readings) == 4 * 2 * 12
+    assert {row["after"] for row in readings if row["pair"] == 0} == {"", "a", "b"}
+    assert {row["seconds"] for row in readings if row["pair"] == 0} == {100.0}
+    assert all(row["seconds"] == 3 - row["place"] for row in readings if row["pair"])
+
+
+def test_a_blocks_csv_of_an_earlier_revision_gets_the_columns_of_this_one(blocks, tmp_path):
+    (tmp_path / "blocks.csv").write_text(
+        "case,block,first,control_a_s,control_b_s,control_log_ratio\n"
+        f"{CASE.id},0,b,0.5,0.25,-0.5\n{CASE.id},1,a,0.5"
+    )
+    many = blocks()
+    many.measured(CASE, 1, drawn(1))
+    first, second = read_csv(tmp_path / "blocks.csv", COLUMNS)
+    assert (first["first"], first["order"], first["template_a"]) == ("b", "", None)
+    assert (second["block"], len(second["order"])) == (1, 4)
+
+
 def test_on_a_gpu_one_launch_follows_the_other(blocks, diary):
-    blocks().measured(ON_GPU, 0, random.Random(1))
+    blocks().measured(ON_GPU, 0, drawn(1))
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
 def test_turns_can_be_left_out_to_see_what_they_are_worth(blocks, diary):
-    blocks(turns=False).measured(CASE, 0, random.Random(1))
+    blocks(turns=False).measured(CASE, 0, drawn(1))
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
 def test_its_value_is_the_median_over_neighbours(blocks, diary):
     b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
-    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.speed == pytest.approx(math.log(1.1))
     assert block.accuracy == 0.0
 
 
 def test_what_one_has_beyond_the_other_goes_on_alone(blocks, diary):
     b = ScriptedSide("b", diary, seconds=(1.0, 2.0, 3.0, 100.0, 100.0))
-    assert blocks(b=b).measured(CASE, 0, random.Random(1)).speed == 0.0
+    assert blocks(b=b).measured(CASE, 0, drawn(1)).speed == 0.0
     assert diary[-2:] == [("b", 4), ("b", 5)]
 
 
 def test_a_disturbed_block_is_measured_again_on_both_sides(blocks, diary):
     a = ScriptedSide("a", diary, noise=[BUSY])
     b = ScriptedSide("b", diary)
-    block = blocks(a, b).measured(CASE, 0, random.Random(1))
+    block = blocks(a, b).measured(CASE, 0, drawn(1))
     assert not block.failure
     for side in (a, b):
         assert [r.status for r in side.records] == [Status.INVALID, Status.OK]
@@ -124,15 +186,15 @@ def test_a_machine_that_is_always_busy_is_measured_as_it_is(blocks, diary):
     a = ScriptedSide("a", diary, noise=[BUSY] * 9)
     b = ScriptedSide("b", diary)
     many = blocks(a, b)
-    many.measured(CASE, 0, random.Random(1))
+    many.measured(CASE, 0, drawn(1))
     assert [r.status for r in a.records] == [Status.INVALID, Status.INVALID, Status.OK]
-    many.measured(CASE, 1, random.Random(1))
+    many.measured(CASE, 1, drawn(1))
     assert len(a.records) == 4
 
 
 def test_a_failed_launch_is_no_block(blocks, diary, tmp_path):
     b = ScriptedSide("b", diary, status=Status.KILLED)
-    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.failure == "side B killed: a reason"
     assert not (tmp_path / "blocks.csv").exists()
 
@@ -146,13 +208,13 @@ def test_other_work_on_one_side_is_no_block(blocks, diary):
         return record, [replace(r, samples=399) for r in rounds]
 
     b.measured = fewer
-    block = blocks(b=b).measured(CASE, 0, random.Random(1))
+    block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.failure == ("A trained [(400, 4)] samples and updates a round, B [(399, 4)]")
 
 
 def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
     a, b = (ScriptedSide(side, diary) for side in "ab")
-    first = blocks(a, b).measured(CASE, 0, random.Random(1))
+    first = blocks(a, b).measured(CASE, 0, drawn(1))
     with (tmp_path / "blocks.csv").open(newline="") as lines:
         (row,) = csv.DictReader(lines)
     assert float(row["control_log_ratio"]) == first.control
@@ -160,7 +222,7 @@ def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
     length = len(diary)
     again = blocks(a, b)
     assert again.holds(CASE, 0)
-    assert again.measured(CASE, 0, random.Random(1)) == first
+    assert again.measured(CASE, 0, drawn(1)) == first
     assert len(diary) == length
 
 
@@ -177,5 +239,5 @@ def test_ctrl_c_ends_both_launches(blocks, diary):
 
     cut._probe = interrupted
     with pytest.raises(KeyboardInterrupt):
-        cut.measured(CASE, 0, random.Random(1))
+        cut.measured(CASE, 0, drawn(1))
     assert (a.closed, b.closed) == (1, 1)

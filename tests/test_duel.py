@@ -16,13 +16,14 @@ from rich.console import Console
 
 from bench import blocks as measuring
 from bench import duel as duelling
+from bench import launch as launching
+from bench import lock, start
 from bench import run as running
-from bench import start
 from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
 from bench.duel_report import DuelLines
-from bench.duel_standing import DuelPlan, control_differs
+from bench.duel_standing import TEMPLATES, DuelPlan, control_differs
 from bench.errors import ExitCode, UserError
 from bench.launch import Launcher
 from bench.record import RunSettings
@@ -156,14 +157,119 @@ def test_too_noisy_to_tell(plan, fight, scripted):
     assert (standing.verdict, len(standing.speed)) == (Verdict.BLIND, 24)
 
 
-def test_sides_take_turns_in_random_order(plan, fight, tmp_path, scripted):
-    scripted(0.5)
+def follows(path):
+    """Whether the order and the templates of every block are those that the recorded entropy
+    gives."""
+    plan = duelling.resume(path)
+    for row in written(path):
+        draw = plan.draws.block(CASE, int(row["block"]))
+        expected = "".join(next(draw.firsts) for _ in row["order"])
+        served = [str(draw.templates[side]) for side in "ab"]
+        if [row["order"], row["template_a"], row["template_b"]] != [expected, *served]:
+            return False
+    return True
+
+
+def test_the_order_is_drawn_anew_for_each_duel_and_recorded(plan, fight, tmp_path, scripted):
+    orders = []
+    for name in ("duel", "again"):
+        scripted(0.5)
+        fight(plan(), name=name)
+        orders.append([row["order"] for row in written(tmp_path / name)])
+        assert len(json.loads((tmp_path / name / "duel.json").read_text())["entropy"]) == 32
+        assert follows(tmp_path / name)
+    assert orders[0] != orders[1]
+
+
+def test_a_duel_that_goes_on_keeps_its_draws(plan, tmp_path, monkeypatch):
+    path = tmp_path / "duel"
+    stopped = Watching()
+    monkeypatch.setattr(stopped, "block_ends", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    begun = duelling.begin(plan(), path)
+    assert duelling.fight(begun, path, stopped).exit_code == ExitCode.INTERRUPTED
+    assert len(written(path)) == 1
+    assert duelling.resume(path) == begun
+    duelling.fight(duelling.resume(path), path, Watching())
+    assert len(written(path)) == 8
+    assert follows(path)
+
+
+def test_a_duel_of_an_earlier_revision_goes_on_with_the_order_of_its_seed(plan, tmp_path):
+    """Its duel.json knows no entropy, and its blocks.csv no order."""
+    path = tmp_path / "duel"
+    duelling.begin(plan(budget_s=1e-9), path)
+    told = json.loads((path / "duel.json").read_text())
+    told = {k: v for k, v in told.items() if k not in ("entropy", "templates")} | {"version": 2}
+    (path / "duel.json").write_text(json.dumps(told))
+    earlier = replace(duelling.resume(path), budget_s=None)
+    with pytest.raises(ZeroDivisionError):
+        duelling.fight(earlier, path, OutOfOrder(after=3))
+    earlier_columns = [name for name in measuring.COLUMNS if name not in measuring.LATER_COLUMNS]
+    rows = [{name: row[name] for name in earlier_columns} for row in written(path)]
+    with (path / "blocks.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, earlier_columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    report = duelling.fight(earlier, path, Watching())
+    assert report.exit_code == ExitCode.PASSED
+    found = written(path)
+    assert [row["order"] for row in found[:3]] == [""] * 3
+    for number, row in enumerate(found):
+        chance = random.Random(f"42 {number}")
+        expected = chance.choice("ab")
+        assert row["first"] == expected
+        expected += "".join(chance.sample("ab", 2)[0] for _ in row["order"][1:])
+        assert row["order"] in ("", expected)
+    assert {row["template_a"] for row in found} == {"", "0"}
+
+
+class OutOfOrder(Watching):
+    """Raises what nobody expects after so many blocks."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def block_ends(self, standing, control):
+        super().block_ends(standing, control)
+        if len(self.blocks) == self.after:
+            raise ZeroDivisionError
+
+
+def test_each_side_has_templates_of_its_own_and_each_of_them_serves(
+    plan, fight, tmp_path, monkeypatch
+):
+    started = []
+
+    class Counted(launching.WorkerProcess):
+        def __init__(self, *args):
+            started.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(launching, "WorkerProcess", Counted)
     fight(plan())
-    first = [row["first"] for row in written(tmp_path / "duel")]
-    assert 6 <= first.count("a") <= 18
-    scripted(0.5)
-    fight(plan(), name="again")
-    assert [row["first"] for row in written(tmp_path / "again")] == first
+    assert len(started) == 2 * TEMPLATES
+    rows = written(tmp_path / "duel")
+    for side in "ab":
+        served = [row[f"template_{side}"] for row in rows]
+        for begin in range(0, 6, TEMPLATES):
+            assert sorted(served[begin : begin + TEMPLATES]) == list(map(str, range(TEMPLATES)))
+
+
+def test_fresh_launches_have_no_template(plan, fight, tmp_path):
+    wanted = plan()
+    fight(replace(wanted, settings=replace(wanted.settings, fork=False)))
+    assert {(row["template_a"], row["template_b"]) for row in written(tmp_path / "duel")} == {
+        ("", "")
+    }
+
+
+def test_a_duel_that_is_refused_because_another_run_measures_leaves_no_folder(plan, tmp_path):
+    path = tmp_path / "duel"
+    with lock.the_machine(print, wait=False), pytest.raises(UserError, match="another run"):
+        duelling.fight(plan(), path, Watching(), new=True)
+    assert not path.exists()
+    assert duelling.fight(plan(), path, Watching(), new=True, wait=True).exit_code == 0
 
 
 def test_both_sides_of_a_block_train_with_the_same_seed(plan, fight, tmp_path):
@@ -248,6 +354,30 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monke
     # One side was kept before the cut; of the other the rounds were.
     again = [(1, 1, 1, 2, 1, 1, 1, 1, 1), (1, 1, 2, 1, 1, 1, 1, 1)]
     assert sorted(map(tuple, attempts.values())) == again
+
+
+def test_a_block_whose_rounds_are_lost_is_measured_again(plan, fight, tmp_path):
+    report = fight(plan())
+    path = tmp_path / "duel"
+    (path / "verdict.json").unlink()
+    rounds = (path / "a" / "rounds.csv").read_text().splitlines()
+    kept = [line for line in rounds if not line.startswith(f"{CASE.id},3,")]
+    (path / "a" / "rounds.csv").write_text("\n".join(kept) + "\n")
+    watching = Watching()
+    again = duelling.fight(duelling.resume(path), path, watching)
+    assert again.exit_code == ExitCode.PASSED
+    assert len((path / "a" / "rounds.csv").read_text().splitlines()) == len(rounds)
+    assert [k != 3 for k in range(8)] == [
+        x == y for x, y in zip(report.cases[0].speed, again.cases[0].speed, strict=True)
+    ]
+
+
+def test_a_duel_killed_before_a_sides_environment_was_written_goes_on(plan, tmp_path):
+    path = tmp_path / "duel"
+    duelling.fight(duelling.begin(plan(budget_s=1e-9), path), path, Watching())
+    (path / "b" / "environment.json").unlink()
+    assert duelling.fight(plan(), path, Watching()).exit_code == ExitCode.PASSED
+    assert json.loads((path / "b" / "environment.json").read_text())["cpu"] == MACHINE["cpu"]
 
 
 def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeypatch):
@@ -394,8 +524,66 @@ def test_what_is_typed_and_seen(type_in, tmp_path, scripted):
     assert "  look at 8: B is worse (p " in out
     assert "B is worse (exit 1); the gate is 5.0%" in out
     assert lines[-1] == "FOLDER/verdict.json"
-    again, out, _ = type_in("duel", "--resume", tmp_path / "duel")
-    assert (again, "B is worse (exit 1)" in out) == (1, True)
+
+
+@pytest.fixture
+def ended(type_in, tmp_path, scripted):
+    """The words of a duel that has ended, in the folder `duel`."""
+    words = ("--a", "here", "--b", "FAKE_SLOWER=1.1", "--data", tmp_path / "data")
+    type_in("duel", *words, "--output", tmp_path / "duel")
+    return words
+
+
+def test_a_duel_that_has_ended_says_so_and_shows_its_verdict(type_in, tmp_path, ended, monkeypatch):
+    monkeypatch.setattr(Side, "launcher", None)
+    code, out, err = type_in("duel", "--resume", tmp_path / "duel", *ended, "--budget", "5")
+    assert (code, err) == (1, "")
+    out = out.replace("\n", " ")
+    assert "has ended; this is what it came to:" in out
+    assert "B is worse (exit 1); the gate is 5.0%" in out
+    assert " 8 1." in " ".join(out.split())
+
+
+def test_a_verdict_that_cannot_be_read_is_reached_again(type_in, tmp_path, ended):
+    (tmp_path / "duel" / "verdict.json").write_text("[]")
+    code, out, _ = type_in("duel", "--resume", tmp_path / "duel")
+    assert (code, "has ended" in out, "block 8/24" in out) == (1, False, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--a", "FAKE_SLOWER=2"),
+        ("--b", "here"),
+        ("--gate", "0.5"),
+        ("--rows", "200"),
+        ("--epochs", "3"),
+        ("--seed", "7"),
+        ("--data", "elsewhere"),
+        ("--timeout", "5"),
+        ("--fresh",),
+        ("--output", "elsewhere"),
+        ("--models", "softmax"),
+        ("--batch-sizes", "32,512"),
+        ("--threads", "2"),
+        ("--precisions", "mixed_bfloat16"),
+    ],
+)
+def test_what_resuming_does_not_change_is_refused_by_name(type_in, tmp_path, plan, words):
+    duelling.begin(plan(b={"FAKE_SLOWER": 1.1}), tmp_path / "duel")
+    code, _, err = type_in("duel", "--resume", tmp_path / "duel", *words)
+    assert code == 2
+    assert err.startswith(f"fmnist-bench: error: {words[0]} ")
+    assert "only --budget may change" in err
+
+
+def test_the_budget_may_change_on_resuming(type_in, tmp_path, scripted):
+    words = ("--a", "here", "--b", "here", "--data", tmp_path / "data")
+    folder = tmp_path / "duel"
+    assert type_in("duel", *words, "--output", folder, "--budget", "1e-9")[0] == 3
+    code, out, _ = type_in("duel", "--resume", folder)
+    assert (code, "the budget of 1e-09 s was spent" in out) == (3, True)
+    assert type_in("duel", "--resume", folder, "--budget", "600", "--gate", "0.05")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,64 @@ def turns(work: str, output: str) -> None:
 
 
 @cli.command()
+@click.option("--work", default="results/equals", show_default=True, metavar="FOLDER",
+              help="where the duels lie; one that is there is not fought again")  # fmt: skip
+@click.option("--duels", type=click.IntRange(min=1), default=40, show_default=True,
+              help="of equals, half of them in each loop")  # fmt: skip
+@click.option("--collect", is_flag=True, help="fight none, only count those that have ended")
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def equals(work: str, duels: int, collect: bool, output: str) -> None:
+    """Fight short duels of equals: are p-values uniform, and is the control even?
+
+    Writes equals.csv, equals_summary.csv, equals_places.csv and equals_fixed.csv; about an hour.
+    """
+    from rich.console import Console
+
+    from bench.duel_report import DuelLines
+    from bench.evidence import evenness
+    from bench.evidence.equals import fight_equals, read_duels
+
+    if not collect:
+        fight_equals(Path(work), duels, DuelLines(Console()))
+    found = read_duels(Path(work), duels)
+    if len(found) < 2:
+        raise UserError(f"{work} holds {len(found)} duels that have ended: two are the least")
+    tables = {
+        "equals": map(evenness.one_duel, found),
+        "equals_summary": evenness.summary_rows(found),
+        "equals_places": evenness.place_rows(found),
+        "equals_fixed": evenness.fixed_rows(found),
+    }
+    _write(Path(output), {name: rows for name, told in tables.items() if (rows := list(told))})
+
+
+@cli.command()
+@click.option("--work", default="results/equals", show_default=True, metavar="FOLDER",
+              help="where the blocks lie; one that is there is not measured again")  # fmt: skip
+@click.option("--templates", "number", type=click.IntRange(2, 12), default=6, show_default=True,
+              help="of each side")  # fmt: skip
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def templates(work: str, number: int, output: str) -> None:
+    """Measure how far the templates of a side differ, and how many a duel needs.
+
+    Writes templates.csv, template_variance.csv and template_number.csv; a quarter of an hour.
+    """
+    from bench.evidence.equals import CASES
+    from bench.evidence.templates import alarm_rows, block_rows, variance_row
+
+    blocks = [block_rows(Path(work), loop, number, click.echo) for loop in CASES]
+    variances = [variance_row(rows) for rows in blocks]
+    _write(
+        Path(output),
+        {
+            "templates": [row for rows in blocks for row in rows],
+            "template_variance": variances,
+            "template_number": [row for found in variances for row in alarm_rows(found)],
+        },
+    )
+
+
+@cli.command()
 @click.option("--trials", type=click.IntRange(min=100), default=20_000, show_default=True,
               help="duels re-randomized from the recorded blocks")  # fmt: skip
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.blocks import SIDES
 from bench.case import Case
+from bench.draws import SIDES
 from bench.duel import begin, fight, resume
 from bench.duel_report import DuelLines
 from bench.duel_standing import DuelPlan

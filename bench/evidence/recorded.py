@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr
 
-from bench.blocks import SIDES
 from bench.check import SPEED_LEVEL
+from bench.draws import SIDES
 from bench.duel import resume
 from bench.errors import ExitCode, UserError
 from bench.evidence.exits import upper_bound

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.blocks import Blocks
+from bench.draws import EvenDraws
 from bench.duel import begin, sides_under_way
 from bench.evidence.live import LiveDuel
 from bench.lock import the_machine
@@ -30,6 +30,8 @@ def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     if not (path / "duel.json").exists():
         plan = begin(plan, path)
     (case,) = plan.cases
+    # Of one template a side: what templates differ by must not scatter either way's blocks.
+    draws = EvenDraws("turns", 1)
     rows = []
     with the_machine(tell, True), sides_under_way(plan, path) as sides:
         ways = {
@@ -37,7 +39,7 @@ def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
         }
         for number in range(LAST_LOOK):
             way = WAYS[number % len(WAYS)]
-            block = ways[way].measured(case, number, random.Random(f"turns {number}"))
+            block = ways[way].measured(case, number, draws.block(case, number))
             tell(f"block {number + 1} of {LAST_LOOK}, {way}: {block.failure or block.speed}")
             if not block.failure:
                 row = {"case": case.id, "way": way, "block": number, "log_ratio": block.speed}

@@ -1,0 +1,188 @@
+"""`check --confirm`: the cases that a check suspects go through a duel.
+
+A duel that clears a case must have measured what the candidate measured, so it takes the cases,
+settings and images of the candidate, and is refused where this environment is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import start
+from bench.check import CheckReport, Verdict, settled, suspects
+from bench.compatibility import Purpose, first_difference, refuse_changed_files
+from bench.duel import fight, finished, resume, why_not
+from bench.duel_report import DuelLines, print_duel, ratio_words
+from bench.duel_standing import INTERRUPTED, DuelPlan
+from bench.errors import UserError
+from bench.record import RunSettings
+from bench.runs import MeasuredRun
+from bench.sequential import DUEL_GATE
+from bench.sides import Spec
+from bench.store import Plan, read_plan
+from fmnist_models import dataset
+
+_SAID = {
+    Verdict.REGRESSION: "confirmed by a duel",
+    Verdict.PASSED: "not confirmed by a duel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How the suspects of a check are to be confirmed.
+
+    Attributes:
+        plan: of the duel; without cases where none of the suspects can duel.
+        folder: of the duel.
+        goes_on: the folder holds this very duel, unfinished.
+        left: why a suspect cannot duel, by case; it keeps its verdict.
+    """
+
+    plan: DuelPlan
+    folder: Path
+    goes_on: bool
+    left: Mapping[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """What is about to happen, a sentence each."""
+        for case, reason in self.left.items():
+            yield f"{case} keeps its verdict: it cannot duel: {reason}"
+        if self.plan.cases:
+            how = "goes on" if self.goes_on else "begins"
+            yield f"the duel in {self.folder} {how}; its gate is {self.plan.gate:.1%}"
+
+
+def prepare(
+    report: CheckReport, candidate: list[MeasuredRun], side: str, output: Path
+) -> Confirmation:
+    """The duel of `side` against this environment that the suspects of a check ask for.
+
+    Args:
+        report: of the check, whose margin is the duel's.
+        candidate: the runs that were checked.
+        side: where the baseline's software still is, as in `fmnist-bench duel`.
+        output: the folder in which the duel's is made.
+
+    Raises:
+        UserError: `side` is not one, or this environment or its images are not those of the
+            candidate.
+    """
+    names = suspects(report)
+    first = read_plan(candidate[0].path)
+    settings = replace(first.settings, data=_data(candidate[0], first.settings))
+    here = start.environment_of(Plan(first.cases, settings))
+    for run in candidate:
+        _refuse_other_environment(run, here)
+    reasons = {case.id: why_not(case) for case in first.cases if case.id in names}
+    cases = tuple(case for case in first.cases if reasons.get(case.id) == "")
+    margin = report.sizes.margin
+    # What a check confirmed, the wide gate of a check must not clear.
+    gate = min(report.sizes.gate, max(DUEL_GATE, 2 * margin))
+    sides = Spec.parse(side).fixed(), Spec().fixed()
+    plan = DuelPlan(*sides, cases, settings, gate, margin=margin)
+    folder, goes_on = _folder(plan, output)
+    left = {name: reason for name, reason in reasons.items() if reason}
+    return Confirmation(plan, folder, goes_on, left)
+
+
+def settle(
+    report: CheckReport, asked: Confirmation, console: Console, *, wait: bool
+) -> tuple[CheckReport, bool]:
+    """The report of a check once its suspects went through the duel, which is shown, and
+    whether Ctrl-C ended it.
+
+    A case that duelled has the duel's verdict; one that could not keeps its own, with the reason.
+    Of a duel that was interrupted, cases that it had not decided keep theirs as well.
+
+    Raises:
+        UserError: the duel cannot be fought.
+    """
+    by_name = {case.case: case for case in report.cases}
+    found = {
+        name: (by_name[name].verdict, f"{by_name[name].reason}; it cannot duel: {reason}")
+        for name, reason in asked.left.items()
+    }
+    for line in asked.lines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not asked.plan.cases:
+        return settled(report, found), False
+    plan = resume(asked.folder) if asked.goes_on else asked.plan
+    duel = fight(plan, asked.folder, DuelLines(console), wait=wait, new=not asked.goes_on)
+    print_duel(duel, console)
+    interrupted = duel.stopped == INTERRUPTED
+    for standing in duel.cases:
+        name = standing.case.id
+        verdict = Verdict.BLIND if duel.control_differs else standing.verdict
+        if interrupted and verdict not in _SAID:
+            reason = f"{by_name[name].reason}; the duel was interrupted"
+            found[name] = by_name[name].verdict, reason
+            continue
+        failed = f"the duel failed: {standing.failure}"
+        said = failed if standing.failure else _SAID.get(verdict, "a duel could not decide")
+        times = ratio_words(standing)
+        found[name] = verdict, f"{said}: {times} times the time" if times else said
+    return settled(report, found), interrupted
+
+
+def _data(run: MeasuredRun, settings: RunSettings) -> str | None:
+    """The folder of the images that a run trained on, found by their digest.
+
+    Raises:
+        UserError: they are not where they were, and are not the embedded ones either.
+    """
+    wanted = run.environment.get("dataset_digest")
+    for folder in dict.fromkeys((settings.data, None)):
+        try:
+            # Not `data_folder(None)`, which would read a variable.
+            digest = dataset.load(Path(folder) if folder else None).digest
+        except (OSError, UserError):
+            continue
+        if digest == wanted:
+            return str(dataset.embedded_folder()) if folder is None else folder
+    short = f"{wanted[:12]}..." if isinstance(wanted, str) else "unknown"
+    raise UserError(
+        f"--confirm: {run.path} trained on images of SHA-256 {short}, which are not in "
+        f"{settings.data or 'this suite'}: put them there, for a duel must train on the same"
+    )
+
+
+def _refuse_other_environment(run: MeasuredRun, here: Mapping[str, Any]) -> None:
+    """A duel in another environment would clear a case that it has not measured.
+
+    Raises:
+        UserError: a version, a variable, a file that ran or the machine is not what the run had;
+            it is named.
+    """
+    found = first_difference(Purpose.RESUME, run.environment, here)
+    if found is not None:
+        fact, then, now = found
+        raise UserError(
+            f"--confirm: {run.path} was measured with {fact.words or fact.name} {then}, here it is "
+            f"{now}: a duel here would not measure what was measured there; make them the same, or "
+            "measure the candidate again"
+        )
+    roots = {"suite": start.CHECKOUT, "models": Path.cwd()}
+    refuse_changed_files(run.path, run.environment, roots)
+
+
+def _folder(plan: DuelPlan, output: Path) -> tuple[Path, bool]:
+    """Where the duel goes, and whether it is there, unfinished: `duel`, or with a number where
+    that name is taken."""
+    for number in count(1):
+        path = output / ("duel" if number == 1 else f"duel-{number}")
+        if not path.exists():
+            return path, False
+        try:
+            stored = resume(path)
+        except UserError:
+            continue
+        if stored.asks_the_same(plan) and finished(stored, path) is None:
+            return path, True
+    raise AssertionError("numbers do not end")

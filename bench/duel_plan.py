@@ -1,0 +1,77 @@
+"""What may change in a duel that goes on, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.duel_report import budget_of
+from bench.duel_standing import DuelPlan
+from bench.errors import UserError
+from bench.matrix import parse_axes
+from bench.options import AXES, plan_from
+from bench.sides import Spec
+
+# Options of the settings, and what each sets.
+_SETTINGS = {"epochs": "epochs", "seed": "seed", "data": "data", "timeout": "timeout_s",
+             "fresh": "fork"}  # fmt: skip
+
+
+def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
+    """The plan of a duel that goes on: its own, with `--budget` where one is given.
+
+    An option that says what the duel does is allowed.
+
+    Args:
+        plan: of the duel.
+        values: by option; None where the user gave nothing.
+        path: the duel's folder.
+
+    Raises:
+        UserError: another option differs from the duel; it is named.
+    """
+    for name, theirs, same in _differing(plan, values, path):
+        if not same():
+            option = name.replace("_", "-")
+            raise UserError(
+                f"--{option} {theirs}: the duel in {path} began with another; leave --{option} "
+                "out, or begin a new duel (only --budget may change)"
+            )
+    budget = budget_of(values)
+    return plan if budget is None else replace(plan, budget_s=budget)
+
+
+def _differing(
+    plan: DuelPlan, values: Mapping[str, Any], path: Path
+) -> list[tuple[str, Any, Callable[[], bool]]]:
+    """Each option that is given, its value, and whether the duel began with it."""
+    same: dict[str, Callable[[], bool]] = {
+        "a": lambda: Spec.parse(values["a"]).fixed() == plan.a,
+        "b": lambda: Spec.parse(values["b"]).fixed() == plan.b,
+        "gate": lambda: bool(values["gate"] == plan.gate),
+        "margin": lambda: bool(values["margin"] == plan.margin),
+        "accuracy_gate": lambda: math.isclose(values["accuracy_gate"], 100 * plan.accuracy_gate),
+        "rows": lambda: bool(values["rows"] == plan.rows),
+        "output": lambda: Path(values["output"]).resolve() == path.resolve(),
+    }
+    same |= {axis: partial(_same_axis, plan, values, axis) for axis in AXES}
+    same |= {option: partial(_same_setting, plan, values, option) for option in _SETTINGS}
+    given = [name for name in same if values.get(name) not in (None, False)]
+    return [(name, values[name], same[name]) for name in given]
+
+
+def _same_setting(plan: DuelPlan, values: Mapping[str, Any], option: str) -> bool:
+    # A value out of range is refused in the words of that.
+    asked = plan_from({option: values[option], "devices": "cpu"}, list, "").settings
+    field = _SETTINGS[option]
+    return bool(getattr(asked, field) == getattr(plan.settings, field))
+
+
+def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
+    asked = getattr(parse_axes({axis: values[axis]}), axis)
+    field = {"batch_sizes": "batch_size", "threads": "threads"}.get(axis, axis.removesuffix("s"))
+    return set(asked) == {getattr(case, field) for case in plan.cases}

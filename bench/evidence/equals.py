@@ -1,0 +1,169 @@
+"""Many short duels of equals on this machine: p-values, control, places and templates.
+
+Every duel keeps its folder: one that is there goes on where it stopped, or is only read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.case import Case
+from bench.draws import SIDES
+from bench.duel import DuelProgress, begin, fight, resume
+from bench.duel_standing import DuelPlan
+from bench.filetypes import BLOCKS as BLOCK_ROWS
+from bench.filetypes import CONTROL
+from bench.reader import read_table
+from bench.record import RunSettings, Status
+from bench.sequential import SPENDING
+from bench.sides import Spec
+from bench.store import RunFolder
+
+Pairs = tuple[tuple[float, float], ...]
+BLOCKS = min(SPENDING)
+# So wide that every duel ends at the first look: the p-value of its blocks is what counts.
+GATE = 10.0
+# Case and training images, cut short so that a duel takes a minute or two.
+CASES = {
+    "compiled": (Case("relu_mlp", "adam", "compiled", batch_size=512), 8_000),
+    "fit": (Case("relu_mlp", "adam", "fit", batch_size=32), 1_000),
+}
+# The default seed, with which every duel of earlier revisions had one and the same order.
+SEED = 42
+
+
+@dataclass(frozen=True, slots=True)
+class EqualBlock:
+    """A block of equals, as it lies on disk.
+
+    Attributes:
+        speed, control: its log ratios, B over A.
+        templates: that served A and B.
+        order: the side that was first in each pair of turns, the warm-up's before all.
+        rounds: seconds of the round that came first in each pair, and of the second's.
+        readings: likewise of the control, the warm-up's pair left out.
+        repeated: of each of these pairs, whether its first turn was of the side that had the
+            turn before.
+    """
+
+    speed: float
+    control: float
+    templates: tuple[int, int]
+    order: str
+    rounds: Pairs
+    readings: Pairs
+    repeated: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EqualDuel:
+    """A duel of equals that has ended."""
+
+    name: str
+    loop: str
+    time_utc: str
+    blocks: tuple[EqualBlock, ...]
+
+
+def names(duels: int) -> Iterator[tuple[str, str]]:
+    """The folder and the loop of each duel; the loops alternate."""
+    for number in range(1, duels + 1):
+        loop = tuple(CASES)[(number - 1) % len(CASES)]
+        yield f"{number:02d}-{loop}", loop
+
+
+def plan_of(loop: str) -> DuelPlan:
+    """A duel of equals as a user starts it, but for its gate."""
+    case, rows = CASES[loop]
+    settings = RunSettings(epochs=1, seed=SEED)
+    command = "python -m bench.evidence equals"
+    return DuelPlan(Spec(), Spec(), (case,), settings, GATE, rows=rows, command=command)
+
+
+def fight_equals(work: Path, duels: int, progress: DuelProgress) -> None:
+    """Fight what `work` does not hold yet.
+
+    Raises:
+        UserError: a duel cannot be fought.
+    """
+    for name, loop in names(duels):
+        folder = work / name
+        if (folder / "verdict.json").exists():
+            continue
+        plan = resume(folder) if (folder / "duel.json").exists() else begin(plan_of(loop), folder)
+        if fight(plan, folder, progress, wait=True).stopped:
+            # A verdict of half a duel would be taken for a whole one.
+            (folder / "verdict.json").unlink()
+            raise KeyboardInterrupt
+
+
+def read_duels(work: Path, duels: int) -> list[EqualDuel]:
+    """Those of the duels that have ended."""
+    return [
+        read_duel(work / name, loop)
+        for name, loop in names(duels)
+        if (work / name / "verdict.json").exists()
+    ]
+
+
+def read_duel(folder: Path, loop: str) -> EqualDuel:
+    """A duel of one case that has ended."""
+    verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
+    (told,) = verdict["cases"]
+    described = RunFolder(folder / SIDES[0]).environment() or {}
+    blocks = read_blocks(folder, [*zip(told["speed"], verdict["control"], strict=True)])
+    return EqualDuel(folder.name, loop, str(described.get("time_utc")), blocks)
+
+
+def read_blocks(folder: Path, logs: list[tuple[float, float]]) -> tuple[EqualBlock, ...]:
+    """The blocks of a duel of one case.
+
+    Args:
+        folder: of the duel.
+        logs: the log ratios of speed and control, by number of the block.
+    """
+    seconds = {side: _seconds(RunFolder(folder / side)) for side in SIDES}
+    # Of readings that a killed duel took twice the later ones count.
+    readings = {
+        (row["block"], row["pair"], row["place"]): row
+        for row in read_table(folder / "control.csv", CONTROL)[0]
+    }
+    rows = {row["block"]: row for row in read_table(folder / "blocks.csv", BLOCK_ROWS)[0]}
+    blocks = []
+    for row, (speed, control) in zip(rows.values(), logs, strict=True):
+        number, firsts = row["block"], row["order"][1:]
+        pairs = range(1, len(firsts) + 1)
+        own = [[readings[number, pair, place] for place in (1, 2)] for pair in pairs]
+        rounds = [
+            tuple(seconds[side][number][pair - 1] for side in _in_order(firsts[pair - 1]))
+            for pair in pairs
+        ]
+        blocks.append(
+            EqualBlock(
+                speed,
+                control,
+                (row["template_a"], row["template_b"]),
+                row["order"],
+                tuple(rounds),  # type: ignore[arg-type]
+                tuple((first["seconds"], second["seconds"]) for first, second in own),
+                tuple(first["side"] == first["after"] for first, _ in own),
+            )
+        )
+    return tuple(blocks)
+
+
+def _in_order(first: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((first, *SIDES)))
+
+
+def _seconds(folder: RunFolder) -> dict[int, list[float]]:
+    """Of each round of each launch that counts."""
+    attempts = {r.launch: r.attempt for r in folder.launches() if r.status is Status.OK}
+    found: dict[int, list[float]] = {}
+    for stored in folder.rounds():
+        if attempts.get(stored.launch) == stored.attempt:
+            found.setdefault(stored.launch, []).append(stored.round.seconds)
+    return found

@@ -1,0 +1,239 @@
+"""`check --confirm`: a duel of the suspects that measures what the candidate measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import blocks as measuring
+from bench import confirm, lock, start
+from bench import duel as duelling
+from bench import run as running
+from bench.case import Case, logistic_case
+from bench.devices import Inventory
+from bench.launch import Launcher
+from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
+from bench.results import result_rows
+from bench.sides import Side
+from bench.store import Plan, RunFolder
+from fmnist_models import dataset
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
+OTHER = Case("softmax", "adam", "compiled", batch_size=512)
+SIDE = ("--confirm", "FAKE_SLOWER=0.5")
+EQUAL = ("--confirm", "FAKE_SLOWER=1.0")
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """A machine whose workers are scripted; returns what environment.json says of it."""
+    draw = np.random.default_rng(1)
+    images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
+    labels = np.arange(400, dtype=np.uint8) % 10
+    dataset.write(tmp_path / "data", images, labels, images, labels)
+    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
+    for module in (running.devices, duelling):
+        monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
+    monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
+    here = {
+        "cpu": {"model": "Test CPU", "cores_logical": 2},
+        "gpus": [],
+        "python": {"version": "3.12.9"},
+        "versions": {"tensorflow": "2.21.0", "keras": "3.15.1", "pandas": "3.0"},
+        "variables": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        "dataset_digest": dataset.load(tmp_path / "data").digest,
+    }
+    monkeypatch.setattr(start, "environment_of", lambda plan: dict(here))
+    monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
+    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
+    monkeypatch.setattr(Side, "describe", lambda side, label, digest: {"cpu": here["cpu"]})
+    script = tmp_path / "script.json"
+    chance = random.Random(5)
+    levels = [math.exp(chance.gauss(-1, 0.005)) for _ in range(400)]
+    script.write_text(json.dumps([{"rounds": [level] * 3} for level in levels]))
+    monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
+    return here
+
+
+@pytest.fixture
+def stored(tmp_path, machine):
+    """Writes a run of so many seconds a round, in which the fake worker's rows would fit."""
+
+    def write(name, seed, slower=1.0, cases=(CASE, OTHER), **changes):
+        chance = random.Random(seed)
+        settings = RunSettings(epochs=3, seed=50, timeout_s=77.0, data=str(tmp_path / "data"))
+        plan = Plan(tuple(cases), settings)
+        folder = RunFolder.create(tmp_path / name, plan)
+        time = f"2026-03-{seed % 28 + 1:02d}T12:00:00+00:00"
+        folder.write_environment({**machine, "time_utc": time, **changes})
+        for case in cases:
+            for launch in range(settings.launches_of(case)):
+                request = LaunchRequest(case, launch, 1, 3, 50 + launch)
+                seconds = math.exp(chance.gauss(0, 0.01)) * (slower if case != OTHER else 1.0)
+                for number in range(1, 4):
+                    folder.append_round(
+                        request, Round(number, 48_000, 94, seconds, 0.0, val_accuracy=0.85)
+                    )
+                folder.append_launch(LaunchRecord(case.id, launch, 1, 50 + launch, Status.OK))
+        folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def checked(type_in, stored, tmp_path):
+    """Checks a candidate against six stored runs of the same cases."""
+
+    def check(candidate, *words):
+        if not (tmp_path / "base").exists():
+            plan = Plan.from_json(json.loads((candidate / "plan.json").read_text()))
+            for seed in range(6):
+                stored(f"base/run{seed}", seed, cases=plan.cases)
+        return type_in("check", "--baseline", tmp_path / "base", candidate, *words)
+
+    return check
+
+
+def verdicts(run):
+    found = json.loads((run / "check.json").read_text("utf-8"))
+    return {case["case"]: (case["verdict"], case["reason"]) for case in found["cases"]}
+
+
+def test_a_suspect_that_the_duel_clears_passes(checked, stored):
+    now = stored("now", 20, slower=1.4)
+    assert checked(now)[0] == 1
+    code, out, _ = checked(now, *EQUAL)
+    assert code == 0, out
+    verdict, reason = verdicts(now)[CASE.id]
+    assert verdict == "passed"
+    assert reason.startswith("not confirmed by a duel: ")
+
+
+def test_a_suspect_that_the_duel_confirms_is_a_regression(checked, stored):
+    now = stored("now", 20, slower=1.4)
+    code, out, _ = checked(now, *SIDE)
+    assert code == 1, out
+    assert verdicts(now)[CASE.id][1].startswith("confirmed by a duel: ")
+
+
+def test_the_duel_has_the_settings_cases_and_images_of_the_candidate(
+    checked, stored, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FMNIST_DATA", str(tmp_path / "nowhere"))
+    now = stored("now", 20, slower=1.4)
+    checked(now, *EQUAL)
+    plan = duelling.resume(now / "duel")
+    assert plan.cases == (CASE,)
+    assert plan.settings == RunSettings(
+        epochs=3, seed=50, timeout_s=77.0, data=str(tmp_path / "data")
+    )
+    assert plan.gate == 0.1
+    side = json.loads((now / "duel" / "b" / "plan.json").read_text())
+    assert side["settings"]["data"] == str(tmp_path / "data")
+
+
+def test_logistic_keeps_its_verdict_and_the_others_duel(checked, stored):
+    now = stored("now", 20, slower=1.4, cases=(CASE, OTHER, logistic_case()))
+    code, out, _ = checked(now, *EQUAL)
+    assert code == 1, out
+    found = verdicts(now)
+    assert found[CASE.id][0] == "passed"
+    verdict, reason = found[logistic_case().id]
+    assert verdict == "regression"
+    assert "it cannot duel: a duel trains networks" in reason
+    assert f"{logistic_case().id} keeps its verdict" in " ".join(out.split())
+
+
+def test_where_no_suspect_can_duel_the_check_stands(checked, stored):
+    now = stored("now", 20, slower=1.4, cases=(OTHER, logistic_case()))
+    assert checked(now, *EQUAL)[0] == 1
+    assert not (now / "duel").exists()
+
+
+def test_check_json_is_there_whatever_becomes_of_the_duel(checked, stored, monkeypatch):
+    now = stored("now", 20, slower=1.4)
+    code, out, err = checked(now, "--confirm", "python=/no/such")
+    assert (code, err) == (2, "fmnist-bench: error: python=/no/such: no such interpreter\n")
+    assert verdicts(now)[CASE.id][0] == "regression"
+    assert "regression (exit 1)" in out
+
+
+def test_a_second_call_begins_a_numbered_duel_and_says_which(checked, stored):
+    now = stored("now", 20, slower=1.4)
+    first = checked(now, *EQUAL)[1]
+    assert f"the duel in {now / 'duel'} begins" in first.replace("\n", "")
+    second = checked(now, *EQUAL)[1]
+    assert f"the duel in {now / 'duel-2'} begins" in second.replace("\n", "")
+    assert (now / "duel-2" / "verdict.json").exists()
+
+
+def test_a_second_call_finishes_the_same_duel_and_no_other(checked, stored, monkeypatch):
+    now = stored("now", 20, slower=1.4)
+    block_ends = confirm.DuelLines.block_ends
+
+    def cut(self, standing, control):
+        block_ends(self, standing, control)
+        if len(standing.speed) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(confirm.DuelLines, "block_ends", cut)
+    code, out, _ = checked(now, *EQUAL)
+    assert code == 130, out
+    verdict, reason = verdicts(now)[CASE.id]
+    assert (verdict, "the duel was interrupted" in reason) == ("regression", True)
+    monkeypatch.setattr(confirm.DuelLines, "block_ends", block_ends)
+    # Another side is another duel.
+    assert checked(now, *SIDE)[0] == 1
+    assert duelling.resume(now / "duel-2").a.variables == (("FAKE_SLOWER", "0.5"),)
+    code, out, _ = checked(now, *EQUAL)
+    assert (code, f"the duel in {now / 'duel'} goes on" in out.replace("\n", "")) == (0, True)
+    assert not (now / "duel-3").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"versions": {"tensorflow": "2.20.0"}}, "with tensorflow 2.20.0, here it is 2.21.0"),
+        ({"variables": {}}, "with TF_ENABLE_ONEDNN_OPTS unset, here it is 0"),
+        ({"variables": {"TF_ENABLE_ONEDNN_OPTS": "0", "XLA_FLAGS": "--x"}},
+         "with XLA_FLAGS --x, here it is unset"),
+        ({"python": {"version": "3.11.7"}}, "with Python 3.11.7, here it is 3.12.9"),
+        ({"gpus": [{"name": "H100"}]}, "with the GPUs H100, here it is none"),
+        ({"cpu": {"model": "Xeon", "cores_logical": 2}}, "with the CPU Xeon, here it is Test CPU"),
+    ],
+)  # fmt: skip
+def test_an_environment_that_is_not_the_candidates_is_refused(stored, machine, changes, line):
+    run = confirm.MeasuredRun(stored("now", 20), {**machine, **changes}, {}, {})
+    with pytest.raises(confirm.UserError, match=line):
+        confirm._refuse_other_environment(run, machine)
+
+
+def test_what_does_not_train_may_differ(stored, machine):
+    told = {**machine, "versions": {**machine["versions"], "pandas": "2.0"}, "git": None}
+    confirm._refuse_other_environment(confirm.MeasuredRun(stored("now", 1), told, {}, {}), machine)
+
+
+def test_another_environment_is_refused_on_the_command_line(checked, stored, machine):
+    now = stored("now", 20, slower=1.4)
+    machine["variables"]["XLA_FLAGS"] = "--xla_cpu_enable_fast_math=true"
+    code, _, err = checked(now, *EQUAL)
+    assert code == 2
+    assert "was measured with XLA_FLAGS unset, here it is" in err
+    assert not (now / "duel").exists()
+
+
+def test_images_that_are_gone_are_refused(checked, stored, tmp_path, machine):
+    now = stored("now", 20, slower=1.4)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    code, _, err = checked(now, *EQUAL)
+    assert code == 2
+    assert f"trained on images of SHA-256 {machine['dataset_digest'][:12]}..." in err
+    assert err.count("\n") == 1
