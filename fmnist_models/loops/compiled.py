@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from fmnist_models.dataset import PIXEL_SCALE
-from fmnist_models.loops.base import Loop, Observer, Work
+from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 
 # Rows that one gather fetches for the steps that follow. One call for several short steps spares
 # most of its cost; at a batch of 128 it cost more than it spared, and beyond 5 steps of
@@ -66,20 +66,27 @@ class CompiledLoop(Loop):
         full, rest = divmod(self.work.samples, batch_size)
         block = steps_a_block(full, batch_size)
         rows = block * batch_size
+        last = _LastLogs(self.work.device)
+
+        def step(x: tf.Tensor, y: tf.Tensor) -> None:
+            """One step, which may log what no metric holds."""
+            logs = self._step(x, y)
+            if not self.watch.plain:
+                last.keep(logs)
 
         def train_on_block(number: tf.Tensor) -> None:
             """One gather, and the steps that it serves."""
             chosen = tf.slice(order, [number * rows], [rows])
             block_x, block_y = tf.gather(x, chosen), tf.gather(y, chosen)
             if block == 1:
-                self._step(block_x, block_y)
+                step(block_x, block_y)
                 return
 
-            def train_on(step: tf.Tensor) -> None:
+            def train_on(place: tf.Tensor) -> None:
                 """One step on its slice of the block."""
-                first = step * batch_size
+                first = place * batch_size
                 step_x = tf.slice(block_x, [first, 0], [batch_size, x.shape[1]])
-                self._step(step_x, tf.slice(block_y, [first], [batch_size]))
+                step(step_x, tf.slice(block_y, [first], [batch_size]))
 
             _repeat(block, train_on)
 
@@ -87,13 +94,13 @@ class CompiledLoop(Loop):
             _repeat(full // block, train_on_block)
         if rest:
             chosen = order[full * batch_size :]
-            self._step(tf.gather(x, chosen), tf.gather(y, chosen))
-        return self.work.model.get_metrics_result()
+            step(tf.gather(x, chosen), tf.gather(y, chosen))
+        return last.beside(self.work.model.get_metrics_result())
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor) -> None:
+    def _step(self, x: tf.Tensor, y: tf.Tensor) -> Any:
         if x.dtype == tf.uint8:
             x = _scaled(x)
-        self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
+        return self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
 
     def _run(self, epoch: int) -> Any:
         """Draw the epoch's order and train on it; returns metrics still on the device."""
@@ -113,8 +120,34 @@ class CompiledLoop(Loop):
             observer.window_opens()
             metrics = self._run(epoch)
             observer.window_closes()
-            if not observer.epoch_ends({name: float(v) for name, v in metrics.items()}):
+            if not observer.epoch_ends(read_logs(metrics)):
                 break
+
+
+class _LastLogs:
+    """What the last step of an epoch logged, kept in variables, for a loop hands on no values."""
+
+    def __init__(self, device: str | None) -> None:
+        self._device = device
+        self._kept: dict[str, tf.Variable] = {}
+
+    def keep(self, logs: Any) -> None:
+        """Note the single numbers of one step, those of dictionaries inside included."""
+        for name, value in logs.items() if isinstance(logs, Mapping) else ():
+            if isinstance(value, Mapping):
+                self.keep(value)
+            elif tf.convert_to_tensor(value).shape.num_elements() == 1:
+                if name not in self._kept:
+                    with tf.init_scope(), tf.device(self._device):
+                        self._kept[name] = tf.Variable(0.0, trainable=False)
+                number = tf.reshape(tf.cast(tf.convert_to_tensor(value), tf.float32), [])
+                self._kept[name].assign(number)
+
+    def beside(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """What `Model.fit` reports: the metrics where the step logs just these, or nothing, else
+        what it logged last."""
+        told = {name: variable.read_value() for name, variable in self._kept.items()}
+        return told if told and told.keys() != metrics.keys() else dict(metrics)
 
 
 def steps_a_block(steps: int, batch_size: int) -> int:
