@@ -21,7 +21,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_models.errors import UserError
-from fmnist_models.loops.watch import StepWatch
+from fmnist_models.loops.watch import StepWatch, layers_of
 
 # What TensorFlow says where XLA, and not the step itself, is at fault.
 _XLA = re.compile(r"XLA|unsupported operations|compile-time constant", re.IGNORECASE)
@@ -191,22 +191,6 @@ def state_variables(model: keras.Model) -> list[keras.Variable]:
     for layer in layers_of(model):
         variables += [v for v in vars(layer).values() if isinstance(v, tf.Variable)]
     return list({id(v): v for v in variables}.values())
-
-
-def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The model and every layer of it, those of layers and models inside included, each once.
-
-    In the order in which they were added, an inner one after the one that holds it. Keras has no
-    public name for the layers of a layer.
-    """
-    found: dict[int, keras.layers.Layer] = {}
-    pending = [model]
-    while pending:
-        layer = pending.pop()
-        if id(layer) not in found:
-            found[id(layer)] = layer
-            pending += reversed(layer._layers)
-    return list(found.values())
 
 
 def read_logs(logs: Any) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -15,6 +17,8 @@ from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 # most of its cost; at a batch of 128 it cost more than it spared, and beyond 5 steps of
 # 32 nothing was gained (results/experiments.md).
 BLOCK_ROWS = 160
+# Of what a step of the model's own logs.
+_MOST_LOGS = 32
 
 
 class CompiledLoop(Loop):
@@ -41,6 +45,7 @@ class CompiledLoop(Loop):
         with tf.device(work.device):
             self._x = tf.constant(x.reshape(work.samples, -1))
             self._y = tf.constant(work.y)
+            self._last_logs = None if self.watch.plain else _LastLogs()
         self._epoch = self.new_program()
 
     @property
@@ -66,13 +71,12 @@ class CompiledLoop(Loop):
         full, rest = divmod(self.work.samples, batch_size)
         block = steps_a_block(full, batch_size)
         rows = block * batch_size
-        last = _LastLogs(self.work.device)
 
         def step(x: tf.Tensor, y: tf.Tensor) -> None:
             """One step, which may log what no metric holds."""
             logs = self._step(x, y)
-            if not self.watch.plain:
-                last.keep(logs)
+            if self._last_logs:
+                self._last_logs.keep(logs)
 
         def train_on_block(number: tf.Tensor) -> None:
             """One gather, and the steps that it serves."""
@@ -95,7 +99,9 @@ class CompiledLoop(Loop):
         if rest:
             chosen = order[full * batch_size :]
             step(tf.gather(x, chosen), tf.gather(y, chosen))
-        return last.beside(self.work.model.get_metrics_result())
+        if self._last_logs:
+            return self._last_logs.beside(self.work.model)
+        return self.work.model.get_metrics_result()
 
     def _step(self, x: tf.Tensor, y: tf.Tensor) -> Any:
         if x.dtype == tf.uint8:
@@ -125,29 +131,40 @@ class CompiledLoop(Loop):
 
 
 class _LastLogs:
-    """What the last step of an epoch logged, kept in variables, for a loop hands on no values."""
+    """The first numbers that the last step of an epoch logged, kept in one variable, for a loop
+    hands on no values."""
 
-    def __init__(self, device: str | None) -> None:
-        self._device = device
-        self._kept: dict[str, tf.Variable] = {}
+    def __init__(self) -> None:
+        self._kept = tf.Variable(tf.zeros(_MOST_LOGS), trainable=False)
+        self._names: list[str] = []
 
     def keep(self, logs: Any) -> None:
-        """Note the single numbers of one step, those of dictionaries inside included."""
-        for name, value in logs.items() if isinstance(logs, Mapping) else ():
-            if isinstance(value, Mapping):
-                self.keep(value)
-            elif tf.convert_to_tensor(value).shape.num_elements() == 1:
-                if name not in self._kept:
-                    with tf.init_scope(), tf.device(self._device):
-                        self._kept[name] = tf.Variable(0.0, trainable=False)
-                number = tf.reshape(tf.cast(tf.convert_to_tensor(value), tf.float32), [])
-                self._kept[name].assign(number)
+        """Note the single numbers of one step."""
+        numbers = dict(_numbers(logs))
+        self._names = list(numbers)[:_MOST_LOGS]
+        if self._names:
+            told = tf.stack([numbers[name] for name in self._names])
+            self._kept.assign(tf.pad(told, [[0, _MOST_LOGS - len(self._names)]]))
 
-    def beside(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    def beside(self, model: keras.Model) -> dict[str, Any]:
         """What `Model.fit` reports: the metrics where the step logs just these, or nothing, else
         what it logged last."""
-        told = {name: variable.read_value() for name, variable in self._kept.items()}
-        return told if told and told.keys() != metrics.keys() else dict(metrics)
+        metrics: dict[str, Any] = {}
+        # Raised where the step leaves the compiled metrics alone, which are then none of its.
+        with contextlib.suppress(ValueError):
+            metrics = dict(model.get_metrics_result())
+        if not self._names or set(self._names) == set(metrics):
+            return metrics
+        return dict(zip(self._names, tf.unstack(self._kept), strict=False))
+
+
+def _numbers(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
+    """The single numbers of what a step logged, those of dictionaries inside included."""
+    for name, value in logs.items() if isinstance(logs, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif tf.convert_to_tensor(value).shape.num_elements() == 1:
+            yield name, tf.reshape(tf.cast(tf.convert_to_tensor(value), tf.float32), [])
 
 
 def steps_a_block(steps: int, batch_size: int) -> int:

@@ -68,8 +68,7 @@ class StepWatch:
         self._device = device
         self._depth = 0
         self._calls: list[Called] = []
-        self._rows: dict[int, Any] = {}
-        self._rows_before: dict[int, int] = {}
+        self._rows_before: dict[int | None, int] = {}
         self.traces = 0
         self.traced: list[Traced] = []
         self.eager = False
@@ -79,6 +78,13 @@ class StepWatch:
             getattr(type(model), name) is getattr(keras.Model, name) and name not in vars(model)
             for name in _KERAS_STEP[1:]
         )
+        with tf.device(device):
+            # Inside a `tf.function` no variable can be made. Of layers that the model will have
+            # later, the last counter takes the rows.
+            self._rows: dict[int | None, Any] = {
+                key: tf.Variable(0, dtype=tf.int64, trainable=False)
+                for key in ([] if self.plain else [*map(id, layers_of(model)), None])
+            }
 
     def watched_step(self) -> Callable[[Any], Any]:
         """The model's own step, which tells this watch what it does."""
@@ -113,8 +119,8 @@ class StepWatch:
         """
         if self.plain:
             return int(self._model.metrics[0].count)
-        counted = [int(v) - self._rows_before.get(key, 0) for key, v in self._rows.items()]
-        return max(counted, default=None)
+        counted = [int(v) - self._rows_before[key] for key, v in self._rows.items()]
+        return max(counted) if any(counted) else None
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -151,10 +157,21 @@ class StepWatch:
         tensors = [item for item in tf.nest.flatten(given) if getattr(item, "shape", None)]
         if not tensors or not (layer.trainable_variables or not layer.built):
             return
-        if tf.executing_eagerly():
-            self._rows[id(layer)] = int(self._rows.get(id(layer), 0)) + int(tensors[0].shape[0])
-            return
-        if id(layer) not in self._rows:
-            with tf.init_scope(), tf.device(self._device):
-                self._rows[id(layer)] = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._rows[id(layer)].assign_add(tf.shape(tensors[0], out_type=tf.int64)[0])
+        rows = tf.shape(tensors[0], out_type=tf.int64)[0]
+        self._rows[id(layer) if id(layer) in self._rows else None].assign_add(rows)
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The model and every layer of it, those of layers and models inside included, each once.
+
+    In the order in which they were added, an inner one after the one that holds it. Keras has no
+    public name for the layers of a layer.
+    """
+    found: dict[int, keras.layers.Layer] = {}
+    pending = [model]
+    while pending:
+        layer = pending.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            pending += reversed(layer._layers)
+    return list(found.values())
