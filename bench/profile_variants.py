@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -123,7 +123,10 @@ class _Parts:
                 n: tf.Variable(tf.zeros((n, *work.x.shape[1:]), tf.float32)) for n in batches
             }
             self._y = {n: tf.Variable(tf.zeros((n,))) for n in batches}
-        self._names = list(work.model.get_metrics_result())
+        self._names = ["loss"]
+        # Raised where a step of the model's own leaves the compiled metrics alone.
+        with suppress(ValueError):
+            self._names = list(work.model.get_metrics_result())
         self._full = max(batches)
         self._rows = self._full
 
@@ -181,13 +184,17 @@ class _Parts:
     def _no_metrics(self, *_: Any, **__: Any) -> dict[str, tf.Tensor]:
         return {name: tf.zeros(()) for name in self._names}
 
-    def _drop_gradients(self, gradients: Any, variables: Any = None) -> None:
+    def _drop_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
         """Gradients that nothing needs are not computed."""
 
-    def _keep_gradients(self, gradients: Any, variables: Any = None) -> None:
-        for kept, gradient in zip(self._gradients[self._rows], gradients, strict=True):
-            if gradient is not None:
-                kept.assign(tf.cast(tf.convert_to_tensor(gradient), kept.dtype))
+    def _keep_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
+        """A step of the model's own may update some of the weights at a time."""
+        weights = self._model.trainable_variables
+        kept = dict(zip(map(id, weights), self._gradients[self._rows], strict=True))
+        for variable, gradient in zip(trainable_variables or weights, grads, strict=True):
+            if gradient is not None and id(variable) in kept:
+                place = kept[id(variable)]
+                place.assign(tf.cast(tf.convert_to_tensor(gradient), place.dtype))
 
 
 class _Ahead(FitLoop):

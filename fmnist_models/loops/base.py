@@ -236,7 +236,9 @@ def _metrics(model: keras.Model) -> list[Any]:
 def _what_xla_names(message: str) -> str:
     """The part of a message that names operations, in one line."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return next((line for line in lines if _XLA.search(line)), lines[0])[:200]
+    line = next((line for line in lines if _XLA.search(line)), lines[0])
+    # What comes before is the name of the compiled graph.
+    return re.sub(r".* on XLA_\w+: ", "", line)[:120]
 
 
 def _copy(variable: keras.Variable) -> NDArray[Any]:
