@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -123,10 +123,7 @@ class _Parts:
                 n: tf.Variable(tf.zeros((n, *work.x.shape[1:]), tf.float32)) for n in batches
             }
             self._y = {n: tf.Variable(tf.zeros((n,))) for n in batches}
-        self._names = ["loss"]
-        # Raised where a step of the model's own leaves the compiled metrics alone.
-        with suppress(ValueError):
-            self._names = list(work.model.get_metrics_result())
+        self._names = list(work.model.get_metrics_result())
         self._full = max(batches)
         self._rows = self._full
 

@@ -13,6 +13,7 @@ from fmnist_models.architectures import (
     SIGMOID_NAME,
     SIGMOID_TITLE,
     build,
+    input_shape,
     sigmoid_mlp,
     sigmoid_mlp_by_add,
     sigmoid_mlp_from_list,
@@ -108,6 +109,14 @@ def coloured():
     return keras.Sequential([keras.Input((28, 28, 3)), keras.layers.Flatten(),
                              keras.layers.Dense(10, "softmax")])
 
+def shapeless():
+    return keras.Sequential([keras.layers.Dense(10, "softmax"), keras.layers.Reshape((2, 5)),
+                             keras.layers.Permute((9, 9))])
+
+def two_outputs():
+    image = keras.Input((784,))
+    return keras.Model(image, [keras.layers.Dense(10)(image), keras.layers.Dense(10)(image)])
+
 def two_classes():
     return keras.Sequential([keras.Input((784,)), keras.layers.Dense(2, "softmax")])
 
@@ -139,6 +148,13 @@ def test_an_own_builder_is_found_in_the_working_directory():
 
 
 @pytest.mark.usefixtures("own")
+def test_a_model_without_a_shape_is_built_for_flat_images_first():
+    model = build("own_builders:unbuilt")
+    assert model.count_params() == 7_850
+    assert input_shape(model) == (784,)
+
+
+@pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -151,7 +167,11 @@ def test_an_own_builder_is_found_in_the_working_directory():
         ("own_builders:needs", "called without arguments, raised TypeError"),
         ("own_builders:number", "returned int, not a keras.Model"),
         ("own_builders:compiled", "is compiled already"),
-        ("own_builders:unbuilt", "has no input shape yet"),
+        (
+            "own_builders:shapeless",
+            "must take images of (784,) or (28, 28); those of (784,) raised",
+        ),
+        ("own_builders:two_outputs", "gives outputs of list: it must give ten probabilities"),
         ("own_builders:coloured", "takes inputs of (28, 28, 3)"),
         ("own_builders:two_classes", "gives outputs of (2,)"),
     ],

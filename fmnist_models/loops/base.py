@@ -95,6 +95,8 @@ class Loop(ABC):
         self.watch = StepWatch(work.model, work.device)
         work.model.train_step = self.watch.watched_step()
         work.model.optimizer.build(work.model.trainable_variables)
+        if not self.watch.plain:
+            _build_metrics(work)
 
     @property
     def traces(self) -> int:
@@ -216,6 +218,16 @@ def _optimizers(model: keras.Model) -> list[Any]:
             found[id(optimizer)] = optimizer
             pending.append(getattr(optimizer, "inner_optimizer", None))
     return list(found.values())
+
+
+def _build_metrics(work: Work) -> None:
+    """Build the compiled metrics, of which Keras wants the result even where a step of the model's
+    own leaves them alone; a user would compile that model without."""
+    model = work.model
+    even = np.full((1, int(work.y.max()) + 1), 0.5, dtype=np.float32)
+    keras.Model.compute_metrics(model, work.x[:1], work.y[:1], even)
+    for metric in [*model.metrics, *_metrics(model)]:
+        metric.reset_state()
 
 
 def _begin_again(optimizer: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -149,10 +148,7 @@ class _LastLogs:
     def beside(self, model: keras.Model) -> dict[str, Any]:
         """What `Model.fit` reports: the metrics where the step logs just these, or nothing, else
         what it logged last."""
-        metrics: dict[str, Any] = {}
-        # Raised where the step leaves the compiled metrics alone, which are then none of its.
-        with contextlib.suppress(ValueError):
-            metrics = dict(model.get_metrics_result())
+        metrics = dict(model.get_metrics_result())
         if not self._names or set(self._names) == set(metrics):
             return metrics
         return dict(zip(self._names, tf.unstack(self._kept), strict=False))
