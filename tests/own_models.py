@@ -261,7 +261,7 @@ class Raw(keras.Model):
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x, y, self.call(x))
         self.optimizer.apply(gradients(self, loss, tape), self.trainable_variables)
-        return {"loss": loss}
+        return {"error": loss}
 
 
 def raw():
