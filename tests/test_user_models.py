@@ -40,7 +40,7 @@ def built(name, loop="compiled", precision="float32"):
 
     # As `configure` does at the start of a launch.
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    case = Case(f"own_models:{name}", "sgd", loop, "cpu", BATCH, precision)
+    case = Case(f"user_models:{name}", "sgd", loop, "cpu", BATCH, precision)
     found = training.built_work(case, 7, images(), TensorFlowDevice(tf, "cpu", precision))
     work = found.work
     in_order = type(work)(work.model, work.x, work.y, BATCH, 7, False, work.device, work.pixels)
@@ -59,7 +59,7 @@ def trained_bare(name):
     from fmnist_models import architectures
 
     keras.utils.set_random_seed(7)
-    model = architectures.build(f"own_models:{name}")
+    model = architectures.build(f"user_models:{name}")
     metrics = None if name in WITHOUT_METRICS else ["accuracy"]
     model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy", metrics=metrics)
     before = [np.array(w) for w in model.get_weights()]
@@ -137,8 +137,8 @@ def test_a_step_that_leaves_samples_out_is_seen():
 def test_a_model_without_a_shape_is_built_for_the_one_that_it_takes():
     from fmnist_models.architectures import build, input_shape
 
-    assert input_shape(build("own_models:unbuilt")) == (784,)
-    assert input_shape(build("own_models:rows")) == (28, 28)
+    assert input_shape(build("user_models:unbuilt")) == (784,)
+    assert input_shape(build("user_models:rows")) == (28, 28)
 
 
 @pytest.mark.parametrize(
