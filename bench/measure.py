@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -111,6 +112,10 @@ def _measure_network(
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
     if not before.changed():
         raise Invalid("the weights did not change: nothing was learned")
+    # A step of the model's own need not log a loss that would show it.
+    weights = loop.work.model.trainable_variables
+    if not all(np.isfinite(keras.ops.convert_to_numpy(w)).all() for w in weights):
+        raise Invalid("the weights are no longer finite")
     misplaced = device.misplaced([*state_variables(loop.work.model), *loop.resident])
     if misplaced:
         raise Invalid(f"not on {device.name}: {', '.join(misplaced[:5])}")
