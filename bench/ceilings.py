@@ -72,10 +72,14 @@ def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
     Dense layer over more than one axis, or a `train_step` of the model's own: None, for their
     products are others.
     """
-    if type(model).train_step is not keras.Model.train_step or len(model.inputs or ()) != 1:
+    # Sub-classed models have no `inputs`, or what a user calls so.
+    inputs = getattr(model, "inputs", None)
+    if type(model).train_step is not keras.Model.train_step or not isinstance(inputs, list):
+        return None
+    if len(inputs) != 1 or not isinstance(inputs[0], keras.KerasTensor):
         return None
     shapes = []
-    tensor = model.inputs[0]
+    tensor = inputs[0]
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue

@@ -58,6 +58,7 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "bound": Literal["", "compute", "memory", "overhead"],
         "products_limit_s": Size | None,
         "products_fraction": Size | None,
+        "precision_share": Share | None,
         "framework_overhead": Finite | None,
         "epoch_j": Size | None,
         "samples_per_j": Size | None,

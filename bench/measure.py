@@ -11,18 +11,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from bench.case import SKLEARN_LOOP, Case
+from bench.case import SKLEARN_LOOP
 from bench.ceilings import dense_layers, traffic
-from bench.devices import TensorFlowDevice, keras_policy
+from bench.devices import TensorFlowDevice
 from bench.energy import Spans, counter
 from bench.errors import Invalid
 from bench.memory import PeakMemory
 from bench.record import LaunchRequest, Round
-from fmnist_models import architectures, logistic, optimizers
+from bench.training import built_work, check_precision, refuse_settings
+from fmnist_models import logistic
 from fmnist_models.dataset import FashionMnist, TrainingData
-from fmnist_models.loops import LOOPS, Loop, Snapshot, Work, compile_model, state_variables
+from fmnist_models.loops import LOOPS, Loop, Snapshot, state_variables
+from fmnist_models.loops.base import read_logs
 
 EVALUATION_BATCH = 2000
 Emit = Callable[[dict[str, Any]], None]
@@ -62,9 +65,9 @@ def _measure_network(
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()
     memory = PeakMemory()
-    work, data = built_work(case, request.seed, data, device)
-    model = work.model
-    loop = LOOPS[case.loop](work)
+    built = built_work(case, request.seed, data, device)
+    data, model = built.data, built.work.model
+    loop = LOOPS[case.loop](built.work)
 
     started = time.perf_counter()
     loop.warm_up()
@@ -72,6 +75,7 @@ def _measure_network(
     rounds.warm_up()
     device.synchronize()
     warmup_s = time.perf_counter() - started
+    precision = check_precision(case, loop, built.left_policy)
 
     before = Snapshot(model)
     device.reset_peak_memory()
@@ -81,6 +85,7 @@ def _measure_network(
     loop.train(rounds, endless if goes_on else request.epochs)
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
+    refuse_settings(case.precision)
     emit(
         {
             "kind": "result",
@@ -95,60 +100,22 @@ def _measure_network(
             "peak_device_memory_bytes": device.peak_memory_bytes(),
             "test_evaluation_s": rounds.test_evaluation_s,
             "dense_layers": dense_layers(model),
-            "traffic": traffic(work),
-            "warnings": rounds.warnings,
+            "traffic": traffic(built.work),
+            "precision_share": precision.share,
+            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings],
             "software": device.software(),
             **rounds.energy.result(),
         }
     )
 
 
-def built_work(
-    case: Case, seed: int, data: TrainingData, device: TensorFlowDevice
-) -> tuple[Work, TrainingData]:
-    """The model of a case, compiled for its loop, with what it is trained on; and all images in
-    the shape that it takes.
-
-    Raises:
-        Invalid: a layer does not have the precision of the case.
-    """
-    keras.config.set_dtype_policy(keras_policy(case.precision))
-    keras.utils.set_random_seed(seed)
-    model = architectures.build(case.model)
-    if model.input_shape[1:] == (784,):
-        data = data.flat()
-    _check_precision(model, case.precision)
-    compile_model(model, optimizers.create(case.optimizer), case.loop)
-    work = Work(model, data.train_x, data.train_y, case.batch_size, seed, device=device.name,
-                pixels=data.train_pixels)  # fmt: skip
-    return work, data
-
-
-def _check_precision(model: Any, precision: str) -> None:
-    """Each layer with weights keeps and computes them as the case says, or computes in float32,
-    as Keras advises for the last layer under a mixed policy."""
-    policy = keras.dtype_policies.get(keras_policy(precision))
-    for layer in _layers(model):
-        for variable in layer.trainable_variables:
-            if variable.dtype != policy.variable_dtype:
-                name = f"{layer.name}/{variable.name}"
-                raise Invalid(f"{name} is {variable.dtype}, not {policy.variable_dtype}")
-        if layer.trainable_variables and layer.compute_dtype not in (
-            policy.compute_dtype,
-            "float32",
-        ):
-            raise Invalid(f"{layer.name} computes in {layer.compute_dtype}, not {precision}")
-
-
-def _layers(model: Any) -> list[Any]:
-    """The layers of a model, those of the models inside it included."""
-    inner = getattr(model, "layers", None)
-    return [model] if inner is None else [found for layer in inner for found in _layers(layer)]
-
-
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
     if not before.changed():
         raise Invalid("the weights did not change: nothing was learned")
+    # A step of the model's own need not log a loss that would show it.
+    weights = loop.work.model.trainable_variables
+    if not all(np.isfinite(keras.ops.convert_to_numpy(w)).all() for w in weights):
+        raise Invalid("the weights are no longer finite")
     misplaced = device.misplaced([*state_variables(loop.work.model), *loop.resident])
     if misplaced:
         raise Invalid(f"not on {device.name}: {', '.join(misplaced[:5])}")
@@ -177,6 +144,8 @@ class _Rounds:
         self._round = 0
         self._timed_s = 0.0
         self._skipped_updates = 0
+        # In order, each once.
+        self._told: dict[str, None] = {}
         self._idle_since = math.nan
         # While another launch has its turn, the joules are not this one's.
         self.energy = Spans(None if pause else counter(request.case.device))
@@ -187,9 +156,10 @@ class _Rounds:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the row must know."""
-        if not self._skipped_updates:
-            return []
-        return [f"loss scaling skipped {self._skipped_updates} updates"]
+        found = list(self._told)
+        if self._skipped_updates:
+            found.append(f"loss scaling skipped {self._skipped_updates} updates")
+        return found
 
     def warm_up(self) -> None:
         """Trace the evaluations, so that none is traced between rounds."""
@@ -216,6 +186,7 @@ class _Rounds:
             self._idle_since += time.perf_counter() - reached
         self._traces = self._loop.traces
         self._updates = self._update_count()
+        self._loop.watch.count_from_here()
         self._device.synchronize()
         self.energy.round_begins()
         self._opened = time.perf_counter()
@@ -244,7 +215,7 @@ class _Rounds:
             started = time.perf_counter()
             test = self._evaluate(self._data.test_x, self._data.test_y)
             self.test_evaluation_s = time.perf_counter() - started
-            self.test_loss, self.test_accuracy = test["loss"], test["accuracy"]
+            self.test_loss, self.test_accuracy = test.get("loss"), test["accuracy"]
         record = Round(
             round=self._round,
             samples=samples,
@@ -252,8 +223,8 @@ class _Rounds:
             seconds=self._closed - self._opened,
             between_epochs_s=self._between_s,
             evaluation_s=evaluation_s,
-            train_loss=logs["loss"],
-            train_accuracy=logs["accuracy"],
+            train_loss=logs.get("loss"),
+            train_accuracy=logs.get("accuracy"),
             val_loss=evaluation.get("loss"),
             val_accuracy=evaluation.get("accuracy"),
         )
@@ -268,28 +239,53 @@ class _Rounds:
         return self._round < least or self._timed_s < request.min_seconds
 
     def _check_round(self, logs: Mapping[str, float]) -> tuple[int, int]:
-        """Samples and updates of the round, as the model's own counters tell."""
-        work = self._loop.work
+        """Samples and steps of the round, once they are what the loop was to train."""
+        work, watch = self._loop.work, self._loop.watch
         if self._loop.traces != self._traces:
             raise Invalid(f"round {self._round} traced the training step again")
-        if not math.isfinite(logs["loss"]):
+        if not math.isfinite(logs.get("loss", 0.0)):
             raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
-        samples = int(self._model.metrics[0].count)
-        if samples != work.samples:
+        samples = watch.rows()
+        if samples is None:
+            self._told["train_step calls no layer: its samples are those that it was given"] = None
+        # An own step may give a layer a sample twice; fewer than all are never enough.
+        elif samples < work.samples or (watch.plain and samples != work.samples):
             raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
-        updates = self._update_count() - self._updates
-        if updates != work.steps:
-            if not hasattr(self._model.optimizer, "inner_optimizer"):
-                raise Invalid(f"round {self._round} made {updates} updates, not {work.steps}")
-            self._skipped_updates += work.steps - updates
-        return samples, work.steps
+        self._check_updates(self._update_count() - self._updates)
+        return work.samples, work.steps
+
+    def _check_updates(self, updates: int) -> None:
+        """Each step of Keras's own is an update, but for those that loss scaling skips and those
+        that the optimizer gathers; a step of the model's own may make as many as it likes."""
+        steps, optimizer = self._loop.work.steps, self._model.optimizer
+        scales = hasattr(optimizer, "inner_optimizer")
+        gathered = getattr(
+            optimizer.inner_optimizer if scales else optimizer, "gradient_accumulation_steps", None
+        )
+        if gathered:
+            self._told[f"the optimizer gathers the gradients of {gathered} steps"] = None
+        if steps // (gathered or 1) <= updates <= -(-steps // (gathered or 1)):
+            return
+        if scales and updates < steps:
+            self._skipped_updates += steps - updates
+        elif self._loop.watch.plain:
+            raise Invalid(f"round {self._round} made {updates} updates, not {steps}")
+        else:
+            told = f"train_step made {updates} updates by {optimizer.name} in {steps} steps"
+            self._told[told] = None
 
     def _update_count(self) -> int:
         return int(self._model.optimizer.iterations)
 
     def _evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        logs = self._model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
-        return {name: float(value) for name, value in logs.items()}
+        """What the model tells of `x`; the accuracy is computed where it tells none."""
+        logs = read_logs(
+            self._model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
+        )
+        if "accuracy" not in logs:
+            predicted = self._model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
+            logs["accuracy"] = float(np.mean(np.argmax(predicted, axis=-1) == y))
+        return logs
 
 
 def _measure_logistic(request: LaunchRequest, raw: FashionMnist, emit: Emit) -> None:

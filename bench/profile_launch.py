@@ -20,11 +20,11 @@ import tensorflow as tf
 from pyinstrument import Profiler
 
 from bench.devices import TensorFlowDevice
-from bench.measure import built_work
 from bench.memory import PeakMemory, resident_and_peak
 from bench.phases import Variant
 from bench.profile_record import STACK, STARTUP, STEPS, ProfileRequest, Readings
 from bench.profile_variants import Variants, Window
+from bench.training import built_work, check_precision
 from fmnist_models.dataset import FashionMnist, TrainingData
 from fmnist_models.loops import LOOPS, Loop, Work, state_variables
 
@@ -65,7 +65,8 @@ def profile_case(
     PeakMemory()  # The peak of reading the images is no longer one.
     before, _ = resident_and_peak() or (None, None)
     began = time.perf_counter()
-    work, _ = built_work(case, request.seed, data, device)
+    built = built_work(case, request.seed, data, device)
+    work = built.work
     loop = LOOPS[case.loop](work)
     built_s = time.perf_counter() - began
     with _session(folder / STARTUP):
@@ -73,6 +74,7 @@ def profile_case(
         loop.warm_up()
         device.synchronize()
         first_s = time.perf_counter() - began
+    check_precision(case, loop, built.left_policy)
     device.reset_peak_memory()
     window = Window(device)
     loop.train(window, 1)

@@ -181,13 +181,17 @@ class _Parts:
     def _no_metrics(self, *_: Any, **__: Any) -> dict[str, tf.Tensor]:
         return {name: tf.zeros(()) for name in self._names}
 
-    def _drop_gradients(self, gradients: Any, variables: Any = None) -> None:
+    def _drop_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
         """Gradients that nothing needs are not computed."""
 
-    def _keep_gradients(self, gradients: Any, variables: Any = None) -> None:
-        for kept, gradient in zip(self._gradients[self._rows], gradients, strict=True):
-            if gradient is not None:
-                kept.assign(tf.cast(tf.convert_to_tensor(gradient), kept.dtype))
+    def _keep_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
+        """A step of the model's own may update some of the weights at a time."""
+        weights = self._model.trainable_variables
+        kept = dict(zip(map(id, weights), self._gradients[self._rows], strict=True))
+        for variable, gradient in zip(trainable_variables or weights, grads, strict=True):
+            if gradient is not None and id(variable) in kept:
+                place = kept[id(variable)]
+                place.assign(tf.cast(tf.convert_to_tensor(gradient), place.dtype))
 
 
 class _Ahead(FitLoop):

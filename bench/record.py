@@ -155,7 +155,7 @@ class Round:
     Attributes:
         round: 1 for the first round of the launch.
         samples: samples trained inside the window (for `sklearn`, samples times passes).
-        updates: optimizer updates inside the window.
+        updates: steps inside the window, each an optimizer update but where a warning says so.
         seconds: length of the window.
         between_epochs_s: idle seconds between the previous window (or the start of
             training) and this one, evaluation and hand-shakes excluded.
@@ -221,6 +221,8 @@ class LaunchRecord:
         energy_j, energy_samples: joules of the spans that were long enough to count, and the
             samples trained in them; None where no counter can be read.
         energy_covers: what the joules are of.
+        precision_share: of the multiply-adds that were in the case's precision; None for
+            `sklearn`.
         noise: what disturbed the launch; None where it was not read.
         rounds: how many it timed; None where an earlier version wrote it.
     """
@@ -247,6 +249,7 @@ class LaunchRecord:
     energy_j: Size | None = None
     energy_samples: Number | None = None
     energy_covers: Text = ""
+    precision_share: Share | None = None
     warnings: tuple[Text, ...] = ()
     software: dict[str, Any] = field(default_factory=dict)
     code: str = ""
@@ -282,6 +285,7 @@ LATER_COLUMNS: tuple[str, ...] = (
     "epoch_j",
     "samples_per_j",
     "energy_covers",
+    "precision_share",
 )
 RESULT_COLUMNS: tuple[str, ...] = (
     "case",

@@ -292,6 +292,7 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
         **_energy(records, first.samples),
+        "precision_share": _mean(records, lambda r: r.precision_share),
     }
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 CLASSES = 10
 PIXELS = 28 * 28
 INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
+# Images that a user's model is tried with.
+_FEW = 2
 # TensorFlow refuses to train a model of this name ("not a valid root scope name"), so it
 # stays a title and the Keras name is ASCII.
 SIGMOID_TITLE = "패션 MNIST 모델"
@@ -122,7 +125,8 @@ def build(name: str) -> keras.Model:
         name: a name of `NETWORKS`, or `module:function` of a builder that takes no
             arguments and returns an uncompiled `keras.Model` with inputs of 784 or 28x28
             and ten outputs. The working directory comes first on Python's path from here on,
-            as for a script that lies there.
+            as for a script that lies there. A model that has no input shape yet is built for the
+            first of the two that it takes.
 
     Raises:
         UserError: the builder cannot be imported or called, or its model is none of that.
@@ -134,7 +138,27 @@ def build(name: str) -> keras.Model:
             f"unknown model {name!r}: choose from {', '.join(NETWORKS)}, "
             "or name your own builder as module:function"
         )
-    return _checked(name, _call(name, _find(name)))
+    return _checked(name, _find(name))
+
+
+def input_shape(model: keras.Model) -> tuple[int, ...]:
+    """The shape of one image as a built model takes it, (784,) or (28, 28).
+
+    Where the model does not know it, the first of the two that it takes a few images of.
+
+    Raises:
+        UserError: it takes neither.
+    """
+    known = _known_input_shape(model)
+    if known is not None:
+        return known
+    for shape in INPUT_SHAPES:
+        try:
+            _outputs(model, shape)
+        except Exception:  # noqa: BLE001, S112 - whatever a user's layers raise, the next is tried
+            continue
+        return shape
+    raise UserError(f"model {model.name!r} takes inputs of neither (784,) nor (28, 28)")
 
 
 def _find(name: str) -> Callable[[], Any]:
@@ -177,19 +201,17 @@ def _another(name: str, module: ModuleType) -> str:
     return f"{name} is a module of Python or of a package, not {wanted} (rename that), and"
 
 
-def _call(name: str, function: Callable[[], Any]) -> Any:
+def _call(name: str, function: Callable[[], Any]) -> keras.Model:
+    """An uncompiled model of a user's builder."""
+    import keras
+
     try:
-        return function()
+        model = function()
     except Exception as error:
         raise UserError(
             f"model {name!r}: the builder, called without arguments, raised "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {_one_line(error)}"
         ) from error
-
-
-def _checked(name: str, model: Any) -> keras.Model:
-    import keras
-
     if not isinstance(model, keras.Model):
         raise UserError(
             f"model {name!r}: the builder returned {type(model).__name__}, not a keras.Model"
@@ -199,16 +221,69 @@ def _checked(name: str, model: Any) -> keras.Model:
             f"model {name!r} is compiled already: return it uncompiled, the case names the "
             "optimizer"
         )
-    if not model.built:
-        raise UserError(f"model {name!r} has no input shape yet: begin it with keras.Input")
-    if model.input_shape[1:] not in INPUT_SHAPES:
-        raise UserError(
-            f"model {name!r} takes inputs of {model.input_shape[1:]}: it must take (784,) or "
-            "(28, 28)"
-        )
-    if model.output_shape[1:] != (CLASSES,):
-        raise UserError(
-            f"model {name!r} gives outputs of {model.output_shape[1:]}: it must give ten "
-            "probabilities"
-        )
     return model
+
+
+def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
+    """A model of the builder that made ten numbers of each of a few images.
+
+    What was half built for a shape that it does not take is thrown away.
+    """
+    model = _call(name, builder)
+    known = _known_input_shape(model)
+    if known is not None and known not in INPUT_SHAPES:
+        raise UserError(f"model {name!r} takes inputs of {known}: it must take (784,) or (28, 28)")
+    refused: list[str] = []
+    for shape in INPUT_SHAPES if known is None else (known,):
+        if refused:
+            model = _call(name, builder)
+        try:
+            outputs = _outputs(model, shape)
+        except Exception as error:  # noqa: BLE001 - whatever a user's layers raise
+            refused.append(f"{shape} raised {type(error).__name__}: {_one_line(error)}")
+            continue
+        if outputs != (_FEW, CLASSES):
+            found = outputs[1:] if isinstance(outputs, tuple) else outputs
+            raise UserError(
+                f"model {name!r} gives outputs of {found}: it must give ten probabilities"
+            )
+        return model
+    raise UserError(
+        f"model {name!r} must take images of (784,) or (28, 28); those of {'; '.join(refused)}"
+    )
+
+
+def _known_input_shape(model: keras.Model) -> tuple[int, ...] | None:
+    """The shape of one image by Keras's own account; None where it has none."""
+    shape = None
+    # A property of models that are graphs of layers; others have none, or it raises.
+    with contextlib.suppress(Exception):
+        shape = model.input_shape
+    if shape is None and model.built:
+        with contextlib.suppress(Exception):
+            shape = (model.get_build_config() or {}).get("input_shape")
+    if not isinstance(shape, tuple | list) or not all(
+        side is None or isinstance(side, int) for side in shape
+    ):
+        return None
+    return tuple(shape[1:])
+
+
+def _outputs(model: keras.Model, shape: tuple[int, ...]) -> Any:
+    """The shape of what the model makes of a few images, or the name of their type where it is
+    no single array; its state is as before."""
+    import keras
+    import numpy as np
+
+    images = np.linspace(0, 1, _FEW * PIXELS, dtype=np.float32).reshape(_FEW, *shape)
+    state = [(v, keras.ops.convert_to_numpy(v).copy()) for v in model.non_trainable_variables]
+    outputs = model(images)
+    for variable, value in state:
+        variable.assign(value)
+    found = getattr(outputs, "shape", None)
+    return type(outputs).__name__ if found is None else tuple(found)
+
+
+def _one_line(error: BaseException) -> str:
+    """The first line of a message that holds words."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

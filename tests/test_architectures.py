@@ -14,6 +14,7 @@ from fmnist_models.architectures import (
     SIGMOID_NAME,
     SIGMOID_TITLE,
     build,
+    input_shape,
     sigmoid_mlp,
     sigmoid_mlp_by_add,
     sigmoid_mlp_from_list,
@@ -109,6 +110,13 @@ def coloured():
     return keras.Sequential([keras.Input((28, 28, 3)), keras.layers.Flatten(),
                              keras.layers.Dense(10, "softmax")])
 
+def shapeless():
+    return keras.Sequential([keras.layers.Dense(10), keras.layers.Reshape((3, 3))])
+
+def two_outputs():
+    image = keras.Input((784,))
+    return keras.Model(image, [keras.layers.Dense(10)(image), keras.layers.Dense(10)(image)])
+
 def two_classes():
     return keras.Sequential([keras.Input((784,)), keras.layers.Dense(2, "softmax")])
 
@@ -170,6 +178,13 @@ def test_a_module_that_another_one_hides_is_said_to_be_hidden(tmp_path):
 
 
 @pytest.mark.usefixtures("own")
+def test_a_model_without_a_shape_is_built_for_flat_images_first():
+    model = build("own_builders:unbuilt")
+    assert model.count_params() == 7_850
+    assert input_shape(model) == (784,)
+
+
+@pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -182,7 +197,11 @@ def test_a_module_that_another_one_hides_is_said_to_be_hidden(tmp_path):
         ("own_builders:needs", "called without arguments, raised TypeError"),
         ("own_builders:number", "returned int, not a keras.Model"),
         ("own_builders:compiled", "is compiled already"),
-        ("own_builders:unbuilt", "has no input shape yet"),
+        (
+            "own_builders:shapeless",
+            "or (28, 28); those of (784,) raised ValueError",
+        ),
+        ("own_builders:two_outputs", "gives outputs of list: it must give ten probabilities"),
         ("own_builders:coloured", "takes inputs of (28, 28, 3)"),
         ("own_builders:two_classes", "gives outputs of (2,)"),
     ],

@@ -46,6 +46,45 @@ def frozen():
     return model
 
 
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            predicted = self(x, training=True)
+            loss = self.compute_loss(y=y, y_pred=predicted)
+        weights = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss)
+            else:
+                metric.update_state(y, predicted)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+class OwnCall(OwnStep):
+    def __init__(self):
+        super().__init__()
+        self.hidden = keras.layers.Dense(16, "relu")
+        self.out = keras.layers.Dense(10, "softmax", dtype="float32")
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+    def test_step(self, data):
+        x, y = data
+        return {"error": self.compute_loss(y=y, y_pred=self(x))}
+
+
+def own_call():
+    return OwnCall()
+
+
+def cleared():
+    keras.utils.clear_session()
+    return plain()
+
+
 def leaving():
     raise SystemExit(3)
 
@@ -175,6 +214,31 @@ def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(program, tmp_
     for builder, (status, reason) in BAD_MODELS.items():
         assert rows[f"own:{builder}"]["status"] == status
         assert reason in rows[f"own:{builder}"]["reason"]
+
+
+def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path, small_data):
+    """A sub-classed model that is not built, with steps of its own that tell no accuracy, trains
+    in every loop; one that is float32 in a mixed case is no row of that precision."""
+    (tmp_path / "own.py").write_text(OWN_MODELS)
+    done = program("bench.cli", "run", "--data", small_data,
+                   "--models", "own:own_call,own:cleared", "--optimizers", "sgd",
+                   "--loops", "fit,multistep,compiled", "--batch-sizes", "96",
+                   "--precisions", "mixed_bfloat16", "--epochs", "1", "--launches", "1",
+                   "--output", "run")  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    rows = rows_of(tmp_path / "run").values()
+    own = [row for row in rows if row["model"] == "own:own_call"]
+    assert [row["status"] for row in own] == ["ok"] * 3, [row["reason"] for row in own]
+    # 784 x 16 twice, and 16 x 10 three times in float32.
+    products = 2 * 784 * 16
+    share = products / (products + 3 * 16 * 10)
+    assert [float(row["precision_share"]) for row in own] == [pytest.approx(share)] * 3
+    assert all(float(row["val_accuracy"]) > 0 and row["val_loss"] == "" for row in own)
+    for row in rows:
+        if row["model"] == "own:cleared":
+            assert row["status"] == "invalid"
+            assert "0% of the multiply-adds are in bfloat16" in row["reason"]
+            assert "clear_session" in row["reason"]
 
 
 def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):

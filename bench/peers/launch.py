@@ -103,7 +103,7 @@ def keras_model(training: Training, data: dataset.TrainingData) -> tuple[Any, da
     keras.config.set_dtype_policy(keras_policy(training.precision))
     keras.utils.set_random_seed(training.seed)
     model = architectures.build(training.model)
-    return model, data.flat() if model.input_shape[1:] == (784,) else data
+    return model, data.flat() if architectures.input_shape(model) == (784,) else data
 
 
 def _measure_loop(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from fmnist_models.dataset import PIXEL_SCALE
-from fmnist_models.loops.base import Loop, Observer, Work
+from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 
 # Rows that one gather fetches for the steps that follow. One call for several short steps spares
 # most of its cost; at a batch of 128 it cost more than it spared, and beyond 5 steps of
 # 32 nothing was gained (results/experiments.md).
 BLOCK_ROWS = 160
+# Of what a step of the model's own logs.
+_MOST_LOGS = 32
 
 
 class CompiledLoop(Loop):
@@ -41,6 +44,7 @@ class CompiledLoop(Loop):
         with tf.device(work.device):
             self._x = tf.constant(x.reshape(work.samples, -1))
             self._y = tf.constant(work.y)
+            self._last_logs = None if self.watch.plain else _LastLogs()
         self._epoch = self.new_program()
 
     @property
@@ -67,19 +71,25 @@ class CompiledLoop(Loop):
         block = steps_a_block(full, batch_size)
         rows = block * batch_size
 
+        def step(x: tf.Tensor, y: tf.Tensor) -> None:
+            """One step, which may log what no metric holds."""
+            logs = self._step(x, y)
+            if self._last_logs:
+                self._last_logs.keep(logs)
+
         def train_on_block(number: tf.Tensor) -> None:
             """One gather, and the steps that it serves."""
             chosen = tf.slice(order, [number * rows], [rows])
             block_x, block_y = tf.gather(x, chosen), tf.gather(y, chosen)
             if block == 1:
-                self._step(block_x, block_y)
+                step(block_x, block_y)
                 return
 
-            def train_on(step: tf.Tensor) -> None:
+            def train_on(place: tf.Tensor) -> None:
                 """One step on its slice of the block."""
-                first = step * batch_size
+                first = place * batch_size
                 step_x = tf.slice(block_x, [first, 0], [batch_size, x.shape[1]])
-                self._step(step_x, tf.slice(block_y, [first], [batch_size]))
+                step(step_x, tf.slice(block_y, [first], [batch_size]))
 
             _repeat(block, train_on)
 
@@ -87,13 +97,15 @@ class CompiledLoop(Loop):
             _repeat(full // block, train_on_block)
         if rest:
             chosen = order[full * batch_size :]
-            self._step(tf.gather(x, chosen), tf.gather(y, chosen))
+            step(tf.gather(x, chosen), tf.gather(y, chosen))
+        if self._last_logs:
+            return self._last_logs.beside(self.work.model)
         return self.work.model.get_metrics_result()
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor) -> None:
+    def _step(self, x: tf.Tensor, y: tf.Tensor) -> Any:
         if x.dtype == tf.uint8:
             x = _scaled(x)
-        self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
+        return self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
 
     def _run(self, epoch: int) -> Any:
         """Draw the epoch's order and train on it; returns metrics still on the device."""
@@ -113,8 +125,42 @@ class CompiledLoop(Loop):
             observer.window_opens()
             metrics = self._run(epoch)
             observer.window_closes()
-            if not observer.epoch_ends({name: float(v) for name, v in metrics.items()}):
+            if not observer.epoch_ends(read_logs(metrics)):
                 break
+
+
+class _LastLogs:
+    """The first numbers that the last step of an epoch logged, kept in one variable, for a loop
+    hands on no values."""
+
+    def __init__(self) -> None:
+        self._kept = tf.Variable(tf.zeros(_MOST_LOGS), trainable=False)
+        self._names: list[str] = []
+
+    def keep(self, logs: Any) -> None:
+        """Note the single numbers of one step."""
+        numbers = dict(_numbers(logs))
+        self._names = list(numbers)[:_MOST_LOGS]
+        if self._names:
+            told = tf.stack([numbers[name] for name in self._names])
+            self._kept.assign(tf.pad(told, [[0, _MOST_LOGS - len(self._names)]]))
+
+    def beside(self, model: keras.Model) -> dict[str, Any]:
+        """What `Model.fit` reports: the metrics where the step logs just these, or nothing, else
+        what it logged last."""
+        metrics = dict(model.get_metrics_result())
+        if not self._names or set(self._names) == set(metrics):
+            return metrics
+        return dict(zip(self._names, tf.unstack(self._kept), strict=False))
+
+
+def _numbers(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
+    """The single numbers of what a step logged, those of dictionaries inside included."""
+    for name, value in logs.items() if isinstance(logs, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif tf.convert_to_tensor(value).shape.num_elements() == 1:
+            yield name, tf.reshape(tf.cast(tf.convert_to_tensor(value), tf.float32), [])
 
 
 def steps_a_block(steps: int, batch_size: int) -> int:

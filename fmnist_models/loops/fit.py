@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from fmnist_models.loops.base import Loop, Observer
+from fmnist_models.loops.base import Loop, Observer, read_logs
 
 
 class FitLoop(Loop):
@@ -93,5 +93,5 @@ class _EpochEnd(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Hand the epoch's logs over; stop when the observer has seen enough."""
-        if not self._observer.epoch_ends(dict(logs or {})):
+        if not self._observer.epoch_ends(read_logs(logs)):
             self.model.stop_training = True

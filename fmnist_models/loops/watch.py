@@ -1,0 +1,177 @@
+"""What a model's training step does, seen while Python runs it.
+
+Inside a `tf.function` Python runs when the step is traced, so that watching costs the trained
+program nothing. Only a step that is not Keras's own gets two scalar operations more, which count
+the rows that it trains: what its metrics were told is no count of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import keras
+import tensorflow as tf
+
+# What decides how samples are counted and what is logged; a model that overrides one of these
+# has a step of its own.
+_KERAS_STEP = ("train_step", "compute_metrics", "get_metrics_result", "metrics", "reset_metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One call of a layer inside a traced step: the operations `first` to `last` of `graph`."""
+
+    layer: str
+    graph: Any
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One trace of a step.
+
+    Attributes:
+        graph: the function graph that it became part of.
+        first, last: its operations are `graph.get_operations()[first:last]`.
+        calls: of layers, inner ones before those that called them.
+    """
+
+    graph: Any
+    first: int
+    last: int
+    calls: list[Called] = field(default_factory=list)
+
+
+class StepWatch:
+    """Watches the training step of one model.
+
+    Args:
+        model: compiled.
+        device: TensorFlow's name of where counters belong; None leaves it to TensorFlow.
+
+    Attributes:
+        traces: how often Python code of the step ran inside a `tf.function`, which is how often
+            it was traced.
+        traced: what each trace made.
+        eager: Python code of the step ran outside of a `tf.function` as well.
+        scales: the step scaled its loss by `optimizer.scale_loss`.
+        plain: the step and its metrics are Keras's own.
+    """
+
+    def __init__(self, model: keras.Model, device: str | None) -> None:
+        self._model = model
+        self._device = device
+        self._depth = 0
+        self._calls: list[Called] = []
+        self._rows_before: dict[int | None, int] = {}
+        self.traces = 0
+        self.traced: list[Traced] = []
+        self.eager = False
+        self.scales = False
+        self.step = getattr(model.train_step, "watched", model.train_step)
+        self.plain = getattr(self.step, "__func__", None) is keras.Model.train_step and all(
+            getattr(type(model), name) is getattr(keras.Model, name) and name not in vars(model)
+            for name in _KERAS_STEP[1:]
+        )
+        with tf.device(device):
+            # Inside a `tf.function` no variable can be made. Of layers that the model will have
+            # later, the last counter takes the rows.
+            self._rows: dict[int | None, Any] = {
+                key: tf.Variable(0, dtype=tf.int64, trainable=False)
+                for key in ([] if self.plain else [*map(id, layers_of(model)), None])
+            }
+
+    def watched_step(self) -> Callable[[Any], Any]:
+        """The model's own step, which tells this watch what it does."""
+
+        def watched(data: Any) -> Any:
+            """One step."""
+            if tf.executing_eagerly():
+                self.eager = True
+                with self._watching():
+                    return self.step(data)
+            self.traces += 1
+            graph = tf.compat.v1.get_default_graph()
+            first, self._calls = len(graph.get_operations()), []
+            with self._watching():
+                logs = self.step(data)
+            last = len(graph.get_operations())
+            self.traced.append(Traced(graph, first, last, self._calls))
+            return logs
+
+        watched.watched = self.step  # type: ignore[attr-defined]
+        return watched
+
+    def count_from_here(self) -> None:
+        """Rows are counted from now on."""
+        self._rows_before = {key: int(rows) for key, rows in self._rows.items()}
+
+    def rows(self) -> int | None:
+        """Rows that the step trained since `count_from_here`.
+
+        Of Keras's own step, what the loss was averaged over. Of another, the rows that it handed
+        to a layer with weights, the layer that was given most counting; None where it calls none.
+        """
+        if self.plain:
+            return int(self._model.metrics[0].count)
+        counted = [int(v) - self._rows_before[key] for key, v in self._rows.items()]
+        return max(counted) if any(counted) else None
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        call = keras.layers.Layer.__call__
+        optimizer = self._model.optimizer
+        scale = optimizer.scale_loss
+
+        def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            """A layer's call; those that the step makes itself are counted."""
+            if self._depth == 0 and not self.plain:
+                self._count(layer, (args, kwargs))
+            graph = tf.compat.v1.get_default_graph()
+            first = len(graph.get_operations())
+            self._depth += 1
+            try:
+                return call(layer, *args, **kwargs)
+            finally:
+                self._depth -= 1
+                last = len(graph.get_operations())
+                self._calls.append(Called(layer.name, graph, first, last))
+
+        def scaled(loss: Any) -> Any:
+            """The optimizer's scaling of a loss."""
+            self.scales = True
+            return scale(loss)
+
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(keras.layers.Layer, "__call__", called))
+            stack.enter_context(patch.object(optimizer, "scale_loss", scaled))
+            yield
+
+    def _count(self, layer: Any, given: Any) -> None:
+        """Count the rows of a call's first input, where the layer has weights to train."""
+        tensors = [item for item in tf.nest.flatten(given) if getattr(item, "shape", None)]
+        if not tensors or not (layer.trainable_variables or not layer.built):
+            return
+        rows = tf.shape(tensors[0], out_type=tf.int64)[0]
+        self._rows[id(layer) if id(layer) in self._rows else None].assign_add(rows)
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The model and every layer of it, those of layers and models inside included, each once.
+
+    In the order in which they were added, an inner one after the one that holds it. Keras has no
+    public name for the layers of a layer.
+    """
+    found: dict[int, keras.layers.Layer] = {}
+    pending = [model]
+    while pending:
+        layer = pending.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            pending += reversed(layer._layers)
+    return list(found.values())
