@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench import streams
 from bench.ending import put_off, run_program
 from bench.errors import ExitCode, UserError
 from bench.options import (
@@ -38,7 +37,6 @@ _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "la
 
 def main() -> None:
     """The console script."""
-    streams.open_missing()
     run_program("fmnist-bench", lambda: cli(standalone_mode=False))
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
+from bench import streams
 from bench.errors import ExitCode, NotComparable, UserError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
         name: the program's, as it stands before a message.
         verb: returns an exit code; None for 0.
     """
+    streams.open_missing()
     sys.stdout, sys.stderr = out, err = _recording(sys.stdout), _recording(sys.stderr)
     with orderly_stops() as stops:
         try:
