@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 
 from bench import blocks as measuring
-from bench.blocks import COLUMNS, CONTROL_COLUMNS, Blocks, even_log
+from bench.blocks import Blocks, even_log
 from bench.case import Case
 from bench.draws import EvenDraws
+from bench.filetypes import BLOCKS, CONTROL
 from bench.noise import Noise
+from bench.reader import read_table
 from bench.record import LaunchRecord, Round, Status
 from bench.sequential import block_log
-from bench.store import read_csv
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
@@ -129,7 +130,7 @@ def test_the_control_is_even_and_leaves_the_warm_up_out(blocks, diary, tmp_path,
     for number in range(4):
         taken = itertools.count()
         assert many.measured(CASE, number, drawn(number)).control == pytest.approx(0.0)
-    readings = read_csv(tmp_path / "control.csv", CONTROL_COLUMNS)
+    readings = read_table(tmp_path / "control.csv", CONTROL)[0]
     assert len(readings) == 4 * 2 * 12
     assert {row["after"] for row in readings if row["pair"] == 0} == {"", "a", "b"}
     assert {row["seconds"] for row in readings if row["pair"] == 0} == {100.0}
@@ -143,7 +144,7 @@ def test_a_blocks_csv_of_an_earlier_revision_gets_the_columns_of_this_one(blocks
     )
     many = blocks()
     many.measured(CASE, 1, drawn(1))
-    first, second = read_csv(tmp_path / "blocks.csv", COLUMNS)
+    first, second = read_table(tmp_path / "blocks.csv", BLOCKS)[0]
     assert (first["first"], first["order"], first["template_a"]) == ("b", "", None)
     assert (second["block"], len(second["order"])) == (1, 4)
 

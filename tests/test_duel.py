@@ -204,7 +204,7 @@ def test_a_duel_of_an_earlier_revision_goes_on_with_the_order_of_its_seed(plan, 
     earlier = replace(duelling.resume(path), budget_s=None)
     with pytest.raises(ZeroDivisionError):
         duelling.fight(earlier, path, OutOfOrder(after=3))
-    earlier_columns = [name for name in measuring.COLUMNS if name not in measuring.LATER_COLUMNS]
+    earlier_columns = [name for name in measuring.COLUMNS if name not in measuring.BLOCKS.later]
     rows = [{name: row[name] for name in earlier_columns} for row in written(path)]
     with (path / "blocks.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, earlier_columns, lineterminator="\n")
