@@ -100,7 +100,9 @@ SABOTAGES = (
     Sabotage("a slow case left out", "cases of the baseline; `check`", 3,
              f"{FIRST}: missing: in the baseline, but not measured in now", {"cases": CASES[1:]}),
     Sabotage("results.csv cut short", "reading; `check`", 2,
-             "fmnist-bench: error: now/results.csv line 5 is cut short or too long", {"cut": True}),
+             "fmnist-bench: error: now/results.csv line 5 is cut short or too long: take it "
+             "from a copy, or delete it, for its rows follow from the run's other files",
+             {"cut": True}),
     Sabotage("a baseline of another machine", "hardware; `check`", 3,
              "fmnist-bench: error: now ran on the CPU Xeon, base/run0 on EPYC: a baseline serves "
              "one machine; fmnist-bench compare sets two side by side",
