@@ -167,11 +167,24 @@ def broken_launches(
     found = {}
     for case, measured in measured_launches(launches, rounds).items():
         for record, own in measured:
-            epochs = 1 if loops.get(case) == SKLEARN_LOOP else plan.settings.epochs
-            reason = _broken(record, own, epochs, same=loops.get(case) != SKLEARN_LOOP)
+            reason = broken_launch(record, own, loops.get(case), plan.settings.epochs)
             if reason:
                 found[case, record.launch] = reason
     return found
+
+
+def broken_launch(
+    record: LaunchRecord, rounds: Sequence[Round], loop: str | None, epochs: int
+) -> str:
+    """Why a launch that ended ok cannot count; empty where it can.
+
+    Args:
+        rounds: its own, in order.
+        loop: None where the plan does not know its case.
+        epochs: documented ones of the run.
+    """
+    networks = loop != SKLEARN_LOOP
+    return _broken(record, rounds, epochs if networks else 1, same=networks)
 
 
 def _broken(record: LaunchRecord, rounds: Sequence[Round], epochs: int, *, same: bool) -> str:

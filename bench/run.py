@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import devices, environment, noise
 from bench.case import SKLEARN_LOOP, Case
-from bench.derived import broken_launches
+from bench.derived import broken_launch, broken_launches
 from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_folder, the_machine
@@ -294,13 +294,12 @@ class RunUnderWay:
         templates it is forked from the one with the number `template`.
         """
         request = self._request(case, launch)
-        timed = 0
+        own: list[Round] = []
         log = self._log(request)
 
         def on_round(round_: Round) -> None:
             """Put the round on disk before anybody is told of it."""
-            nonlocal timed
-            timed += 1
+            own.append(round_)
             stored = self._folder.append_round(request, round_)
             self._rounds.append(stored)
             self._table.add_round(stored)
@@ -316,8 +315,15 @@ class RunUnderWay:
             log.unlink(missing_ok=True)
         gpu = devices.resolve(case.device, self._inventory)
         known = gpu.name if gpu else environment.cpu_model()
-        record = replace(record, device_name=record.device_name or known, rounds=timed)
-        return replace(record, software={}, files={})
+        record = replace(record, device_name=record.device_name or known, rounds=len(own))
+        return self._whole(replace(record, software={}, files={}), case, own)
+
+    def _whole(self, record: LaunchRecord, case: Case, own: Sequence[Round]) -> LaunchRecord:
+        """The record; `invalid` where it says ok of rounds that cannot count."""
+        if record.status is not Status.OK:
+            return record
+        reason = broken_launch(record, own, case.loop, self._plan.settings.epochs)
+        return replace(record, status=Status.INVALID, reason=reason) if reason else record
 
     def get_ready(self, case: Case, launch: int, template: int) -> None:
         """Start the template that the next attempt of a launch is forked from; do not wait."""

@@ -755,3 +755,10 @@ def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path):
     whole = launch_seconds(FIT, RunSettings(epochs=1_000))
     small = launch_seconds(FIT, RunSettings(epochs=1_000, data=str(tmp_path / "data")))
     assert small < whole / 100
+
+
+def test_a_worker_that_says_ok_of_too_few_rounds_is_invalid(tmp_path, execute):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    outcome = execute(plan, [{"rounds": [0.1]}, {"rounds": [0.1, 0.2]}])
+    rows = {row["status"]: row["reason"] for row in outcome.rows}
+    assert rows == {"invalid": "1 of 2 rounds are there", "ok": ""}

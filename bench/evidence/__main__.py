@@ -189,18 +189,20 @@ def profile(output: str) -> None:
               help="kills of commands that measure with a scripted worker")  # fmt: skip
 @click.option("--real", type=click.IntRange(min=0), default=21, show_default=True,
               help="kills of commands that measure with TensorFlow")  # fmt: skip
+@click.option("--files", type=click.IntRange(min=0), default=1_000, show_default=True,
+              help="damaged files that the verbs read")  # fmt: skip
 @click.option("--short", is_flag=True, help="a few places of each kind")
 @click.option("--work", required=True, metavar="FOLDER", help="a new folder for the trials")
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
-def torture(scripted: int, real: int, short: bool, work: str, output: str) -> None:
+def torture(scripted: int, real: int, files: int, short: bool, work: str, output: str) -> None:
     """Kill commands, fill disks, close streams, damage files and mistype options.
 
-    Writes torture.csv; half an hour, with --scripted 12 --real 0 --short some minutes. Ends with 2
+    Writes torture.csv; half an hour, with --scripted 12 --real 0 --files 100 --short some minutes. Ends with 2
     where anything was wrong after a trial.
     """
     from bench.evidence.torture.tally import Extent, counts, tried
 
-    rows = counts(tried(Path(work), Extent(scripted, real, short), SEED, click.echo))
+    rows = counts(tried(Path(work), Extent(scripted, real, files, short), SEED, click.echo))
     _write(Path(output), {"torture": rows})
     wrong = sum(row["wrong"] for row in rows)
     click.echo(f"{sum(row['trials'] for row in rows)} trials, {wrong} with something wrong")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.evidence import damage
 from bench.evidence.torture import inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.origin import child_command
@@ -24,20 +25,22 @@ class Extent:
 
     Attributes:
         scripted, real: kills of commands with the scripted worker, and with TensorFlow.
+        files: damaged ones.
         short: a few places of each kind.
     """
 
     scripted: int
     real: int
+    files: int
     short: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One trial in one line: its kind, and what was wrong after it."""
+    """One trial in one line: its kind, the verb or file that it was of, and what was wrong after it."""
 
     kind: str
-    verb: str
+    of: str
     problems: tuple[str, ...]
     kept: int = 0
 
@@ -62,19 +65,19 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
     rows = []
     for row in _trials(folder.resolve(), ground, extent, seed):
         if row.problems:
-            told(f"{row.kind}, {row.verb}: {'; '.join(row.problems)}")
+            told(f"{row.kind}, {row.of}: {'; '.join(row.problems)}")
         rows.append(row)
     return rows
 
 
 def counts(rows: list[Row]) -> list[dict[str, Any]]:
-    """A row a kind and verb: trials, those after which something was wrong, and rounds that were on
+    """A row a kind, and verb or file: trials, those after which something was wrong, and rounds that were on
     disk when a command was killed."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         count = found.setdefault(
-            (row.kind, row.verb),
-            {"kind": row.kind, "verb": row.verb, "trials": 0, "wrong": 0, "rounds_on_disk": 0},
+            (row.kind, row.of),
+            {"kind": row.kind, "of": row.of, "trials": 0, "wrong": 0, "rounds_on_disk": 0},
         )
         count["trials"] += 1
         count["wrong"] += bool(row.problems)
@@ -94,6 +97,9 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
     asked = places.commands(ground.baseline, ground.candidate, ground.data)
     for loss in places.Thief(folder / "places", asked, seed).trials(short=extent.short):
         yield Row(loss.taken, loss.verb, tuple(loss.problems))
+    for damaged in damage.torture(folder / "files", range(seed, seed + extent.files)):
+        problems = () if damaged.right else (f"{damaged.how}: {damaged.outcome}",)
+        yield Row("damaged file", damaged.file, problems)
     for words in inputs.mistakes(ground):
         mistake = inputs.answered(words, ground.folder)
         typed = " ".join(word[:20] for word in words)
