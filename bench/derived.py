@@ -179,8 +179,9 @@ def broken_launch(
     """Why a launch that ended ok cannot count; empty where it can.
 
     Args:
+        record: of the launch.
         rounds: its own, in order.
-        loop: None where the plan does not know its case.
+        loop: its case's; None where the plan does not know its case.
         epochs: documented ones of the run.
     """
     networks = loop != SKLEARN_LOOP

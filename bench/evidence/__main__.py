@@ -197,8 +197,8 @@ def profile(output: str) -> None:
 def torture(scripted: int, real: int, files: int, short: bool, work: str, output: str) -> None:
     """Kill commands, fill disks, close streams, damage files and mistype options.
 
-    Writes torture.csv; half an hour, with --scripted 12 --real 0 --files 100 --short some minutes. Ends with 2
-    where anything was wrong after a trial.
+    Writes torture.csv; half an hour, with --scripted 12 --real 0 --files 100 --short some minutes.
+    Ends with 2 where anything was wrong after a trial.
     """
     from bench.evidence.torture.tally import Extent, counts, tried
 

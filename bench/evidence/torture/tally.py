@@ -37,7 +37,14 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One trial in one line: its kind, the verb or file that it was of, and what was wrong after it."""
+    """One trial in one line.
+
+    Attributes:
+        kind: what was done.
+        of: the verb or file that it was done to.
+        problems: what was wrong after it.
+        kept: rounds that were on disk when the command was killed.
+    """
 
     kind: str
     of: str
@@ -71,8 +78,8 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
 
 
 def counts(rows: list[Row]) -> list[dict[str, Any]]:
-    """A row a kind, and verb or file: trials, those after which something was wrong, and rounds that were on
-    disk when a command was killed."""
+    """A row a kind, and verb or file: trials, those after which something was wrong, and rounds
+    that were on disk when a command was killed."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         count = found.setdefault(
@@ -98,8 +105,8 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
     for loss in places.Thief(folder / "places", asked, seed).trials(short=extent.short):
         yield Row(loss.taken, loss.verb, tuple(loss.problems))
     for damaged in damage.torture(folder / "files", range(seed, seed + extent.files)):
-        problems = () if damaged.right else (f"{damaged.how}: {damaged.outcome}",)
-        yield Row("damaged file", damaged.file, problems)
+        wrong = [] if damaged.right else [f"{damaged.how}: {damaged.outcome}"]
+        yield Row("damaged file", damaged.file, tuple(wrong))
     for words in inputs.mistakes(ground):
         mistake = inputs.answered(words, ground.folder)
         typed = " ".join(word[:20] for word in words)
