@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from bench.errors import UserError
+from bench.lock import LOCK_VARIABLE
 from bench.origin import child_command
 from bench.record import Status
 from bench.store import RunFolder
@@ -30,7 +31,7 @@ SIGNALS = tuple(
 TARGETS = ("parent", "template", "launch")
 VERBS = ("run", "duel", "profile")
 # Every process of a trial inherits this variable, by which those left over are found.
-MARK = "FMNIST_TORTURE"
+MARK = "TORTURE_TRIAL"
 # After the parent's end its processes have so long.
 _GONE_S = 5.0
 _MOST_ROUNDS_OF_RESUMING = 4
@@ -162,7 +163,8 @@ class _Place:
 
     def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
         module = "bench.evidence.torture.scripted" if self._kill.scripted else "bench.cli"
-        environment = {**os.environ, MARK: self._token, "TMPDIR": str(self.folder / "tmp")}
+        environment = {**os.environ, MARK: self._token}
+        environment |= dict.fromkeys(("TMPDIR", LOCK_VARIABLE), str(self.folder / "tmp"))
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*child_command(module), *words],

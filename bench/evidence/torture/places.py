@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.lock import LOCK_VARIABLE
 from bench.origin import child_command
 
 _LIMIT_S = 120.0
@@ -237,7 +238,8 @@ class _Place:
         line = [*child_command("bench.evidence.torture.scripted"), *asked]
         if script:
             line = ["sh", "-c", script, "sh", *line]
-        environment = {**os.environ, "TMPDIR": str(self._temporary), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment |= dict.fromkeys(("TMPDIR", LOCK_VARIABLE), str(self._temporary))
         environment |= variables or {}
         with self._log.open("ab") as log:
             chosen = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **streams}

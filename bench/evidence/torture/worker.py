@@ -2,7 +2,7 @@
 
 It speaks the protocol of `bench.worker`, forks its launches from a template as that one does, and
 writes each message by itself, a moment apart. Seconds scatter by the seed of the launch and by
-FMNIST_TORTURE_SALT, so that two runs of one salt report the same.
+TORTURE_SALT, so that two runs of one salt report the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.worker import end_with_parent
 
 # Between two messages: long enough that a kill falls between them, too.
 _MOMENT_S = 0.004
-SALT = "FMNIST_TORTURE_SALT"
+SALT = "TORTURE_SALT"
 ROUNDS = 4
 SAMPLES = 800
 
