@@ -58,18 +58,29 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "bound": Literal["", "compute", "memory", "overhead"],
         "products_limit_s": Size | None,
         "products_fraction": Size | None,
-        "precision_share": Share | None,
         "framework_overhead": Finite | None,
         "epoch_j": Size | None,
         "samples_per_j": Size | None,
         "energy_covers": Text,
+        "precision_share": Share | None,
         "warnings": Text,
     }
 )
 # What an empty cell of a column stands for, where that is not "no value".
 _BLANK: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(
-        ("reason", "optimizer", "device_name", "bound", "energy_covers", "warnings", "phase"), ""
+        (
+            "reason",
+            "optimizer",
+            "device_name",
+            "bound",
+            "energy_covers",
+            "warnings",
+            "phase",
+            "order",
+            "after",
+        ),
+        "",
     )
 )
 

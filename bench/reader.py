@@ -270,8 +270,9 @@ def _parsed(text: str, where: str, remedy: str) -> Any:
     try:
         values = json.loads(text)
         if _HALF_A_CHARACTER.search(text):
-            # Half of a pair stands for no character, and no file could hold it again.
-            json.dumps(values, ensure_ascii=False).encode("utf-8")
+            # Half of a pair stands for no character, unless for a byte of a file's name that is
+            # not UTF-8, as `os.fsdecode` gives it.
+            json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, " if "\n" in text.strip() else ""
         raise UserError(

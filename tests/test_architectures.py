@@ -90,6 +90,8 @@ def test_the_korean_title_cannot_be_a_keras_name():
     model.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="not a valid root scope name"):
         model.fit(np.zeros((2, 784)), np.zeros(2), verbose=0)
+    # Keras keeps the scope that it could not enter, and would name later variables by it.
+    keras.utils.clear_session()
 
 
 OWN = """

@@ -146,7 +146,7 @@ def test_a_run_is_not_resumed_under_another_variable(tmp_path, monkeypatch) -> N
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     plan = Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test")
-    start.begin(plan, tmp_path / "run")
+    start.begin(plan, tmp_path / "run").open()
     assert start.resume(tmp_path / "run")[1] == plan
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     start.resume(tmp_path / "run")
@@ -161,7 +161,9 @@ def test_a_run_is_not_resumed_under_another_variable(tmp_path, monkeypatch) -> N
 
 def test_a_run_is_not_resumed_on_other_cores(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("bench.hardware.cpu_affinity", lambda: [0, 1])
-    start.begin(Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), tmp_path / "run")
+    start.begin(
+        Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), tmp_path / "run"
+    ).open()
     monkeypatch.setattr("bench.hardware.cpu_affinity", lambda: [1])
     with pytest.raises(UserError, match="allowed cores '0, 1', now it is '1'"):
         start.resume(tmp_path / "run")
@@ -170,9 +172,10 @@ def test_a_run_is_not_resumed_on_other_cores(tmp_path, monkeypatch) -> None:
 def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path) -> None:
     plan = Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test")
     RunFolder.create(tmp_path / "run", plan)
-    folder, again = start.resume(tmp_path / "run")
+    (tmp_path / "run" / "environment.json").unlink(missing_ok=True)
+    opening, again = start.resume(tmp_path / "run")
     assert again == plan
-    assert (folder.environment() or {})["dataset_digest"]
+    assert (opening.open().environment() or {})["dataset_digest"]
 
 
 def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
@@ -186,7 +189,9 @@ def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
         {"suite": {"bench/case.py": digest(own)}},
         {"models": {"mymodels.py": digest(model)}, "elsewhere": {"theirs.py": "not asked"}},
     )
-    folder = start.begin(Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), RUN)
+    folder = start.begin(
+        Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), RUN
+    ).open()
     described = folder.environment() or {}
     folder.write_environment({**described, "code": dict(zip("ab", begun, strict=True))})
     start.resume(RUN)

@@ -21,7 +21,7 @@ from bench.launch import Launcher
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.sides import Side
-from bench.store import Plan, RunFolder
+from bench.store import Plan, RunFolder, read_plan
 from fmnist_models import dataset
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -94,7 +94,7 @@ def checked(type_in, stored, tmp_path):
 
     def check(candidate, *words):
         if not (tmp_path / "base").exists():
-            plan = Plan.from_json(json.loads((candidate / "plan.json").read_text()))
+            plan = read_plan(candidate)
             for seed in range(6):
                 stored(f"base/run{seed}", seed, cases=plan.cases)
         return type_in("check", "--baseline", tmp_path / "base", candidate, *words)

@@ -469,7 +469,7 @@ def test_a_folder_that_holds_a_duel(plan, tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}'])
 def test_a_plan_that_cannot_be_read(tmp_path, text):
     (tmp_path / "duel.json").write_text(text)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="take it from a copy"):
         duelling.resume(tmp_path)
 
 

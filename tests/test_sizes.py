@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from bench.bounds import checked
 from bench.case import Case
 from bench.duel_report import plan_of_duel
 from bench.duel_standing import DuelPlan, Standing, take_look
@@ -59,10 +60,10 @@ def test_what_a_duel_refuses(sizes, line):
 def test_a_duel_keeps_its_sizes_and_old_ones_take_the_defaults():
     plan = plan_of_duel(typed(gate=0.2, margin=0.1, accuracy_gate=4.0), "")
     written = plan.to_json()
-    assert DuelPlan.from_json(written).sizes == Sizes(0.1, 0.2, 0.005, 0.04)
+    assert checked(written, DuelPlan).sizes == Sizes(0.1, 0.2, 0.005, 0.04)
     for name in ("margin", "accuracy_gate"):
         del written[name]
-    assert DuelPlan.from_json(written).sizes == Sizes.of_duel(0.2)
+    assert checked(written, DuelPlan).sizes == Sizes.of_duel(0.2)
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,9 @@ def own_optimizer():
 
 class Accumulating(keras.Model):
     def compile(self, optimizer, **settings):
-        configured = {**optimizer.get_config(), "gradient_accumulation_steps": 3}
-        super().compile(optimizer=type(optimizer).from_config(configured), **settings)
+        named = keras.optimizers.get(optimizer)
+        configured = {**named.get_config(), "gradient_accumulation_steps": 3}
+        super().compile(optimizer=type(named).from_config(configured), **settings)
 
 
 def accumulating():

@@ -146,7 +146,8 @@ class Thief:
         os.close(read)
         with os.fdopen(write, "wb") as closed:
             place.ends(loss, (_CLOSED_PIPE, *command.fine), stdout=closed)
-        place.holds_all(loss)
+        # What measures tells of it from the first moment on, and ends there.
+        (place.finishes if command.mark else place.holds_all)(loss)
         return loss
 
     def _full_stdout(self, command: Command) -> Loss:
@@ -286,7 +287,10 @@ class _Place:
             loss.problems.append("it does not say what was wrong")
 
     def finishes(self, loss: Loss) -> None:
-        """What was taken is there again: the command comes to its end."""
+        """What was taken is there again: the command comes to its end, unless it did before."""
+        if loss.code in self._command.fine:
+            self.holds_all(loss)
+            return
         again = self._command.mark and (self.out / self._command.mark).exists()
         process = self.started(self._command.again if again else ())
         self.judge(process, after := Loss(loss.taken, loss.verb), self._command.fine)

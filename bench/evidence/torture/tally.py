@@ -68,13 +68,41 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}: name a new --work") from error
-    ground = _ground(folder.resolve())
+    ground = made_ground(folder.resolve())
     rows = []
     for row in _trials(folder.resolve(), ground, extent, seed):
         if row.problems:
             told(f"{row.kind}, {row.of}: {'; '.join(row.problems)}")
         rows.append(row)
     return rows
+
+
+def made_ground(folder: Path) -> inputs.Ground:
+    """A small data set, three runs and another one, by the scripted worker, below `folder`.
+
+    Raises:
+        UserError: a run failed.
+    """
+    data, baseline, typed = folder / "data", folder / "baseline", folder / "typed"
+    whole = dataset.load()
+    dataset.write(data, whole.train_images[:TRAINING_IMAGES], whole.train_labels[:TRAINING_IMAGES],
+                  whole.test_images[:TEST_IMAGES], whole.test_labels[:TEST_IMAGES])  # fmt: skip
+    typed.mkdir()
+    for name in ("baseline/one", "baseline/two", "baseline/three", "candidate"):
+        words = ("run", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "fit,compiled",
+                 "--devices", "cpu", "--precisions", "float32", "--batch-sizes", "50,100",
+                 "--epochs", "1", "--launches", "2", "--data", str(data), "--no-report",
+                 "--output", str(folder / name), "--wait")  # fmt: skip
+        done = subprocess.run(
+            [*child_command("bench.evidence.torture.scripted"), *words],
+            env={**os.environ, SALT: name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
+    return inputs.Ground(typed, folder / "candidate", baseline, data)
 
 
 def counts(rows: list[Row]) -> list[dict[str, Any]]:
@@ -112,27 +140,3 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
         typed = " ".join(word[:20] for word in words)
         problems = tuple(f"{typed!a}: {problem}" for problem in mistake.problems)
         yield Row("wrong option or argument", words[0], problems)
-
-
-def _ground(folder: Path) -> inputs.Ground:
-    """A small data set, three runs and another one, by the scripted worker."""
-    data, baseline, typed = folder / "data", folder / "baseline", folder / "typed"
-    whole = dataset.load()
-    dataset.write(data, whole.train_images[:TRAINING_IMAGES], whole.train_labels[:TRAINING_IMAGES],
-                  whole.test_images[:TEST_IMAGES], whole.test_labels[:TEST_IMAGES])  # fmt: skip
-    typed.mkdir()
-    for name in ("baseline/one", "baseline/two", "baseline/three", "candidate"):
-        words = ("run", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "fit,compiled",
-                 "--devices", "cpu", "--precisions", "float32", "--batch-sizes", "50,100",
-                 "--epochs", "1", "--launches", "2", "--data", str(data), "--no-report",
-                 "--output", str(folder / name), "--wait")  # fmt: skip
-        done = subprocess.run(
-            [*child_command("bench.evidence.torture.scripted"), *words],
-            env={**os.environ, SALT: name},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
-    return inputs.Ground(typed, folder / "candidate", baseline, data)
