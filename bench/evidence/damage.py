@@ -335,7 +335,8 @@ def _make_duel(run: Path) -> None:
     plan = DuelPlan(Spec(), Spec(variables=(("A", "1"),)), CASES[1:], RunSettings(epochs=2))
     write_json(run / "duel" / "duel.json", plan.to_json())
     rows = [
-        {"case": CASES[1].id, "block": k, "first": "ab"[k % 2], "control_a_s": 0.01,
+        {"case": CASES[1].id, "block": k, "first": "ab"[k % 2], "template_a": k % 3,
+         "template_b": 0, "order": "ab"[k % 2] + "abba", "control_a_s": 0.01,
          "control_b_s": 0.0101, "control_log_ratio": 0.01}
         for k in range(4)
     ]  # fmt: skip
