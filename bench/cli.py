@@ -102,12 +102,17 @@ def run(**values: Any) -> int:
 @_options(lambda option: option.name in _LISTED)
 def list_cases(**values: Any) -> int:
     """Show the cases that `run` would measure, what is skipped, and the time it takes."""
+    from bench import environment
     from bench.devices import inventory, present, skip_reason
     from bench.estimate import run_seconds
     from bench.report import duration
+    from fmnist_models import dataset
 
     machine = inventory()
     plan = plan_from(values, lambda: present(machine), _command())
+    # What `run` would refuse.
+    environment.validate_label(plan.label)
+    dataset.load(dataset.data_folder(plan.settings.data))
     measured = []
     for case in plan.cases:
         reason = skip_reason(case, machine)
@@ -248,8 +253,12 @@ def check(
     from bench.check import suspects
     from bench.check_report import print_check, write_check
     from bench.runs import read_baseline, read_run
+    from bench.sides import Spec
     from bench.sizes import Sizes
 
+    if confirm is not None:
+        # A side that is none is said whether a case is suspect or not.
+        Spec.parse(confirm).fixed()
     allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     candidate = [read_run(Path(run)) for run in runs]
     console, folder = _console(), Path(output or runs[0])

@@ -8,6 +8,7 @@ hour; over three runs or more of each machine it says that too.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
     for folder in folders:
         # Asked first, because a link to itself cannot be resolved.
         kind_of(folder)
-        before = seen.setdefault(folder.resolve(), folder)
+        before = seen.setdefault(Path(os.path.realpath(folder)), folder)
         if before is not folder:
             raise UserError(f"{folder} is the same folder as {before}: name it once")
     runs = [read_machine(folder) for folder in folders]
@@ -122,7 +123,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
 
 def _names(run: MeasuredRun) -> list[str]:
     """What a run may be called, the best first; the last one is no other's."""
-    resolved = run.path.resolve()
+    resolved = Path(os.path.realpath(run.path))
     return [name for name in (run.label, resolved.name, str(run.path), str(resolved)) if name]
 
 
@@ -136,7 +137,7 @@ def _called(name: str, runs: Mapping[str, MeasuredRun]) -> str:
     """The key of the one run that `--baseline` may mean."""
     if name in runs:
         return name
-    here = str(Path(name).resolve()) if kind_of(Path(name)) else name
+    here = os.path.realpath(name) if kind_of(Path(name)) else name
     meant = [key for key, run in runs.items() if {name, here} & {*_names(run)}]
     if len(meant) > 1:
         raise UserError(f"--baseline {name}: may mean {' or '.join(meant)}; write one of these")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -56,7 +57,7 @@ def _differing(
         "margin": lambda: bool(values["margin"] == plan.margin),
         "accuracy_gate": lambda: math.isclose(values["accuracy_gate"], 100 * plan.accuracy_gate),
         "rows": lambda: bool(values["rows"] == plan.rows),
-        "output": lambda: Path(values["output"]).resolve() == path.resolve(),
+        "output": lambda: os.path.realpath(values["output"]) == os.path.realpath(path),
     }
     same |= {axis: partial(_same_axis, plan, values, axis) for axis in AXES}
     same |= {option: partial(_same_setting, plan, values, option) for option in _SETTINGS}

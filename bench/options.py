@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -207,4 +206,5 @@ def _number(values: Mapping[str, Any], key: str, default: float, high: float) ->
 
 
 def _folder(text: str | None) -> str | None:
-    return str(Path(text).resolve()) if text else None
+    # Not Path.resolve, which raises where a link leads to itself.
+    return os.path.realpath(text) if text else None

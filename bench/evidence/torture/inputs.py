@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
-from bench import cli, duel, profiling, run
+from bench import cli, launch
 from bench.errors import ExitCode
 
 LONG = "a" * 300
@@ -36,6 +38,8 @@ _VALUE_SHOWN = 12
 
 class _Accepted(BaseException):
     """The command went on to measure."""
+
+    happened: ClassVar[bool] = False
 
 
 @dataclass(slots=True)
@@ -100,21 +104,24 @@ class Ground:
                 "\udcff")  # fmt: skip
 
 
-def mistakes(ground: Ground) -> Iterator[tuple[str, ...]]:
-    """Every command line with one wrong value in it."""
+def mistakes(ground: Ground) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every command line with one wrong value in it, and that value."""
     for verb, command in _verbs():
         right = ground.right(verb)
         for parameter in command.params:
             for value in _wrong(parameter, ground):
                 if isinstance(parameter, click.Option):
-                    yield _replaced(right, parameter.opts[-1], value)
+                    yield _replaced(right, parameter.opts[-1], value), value
+                elif verb in ("baseline add", "baseline remove") and parameter.nargs == 1:
+                    # The name of a run must follow, and the folder is what is wrong.
+                    yield (*verb.split(), value, str(ground.candidate)), value
                 else:
-                    yield (*_leading(right, verb, parameter), value)
-        yield (*right, "--no-such-option")
+                    yield (*_leading(right, verb, parameter), value), value
+        yield (*right, "--no-such-option"), "--no-such-option"
 
 
-def answered(words: tuple[str, ...], folder: Path) -> Mistake:
-    """Type a command line in `folder`, and judge the answer."""
+def answered(words: tuple[str, ...], wrong: str, folder: Path) -> Mistake:
+    """Type a command line in `folder`, and judge the answer to what is wrong in it."""
     mistake = Mistake(words)
     said = io.StringIO()
     with (
@@ -130,21 +137,34 @@ def answered(words: tuple[str, ...], folder: Path) -> Mistake:
             cli.main()
         except SystemExit as end:
             mistake.code = int(end.code or 0) if isinstance(end.code, int | None) else None
-        except _Accepted:
-            mistake.problems.append("accepted")
-            return mistake
         except BaseException as error:  # noqa: BLE001 - whatever comes out is the finding
             mistake.problems.append(f"{type(error).__name__}: {error}")
             return mistake
-    mistake.problems += _judged(words, mistake.code, said.getvalue())
+    _clear(folder)
+    if _Accepted.happened:
+        _Accepted.happened = False
+        mistake.problems.append("accepted")
+        return mistake
+    mistake.problems += _judged(words, wrong, mistake.code, said.getvalue())
     return mistake
 
 
 def _accept(*_: Any, **__: Any) -> None:
+    _Accepted.happened = True
     raise _Accepted
 
 
-_MEASURING = ((run, "execute"), (duel, "fight"), (profiling, "profile"))
+# Every launch starts a worker; `doctor` and `describe` start processes of their own.
+_MEASURING = ((launch, "WorkerProcess"),)
+
+
+def _clear(folder: Path) -> None:
+    """Take away what a command made: it must not refuse the next one."""
+    for path in folder.glob("new*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -158,15 +178,17 @@ def _instead(place: Any, name: str, value: Any) -> Iterator[None]:
         setattr(place, name, before)
 
 
-def _judged(words: Sequence[str], code: int | None, said: str) -> list[str]:
+def _judged(words: Sequence[str], wrong: str, code: int | None, said: str) -> list[str]:
     if code not in (ExitCode.WRONG_USE_OR_FAILED_CASE, ExitCode.INCONCLUSIVE):
         return [f"exit code {code}: {said[-200:]}"]
     problems = []
     lines = [line for line in said.splitlines() if "error:" in line.lower()]
     if len(lines) != 1:
         problems.append(f"{len(lines)} lines of error: {said[-200:]}")
-    wrong = words[-1][:_VALUE_SHOWN]
-    names = (wrong, ascii(wrong)[1:-1], repr(wrong)[1:-1], *(w for w in words if w[:2] == "--"))
+    # Of a side the part that is wrong is named; an argument that is empty has no other name.
+    parts = [part[:_VALUE_SHOWN] for part in re.split("[=@]", wrong) if part] or ["''"]
+    names = [*parts, *(ascii(part)[1:-1] for part in parts), *(repr(part)[1:-1] for part in parts)]
+    names += [word for word in words if word[:2] == "--"]
     if not any(name in said for name in names if name):
         problems.append(f"names neither value nor option: {said[-200:]}")
     if "Traceback" in said:
@@ -192,7 +214,8 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
     if name in _LISTS:
         return WORDS
     if name in _SIDES:
-        return SIDES
+        # Without a suspect no side is asked whether it can run the suite.
+        return [side for side in SIDES if name != "confirm" or side != "python=/bin/true"]
     if name == "label":
         return LABELS
     if name == "output" or (name == "folder" and parameter.nargs == 1):
@@ -211,6 +234,4 @@ def _replaced(right: tuple[str, ...], option: str, value: str) -> tuple[str, ...
 
 def _leading(right: tuple[str, ...], verb: str, argument: click.Parameter) -> tuple[str, ...]:
     """The right words before a wrong argument."""
-    if argument.nargs == 1:
-        return tuple(verb.split())
-    return right
+    return tuple(verb.split()) if argument.nargs == 1 else right

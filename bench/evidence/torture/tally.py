@@ -135,8 +135,8 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
     for damaged in damage.torture(folder / "files", range(seed, seed + extent.files)):
         wrong = [] if damaged.right else [f"{damaged.how}: {damaged.outcome}"]
         yield Row("damaged file", damaged.file, tuple(wrong))
-    for words in inputs.mistakes(ground):
-        mistake = inputs.answered(words, ground.folder)
+    for words, wrong in inputs.mistakes(ground):
+        mistake = inputs.answered(words, wrong, ground.folder)
         typed = " ".join(word[:20] for word in words)
         problems = tuple(f"{typed!a}: {problem}" for problem in mistake.problems)
         yield Row("wrong option or argument", words[0], problems)
