@@ -186,7 +186,7 @@ def _judged(words: Sequence[str], wrong: str, code: int | None, said: str) -> li
     if len(lines) != 1:
         problems.append(f"{len(lines)} lines of error: {said[-200:]}")
     # Of a side the part that is wrong is named; an argument that is empty has no other name.
-    parts = [part[:_VALUE_SHOWN] for part in re.split("[=@]", wrong) if part] or ["''"]
+    parts = [part[:_VALUE_SHOWN] for part in re.split("[=@]", wrong) if part] or [repr(wrong)]
     names = [*parts, *(ascii(part)[1:-1] for part in parts), *(repr(part)[1:-1] for part in parts)]
     names += [word for word in words if word[:2] == "--"]
     if not any(name in said for name in names if name):

@@ -133,8 +133,8 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
     for loss in places.Thief(folder / "places", asked, seed).trials(short=extent.short):
         yield Row(loss.taken, loss.verb, tuple(loss.problems))
     for damaged in damage.torture(folder / "files", range(seed, seed + extent.files)):
-        wrong = [] if damaged.right else [f"{damaged.how}: {damaged.outcome}"]
-        yield Row("damaged file", damaged.file, tuple(wrong))
+        problem = [] if damaged.right else [f"{damaged.how}: {damaged.outcome}"]
+        yield Row("damaged file", damaged.file, tuple(problem))
     for words, wrong in inputs.mistakes(ground):
         mistake = inputs.answered(words, wrong, ground.folder)
         typed = " ".join(word[:20] for word in words)
