@@ -54,8 +54,13 @@ class Stops:
 
 @contextlib.contextmanager
 def orderly_stops() -> Iterator[Stops]:
-    """SIGTERM and SIGHUP raise `Stopped` in here, unless whoever started this ignores them."""
+    """SIGTERM and SIGHUP raise `Stopped` in here, and Ctrl-C KeyboardInterrupt, unless whoever
+    started this ignores them."""
     stops, before = Stops(), {}
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        # `bench.__main__` leaves it so.
+        with contextlib.suppress(ValueError):
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in _ORDERLY:
         if signal.getsignal(number) == signal.SIG_DFL:
             # Only the main thread may; elsewhere its owner has decided.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -162,7 +163,7 @@ class _Place:
         return self._start(_words(self._kill, self._data, self.output))
 
     def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        module = "bench.evidence.torture.scripted" if self._kill.scripted else "bench.cli"
+        module = "bench.evidence.torture.scripted" if self._kill.scripted else "bench"
         environment = {**os.environ, MARK: self._token}
         environment |= dict.fromkeys(("TMPDIR", LOCK_VARIABLE), str(self.folder / "tmp"))
         with self.log.open("ab") as log:
@@ -213,7 +214,7 @@ class _Place:
                 for folder in sorted(file.parent for file in self.output.rglob("launches.jsonl"))
                 for problem in _counted_twice(folder, self._kill.verb)
             ]
-        if "Traceback" in self.log.read_text(errors="replace"):
+        if _shows_traceback(self.log.read_text(errors="replace")):
             trial.problems.append("a traceback was shown")
 
     def _going_on(self) -> list[str]:
@@ -327,3 +328,10 @@ def _counted_twice(folder: Path, verb: str) -> list[str]:
     )
     rounds = Counter((s.case, s.launch, s.attempt, s.round.round) for s in run.rounds())
     return [f"{key} is there {count} times" for key, count in (ok | rounds).items() if count > 1]
+
+
+def _shows_traceback(said: str) -> bool:
+    """Whether a traceback of the suite was shown; a signal that comes while Python itself starts is
+    Python's to tell."""
+    frames = [Path(file) for file in re.findall(r'^  File "(.*?)"', said, re.MULTILINE)]
+    return any("bench" in file.parts and file.name != "child.py" for file in frames)

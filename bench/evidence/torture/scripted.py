@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import cli, profiling, run, sides
+from bench import __main__ as entry
+from bench import profiling, run, sides
 from bench.launch import Launcher
 from bench.noise import Noise
 from bench.origin import child_command
@@ -30,4 +31,4 @@ def use_scripted_worker() -> None:
 
 if __name__ == "__main__":
     use_scripted_worker()
-    cli.main()
+    entry.main()
