@@ -155,6 +155,9 @@ class Blocks:
         drop = None
         if accuracies[0] is not None and accuracies[1] is not None:
             drop = accuracies[0] - accuracies[1]
+        elif accuracies != [None, None]:
+            failure = "the validation accuracy of one side is missing"
+            return Block(math.nan, None, row["control_log_ratio"], failure)
         a_s, b_s = ([r.seconds / r.samples for r in rounds] for rounds in (a, b))
         speed = even_log(a_s, b_s, row["order"][1:])
         return Block(speed, drop, row["control_log_ratio"])
@@ -192,6 +195,9 @@ class Blocks:
         records: dict[str, LaunchRecord] = {}
         with ExitStack() as stack:
             running: dict[str, Turns[LaunchRecord]] = {}
+            for side in SIDES:
+                # Those that are not there yet import side by side.
+                self._sides[side].get_ready(case, number, draw.templates[side])
             for side in SIDES:
                 template = draw.templates[side]
                 attempt = self._sides[side].attempt(case, number, pauses=pauses, template=template)

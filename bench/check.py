@@ -131,7 +131,7 @@ def check(
     refuse_unfit(baseline, candidate)
     runs = [*baseline, *candidate]
     names = dict.fromkeys(case for run in runs for case in run.rows)
-    held = {case: sum(case in run.logs for run in baseline) for case in names}
+    held = {case: len(times(holders(baseline, case))) for case in names}
     tested = [
         case
         for case in names
@@ -189,11 +189,13 @@ def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRu
     Raises:
         UserError, NotComparable: as `check`.
     """
-    if len(baseline) < LEAST_RUNS:
+    apart = len(times(baseline))
+    if apart < LEAST_RUNS:
+        as_one = f" of {apart} times, an hour counting as one" if apart < len(baseline) else ""
         raise NotComparable(
-            f"the baseline holds {len(baseline)} runs: {LEAST_RUNS} taken at different times are "
-            "the least that show how the machine drifts, 6 to 10 make a gate; add them with "
-            "fmnist-bench baseline add"
+            f"the baseline holds {len(baseline)} runs{as_one}: {LEAST_RUNS} taken at different "
+            "times are the least that show how the machine drifts, 6 to 10 make a gate; add them "
+            "with fmnist-bench baseline add"
         )
     runs = [*baseline, *candidate]
     refuse_copies(runs)

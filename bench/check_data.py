@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Runs of a candidate that began within so many seconds share the drift of the hour: they count as
-# one, else a host that drifts by 3% would raise twice the alarms that are promised.
+# Runs that began within so many seconds share the drift of the hour: they count as one, stored
+# ones and those of a candidate. Six stored runs of one hour, taken for six, would raise an alarm
+# in every eighth unchanged suite of a host that drifts by 3%.
 APART_S = 3600.0
 
 
@@ -30,10 +31,10 @@ def loss(run: MeasuredRun, case: str) -> float | None:
     return None if accuracy is None else 1 - accuracy
 
 
-def times(candidate: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:
+def times(runs: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:
     """The runs by when they began: those within an hour of the first of them together."""
     found: list[tuple[float, list[MeasuredRun]]] = []
-    for began, run in sorted(((_began(run), run) for run in candidate), key=lambda pair: pair[0]):
+    for began, run in sorted(((_began(run), run) for run in runs), key=lambda pair: pair[0]):
         if found and began - found[-1][0] < APART_S:
             found[-1][1].append(run)
         else:
@@ -64,7 +65,7 @@ def tables(
         known = [value for value in values if value is not None]
         return fmean(known) if known else math.nan
 
-    sides = [[run] for run in baseline], times(candidate)
+    sides = times(baseline), times(candidate)
     stored, now = (np.array([[mean(runs, case) for case in cases] for runs in groups])
                    for groups in sides)  # fmt: skip
     return stored, now

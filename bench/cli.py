@@ -256,16 +256,16 @@ def check(
     from bench.sides import Spec
     from bench.sizes import Sizes
 
-    if confirm is not None:
-        # A side that is none is said whether a case is suspect or not.
-        Spec.parse(confirm).fixed()
     allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     candidate = [read_run(Path(run)) for run in runs]
     console, folder = _console(), Path(output or runs[0])
     report = test(read_baseline(Path(baseline)), candidate, allowed)
     files = write_check(report, folder)
     interrupted = False
-    if confirm is not None and suspects(report):
+    if confirm is not None and not suspects(report):
+        # A side that is none is said all the same.
+        Spec.parse(confirm).fixed()
+    elif confirm is not None:
         from bench.confirm import prepare, settle
 
         print_check(report, console)

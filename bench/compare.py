@@ -20,7 +20,13 @@ from bench.errors import NotComparable, UserError
 from bench.files import Kind
 from bench.reader import kind_of
 from bench.regression import LEAST_RUNS
-from bench.runs import MeasuredRun, across_threads, read_machine, threads_of
+from bench.runs import (
+    MeasuredRun,
+    across_machines,
+    across_threads,
+    read_machine,
+    threads_of,
+)
 from bench.store import write_csv
 
 COLUMNS = (
@@ -159,7 +165,8 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run: name two at least")
     base = next(iter(runs)) if baseline is None else _called(baseline, runs)
-    runs = dict(zip(runs, across_threads(list(runs.values())), strict=True))
+    matched = across_threads(across_machines(list(runs.values())))
+    runs = dict(zip(runs, matched, strict=True))
     first, others = runs[base], {name: run for name, run in runs.items() if name != base}
     ordered = [first, *others.values()]
     refuse_other_work(ordered, Purpose.COMPARE)

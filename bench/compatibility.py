@@ -168,8 +168,8 @@ def refuse_changed_files(path: Path, then: Environment, roots: Mapping[str, Path
             for name, digest in dict(listing.get(word) or {}).items():
                 if _digest(root / name) != digest:
                     raise UserError(
-                        f"{path} began with another {name} than that in {root}: put it back as it "
-                        "was, or start a new run, for one run must not mix them"
+                        f"{path} was measured with another {name} than that in {root}: put it back "
+                        "as it was, or measure anew, for two must not be mixed"
                     )
 
 

@@ -18,7 +18,7 @@ from bench import start
 from bench.check import CheckReport, Verdict, settled, suspects
 from bench.compatibility import Purpose, first_difference, refuse_changed_files
 from bench.duel import fight, finished, resume, why_not
-from bench.duel_report import DuelLines, print_duel, ratio_words
+from bench.duel_report import DuelLines, measured_words, print_duel
 from bench.duel_standing import INTERRUPTED, DuelPlan
 from bench.errors import UserError
 from bench.record import RunSettings
@@ -126,8 +126,7 @@ def settle(
             continue
         failed = f"the duel failed: {standing.failure}"
         said = failed if standing.failure else _SAID.get(verdict, "a duel could not decide")
-        times = ratio_words(standing)
-        found[name] = verdict, f"{said}: {times} times the time" if times else said
+        found[name] = verdict, ": ".join(filter(None, (said, measured_words(standing))))
     return settled(report, found), interrupted
 
 

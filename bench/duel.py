@@ -11,6 +11,7 @@ checkouts/     revisions that were unpacked
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from typing import Protocol
 
 from bench.blocks import Blocks
 from bench.case import SKLEARN_LOOP, Case
-from bench.compatibility import refuse_mixing
+from bench.compatibility import refuse_changed_files, refuse_mixing
 from bench.devices import inventory, skip_reason
 from bench.draws import SIDES, new_entropy
 from bench.duel_standing import (
@@ -36,7 +37,8 @@ from bench.duel_standing import (
     take_look,
 )
 from bench.errors import UserError
-from bench.lock import the_machine
+from bench.files import refuse_unwritable
+from bench.lock import the_folder, the_machine
 from bench.reader import read_json
 from bench.run import Progress, RunUnderWay
 from bench.sequential import LAST_LOOK, SPENDING
@@ -47,6 +49,10 @@ from fmnist_models import dataset
 # So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
 # long, so that it is held to seconds alone.
 LEAST = {"fit": (0, 2.0), "multistep": (20, 0.5), "compiled": (20, 0.5)}
+
+
+# What a duel writes into its folder, beside duel.json.
+_WRITTEN = ("a", "b", "data", "checkouts", "blocks.csv", "control.csv", "verdict.json")
 
 
 class DuelProgress(Protocol):
@@ -96,6 +102,12 @@ def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
             f"{path} already holds a duel: name another --output, or finish it with "
             f"fmnist-bench duel --resume {path}"
         )
+    refuse_unwritable(path, "--output")
+    for name in _WRITTEN:
+        if os.path.lexists(path / name):
+            raise UserError(
+                f"{path / name} is there already and belongs to no duel: name another --output"
+            )
     if plan.rows is not None:
         whole = len(dataset.load(dataset.data_folder(plan.settings.data)).train_labels)
         if not 100 <= plan.rows <= whole:
@@ -160,7 +172,7 @@ def fight(
     if new:
         # Said before it waits for others.
         plan = fixed(plan, path)
-    with the_machine(progress.waits, wait):
+    with the_machine(progress.waits, wait), the_folder(path):
         if new:
             plan = begin(plan, path)
         with sides_under_way(plan, path) as sides:
@@ -274,8 +286,14 @@ def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str |
             # Killed between plan.json and environment.json: nothing was measured yet.
             folder.write_environment(described)
         else:
-            refuse_mixing(path, then or {}, described)
-            refuse_other_files(path, label, then or {}, described)
+            then = then or {}
+            refuse_mixing(path, then, described)
+            if then.get("code"):
+                # What was measured tells which files count; else all that could be.
+                roots = {"suite": side.suite, "models": side.models or Path.cwd()}
+                refuse_changed_files(path, then, {k: v for k, v in roots.items() if v})
+            else:
+                refuse_other_files(path, label, then, described)
         return folder
     settings = replace(plan.settings, launches=LAST_LOOK, data=data)
     return RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command), described)

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import devices
 from bench.duel_report import budget_of
 from bench.duel_standing import DuelPlan
 from bench.errors import UserError
 from bench.matrix import parse_axes
-from bench.options import AXES, plan_from
+from bench.options import AXES, is_given, plan_from
 from bench.sides import Spec
 
 # Options of the settings, and what each sets.
@@ -61,7 +62,7 @@ def _differing(
     }
     same |= {axis: partial(_same_axis, plan, values, axis) for axis in AXES}
     same |= {option: partial(_same_setting, plan, values, option) for option in _SETTINGS}
-    given = [name for name in same if values.get(name) not in (None, False)]
+    given = [name for name in same if is_given(values.get(name))]
     return [(name, values[name], same[name]) for name in given]
 
 
@@ -74,5 +75,7 @@ def _same_setting(plan: DuelPlan, values: Mapping[str, Any], option: str) -> boo
 
 def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
     asked = getattr(parse_axes({axis: values[axis]}), axis)
+    if axis == "devices":
+        asked = [devices.known_as(device, devices.inventory()) for device in asked]
     field = {"batch_sizes": "batch_size", "threads": "threads"}.get(axis, axis.removesuffix("s"))
     return set(asked) == {getattr(case, field) for case in plan.cases}

@@ -17,7 +17,7 @@ from bench.draws import SIDES
 from bench.duel import LEAST
 from bench.duel_standing import DuelPlan, DuelReport, Standing
 from bench.errors import ExitCode, UserError
-from bench.estimate import IMPORT_S, TRAINING_SAMPLES, launch_seconds
+from bench.estimate import IMPORT_S, launch_seconds
 from bench.options import plan_from
 from bench.report import duration
 from bench.sequential import LAST_LOOK, SPENDING, Decision
@@ -71,7 +71,7 @@ class DuelLines:
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
         epochs = plan.settings.epochs
-        samples = TRAINING_SAMPLES
+        samples = None
         if plan.rows is not None:
             samples = round((1 - VALIDATION_SHARE) * plan.rows)
         imports = 2 * (plan.templates if plan.settings.fork else 1)
@@ -236,6 +236,15 @@ def ratio_words(standing: Standing) -> str:
         return mean
     low, high = map(math.exp, interval)
     return f"{mean} ({low:.3f} to {high:.3f})"
+
+
+def measured_words(standing: Standing) -> str:
+    """What a duel measured of a case, in words; empty before the first block."""
+    times, points = ratio_words(standing), standing.accuracy_look
+    said = [f"{times} times the time"] if times else []
+    if points and points.decision is Decision.WORSE:
+        said.append(f"accuracy fell by {100 * points.mean:.1f} points")
+    return ", ".join(said)
 
 
 def _p(p: float) -> str:

@@ -62,7 +62,7 @@ class DuelPlan:
     budget_s: Size | None = None
     rows: Count | None = None
     command: Text = ""
-    margin: Positive = MARGIN
+    margin: Size = MARGIN
     accuracy_gate: Positive = DUEL_ACCURACY_GATE
     templates: Count = TEMPLATES
     entropy: Text = ""
@@ -161,16 +161,16 @@ class DuelReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 where the control differs; else as `fmnist-bench check`."""
+        """3 where the control differs, whatever the sides did; else as `fmnist-bench check`."""
         found = {standing.verdict for standing in self.cases}
         if self.stopped == INTERRUPTED:
             return ExitCode.INTERRUPTED
-        if Verdict.FAILED in found:
-            return ExitCode.WRONG_USE_OR_FAILED_CASE
         if self.control_differs:
             return ExitCode.INCONCLUSIVE
         if Verdict.REGRESSION in found:
             return ExitCode.REGRESSION
+        if Verdict.FAILED in found:
+            return ExitCode.WRONG_USE_OR_FAILED_CASE
         return ExitCode.PASSED if found == {Verdict.PASSED} else ExitCode.INCONCLUSIVE
 
 
@@ -179,7 +179,9 @@ def take_look(standing: Standing, sizes: Sizes, cases: int) -> None:
     standing.speed_look = look(
         standing.speed, sizes.log_margin, sizes.log_gate, SPEED_SHARE / cases
     )
-    if standing.accuracy:
+    if 0 < len(standing.accuracy) < len(standing.speed):
+        standing.failure = "the validation accuracy of some blocks is missing"
+    elif standing.accuracy:
         standing.accuracy_look = look(
             standing.accuracy, sizes.accuracy_margin, sizes.accuracy_gate, ACCURACY_SHARE / cases
         )

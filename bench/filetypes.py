@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
+
+from msgspec import Meta
 
 from bench.bounds import Count, Finite, Loss, Number, Positive, Share, Size, Text, Whole, Word
 from bench.record import LATER_COLUMNS, RESULT_COLUMNS, ROUND_COLUMNS, Status
@@ -120,7 +122,7 @@ BLOCKS = TableSchema(
         "first": Literal["a", "b"],
         "template_a": Number | None,
         "template_b": Number | None,
-        "order": Text,
+        "order": Annotated[str, Meta(pattern="^[ab]*$", max_length=100_000)],
         "control_a_s": Positive,
         "control_b_s": Positive,
         "control_log_ratio": Finite,
@@ -170,6 +172,12 @@ class _Git(TypedDict, total=False):
     dirty: bool | None
 
 
+class _Sources(TypedDict, total=False):
+    suite: Text | None
+    models: Text | None
+    notes: list[Text]
+
+
 class Environment(TypedDict, total=False):
     """What is read of environment.json; other fields are kept as they are."""
 
@@ -186,6 +194,9 @@ class Environment(TypedDict, total=False):
     versions: dict[str, Text | None]
     software: dict[str, Any]
     variables: dict[str, Text | None]
+    overruled: dict[str, Text | None]
+    code: dict[str, dict[str, dict[str, Text]]]
+    sources: _Sources
     git: _Git | None
     command: Text | None
     ceilings: list[Ceilings]

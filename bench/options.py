@@ -130,6 +130,11 @@ class Verbs(click.Group):
     group_class = type
 
 
+def is_given(value: Any) -> bool:
+    """Whether the user gave an option this value; 0 is one, a flag that is not there is not."""
+    return value is not None and value is not False
+
+
 def refuse_plan_options(values: Mapping[str, Any]) -> None:
     """With `--resume` the cases and settings come from the folder.
 
@@ -137,7 +142,7 @@ def refuse_plan_options(values: Mapping[str, Any]) -> None:
         UserError: another option of the plan is given along with it.
     """
     for option in OPTIONS:
-        if option.of_plan and values.get(option.key) not in (None, False):
+        if option.of_plan and is_given(values.get(option.key)):
             raise UserError(
                 f"--{option.name} {values[option.key]}: --resume takes it from the folder; "
                 f"leave --{option.name} out"

@@ -78,13 +78,7 @@ def read_run(path: Path) -> MeasuredRun:
         for case, row in rows.items()
         if row["status"] == Status.OK
     }
-    names = _names(rows, whole.environment)
-    renamed = {
-        name: {**rows[case], "case": name, "device": "gpu"} if name != case else rows[case]
-        for case, name in names.items()
-    }
-    named_logs = {names[case]: own for case, own in logs.items()}
-    return MeasuredRun(path, whole.environment, renamed, named_logs, files=whole)
+    return MeasuredRun(path, whole.environment, rows, logs, files=whole)
 
 
 def is_run(path: Path) -> bool:
@@ -94,21 +88,6 @@ def is_run(path: Path) -> bool:
         UserError: that cannot be told, as where the name is too long.
     """
     return any(kind_of(path / name) for name in ("results.csv", "launches.jsonl", "rounds.csv"))
-
-
-def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str, str]:
-    """What each case is compared as: on the first GPU of its run as one on `gpu`, whichever of its
-    two names the run used; where it used both, each as it is."""
-    gpus = environment.get("gpus") or ()
-    first = f"gpu:{gpus[0].get('index')}" if gpus else None
-    names = {}
-    for case, row in rows.items():
-        name = case
-        if row["device"] == first:
-            axes = {axis.name: row[axis.name] for axis in fields(Case)}
-            name = Case(**{**axes, "device": "gpu"}).id
-        names[case] = case if name in rows else name
-    return names
 
 
 def run_folders(path: Path) -> list[Path]:
@@ -202,6 +181,37 @@ def read_machine(path: Path) -> MeasuredRun:
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)
     return MeasuredRun(path, first.environment, rows, logs, "run")
+
+
+def across_machines(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """The same runs, cases on the first GPU of each named by `gpu`, whichever of its two names the
+    run used: a machine with one GPU so meets one with several."""
+    found = []
+    for run in runs:
+        names = _names(run.rows, run.environment)
+        rows = {
+            name: {**run.rows[case], "case": name, "device": "gpu"}
+            if name != case
+            else run.rows[case]
+            for case, name in names.items()
+        }
+        found.append(replace(run, rows=rows, logs={names[c]: own for c, own in run.logs.items()}))
+    return found
+
+
+def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str, str]:
+    """What each case is compared as; where a run used both names of its first GPU, each as it
+    is."""
+    gpus = environment.get("gpus") or ()
+    first = f"gpu:{gpus[0].get('index')}" if gpus else None
+    names = {}
+    for case, row in rows.items():
+        name = case
+        if row["device"] == first:
+            axes = {axis.name: row[axis.name] for axis in fields(Case)}
+            name = Case(**{**axes, "device": "gpu"}).id
+        names[case] = case if name in rows else name
+    return names
 
 
 def across_threads(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:

@@ -86,7 +86,7 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
     blocks, times `share`: where the shares of all tests add up to 1, the chance of a false
     alarm over all looks and tests is below 1% (Bonferroni). Not worse where the same test the
     other way round rules out that the mean is as large as `gate`: at the same level, and at the
-    last look at what the others left of `MISSED`. So B passes in at most one of ten duels in
+    last look at what the others left of 9%. So B passes in at most one of ten duels in
     which it is worse by the gate, however noisy they are. To stop early as not worse raises no
     alarm, so it costs none of that error.
 

@@ -337,3 +337,13 @@ def test_check_imports_nothing_slow(program, runs):
     assert done.returncode == 0, done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not imported & {"tensorflow", "keras", "pandas", "matplotlib", "scipy.stats"}
+
+
+def test_stored_runs_of_one_hour_are_one(type_in, tmp_path):
+    """Six runs in a row show nothing of how the machine drifts from hour to hour."""
+    for seed in range(6):
+        stored(tmp_path / "base" / f"run{seed}", seed, time_utc=f"2026-03-01T12:{seed}0:00+00:00")
+    now = stored(tmp_path / "now", 20)
+    code, _, err = type_in("check", "--baseline", tmp_path / "base", now)
+    assert code == 3
+    assert "the baseline holds 6 runs of 1 times, an hour counting as one: 3 taken at" in err

@@ -139,3 +139,8 @@ def test_describe_prints_the_data_and_the_models(program, tmp_path):
     assert "패션 MNIST 모델" in done.stdout
     assert "79,510" in done.stdout
     assert (tmp_path / "results/samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_zero_is_a_value_that_resuming_refuses(type_in, tmp_path):
+    code, _, err = type_in("run", "--resume", tmp_path, "--seed", "0")
+    assert (code, "--seed 0: --resume takes it from the folder" in err) == (2, True)

@@ -13,12 +13,16 @@ from rich.console import Console
 from run_folders import write_run
 
 from bench.case import Case
+from bench.check import check
 from bench.compare import COLUMNS, compare, named_runs, write_comparison
 from bench.compare_report import print_comparison
 from bench.errors import NotComparable, UserError
+from bench.htmlreport.records import case_records
+from bench.htmlreport.source import read_sources
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
-from bench.runs import read_run
+from bench.runs import across_machines, read_run
+from bench.sizes import Sizes
 from bench.stats import welch_interval
 from bench.store import Plan, RunFolder
 
@@ -125,7 +129,7 @@ def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path):
         cases = {Case("relu_mlp", "adam", "fit", device): (1.0, 0.8)}
         other = {Case("relu_mlp", "adam", "fit", "gpu:1"): (2.0, 0.8)} if len(gpus) > 1 else {}
         write_run(tmp_path / device.replace(":", ""), {**cases, **other}, gpus=gpus)
-    (lone, several) = (read_run(tmp_path / name) for name in ("gpu", "gpu0"))
+    lone, several = across_machines([read_run(tmp_path / name) for name in ("gpu", "gpu0")])
     assert list(lone.rows) == ["relu_mlp-adam-fit-gpu-b32-float32"]
     assert list(several.rows) == [*lone.rows, "relu_mlp-adam-fit-gpu:1-b32-float32"]
     assert {row["device"] for row in several.rows.values()} == {"gpu", "gpu:1"}
@@ -133,7 +137,21 @@ def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path):
     # A run that used both names measured twice: nothing of it is dropped.
     both = {Case("relu_mlp", "adam", "fit", device): (1.0, 0.8) for device in runs}
     write_run(tmp_path / "both", both, gpus=[{"index": 0}])
-    assert len(read_run(tmp_path / "both").rows) == 2
+    assert len(across_machines([read_run(tmp_path / "both")])[0].rows) == 2
+
+
+def test_a_run_on_the_first_of_two_gpus_has_a_page_and_a_check(tmp_path):
+    """Its cases keep the names of its plan wherever they are not set beside another machine's."""
+    for name in ("a", "b", "c", "d"):
+        case = Case("relu_mlp", "adam", "fit", "gpu:0")
+        write_run(tmp_path / name, {case: (1.0 + ord(name) / 1000, 0.8)},
+                  gpus=[{"index": 0}, {"index": 1}],
+                  time_utc=f"2026-03-0{ord(name) - 96}T12:00:00+00:00")  # fmt: skip
+    sources = read_sources([tmp_path / "a"])
+    assert [record["case"] for record in case_records(sources)] == [case.id]
+    runs = [read_run(tmp_path / name) for name in ("a", "b", "c", "d")]
+    report = check(runs[:3], runs[3:], Sizes.of_check())
+    assert [checked.case for checked in report.cases] == [case.id]
 
 
 def test_many_runs_take_several_tables_of_80_columns(folder):

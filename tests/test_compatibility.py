@@ -196,7 +196,7 @@ def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
     folder.write_environment({**described, "code": dict(zip("ab", begun, strict=True))})
     start.resume(RUN)
     model.write_text("changed")
-    with pytest.raises(UserError, match=r"run began with another mymodels\.py than that in "):
+    with pytest.raises(UserError, match=r"run was measured with another mymodels\.py"):
         start.resume(RUN)
     model.unlink()
     with pytest.raises(UserError, match=r"mymodels\.py"):

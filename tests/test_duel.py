@@ -23,11 +23,11 @@ from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
 from bench.duel_report import DuelLines
-from bench.duel_standing import TEMPLATES, DuelPlan, control_differs
+from bench.duel_standing import TEMPLATES, DuelPlan, DuelReport, Standing, control_differs
 from bench.errors import ExitCode, UserError
 from bench.launch import Launcher
 from bench.record import RunSettings
-from bench.sequential import Decision
+from bench.sequential import Decision, look
 from bench.sides import Side, Spec
 from fmnist_models import dataset
 
@@ -603,3 +603,52 @@ def test_a_users_mistakes(type_in, words, line):
     assert code == 2
     assert err.startswith(f"fmnist-bench: error: {line}")
     assert err.count("\n") == 1
+
+
+def test_a_duel_goes_on_with_the_margin_that_tolerates_nothing(plan, tmp_path):
+    duelling.begin(plan(margin=0.0), tmp_path / "duel")
+    assert duelling.resume(tmp_path / "duel").margin == 0.0
+
+
+@pytest.mark.parametrize("name", ["a", "data", "verdict.json"])
+def test_a_duel_begins_in_no_folder_that_holds_what_it_would_take_for_its_own(plan, tmp_path, name):
+    (tmp_path / "duel" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{name} is there already and belongs to no duel"):
+        duelling.begin(plan(), tmp_path / "duel")
+
+
+def test_a_side_does_not_go_on_with_another_model(plan, tmp_path, monkeypatch):
+    """Where both sides are of this environment, the files that the launches ran tell."""
+    path = tmp_path / "duel"
+    duelling.fight(duelling.begin(plan(budget_s=1e-9), path), path, Watching())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("as it is now")
+    file = path / "a" / "environment.json"
+    told = json.loads(file.read_text("utf-8"))
+    told["code"] = {"c" * 64: {"models": {"mine.py": "0" * 64}}}
+    file.write_text(json.dumps(told))
+    with pytest.raises(UserError, match=r"another mine\.py"):
+        duelling.fight(duelling.resume(path), path, Watching())
+
+
+def test_an_accuracy_that_one_side_lacks_is_a_failure(plan, fight, tmp_path):
+    fight(plan())
+    path = tmp_path / "duel"
+    (path / "verdict.json").unlink()
+    file = path / "b" / "rounds.csv"
+    header, *lines = file.read_text("utf-8").splitlines()
+    place = header.split(",").index("val_accuracy")
+    cells = lines[1].split(",")
+    cells[place] = ""
+    file.write_text("\n".join([header, lines[0], ",".join(cells), *lines[2:], ""]), "utf-8")
+    report = duelling.fight(duelling.resume(path), path, Watching())
+    assert report.exit_code == ExitCode.WRONG_USE_OR_FAILED_CASE
+    assert report.cases[0].failure == "the validation accuracy of one side is missing"
+
+
+def test_a_control_that_differs_leaves_no_verdict_whatever_the_sides_did(plan):
+    failed, worse = Standing(CASE, failure="out of memory"), Standing(CASE)
+    worse.speed_look = look([0.5] * 8, 0.01, 0.05, 1)
+    for differs, code in ((True, ExitCode.INCONCLUSIVE), (False, ExitCode.REGRESSION)):
+        report = DuelReport(plan(), (failed, worse), (), differs)
+        assert report.exit_code == code

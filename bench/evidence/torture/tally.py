@@ -14,6 +14,7 @@ from bench.evidence import damage
 from bench.evidence.torture import inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.origin import child_command
+from bench.store import RunFolder
 from fmnist_models import dataset
 
 TRAINING_IMAGES, TEST_IMAGES = 1_000, 200
@@ -88,7 +89,8 @@ def made_ground(folder: Path) -> inputs.Ground:
     dataset.write(data, whole.train_images[:TRAINING_IMAGES], whole.train_labels[:TRAINING_IMAGES],
                   whole.test_images[:TEST_IMAGES], whole.test_labels[:TEST_IMAGES])  # fmt: skip
     typed.mkdir()
-    for name in ("baseline/one", "baseline/two", "baseline/three", "candidate"):
+    names = ("baseline/one", "baseline/two", "baseline/three", "candidate")
+    for day, name in enumerate(names, 1):
         words = ("run", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "fit,compiled",
                  "--devices", "cpu", "--precisions", "float32", "--batch-sizes", "50,100",
                  "--epochs", "1", "--launches", "2", "--data", str(data), "--no-report",
@@ -102,6 +104,10 @@ def made_ground(folder: Path) -> inputs.Ground:
         )
         if done.returncode:
             raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
+        run = RunFolder(folder / name)
+        # Stored runs must be of different times.
+        began = f"2026-03-{day:02d}T12:00:00+00:00"
+        run.write_environment({**(run.environment() or {}), "time_utc": began})
     return inputs.Ground(typed, folder / "candidate", baseline, data)
 
 
