@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +29,8 @@ LOGISTIC_FIELDS: dict[str, Any] = {
     "backend": SKLEARN_LOOP,
 }
 DEVICE_PATTERN = re.compile(r"cpu|gpu(:\d+)?")
+# Leaves room in the 255 bytes of a name for numbers and endings.
+_LONGEST_FILE_NAME = 200
 BUILDER_PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -84,6 +87,15 @@ class Case:
         if self.backend not in ("tensorflow", SKLEARN_LOOP):
             parts.append(self.backend)
         return "-".join(part for part in parts if part)
+
+    @property
+    def file_name(self) -> str:
+        """The id as a part of a file's name: no sign that a system does not take, and not too
+        long."""
+        name = re.sub(r"[^\w.-]", "_", self.id)
+        if len(name.encode()) <= _LONGEST_FILE_NAME:
+            return name
+        return f"{name[:40]}-{hashlib.sha256(self.id.encode()).hexdigest()[:12]}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values; `Case(**case.to_json())` gives the case back."""

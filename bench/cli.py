@@ -93,9 +93,8 @@ def run(**values: Any) -> int:
         output = Path(values["output"]) if values["output"] else None
         opening = start.begin(plan, output)
     outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
-    if failed := _show(outcome, console, report=not values["no_report"]):
-        raise failed[0]
-    return outcome.exit_code
+    failed = _show(outcome, console, report=not values["no_report"])
+    return _ended(outcome.exit_code, failed)
 
 
 @cli.command(name="list")
@@ -372,9 +371,20 @@ def profile(**values: Any) -> int:
     print_profiles(outcome, _console())
     for file in (outcome.folder / "profile.csv", *([picture, outcome.folder / "traces"] * drawn)):
         click.echo(file)
-    if failed:
+    return _ended(outcome.exit_code, failed)
+
+
+def _ended(code: int, failed: Sequence[UserError]) -> int:
+    """The exit code of what was shown as far as could be; that of a stop stands.
+
+    Raises:
+        UserError: the first of `failed`.
+    """
+    if failed and code != ExitCode.INTERRUPTED:
         raise failed[0]
-    return outcome.exit_code
+    for error in failed:
+        click.echo(f"fmnist-bench: error: {error}", err=True)
+    return code
 
 
 @cli.group()

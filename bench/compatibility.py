@@ -166,6 +166,8 @@ def refuse_changed_files(path: Path, then: Environment, roots: Mapping[str, Path
     for listing in dict(then.get("code") or {}).values():
         for word, root in roots.items():
             for name, digest in dict(listing.get(word) or {}).items():
+                if ".." in Path(name).parts or Path(name).is_absolute():
+                    raise UserError(f"{path}: environment.json: code names {name!r}, no file below")
                 if _digest(root / name) != digest:
                     raise UserError(
                         f"{path} was measured with another {name} than that in {root}: put it back "

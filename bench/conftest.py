@@ -80,8 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[PLAN] = plan_from(
                 values, lambda: devices.present(devices.inventory()), command
             )
-    except UserError as error:
-        raise pytest.UsageError(_as_typed(str(error))) from error
+    except (UserError, OSError) as error:
+        raise _usage_error(error) from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,8 +101,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
             try:
                 config.stash[OUTCOME] = _measure(config, wanted)
                 _check(config)
-            except UserError as error:
-                raise pytest.UsageError(_as_typed(str(error))) from error
+            except (UserError, OSError) as error:
+                raise _usage_error(error) from error
         if config.stash[OUTCOME].interrupted:
             raise KeyboardInterrupt
     return (yield)
@@ -208,6 +208,13 @@ def _case_id(item: pytest.Item) -> str | None:
 
 def _flag(option: Option) -> str:
     return f"--fmnist-{option.name}" if option.taken else f"--{option.name}"
+
+
+def _usage_error(error: UserError | OSError) -> pytest.UsageError:
+    """A user's mistake in pytest's words; so is what the system refuses, such as a long name."""
+    if isinstance(error, OSError):
+        return pytest.UsageError(f"{error.filename}: {error.strerror or error}")
+    return pytest.UsageError(_as_typed(str(error)))
 
 
 def _as_typed(message: str) -> str:

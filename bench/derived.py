@@ -71,6 +71,9 @@ def read_whole(path: Path) -> WholeRun:
         rows = result_rows(whole, launches, rounds, ceilings)
     else:
         derived = result_rows(whole, launches, rounds, ceilings, warn=False)
+        if plan is not None and _is_behind(rows, derived):
+            rows = result_rows(whole, launches, rounds, ceilings)
+            return WholeRun(plan, rows, launches, rounds, environment, ceilings)
         _refuse_other_rows(rows, derived, cells, planned=plan is not None)
         rows = _as_written(rows, derived)
     return WholeRun(plan, rows, launches, rounds, environment, ceilings)
@@ -105,6 +108,21 @@ def _refuse_strangers(
                 f"{path / name} tells of {shortened(strange)}, a case that the run does not have: "
                 "take the file from a copy"
             )
+
+
+def _is_behind(rows: Sequence[Row], derived: Sequence[Row]) -> bool:
+    """Whether a run that was killed, or goes on, had not brought results.csv up to date: there a
+    case waits for launches that have ended."""
+    wanted = {row["case"]: row for row in derived}
+    return any(
+        row["status"] == Status.INTERRUPTED
+        and row["case"] in wanted
+        and (
+            wanted[row["case"]]["status"] != Status.INTERRUPTED
+            or row["launches"] < wanted[row["case"]]["launches"]
+        )
+        for row in rows
+    )
 
 
 def _refuse_other_rows(

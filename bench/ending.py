@@ -98,7 +98,9 @@ def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
             except BaseException as error:  # noqa: BLE001 - the one place that catches everything
                 code, line = _told(error, (out, err))
             if code != ExitCode.DEFECT and (lost := _flush(out)):
-                code, line = _of_stream(lost)
+                # What else went wrong is said all the same.
+                code, of_stream = _of_stream(lost)
+                line = line or of_stream
         except KeyboardInterrupt:
             # The signal came while another end was being told.
             code, line = ExitCode.INTERRUPTED, "interrupted"
@@ -129,6 +131,10 @@ class _Recording(io.FileIO):
 def _recording(stream: TextIO | None) -> TextIO | None:
     """The same stream, its failures remembered and what it cannot encode replaced."""
     if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if sys.platform == "win32" and stream.isatty():
+        # A console of Windows is no plain file: it takes letters, not bytes.
+        stream.reconfigure(errors="replace")
         return stream
     try:
         file = _Recording(stream.fileno(), "wb", closefd=False)

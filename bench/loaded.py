@@ -25,6 +25,11 @@ _STANDARD = tuple(
 )
 
 
+# What TensorFlow makes of a `tf.function` of the user's, under another name each time; the file
+# that it was made of is listed.
+_GENERATED = "__autograph_generated_file"
+
+
 def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
     """The path and the SHA-256 digest of each module that this process imported, by its name.
 
@@ -38,6 +43,8 @@ def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
     for known_as, module in list(sys.modules.items()):
         name = _name(known_as, module)
         path = _path(module)
+        if name.startswith(_GENERATED):
+            continue
         if path and (name in named or name.startswith(below) or not _is_installed(path)):
             found[name] = (path, _digest(path))
     return found

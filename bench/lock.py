@@ -27,31 +27,73 @@ def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
     Raises:
         UserError: another run has the machine, or it cannot be told whether one has.
     """
-    import filelock
-
     file = lock_file()
-    # All users share the file.
-    lock = filelock.FileLock(file, mode=0o666)
+    with contextlib.ExitStack() as held:
+        try:
+            taken = held.enter_context(_locked(file, wait=False))
+            if not taken:
+                if not wait:
+                    raise UserError(
+                        "another run is measuring on this machine: wait for it with --wait, "
+                        "or stop it; two at once would slow each other"
+                    )
+                waits("another run is measuring on this machine")
+                held.enter_context(_locked(file, wait=True))
+        except OSError as error:
+            raise UserError(
+                f"{file} cannot be locked ({error.strerror or error}), so another run may be "
+                f"measuring here: have its owner remove it, or name another folder in "
+                f"{LOCK_VARIABLE}"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock on a file that all users share; False where another process does.
+
+    Not `filelock` on POSIX: in a folder such as /tmp it takes no file that another user made, and
+    so only the first user of a machine could ever measure. To lock a file is to read it.
+    """
+    if sys.platform == "win32":
+        import filelock
+
+        lock = filelock.FileLock(file, mode=0o666)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+        return
+    import fcntl
+
+    handle = _shared(file)
     try:
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            if not wait:
-                raise UserError(
-                    "another run is measuring on this machine: wait for it with --wait, "
-                    "or stop it; two at once would slow each other"
-                ) from None
-            waits("another run is measuring on this machine")
-            lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be locked ({error.strerror or error}), so another run may be measuring "
-            f"here: have its owner remove it, or name another folder in {LOCK_VARIABLE}"
-        ) from error
-    try:
-        yield
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            taken = True
+        except BlockingIOError:
+            taken = False
+        yield taken
     finally:
-        lock.release()
+        os.close(handle)
+
+
+def _shared(file: Path) -> int:
+    """The file, open for reading; made for all users where it is not there."""
+    for _ in range(2):
+        try:
+            return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                handle = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                os.fchmod(handle, 0o666)
+                return handle
+    return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 def lock_file() -> Path:

@@ -130,7 +130,7 @@ class _Profiling:
 
     def _profile(self, case: Case, launcher: Launcher) -> Profile:
         settings = self._plan.settings
-        name = case.id.replace(":", "_").replace("/", "_")
+        name = case.file_name
         work, log = self._work / name, self._folder / "logs" / f"{name}.txt"
         with explained(self._folder, _KEPT):
             log.parent.mkdir(exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -182,8 +181,9 @@ class RunUnderWay:
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            self._progress.run_ends()
+            # First what is kept: the screen may be gone.
             rows = self.write_results()
+            self._progress.run_ends()
         known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
         split = time_split(
             time.perf_counter() - started, known, self._launches[already:], self._rounds
@@ -331,7 +331,7 @@ class RunUnderWay:
         self._launcher.get_ready(self._place(case, log), template)
 
     def _log(self, request: LaunchRequest) -> Path:
-        name = re.sub(r"[^\w.-]", "_", request.case.id)
+        name = request.case.file_name
         return self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
     def forks(self, case: Case) -> bool:

@@ -143,7 +143,7 @@ def verb():
         print('ready', flush=True)
         time.sleep(60)
     finally:
-        open({str(tmp_path / "orderly")!r}, 'w')
+        open({str(tmp_path / "orderly")!r}, 'w').close()
 run_program('prog', verb)"""
     command = [sys.executable, "-c", body]
     with subprocess.Popen(
