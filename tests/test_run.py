@@ -30,6 +30,7 @@ from bench.noise import Noise, Usage
 from bench.origin import CHECKOUT
 from bench.progress import progress_for
 from bench.record import RESULT_COLUMNS, RunSettings
+from bench.results import result_rows
 from bench.runs import read_run
 from bench.store import Plan, RunFolder
 from bench.summary import summarize
@@ -763,3 +764,29 @@ def test_a_worker_that_says_ok_of_too_few_rounds_is_invalid(tmp_path, execute):
     outcome = execute(plan, [{"rounds": [0.1]}, {"rounds": [0.1, 0.2]}])
     rows = {row["status"]: row["reason"] for row in outcome.rows}
     assert rows == {"invalid": "1 of 2 rounds are there", "ok": ""}
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid(), reason="gives a file away")
+def test_the_lock_that_another_user_made_is_everybodys(tmp_path, monkeypatch):
+    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
+    tmp_path.chmod(0o1777)
+    file = tmp_path / lock.LOCK_NAME
+    file.touch()
+    file.chmod(0o666)
+    os.chown(file, 65534, 65534)
+    with lock.the_machine(print, False):
+        second = lock.the_machine(print, False)
+        with pytest.raises(UserError, match="another run is measuring"):
+            second.__enter__()
+
+
+def test_a_run_that_was_killed_before_its_table_was_written_is_read(tmp_path, execute):
+    """results.csv may lag behind: a case there waits for a launch that has ended."""
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    outcome = execute(plan, [{"rounds": [0.1, 0.1]}] * 2)
+    whole = read_run(tmp_path / "run")
+    first = [record for record in outcome.launches if record.launch == 0]
+    before = result_rows(plan, first, [s for s in outcome.rounds if s.launch == 0])
+    RunFolder(tmp_path / "run").write_results(before)
+    assert before[0]["status"] == "interrupted"
+    assert read_run(tmp_path / "run").rows == whole.rows
