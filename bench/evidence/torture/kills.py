@@ -65,6 +65,7 @@ class Trial:
     Attributes:
         hit: the process that got the signal; `none` where the command had ended before.
         kept: rounds that were on disk at the moment of the signal.
+        whole_lines: of each table that grows, at that moment.
         code: the killed command's exit code.
         problems: what was wrong after it; empty where all held.
     """
@@ -72,6 +73,7 @@ class Trial:
     kill: Kill
     hit: str = "none"
     kept: int = 0
+    whole_lines: dict[Path, bytes] = field(default_factory=dict)
     code: int | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -116,8 +118,8 @@ class Torturer:
             process.kill()
             process.wait()
         trial.problems += place.left_over()
-        if trial.code == 1:
-            trial.problems.append("the exit code says regression")
+        if trial.code not in _codes(kill, trial.hit, place.fine):
+            trial.problems.append(f"exit code {trial.code}")
         place.finish(trial)
         return trial
 
@@ -204,9 +206,10 @@ class _Place:
         else:
             trial.problems.append(f"did not come to its end: {self._last_line()}")
             return
-        for file, lines in before.items():
-            if not file.read_bytes().startswith(lines):
-                trial.problems.append(f"{file.name} lost what was on disk")
+        for then in (trial.whole_lines, before):
+            for file, lines in then.items():
+                if not file.exists() or not file.read_bytes().startswith(lines):
+                    trial.problems.append(f"{file.name} lost what was on disk")
         trial.problems += self._half_files()
         if self._kill.verb != "profile":
             trial.problems += [
@@ -269,13 +272,21 @@ def _strike(
         time.sleep(0.001)
     if target is None:
         return
-    kept = place.snapshot()
-    trial.kept = sum(
-        max(0, lines.count(b"\n") - 1) for file, lines in kept.items() if file.suffix == ".csv"
-    )
+    trial.whole_lines = place.snapshot()
+    tables = (lines for file, lines in trial.whole_lines.items() if file.suffix == ".csv")
+    trial.kept = sum(max(0, lines.count(b"\n") - 1) for lines in tables)
     with contextlib.suppress(ProcessLookupError):
         os.kill(target, getattr(signal, kill.signal))
         trial.hit = kill.target
+
+
+def _codes(kill: Kill, hit: str, fine: tuple[int, ...]) -> set[int]:
+    """Exit codes that a command may end with: 2 where a launch was struck, what the shell's users
+    expect of a signal where it was itself, and by the signal alone before it had begun."""
+    if hit != "parent":
+        return {*fine, 2}
+    number = int(getattr(signal, kill.signal))
+    return {*fine, -number, 128 + number}
 
 
 def _target(parent: int, target: str) -> int | None:
