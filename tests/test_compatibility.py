@@ -124,7 +124,10 @@ def test_a_resume_refuses_what_changed_and_says_both_values(fact) -> None:
     ],
 )
 def test_what_a_resume_may_change(path: tuple[str, ...], value: Any) -> None:
-    refuse_mixing(RUN, RECORD, with_fact(path, value))
+    changed = with_fact(path, value)
+    assert changed != RECORD
+    assert compatibility.first_difference(Purpose.RESUME, RECORD, changed) is None
+    refuse_mixing(RUN, RECORD, changed)
 
 
 def test_a_fact_that_is_none_is_not_one_that_is_not_recorded() -> None:
@@ -235,6 +238,8 @@ def test_a_baseline_takes_other_software_and_other_cores_of_the_same_number() ->
     other = with_fact(("versions", "tensorflow"), "2.22.0")
     other["cpu"]["affinity"] = [2, 3]
     other["git"] = {"revision": "2e", "dirty": True}
+    assert compatibility.first_difference(Purpose.BASELINE, RECORD, other) is None
+    assert compatibility.first_difference(Purpose.RESUME, RECORD, other) is not None
     compatibility.refuse_other_machine([measured(RECORD, "a"), measured(other, "b")])
 
 

@@ -220,6 +220,7 @@ def test_an_environment_that_is_not_the_candidates_is_refused(stored, machine, c
 
 def test_what_does_not_train_may_differ(stored, machine):
     told = {**machine, "versions": {**machine["versions"], "pandas": "2.0"}, "git": None}
+    assert confirm.first_difference(confirm.Purpose.RESUME, told, machine) is None
     confirm._refuse_other_environment(confirm.MeasuredRun(stored("now", 1), told, {}, {}), machine)
 
 

@@ -161,9 +161,10 @@ def test_a_signal_that_whoever_started_the_program_ignores_stays_ignored(tmp_pat
     """`nohup fmnist-bench run` goes on when its terminal has gone."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with ending.orderly_stops():
+        with ending.orderly_stops() as stops:
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.01)
+        assert stops.number is None
     finally:
         signal.signal(signal.SIGHUP, before)
 
