@@ -10,34 +10,28 @@ from __future__ import annotations
 
 import csv
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
 from bench import noise
 from bench.case import Case
+from bench.control import Reading, control_cells, control_probe, refuse_other_control
 from bench.draws import SIDES, BlockDraw
 from bench.filetypes import BLOCKS, CONTROL
 from bench.reader import read_table
 from bench.record import LaunchRecord, Round, Status
 from bench.run import MOST_ATTEMPTS, RunUnderWay
-from bench.sequential import block_log
+from bench.sequential import even_log
 from bench.store import as_cell, cut_half_line, explained, write_csv
 from bench.worker_process import Turns
 
 COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
-# The control: 2 x 32 MiB, beyond the caches of most machines, read and written.
-_CONTROL_FLOATS = 2**22
 # Of one reading: few before each round, many where there is but one reading a launch.
 _PASSES, _PASSES_ALONE = 1, 20
-# So many pairs give each order a median that one disturbed pair does not move.
-_LEAST_EVEN = 6
-Probe = Callable[[int], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +49,6 @@ class Block:
     accuracy: float | None
     control: float
     failure: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One reading of the control.
-
-    Attributes:
-        pair: of turns, from 0, which is the warm-up.
-        place: in the pair, 1 or 2.
-        side: whose turn came next.
-        after: the side whose turn came before; empty at the block's begin.
-    """
-
-    pair: int
-    place: int
-    side: str
-    after: str
-    seconds: float
 
 
 class Blocks:
@@ -137,7 +113,7 @@ class Blocks:
             "first": order[0],
             **{f"template_{side}": draw.templates[side] if forked else None for side in SIDES},
             "order": order,
-            **_control(order, readings),
+            **control_cells(order, readings),
         }
         block = self._block(case, number, row)
         if not block.failure:
@@ -224,6 +200,7 @@ class Blocks:
             cut_half_line(self._file)
             cut_half_line(self._path / "control.csv")
         rows: list[dict[str, Any]] = read_table(self._file, BLOCKS, grows=True)[0]
+        refuse_other_control(self._file, rows, self._path / "control.csv")
         if rows:
             with self._file.open(encoding="utf-8") as lines:
                 is_earlier = lines.readline().rstrip("\n").split(",") != list(COLUMNS)
@@ -247,67 +224,6 @@ class Blocks:
                 writer = csv.writer(out, lineterminator="\n")
                 writer.writerows([columns] if fresh else [])
                 writer.writerows([as_cell(value) for value in row] for row in rows)
-
-
-def even_log(a: Sequence[float], b: Sequence[float], firsts: str) -> float:
-    """The log of B's seconds over A's, however often each was first: the mean of `block_log`
-    over the pairs in which A was first and of that over those in which B was.
-
-    What the place in a pair adds to one of the two, the other lacks. Pairs whose order is not
-    known (of an earlier revision), or too few for two medians, are taken all as one.
-
-    Args:
-        a: seconds of A, in order.
-        b: seconds of B.
-        firsts: the side that was first in each pair.
-    """
-    pairs = list(zip(a, b, strict=False))
-    if len(pairs) < _LEAST_EVEN or len(firsts) < len(pairs):
-        return block_log(a, b)
-    by_first = [
-        [pair for pair, first in zip(pairs, firsts, strict=False) if first == side]
-        for side in SIDES
-    ]
-    return fmean(block_log(*zip(*own, strict=True)) for own in by_first if own)
-
-
-def _control(order: str, readings: Sequence[Reading]) -> dict[str, float]:
-    """The control's cells of blocks.csv.
-
-    A reading before a warm-up counts only where there are no others: the machine had been idle
-    before it, or had compiled a model.
-    """
-    firsts = order[1:] or order
-    counted = [reading for reading in readings if reading.pair or not order[1:]]
-    a, b = ([r.seconds for r in counted if r.side == side] for side in SIDES)
-    return {
-        "control_a_s": median(a),
-        "control_b_s": median(b),
-        "control_log_ratio": even_log(a, b, firsts),
-    }
-
-
-def control_probe() -> Probe:
-    """A probe of the memory's bandwidth that neither side can change: seconds of one pass,
-    the best of so many.
-
-    It runs in this process, so no interpreter, checkout or variable of a side reaches it.
-    """
-    import numpy as np
-
-    source = np.ones(_CONTROL_FLOATS)
-    target = np.zeros(_CONTROL_FLOATS)
-
-    def probe(passes: int) -> float:
-        """Copy the array to and fro."""
-        seconds = []
-        for _ in range(passes):
-            started = time.perf_counter()
-            np.copyto(target, source)
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
-    return probe
 
 
 def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]], epochs: int) -> str:

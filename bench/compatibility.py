@@ -265,7 +265,7 @@ def _with_acted(environments: Sequence[Environment]) -> list[dict[str, Any]]:
 
 def _digest(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
     except OSError:
         return ""
 

@@ -85,15 +85,17 @@ def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
 
 def _shared(file: Path) -> int:
     """The file, open for reading; made for all users where it is not there."""
+    # A pipe that somebody put in its place would be waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     for _ in range(2):
         try:
-            return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+            return os.open(file, flags)
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 handle = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 os.fchmod(handle, 0o666)
                 return handle
-    return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    return os.open(file, flags)
 
 
 def lock_file() -> Path:

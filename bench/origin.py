@@ -157,7 +157,8 @@ def _python_files(top: Path) -> Iterator[Path]:
             for name in inner
             if not (name.startswith(".") or (here / name / "pyvenv.cfg").exists())
         ]
-        yield from (here / name for name in files if name.endswith(".py"))
+        python = (here / name for name in files if name.endswith(".py"))
+        yield from (file for file in python if file.is_file())
 
 
 def _package(name: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Blocks at which the data may be looked at, and the error spent there: 1% in all.
 SPENDING: Mapping[int, float] = MappingProxyType({8: 0.0005, 16: 0.003, 24: 0.0065})
 LAST_LOOK = max(SPENDING)
+# So many pairs give each order a median that one disturbed pair does not move.
+_LEAST_EVEN = 6
 # The slow-down that a duel must rule out before B passes, as a share.
 DUEL_GATE = 0.05
 # How often a B that is worse by the gate may pass, over all looks.
@@ -77,6 +79,28 @@ def block_log(a: Sequence[float], b: Sequence[float]) -> float:
         ValueError: one has no rounds, or seconds that are not above 0.
     """
     return median(math.log(y / x) for x, y in zip(a, b, strict=False))
+
+
+def even_log(a: Sequence[float], b: Sequence[float], firsts: str) -> float:
+    """The log of B's seconds over A's, however often each was first: the mean of `block_log`
+    over the pairs in which A was first and of that over those in which B was.
+
+    What the place in a pair adds to one of the two, the other lacks. Pairs whose order is not
+    known (of an earlier revision), or too few for two medians, are taken all as one.
+
+    Args:
+        a: seconds of A, in order.
+        b: seconds of B.
+        firsts: the side that was first in each pair.
+    """
+    pairs = list(zip(a, b, strict=False))
+    if len(pairs) < _LEAST_EVEN or len(firsts) < len(pairs):
+        return block_log(a, b)
+    by_first = [
+        [pair for pair, first in zip(pairs, firsts, strict=False) if first == side]
+        for side in ("a", "b")
+    ]
+    return fmean(block_log(*zip(*own, strict=True)) for own in by_first if own)
 
 
 def look(values: Sequence[float], margin: float, gate: float, share: float) -> Look:

@@ -235,6 +235,9 @@ def keras_settings(environ: Variables) -> dict[str, str]:
     """
     path = _keras_file(environ)
     try:
+        if path.is_fifo() or path.is_char_device():
+            # It would be waited for, or never end.
+            return {"keras.json": "is no file"}
         settings = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}

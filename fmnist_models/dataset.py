@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import math
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -231,6 +232,7 @@ def training_samples(folder: Path | None) -> int:
         DatasetError: the header cannot be read.
     """
     file = (folder or embedded_folder()) / TRAIN_IMAGES
+    _refuse_special(file)
     try:
         with gzip.open(file) as content:
             magic, count = struct.unpack(">2I", content.read(8))
@@ -242,7 +244,23 @@ def training_samples(folder: Path | None) -> int:
     return int(count) - math.ceil(VALIDATION_SHARE * int(count))
 
 
+def _refuse_special(file: Path) -> None:
+    """A pipe or a device would be waited for, or never end.
+
+    Raises:
+        DatasetError: something else than a file or a folder is there.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        # Whoever reads it says what is wrong.
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DatasetError(f"{file} is a pipe or a device: make it a readable file")
+
+
 def _decoded(file: Path) -> bytes:
+    _refuse_special(file)
     try:
         compressed = file.read_bytes()
     except FileNotFoundError:

@@ -10,14 +10,16 @@ from dataclasses import replace
 import pytest
 
 from bench import blocks as measuring
-from bench.blocks import Blocks, even_log
+from bench.blocks import Blocks
 from bench.case import Case
+from bench.control import readings_of
 from bench.draws import EvenDraws
+from bench.errors import UserError
 from bench.filetypes import BLOCKS, CONTROL
 from bench.noise import Noise
 from bench.reader import read_table
 from bench.record import LaunchRecord, Round, Status
-from bench.sequential import block_log
+from bench.sequential import block_log, even_log
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
@@ -225,6 +227,59 @@ def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
     assert again.holds(CASE, 0)
     assert again.measured(CASE, 0, drawn(1)) == first
     assert len(diary) == length
+
+
+def changed(file, line, column, value):
+    rows = list(csv.reader(file.read_text().splitlines()))
+    rows[line][rows[0].index(column)] = value
+    file.write_text("\n".join(",".join(row) for row in rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("blocks.csv", "control_log_ratio", "0.5"),
+        ("blocks.csv", "control_a_s", "7"),
+        ("blocks.csv", "order", "aaaa"),
+        ("control.csv", "seconds", "1e3"),
+        ("control.csv", "side", "b"),
+        ("control.csv", "block", "5"),
+    ],
+)
+def test_a_control_that_does_not_follow_from_its_readings_is_refused(
+    blocks, tmp_path, name, column, value
+):
+    blocks().measured(CASE, 0, drawn(0))
+    blocks()
+    # A reading that counts, before a turn of A.
+    rows = read_table(tmp_path / "control.csv", CONTROL)[0]
+    line = next(k for k, row in enumerate(rows, 1) if row["pair"] and row["side"] == "a")
+    changed(tmp_path / name, 1 if name == "blocks.csv" else line, column, value)
+    with pytest.raises(UserError, match=r"block 0: its .* of its readings|not all there"):
+        blocks()
+
+
+def test_a_block_without_its_readings_is_refused_and_can_be_measured_again(blocks, tmp_path):
+    blocks().measured(CASE, 0, drawn(0))
+    (tmp_path / "control.csv").unlink()
+    with pytest.raises(UserError, match="block 0: its readings of the control are not all there"):
+        blocks()
+    (tmp_path / "blocks.csv").write_text(",".join(BLOCKS.columns) + "\n")
+    assert not blocks().holds(CASE, 0)
+
+
+def test_readings_of_a_block_that_was_killed_do_not_count(blocks, diary, tmp_path):
+    sides = [ScriptedSide(side, diary) for side in "ab"]
+    blocks(*sides).measured(CASE, 0, drawn(0))
+    # Killed after its readings and before its own line: longer than what was measured instead.
+    file = tmp_path / "control.csv"
+    header, *lines = file.read_text().splitlines(keepends=True)
+    stale = [line.rsplit(",", 1)[0] + ",99\n" for line in lines]
+    stale += [f"{CASE.id},0,{pair},{place},{side},a,99\n"
+              for pair in (9, 10) for place, side in ((1, "b"), (2, "a"))]  # fmt: skip
+    file.write_text("".join((header, *stale, *lines)))
+    assert blocks(*sides).holds(CASE, 0)
+    assert len(readings_of(file)[CASE.id, 0]) == len(lines)
 
 
 def test_ctrl_c_ends_both_launches(blocks, diary):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import struct
 
 import numpy as np
@@ -140,6 +141,22 @@ def test_a_spoilt_file_is_one_line_that_names_it(folder, name, content, line):
     assert line in message
     assert name in message
     assert "\n" not in message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("name", [TRAIN_IMAGES, TEST_LABELS])
+def test_a_pipe_or_a_device_is_not_waited_for(folder, name):
+    for kind in ("pipe", "device"):
+        (folder / name).unlink()
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).symlink_to("/dev/zero")
+        with pytest.raises(DatasetError, match=rf"{name} is a pipe or a device"):
+            dataset.load(folder)
+    if name == TRAIN_IMAGES:
+        with pytest.raises(DatasetError, match=rf"{name} is a pipe or a device"):
+            dataset.training_samples(folder)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

@@ -780,6 +780,16 @@ def test_the_lock_that_another_user_made_is_everybodys(tmp_path, monkeypatch):
             second.__enter__()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
+    os.mkfifo(tmp_path / lock.LOCK_NAME)
+    with lock.the_machine(print, False):
+        second = lock.the_machine(print, False)
+        with pytest.raises(UserError, match="another run is measuring"):
+            second.__enter__()
+
+
 def test_a_run_that_was_killed_before_its_table_was_written_is_read(tmp_path, execute):
     """results.csv may lag behind: a case there waits for a launch that has ended."""
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)

@@ -110,6 +110,13 @@ DEFAULT_FILE = {
 }
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_keras_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "keras.json")
+    found = variables.keras_settings({"KERAS_HOME": str(tmp_path)})
+    assert found == {"keras.json": "is no file"}
+
+
 @pytest.mark.parametrize("content", [None, {}, DEFAULT_FILE, {"nnx_enabled": False, "mine": 1}])
 def test_a_keras_file_that_changes_nothing_stays(tmp_path: Path, content: object) -> None:
     if content is not None:

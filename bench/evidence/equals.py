@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.case import Case
+from bench.control import readings_of
 from bench.draws import SIDES
 from bench.duel import DuelProgress, begin, fight, resume
 from bench.duel_standing import DuelPlan
 from bench.filetypes import BLOCKS as BLOCK_ROWS
-from bench.filetypes import CONTROL
 from bench.reader import read_table
 from bench.record import RunSettings, Status
 from bench.sequential import SPENDING
@@ -126,10 +126,10 @@ def read_blocks(folder: Path, logs: list[tuple[float, float]]) -> tuple[EqualBlo
         logs: the log ratios of speed and control, by number of the block.
     """
     seconds = {side: _seconds(RunFolder(folder / side)) for side in SIDES}
-    # Of readings that a killed duel took twice the later ones count.
     readings = {
-        (row["block"], row["pair"], row["place"]): row
-        for row in read_table(folder / "control.csv", CONTROL)[0]
+        (number, reading.pair, reading.place): reading
+        for (_, number), own in readings_of(folder / "control.csv").items()
+        for reading in own
     }
     rows = {row["block"]: row for row in read_table(folder / "blocks.csv", BLOCK_ROWS)[0]}
     blocks = []
@@ -148,8 +148,8 @@ def read_blocks(folder: Path, logs: list[tuple[float, float]]) -> tuple[EqualBlo
                 (row["template_a"], row["template_b"]),
                 row["order"],
                 tuple(rounds),  # type: ignore[arg-type]
-                tuple((first["seconds"], second["seconds"]) for first, second in own),
-                tuple(first["side"] == first["after"] for first, _ in own),
+                tuple((first.seconds, second.seconds) for first, second in own),
+                tuple(first.side == first.after for first, _ in own),
             )
         )
     return tuple(blocks)

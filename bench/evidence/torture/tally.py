@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.evidence import damage
-from bench.evidence.torture import inputs, kills, places
+from bench.evidence.torture import files, inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.origin import child_command
 from bench.store import RunFolder
@@ -138,7 +137,7 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
     asked = places.commands(ground.baseline, ground.candidate, ground.data)
     for loss in places.Thief(folder / "places", asked, seed).trials(short=extent.short):
         yield Row(loss.taken, loss.verb, tuple(loss.problems))
-    for damaged in damage.torture(folder / "files", range(seed, seed + extent.files)):
+    for damaged in files.torture(folder / "files", range(seed, seed + extent.files)):
         problem = [] if damaged.right else [f"{damaged.how}: {damaged.outcome}"]
         yield Row("damaged file", damaged.file, tuple(problem))
     for words, wrong in inputs.mistakes(ground):
