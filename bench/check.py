@@ -18,7 +18,7 @@ from bench.errors import ExitCode, NotComparable
 from bench.record import Status
 from bench.regression import LEAST_RUNS, StoredTest, estimate, stored_test
 from bench.runs import MeasuredRun
-from bench.sizes import Sizes
+from bench.sizes import DUEL_ACCURACY_GATE, Sizes
 
 # Of one launch, where the stored runs repeat each other to the last image and so show none: 0.5
 # to 0.7 points were seen over seeds.
@@ -162,14 +162,20 @@ def check(
 
 
 def suspects(report: CheckReport) -> list[str]:
-    """The cases that a duel should look at: regressions, and what was measured slower by the
-    gate but could not be confirmed."""
+    """The cases that a duel should look at: regressions, and what this check could not confirm
+    and a duel could: measured slower, or less accurate, by the gate of a duel."""
     return [
         case.case
         for case in report.cases
         if case.verdict is Verdict.REGRESSION
-        or (case.verdict is Verdict.BLIND and case.speed and case.speed.change >= report.sizes.gate)
+        or (case.verdict is Verdict.BLIND and _a_duel_would_find(case, report.sizes))
     ]
+
+
+def _a_duel_would_find(case: CheckedCase, sizes: Sizes) -> bool:
+    slower = case.speed is not None and case.speed.change >= sizes.confirming_gate
+    worse = case.accuracy is not None and case.accuracy.change >= DUEL_ACCURACY_GATE
+    return slower or worse
 
 
 def settled(report: CheckReport, found: Mapping[str, tuple[Verdict, str]]) -> CheckReport:

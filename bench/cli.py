@@ -221,9 +221,9 @@ def report(runs: tuple[str, ...], output: str | None) -> int:
 @click.option(
     "--confirm",
     metavar="SIDE",
-    help="send suspect cases through a duel of SIDE, where the baseline's software still is, "
-    "against this environment, which must be the candidate's, with its images and settings; "
-    "SIDE as in fmnist-bench duel",
+    help="send regressions, and what was measured worse but could not be confirmed, through a "
+    "duel of SIDE, where the baseline's software still is, against this environment, which must "
+    "be the candidate's, with its images and settings; SIDE as in fmnist-bench duel",
 )
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def check(

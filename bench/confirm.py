@@ -23,7 +23,6 @@ from bench.duel_standing import INTERRUPTED, DuelPlan
 from bench.errors import UserError
 from bench.record import RunSettings
 from bench.runs import MeasuredRun
-from bench.sequential import DUEL_GATE
 from bench.sides import Spec
 from bench.store import Plan, read_plan
 from fmnist_models import dataset
@@ -82,11 +81,9 @@ def prepare(
         _refuse_other_environment(run, here)
     reasons = {case.id: why_not(case) for case in first.cases if case.id in names}
     cases = tuple(case for case in first.cases if reasons.get(case.id) == "")
-    margin = report.sizes.margin
-    # What a check confirmed, the wide gate of a check must not clear.
-    gate = min(report.sizes.gate, max(DUEL_GATE, 2 * margin))
+    sizes = report.sizes
     sides = Spec.parse(side).fixed(), Spec().fixed()
-    plan = DuelPlan(*sides, cases, settings, gate, margin=margin)
+    plan = DuelPlan(*sides, cases, settings, sizes.confirming_gate, margin=sizes.margin)
     folder, goes_on = _folder(plan, output)
     left = {name: reason for name, reason in reasons.items() if reason}
     return Confirmation(plan, folder, goes_on, left)

@@ -142,8 +142,6 @@ def child_environment(
     if gpu is None:
         child |= {"HIP_VISIBLE_DEVICES": _NOTHING, "ROCR_VISIBLE_DEVICES": _NOTHING}
         return child
-    # Set to false, it would override the memory growth without which no peak can be told.
-    child["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     if machine.cuda_driver_version:
         child[CUDA_DRIVER_VARIABLE] = machine.cuda_driver_version
     return child

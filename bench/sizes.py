@@ -70,6 +70,12 @@ class Sizes:
         return cls(_given(margin, MARGIN), _given(gate, DUEL_GATE), *accuracy)
 
     @property
+    def confirming_gate(self) -> float:
+        """The gate of a duel that confirms a check: what the check found beyond doubt, its own
+        wide gate must not clear."""
+        return min(self.gate, max(DUEL_GATE, 2 * self.margin))
+
+    @property
     def log_margin(self) -> float:
         """The margin in log seconds."""
         return math.log1p(self.margin)

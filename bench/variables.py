@@ -78,7 +78,7 @@ RULES: tuple[Rule, ...] = (
     Rule("OPENBLAS_NUM_THREADS", "OpenBLAS", Fate.FIXED,
          "a template must have no thread when it forks; nothing timed uses them", "1"),
     Rule("TF_FORCE_GPU_ALLOW_GROWTH", "TensorFlow", Fate.FIXED,
-         "`true` on a GPU: without it no memory peak can be told"),
+         "without it no memory peak of a GPU can be told", "true"),
     # By these the suite chooses the GPUs; environment.json lists those chosen.
     Rule("CUDA_VISIBLE_DEVICES", "CUDA", Fate.KEPT_OUT,
          "the suite reads it to choose the GPUs; a GPU case sees its one, a CPU case none"),

@@ -17,11 +17,13 @@ from bench import confirm, lock, start
 from bench import duel as duelling
 from bench import run as running
 from bench.case import Case, logistic_case
+from bench.check import CheckedCase, CheckReport, Measure, Verdict, suspects
 from bench.devices import Inventory
 from bench.launch import Launcher
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.sides import Side
+from bench.sizes import Sizes
 from bench.store import Plan, RunFolder, read_plan
 from fmnist_models import dataset
 
@@ -106,6 +108,26 @@ def checked(type_in, stored, tmp_path):
 def verdicts(run):
     found = json.loads((run / "check.json").read_text("utf-8"))
     return {case["case"]: (case["verdict"], case["reason"]) for case in found["cases"]}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "slower", "drop", "suspect"),
+    [
+        (Verdict.REGRESSION, 0.02, 0.0, True),
+        (Verdict.BLIND, 0.15, 0.0, True),
+        (Verdict.BLIND, 0.05, 0.0, True),
+        (Verdict.BLIND, 0.04, 0.0, False),
+        (Verdict.BLIND, 0.0, 0.02, True),
+        (Verdict.BLIND, 0.0, 0.01, False),
+        (Verdict.PASSED, 0.15, 0.03, False),
+    ],
+)
+def test_what_a_check_could_not_tell_and_a_duel_could_is_suspect(verdict, slower, drop, suspect):
+    speed, accuracy = (Measure(change, 0.5, 0.4, 0.2, False) for change in (slower, drop))
+    case = CheckedCase(CASE.id, verdict, "", speed, accuracy)
+    report = CheckReport(("a", "b", "c"), ("now",), Sizes.of_check(), (case,))
+    assert report.sizes.gate > report.sizes.confirming_gate == 0.05
+    assert suspects(report) == ([CASE.id] if suspect else [])
 
 
 def test_a_suspect_that_the_duel_clears_passes(checked, stored):

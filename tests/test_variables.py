@@ -66,6 +66,7 @@ def test_a_worker_gets_what_passes_and_the_suites_own_values(tmp_path: Path) -> 
         "XLA_FLAGS": "--xla",
         "KERAS_BACKEND": "tensorflow",
         "OPENBLAS_NUM_THREADS": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "MPLBACKEND": "agg",
         "OMP_NUM_THREADS": "8",
         "PYTHONIOENCODING": "utf-8:backslashreplace",
@@ -100,6 +101,13 @@ def test_an_empty_variable_is_none() -> None:
     assert child["OMP_NUM_THREADS"] == "1"
     assert variables.recorded([child]) == {"OMP_NUM_THREADS": "1"}
     assert overruled(user, [child]) == {}
+
+
+def test_what_a_worker_gets_anyway_is_not_overruled() -> None:
+    user = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "KERAS_BACKEND": "tensorflow"}
+    child = child_environment(Case("softmax", "sgd", "fit"), Inventory(), user)
+    assert overruled(user, [child]) == {}
+    assert overruled({"TF_FORCE_GPU_ALLOW_GROWTH": "false"}, [child]) != {}
 
 
 DEFAULT_FILE = {

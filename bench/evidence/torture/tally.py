@@ -59,7 +59,7 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
         folder: each trial leaves its log there.
         extent: how much is tried.
         seed: of everything that is drawn.
-        told: hears a line for each trial after which something was wrong.
+        told: hears what comes next, and a line for each trial after which something was wrong.
 
     Raises:
         UserError: the folder cannot be made, or a command fails before anything is done to it.
@@ -70,7 +70,7 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
         raise UserError(f"{folder}: {error.strerror}: name a new --work") from error
     ground = made_ground(folder.resolve())
     rows = []
-    for row in _trials(folder.resolve(), ground, extent, seed):
+    for row in _trials(folder.resolve(), ground, extent, seed, told):
         if row.problems:
             told(f"{row.kind}, {row.of}: {'; '.join(row.problems)}")
         rows.append(row)
@@ -125,8 +125,11 @@ def counts(rows: list[Row]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> Iterator[Row]:
+def _trials(
+    folder: Path, ground: inputs.Ground, extent: Extent, seed: int, told: Callable[[str], None]
+) -> Iterator[Row]:
     torturer = kills.Torturer(folder / "kills", ground.data)
+    told(f"{extent.scripted} kills with the scripted worker, {extent.real} with TensorFlow")
     for kill in kills.drawn(extent.scripted, extent.real, seed):
         trial = torturer.tried(kill)
         worker = "scripted" if kill.scripted else "real"
@@ -134,12 +137,15 @@ def _trials(folder: Path, ground: inputs.Ground, extent: Extent, seed: int) -> I
         if trial.hit == "none":
             kind = f"ended before {kind}"
         yield Row(kind, kill.verb, tuple(trial.problems), trial.kept)
+    told("places taken away")
     asked = places.commands(ground.baseline, ground.candidate, ground.data)
     for loss in places.Thief(folder / "places", asked, seed).trials(short=extent.short):
         yield Row(loss.taken, loss.verb, tuple(loss.problems))
+    told(f"{extent.files} damaged files")
     for damaged in files.torture(folder / "files", range(seed, seed + extent.files)):
         problem = [] if damaged.right else [f"{damaged.how}: {damaged.outcome}"]
         yield Row("damaged file", damaged.file, tuple(problem))
+    told("wrong options and arguments")
     for words, wrong in inputs.mistakes(ground):
         mistake = inputs.answered(words, wrong, ground.folder)
         typed = " ".join(word[:20] for word in words)
