@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import traceback
 
 # Imports take a moment, in which nothing has begun that would have to be ended in good order.
 # `bench.ending` takes the signal over from here.
@@ -10,11 +12,27 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+_WRONG_USE, _DEFECT = 2, 4  # of bench.errors.ExitCode, which may be what cannot be imported
+
+
 def main() -> None:
     """The console script."""
-    from bench import cli
-
+    try:
+        from bench import cli
+    except ImportError as error:
+        sys.exit(_told(f"{error}: install fmnist-bench again in {sys.prefix}", _WRONG_USE))
+    except MemoryError:
+        sys.exit(_told("there is not enough memory: free some", _WRONG_USE))
+    except Exception as error:  # noqa: BLE001 - Python would end with 1, which means a regression
+        traceback.print_exc()
+        sys.exit(_told(f"it cannot be imported: {type(error).__name__}: {error}", _DEFECT))
     cli.main()
+
+
+def _told(why: str, code: int) -> int:
+    """The exit code, once the reason was printed."""
+    sys.stderr.write(f"fmnist-bench: error: {' '.join(why.split())}\n")
+    return code
 
 
 if __name__ == "__main__":

@@ -134,9 +134,11 @@ def _changing(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK, timeout=0):
+        # Others who may write here may take the lock that a killed process left.
+        with FileLock(folder / _LOCK, timeout=0, mode=0o666):
             for left in folder.glob(f"{_UNDER_WAY}*"):
-                shutil.rmtree(left)
+                # Hidden, so it harms nobody where it is another user's.
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 yield
             finally:

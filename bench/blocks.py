@@ -26,7 +26,7 @@ from bench.reader import read_table
 from bench.record import LaunchRecord, Round, Status
 from bench.run import MOST_ATTEMPTS, RunUnderWay
 from bench.sequential import even_log
-from bench.store import as_cell, cut_half_line, explained, write_csv
+from bench.store import as_cell, cut_half_line, explained, in_own_form, write_csv
 from bench.worker_process import Turns
 
 COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
@@ -195,18 +195,19 @@ class Blocks:
         return records, order, readings
 
     def _on_disk(self) -> list[dict[str, Any]]:
-        """The rows of blocks.csv; a file of an earlier revision gets the columns of this one."""
+        """The rows of blocks.csv; a file of an earlier revision, or one that another program saved
+        again, gets the form of this one."""
         with explained(self._path):
             cut_half_line(self._file)
             cut_half_line(self._path / "control.csv")
-        rows: list[dict[str, Any]] = read_table(self._file, BLOCKS, grows=True)[0]
+        tables = {self._file: BLOCKS, self._path / "control.csv": CONTROL}
+        found = {file: read_table(file, schema, grows=True)[0] for file, schema in tables.items()}
+        rows: list[dict[str, Any]] = found[self._file]
         refuse_other_control(self._file, rows, self._path / "control.csv")
-        if rows:
-            with self._file.open(encoding="utf-8") as lines:
-                is_earlier = lines.readline().rstrip("\n").split(",") != list(COLUMNS)
-            if is_earlier:
+        for file, schema in tables.items():
+            if not in_own_form(file, schema.columns):
                 with explained(self._path):
-                    write_csv(self._file, COLUMNS, rows)
+                    write_csv(file, schema.columns, found[file])
         return rows
 
     def _keep(self, row: Mapping[str, Any], readings: Sequence[Reading]) -> None:

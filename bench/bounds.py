@@ -16,6 +16,8 @@ import msgspec
 from msgspec import Meta
 
 _T = TypeVar("_T")
+# Of a run: what its options take, and what its plan may say.
+MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS = 100_000, 1_000, 1e9
 _MOST_TEXT = 100_000
 _MOST_COUNT = 10**15
 # A float's own limit is 1.8e308; sums of what is read must stay below it.
@@ -31,6 +33,9 @@ Size = Annotated[float, Meta(ge=0, le=_MOST)]
 Positive = Annotated[float, Meta(gt=0, le=_MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Finite = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+Epochs = Annotated[int, Meta(ge=1, le=MOST_EPOCHS)]
+Launches = Annotated[int, Meta(ge=1, le=MOST_LAUNCHES)]
+Seconds = Annotated[float, Meta(gt=0, le=MOST_SECONDS)]
 # A training that diverges has a loss that is no number, and the row says so.
 Loss = float
 

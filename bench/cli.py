@@ -12,6 +12,7 @@ import click
 
 from bench.ending import put_off, run_program
 from bench.errors import ExitCode, UserError
+from bench.files import PICTURE, target_of
 from bench.options import (
     AXES,
     OPTIONS,
@@ -178,6 +179,8 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     found = comparing.compare(comparing.named_runs([Path(run) for run in runs]), baseline)
     file = Path(output) / "comparison.csv"
     picture = file.with_suffix(".png")
+    # Asked before the table is written: beside it any picture would pass for an older one of ours.
+    target_of(picture, PICTURE)
     comparing.write_comparison(found, file)
     failed: list[UserError] = []
     with put_off(failed):
@@ -258,7 +261,8 @@ def check(
     allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     candidate = [read_run(Path(run)) for run in runs]
     console, folder = _console(), Path(output or runs[0])
-    report = test(read_baseline(Path(baseline)), candidate, allowed)
+    stored = read_baseline(Path(baseline))
+    report = test(stored, candidate, allowed)
     files = write_check(report, folder)
     interrupted = False
     if confirm is not None and not suspects(report):
@@ -268,7 +272,7 @@ def check(
         from bench.confirm import prepare, settle
 
         print_check(report, console)
-        asked = prepare(report, candidate, confirm, folder)
+        asked = prepare(report, stored, candidate, confirm, folder)
         report, interrupted = settle(report, asked, console, wait=wait)
         files = write_check(report, folder)
     print_check(report, console)

@@ -30,12 +30,13 @@ class Purpose(Enum):
 
     RESUME = "resume"  # a run or a side of a duel goes on
     BASELINE = "baseline"  # stored runs, and the candidate that is checked against them
+    CONFIRM = "confirm"  # a stored run, and the side of a duel that stands for it
     COMPARE = "compare"  # runs of any machines, side by side
     THREADS = "threads"  # numbers of threads on one line of the page's chart
     SHOWN = "shown"  # need not agree: `compare` and the page say where it does not
 
 
-_RESUME, _BASELINE = Purpose.RESUME, Purpose.BASELINE
+_RESUME, _BASELINE, _CONFIRM = Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM
 _COMPARE, _THREADS, _SHOWN = Purpose.COMPARE, Purpose.THREADS, Purpose.SHOWN
 
 
@@ -77,28 +78,36 @@ def _fact(
     return Fact(name, tuple(path.split(".")), frozenset(purposes), words, of)
 
 
+def _uuids(gpus: Sequence[Any]) -> Any:
+    """Those of a list of GPUs; as if not recorded where one has none."""
+    found = [gpu.get("uuid") if isinstance(gpu, Mapping) else None for gpu in gpus]
+    return found if all(found) else _ABSENT
+
+
 FACTS: tuple[Fact, ...] = (
     _fact("data", "dataset_digest", _RESUME, _BASELINE, _COMPARE, words="data of SHA-256"),
-    _fact("CPU", "cpu.model", _RESUME, _BASELINE, _THREADS, _SHOWN, words="the CPU"),
+    _fact("CPU", "cpu.model", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the CPU"),
     _fact("physical cores", "cpu.cores_physical", _SHOWN),
-    _fact("logical cores", "cpu.cores_logical", _RESUME, _BASELINE, _THREADS, _SHOWN),
+    _fact("logical cores", "cpu.cores_logical", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN),
     _fact("allowed cores", "cpu.affinity", _RESUME, _THREADS, _SHOWN),
-    _fact("number of allowed cores", "cpu.affinity", _BASELINE, of=len),
-    _fact("CPU quota", "cpu.cgroup_quota_cpus", _RESUME, _BASELINE, _THREADS, _SHOWN,
+    _fact("number of allowed cores", "cpu.affinity", _BASELINE, _CONFIRM, of=len),
+    _fact("CPU quota", "cpu.cgroup_quota_cpus", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN,
           words="a CPU quota of"),
     _fact("memory in bytes", "memory_bytes", _SHOWN),
-    _fact("GPUs", "gpus", _RESUME, _BASELINE, _THREADS, _SHOWN, words="the GPUs"),
-    _fact("driver", "driver_version", _RESUME, _THREADS, _SHOWN, words="the driver"),
+    _fact("GPUs", "gpus", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the GPUs"),
+    # Two cards of one model are two machines to a run that goes on.
+    _fact("UUIDs of the GPUs", "gpus", _RESUME, of=_uuids),
+    _fact("driver", "driver_version", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the driver"),
     _fact("operating system", "os.name", _SHOWN),
-    _fact("kernel", "os.kernel", _SHOWN),
-    _fact("Python", "python.version", _RESUME, _THREADS, _SHOWN),
-    _fact("TensorFlow", "versions.tensorflow", _RESUME, _THREADS, _SHOWN),
-    _fact("Keras", "versions.keras", _RESUME, _THREADS, _SHOWN),
-    _fact("NumPy", "versions.numpy", _RESUME, _THREADS, _SHOWN),
-    _fact("scikit-learn", "versions.scikit-learn", _RESUME, _THREADS, _SHOWN),
-    _fact("cuDNN", "versions.nvidia-cudnn", _RESUME, _THREADS),
-    _fact("CUDA runtime", "versions.nvidia-cuda-runtime", _RESUME, _THREADS),
-    _fact("variables", "variables", _RESUME, _THREADS, _SHOWN, words="the variables"),
+    _fact("kernel", "os.kernel", _CONFIRM, _SHOWN),
+    _fact("Python", "python.version", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("TensorFlow", "versions.tensorflow", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("Keras", "versions.keras", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("NumPy", "versions.numpy", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("scikit-learn", "versions.scikit-learn", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("cuDNN", "versions.nvidia-cudnn", _RESUME, _CONFIRM, _THREADS),
+    _fact("CUDA runtime", "versions.nvidia-cuda-runtime", _RESUME, _CONFIRM, _THREADS),
+    _fact("variables", "variables", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the variables"),
     _fact("suite", "versions.fmnist-bench", _RESUME, words="fmnist-bench"),
     _fact("revision", "git.revision", _RESUME, _SHOWN, words="the suite's revision"),
     _fact("changes", "git.dirty", _RESUME, words="changes of the suite since its revision:"),
@@ -132,6 +141,24 @@ def same_threads_axis(environments: Sequence[Environment]) -> list[str]:
     return [repr([fact.text(e) for fact in kept]) for e in _with_acted(environments)]
 
 
+def refuse_lost_record(path: Path, environment: Environment | None, launches: int) -> None:
+    """What was measured, and nobody knows on what, is nothing to go on with or to compare.
+
+    Args:
+        path: of a run, or of a side of a duel.
+        environment: what its environment.json holds; None where there is none.
+        launches: that it holds.
+
+    Raises:
+        UserError: there are launches, and environment.json is gone.
+    """
+    if environment is None and launches:
+        raise UserError(
+            f"{path / 'environment.json'} is missing, which says on what its {launches} launches "
+            "were measured: take it from a copy, or measure anew"
+        )
+
+
 def refuse_mixing(path: Path, then: Environment, now: Environment) -> None:
     """A run must not go on as another one: other machine, data, software, settings or code.
 
@@ -163,16 +190,32 @@ def refuse_changed_files(path: Path, then: Environment, roots: Mapping[str, Path
     Raises:
         UserError: a file is gone or holds something else; the first is named.
     """
+    found = first_changed_file(path, then, roots)
+    if found is not None:
+        name, root = found
+        raise UserError(
+            f"{path} was measured with another {name} than that in {root}: put it back as it was, "
+            "or measure anew, for two must not be mixed"
+        )
+
+
+def first_changed_file(
+    path: Path, then: Environment, roots: Mapping[str, Path]
+) -> tuple[str, Path] | None:
+    """The first file that `refuse_changed_files` would refuse, and the folder that lacks it; None
+    where there is none.
+
+    Raises:
+        UserError: a name in `code` is that of no file below a folder.
+    """
     for listing in dict(then.get("code") or {}).values():
         for word, root in roots.items():
             for name, digest in dict(listing.get(word) or {}).items():
                 if ".." in Path(name).parts or Path(name).is_absolute():
                     raise UserError(f"{path}: environment.json: code names {name!r}, no file below")
                 if _digest(root / name) != digest:
-                    raise UserError(
-                        f"{path} was measured with another {name} than that in {root}: put it back "
-                        "as it was, or measure anew, for two must not be mixed"
-                    )
+                    return name, root
+    return None
 
 
 def refuse_copies(runs: Sequence[MeasuredRun]) -> None:

@@ -6,7 +6,9 @@ settings and images of the candidate, and is refused where this environment is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,14 +18,20 @@ from rich.console import Console
 
 from bench import start
 from bench.check import CheckReport, Verdict, settled, suspects
-from bench.compatibility import Purpose, first_difference, refuse_changed_files
-from bench.duel import fight, finished, resume, why_not
+from bench.compatibility import (
+    Purpose,
+    first_changed_file,
+    first_difference,
+    refuse_changed_files,
+)
+from bench.draws import SIDES
+from bench.duel import Expected, fight, finished, resume, why_not
 from bench.duel_report import DuelLines, measured_words, print_duel
 from bench.duel_standing import INTERRUPTED, DuelPlan
 from bench.errors import UserError
 from bench.record import RunSettings
 from bench.runs import MeasuredRun
-from bench.sides import Spec
+from bench.sides import Side, Spec
 from bench.store import Plan, read_plan
 from fmnist_models import dataset
 
@@ -42,12 +50,14 @@ class Confirmation:
         folder: of the duel.
         goes_on: the folder holds this very duel, unfinished.
         left: why a suspect cannot duel, by case; it keeps its verdict.
+        expected: what the sides must be.
     """
 
     plan: DuelPlan
     folder: Path
     goes_on: bool
     left: Mapping[str, str]
+    expected: Expected
 
     def lines(self) -> Iterator[str]:
         """What is about to happen, a sentence each."""
@@ -59,20 +69,31 @@ class Confirmation:
 
 
 def prepare(
-    report: CheckReport, candidate: list[MeasuredRun], side: str, output: Path
+    report: CheckReport,
+    baseline: Sequence[MeasuredRun],
+    candidate: Sequence[MeasuredRun],
+    side: str,
+    output: Path,
 ) -> Confirmation:
     """The duel of `side` against this environment that the suspects of a check ask for.
 
     Args:
         report: of the check, whose margin is the duel's.
+        baseline: the stored runs, one of which `side` must be like.
         candidate: the runs that were checked.
         side: where the baseline's software still is, as in `fmnist-bench duel`.
         output: the folder in which the duel's is made.
 
     Raises:
-        UserError: `side` is not one, or this environment or its images are not those of the
-            candidate.
+        UserError: `side` is not one or is this environment, or this environment or its images are
+            not those of the candidate.
     """
+    first_side = Spec.parse(side).fixed()
+    if _is_here(first_side):
+        raise UserError(
+            f"--confirm {side}: that is this environment, so that a duel would measure one thing "
+            "twice: name where the baseline's software still is"
+        )
     names = suspects(report)
     first = read_plan(candidate[0].path)
     settings = replace(first.settings, data=_data(candidate[0], first.settings))
@@ -82,11 +103,11 @@ def prepare(
     reasons = {case.id: why_not(case) for case in first.cases if case.id in names}
     cases = tuple(case for case in first.cases if reasons.get(case.id) == "")
     sizes = report.sizes
-    sides = Spec.parse(side).fixed(), Spec().fixed()
+    sides = first_side, Spec().fixed()
     plan = DuelPlan(*sides, cases, settings, sizes.confirming_gate, margin=sizes.margin)
     folder, goes_on = _folder(plan, output)
     left = {name: reason for name, reason in reasons.items() if reason}
-    return Confirmation(plan, folder, goes_on, left)
+    return Confirmation(plan, folder, goes_on, left, _Expected(baseline, candidate[0]))
 
 
 def settle(
@@ -111,7 +132,8 @@ def settle(
     if not asked.plan.cases:
         return settled(report, found), False
     plan = resume(asked.folder) if asked.goes_on else asked.plan
-    duel = fight(plan, asked.folder, DuelLines(console), wait=wait, new=not asked.goes_on)
+    new, lines = not asked.goes_on, DuelLines(console)
+    duel = fight(plan, asked.folder, lines, wait=wait, new=new, expected=asked.expected)
     print_duel(duel, console)
     interrupted = duel.stopped == INTERRUPTED
     for standing in duel.cases:
@@ -125,6 +147,56 @@ def settle(
         said = failed if standing.failure else _SAID.get(verdict, "a duel could not decide")
         found[name] = verdict, ": ".join(filter(None, (said, measured_words(standing))))
     return settled(report, found), interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """Side A must be what one of the stored runs was measured with, and side B what the candidate
+    was: else a duel would clear what it has not measured."""
+
+    baseline: Sequence[MeasuredRun]
+    candidate: MeasuredRun
+
+    def __call__(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `bench.duel.Expected`."""
+        if label != SIDES[0].upper():
+            # That the rest is the candidate's was asked before.
+            return dict(self.candidate.environment.get("code") or {})
+        why = ""
+        for run in sorted(self.baseline, key=lambda run: run.time_utc, reverse=True):
+            other = _why_other(run, side, described)
+            if not other:
+                return dict(run.environment.get("code") or {})
+            why = why or f"{run.path} was measured with {other}"
+        raise UserError(
+            f"--confirm: side A is not what the baseline was measured with: {why}: name where that "
+            "software still is, or measure a new baseline"
+        )
+
+
+def _why_other(run: MeasuredRun, side: Side, described: Mapping[str, Any]) -> str:
+    """What a stored run had that the side has not; empty where it has all that counts."""
+    found = first_difference(Purpose.CONFIRM, run.environment, described)
+    if found is not None:
+        fact, then, now = found
+        return f"{fact.words or fact.name} {then}, the side has {now}"
+    roots = {"models": side.models or Path.cwd()}
+    roots |= {"suite": side.suite} if side.suite is not None else {}
+    changed = first_changed_file(run.path, run.environment, roots)
+    return f"another {changed[0]} than that in {changed[1]}" if changed else ""
+
+
+def _is_here(side: Spec) -> bool:
+    """Whether a side that is `fixed` is nothing but this environment."""
+    here = Path(sys.executable)
+    python = Path(side.python or here)
+    same_python = (python.parent, os.path.realpath(python)) == (
+        here.parent,
+        os.path.realpath(here),
+    )
+    checkout = Path(side.checkout) if side.checkout else start.CHECKOUT
+    same_files = side.revision is None and checkout in (start.CHECKOUT, Path.cwd().resolve())
+    return same_python and same_files and all(os.environ.get(k) == v for k, v in side.variables)
 
 
 def _data(run: MeasuredRun, settings: RunSettings) -> str | None:

@@ -7,6 +7,7 @@ comparisons hold exactly the seconds of rounds.csv.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -155,6 +156,12 @@ def _refuse_unwritable(config: pytest.Config) -> None:
         refuse_unwritable(Path(file).parent, "--benchmark-json", create=False)
         if Path(file).is_dir() or (Path(file).exists() and not os.access(file, os.W_OK)):
             raise UserError(f"--benchmark-json {file}: cannot be written; name another file")
+    histogram = config.getoption("benchmark_histogram", default=None)
+    if histogram and importlib.util.find_spec("pygal") is None:
+        raise UserError(
+            "--benchmark-histogram: pygal, which draws it, is not installed: pip install "
+            "'pytest-benchmark[histogram]', or leave it out"
+        )
     save = config.getoption("benchmark_save", default=None)
     if save or config.getoption("benchmark_autosave", default=None):
         storage = str(config.getoption("benchmark_storage"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.bounds import shortened
 from bench.case import SKLEARN_LOOP, Case
+from bench.compatibility import refuse_lost_record
 from bench.errors import UserError
 from bench.filetypes import RESULTS
 from bench.reader import Cells
@@ -54,7 +55,10 @@ def read_whole(path: Path) -> WholeRun:
     folder = RunFolder(path)
     plan = folder.plan()
     launches, rounds = folder.launches(), folder.rounds()
-    environment, ceilings = folder.described()
+    described, ceilings = folder.described()
+    if plan is not None:
+        refuse_lost_record(path, described, len(launches))
+    environment = described or {}
     rows: Sequence[Row] = ()
     cells: Cells | None = None
     if plan is None or folder.holds_results():

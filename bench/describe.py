@@ -16,6 +16,7 @@ from bench.errors import ExitCode
 from bench.matrix import parse_axis
 from bench.origin import child_command
 from bench.plots import sample_row
+from bench.start import require_tensorflow
 from bench.store import ELSEWHERE, explained
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
@@ -41,6 +42,7 @@ def describe_data(folder: str | None, picture: Path, console: Console) -> None:
 def summarize_models(models: str | None) -> int:
     """Print `model.summary()` of each model, in a child that may import Keras."""
     names = parse_axis("models", models) if models else tuple(NETWORKS)
+    require_tensorflow()
     environment = child_environment(Case("softmax", "adam", "fit"), inventory())
     command = [*child_command("fmnist_models"), *names]
     environment |= {"PYTHONIOENCODING": "utf-8"}

@@ -13,16 +13,16 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.blocks import Blocks
 from bench.case import SKLEARN_LOOP, Case
-from bench.compatibility import refuse_changed_files, refuse_mixing
+from bench.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
 from bench.devices import inventory, skip_reason
 from bench.draws import SIDES, new_entropy
 from bench.duel_standing import (
@@ -36,6 +36,7 @@ from bench.duel_standing import (
     from_verdict,
     take_look,
 )
+from bench.environment import variables_of
 from bench.errors import UserError
 from bench.files import refuse_unwritable
 from bench.lock import the_folder, the_machine
@@ -51,6 +52,9 @@ from fmnist_models import dataset
 LEAST = {"fit": (0, 2.0), "multistep": (20, 0.5), "compiled": (20, 0.5)}
 
 
+# Of a side, by its label and what environment.json is going to hold of it: the listings of files
+# that its launches must keep to. It raises where the side is another one.
+Expected = Callable[[str, Side, Mapping[str, Any]], Mapping[str, Any]]
 # What a duel writes into its folder, beside duel.json.
 _WRITTEN = ("a", "b", "data", "checkouts", "blocks.csv", "control.csv", "verdict.json")
 
@@ -157,7 +161,13 @@ def finished(plan: DuelPlan, path: Path) -> DuelReport | None:
 
 
 def fight(
-    plan: DuelPlan, path: Path, progress: DuelProgress, *, wait: bool = False, new: bool = False
+    plan: DuelPlan,
+    path: Path,
+    progress: DuelProgress,
+    *,
+    wait: bool = False,
+    new: bool = False,
+    expected: Expected | None = None,
 ) -> DuelReport:
     """Measure the blocks that the folder does not hold yet, until all cases are decided.
 
@@ -167,7 +177,7 @@ def fight(
 
     Raises:
         UserError: another run has the machine (unless `wait`), a side does not run this
-            suite, or the disk is full; with `new`, as `begin`.
+            suite or is not what is `expected`, or the disk is full; with `new`, as `begin`.
     """
     if new:
         # Said before it waits for others.
@@ -175,7 +185,7 @@ def fight(
     with the_machine(progress.waits, wait), the_folder(path):
         if new:
             plan = begin(plan, path)
-        with sides_under_way(plan, path) as sides:
+        with sides_under_way(plan, path, expected) as sides:
             blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
             report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
@@ -184,12 +194,14 @@ def fight(
 
 
 @contextmanager
-def sides_under_way(plan: DuelPlan, path: Path) -> Iterator[dict[str, RunUnderWay]]:
+def sides_under_way(
+    plan: DuelPlan, path: Path, expected: Expected | None = None
+) -> Iterator[dict[str, RunUnderWay]]:
     """Both sides, ready to be measured; their processes end with the context.
 
     Raises:
-        UserError: a side does not run this suite, or its machine, data or software is no longer
-            what it was.
+        UserError: a side does not run this suite or is not what is `expected`, or its machine, data
+            or software is no longer what it was.
     """
     data = _data(plan, path)
     with explained(path):
@@ -201,7 +213,7 @@ def sides_under_way(plan: DuelPlan, path: Path) -> Iterator[dict[str, RunUnderWa
         under_way = {}
         for name, side in sides.items():
             launcher = stack.enter_context(side.launcher(data))
-            folder = _side_folder(plan, path / name, name.upper(), side, data)
+            folder = _side_folder(plan, path / name, name.upper(), side, data, expected)
             under_way[name] = RunUnderWay(
                 Plan(plan.cases, replace(plan.settings, launches=LAST_LOOK, data=data)),
                 folder,
@@ -272,21 +284,31 @@ def _data(plan: DuelPlan, path: Path) -> str | None:
     return str(folder.resolve())
 
 
-def _side_folder(plan: DuelPlan, path: Path, label: str, side: Side, data: str | None) -> RunFolder:
+def _side_folder(
+    plan: DuelPlan,
+    path: Path,
+    label: str,
+    side: Side,
+    data: str | None,
+    expected: Expected | None,
+) -> RunFolder:
     """A side's folder, new or as it was left.
 
     Raises:
-        UserError: its machine, data or software is no longer what it was.
+        UserError: its machine, data or software is not what is expected, or no longer what it was.
     """
     described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
+    described |= variables_of(plan.cases, inventory(), side.environ)
+    if expected is not None:
+        described["code"] = dict(expected(label, side, described))
     if (path / "plan.json").exists():
         folder = RunFolder.resume(path)[0]
         then = folder.environment()
-        if then is None and not folder.launches():
+        refuse_lost_record(path, then, len(folder.launches()))
+        if then is None:
             # Killed between plan.json and environment.json: nothing was measured yet.
             folder.write_environment(described)
         else:
-            then = then or {}
             refuse_mixing(path, then, described)
             if then.get("code"):
                 # What was measured tells which files count; else all that could be.

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import variables
+from bench.bounds import MOST_SECONDS
 from bench.case import Case
 from bench.check import Verdict, percent
 from bench.draws import SIDES
@@ -68,6 +70,9 @@ class DuelLines:
                 self._print(f"  {note}")
         if _runs_the_same(plan, sources):
             self._print("A and B run the same code: no Python file differs between them")
+        told = [RunFolder(folder / side).environment() or {} for side in SIDES]
+        for line in dict.fromkeys(filter(None, map(variables.warning, told))):
+            self._print(line)
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
         epochs = plan.settings.epochs
@@ -139,8 +144,8 @@ def budget_of(values: Mapping[str, Any]) -> float | None:
         UserError: it is out of range.
     """
     budget: float | None = values["budget"]
-    if budget is not None and not 0 < budget <= 1e9:
-        raise UserError(f"--budget {budget:g}: must be above 0")
+    if budget is not None and not 0 < budget <= MOST_SECONDS:
+        raise UserError(f"--budget {budget:g}: must be above 0 and at most {MOST_SECONDS:g}")
     return budget
 
 

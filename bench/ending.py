@@ -41,10 +41,12 @@ class Stops:
     def __init__(self) -> None:
         self.number: int | None = None
 
-    def __call__(self, number: int, frame: FrameType | None) -> NoReturn:
-        """Handle a signal."""
-        self.number = number
-        raise Stopped
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal. The first one is obeyed; others, such as the SIGHUP that some managers
+        of services send along, must not break off what ends in good order."""
+        if self.number is None:
+            self.number = number
+            raise Stopped
 
     def code(self, code: int) -> int:
         """The exit code of a program that would end with `code`: 143 or 129 after a signal."""
@@ -97,21 +99,65 @@ def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
                 code, line = verb() or 0, ""
             except BaseException as error:  # noqa: BLE001 - the one place that catches everything
                 code, line = _told(error, (out, err))
-            if code != ExitCode.DEFECT and (lost := _flush(out)):
-                # What else went wrong is said all the same.
-                code, of_stream = _of_stream(lost)
-                line = line or of_stream
+            # click may have put others in their place.
+            sys.stdout, sys.stderr = out, err
+            if code != ExitCode.INTERRUPTED:
+                if code != ExitCode.DEFECT and (lost := _flush(out)):
+                    # What else went wrong is said all the same.
+                    code, of_stream = _of_stream(lost)
+                    line = line or of_stream
+                _say(name, line)
         except KeyboardInterrupt:
             # The signal came while another end was being told.
             code, line = ExitCode.INTERRUPTED, "interrupted"
-        # click may have put others in their place.
         sys.stdout, sys.stderr = out, err
-        if line:
-            with contextlib.suppress(OSError):
-                click.echo(f"{name}: {line}", err=True)
-        for stream in (out, err):
-            _abandon_broken(stream)
+        # Nothing in here waits, so nothing needs to be broken off.
+        with _deaf_to_ctrl_c(), _without_waiting(out), _without_waiting(err):
+            if code == ExitCode.INTERRUPTED:
+                _flush(out)
+                _say(name, line)
+            for stream in (out, err):
+                _abandon_broken(stream)
     sys.exit(stops.code(code))
+
+
+def _say(name: str, line: str) -> None:
+    if line:
+        with contextlib.suppress(OSError):
+            click.echo(f"{name}: {line}", err=True)
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    before = None
+    # Only the main thread may.
+    with contextlib.suppress(ValueError):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _without_waiting(stream: TextIO | None) -> Iterator[None]:
+    """What `stream` does not take at once is refused: whoever reads it may stand still."""
+    try:
+        number = stream.fileno() if stream is not None else None
+    except (OSError, ValueError):
+        number = None
+    if number is None or sys.platform == "win32":
+        yield
+        return
+    with contextlib.suppress(OSError):
+        os.set_blocking(number, False)
+    try:
+        yield
+    finally:
+        # Others may share it: the terminal's shell does.
+        with contextlib.suppress(OSError):
+            os.set_blocking(number, True)
 
 
 class _Recording(io.FileIO):
@@ -178,13 +224,27 @@ def _told(error: BaseException, streams: Sequence[TextIO | None]) -> tuple[int, 
         return ExitCode.WRONG_USE_OR_FAILED_CASE, ""
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return ExitCode.INTERRUPTED, "interrupted"
-    if isinstance(error, MemoryError):
-        return ExitCode.WRONG_USE_OR_FAILED_CASE, "error: there is not enough memory: free some"
-    if isinstance(error, OSError) and error.errno is not None:
-        # What the system refuses is nothing that the suite did wrong.
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return ExitCode.WRONG_USE_OR_FAILED_CASE, f"error: {where}{error.strerror}"
+    refused = _by_the_system(error)
+    if refused:
+        return ExitCode.WRONG_USE_OR_FAILED_CASE, f"error: {refused}"
     return ExitCode.DEFECT, _defect(error)
+
+
+def _by_the_system(error: BaseException) -> str:
+    """What the system or the installation refused, which is nothing that the suite did wrong."""
+    if isinstance(error, ImportError) and not _is_own(error):
+        return f"{error}: install what it needs again"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: free some"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return ""
+
+
+def _is_own(error: ImportError) -> bool:
+    """Whether it is a module of the suite that is not there or lacks a name."""
+    return (error.name or "bench").partition(".")[0] in ("bench", "fmnist_models")
 
 
 def _defect(error: BaseException) -> str:

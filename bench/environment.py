@@ -111,7 +111,7 @@ def collect(
         },
         "versions": {fact: _version(names) for fact, names in PACKAGES.items()},
         "software": software or {},
-        **_variables(cases, inventory),
+        **variables_of(cases, inventory),
         "git": _git(_CHECKOUT),
     }
     return {
@@ -172,8 +172,11 @@ def _version(names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _variables(cases: Sequence[Case], inventory: Inventory) -> dict[str, dict[str, str]]:
-    """What the workers of `cases` get, and what of the user's they do not.
+def variables_of(
+    cases: Sequence[Case], inventory: Inventory, environ: Mapping[str, str] = os.environ
+) -> dict[str, dict[str, str]]:
+    """`variables` and `overruled` of environment.json: what the workers of `cases` get, and what of
+    the user's `environ` they do not.
 
     What a case itself sets is a fact of the case: its number of threads is left out, unless
     no case leaves the user's.
@@ -187,11 +190,11 @@ def _variables(cases: Sequence[Case], inventory: Inventory) -> dict[str, dict[st
         case = Case("relu_mlp", "adam", "fit", device, threads=threads)
         # A GPU that is not there has no worker.
         with contextlib.suppress(Unavailable):
-            children.append(child_environment(case, inventory))
-            plain.append(child_environment(replace(case, threads=None), inventory))
+            children.append(child_environment(case, inventory, environ))
+            plain.append(child_environment(replace(case, threads=None), inventory, environ))
     if not children:
-        children = plain = [variables.for_worker(os.environ)]
-    lost = variables.overruled(os.environ, children)
+        children = plain = [variables.for_worker(environ)]
+    lost = variables.overruled(environ, children)
     acted = {name: v for name, v in variables.recorded(plain).items() if name not in lost}
     return {"variables": acted, "overruled": lost}
 

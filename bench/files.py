@@ -28,35 +28,36 @@ class Kind:
 
     Attributes:
         name: with its article, as a message says it.
-        marks: any of them stands in the first bytes of each such file.
+        begin: its first bytes.
+        mark: stands in the first bytes of each such file as well.
     """
 
     name: str
-    marks: tuple[bytes, ...]
+    begin: bytes
+    mark: bytes = b""
 
     @classmethod
     def table(cls, columns: Sequence[str]) -> Kind:
         """A CSV file with these columns, or with the first three of them and others."""
-        return cls("a table of this suite", (",".join(columns[:3]).encode(),))
+        return cls("a table of this suite", ",".join(columns[:3]).encode())
 
     def is_of(self, file: Path) -> bool:
         """Whether a regular file may be one of this kind; an empty one loses nothing."""
         with file.open("rb") as lines:
             head = lines.read(_HEAD)
-        if self is PICTURE and _MATPLOTLIB in head:
-            return any((file.parent / name).exists() for name in _OF_THE_SUITE) or self._has(head)
-        return not head or self._has(head)
+        if not head or not head.startswith(self.begin):
+            return not head
+        if self is PICTURE and _MATPLOTLIB in head and self.mark not in head:
+            return any((file.parent / name).exists() for name in _OF_THE_SUITE)
+        return self.mark in head
 
-    def _has(self, head: bytes) -> bool:
-        return any(mark in head for mark in self.marks)
 
-
-PAGE = Kind("a page of this suite", (b"<title>fmnist-bench: ",))
-PICTURE = Kind("a picture of this suite", (b"fmnist-bench",))
-CHECK_JSON = Kind("a check of this suite", (b'"accuracy_margin"',))
-CHECK_JUNIT = Kind("a check of this suite", (b'name="fmnist-bench check"',))
-CHECK_MARKDOWN = Kind("a check of this suite", (b"### fmnist-bench check",))
-ENVIRONMENT = Kind("an environment.json of this suite", (b'"dataset_digest"',))
+PAGE = Kind("a page of this suite", b"<!doctype html>", b"<title>fmnist-bench: ")
+PICTURE = Kind("a picture of this suite", b"\x89PNG\r\n", b"Source\0fmnist-bench")
+CHECK_JSON = Kind("a check of this suite", b"{", b'"accuracy_margin"')
+CHECK_JUNIT = Kind("a check of this suite", b"<?xml", b'name="fmnist-bench check"')
+CHECK_MARKDOWN = Kind("a check of this suite", b"### fmnist-bench check")
+ENVIRONMENT = Kind("an environment.json of this suite", b"{", b'"dataset_digest"')
 
 
 def target_of(path: Path, kind: Kind) -> Path:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from msgspec import Meta
 
 from bench.bounds import Count, Finite, Loss, Number, Positive, Share, Size, Text, Whole, Word
+from bench.case import Case
 from bench.record import LATER_COLUMNS, RESULT_COLUMNS, ROUND_COLUMNS, Status
 from bench.roofline import Ceilings
 
@@ -176,6 +177,12 @@ class _Sources(TypedDict, total=False):
     suite: Text | None
     models: Text | None
     notes: list[Text]
+
+
+class Profiled(TypedDict):
+    """What is read of a line of profiles.jsonl."""
+
+    case: Case
 
 
 class Environment(TypedDict, total=False):

@@ -68,7 +68,7 @@ def _planned(plan: Plan) -> MeasuredRun:
     """A run of this plan on this machine, as far as it is known before it is measured."""
     digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
     described = environment.collect(
-        label=plan.label, dataset_digest=digest, inventory=devices.inventory()
+        label=plan.label, dataset_digest=digest, inventory=devices.inventory(), cases=plan.cases
     )
     rows = {row["case"]: row for row in result_rows(plan, (), ())}
     for case in plan.cases:

@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from bench import counters
-from bench.environment import scrub_text
 from bench.noise import Noise, Usage
 from bench.origin import Origin, child_command, digest_of
 from bench.profile_record import ProfileRecord, ProfileRequest, Readings
 from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Status
 from bench.roofline import Ceilings
+from bench.scrub import legible, scrub_text
 from bench.worker_process import Answer, Ended, LaunchPlace, OnRound, Turns, WorkerProcess
 
 WORKER = child_command("bench.worker")
@@ -116,12 +116,12 @@ class Launcher:
                 return Ceilings.from_json(answer.fields["ceilings"])
             except UNREADABLE as error:
                 return f"the worker's ceilings cannot be read: {error}"
-        return scrub_text(answer.reason)
+        return legible(scrub_text(answer.reason))
 
     def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
         """Profile one case; whatever goes wrong in the worker is the record's reason."""
         told = to_the_end(self._ask("profile", request, place, lambda _: None))
-        status, reason = told.answer.status, scrub_text(told.answer.reason)
+        status, reason = told.answer.status, legible(scrub_text(told.answer.reason))
         readings = None
         if status is Status.OK:
             try:
@@ -225,7 +225,7 @@ def _record(request: LaunchRequest, told: _Told) -> LaunchRecord:
         "seed": request.seed,
         "total_s": told.total_s,
     }
-    reason = scrub_text(told.answer.reason)
+    reason = legible(scrub_text(told.answer.reason))
     ended = {**asked, "status": told.answer.status, "reason": reason}
     try:
         record = LaunchRecord.from_json({**told.answer.fields, **ended, "noise": None})

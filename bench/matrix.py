@@ -135,11 +135,12 @@ def parse_axis(axis: str, text: str) -> tuple[str, ...]:
     """A comma-separated list as a user wrote it, each value once.
 
     Raises:
-        UserError: the list holds nothing.
+        UserError: a value is empty, as where a script's variable is not set.
     """
-    values = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not values:
-        raise UserError(f"--{axis} {text!r}: name at least one value, separated by commas")
+    values = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(values):
+        raise UserError(f"--{axis} {text!r}: a value is empty: name one or more, with commas "
+                        "between them")  # fmt: skip
     return values
 
 

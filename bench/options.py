@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bench import devices
+from bench.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS
 from bench.errors import UserError
 from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.record import RunSettings
@@ -167,11 +168,11 @@ def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], comma
     cases = expand(matrix, axes, present() if axes.devices is None else ())
     defaults = _DEFAULTS
     settings = RunSettings(
-        epochs=_whole(values, "epochs", EPOCHS.get(matrix, defaults.epochs), 1, 100_000),
+        epochs=_whole(values, "epochs", EPOCHS.get(matrix, defaults.epochs), 1, MOST_EPOCHS),
         seed=_whole(values, "seed", defaults.seed, 0, _LARGEST_SEED),
-        launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, 1_000),
+        launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, MOST_LAUNCHES),
         accuracy_target=_number(values, "accuracy_target", defaults.accuracy_target, 1.0),
-        timeout_s=_number(values, "timeout", defaults.timeout_s, 10**9),
+        timeout_s=_number(values, "timeout", defaults.timeout_s, MOST_SECONDS),
         data=_folder(values.get("data") or os.environ.get(DATA_VARIABLE)),
         fork=not values.get("fresh"),
     )

@@ -114,7 +114,7 @@ def digest_of(listing: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def changed(before: Iterable[Mapping[str, Mapping[str, str]]], now: Listing) -> str:
-    """Which files of `now` an earlier listing has with another content; empty where none."""
+    """The files of `now` that an earlier listing has with another content; empty where none."""
     names = {
         file
         for listing in before
@@ -125,7 +125,7 @@ def changed(before: Iterable[Mapping[str, Mapping[str, str]]], now: Listing) -> 
     if not names:
         return ""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"changed during the run: {', '.join(sorted(names)[:MOST_NAMED])}{more}"
+    return f"{', '.join(sorted(names)[:MOST_NAMED])}{more}"
 
 
 def holds_suite(folder: Path) -> bool:
@@ -137,7 +137,8 @@ def holds_suite(folder: Path) -> bool:
 
 def python_digest(root: Path, packages: Iterable[str] = (".",)) -> str:
     """SHA-256 over the Python files below the folders `packages` of `root`: their paths and what
-    they hold. Hidden folders and virtual environments are left out."""
+    they hold. Left out are hidden folders, virtual environments, and duels with the revisions
+    that they unpacked."""
     whole = hashlib.sha256()
     found = (file for package in packages for file in _python_files(root / package))
     for name, file in sorted((file.relative_to(root).as_posix(), file) for file in found):
@@ -155,7 +156,8 @@ def _python_files(top: Path) -> Iterator[Path]:
         inner[:] = [
             name
             for name in inner
-            if not (name.startswith(".") or (here / name / "pyvenv.cfg").exists())
+            if not name.startswith(".")
+            and not any((here / name / mark).exists() for mark in ("pyvenv.cfg", "duel.json"))
         ]
         python = (here / name for name in files if name.endswith(".py"))
         yield from (file for file in python if file.is_file())

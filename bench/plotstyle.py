@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.case import LOOPS
-from bench.errors import UserError
+from bench.variables import refuse_unreadable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,11 +196,11 @@ def log_ticks(low: float, high: float, least_ratio: float) -> list[float]:
 def _load_matplotlib() -> None:
     """Import matplotlib whatever MPLBACKEND says: the suite draws into files, and a notebook's
     backend is often not installed where a command of it runs."""
+    if "matplotlib" not in sys.modules:
+        refuse_unreadable(os.environ)
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib  # noqa: F401
-    except UnicodeDecodeError as error:
-        raise UserError(f"matplotlibrc: {error}; save it as UTF-8, or move it away") from error
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

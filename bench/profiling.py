@@ -186,9 +186,10 @@ def _raw_traces(folder: Path) -> Iterator[Path]:
 
 def _refuse_taken(folder: Path) -> None:
     refuse_unwritable(folder, "--output")
-    for name in ("profile.csv", "plan.json"):
+    for name in ("profile.csv", "plan.json", "rounds.csv", "launches.jsonl", "results.csv",
+                 "duel.json"):  # fmt: skip
         if (folder / name).exists():
-            raise UserError(f"{folder} already holds a profile or a run: name another --output")
+            raise UserError(f"{folder} already holds {name}: name another --output")
     for name in ("operations.csv", "memory.csv", "startup.csv", "profiles.jsonl", "traces"):
         # With an environment.json of the suite they are what a killed profile left.
         if (folder / name).exists() and not (folder / "environment.json").exists():

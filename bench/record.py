@@ -16,9 +16,12 @@ from typing import Any, Self
 
 from bench.bounds import (
     Count,
+    Epochs,
+    Launches,
     Loss,
     Number,
     Positive,
+    Seconds,
     Share,
     Size,
     Text,
@@ -64,11 +67,11 @@ class RunSettings:
         fork: fork CPU launches from a template process where the system can.
     """
 
-    epochs: Count = 5
+    epochs: Epochs = 5
     seed: Whole = 42
-    launches: Count | None = None
+    launches: Launches | None = None
     accuracy_target: Share = 0.85
-    timeout_s: Positive = 600.0
+    timeout_s: Seconds = 600.0
     data: Text | None = None
     fork: bool = True
 

@@ -357,16 +357,21 @@ class RunUnderWay:
         self._folder.write_environment(self._described)
 
     def _note_code(self, record: LaunchRecord) -> LaunchRecord:
-        """Which files the launch ran goes into environment.json, each listing once; the record
-        warns where a file is no longer what it was."""
-        if not record.code:
-            return record
+        """Which files the launch ran goes into environment.json, each listing once; the record is
+        `invalid` where one of them is another than that of a launch before."""
         listings = self._described.get("code", {})
-        if record.code in listings:
+        if not record.code or record.code in listings:
             return record
-        warning = changed(listings.values(), record.files)
-        self._describe(code={**listings, record.code: record.files})
-        return replace(record, warnings=(*record.warnings, warning)) if warning else record
+        others = changed(listings.values(), record.files)
+        if not others:
+            self._describe(code={**listings, record.code: record.files})
+        elif record.status is Status.OK:
+            reason = (
+                f"it ran another {others} than environment.json holds: put it back as it was and "
+                "--resume, or measure anew"
+            )
+            return replace(record, status=Status.INVALID, reason=reason)
+        return record
 
     def write_results(self) -> list[dict[str, Any]]:
         """Bring results.csv up to date, as the end of a run must."""

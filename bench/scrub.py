@@ -23,6 +23,8 @@ _ANY_PATH = re.compile(
     rf"(?:(?<![^\W_])[A-Za-z]:(?=[\\/]))?[^{_NOT_IN_PATH}\\/]*[\\/][^{_NOT_IN_PATH}]*"
 )
 _ONE_PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][^,;:=]*")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+_HALF = re.compile("[\ud800-\udfff]")
 _WITH_SLASH = re.compile(r"[^\s\"']*[\\/][^\s\"']*")
 
 
@@ -51,6 +53,12 @@ def scrub_setting(text: str) -> str:
     if _ONE_PATH.fullmatch(text):
         return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
     return _ANY_PATH.sub(_base_name, text)
+
+
+def legible(text: str) -> str:
+    """`text` as one line that every file can hold: control characters become spaces, halves of a
+    character the sign for one that is not known."""
+    return _HALF.sub("\N{REPLACEMENT CHARACTER}", _CONTROL.sub(" ", text))
 
 
 def scrub_text(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import devices, environment, variables
 from bench.case import Case
-from bench.compatibility import refuse_changed_files, refuse_mixing
+from bench.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
 from bench.errors import UserError
 from bench.store import Plan, RunFolder, read_plan, refuse_taken
 from fmnist_models import dataset
@@ -70,6 +70,7 @@ def resume(path: Path) -> tuple[Opening, Plan]:
     plan = read_plan(path)
     require_tensorflow()
     then, now = RunFolder(path).environment(), environment_of(plan)
+    refuse_lost_record(path, then, len(RunFolder(path).launches()))
     if then is not None:
         refuse_mixing(path, then, now)
         refuse_changed_files(path, then, {"suite": CHECKOUT, "models": Path.cwd()})

@@ -124,11 +124,12 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path) -> tuple[Self, Plan]:
-        """A run's folder and what it was to measure; half-written last lines are cut off, so that
-        no other run may be writing to it.
+        """A run's folder and what it was to measure; half-written last lines are cut off, and a
+        rounds.csv that another program saved again is put back into its own form, so that no other
+        run may be writing to it.
 
         Raises:
-            UserError: the folder holds no run, or its plan cannot be read.
+            UserError: the folder holds no run, or its plan or its rounds cannot be read.
         """
         folder, plan = cls(path), read_plan(path)
         with explained(path):
@@ -136,6 +137,9 @@ class RunFolder:
             clear_leftovers(path)
             cut_half_line(path / "rounds.csv")
             cut_half_line(path / "launches.jsonl")
+            if not in_own_form(path / "rounds.csv", ROUND_COLUMNS):
+                rows = [{**asdict(s), **s.round.to_json()} for s in folder.rounds()]
+                write_csv(path / "rounds.csv", ROUND_COLUMNS, rows)
         return folder, plan
 
     def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
@@ -265,10 +269,10 @@ class RunFolder:
         """
         return self.described()[1]
 
-    def described(self) -> tuple[dict[str, Any], list[Ceilings]]:
-        """`environment`, empty where there is none, and `ceilings`, from one reading."""
+    def described(self) -> tuple[dict[str, Any] | None, list[Ceilings]]:
+        """`environment` and `ceilings`, from one reading."""
         found = self._environment()
-        return ({}, []) if found is None else (dict(found[1]), found[0].get("ceilings", []))
+        return (None, []) if found is None else (dict(found[1]), found[0].get("ceilings", []))
 
     def _environment(self) -> tuple[Environment, Any] | None:
         return read_json(self.path / "environment.json", Environment)
@@ -340,10 +344,21 @@ def cut_half_line(file: Path) -> None:
         # Whatever else is there is named by who reads it; a pipe would be waited for.
         return
     content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
+    # A program that saved the file again may end lines by a carriage return alone.
+    whole = content[: max(map(content.rfind, (b"\n", b"\r"))) + 1]
     if whole != content:
         with file.open("r+b") as out:
             out.truncate(len(whole))
+
+
+def in_own_form(file: Path, columns: Sequence[str]) -> bool:
+    """Whether rows can be added to a table as this suite writes them: a file that a spreadsheet
+    program saved again may have other separators, line ends or columns."""
+    if kind_of(file) != "file":
+        return True
+    content = file.read_bytes()
+    header = encoded(_csv_text([columns]))
+    return not content or (content.startswith(header) and b"\r" not in content)
 
 
 @contextlib.contextmanager
@@ -386,8 +401,8 @@ def refuse_taken(path: Path) -> None:
         raise UserError(
             f"{path} already holds a run: name another --output, or finish it with --resume {path}"
         )
-    for name in ("rounds.csv", "launches.jsonl", "results.csv"):
-        # A run writes none of them before its plan.
+    for name in ("rounds.csv", "launches.jsonl", "results.csv", "profile.csv", "duel.json"):
+        # A run writes none of them before its plan, or at all.
         if (path / name).exists():
             raise UserError(f"{path} holds {name} but no plan.json: name another --output")
     for name, kind in _REPLACED.items():

@@ -13,6 +13,7 @@ import tensorflow as tf
 from bench.case import Case
 from bench.devices import TensorFlowDevice, keras_policy
 from bench.errors import Invalid
+from bench.loaded import loaded_files
 from bench.precision import Computed, computed, declared, products_of, refuse_declared
 from fmnist_models import architectures, optimizers
 from fmnist_models.dataset import TrainingData
@@ -59,6 +60,8 @@ def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevi
     refuse_declared(
         declared(layers_of(model)), policy.compute_dtype, policy.variable_dtype, case.precision
     )
+    # Read now: whoever edits the file during the launch changes the next one, not this.
+    loaded_files([case.model])
     warnings = compile_model(model, optimizers.create(case.optimizer), case.loop)
     work = Work(model, data.train_x, data.train_y, case.batch_size, seed, device=device.name,
                 pixels=data.train_pixels)  # fmt: skip
@@ -82,9 +85,12 @@ def refuse_settings(precision: str) -> None:
             f"the model's code turned TF32 {'on' if tf32 else 'off'} in a {precision} case: leave "
             "enable_tensor_float_32_execution out"
         )
-    if tf.config.optimizer.get_experimental_options().get("auto_mixed_precision"):
+    options = tf.config.optimizer.get_experimental_options()
+    # There are three: of CUDA, and of oneDNN by an older and a newer name.
+    turned_on = [name for name, on in options.items() if "auto_mixed_precision" in name and on]
+    if turned_on:
         raise Invalid(
-            "the model's code turned on auto_mixed_precision, which makes another precision than "
+            f"the model's code turned on {turned_on[0]}, which makes another precision than "
             f"{precision} of its operations: leave it out"
         )
 

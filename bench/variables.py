@@ -263,7 +263,7 @@ def refuse_unreadable(environ: Variables) -> None:
     only warns of.
 
     Raises:
-        UserError: that file cannot be read as text.
+        UserError: that file cannot be read as text, or is a pipe, which would be waited for.
     """
     named = Path(environ.get("MATPLOTLIBRC") or "matplotlibrc")
     home = Path(_home(environ))
@@ -271,6 +271,10 @@ def refuse_unreadable(environ: Variables) -> None:
     folders = [environ.get("MPLCONFIGDIR") or configured, home / ".matplotlib"]
     places = [Path("matplotlibrc"), named, named / "matplotlibrc"]
     for path in [*places, *(Path(folder) / "matplotlibrc" for folder in folders)]:
+        if path.is_fifo():
+            raise UserError(
+                f"{path}: matplotlib would wait for this pipe: make it a file, or move it away"
+            )
         if path.is_file():
             try:
                 path.read_text("utf-8")

@@ -139,7 +139,11 @@ class WorkerProcess:
 
     def wait_until_ready(self, limit_s: float) -> None:
         """Wait for imports and data; raises `Ended` when they fail."""
-        message = self._next(time.perf_counter() + limit_s)
+        try:
+            message = self._next(time.perf_counter() + limit_s)
+        except _TimedOut:
+            late = f"the worker did not start within {limit_s:g} s, whatever --timeout is"
+            raise Ended(Status.TIMED_OUT, late) from None
         if message["kind"] == "failure":
             failure = _failure(message)
             raise Ended(failure.status, failure.reason)
@@ -248,7 +252,7 @@ class WorkerProcess:
         try:
             line = self._messages.get(timeout=max(0.0, deadline - time.perf_counter()))
         except queue.Empty:
-            raise _TimedOut(Status.TIMED_OUT, "the worker did not start in time") from None
+            raise _TimedOut(Status.TIMED_OUT, "the worker did not answer in time") from None
         if line is None:
             raise self._end_of_process()
         try:
@@ -273,6 +277,9 @@ class WorkerProcess:
             known = {int(known): known.name for known in signal.Signals}
             name = known.get(number, f"signal {number}")
             hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
+            if number == signal.SIGABRT:
+                # Whoever calls abort() says why before.
+                hint = f": {_last_line(self._log)}"
             return Ended(Status.KILLED, f"killed by {name}{hint}")
         if code == 0:
             hint = "no result, as after os._exit(0) in a model"

@@ -23,6 +23,7 @@ PIXELS = 28 * 28
 INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
 # Images that a user's model is tried with.
 _FEW = 2
+_WANTED = (_FEW, CLASSES)
 # TensorFlow refuses to train a model of this name ("not a valid root scope name"), so it
 # stays a title and the Keras name is ASCII.
 SIGMOID_TITLE = "패션 MNIST 모델"
@@ -149,15 +150,14 @@ def input_shape(model: keras.Model) -> tuple[int, ...]:
     Raises:
         UserError: it takes neither.
     """
-    known = _known_input_shape(model)
-    if known is not None:
-        return known
-    for shape in INPUT_SHAPES:
-        try:
-            _outputs(model, shape)
-        except Exception:  # noqa: BLE001, S112 - whatever a user's layers raise, the next is tried
-            continue
-        return shape
+    shapes = _fitting(_known_input_shape(model))
+    if len(shapes) == 1:
+        return shapes[0]
+    for shape in shapes:
+        # Whatever a user's layers raise, the next is tried.
+        with contextlib.suppress(Exception):
+            if _outputs(model, shape) == _WANTED:
+                return shape
     raise UserError(f"model {model.name!r} takes inputs of neither (784,) nor (28, 28)")
 
 
@@ -231,29 +231,44 @@ def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
     """
     model = _call(name, builder)
     known = _known_input_shape(model)
-    if known is not None and known not in INPUT_SHAPES:
+    shapes = _fitting(known)
+    if not shapes:
         raise UserError(f"model {name!r} takes inputs of {known}: it must take (784,) or (28, 28)")
     refused: list[str] = []
-    for shape in INPUT_SHAPES if known is None else (known,):
-        if refused:
+    wrong: list[Any] = []
+    for shape in shapes:
+        if refused or wrong:
             model = _call(name, builder)
         try:
             outputs = _outputs(model, shape)
         except Exception as error:  # noqa: BLE001 - whatever a user's layers raise
             refused.append(f"{shape} raised {type(error).__name__}: {_one_line(error)}")
             continue
-        if outputs != (_FEW, CLASSES):
-            found = outputs[1:] if isinstance(outputs, tuple) else outputs
-            raise UserError(
-                f"model {name!r} gives outputs of {found}: it must give ten probabilities"
-            )
-        return model
+        if outputs == _WANTED:
+            return model
+        wrong.append(outputs[1:] if isinstance(outputs, tuple) else outputs)
+    if wrong:
+        raise UserError(
+            f"model {name!r} gives outputs of {wrong[0]}: it must give ten probabilities"
+        )
     raise UserError(
         f"model {name!r} must take images of (784,) or (28, 28); those of {'; '.join(refused)}"
     )
 
 
-def _known_input_shape(model: keras.Model) -> tuple[int, ...] | None:
+def _fitting(known: tuple[int | None, ...] | None) -> tuple[tuple[int, ...], ...]:
+    """The shapes of an image that a model takes which knows so much of them; None fits any."""
+    if known is None:
+        return INPUT_SHAPES
+    return tuple(
+        shape
+        for shape in INPUT_SHAPES
+        if len(shape) == len(known)
+        and all(side in (None, size) for side, size in zip(known, shape, strict=True))
+    )
+
+
+def _known_input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
     """The shape of one image by Keras's own account; None where it has none."""
     shape = None
     # A property of models that are graphs of layers; others have none, or it raises.

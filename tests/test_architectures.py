@@ -122,6 +122,25 @@ def two_outputs():
 def two_classes():
     return keras.Sequential([keras.Input((784,)), keras.layers.Dense(2, "softmax")])
 
+def any_height():
+    return keras.Sequential([keras.Input((None, 28)), keras.layers.LSTM(4),
+                             keras.layers.Dense(10, "softmax")])
+
+def any_width():
+    image = keras.Input((None,))
+    return keras.Model(image, keras.layers.Dense(10)(keras.ops.reshape(image, (-1, 784))))
+
+class OfRows(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(10)
+
+    def call(self, x):
+        return keras.ops.mean(self.dense(x), axis=1)
+
+def of_rows():
+    return OfRows()
+
 def number():
     return 3
 
@@ -184,6 +203,18 @@ def test_a_model_without_a_shape_is_built_for_flat_images_first():
     model = build("own_builders:unbuilt")
     assert model.count_params() == 7_850
     assert input_shape(model) == (784,)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "shape"), [("any_height", (28, 28)), ("any_width", (784,)), ("of_rows", (28, 28))]
+)
+def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbers_of(name, shape):
+    model = build(f"own_builders:{name}")
+    assert input_shape(model) == shape
+    # As it is once it has trained.
+    model(np.zeros((3, *shape), np.float32))
+    assert input_shape(model) == shape
 
 
 @pytest.mark.usefixtures("own")

@@ -15,7 +15,7 @@ from run_folders import write_run
 from bench import baselines
 from bench.case import Case
 from bench.errors import UserError
-from bench.runs import read_baseline
+from bench.runs import read_baseline, run_folders
 
 CASE = Case("relu_mlp", "adam", "compiled")
 FILES = ["environment.json", "launches.jsonl", "plan.json", "results.csv", "rounds.csv"]
@@ -163,3 +163,22 @@ def test_a_refused_run_makes_no_folder(tmp_path):
         baselines.remove(tmp_path / "base", ["run"])
     with pytest.raises(UserError, match="is not a folder"):
         baselines.add(Path(__file__), [measured(tmp_path / "other", 5.0)])
+
+
+def test_what_another_user_left_blocks_nobody(tmp_path, base, monkeypatch):
+    """Its lock can be taken, and what was half added stays hidden where it cannot be removed."""
+    left = base / f"{baselines._UNDER_WAY}theirs"
+    (left / "run9").mkdir(parents=True)
+
+    def refuse(path, *, ignore_errors=False, **_):
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(baselines.shutil, "rmtree", refuse)
+        baselines.add(base, [measured(tmp_path / "new", 9.0)])
+    assert left.exists()
+    assert [path.name for path in run_folders(base)] == ["new", "run0", "run1"]
+    with baselines._changing(base):
+        assert (base / ".lock").stat().st_mode & 0o777 == 0o666
+    assert not left.exists()

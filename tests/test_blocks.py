@@ -282,6 +282,20 @@ def test_readings_of_a_block_that_was_killed_do_not_count(blocks, diary, tmp_pat
     assert len(readings_of(file)[CASE.id, 0]) == len(lines)
 
 
+@pytest.mark.parametrize("name", ["blocks.csv", "control.csv"])
+def test_a_table_that_was_saved_again_gets_its_own_form(blocks, diary, tmp_path, name):
+    sides = [ScriptedSide(side, diary) for side in "ab"]
+    first = blocks(*sides).measured(CASE, 0, drawn(0))
+    file = tmp_path / name
+    own = file.read_text()
+    file.write_text(own.replace(",", ";").replace("\n", "\r\n"), newline="")
+    again = blocks(*sides)
+    assert file.read_text().splitlines()[0] == own.splitlines()[0]
+    assert again.measured(CASE, 0, drawn(0)) == first
+    again.measured(CASE, 1, drawn(1))
+    assert {number for _, number in readings_of(tmp_path / "control.csv")} == {0, 1}
+
+
 def test_ctrl_c_ends_both_launches(blocks, diary):
     a, b = (ScriptedSide(side, diary) for side in "ab")
     cut = blocks(a, b)

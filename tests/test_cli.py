@@ -38,7 +38,8 @@ def test_list_shows_cases_skips_and_time(type_in):
     ("words", "line"),
     [
         (("run", "--models", "resnet"), "unknown model 'resnet'"),
-        (("run", "--models", ","), "name at least one value"),
+        (("run", "--models", ","), "a value is empty"),
+        (("run", "--threads", "2,"), "--threads '2,': a value is empty"),
         (("run", "--optimizers", "lion"), "unknown optimizer 'lion'"),
         (("run", "--loops", "eager"), "unknown loop 'eager'"),
         (("run", "--devices", "tpu"), "unknown device 'tpu'"),

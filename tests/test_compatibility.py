@@ -13,8 +13,9 @@ from bench import compatibility, start
 from bench.case import Case
 from bench.compatibility import FACTS, Purpose, refuse_mixing, same_threads_axis, shown
 from bench.errors import NotComparable, UserError
+from bench.evidence.timing import make_run
 from bench.record import RunSettings
-from bench.runs import MeasuredRun
+from bench.runs import MeasuredRun, read_run
 from bench.store import Plan, RunFolder
 
 RUN = Path("run")
@@ -32,7 +33,7 @@ RECORD: dict[str, Any] = {
         "frequency_hz": 1,
     },
     "memory_bytes": 8,
-    "gpus": [{"name": "H100", "sm_clock_hz": 1}],
+    "gpus": [{"name": "H100", "uuid": "GPU-1", "sm_clock_hz": 1}],
     "driver_version": "570",
     "python": {"version": "3.11.7"},
     "versions": {
@@ -54,7 +55,8 @@ OTHER = {
     "logical cores": 8,
     "allowed cores": [1],
     "CPU quota": 1.5,
-    "GPUs": [{"name": "A100"}],
+    "GPUs": [{"name": "A100", "uuid": "GPU-1"}],
+    "UUIDs of the GPUs": [{"name": "H100", "uuid": "GPU-2"}],
     "driver": "580",
     "Python": "3.12.1",
     "TensorFlow": "2.22.0",
@@ -118,7 +120,8 @@ def test_a_resume_refuses_what_changed_and_says_both_values(fact) -> None:
         (("os", "kernel"), "6.2"),
         (("cpu", "frequency_hz"), 2),
         (("memory_bytes",), 9),
-        (("gpus",), [{"name": "H100", "sm_clock_hz": 2}]),
+        (("gpus",), [{"name": "H100", "uuid": "GPU-1", "sm_clock_hz": 2}]),
+        (("gpus",), [{"name": "H100"}]),
         (("overruled",), {"MPLBACKEND": "agg"}),
         (("ceilings",), []),
     ],
@@ -179,6 +182,15 @@ def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path) -> N
     opening, again = start.resume(tmp_path / "run")
     assert again == plan
     assert (opening.open().environment() or {})["dataset_digest"]
+
+
+def test_a_run_whose_environment_is_lost_is_not_resumed_nor_compared(tmp_path, monkeypatch) -> None:
+    path = make_run(tmp_path / "run", 1, (Case("softmax", "sgd", "fit"),), rounds=6)
+    read_run(path)
+    (path / "environment.json").unlink()
+    for reading in (read_run, start.resume):
+        with pytest.raises(UserError, match=r"json is missing, which says on what its 3"):
+            reading(path)
 
 
 def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
@@ -273,7 +285,8 @@ def test_threads_meet_on_one_line_within_one_machine_and_software() -> None:
 
 def test_the_manual_has_the_table() -> None:
     manual = (Path(compatibility.__file__).parents[1] / "results/README.md").read_text("utf-8")
-    order = (Purpose.RESUME, Purpose.BASELINE, Purpose.COMPARE, Purpose.THREADS, Purpose.SHOWN)
+    order = (Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM, Purpose.COMPARE, Purpose.THREADS,
+             Purpose.SHOWN)  # fmt: skip
     for fact in FACTS:
         cells = " | ".join("yes" if purpose in fact.purposes else "" for purpose in order)
         assert f"| {fact.name} | `{'.'.join(fact.path)}` | {cells} |" in manual

@@ -54,6 +54,8 @@ def machine(tmp_path, monkeypatch):
         "dataset_digest": dataset.load(tmp_path / "data").digest,
     }
     monkeypatch.setattr(start, "environment_of", lambda plan: dict(here))
+    # The scripts below are variables, and would be recorded.
+    monkeypatch.setattr(duelling, "variables_of", lambda *_: {})
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest: {"cpu": here["cpu"]})
@@ -262,3 +264,51 @@ def test_images_that_are_gone_are_refused(checked, stored, tmp_path, machine):
     assert code == 2
     assert f"trained on images of SHA-256 {machine['dataset_digest'][:12]}..." in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("side", ["here", f"python={sys.executable}", f"checkout={start.CHECKOUT}"])
+def test_a_side_that_is_this_environment_is_refused(checked, stored, side):
+    now = stored("now", 20, slower=1.4)
+    code, _, err = checked(now, "--confirm", side)
+    assert code == 2
+    assert f"--confirm {side}: that is this environment" in err
+    assert err.count("\n") == 1
+    assert verdicts(now)[CASE.id][0] == "regression"
+    assert not (now / "duel").exists()
+
+
+@pytest.mark.parametrize(
+    ("then", "line"),
+    [
+        ({"versions": {"tensorflow": "2.20.0"}}, "TensorFlow 2.20.0, the side has 2.21.0"),
+        ({"os": {"kernel": "6.1"}}, "kernel 6.1, the side has 6.8"),
+        ({"variables": {"XLA_FLAGS": "--x"}}, "XLA_FLAGS=--x, the side has OMP_NUM_THREADS=1"),
+        ({"code": {"a": {"suite": {"bench/case.py": "other"}}}},
+         f"another bench/case.py than that in {start.CHECKOUT}"),
+    ],
+)  # fmt: skip
+def test_a_side_that_is_no_stored_runs_software_clears_nothing(
+    checked, stored, monkeypatch, machine, then, line
+):
+    now = stored("now", 20, slower=1.4)
+    told = {**machine, "os": {"kernel": "6.8"}, "variables": {}}
+    monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(told))
+    for seed in range(6):
+        stored(f"base/run{seed}", seed, **{"variables": {}, **then})
+    code, _, err = checked(now, *EQUAL)
+    assert code == 2, err
+    assert "side A is not what the baseline was measured with: " in err
+    assert line in " ".join(err.split())
+    assert verdicts(now)[CASE.id][0] == "regression"
+    # One stored run that had it is enough.
+    stored("base/another", 27, variables={})
+    assert checked(now, *EQUAL)[0] == 0
+
+
+def test_the_launches_of_a_duel_must_run_the_files_that_were_recorded(checked, stored):
+    """A model that lies elsewhere, which no folder can be asked for beforehand."""
+    told = {"a": {"elsewhere": {"mymodels.py": "1"}}}
+    now = stored("now", 20, slower=1.4, code=told)
+    assert checked(now, *EQUAL)[0] == 0
+    sides = {side: RunFolder(now / "duel" / side).environment() for side in "ab"}
+    assert (sides["a"]["code"], sides["b"]["code"]) == ({}, told)

@@ -60,6 +60,12 @@ def test_a_defect_is_code_4_one_line_and_a_file_with_the_traceback(end, tmp_path
         (NotComparable("other images"), 3, "error: other images"),
         (FileNotFoundError(2, "No such file or directory", "/x"), 2, "error: /x: No such file"),
         (MemoryError(), 2, "error: there is not enough memory"),
+        (
+            ModuleNotFoundError("No module named 'pandas'", name="pandas"),
+            2,
+            "error: No module named 'pandas': install what it needs again",
+        ),
+        (ImportError("cannot import name 'x'", name="bench.case"), 4, "error: a defect"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (SystemExit(3), 3, ""),
     ],
@@ -154,6 +160,74 @@ run_program('prog', verb)"""
         _, said = child.communicate(timeout=60)
     assert (child.returncode, said) == (code, b"prog: interrupted\n")
     assert (tmp_path / "orderly").exists()
+
+
+BLOCKED = f"""{BEGIN}
+def verb():
+    os.write(2, b'ready')
+    {{how}}
+run_program('prog', verb)"""
+
+
+@POSIX
+@pytest.mark.parametrize("how", ["print('x' * 1_000_000)", "print('x' * 100_000); return 0"])
+@pytest.mark.parametrize("names", [["SIGTERM"], ["SIGTERM"] * 3, ["SIGHUP", "SIGTERM", "SIGHUP"]])
+def test_a_signal_ends_a_program_whose_reader_stands_still(how, names):
+    command = [sys.executable, "-c", BLOCKED.replace("{how}", how)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stderr.read(5) == b"ready"
+        # Until the pipe is full.
+        time.sleep(0.3)
+        for name in names:
+            child.send_signal(getattr(signal, name))
+            time.sleep(0.05)
+        assert child.wait(20) == 128 + getattr(signal, names[0])
+        assert child.stderr.read() == b"prog: interrupted\n"
+
+
+@POSIX
+def test_a_second_signal_does_not_break_off_what_ends_in_good_order(tmp_path):
+    body = f"""{BEGIN}
+def verb():
+    try:
+        print('ready', flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(0.5)
+        open({str(tmp_path / "orderly")!r}, 'w').close()
+run_program('prog', verb)"""
+    with subprocess.Popen([sys.executable, "-c", body], cwd=ROOT, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        for name in ("SIGHUP", "SIGTERM", "SIGHUP"):
+            child.send_signal(getattr(signal, name))
+            time.sleep(0.05)
+        assert child.wait(20) == 129
+    assert (tmp_path / "orderly").exists()
+
+
+@pytest.mark.parametrize(
+    ("breaks", "code", "line"),
+    [
+        ("raise ImportError('no msgspec')", 2, "fmnist-bench: error: no msgspec: install"),
+        ("raise MemoryError", 2, "fmnist-bench: error: there is not enough memory"),
+        ("raise RuntimeError('half written')", 4, "it cannot be imported: RuntimeError: half"),
+    ],
+)
+def test_what_cannot_be_imported_is_no_regression(tmp_path, breaks, code, line):
+    (tmp_path / "msgspec.py").write_text(breaks)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--version"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert line in done.stderr.splitlines()[-1]
 
 
 @POSIX

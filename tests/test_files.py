@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from run_folders import write_run
 from bench.case import Case
 from bench.errors import UserError
 from bench.files import PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
+from bench.profiling import _refuse_taken
+from bench.store import refuse_taken
 
 ROOT = Path(__file__).parent.parent
 CASES = {
@@ -52,9 +55,45 @@ def test_pictures_of_revisions_without_a_mark_are_known_by_their_folder(tmp_path
     target_of(tmp_path / "comparison.png", PICTURE)
 
 
+@pytest.mark.parametrize("name", ["plan.json", "environment.json", "report.html"])
+def test_what_only_names_the_suite_is_no_picture_of_it(tmp_path, name):
+    there = tmp_path / name
+    there.write_bytes((ROOT / "results/reference" / name).read_bytes()[:60_000])
+    assert b"fmnist-bench" in there.read_bytes()
+    with pytest.raises(UserError, match="is not a picture of this suite"):
+        target_of(there, PICTURE)
+
+
+def test_compare_replaces_no_picture_that_lay_there_before_its_table(type_in, tmp_path):
+    runs = [write_run(tmp_path / name, {case: (seconds * n, score)
+                                        for case, (seconds, score) in CASES.items()})
+            for n, name in enumerate("ab", 1)]  # fmt: skip
+    out = tmp_path / "out"
+    out.mkdir()
+    old = (ROOT / "results/reference/comparison.png").read_bytes()
+    (out / "comparison.png").write_bytes(old)
+    for _ in range(2):
+        code, _, err = type_in("compare", *runs, "--output", out)
+        assert (code, "is not a picture of this suite" in err) == (2, True)
+    assert (out / "comparison.png").read_bytes() == old
+    (out / "comparison.png").unlink()
+    for _ in range(2):
+        assert type_in("compare", *runs, "--output", out)[0] == 0
+
+
+def test_a_run_and_a_profile_take_no_folder_of_another(tmp_path):
+    profile, run = tmp_path / "profile", write_run(tmp_path / "run", CASES)
+    shutil.copytree(ROOT / "results/examples/profile", profile)
+    with pytest.raises(UserError, match=r"profile holds profile\.csv but no plan\.json"):
+        refuse_taken(profile)
+    (run / "plan.json").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=r"run already holds [a-z]+\.(csv|jsonl)"):
+        _refuse_taken(run)
+
+
 @LINKS
 def test_a_link_leads_to_its_target_and_stays_a_link(tmp_path):
-    (tmp_path / "page").write_text("<title>fmnist-bench: run</title>")
+    (tmp_path / "page").write_text("<!doctype html>\n<title>fmnist-bench: run</title>")
     (tmp_path / "mine").write_text("mine")
     for name in ("page", "mine", "nothing"):
         (tmp_path / f"to_{name}").symlink_to(name)

@@ -86,7 +86,7 @@ def test_the_baseline_follows_its_loop_and_the_cpu():
     [
         ({"models": "resnet"}, "unknown model 'resnet': choose from"),
         ({"models": "a b:c"}, "unknown model 'a b:c'"),
-        ({"models": " , "}, "name at least one value"),
+        ({"models": " , "}, "a value is empty"),
         ({"optimizers": "lion"}, "unknown optimizer 'lion'"),
         ({"loops": "eager"}, "unknown loop 'eager'"),
         ({"devices": "tpu"}, "unknown device 'tpu'"),

@@ -217,7 +217,7 @@ def test_a_listing_says_where_without_the_users_folders(tmp_path, monkeypatch):
 def test_a_file_that_changed_is_named_and_more_or_fewer_files_are_no_change():
     before = {"suite": {"bench/a.py": "1", "bench/b.py": "2"}, "models": {"mine.py": "3"}}
     assert changed([before], {"suite": {"bench/a.py": "1", "bench/c.py": "9"}}) == ""
-    assert changed([before], {"models": {"mine.py": "4"}}) == "changed during the run: mine.py"
+    assert changed([before], {"models": {"mine.py": "4"}}) == "mine.py"
     many = {"suite": {f"bench/{n}.py": "1" for n in range(5)}}
     other = {"suite": dict.fromkeys(many["suite"], "2")}
     assert changed([many], other).endswith("bench/0.py, bench/1.py, bench/2.py and 2 more")

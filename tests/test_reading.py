@@ -307,6 +307,7 @@ def test_hidden_folders_are_no_runs_and_a_duel_is_no_folder_of_runs(tmp_path, ru
     [
         (lambda rows: [*rows[:2], rows[2][:5], *rows[3:]], "line 3 is cut short"),
         (lambda rows: rows[:-1], "come to"),
+        (lambda rows: [row for row in rows if row[0] != rows[-1][0]], "the rows of relu_mlp-"),
         (lambda rows: [rows[0], [*rows[1][:2], "", *rows[1][3:]], *rows[2:]], "column share"),
     ],
 )

@@ -29,7 +29,7 @@ from bench.launch import CAN_FORK, Launcher
 from bench.noise import Noise, Usage
 from bench.origin import CHECKOUT
 from bench.progress import progress_for
-from bench.record import RESULT_COLUMNS, RunSettings
+from bench.record import RESULT_COLUMNS, ROUND_COLUMNS, RunSettings, Status
 from bench.results import result_rows
 from bench.runs import read_run
 from bench.store import Plan, RunFolder
@@ -153,23 +153,23 @@ EXPECTED = {
 }
 
 
-def test_the_files_that_were_run_are_kept_once_and_a_change_is_a_warning(execute, tmp_path):
+def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid(execute, tmp_path):
     def told(digest):
         files = {"bench.measure": [str(CHECKOUT / "bench" / "measure.py"), digest]}
         return {"rounds": [0.2, 0.2], "result": {"files": files}}
 
     # Ceilings tell nothing here.
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=3)
-    outcome = execute(plan, [told("1"), told("1"), told("2")])
+    outcome = execute(plan, [told("1"), told("2"), told("1")])
     first, second, third = outcome.launches
-    assert first.code == second.code != third.code
+    assert first.code == third.code != second.code
     assert outcome.folder.environment()["code"] == {
         first.code: {"suite": {"bench/measure.py": "1"}},
-        third.code: {"suite": {"bench/measure.py": "2"}},
     }
     stored = (tmp_path / "run" / "launches.jsonl").read_text()
     assert stored.count('"files": {}') == 3
-    assert outcome.rows[0]["warnings"] == "changed during the run: bench/measure.py"
+    assert [launch.status for launch in outcome.launches] == [Status.OK, Status.INVALID, Status.OK]
+    assert second.reason.startswith("it ran another bench/measure.py than environment.json holds: ")
 
 
 def test_scripted_times_give_the_expected_csv(execute, tmp_path):
@@ -544,6 +544,59 @@ def test_a_run_killed_before_its_first_launch_is_resumed(execute, tmp_path):
     start.begin(plan, tmp_path / "run").open()
     opening, _ = start.resume(tmp_path / "run")
     assert execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening).exit_code is ExitCode.PASSED
+
+
+def _saved_again(text, how):
+    """A table as another program saves it."""
+    if how == "semicolons":
+        return text.replace(",", ";").replace("\n", "\r\n")
+    if how == "old Mac":
+        return text.replace("\n", "\r")
+    rows = [line.split(",") for line in text.splitlines()]
+    if how == "another order":
+        rows = [row[::-1] for row in rows]
+    else:
+        rows = [[*row, "mine"] for row in rows]
+    return "\n".join(",".join(row) for row in rows) + "\n"
+
+
+@pytest.mark.parametrize("how", ["semicolons", "old Mac", "another order", "another column"])
+def test_rounds_that_another_program_saved_again_are_kept_and_go_on(execute, tmp_path, how):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    execute(plan, [{"rounds": [0.1, 0.2]}, {"rounds": [0.3, 0.4], "die": "SIGKILL"}])
+    file = tmp_path / "run" / "rounds.csv"
+    before = RunFolder(tmp_path / "run").rounds()
+    file.write_text(_saved_again(file.read_text(), how), newline="")
+    assert RunFolder(tmp_path / "run").rounds() == before
+    execute(plan, [{"rounds": [0.5, 0.6]}], folder=start.resume(tmp_path / "run")[0])
+    found = RunFolder(tmp_path / "run").rounds()
+    assert found[: len(before)] == before
+    assert [s.round.seconds for s in found[len(before) :]] == [0.5, 0.6]
+    assert file.read_text().splitlines()[0] == ",".join(ROUND_COLUMNS)
+    read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("said", ["a\0b", "half \ud800 of one", "\x1b[31mred\u2028next"])
+def test_what_a_model_raises_makes_no_file_unreadable(execute, tmp_path, said):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=1)
+    execute(plan, [{"failure": {"status": "failed", "reason": said}, "rounds": []}])
+    (row,) = read_run(tmp_path / "run").rows.values()
+    assert row["status"] == Status.FAILED
+    assert row["reason"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "setting", [{"timeout_s": 1e12}, {"launches": 10**12}, {"epochs": 10**12}, {"timeout_s": 0}]
+)
+def test_a_plan_says_no_more_than_options_may(execute, tmp_path, setting):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=1)
+    execute(plan, [{"rounds": [0.1, 0.2]}])
+    file = tmp_path / "run" / "plan.json"
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({**stored, "settings": {**stored["settings"], **setting}}))
+    (name,) = setting
+    with pytest.raises(UserError, match=rf"plan\.json.*{name}"):
+        start.resume(tmp_path / "run")
 
 
 def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):

@@ -225,13 +225,17 @@ def test_another_precision_than_the_case_says_is_invalid(name, precision, reason
     assert reason in str(error.value)
 
 
+AUTO_MIXED = ("auto_mixed_precision", "auto_mixed_precision_mkl",
+              "auto_mixed_precision_onednn_bfloat16")  # fmt: skip
+
+
 @pytest.fixture
 def plain_settings():
     import tensorflow as tf
 
     yield tf
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    tf.config.optimizer.set_experimental_options({"auto_mixed_precision": False})
+    tf.config.optimizer.set_experimental_options(dict.fromkeys(AUTO_MIXED, False))
 
 
 def test_settings_that_change_the_precision_behind_the_program_are_seen(plain_settings):
@@ -245,6 +249,9 @@ def test_settings_that_change_the_precision_behind_the_program_are_seen(plain_se
     with pytest.raises(Invalid, match="turned TF32 on in a float32 case"):
         refuse_settings("float32")
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
-    with pytest.raises(Invalid, match="auto_mixed_precision"):
-        refuse_settings("float32")
+    for name in AUTO_MIXED:
+        tf.config.optimizer.set_experimental_options({name: True})
+        with pytest.raises(Invalid, match=f"turned on {name}, "):
+            refuse_settings("float32")
+        tf.config.optimizer.set_experimental_options({name: False})
+    refuse_settings("float32")

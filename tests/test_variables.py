@@ -119,6 +119,14 @@ DEFAULT_FILE = {
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_matplotlibrc_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "matplotlibrc")
+    for named in (tmp_path, tmp_path / "matplotlibrc"):
+        with pytest.raises(UserError, match="matplotlib would wait for this pipe"):
+            variables.refuse_unreadable({"MATPLOTLIBRC": str(named)})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_keras_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "keras.json")
     found = variables.keras_settings({"KERAS_HOME": str(tmp_path)})

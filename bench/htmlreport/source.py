@@ -13,9 +13,9 @@ from bench import plotdata
 from bench.bounds import shortened
 from bench.compare import named_runs
 from bench.errors import UserError
-from bench.filetypes import PHASES
+from bench.filetypes import PHASES, Profiled
 from bench.plotdata import Point, Row
-from bench.reader import kind_of, read_table
+from bench.reader import kind_of, read_json_lines, read_table
 from bench.record import Status
 from bench.results import measured_launches
 from bench.roofline import Ceilings
@@ -166,6 +166,11 @@ def _measured(folder: Path) -> str:
     return ", ".join(filter(None, parts))
 
 
+def _profiled(file: Path) -> list[str]:
+    """The cases in profiles.jsonl, the raw readings; none where it is not there."""
+    return [record["case"].id for record in read_json_lines(file, Profiled)]
+
+
 def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
     """Rows of profile.csv whose share is a number: a case that failed has none."""
     rows, cells = read_table(file, PHASES)
@@ -177,6 +182,10 @@ def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
             raise cells.refused(line, ["share"], shortened(row["share"]), wanted)
         if not failed:
             shares[row["case"]] = shares.get(row["case"], 0.0) + row["share"]
+    told = {row["case"] for row in rows}
+    for case in _profiled(file.with_name("profiles.jsonl")):
+        if case not in told:
+            raise UserError(f"{file}: the rows of {case} were lost: {cells.remedy}")
     for case, total in shares.items():
         if not math.isclose(total, 1.0, abs_tol=_SHARES):
             raise UserError(

@@ -230,9 +230,14 @@ def _blocks(path: Path) -> dict[int, Block]:
         folder, own = RunFolder.resume(path / side)
         sides[side] = RunUnderWay(own, folder, Progress(), Launcher())
     blocks = Blocks(path, sides, plan.settings.epochs)
-    held = [number for number in range(_BLOCKS) if blocks.holds(case, number)]
-    return {number: blocks.measured(case, number, plan.draws.block(case, number))
-            for number in held}  # fmt: skip
+    draws, found = plan.draws, {}
+    for number in range(_BLOCKS):
+        # Asked of each block in order, as a duel does.
+        draws.cases(number, [case])
+        draw = draws.block(case, number)
+        if blocks.holds(case, number):
+            found[number] = blocks.measured(case, number, draw)
+    return found
 
 
 def _verbs(file: str) -> Sequence[_Verb]:
