@@ -121,9 +121,9 @@ def refuse_other_control(blocks: Path, rows: Sequence[Mapping[str, Any]], contro
     """
     found = readings_of(control)
     for row in rows:
-        if not row["order"]:
-            continue
         own = found.get((row["case"], row["block"]), [])
+        if not row["order"] and not own:
+            continue
         wrong = _difference(row, own)
         if wrong:
             raise UserError(
@@ -137,8 +137,9 @@ def _difference(row: Mapping[str, Any], readings: Sequence[Reading]) -> str:
     firsts = "".join(reading.side for reading in readings if reading.place == 1)
     if {reading.side for reading in readings} != {"a", "b"}:
         return "its readings of the control are not all there"
-    if not firsts.startswith(row["order"]):
-        return f"its order is {row['order']}, that of its readings of the control {firsts}"
+    if not row["order"] or not firsts.startswith(row["order"]):
+        order = row["order"] or "not there"
+        return f"its order is {order}, that of its readings of the control {firsts}"
     for name, value in control_cells(row["order"], readings).items():
         if not math.isclose(row[name], value, rel_tol=_SAME_FIGURE, abs_tol=_SAME_FIGURE):
             return f"its {name} is {row[name]:g}, that of its readings of the control {value:g}"

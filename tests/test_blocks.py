@@ -241,6 +241,7 @@ def changed(file, line, column, value):
         ("blocks.csv", "control_log_ratio", "0.5"),
         ("blocks.csv", "control_a_s", "7"),
         ("blocks.csv", "order", "aaaa"),
+        ("blocks.csv", "order", ""),
         ("control.csv", "seconds", "1e3"),
         ("control.csv", "side", "b"),
         ("control.csv", "block", "5"),
