@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import random
@@ -29,6 +30,7 @@ from bench.launch import Launcher
 from bench.record import RunSettings
 from bench.sequential import Decision, look
 from bench.sides import Side, Spec
+from bench.store import RunFolder
 from fmnist_models import dataset
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -130,6 +132,31 @@ def test_a_quiet_duel_of_equals_ends_at_the_first_look(plan, fight, tmp_path):
     verdict = json.loads((tmp_path / "duel" / "verdict.json").read_text())
     assert verdict["exit_code"] == 0
     assert verdict["cases"][0]["speed"] == standing.speed
+
+
+def test_a_side_records_the_variables_that_its_launches_got(plan, fight, tmp_path, monkeypatch):
+    """As a run does: what the case sets is overruled, and the screen says so."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("XLA_FLAGS", "--mine")
+    fight(plan(replace(CASE, threads=2), b={"XLA_FLAGS": "--yours"}))
+    told = {side: RunFolder(tmp_path / "duel" / side).environment() for side in "ab"}
+    flags = {side: record["variables"]["XLA_FLAGS"] for side, record in told.items()}
+    assert flags == {"a": "--mine", "b": "--yours"}
+    for record in told.values():
+        assert record["overruled"] == {"KERAS_BACKEND": "jax", "OMP_NUM_THREADS": "4"}
+        assert "OMP_NUM_THREADS" not in record["variables"]
+    screen = Console(file=io.StringIO(), width=300)
+    DuelLines(screen).duel_begins(duelling.resume(tmp_path / "duel"), tmp_path / "duel")
+    assert screen.file.getvalue().count("overruled, so that each case is what its row says") == 1
+
+
+def test_a_side_whose_environment_was_lost_does_not_go_on(plan, fight, tmp_path):
+    fight(plan())
+    (tmp_path / "duel" / "b" / "environment.json").unlink()
+    again = duelling.resume(tmp_path / "duel")
+    with pytest.raises(UserError, match=r"environment\.json is missing, which says on what its 8"):
+        duelling.fight(again, tmp_path / "duel", Watching())
 
 
 def test_ten_percent_slower_is_found(plan, fight):

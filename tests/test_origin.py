@@ -140,6 +140,14 @@ def test_an_installed_model_is_told_with_its_package(monkeypatch, tmp_path):
     assert {"zoo", "zoo.small", "zoo.parts", "hidden.place"} <= found.keys()
 
 
+def test_the_digest_is_of_the_file_as_it_was_when_it_was_first_asked_for(monkeypatch, tmp_path):
+    """Asked once the model is built: whoever saves the file during the launch changes the next."""
+    digest = module(monkeypatch, "own_edited", tmp_path / "own_edited.py")
+    assert loaded_files()["own_edited"][1] == digest
+    (tmp_path / "own_edited.py").write_text("another")
+    assert loaded_files()["own_edited"][1] == digest
+
+
 def test_a_file_that_is_gone_or_in_an_archive_has_no_digest(monkeypatch, tmp_path):
     module(monkeypatch, "own_gone", tmp_path / "gone.py")
     (tmp_path / "gone.py").unlink()
@@ -245,6 +253,10 @@ def test_the_digest_of_a_folder_is_of_its_python_files(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "other.py").touch()
     (tmp_path / "venv" / "pyvenv.cfg").touch()
+    # A duel unpacks revisions below its folder, which may lie here.
+    (tmp_path / "results" / "now" / "checkouts").mkdir(parents=True)
+    (tmp_path / "results" / "now" / "checkouts" / "mine.py").write_text("of another revision")
+    (tmp_path / "results" / "now" / "duel.json").touch()
     (tmp_path / "notes.txt").touch()
     assert python_digest(tmp_path) == first
     (tmp_path / "nets" / "mine.py").write_text("two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -255,3 +256,28 @@ def test_settings_that_change_the_precision_behind_the_program_are_seen(plain_se
             refuse_settings("float32")
         tf.config.optimizer.set_experimental_options({name: False})
     refuse_settings("float32")
+
+
+def test_the_file_of_a_model_is_read_once_the_model_is_built(tmp_path, monkeypatch):
+    """Whoever saves it while the launch trains changes the next launch, not the record of this."""
+    import hashlib
+
+    import tensorflow as tf
+
+    from bench import training
+    from bench.devices import TensorFlowDevice
+    from bench.loaded import loaded_files
+
+    file = tmp_path / "own_saved.py"
+    file.write_text(
+        "import keras\n\ndef small():\n"
+        "    return keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, 'softmax')])\n"
+    )
+    then = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    case = Case("own_saved:small", "sgd", "fit", "cpu", BATCH)
+    training.built_work(case, 7, images(), TensorFlowDevice(tf, "cpu", "float32"))
+    file.write_text("another")
+    assert loaded_files([case.model])["own_saved"][1] == then
