@@ -13,7 +13,7 @@ from bench.case import SKLEARN_LOOP, Case
 from bench.compatibility import refuse_lost_record
 from bench.errors import UserError
 from bench.filetypes import RESULTS
-from bench.reader import Cells
+from bench.reader import COPY, Cells
 from bench.record import LaunchRecord, Round, RunSettings, Status
 from bench.results import measured_launches, result_rows
 from bench.roofline import Ceilings
@@ -66,10 +66,10 @@ def read_whole(path: Path) -> WholeRun:
     whole = plan or _planned(folder, rows)
     _refuse_strangers(path, whole, launches, rounds)
     for (case, launch), reason in broken_launches(whole, launches, rounds).items():
+        again = f", or fmnist-bench run --resume {path} measures the launch again" if plan else ""
         raise UserError(
             f"{path / 'rounds.csv'} was cut short or changed: {case}, launch {launch + 1}: "
-            f"{reason}: take it from a copy, or fmnist-bench run --resume {path} measures the "
-            "launch again"
+            f"{reason}: {COPY}{again}"
         )
     if cells is None:
         rows = result_rows(whole, launches, rounds, ceilings)

@@ -7,6 +7,7 @@ holds no results.csv, and nothing compares or checks it.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -82,6 +83,10 @@ def profile(
     require_extra()
     described = {**environment_of(plan), "command": plan.command}
     folder = output or new_folder_name("profile", plan.label)
+    if os.path.lexists(folder / _WORK):
+        # Of a profile that was killed; of one under way, the lock refuses.
+        with the_folder(folder):
+            shutil.rmtree(folder / _WORK, ignore_errors=True)
     _refuse_taken(folder)
     interrupted = False
     with (

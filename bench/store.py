@@ -211,6 +211,8 @@ class RunFolder:
         return records
 
     def _again(self) -> str:
+        if kind_of(self.path / "plan.json") is None:
+            return COPY
         return (
             f"{COPY}, or take the line out, and fmnist-bench run --resume {self.path} measures "
             "its launch again"

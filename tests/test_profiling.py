@@ -158,8 +158,16 @@ def test_a_killed_profile_is_started_again_where_it_was(tmp_path):
     (tmp_path / "out/environment.json").write_text('{"dataset_digest": "abc"}')
     assert profiled(tmp_path, cases("fit"))[0].exit_code is ExitCode.PASSED
     assert not (tmp_path / "out/.fmnist-bench-raw-traces").exists()
-    with pytest.raises(UserError, match="already holds a profile"):
+    # Killed after a case had ended: refused, but nothing raw stays.
+    (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"already holds profile\.csv"):
         profiled(tmp_path, cases("fit"))
+    assert not (tmp_path / "out/.fmnist-bench-raw-traces").exists()
+    (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
+    under_way = lock.the_folder(tmp_path / "out")
+    with under_way, pytest.raises(UserError, match="another run writes to"):
+        profiled(tmp_path, cases("fit"))
+    assert (tmp_path / "out/.fmnist-bench-raw-traces/case").exists()
 
 
 def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path):
