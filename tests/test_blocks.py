@@ -297,6 +297,19 @@ def test_a_table_that_was_saved_again_gets_its_own_form(blocks, diary, tmp_path,
     assert {number for _, number in readings_of(tmp_path / "control.csv")} == {0, 1}
 
 
+def test_a_block_that_was_measured_again_is_held_against_its_last_readings(blocks, diary, tmp_path):
+    sides = [ScriptedSide(side, diary) for side in "ab"]
+    blocks(*sides).measured(CASE, 0, drawn(0))
+    for side in sides:
+        # Its rounds were lost.
+        side.records.clear()
+    again = blocks(*sides).measured(CASE, 0, drawn(0))
+    rows = read_table(tmp_path / "blocks.csv", BLOCKS)[0]
+    assert len(rows) == 2
+    assert rows[0]["control_a_s"] != rows[1]["control_a_s"]
+    assert blocks(*sides).measured(CASE, 0, drawn(0)) == again
+
+
 def test_ctrl_c_ends_both_launches(blocks, diary):
     a, b = (ScriptedSide(side, diary) for side in "ab")
     cut = blocks(a, b)
