@@ -136,6 +136,7 @@ def test_a_quiet_duel_of_equals_ends_at_the_first_look(plan, fight, tmp_path):
 
 def test_a_side_records_the_variables_that_its_launches_got(plan, fight, tmp_path, monkeypatch):
     """As a run does: what the case sets is overruled, and the screen says so."""
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("XLA_FLAGS", "--mine")
@@ -233,6 +234,7 @@ def test_a_duel_of_an_earlier_revision_goes_on_with_the_order_of_its_seed(plan, 
         duelling.fight(earlier, path, OutOfOrder(after=3))
     earlier_columns = [name for name in measuring.COLUMNS if name not in measuring.BLOCKS.later]
     rows = [{name: row[name] for name in earlier_columns} for row in written(path)]
+    (path / "control.csv").unlink()
     with (path / "blocks.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, earlier_columns, lineterminator="\n")
         writer.writeheader()

@@ -23,6 +23,16 @@ from bench.errors import UserError
 """
 
 
+@pytest.fixture(autouse=True)
+def signals_as_usual():
+    """Programs in these tests obey each signal, though the tests themselves may run under `nohup`."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 @pytest.fixture
 def end(tmp_path):
     """Runs a program whose verb is the given code; returns code, output and errors."""

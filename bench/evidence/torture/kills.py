@@ -172,7 +172,7 @@ class _Place:
         module = "bench.evidence.torture.scripted" if self._kill.scripted else "bench"
         environment = {**os.environ, MARK: self._token}
         environment |= dict.fromkeys(("TMPDIR", LOCK_VARIABLE), str(self.folder / "tmp"))
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, _signals_as_usual():
             return subprocess.Popen(
                 [*child_command(module), *words],
                 stdin=subprocess.DEVNULL,
@@ -246,6 +246,18 @@ class _Place:
     def _last_line(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it printed nothing"
+
+
+@contextlib.contextmanager
+def _signals_as_usual() -> Iterator[None]:
+    """What starts in here obeys each signal, though the torture itself may run under `nohup`."""
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL)
+              for name in SIGNALS if name != "SIGKILL"}  # fmt: skip
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _words(kill: Kill, data: Path, output: Path) -> list[str]:
