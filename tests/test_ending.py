@@ -25,7 +25,7 @@ from bench.errors import UserError
 
 @pytest.fixture(autouse=True)
 def signals_as_usual():
-    """Programs in these tests obey each signal, though the tests themselves may run under `nohup`."""
+    """Programs here obey each signal, though the tests themselves may run under `nohup`."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in names}
     yield
