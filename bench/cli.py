@@ -334,6 +334,8 @@ def duel(**values: Any) -> int:
     else:
         click.echo(f"the duel in {folder} has ended; this is what it came to:")
     print_duel(report, console)
+    if report.stopped:
+        click.echo(f"go on with it: fmnist-bench duel --resume {folder} (--budget S for a new one)")
     click.echo(folder / "verdict.json")
     return report.exit_code
 

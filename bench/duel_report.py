@@ -88,7 +88,7 @@ class DuelLines:
         looks = ", ".join(map(str, SPENDING))
         self._print(
             f"{cases}, {epochs} epochs; looks after {looks} blocks; at most about "
-            f"{duration(most)}{budget}; in {folder}"
+            f"{duration(most)} where nothing disturbs it{budget}; in {folder}"
         )
 
     def block_voided(self, case: Case, reason: str) -> None:

@@ -19,6 +19,10 @@ from fmnist_models import architectures, optimizers
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import Loop, Work, compile_model, layers_of
 
+_NO_PROBABILITIES = (
+    "the model's outputs are no probabilities, which its loss takes them for: end it with softmax"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -63,9 +67,20 @@ def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevi
     # Read now: whoever edits the file during the launch changes the next one, not this.
     loaded_files([case.model])
     warnings = compile_model(model, optimizers.create(case.optimizer), case.loop)
+    if _has_the_documented_loss(model) and not architectures.makes_probabilities(model):
+        warnings.append(_NO_PROBABILITIES)
     work = Work(model, data.train_x, data.train_y, case.batch_size, seed, device=device.name,
                 pixels=data.train_pixels)  # fmt: skip
     return Built(work, data, left if left != name else None, warnings)
+
+
+def _has_the_documented_loss(model: keras.Model) -> bool:
+    own = type(model)
+    return (own.train_step, own.compute_loss, own.compile) == (
+        keras.Model.train_step,
+        keras.Model.compute_loss,
+        keras.Model.compile,
+    )
 
 
 def _set_precision(policy: str) -> None:

@@ -24,6 +24,8 @@ INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
 # Images that a user's model is tried with.
 _FEW = 2
 _WANTED = (_FEW, CLASSES)
+# Of bfloat16, in which probabilities of 1 can come out above it.
+_ROUNDING = 0.01
 # TensorFlow refuses to train a model of this name ("not a valid root scope name"), so it
 # stays a title and the Keras name is ASCII.
 SIGMOID_TITLE = "패션 MNIST 모델"
@@ -284,9 +286,25 @@ def _known_input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
     return tuple(shape[1:])
 
 
+def makes_probabilities(model: keras.Model) -> bool:
+    """Whether what a built model makes of a few images lies between 0 and 1, as its loss takes it
+    to do: what does not may be logits, and trains badly without a word."""
+    import keras
+
+    made = keras.ops.convert_to_numpy(keras.ops.cast(_made(model, input_shape(model)), "float32"))
+    return bool(((made >= -_ROUNDING) & (made <= 1 + _ROUNDING)).all())
+
+
 def _outputs(model: keras.Model, shape: tuple[int, ...]) -> Any:
     """The shape of what the model makes of a few images, or the name of their type where it is
-    no single array; its state is as before."""
+    no single array."""
+    outputs = _made(model, shape)
+    found = getattr(outputs, "shape", None)
+    return type(outputs).__name__ if found is None else tuple(found)
+
+
+def _made(model: keras.Model, shape: tuple[int, ...]) -> Any:
+    """What the model makes of a few images; its state is as before."""
     import keras
     import numpy as np
 
@@ -295,8 +313,7 @@ def _outputs(model: keras.Model, shape: tuple[int, ...]) -> Any:
     outputs = model(images)
     for variable, value in state:
         variable.assign(value)
-    found = getattr(outputs, "shape", None)
-    return type(outputs).__name__ if found is None else tuple(found)
+    return outputs
 
 
 def _one_line(error: BaseException) -> str:

@@ -77,7 +77,7 @@ def test_without_another_that_reports_no_accuracy_there_is_no_ratio_to_mislead()
     ("words", "told"),
     [
         (["--peers", "caffe"], "unknown peer 'caffe': choose from compiled"),
-        (["--peers", ","], "--peers ',': name at least one"),
+        (["--peers", ","], "--peers ',': a value is empty"),
         (["--peers", "fit,jax_scan", "--model", "softmax"], "jax_scan trains relu_mlp"),
         (["--peers", "fit", "--model", "resnet"], "unknown model 'resnet'"),
         (["--peers", "fit", "--precision", "float32,tf32"], "unknown precision 'float32,tf32'"),

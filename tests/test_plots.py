@@ -386,7 +386,8 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_a_crash_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "comparison.png"
-    path.write_bytes(b"fmnist-bench, old")
+    old = b"\x89PNG\r\n Source\0fmnist-bench, old"
+    path.write_bytes(old)
 
     def half(self: Figure, out: Any, **_: Any) -> None:
         out.write(b"half")
@@ -395,7 +396,7 @@ def test_a_crash_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(KeyboardInterrupt):
         plots.comparison([], [], {}, path)
-    assert path.read_bytes() == b"fmnist-bench, old"
+    assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -15,6 +15,24 @@ def graph(kind=keras.Model, **more):
     return kind(image, layers.Dense(10, "softmax", name="output", **more)(hidden))
 
 
+def logits():
+    """What `from_logits=True` would want; the suite's loss takes it for probabilities."""
+    return keras.Sequential([keras.Input((784,)), layers.Dense(8, "relu"), layers.Dense(10)])
+
+
+class Logits(keras.Model):
+    """Knows that its outputs are logits."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
+        return keras.ops.mean(loss)
+
+
+def own_logits():
+    image = keras.Input((784,))
+    return Logits(image, layers.Dense(10)(image))
+
+
 def gradients(model, loss, tape):
     return tape.gradient(loss, model.trainable_variables)
 
