@@ -171,7 +171,8 @@ def test_ceilings_are_measured_once_for_each_shape(small_data, monkeypatch):
     monkeypatch.setattr(ceilings, "TRIAD_BYTES", (2**12,))
     monkeypatch.setattr(ceilings, "TRIAD_CALL_BYTES", 2**14)
     data = dataset.split(dataset.load(small_data))
-    cases = (("relu_mlp", 64), ("sigmoid_mlp", 64), ("softmax", 300))
+    # One that cannot be built takes nothing from the others.
+    cases = (("relu_mlp", 64), ("nosuch:model", 64), ("sigmoid_mlp", 64), ("softmax", 300))
     found = ceilings.measure_ceilings(
         CeilingsRequest("cpu", "float32", None, "before", cases), data
     )
