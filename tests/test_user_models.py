@@ -285,8 +285,8 @@ def test_the_file_of_a_model_is_read_once_the_model_is_built(tmp_path, monkeypat
 
 def test_outputs_that_the_loss_takes_for_probabilities_are_such_or_the_row_warns():
     warned = {name: [line for line in built(name)[1].warnings if "no probabilities" in line]
-              for name in ("logits", "own_logits", "guide", "built")}  # fmt: skip
+              for name in ("logits", "own_logits", "guide", "rows")}  # fmt: skip
     assert {name: len(lines) for name, lines in warned.items()} == {
-        "logits": 1, "own_logits": 0, "guide": 0, "built": 0,
+        "logits": 1, "own_logits": 0, "guide": 0, "rows": 0,
     }  # fmt: skip
     assert "end it with softmax" in warned["logits"][0]
