@@ -26,8 +26,9 @@ from bench.errors import UserError
 @pytest.fixture(autouse=True)
 def signals_as_usual():
     """Programs here obey each signal, though the tests themselves may run under `nohup`."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = [name for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in names}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)

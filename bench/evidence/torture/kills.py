@@ -268,11 +268,9 @@ def _words(kill: Kill, data: Path, output: Path) -> list[str]:
         return ["run", *chosen, "--loops", "fit,compiled", "--batch-sizes", "50,100",
                 "--epochs", "1", "--launches", "2", "--no-report"]  # fmt: skip
     if kill.verb == "duel":
-        # Of equals so small the launches scatter by more than a few hundredths: with a wide gate a
-        # real duel ends at its first look all the same.
+        # So wide a gate (500%) that the duel ends at its first look.
         return ["duel", "--a", "here", "--b", "here", *chosen, "--loops", "compiled",
-                "--batch-sizes", "100", "--epochs", "1",
-                "--gate", "5" if kill.scripted else "50"]  # fmt: skip
+                "--batch-sizes", "100", "--epochs", "1", "--gate", "5"]  # fmt: skip
     return ["profile", *chosen, "--loops", "compiled", "--batch-sizes", "50,100",
             "--seconds", "0.1"]  # fmt: skip
 
