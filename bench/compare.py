@@ -173,6 +173,12 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     cases = tuple(dict.fromkeys(case for run in ordered for case in run.rows))
     held = [case for case in cases if any(case in run.logs for run in ordered)]
     common = [case for case in held if all(case in run.logs for run in ordered)]
+    for run in ordered:
+        if not run.logs:
+            raise NotComparable(
+                f"{run.path}: none of its cases ended ok: finish it with fmnist-bench run --resume "
+                f"{run.path}, or measure anew"
+            )
     if not common:
         raise NotComparable(
             f"{', '.join(runs)}: no case ended ok in all of them; "

@@ -241,6 +241,7 @@ class RunFolder:
         """As `results`, and the cells that the rows were read from."""
         file = self.path / "results.csv"
         if not self.holds_results():
+            refuse_absent(self.path)
             raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
         return read_table(file, RESULTS, self.derived_again())
 
@@ -379,6 +380,16 @@ def explained(path: Path, remedy: str = RESUME) -> Iterator[None]:
         raise UserError(f"cannot write to {path}: {error.strerror or error}; {remedy}") from error
 
 
+def refuse_absent(path: Path) -> None:
+    """A name that leads nowhere is most often mistyped.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    if kind_of(path) is None:
+        raise UserError(f"{path}: there is no such folder: name the folder of a run")
+
+
 def read_plan(path: Path) -> Plan:
     """What the run in the folder `path` was to measure; nothing there is changed.
 
@@ -387,6 +398,7 @@ def read_plan(path: Path) -> Plan:
     """
     plan = RunFolder(path).plan()
     if plan is None:
+        refuse_absent(path)
         raise UserError(f"{path} holds no run to resume: plan.json is missing")
     return plan
 

@@ -63,7 +63,7 @@ def test_list_shows_cases_skips_and_time(type_in):
         (("run", "--seed", "99999999999"), "--seed 99999999999: must be between"),
         (("run", "--matrix", "huge"), "unknown matrix 'huge'"),
         (("run", "--data", "/nowhere"), "/nowhere is not a folder"),
-        (("run", "--resume", "/nowhere"), "holds no run to resume"),
+        (("run", "--resume", "/nowhere"), "/nowhere: there is no such folder"),
         (("run", "--resume", "/nowhere", "--epochs", "3"), "leave --epochs out"),
         (("run", "--label", "a\nb"), "label 'a\\nb'"),
         (("describe", "--data", "/nowhere"), "/nowhere is not a folder"),

@@ -17,6 +17,7 @@ from bench.check import check
 from bench.compare import COLUMNS, compare, named_runs, write_comparison
 from bench.compare_report import print_comparison
 from bench.errors import NotComparable, UserError
+from bench.evidence.timing import make_run
 from bench.htmlreport.records import case_records
 from bench.htmlreport.source import read_sources
 from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
@@ -273,8 +274,20 @@ def test_mistakes_are_named(folder, tmp_path):
         named_runs([path, path])
     with pytest.raises(UserError, match=r"--baseline z: no run of that name; choose from a, b"):
         compare(named_runs([path, folder("b", {FIT: [1.0]})]), "z")
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
         named_runs([path, tmp_path / "nowhere"])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="holds no results"):
+        named_runs([path, tmp_path / "nothing"])
+
+
+def test_a_run_that_was_not_finished_is_named_with_its_remedy(tmp_path):
+    whole = make_run(tmp_path / "whole", 1, (FIT,), rounds=6)
+    path = make_run(tmp_path / "stopped", 2, (FIT,), rounds=6)
+    for name in ("rounds.csv", "launches.jsonl", "results.csv"):
+        (path / name).unlink()
+    with pytest.raises(NotComparable, match=r"stopped: none of its cases ended ok: .*--resume"):
+        compare(named_runs([whole, path]))
 
 
 def test_the_program_exits_with_3_where_nothing_can_be_compared(folder, program):

@@ -366,7 +366,7 @@ def test_a_mistake_is_one_line(type_in, tmp_path):
     cut = write_run(tmp_path / "cut", {SOFTMAX: (3.0, 0.8)})
     (cut / "results.csv").write_text("a,b\n1,2\n")
     for words, line in [
-        ([tmp_path / "nowhere"], "holds no results.csv: name the folder of a run"),
+        ([tmp_path / "nowhere"], "nowhere: there is no such folder: name the folder of a run"),
         ([file], "holds no results.csv: name the folder of a run"),
         ([empty], "results.csv holds no case, so there is nothing to report"),
         ([cut], "it is not a file of this suite"),

@@ -301,4 +301,4 @@ def test_a_mistake_is_pytests_usage_error(program, tmp_path):
     assert "unknown model 'resnet'" in done.stderr
     done = program("pytest", bench, "--resume", tmp_path / "absent", "-p", "no:cacheprovider")
     assert done.returncode == 4
-    assert "holds no run to resume" in done.stderr
+    assert "absent: there is no such folder" in done.stderr
