@@ -151,18 +151,22 @@ def test_what_stdout_cannot_encode_is_replaced(end):
     assert (code, said) == (2, "prog: error: café ?\n")
 
 
-@POSIX
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
-def test_a_signal_ends_in_good_order_and_with_its_code(tmp_path, name, code):
-    body = f"""{BEGIN}
+# Makes a file at its end, after so many seconds.
+ORDERLY = f"""{BEGIN}
 def verb():
     try:
         print('ready', flush=True)
         time.sleep(60)
     finally:
-        open({str(tmp_path / "orderly")!r}, 'w').close()
+        time.sleep(float(sys.argv[2]))
+        open(sys.argv[1], 'w').close()
 run_program('prog', verb)"""
-    command = [sys.executable, "-c", body]
+
+
+@POSIX
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_signal_ends_in_good_order_and_with_its_code(tmp_path, name, code):
+    command = [sys.executable, "-c", ORDERLY, str(tmp_path / "orderly"), "0"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
@@ -200,16 +204,8 @@ def test_a_signal_ends_a_program_whose_reader_stands_still(how, names):
 
 @POSIX
 def test_a_second_signal_does_not_break_off_what_ends_in_good_order(tmp_path):
-    body = f"""{BEGIN}
-def verb():
-    try:
-        print('ready', flush=True)
-        time.sleep(60)
-    finally:
-        time.sleep(0.5)
-        open({str(tmp_path / "orderly")!r}, 'w').close()
-run_program('prog', verb)"""
-    with subprocess.Popen([sys.executable, "-c", body], cwd=ROOT, stdout=subprocess.PIPE) as child:
+    command = [sys.executable, "-c", ORDERLY, str(tmp_path / "orderly"), "0.5"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"ready\n"
         for name in ("SIGHUP", "SIGTERM", "SIGHUP"):
             child.send_signal(getattr(signal, name))

@@ -38,7 +38,7 @@ def run(tmp_path):
     return write_run(tmp_path / "run", USUAL)
 
 
-def refused(path, *parts):
+def assert_refused(path, *parts):
     """The message that reading the run ends with, which holds these parts."""
     with pytest.raises(UserError) as error:
         read_run(path)
@@ -89,7 +89,7 @@ def test_every_column_has_a_type():
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "7", "0.9", "abc", "", "0,87", "1_0"])
 def test_an_edited_accuracy_names_file_line_and_column(run, value):
     set_cell(run / "results.csv", 3, "val_accuracy", value)
-    refused(run, "results.csv line 3, column val_accuracy: ")
+    assert_refused(run, "results.csv line 3, column val_accuracy: ")
 
 
 @pytest.mark.parametrize("column", [c for c in RESULT_COLUMNS if c not in ("reason", "warnings")])
@@ -104,19 +104,21 @@ def test_a_whole_column_emptied_is_refused(run, column):
     if all(row[column] in (None, "") for row in before):
         assert read_run(run).logs
     else:
-        refused(run, "results.csv line ", f", column {column}: ")
+        assert_refused(run, "results.csv line ", f", column {column}: ")
 
 
 def test_rows_lost_or_doubled_are_named(run):
     file = run / "results.csv"
     whole = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join(whole[:2]), "utf-8")
-    refused(run, f"results.csv has no row of {COMPILED.id}", "delete it")
+    assert_refused(run, f"results.csv has no row of {COMPILED.id}", "delete it")
     file.write_text("".join([*whole, whole[1]]), "utf-8")
-    refused(run, "results.csv line 4, column case:", "is in line 2 already")
+    assert_refused(run, "results.csv line 4, column case:", "is in line 2 already")
     (run / "plan.json").unlink()
     file.write_text("".join(whole[:2]), "utf-8")
-    refused(run, f"launches.jsonl tells of '{COMPILED.id}', a case that the run does not have")
+    assert_refused(
+        run, f"launches.jsonl tells of '{COMPILED.id}', a case that the run does not have"
+    )
 
 
 def test_results_that_were_deleted_are_derived_again(run):
@@ -152,16 +154,16 @@ def test_other_encodings_are_named(run):
     file = run / "results.csv"
     content = file.read_text("utf-8")
     file.write_bytes(content.encode("utf-16"))
-    refused(run, "results.csv is UTF-16: save it as UTF-8")
+    assert_refused(run, "results.csv is UTF-16: save it as UTF-8")
     file.write_bytes(content.replace("Test CPU", "\xb5", 1).encode("latin-1"))
-    refused(run, "results.csv line 2: byte 0xb5 is no UTF-8")
+    assert_refused(run, "results.csv line 2: byte 0xb5 is no UTF-8")
     file.write_text(content.replace("Test CPU", "\0", 1), "utf-8")
-    refused(run, "results.csv line 2 holds a NUL byte")
+    assert_refused(run, "results.csv line 2 holds a NUL byte")
 
 
 def test_a_word_for_a_number_names_file_line_and_column(run):
     set_cell(run / "rounds.csv", 3, "seconds", "abc")
-    refused(run, "rounds.csv line 3, column seconds: 'abc' must be a number", "--resume")
+    assert_refused(run, "rounds.csv line 3, column seconds: 'abc' must be a number", "--resume")
 
 
 @pytest.mark.parametrize("name", ["plan.json", "environment.json", "launches.jsonl"])
@@ -174,7 +176,7 @@ def test_a_word_for_a_number_names_file_line_and_column(run):
 def test_other_json_is_one_line(run, name, text):
     (run / name).write_text(text, "utf-8")
     # Without its ceilings an environment is whole, and what was derived from them is not.
-    refused(
+    assert_refused(
         run, "results.csv line 2, column roofline" if "1e999" in text and "env" in name else name
     )
 
@@ -187,7 +189,7 @@ def test_a_newer_plan_is_refused_by_name_and_later_fields_are_ignored(run):
     (run / "launches.jsonl").write_text("".join([later, *others]), "utf-8")
     assert read_run(run).logs
     (run / "plan.json").write_text(json.dumps({**plan, "version": 2}), "utf-8")
-    refused(run, "plan.json is of version 2, newer than 1", "update fmnist-bench")
+    assert_refused(run, "plan.json is of version 2, newer than 1", "update fmnist-bench")
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "pipe"])
@@ -203,7 +205,7 @@ def test_what_is_no_file_is_named(run, what):
             file.symlink_to(file)
         else:
             os.mkfifo(file)
-        refused(copy, f"{name} ")
+        assert_refused(copy, f"{name} ")
 
 
 def test_a_name_too_long_is_one_line(type_in, run):
@@ -233,7 +235,7 @@ def lose(file, keep):
 )
 def test_rounds_lost_doubled_or_of_other_work_are_named(run, spoil, reason):
     spoil(run / "rounds.csv")
-    refused(run, f"{FIT.id}, launch 1: {reason}", "--resume", "measures the launch again")
+    assert_refused(run, f"{FIT.id}, launch 1: {reason}", "--resume", "measures the launch again")
     folder, plan = RunFolder.resume(run)
     found = broken_launches(plan, folder.launches(), folder.rounds())
     assert found[FIT.id, 0].startswith(reason)
@@ -243,7 +245,7 @@ def test_a_launch_told_of_twice_is_named(run):
     file = run / "launches.jsonl"
     lines = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join([*lines, lines[0]]), "utf-8")
-    refused(run, f"launches.jsonl line {len(lines) + 1} is of {FIT.id}", "as line 1 is")
+    assert_refused(run, f"launches.jsonl line {len(lines) + 1} is of {FIT.id}", "as line 1 is")
 
 
 def test_records_are_bounded_and_ignore_what_is_later():

@@ -11,7 +11,7 @@ import pytest
 
 from bench import sides
 from bench.case import Case
-from bench.devices import inventory
+from bench.devices import child_environment, inventory
 from bench.errors import UserError
 from bench.origin import CHECKOUT, child_command
 from bench.record import LaunchRequest
@@ -294,7 +294,10 @@ def test_a_variable_that_its_launches_do_not_get_is_refused(text, line):
 
 def test_a_variable_that_reaches_its_launches_is_a_side():
     spec = Spec.parse("TF_ENABLE_ONEDNN_OPTS=0 XLA_FLAGS= PYTHONPATH=/lib KERAS_BACKEND=tensorflow")
-    refuse_overruled("B", spec, (CASE,), inventory(), {"OPENBLAS_NUM_THREADS": "4"})
+    user = {"OPENBLAS_NUM_THREADS": "4"}
+    refuse_overruled("B", spec, (CASE,), inventory(), user)
+    child = child_environment(CASE, inventory(), {**user, **dict(spec.variables)})
+    assert {name: child[name] for name, _ in spec.variables} == dict(spec.variables)
 
 
 def test_a_launch_trains_the_model_of_its_revision_wherever_it_was_started(
