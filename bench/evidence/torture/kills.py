@@ -271,7 +271,7 @@ def _words(kill: Kill, data: Path, output: Path) -> list[str]:
         # So wide a gate (500%) that the duel ends at its first look.
         return ["duel", "--a", "here", "--b", "here", *chosen, "--loops", "compiled",
                 "--batch-sizes", "100", "--epochs", "1", "--gate", "5"]  # fmt: skip
-    # A real case takes its minute and a half, however few seconds are asked for.
+    # A real case has much to do beside the seconds that are asked for.
     return ["profile", *chosen, "--loops", "compiled",
             "--batch-sizes", "50,100" if kill.scripted else "100", "--seconds", "0.1"]  # fmt: skip
 
