@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import quiet
 
-from bench import cli, counters, lock
+from bench import cli, counters, lock, variables
+from bench.variables import Fate
 from fmnist_models import dataset
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,9 @@ def pytest_configure(config):
     """Warnings are errors here, and not in `pytest bench`, where they are a user's."""
     # The tests' own lock: a run on this machine refuses none of them.
     os.environ[lock.LOCK_VARIABLE] = LOCKS.name
+    # What acts on a worker comes from the test, not from whoever started the tests.
+    for name in [name for name in os.environ if variables.fate_of(name) is not Fate.IGNORED]:
+        del os.environ[name]
     config.addinivalue_line("filterwarnings", "error")
     # TensorFlow's tensors do not know NumPy 2's copy keyword, and Keras converts them so.
     config.addinivalue_line(
@@ -62,7 +66,7 @@ def program(tmp_path):
     """Runs `python -m ...` in a folder of its own, as a user without a terminal whose machine
     is quiet."""
 
-    def run(*words, timeout=300, **variables):
+    def run(*words, timeout=300, **changes):
         temporary = tmp_path / "tmp"
         temporary.mkdir(exist_ok=True)
         environment = {
@@ -70,7 +74,7 @@ def program(tmp_path):
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(temporary),
             "COLUMNS": "80",
-            **variables,
+            **changes,
         }
         return subprocess.run(
             [*quiet.PROGRAM, *map(str, words)],

@@ -23,6 +23,7 @@ from bench import run as running
 from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
+from bench.draws import new_entropy
 from bench.duel_report import DuelLines
 from bench.duel_standing import TEMPLATES, DuelPlan, DuelReport, Standing, control_differs
 from bench.errors import ExitCode, UserError
@@ -72,6 +73,9 @@ def scripted_machine(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
+    # Else a test would fail as often as its duel errs.
+    chance = random.Random(7)
+    monkeypatch.setattr(duelling, "new_entropy", lambda: chance.randbytes(16).hex())
     monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(MACHINE))
 
@@ -136,7 +140,6 @@ def test_a_quiet_duel_of_equals_ends_at_the_first_look(plan, fight, tmp_path):
 
 def test_a_side_records_the_variables_that_its_launches_got(plan, fight, tmp_path, monkeypatch):
     """As a run does: what the case sets is overruled, and the screen says so."""
-    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("XLA_FLAGS", "--mine")
@@ -204,9 +207,14 @@ def test_the_order_is_drawn_anew_for_each_duel_and_recorded(plan, fight, tmp_pat
         scripted(0.5)
         fight(plan(), name=name)
         orders.append([row["order"] for row in written(tmp_path / name)])
-        assert len(json.loads((tmp_path / name / "duel.json").read_text())["entropy"]) == 32
         assert follows(tmp_path / name)
     assert orders[0] != orders[1]
+
+
+def test_no_two_duels_share_their_entropy():
+    first, second = new_entropy(), new_entropy()
+    assert first != second
+    assert len(bytes.fromhex(first)) == 16
 
 
 def test_a_duel_that_goes_on_keeps_its_draws(plan, tmp_path, monkeypatch):
