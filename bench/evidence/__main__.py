@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -208,6 +209,43 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
     click.echo(f"{sum(row['trials'] for row in rows)} trials, {wrong} with something wrong")
     if wrong:
         raise UserError(f"something was wrong after {wrong} trials: the lines above name it")
+
+
+@cli.command()
+@click.option("--frameworks", default="jax,torch", show_default=True, metavar="LIST",
+              help="those that are installed with CUDA; the first is the load")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=1), default=8.0, show_default=True,
+              metavar="S", help="of each load")  # fmt: skip
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def gpu(frameworks: str, seconds: float, output: str) -> None:
+    """Hold what the suite reads of the first GPU against other ways to know it.
+
+    Writes gpu_frameworks.csv, gpu_use.csv, gpu_energy.csv, gpu.json and a trace; two minutes. Needs
+    JAX or PyTorch with CUDA, and no TensorFlow.
+    """
+    from bench.devices import present
+    from bench.evidence import gpu as looked_at
+    from bench.matrix import parse_axis
+
+    first, *_ = names = parse_axis("frameworks", frameworks)
+    folder = Path(output)
+    machine, _ = looked_at.the_gpu()
+    device = present(machine)[1]
+    _write(
+        folder,
+        {
+            "gpu_frameworks": [
+                row for given in (device, "cpu") for row in looked_at.framework_rows(names, given)
+            ],
+            "gpu_use": looked_at.use_rows(first, device, seconds),
+            "gpu_energy": looked_at.energy_rows(first, device, seconds),
+        },
+    )
+    (folder / "gpu.json").write_text(json.dumps(looked_at.card_facts(), indent=1) + "\n")
+    if "jax" in names:
+        with looked_at.child("jax", device, machine) as tracer:
+            tracer.ask(op="trace", folder=str(folder / "gpu_trace"), calls=5)
+    click.echo(folder / "gpu.json")
 
 
 def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

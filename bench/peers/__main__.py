@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.case import Case
-from bench.devices import child_environment, inventory
+from bench.devices import child_environment, inventory, resolve
 from bench.ending import run_program
-from bench.errors import UserError
+from bench.errors import Unavailable, UserError
 from bench.lock import the_machine
 from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.options import Verb
@@ -74,6 +74,7 @@ LIMIT_S = 900
 @click.option("--model", default="relu_mlp", show_default=True, help="for peers that are Keras")
 @click.option("--optimizer", default="adam", show_default=True, help="for peers that are Keras")
 @click.option("--precision", default="float32", show_default=True, help="for peers that are Keras")
+@click.option("--device", default="cpu", show_default=True, help="cpu, gpu, gpu:1 ...")
 @click.option("--data", help="folder of IDX files in place of the embedded ones")
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def peers(
@@ -85,12 +86,13 @@ def peers(
     model: str,
     optimizer: str,
     precision: str,
+    device: str,
     data: str | None,
     wait: bool,
 ) -> None:
     """Measure launches in turns, in random order, and print a row for each batch and peer."""
     names = chosen(peers)
-    trained = trained_case(names, model, optimizer, precision)
+    trained = trained_case(names, model, optimizer, precision, device)
     batches = parse_axes({"batch_sizes": batch_sizes}).batch_sizes or ()
     console = Console()
     order = [(batch, name) for batch in batches for name in names]
@@ -108,11 +110,12 @@ def peers(
                         trained.precision,
                         accuracy=not name.endswith(LOSS_ONLY),
                     )
-                    measured[batch, name].append(_measure(name, training, rounds, data))
+                    measured[batch, name].append(_measure(name, training, rounds, trained, data))
     finally:
         # Whatever stops the run, what was measured by then is shown.
-        if any(measured.values()):
-            title = f"{trained.model}, {trained.optimizer}, {trained.precision}"
+        if told := [launch for launches_of in measured.values() for launch in launches_of]:
+            where = " and ".join(sorted({launch.device for launch in told}))
+            title = f"{trained.model}, {trained.optimizer}, {trained.precision}, {where}"
             console.print(table(measured, batches, names, title))
 
 
@@ -162,15 +165,17 @@ def _rate(launches: Sequence[PeerLaunch]) -> float:
     return throughput(rounds).samples_per_s
 
 
-def _measure(name: str, training: Training, rounds: int, folder: str | None) -> PeerLaunch:
-    """One launch in a fresh process, held to the CPU as a CPU case is."""
+def _measure(
+    name: str, training: Training, rounds: int, case: Case, folder: str | None
+) -> PeerLaunch:
+    """One launch in a fresh process, held to the device as a case is."""
     request = {
         "name": name.removesuffix(LOSS_ONLY),
         "training": asdict(training),
         "rounds": rounds,
         "folder": folder,
     }
-    environment = child_environment(Case("relu_mlp", "adam", "fit"), inventory())
+    environment = child_environment(case, inventory())
     what = f"{name} at batch {training.batch_size}"
     try:
         done = subprocess.run(
@@ -186,7 +191,10 @@ def _measure(name: str, training: Training, rounds: int, folder: str | None) -> 
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise UserError(f"{what} ended with code {done.returncode}: {last}")
-    return PeerLaunch(**json.loads(done.stdout.splitlines()[-1]))
+    measured = PeerLaunch(**json.loads(done.stdout.splitlines()[-1]))
+    if (measured.device == "cpu") != (case.device == "cpu"):
+        raise UserError(f"{what} trained on {measured.device}, not on {case.device}")
+    return measured
 
 
 def chosen(text: str) -> tuple[str, ...]:
@@ -208,15 +216,22 @@ def chosen(text: str) -> tuple[str, ...]:
     return names
 
 
-def trained_case(names: Sequence[str], model: str, optimizer: str, precision: str) -> Case:
-    """What all peers train.
+def trained_case(
+    names: Sequence[str], model: str, optimizer: str, precision: str, device: str
+) -> Case:
+    """What all peers train, and where.
 
     Raises:
-        UserError: a value is unknown, or a peer is written for another model.
+        UserError: a value is unknown, a peer is written for another model, or there is no such
+            device.
     """
-    case = Case(model, optimizer, "compiled", precision=precision)
+    case = Case(model, optimizer, "compiled", device, precision=precision)
+    try:
+        resolve(device, inventory())
+    except Unavailable as reason:
+        raise UserError(f"{reason}: name another --device") from None
     fixed = [name for name in names if name in NOT_KERAS]
-    if fixed and case != Case("relu_mlp", "adam", "compiled"):
+    if fixed and case != Case("relu_mlp", "adam", "compiled", device):
         raise UserError(
             f"{fixed[0]} trains relu_mlp with adam in float32 only: leave it out of --peers"
         )

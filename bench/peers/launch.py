@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,14 @@ class PeerLaunch:
         seconds: of each round; the epoch that traces, compiles and warms up is left out.
         losses, accuracies: running means over each of these epochs; no accuracies where
             none were asked for.
+        device: that the framework used: `cpu`, or the name of a GPU.
     """
 
     samples: int
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
+    device: str = ""
 
     def add(self, seconds: float, loss: float, accuracy: float | None) -> None:
         """Keep one more round."""
@@ -161,6 +163,18 @@ class _Rounds:
         return self._epochs <= self._rounds
 
 
+def _device_used() -> str:
+    """Where the one framework that this process imported computes unless told otherwise."""
+    if tensorflow := sys.modules.get("tensorflow"):
+        gpus = tensorflow.config.get_visible_devices("GPU")
+        details = tensorflow.config.experimental.get_device_details
+        return str(details(gpus[0])["device_name"]) if gpus else "cpu"
+    if jax := sys.modules.get("jax"):
+        return str(jax.devices()[0].device_kind)
+    torch = sys.modules["torch"]
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
+
+
 def main() -> None:
     """Read a request as JSON from the command line, measure it, print the launch.
 
@@ -171,6 +185,7 @@ def main() -> None:
     training = Training(**request["training"])
     try:
         measured = measure(request["name"], data, training, request["rounds"])
+        measured = replace(measured, device=_device_used())
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the parent shows it
         sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)

@@ -1,0 +1,376 @@
+"""What the suite says of a real GPU, held against other ways to know it.
+
+The part of the suite that knows GPUs and needs no TensorFlow: NVML's facts, who computes on the
+card, energy, and that a child sees the one device that it was given. Frameworks run in children,
+`bench.evidence.gpu_child`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+from bench import counters
+from bench.case import Case
+from bench.devices import child_environment, inventory
+from bench.errors import UserError
+from bench.noise import voids
+from bench.nvml import Gpu, Inventory, energy_counter, gpu_state, gpu_use, installed
+from bench.origin import child_command
+
+# nvml.h, nvmlFieldValue: the power at one moment, where nvmlDeviceGetPowerUsage is on some cards
+# the mean of a second.
+_POWER_INSTANT = 186
+_CHILD_LIMIT_S = 300
+_SAMPLE_S = 0.002
+# Of a product: at rest the card is read, at work it has no rest, in turns it rests after each.
+LOADS: Mapping[str, Mapping[str, float] | None] = {
+    "at rest": None,
+    "products": {},
+    "products with rests": {"rest_s": 0.05},
+}
+
+
+class Recorder:
+    """pynvml, which keeps what each of its calls answered, so that a test can replay it.
+
+    Attributes:
+        answers: by the call's name and those of its arguments that are numbers or texts.
+    """
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self.answers: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._nvml, name)
+        if not name.startswith(("nvmlDevice", "nvmlSystem")):
+            return found
+
+        def call(*arguments: Any) -> Any:
+            """As NVML's call."""
+            told = [str(value) for value in arguments if isinstance(value, int | str)]
+            key = " ".join([name, *told])
+            try:
+                answer = found(*arguments)
+            except self._nvml.NVMLError as error:
+                self.answers[key] = {"error": error.value}
+                raise
+            self.answers[key] = _plain(answer)
+            return answer
+
+        return call
+
+
+class Replay:
+    """What stands in for pynvml: the answers that a `Recorder` kept of one card."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        import pynvml
+
+        self._answers, self._nvml = answers, pynvml
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("nvmlDevice", "nvmlSystem")):
+            return getattr(self._nvml, name)
+
+        def call(*arguments: Any) -> Any:
+            """As it was answered."""
+            told = [str(value) for value in arguments if isinstance(value, int | str)]
+            answer = self._answers.get(" ".join([name, *told]), {"error": 3})
+            if isinstance(answer, dict) and answer.keys() == {"error"}:
+                raise self._nvml.NVMLError(answer["error"])
+            return _object(answer)
+
+        return call
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
+        """Nothing is started."""
+
+    def nvmlShutdown(self) -> None:  # noqa: N802 - NVML's name
+        """Nothing was started."""
+
+
+def _plain(answer: Any) -> Any:
+    """As JSON keeps it: structures as objects, handles as null."""
+    if isinstance(answer, bytes):
+        return answer.decode()
+    if isinstance(answer, list | tuple):
+        return [_plain(one) for one in answer]
+    if answer is None or isinstance(answer, int | float | str):
+        return answer
+    fields = [name for name, _ in getattr(answer, "_fields_", ())] or list(vars(answer))
+    return {name: _plain(getattr(answer, name)) for name in fields}
+
+
+def _object(answer: Any) -> Any:
+    if isinstance(answer, list):
+        return [_object(one) for one in answer]
+    return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Energy counter and power of a card at one moment."""
+
+    at_s: float
+    joules: float
+    watts: float
+
+
+class Child:
+    """A process that uses a framework, held to one device as a case's worker is.
+
+    Args:
+        framework: `jax` or `torch`.
+        device: as a case names it.
+        machine: its GPUs.
+    """
+
+    def __init__(self, framework: str, device: str, machine: Inventory) -> None:
+        environment = child_environment(Case("relu_mlp", "adam", "fit", device), machine)
+        self._framework = framework
+        self._process = subprocess.Popen(
+            [*child_command("bench.evidence.gpu_child"), framework],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The answer to one request; `begin` and `answer` in one."""
+        self.begin(**request)
+        return self.answer()
+
+    def begin(self, **request: Any) -> None:
+        """Send a request."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """What the child answers.
+
+        Raises:
+            UserError: it ended without an answer.
+        """
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(_CHILD_LIMIT_S, self._process.kill)
+        watchdog.start()
+        line = self._process.stdout.readline()
+        watchdog.cancel()
+        if not line:
+            code = self._process.wait()
+            raise UserError(
+                f"{self._framework} did not answer and ended with code {code}: "
+                "what it printed stands above"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait(_CHILD_LIMIT_S)
+
+
+@contextlib.contextmanager
+def child(framework: str, device: str, machine: Inventory) -> Iterator[Child]:
+    """A `Child` that is ended."""
+    started = Child(framework, device, machine)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def the_gpu() -> tuple[Inventory, Gpu]:
+    """The first GPU that may be used.
+
+    Raises:
+        UserError: there is none.
+    """
+    machine = inventory()
+    if not machine.gpus:
+        raise UserError(f"no GPU to look at: {machine.problem or 'none was found'}")
+    return machine, machine.gpus[0]
+
+
+def card_facts() -> dict[str, Any]:
+    """What environment.json would keep of the GPU, and NVML's answers that it was made of, under
+    another UUID."""
+    import pynvml
+
+    _, gpu = the_gpu()
+    recorder = Recorder(pynvml)
+    installed(recorder)
+    state = gpu_state(gpu, recorder)
+    gpu_use(gpu, recorder)
+    text = json.dumps({"state": state, "answers": recorder.answers})
+    facts: dict[str, Any] = json.loads(text.replace(gpu.uuid, f"GPU-{'0' * 8}"))
+    return facts
+
+
+def framework_rows(frameworks: Sequence[str], device: str) -> list[dict[str, Any]]:
+    """What each framework does in a child that was given `device`."""
+    machine, gpu = the_gpu()
+    rows = []
+    for framework in frameworks:
+        with child(framework, device, machine) as asked:
+            size = {} if device != "cpu" else {"size": 1024}
+            told = asked.ask(op="probe", **size)
+            use = gpu_use(gpu)
+        tf32, memory = told["tf32"], told["memory"]
+        rows.append(
+            {
+                "framework": framework,
+                "version": told["version"],
+                "device": device,
+                "sees": " and ".join(told["devices"]),
+                "uuid_is_the_cards": told["uuids"] == [gpu.uuid] if told["uuids"] else "",
+                "pid_in_nvml": told["pid"] in (use.compute_pids or ()),
+                "dispatch_share": told["waiting"]["dispatch_s"] / told["waiting"]["synced_s"],
+                "error_tf32_off": tf32["off"]["relative_error"],
+                "error_tf32_on": tf32["on"]["relative_error"],
+                "flops_per_s_tf32_off": tf32["off"]["flops_per_s"],
+                "flops_per_s_tf32_on": tf32["on"]["flops_per_s"],
+                "allocated_bytes": memory["allocated_bytes"],
+                "peak_rise_bytes": memory["rise_bytes"],
+            }
+        )
+    return rows
+
+
+def use_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]]:
+    """What the readings of a launch say of the GPU: alone at rest, alone at work, beside another.
+
+    Args:
+        framework: that trains.
+        device: as a case names it.
+        seconds: of each situation.
+    """
+    machine, gpu = the_gpu()
+    rows = []
+    with child(framework, device, machine) as own:
+        own.ask(op="load", seconds=0.1)
+
+        def read(situation: str, work: bool) -> None:
+            """One window of a launch."""
+            close = counters.watch(own.pid, gpu)
+            if work:
+                own.begin(op="load", seconds=seconds)
+                time.sleep(0.8 * seconds)
+            else:
+                time.sleep(seconds)
+            noise = close(None)
+            if work:
+                own.answer()
+            rows.append(
+                {
+                    "situation": situation,
+                    "gpu_other_processes": noise.gpu_other_processes,
+                    "gpu_clock_hz": noise.gpu_clock_hz,
+                    "gpu_throttle_reasons": " ".join(noise.gpu_throttle_reasons or ("none",)),
+                    "voids": voids(noise),
+                }
+            )
+
+        read("alone, at rest", work=False)
+        read("alone, at work", work=True)
+        with child(framework, device, machine) as other:
+            other.ask(op="load", seconds=0.1)
+            other.begin(op="load", seconds=seconds)
+            read("beside another", work=True)
+            other.answer()
+        read("alone again", work=True)
+    return rows
+
+
+def energy_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]]:
+    """The joules of the energy counter over those of the power samples, under each of `LOADS`."""
+    machine, gpu = the_gpu()
+    read = energy_counter(gpu.uuid)
+    if read is None:
+        raise UserError(f"{gpu.name} has no energy counter that NVML tells")
+    rows = []
+    with child(framework, device, machine) as loaded:
+        loaded.ask(op="load", seconds=1)
+        for load, words in LOADS.items():
+            if words is not None:
+                # The power needs a while to settle.
+                loaded.begin(op="load", seconds=seconds + 2, **words)
+                time.sleep(1)
+            samples, cost_s = _samples(gpu, read, seconds)
+            if words is not None:
+                loaded.answer()
+            rows.append({"load": load, **energy_row(samples), "counter_read_s": cost_s})
+    return rows
+
+
+def energy_row(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What the samples of one load say.
+
+    The energy is that between the first and the last move of the counter; the power samples are
+    added up over the same time by the trapezoidal rule.
+    """
+    moves = [
+        place for place in range(1, len(samples))
+        if samples[place].joules != samples[place - 1].joules
+    ]  # fmt: skip
+    if len(moves) < 3:
+        raise UserError("the energy counter moved less than three times: read it for longer")
+    within = samples[moves[0] : moves[-1] + 1]
+    by_power = sum(
+        (b.at_s - a.at_s) * (a.watts + b.watts) / 2 for a, b in itertools.pairwise(within)
+    )
+    times = [samples[place].at_s for place in moves]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    joules = within[-1].joules - within[0].joules
+    return {
+        "seconds": within[-1].at_s - within[0].at_s,
+        "counter_j": joules,
+        "power_samples_j": by_power,
+        "counter_over_samples": joules / by_power,
+        "update_median_s": median(gaps),
+        "update_longest_s": max(gaps),
+    }
+
+
+def _samples(gpu: Gpu, read: Any, seconds: float) -> tuple[list[Sample], float]:
+    """Samples of so many seconds, and the median seconds of reading the counter."""
+    import pynvml
+
+    card = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+    samples: list[Sample] = []
+    costs = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        joules = read()
+        costs.append(time.perf_counter() - started)
+        samples.append(Sample(started, joules, _watts(pynvml, card)))
+        time.sleep(_SAMPLE_S)
+    return samples, median(costs)
+
+
+def _watts(nvml: Any, card: Any) -> float:
+    try:
+        (field,) = nvml.nvmlDeviceGetFieldValues(card, [_POWER_INSTANT])
+        if field.nvmlReturn == 0:
+            return float(field.value.uiVal) / 1e3
+    except nvml.NVMLError:
+        pass
+    return float(nvml.nvmlDeviceGetPowerUsage(card)) / 1e3
