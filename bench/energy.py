@@ -23,6 +23,9 @@ _POWERCAP = Path("/sys/class/powercap")
 RAPL_UPDATE_S, NVML_UPDATE_S = 0.001, 0.1
 # A span is off by up to one update at each end.
 LEAST_UPDATES = 20
+# Of a span, that reading the counter may take: NVML's answer takes 3 ms on an H100
+# (results/evidence/gpu_energy.csv), as long as a whole epoch may.
+_MOST_READING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +78,35 @@ class Spans:
         self._counter = counter
         self._began: tuple[float, float] | None = None
         self._ended = (0.0, 0.0)
-        self._samples = 0
+        # Of the span, up to the last reading and since.
+        self._samples = self._unread = 0
+        self._reading_s = 0.0
         self._joules, self._counted = 0.0, 0
 
     def round_begins(self) -> None:
         """A round is next; it goes on the span under way or begins one."""
         if self._counter is not None and self._began is None:
-            joules = self._counter.read()
-            if joules is not None:
-                self._began = joules, time.perf_counter()
-                self._samples = 0
+            self._began = self._read()
+            self._samples = self._unread = 0
 
     def round_ends(self, samples: int) -> None:
         """The round trained so many samples; the device is idle."""
         if self._counter is None or self._began is None:
             return
-        joules = self._counter.read()
-        if joules is None:
+        self._unread += samples
+        _, last_s = self._ended if self._samples else self._began
+        if time.perf_counter() - last_s < self._reading_s / _MOST_READING:
+            return
+        ended = self._read()
+        if ended is None:
             self._began = None
             return
-        self._ended = joules, time.perf_counter()
-        self._samples += samples
+        self._ended = ended
+        self._samples += self._unread
+        self._unread = 0
 
     def closes(self) -> None:
-        """Something other than training follows."""
+        """Something other than training follows; rounds since the last reading do not count."""
         if self._counter is None or self._began is None or not self._samples:
             self._began = None
             return
@@ -107,6 +115,15 @@ class Spans:
         if joules > 0 and seconds >= LEAST_UPDATES * self._counter.update_s:
             self._joules += joules
             self._counted += self._samples
+
+    def _read(self) -> tuple[float, float] | None:
+        """Joules so far and when; None where they cannot be read now."""
+        assert self._counter is not None
+        before = time.perf_counter()
+        joules = self._counter.read()
+        now = time.perf_counter()
+        self._reading_s = now - before
+        return None if joules is None else (joules, now)
 
     def result(self) -> dict[str, Any]:
         """The fields of a `LaunchRecord`; nothing where no span counted."""

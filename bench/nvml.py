@@ -170,7 +170,7 @@ def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | 
     """Reads the joules that a GPU's board has used since its driver was loaded; None where it
     cannot tell: before Volta, for a part of a card (MIG), without a driver.
 
-    NVML stays started, for a reading must cost little.
+    NVML stays started, for starting it takes much longer than a reading.
     """
     if not uuid.startswith("GPU-"):
         return None

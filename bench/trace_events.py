@@ -228,8 +228,9 @@ def _label(event: Event, on_device: bool) -> Label | None:
     if on_device:
         if _COPY.search(name):
             return "copy", name
-        # XLA's and TensorFlow's own lines repeat what the kernels' lines hold.
-        return ("kernel", name) if "kernel_details" in args or "correlation_id" in args else None
+        # Lines of whole operations, modules and graphs repeat what the streams' lines hold, and
+        # some of them carry a `correlation_id` as well.
+        return ("kernel", name) if "kernel_details" in args else None
     if "hlo_op" in args:
         return "XLA", args["hlo_op"]
     long_name = args.get("long_name", "")

@@ -261,3 +261,36 @@ class FakeTensorFlow:
 # As tf.config.experimental.get_device_details documents its keys.
 A100 = {"device_name": "NVIDIA A100-SXM4-40GB", "compute_capability": (8, 0)}
 T4 = {"device_name": "Tesla T4", "compute_capability": (7, 5)}
+
+
+class Replay:
+    """What stands in for pynvml: the answers that `bench.evidence.gpu` recorded of one card."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("nvmlDevice", "nvmlSystem")):
+            return getattr(pynvml, name)
+
+        def call(*arguments: Any) -> Any:
+            """As it was answered."""
+            told = [str(value) for value in arguments if isinstance(value, int | str)]
+            answer = self._answers[" ".join([name, *told])]
+            if isinstance(answer, dict) and answer.keys() == {"error"}:
+                raise pynvml.NVMLError(answer["error"])
+            return _object(answer)
+
+        return call
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
+        """Nothing is started."""
+
+    def nvmlShutdown(self) -> None:  # noqa: N802 - NVML's name
+        """Nothing was started."""
+
+
+def _object(answer: Any) -> Any:
+    if isinstance(answer, list):
+        return [_object(one) for one in answer]
+    return SimpleNamespace(**answer) if isinstance(answer, dict) else answer

@@ -77,10 +77,17 @@ def test_cards_and_machines_without_a_counter():
 class Clock:
     """Joules and seconds that pass as the test says; 10 W."""
 
-    def __init__(self, monkeypatch, update_s=0.1):
+    def __init__(self, monkeypatch, update_s=0.1, reading_s=0.0):
         self.now = 100.0
+        self.readings = 0
         monkeypatch.setattr(energy.time, "perf_counter", lambda: self.now)
-        self.spans = Spans(Counter("GPU board (NVML)", update_s, lambda: 10 * self.now))
+
+        def read():
+            self.readings += 1
+            self.now += reading_s
+            return 10 * self.now
+
+        self.spans = Spans(Counter("GPU board (NVML)", update_s, read))
 
     def round(self, seconds, evaluation_s=0.0):
         self.spans.round_begins()
@@ -108,6 +115,18 @@ def test_short_rounds_count_where_nothing_comes_between(monkeypatch):
         clock.round(0.5)
     assert clock.spans.result()["energy_samples"] == 400
     assert clock.spans.result()["energy_j"] == 20.0
+
+
+def test_readings_take_little_of_a_span_however_short_its_rounds(monkeypatch):
+    clock = Clock(monkeypatch, reading_s=0.003)
+    for _ in range(1_000):
+        clock.round(0.003)
+    assert clock.readings <= 12
+    told = clock.spans.result()
+    # A reading each 0.3 s of training, and what comes after the last one is not counted.
+    assert 900 * 100 <= told["energy_samples"] <= 1_000 * 100
+    each = told["energy_j"] / told["energy_samples"] * 100
+    assert each == pytest.approx(10 * 0.003, rel=0.011)
 
 
 def test_what_is_too_short_is_not_known(monkeypatch):

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 from bench import counters
@@ -32,6 +31,7 @@ from bench.origin import child_command
 _POWER_INSTANT = 186
 _CHILD_LIMIT_S = 300
 _SAMPLE_S = 0.002
+NO_UUID = "GPU-00000000-0000-0000-0000-000000000000"
 # Of a product: at rest the card is read, at work it has no rest, in turns it rests after each.
 LOADS: Mapping[str, Mapping[str, float] | None] = {
     "at rest": None,
@@ -71,35 +71,6 @@ class Recorder:
         return call
 
 
-class Replay:
-    """What stands in for pynvml: the answers that a `Recorder` kept of one card."""
-
-    def __init__(self, answers: Mapping[str, Any]) -> None:
-        import pynvml
-
-        self._answers, self._nvml = answers, pynvml
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith(("nvmlDevice", "nvmlSystem")):
-            return getattr(self._nvml, name)
-
-        def call(*arguments: Any) -> Any:
-            """As it was answered."""
-            told = [str(value) for value in arguments if isinstance(value, int | str)]
-            answer = self._answers.get(" ".join([name, *told]), {"error": 3})
-            if isinstance(answer, dict) and answer.keys() == {"error"}:
-                raise self._nvml.NVMLError(answer["error"])
-            return _object(answer)
-
-        return call
-
-    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
-        """Nothing is started."""
-
-    def nvmlShutdown(self) -> None:  # noqa: N802 - NVML's name
-        """Nothing was started."""
-
-
 def _plain(answer: Any) -> Any:
     """As JSON keeps it: structures as objects, handles as null."""
     if isinstance(answer, bytes):
@@ -108,14 +79,8 @@ def _plain(answer: Any) -> Any:
         return [_plain(one) for one in answer]
     if answer is None or isinstance(answer, int | float | str):
         return answer
-    fields = [name for name, _ in getattr(answer, "_fields_", ())] or list(vars(answer))
+    fields = [name for name, _ in getattr(answer, "_fields_", ())] or list(getattr(answer, "__dict__", ()))
     return {name: _plain(getattr(answer, name)) for name in fields}
-
-
-def _object(answer: Any) -> Any:
-    if isinstance(answer, list):
-        return [_object(one) for one in answer]
-    return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +103,8 @@ class Child:
 
     def __init__(self, framework: str, device: str, machine: Inventory) -> None:
         environment = child_environment(Case("relu_mlp", "adam", "fit", device), machine)
+        # Else the first child takes most of the memory, and another finds none.
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self._framework = framework
         self._process = subprocess.Popen(
             [*child_command("bench.evidence.gpu_child"), framework],
@@ -220,7 +187,7 @@ def card_facts() -> dict[str, Any]:
     state = gpu_state(gpu, recorder)
     gpu_use(gpu, recorder)
     text = json.dumps({"state": state, "answers": recorder.answers})
-    facts: dict[str, Any] = json.loads(text.replace(gpu.uuid, f"GPU-{'0' * 8}"))
+    facts: dict[str, Any] = json.loads(text.replace(gpu.uuid, NO_UUID))
     return facts
 
 

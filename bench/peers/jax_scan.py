@@ -66,10 +66,10 @@ def build(data: TrainingData, training: Training) -> Epoch:
     Raises:
         UserError: the installed JAX is known to compute wrong results.
     """
-    refuse_wrong_results()
     if jax.default_backend() == "gpu":
-        # Else a float32 product is one of TF32 there.
+        # Else a float32 product is one of TF32 there, which the check would call wrong.
         jax.config.update("jax_default_matmul_precision", "float32")
+    refuse_wrong_results()
     images, labels = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
     batch = training.batch_size
     params = initial_weights(training.seed)
