@@ -184,12 +184,13 @@ def _step_check(name: str, facts: Mapping[str, Any], is_gpu: bool) -> Check:
 
 
 def _cuda_checks(machine: Inventory, probed: ProbeResult) -> list[Check]:
-    built = probed.steps.get("versions", {}).get("cuda")
+    told = probed.steps.get("versions", {})
     found = "device_name" in probed.steps.get("device", {})
-    return [
-        checks.driver(machine.driver_version, machine.cuda_driver_version, built),
-        checks.cuda_libraries(probed.log, found),
-    ]
+    libraries = checks.cuda_libraries(probed.log, found)
+    if "error" in told and libraries.verdict is Verdict.WARNING:
+        libraries = not_applicable(libraries.name, "TensorFlow cannot be imported")
+    driver = checks.driver(machine.driver_version, machine.cuda_driver_version, told.get("cuda"))
+    return [driver, libraries]
 
 
 def _machine_checks() -> list[Check]:

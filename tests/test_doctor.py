@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -316,6 +317,17 @@ def test_a_gpu_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.device == "gpu"
     assert found["CUDA libraries"] is found["TF32"] is found["GPU at rest"] is OK
     assert found["driver"] is WARNING  # 12.4 against 12.5.1
+
+
+@pytest.mark.usefixtures("on_fake_gpu")
+def test_without_tensorflow_nothing_is_said_of_the_libraries_that_it_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = json.dumps({"step": "versions", "error": "ModuleNotFoundError: No module named 'keras'"})
+    stand_in(monkeypatch, f"print({told!r})")
+    found = verdicts(list(diagnose("gpu").checks))
+    assert found["CUDA libraries"] is Verdict.NOT_APPLICABLE
+    assert found["versions"] is FAILED
 
 
 @pytest.mark.usefixtures("on_fake_gpu")

@@ -79,7 +79,8 @@ def _plain(answer: Any) -> Any:
         return [_plain(one) for one in answer]
     if answer is None or isinstance(answer, int | float | str):
         return answer
-    fields = [name for name, _ in getattr(answer, "_fields_", ())] or list(getattr(answer, "__dict__", ()))
+    fields = [name for name, _ in getattr(answer, "_fields_", ())]
+    fields = fields or list(getattr(answer, "__dict__", ()))
     return {name: _plain(getattr(answer, name)) for name in fields}
 
 
@@ -247,6 +248,7 @@ def use_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]
                 own.answer()
             rows.append(
                 {
+                    "gpu": gpu.name,
                     "situation": situation,
                     "gpu_other_processes": noise.gpu_other_processes,
                     "gpu_clock_hz": noise.gpu_clock_hz,
@@ -283,7 +285,8 @@ def energy_rows(framework: str, device: str, seconds: float) -> list[dict[str, A
             samples, cost_s = _samples(gpu, read, seconds)
             if words is not None:
                 loaded.answer()
-            rows.append({"load": load, **energy_row(samples), "counter_read_s": cost_s})
+            own = {"gpu": gpu.name, "load": load}
+            rows.append({**own, **energy_row(samples), "counter_read_s": cost_s})
     return rows
 
 
