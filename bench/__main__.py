@@ -12,7 +12,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-_WRONG_USE, _DEFECT = 2, 4  # of bench.errors.ExitCode, which may be what cannot be imported
+_WRONG_USE, _DEFECT = 2, 4  # of bench.schema.errors.ExitCode, which may be what cannot be imported
 
 
 def main() -> None:

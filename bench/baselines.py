@@ -11,17 +11,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.bounds import shortened
 from bench.compatibility import (
     Purpose,
     refuse_copies,
     refuse_other_machine,
     refuse_other_work,
 )
-from bench.errors import UserError
 from bench.reader import kind_of
-from bench.record import Status
-from bench.runs import MeasuredRun, read_baseline, read_run, run_folders
+from bench.runs import read_baseline, read_run, run_folders
+from bench.schema.bounds import shortened
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.schema.runs import MeasuredRun
 
 # What a baseline needs of a run: neither its duels, pages and pictures nor its logs.
 _NEEDED = ("plan.json", "environment.json", "rounds.csv", "launches.jsonl", "results.csv")

@@ -12,43 +12,28 @@ import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bench import noise
-from bench.case import Case
 from bench.control import Reading, control_cells, control_probe, refuse_other_control
-from bench.draws import SIDES, BlockDraw
 from bench.filetypes import BLOCKS, CONTROL
 from bench.reader import read_table
-from bench.record import LaunchRecord, Round, Status
 from bench.run import MOST_ATTEMPTS, RunUnderWay
+from bench.schema.case import Case
+from bench.schema.draws import SIDES, BlockDraw
+from bench.schema.duel import Block
+from bench.schema.errors import explained
+from bench.schema.launch import LaunchRecord, Round, Status
 from bench.sequential import even_log
-from bench.store import as_cell, cut_half_line, explained, in_own_form, write_csv
+from bench.store import as_cell, cut_half_line, in_own_form, write_csv
 from bench.worker_process import Turns
 
 COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
 # Of one reading: few before each round, many where there is but one reading a launch.
 _PASSES, _PASSES_ALONE = 1, 20
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One block of a case, measured.
-
-    Attributes:
-        speed: log of B's time over A's, by `even_log` over the rounds that took turns.
-        accuracy: how far B's validation accuracy is below A's; None where the loop has none.
-        control: log of the control's time before B over that before A, likewise.
-        failure: why the block says nothing; empty where it does.
-    """
-
-    speed: float
-    accuracy: float | None
-    control: float
-    failure: str = ""
 
 
 class Blocks:

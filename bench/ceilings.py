@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from bench.devices import TensorFlowDevice, keras_policy
-from bench.errors import UserError
-from bench.record import CeilingsRequest
-from bench.roofline import Ceilings, Traffic, products_key
+from bench.schema.ceilings import Ceilings, Traffic, products_key
+from bench.schema.errors import UserError
+from bench.schema.requests import CeilingsRequest
 from fmnist_models import architectures
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import Work, state_variables

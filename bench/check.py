@@ -14,11 +14,11 @@ from bench.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
-from bench.errors import ExitCode, NotComparable
-from bench.record import Status
 from bench.regression import LEAST_RUNS, StoredTest, estimate, stored_test
-from bench.runs import MeasuredRun
-from bench.sizes import DUEL_ACCURACY_GATE, Sizes
+from bench.schema.errors import ExitCode, NotComparable
+from bench.schema.launch import Status
+from bench.schema.runs import MeasuredRun
+from bench.schema.sizes import DUEL_ACCURACY_GATE, Sizes
 
 # Of one launch, where the stored runs repeat each other to the last image and so show none: 0.5
 # to 0.7 points were seen over seeds.

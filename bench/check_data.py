@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from bench.runs import MeasuredRun
+from bench.schema.runs import MeasuredRun
 
 if TYPE_CHECKING:
     import numpy as np

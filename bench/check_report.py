@@ -22,9 +22,9 @@ from bench.check import (
     Verdict,
     percent,
 )
-from bench.errors import ExitCode, UserError
 from bench.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.regression import POWER
+from bench.schema.errors import ExitCode, UserError
 from bench.store import write_json, write_text
 
 SCHEMA_VERSION = 2

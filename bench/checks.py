@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from bench.errors import ExitCode
-from bench.nvml import SLOWED_BY
+from bench.schema.errors import ExitCode
+from bench.schema.noise import SLOWED_BY
 from bench.tensorflow_device import driver_is_too_old
 
 INSTALL_CUDA = 'pip install "tensorflow[and-cuda]" (Linux, and Windows inside WSL2)'

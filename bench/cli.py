@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.ending import put_off, run_program
-from bench.errors import ExitCode, UserError
 from bench.files import PICTURE, target_of
 from bench.options import (
     AXES,
@@ -22,6 +21,7 @@ from bench.options import (
     plan_from,
     refuse_plan_options,
 )
+from bench.schema.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -255,8 +255,9 @@ def check(
     from bench.check import suspects
     from bench.check_report import print_check, write_check
     from bench.runs import read_baseline, read_run
-    from bench.sides import Spec
-    from bench.sizes import Sizes
+    from bench.schema.duel import Spec
+    from bench.schema.sizes import Sizes
+    from bench.sides import fixed_side
 
     allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     candidate = [read_run(Path(run)) for run in runs]
@@ -267,7 +268,7 @@ def check(
     interrupted = False
     if confirm is not None and not suspects(report):
         # A side that is none is said all the same.
-        Spec.parse(confirm).fixed()
+        fixed_side(Spec.parse(confirm))
     elif confirm is not None:
         from bench.confirm import prepare, settle
 

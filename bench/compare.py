@@ -16,17 +16,12 @@ from typing import Any
 
 from bench import stats
 from bench.compatibility import Purpose, refuse_copies, refuse_other_work, shown
-from bench.errors import NotComparable, UserError
 from bench.files import Kind
 from bench.reader import kind_of
 from bench.regression import LEAST_RUNS
-from bench.runs import (
-    MeasuredRun,
-    across_machines,
-    across_threads,
-    read_machine,
-    threads_of,
-)
+from bench.runs import across_machines, across_threads, read_machine, threads_of
+from bench.schema.errors import NotComparable, UserError
+from bench.schema.runs import MeasuredRun
 from bench.store import write_csv
 
 COLUMNS = (

@@ -13,7 +13,6 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from bench import panels
-from bench.case import LOOPS
 from bench.compare import Comparison
 from bench.dotplot import EDGE_IN, HEADING_IN, SPEED_LABEL, heading
 from bench.plotdata import USUAL_SETTING
@@ -33,6 +32,7 @@ from bench.plotstyle import (
     style,
     text_width,
 )
+from bench.schema.case import LOOPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

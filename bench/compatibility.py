@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import variables
-from bench.errors import NotComparable, UserError
+from bench.schema.errors import NotComparable, UserError
 
 if TYPE_CHECKING:
-    from bench.runs import MeasuredRun
+    from bench.schema.runs import MeasuredRun
 
 Environment = Mapping[str, Any]
 _ABSENT = "not recorded"

@@ -24,15 +24,16 @@ from bench.compatibility import (
     first_difference,
     refuse_changed_files,
 )
-from bench.draws import SIDES
 from bench.duel import Expected, fight, finished, resume, why_not
 from bench.duel_report import DuelLines, measured_words, print_duel
-from bench.duel_standing import INTERRUPTED, DuelPlan
-from bench.errors import UserError
-from bench.record import RunSettings
-from bench.runs import MeasuredRun
-from bench.sides import Side, Spec
-from bench.store import Plan, read_plan
+from bench.duel_standing import INTERRUPTED
+from bench.schema.draws import SIDES
+from bench.schema.duel import DuelPlan, Spec
+from bench.schema.errors import UserError
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.runs import MeasuredRun
+from bench.sides import Side, fixed_side
+from bench.store import read_plan
 from fmnist_models import dataset
 
 _SAID = {
@@ -88,7 +89,7 @@ def prepare(
         UserError: `side` is not one or is this environment, or this environment or its images are
             not those of the candidate.
     """
-    first_side = Spec.parse(side).fixed()
+    first_side = fixed_side(Spec.parse(side))
     if _is_here(first_side):
         raise UserError(
             f"--confirm {side}: that is this environment, so that a duel would measure one thing "
@@ -103,7 +104,7 @@ def prepare(
     reasons = {case.id: why_not(case) for case in first.cases if case.id in names}
     cases = tuple(case for case in first.cases if reasons.get(case.id) == "")
     sizes = report.sizes
-    sides = first_side, Spec().fixed()
+    sides = first_side, fixed_side(Spec())
     plan = DuelPlan(*sides, cases, settings, sizes.confirming_gate, margin=sizes.margin)
     folder, goes_on = _folder(plan, output)
     left = {name: reason for name, reason in reasons.items() if reason}

@@ -21,7 +21,6 @@ from rich.console import Console
 
 from bench import devices, environment, run, start
 from bench.ending import orderly_stops
-from bench.errors import UserError
 from bench.files import refuse_unwritable
 from bench.options import (
     GATE_OPTIONS,
@@ -32,8 +31,9 @@ from bench.options import (
     refuse_plan_options,
 )
 from bench.progress import progress_for
+from bench.schema.errors import UserError
+from bench.schema.plan import Plan
 from bench.start import Opening
-from bench.store import Plan
 from bench.summary import summarize
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _open_guard(config: pytest.Config) -> None:
                                 "--baseline FOLDER")  # fmt: skip
         return
     from bench.guard import Guard
-    from bench.sizes import Sizes
+    from bench.schema.sizes import Sizes
 
     config.stash[GUARD] = Guard.open(Path(folder), Sizes.of_check(*sizes))
 

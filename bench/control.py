@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.errors import UserError
 from bench.filetypes import CONTROL
 from bench.reader import read_table
+from bench.schema.errors import UserError
 from bench.sequential import even_log
 
 # 2 x 32 MiB, beyond the caches of most machines, read and written.

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import hardware
-from bench.noise import Noise, Usage
 from bench.nvml import Gpu, GpuUse, gpu_use
+from bench.schema.noise import Noise, Usage
 
 _K = TypeVar("_K")
 _Number = TypeVar("_Number", int, float)

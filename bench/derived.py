@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bench.bounds import shortened
-from bench.case import SKLEARN_LOOP, Case
 from bench.compatibility import refuse_lost_record
-from bench.errors import UserError
 from bench.filetypes import RESULTS
 from bench.reader import COPY, Cells
-from bench.record import LaunchRecord, Round, RunSettings, Status
 from bench.results import measured_launches, result_rows
-from bench.roofline import Ceilings
-from bench.store import Plan, RunFolder, StoredRound
+from bench.schema.bounds import shortened
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.runs import WholeRun
+from bench.store import RunFolder
 
-Row = Mapping[str, Any]
 # The same sums over the same numbers; a spreadsheet program keeps 15 digits of them.
 _SAME_FIGURE = 1e-9
 # Sentences, which every version words in its own way, and warnings take long to derive.
 _NOT_COMPARED = frozenset(("reason", "warnings"))
-
-
-@dataclass(frozen=True, slots=True)
-class WholeRun:
-    """The files of a run, which agree with each other.
-
-    Attributes:
-        plan: None where there is no plan.json.
-        rows: of results.csv, in order.
-    """
-
-    plan: Plan | None
-    rows: Sequence[Row]
-    launches: Sequence[LaunchRecord]
-    rounds: Sequence[StoredRound]
-    environment: Mapping[str, Any]
-    ceilings: Sequence[Ceilings]
 
 
 def read_whole(path: Path) -> WholeRun:

@@ -10,14 +10,13 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from bench.case import Case
 from bench.devices import child_environment, inventory
-from bench.errors import ExitCode
-from bench.matrix import parse_axis
 from bench.origin import child_command
 from bench.plots import sample_row
+from bench.schema.case import Case
+from bench.schema.errors import ELSEWHERE, ExitCode, explained
+from bench.schema.matrix import parse_axis
 from bench.start import require_tensorflow
-from bench.store import ELSEWHERE, explained
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
 

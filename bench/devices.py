@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from bench import variables
-from bench.case import SKLEARN_LOOP, Case
-from bench.errors import Unavailable
 from bench.nvml import Gpu, Inventory, gpu_state, installed
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import Unavailable
 from bench.tensorflow_device import (
     CUDA_DRIVER_VARIABLE,
     TF32_SINCE,

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import checks, environment
-from bench.case import Case
 from bench.checks import Check, Report, Verdict, not_applicable
 from bench.devices import (
     Inventory,
@@ -28,8 +27,9 @@ from bench.devices import (
     inventory,
     resolve,
 )
-from bench.errors import Unavailable
 from bench.origin import child_command
+from bench.schema.case import Case
+from bench.schema.errors import Unavailable
 from bench.tensorflow_device import SEE_DOCTOR
 
 if TYPE_CHECKING:

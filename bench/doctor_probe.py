@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.devices import TensorFlowDevice
-from bench.errors import Unavailable
 from bench.memory import PeakMemory
+from bench.schema.errors import Unavailable
 
 Emit = Callable[[dict[str, Any]], None]
 ALLOCATED_BYTES = 64 * 2**20

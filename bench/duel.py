@@ -21,14 +21,10 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from bench.blocks import Blocks
-from bench.case import SKLEARN_LOOP, Case
 from bench.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
 from bench.devices import inventory, skip_reason
-from bench.draws import SIDES, new_entropy
 from bench.duel_standing import (
-    DUEL_VERSION,
     INTERRUPTED,
-    DuelPlan,
     DuelReport,
     Standing,
     as_json,
@@ -37,14 +33,18 @@ from bench.duel_standing import (
     take_look,
 )
 from bench.environment import variables_of
-from bench.errors import UserError
 from bench.files import refuse_unwritable
 from bench.lock import the_folder, the_machine
 from bench.reader import read_json
 from bench.run import Progress, RunUnderWay
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.draws import SIDES, new_entropy
+from bench.schema.duel import DUEL_VERSION, DuelPlan
+from bench.schema.errors import ELSEWHERE, UserError, explained
+from bench.schema.plan import Plan
 from bench.sequential import LAST_LOOK, SPENDING
-from bench.sides import Side, prepare, refuse_other_files, refuse_overruled
-from bench.store import ELSEWHERE, Plan, RunFolder, explained, write_json
+from bench.sides import Side, fixed_side, prepare, refuse_other_files, refuse_overruled
+from bench.store import RunFolder, write_json
 from fmnist_models import dataset
 
 # So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
@@ -120,7 +120,7 @@ def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
         reason = why_not(case)
         if reason:
             raise UserError(f"{case.id} cannot duel: {reason}")
-    plan = replace(plan, a=plan.a.fixed(), b=plan.b.fixed())
+    plan = replace(plan, a=fixed_side(plan.a), b=fixed_side(plan.b))
     for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
         refuse_overruled(side.upper(), spec, plan.cases, inventory())
     return plan

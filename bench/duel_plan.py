@@ -12,11 +12,11 @@ from typing import Any
 
 from bench import devices
 from bench.duel_report import budget_of
-from bench.duel_standing import DuelPlan
-from bench.errors import UserError
-from bench.matrix import parse_axes
 from bench.options import AXES, is_given, plan_from
-from bench.sides import Spec
+from bench.schema.duel import DuelPlan, Spec
+from bench.schema.errors import UserError
+from bench.schema.matrix import parse_axes
+from bench.sides import fixed_side
 
 # Options of the settings, and what each sets.
 _SETTINGS = {"epochs": "epochs", "seed": "seed", "data": "data", "timeout": "timeout_s",
@@ -52,8 +52,8 @@ def _differing(
 ) -> list[tuple[str, Any, Callable[[], bool]]]:
     """Each option that is given, its value, and whether the duel began with it."""
     same: dict[str, Callable[[], bool]] = {
-        "a": lambda: Spec.parse(values["a"]).fixed() == plan.a,
-        "b": lambda: Spec.parse(values["b"]).fixed() == plan.b,
+        "a": lambda: fixed_side(Spec.parse(values["a"])) == plan.a,
+        "b": lambda: fixed_side(Spec.parse(values["b"])) == plan.b,
         "gate": lambda: bool(values["gate"] == plan.gate),
         "margin": lambda: bool(values["margin"] == plan.margin),
         "accuracy_gate": lambda: math.isclose(values["accuracy_gate"], 100 * plan.accuracy_gate),

@@ -12,19 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import variables
-from bench.bounds import MOST_SECONDS
-from bench.case import Case
 from bench.check import Verdict, percent
-from bench.draws import SIDES
 from bench.duel import LEAST
-from bench.duel_standing import DuelPlan, DuelReport, Standing
-from bench.errors import ExitCode, UserError
+from bench.duel_standing import DuelReport, Standing
 from bench.estimate import IMPORT_S, launch_seconds
 from bench.options import plan_from
 from bench.report import duration
+from bench.schema.bounds import MOST_SECONDS
+from bench.schema.case import Case
+from bench.schema.draws import SIDES
+from bench.schema.duel import FORM, HERE, DuelPlan, Spec
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.sizes import Sizes
 from bench.sequential import LAST_LOOK, SPENDING, Decision
-from bench.sides import FORM, HERE, Spec
-from bench.sizes import Sizes
 from bench.stats import student_interval
 from bench.store import RunFolder
 from fmnist_models.dataset import VALIDATION_SHARE

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from msgspec import Meta
-
-from bench.blocks import Block
-from bench.bounds import Count, Positive, Size, Text
-from bench.case import Case
 from bench.check import Verdict
-from bench.draws import Draws, EvenDraws, SeededDraws
-from bench.errors import ExitCode
-from bench.record import RunSettings
+from bench.schema.case import Case
+from bench.schema.duel import Block, DuelPlan
+from bench.schema.errors import ExitCode
+from bench.schema.sizes import DUEL_ACCURACY_MARGIN, MARGIN, Sizes
 from bench.sequential import (
     ACCURACY_SHARE,
-    DUEL_GATE,
     LAST_LOOK,
     MISSED,
     SPEED_SHARE,
@@ -28,68 +23,8 @@ from bench.sequential import (
     look,
     paired_p,
 )
-from bench.sides import Spec
-from bench.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, MARGIN, Sizes
 
-DUEL_VERSION = 3
-# Of each side, each of which imports the framework by itself: results/README.md says what they
-# are worth.
-TEMPLATES = 3
 INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True)
-class DuelPlan:
-    """What a duel is to measure.
-
-    Attributes:
-        a, b: the sides; B is judged.
-        gate: the slow-down that has to be ruled out, as a share.
-        budget_s: no block begins after so many seconds; None for no limit.
-        rows: the first so many training images are used; None for all.
-        margin: the slow-down that is tolerated, as a share.
-        accuracy_gate: the drop of accuracy that has to be ruled out, 0.01 being a point.
-        templates: processes of each side that its launches are forked from.
-        entropy: what the orders and templates are drawn from; empty until the duel begins, and
-            in duels of revisions that drew them from the seed.
-    """
-
-    a: Spec
-    b: Spec
-    cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
-    settings: RunSettings
-    gate: Positive = DUEL_GATE
-    budget_s: Size | None = None
-    rows: Count | None = None
-    command: Text = ""
-    margin: Size = MARGIN
-    accuracy_gate: Positive = DUEL_ACCURACY_GATE
-    templates: Count = TEMPLATES
-    entropy: Text = ""
-
-    @property
-    def sizes(self) -> Sizes:
-        """What is tolerated, and what has to be ruled out."""
-        return Sizes(self.margin, self.gate, DUEL_ACCURACY_MARGIN, self.accuracy_gate)
-
-    @property
-    def draws(self) -> Draws:
-        """What chance decides in this duel."""
-        if self.entropy:
-            return EvenDraws(self.entropy, self.templates)
-        return SeededDraws(self.settings.seed)
-
-    def asks_the_same(self, other: DuelPlan) -> bool:
-        """Whether both would measure the same, whatever chance decides and however long."""
-        mine, yours = (
-            replace(plan, budget_s=None, command="", entropy="", templates=TEMPLATES)
-            for plan in (self, other)
-        )
-        return mine == yours
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {"version": DUEL_VERSION, **asdict(self)}
 
 
 @dataclass(slots=True)

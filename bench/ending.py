@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from bench import streams
-from bench.errors import ExitCode, NotComparable, UserError
+from bench.schema.errors import ExitCode, NotComparable, UserError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import variables
-from bench.case import Case
-from bench.errors import Unavailable, UserError
 from bench.hardware import (
     cgroup_cpu_quota,
     cgroup_memory_limit_bytes,
@@ -29,6 +27,8 @@ from bench.hardware import (
     cpu_model,
     memory_bytes,
 )
+from bench.schema.case import Case
+from bench.schema.errors import Unavailable, UserError
 from bench.scrub import scrub, scrub_text
 
 if TYPE_CHECKING:

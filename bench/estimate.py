@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.case import SKLEARN_LOOP, Case
-from bench.errors import UserError
-from bench.record import LEAST, RunSettings, Status
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.schema.plan import LEAST, RunSettings
 from bench.store import RunFolder
 from fmnist_models import dataset
 

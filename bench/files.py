@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.schema.errors import UserError
 
 # Every kind of file has its mark in its first bytes.
 _HEAD = 64 * 1024

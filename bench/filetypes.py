@@ -9,10 +9,22 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta
 
-from bench.bounds import Count, Finite, Loss, Number, Positive, Share, Size, Text, Whole, Word
-from bench.case import Case
-from bench.record import LATER_COLUMNS, RESULT_COLUMNS, ROUND_COLUMNS, Status
-from bench.roofline import Ceilings
+from bench.schema.bounds import (
+    Count,
+    Finite,
+    Loss,
+    Number,
+    Positive,
+    Share,
+    Size,
+    Text,
+    Whole,
+    Word,
+)
+from bench.schema.case import Case
+from bench.schema.ceilings import Ceilings
+from bench.schema.columns import LATER_COLUMNS, RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.launch import Status
 
 # What a cell of results.csv may be, beside empty; a text column that is empty is "".
 RESULT_TYPES: Mapping[str, Any] = MappingProxyType(

@@ -9,11 +9,12 @@ from typing import Self
 from bench import devices, environment
 from bench.check import CheckReport, check, refuse_unfit
 from bench.check_report import write_check
-from bench.errors import UserError
 from bench.results import result_rows
-from bench.runs import MeasuredRun, read_baseline, read_run
-from bench.sizes import Sizes
-from bench.store import Plan
+from bench.runs import read_baseline, read_run
+from bench.schema.errors import UserError
+from bench.schema.plan import Plan
+from bench.schema.runs import MeasuredRun
+from bench.schema.sizes import Sizes
 from fmnist_models import dataset
 
 

@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from bench import counters
-from bench.noise import Noise, Usage
 from bench.origin import Origin, child_command, digest_of
-from bench.profile_record import ProfileRecord, ProfileRequest, Readings
-from bench.record import CeilingsRequest, LaunchRecord, LaunchRequest, Status
-from bench.roofline import Ceilings
+from bench.schema.ceilings import Ceilings
+from bench.schema.launch import LaunchRecord, Status
+from bench.schema.noise import Noise, Usage
+from bench.schema.profile import ProfileRecord, Readings
+from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
 from bench.scrub import legible, scrub_text
 from bench.worker_process import Answer, Ended, LaunchPlace, OnRound, Turns, WorkerProcess
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.schema.errors import UserError
 
 LOCK_NAME = "fmnist-bench.lock"
 # A folder for the lock, where the usual one is not shared, or not to be shared.
@@ -118,7 +118,7 @@ def the_folder(path: Path) -> Iterator[None]:
     Raises:
         UserError: another run writes there, or the folder cannot be made.
     """
-    from bench.store import ELSEWHERE, explained
+    from bench.schema.errors import ELSEWHERE, explained
 
     with explained(path, ELSEWHERE):
         path.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bench.case import SKLEARN_LOOP
 from bench.ceilings import dense_layers, traffic
 from bench.devices import TensorFlowDevice
 from bench.energy import Spans, counter
-from bench.errors import Invalid
 from bench.memory import PeakMemory
-from bench.record import LaunchRequest, Round
+from bench.schema.case import SKLEARN_LOOP
+from bench.schema.errors import Invalid
+from bench.schema.launch import Round
+from bench.schema.requests import LaunchRequest
 from bench.training import built_work, check_precision, refuse_settings
 from fmnist_models import logistic
 from fmnist_models.dataset import FashionMnist, TrainingData

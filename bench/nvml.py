@@ -25,11 +25,6 @@ _CLOCK_EVENTS = {
     0x080: "hw_power_brake_slowdown",
     0x100: "display_clock_setting",
 }
-# Those of them that are a trouble: the others rest or were asked for, and a power cap is how
-# many cards work at full load.
-SLOWED_BY = frozenset(
-    {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
-)
 _STATE = (
     "power_limit_w",
     "power_limit_default_w",

@@ -11,14 +11,17 @@ from typing import Any
 import click
 
 from bench import devices
-from bench.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS
-from bench.errors import UserError
-from bench.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
-from bench.record import RunSettings
-from bench.regression import DEFAULT_GATE
-from bench.sequential import DUEL_GATE
-from bench.sizes import CHECK_ACCURACY_GATE, DUEL_ACCURACY_GATE, MARGIN
-from bench.store import Plan
+from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS
+from bench.schema.errors import UserError
+from bench.schema.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.sizes import (
+    CHECK_ACCURACY_GATE,
+    DEFAULT_GATE,
+    DUEL_ACCURACY_GATE,
+    DUEL_GATE,
+    MARGIN,
+)
 from fmnist_models import DATA_VARIABLE
 
 _LARGEST_SEED = 2**31 - 1_001

@@ -39,58 +39,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 from statistics import median, quantiles
+
+from bench.schema.profile import CHAINS, Phase, Variant
 
 # Shares of a step that are not explained, beyond which the result carries a warning.
 MOST_UNEXPLAINED = 0.15
 _FEWEST_FOR_QUARTILES = 4
 
 
-class Phase(StrEnum):
-    """A part of a step, in the order in which pictures stack them."""
-
-    INPUT = "input pipeline"
-    FORWARD = "forward"
-    BACKWARD = "backward"
-    OPTIMIZER = "optimizer update"
-    METRICS = "metrics"
-    PYTHON = "Python and dispatch"
-    IDLE = "idle"
-    UNEXPLAINED = "unexplained"
-
-
-class Variant(StrEnum):
-    """What one reading of a step leaves in.
-
-    `STEP` is the loop as it is; `TRACED` and `SAMPLED` are it under TensorFlow's profiler and
-    under the sampler of Python's stack.
-    """
-
-    DISPATCH = "dispatch"
-    INPUT = "input"
-    FORWARD = "forward"
-    BACKWARD = "backward"
-    OPTIMIZER = "optimizer"
-    METRICS = "metrics"
-    STEP = "step"
-    TRACED = "traced"
-    SAMPLED = "sampled"
-
-
-_WITHOUT_INPUT = (
-    Variant.DISPATCH,
-    Variant.FORWARD,
-    Variant.BACKWARD,
-    Variant.OPTIMIZER,
-    Variant.METRICS,
-)
-CHAINS: Mapping[str, tuple[Variant, ...]] = {
-    "fit": (*_WITHOUT_INPUT, Variant.INPUT),
-    "multistep": (*_WITHOUT_INPUT, Variant.INPUT),
-    "compiled": (Variant.DISPATCH, Variant.INPUT, *_WITHOUT_INPUT[1:]),
-}
 _PHASES = {
     Variant.INPUT: Phase.INPUT,
     Variant.FORWARD: Phase.FORWARD,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
-from bench.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
-from bench.record import Status
+from bench.schema.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
+from bench.schema.columns import Row
+from bench.schema.launch import Status
 from fmnist_models.optimizers import OPTIMIZERS
 
 # What the sweeps of the documented matrix vary around.
@@ -20,7 +21,6 @@ USUAL_PAIR = ("relu_mlp", "adam")
 
 _NUMBERED = re.compile(r"(\D*)(\d*)")
 
-Row = Mapping[str, Any]
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 

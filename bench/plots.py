@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import dotplot, panels, plotdata
-from bench.case import LOOPS
-from bench.errors import UserError
 from bench.files import PICTURE, target_of, write_bytes
-from bench.plotdata import Chosen, Group, Point, Row, Series
+from bench.plotdata import Chosen, Group, Point, Series
 from bench.plotheader import draw_frame, machine_lines, make_header
 from bench.plotpage import Page, Wanted, plan_page
 from bench.plotstyle import (
@@ -27,6 +25,9 @@ from bench.plotstyle import (
     style,
     text_width,
 )
+from bench.schema.case import LOOPS
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.case import LOOPS
+from bench.schema.case import LOOPS
 from bench.variables import refuse_unreadable
 
 if TYPE_CHECKING:

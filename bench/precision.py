@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import Invalid
+from bench.schema.errors import Invalid
 
 LEAST_SHARE = 0.5
 _GRADIENT = "gradient_tape/"

@@ -21,9 +21,9 @@ from pyinstrument import Profiler
 
 from bench.devices import TensorFlowDevice
 from bench.memory import PeakMemory, resident_and_peak
-from bench.phases import Variant
-from bench.profile_record import STACK, STARTUP, STEPS, ProfileRequest, Readings
 from bench.profile_variants import Variants, Window
+from bench.schema.profile import Readings, Variant
+from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
 from bench.training import built_work, check_precision
 from fmnist_models.dataset import FashionMnist, TrainingData
 from fmnist_models.loops import LOOPS, Loop, Work, state_variables

@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import variables
-from bench.case import NETWORK_LOOPS
-from bench.phases import Phase, Share, Split, Variant
+from bench.phases import Share, Split
 from bench.profile_tables import Profile, memory_rows, startup_rows
 from bench.profiling import ProfileOutcome
-from bench.record import Status
+from bench.schema.case import NETWORK_LOOPS
+from bench.schema.launch import Status
+from bench.schema.profile import Phase, Variant
 from bench.traces import Trace
 
 MOST_OPERATIONS, MOST_FUNCTIONS = 6, 4

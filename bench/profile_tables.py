@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import phases
-from bench.case import Case
-from bench.phases import Split, Variant
-from bench.profile_record import ProfileRecord
+from bench.phases import Split
+from bench.schema.case import Case
+from bench.schema.profile import ProfileRecord, Variant
 from bench.store import write_csv, write_text
 from bench.traces import Trace
 

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from bench.devices import TensorFlowDevice
-from bench.phases import CHAINS, Variant
+from bench.schema.profile import CHAINS, Variant
 from fmnist_models.loops import LOOPS, Loop, Snapshot, Work
 from fmnist_models.loops.fit import FitLoop
 

@@ -7,8 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.case import NETWORK_LOOPS
-from bench.phases import Phase
 from bench.plotheader import EDGE, PAGE_WIDTH, draw_frame, machine_lines, make_header
 from bench.plots import blank_figure, save_picture
 from bench.plotstyle import (
@@ -23,6 +21,8 @@ from bench.plotstyle import (
     text_width,
 )
 from bench.profile_tables import Profile
+from bench.schema.case import NETWORK_LOOPS
+from bench.schema.profile import Phase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from bench import devices, phases
-from bench.case import SKLEARN_LOOP, Case
 from bench.environment import scrub_text
-from bench.errors import ExitCode, UserError
 from bench.files import ENVIRONMENT, PICTURE, refuse_unwritable, target_of
 from bench.launch import Launcher
 from bench.lock import the_folder, the_machine
 from bench.phases import MOST_UNEXPLAINED
-from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
 from bench.profile_tables import Profile, write_tables
-from bench.record import Status
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import ELSEWHERE, ExitCode, UserError, explained
+from bench.schema.launch import Status
+from bench.schema.plan import Plan
+from bench.schema.profile import ProfileRecord, Readings
+from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
 from bench.start import environment_of, new_folder_name, require_tensorflow
-from bench.store import ELSEWHERE, Plan, explained, write_json
+from bench.store import write_json
 from bench.traces import read_traces, require_extra
 from bench.worker_process import LaunchPlace
 

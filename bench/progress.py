@@ -12,12 +12,12 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from bench import noise
-from bench.case import Case
 from bench.estimate import launch_seconds
-from bench.record import LaunchRecord, Round, Status
 from bench.report import duration
 from bench.run import LOST, Progress
-from bench.store import Plan
+from bench.schema.case import Case
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan
 
 
 def progress_for(console: Console) -> Progress:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bench.bounds import Misfit, checked, joined, shortened
-from bench.errors import UserError
 from bench.filetypes import TableSchema
+from bench.schema.bounds import Misfit, checked, joined, shortened
+from bench.schema.errors import UserError
 
 _T = TypeVar("_T")
 COPY = "take it from a copy"
@@ -92,7 +92,7 @@ def read_json(
 
     Args:
         file: its path.
-        kind: a dataclass or another type, as of `bench.bounds.checked`.
+        kind: a dataclass or another type, as of `bench.schema.bounds.checked`.
         remedy: what helps where it cannot be read, as the end of a sentence.
         newest: the newest version of it that is known here.
 

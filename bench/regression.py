@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 LEAST_RUNS = 3
-# The slow-down that must be found, as a share of time, where the user names none.
-DEFAULT_GATE = 0.25
 # How often a change as large as the gate is found where a check passes.
 POWER = 0.9
 # Of the upper confidence limit of the true error.

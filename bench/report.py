@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.noise import DISTURBED
-from bench.record import Status
 from bench.results import sibling
+from bench.schema.columns import Row
+from bench.schema.launch import Status
 
-Row = Mapping[str, Any]
 _MINUTE = 60
 _HOUR = 3600
 

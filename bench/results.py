@@ -8,9 +8,12 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from bench import noise, roofline, stats
-from bench.case import PRECISIONS, SKLEARN_LOOP, Case
-from bench.record import RESULT_COLUMNS, LaunchRecord, Round, RunSettings, Status
-from bench.store import Plan, StoredRound, result_line
+from bench.schema import ceilings
+from bench.schema.case import PRECISIONS, SKLEARN_LOOP, Case
+from bench.schema.columns import RESULT_COLUMNS
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import Plan, RunSettings
+from bench.store import result_line
 
 _T = TypeVar("_T")
 _AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
@@ -21,7 +24,7 @@ def result_rows(
     plan: Plan,
     launches: Sequence[LaunchRecord],
     rounds: Sequence[StoredRound],
-    ceilings: Sequence[roofline.Ceilings] = (),
+    ceilings: Sequence[ceilings.Ceilings] = (),
     *,
     warn: bool = True,
 ) -> list[dict[str, Any]]:
@@ -48,7 +51,7 @@ class ResultTable:
         plan: Plan,
         launches: Sequence[LaunchRecord],
         rounds: Sequence[StoredRound],
-        ceilings: Sequence[roofline.Ceilings],
+        ceilings: Sequence[ceilings.Ceilings],
         *,
         warn: bool = True,
     ) -> None:
@@ -308,7 +311,7 @@ def _standing(
     if record.dense_layers is None or record.traffic is None:
         return {}
     layers, batch_size = record.dense_layers, row["batch_size"]
-    traffic = [roofline.Traffic(*item) for item in record.traffic]
+    traffic = [ceilings.Traffic(*item) for item in record.traffic]
     per_sample = roofline.step_flops(layers, 1)
     counted = {
         "flops_per_sample": per_sample,
@@ -324,7 +327,7 @@ def _standing(
         "roofline_fraction": standing.fraction,
         "bound": str(standing.bound),
     }
-    products_s = limits.products_s.get(roofline.products_key(layers, batch_size))
+    products_s = limits.products_s.get(ceilings.products_key(layers, batch_size))
     if products_s is not None:
         counted["products_limit_s"] = products_s * row["step_ms"] / 1e3 / row["epoch_s"]
         counted["products_fraction"] = products_s / row["epoch_s"]
@@ -341,7 +344,7 @@ def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: 
 def _compare_with_siblings(
     row: dict[str, Any],
     sibling: Callable[..., dict[str, Any] | None],
-    ceilings: Sequence[roofline.Ceilings],
+    ceilings: Sequence[ceilings.Ceilings],
 ) -> None:
     """What a row can only say beside others: the framework's share of `fit`, and why a
     precision loses to float32."""

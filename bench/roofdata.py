@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import roofline
-from bench.plotdata import Row
-from bench.record import Status
+from bench.schema import ceilings
+from bench.schema.columns import Row
+from bench.schema.launch import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class RoofPanel:
     rows: tuple[Row, ...]
 
 
-def roof_panels(results: Sequence[Row], ceilings: Sequence[roofline.Ceilings]) -> list[RoofPanel]:
+def roof_panels(results: Sequence[Row], ceilings: Sequence[ceilings.Ceilings]) -> list[RoofPanel]:
     """A panel for each setting that has a roof and a case below it, in the order of the rows."""
     grouped: dict[tuple[str, str, int | None], list[Row]] = {}
     for row in results:

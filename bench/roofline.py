@@ -25,17 +25,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from msgspec import Meta
-
-from bench.bounds import Count, Positive, Text, checked
+from bench.schema.ceilings import Ceilings, Traffic
 
 # Below this fraction neither arithmetic nor memory is what a step waits for.
 OVERHEAD_FRACTION = 0.3
-_Bytes = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}$")]
 
 
 class Bound(StrEnum):
@@ -57,20 +54,6 @@ class Product(NamedTuple):
     def flops(self) -> int:
         """2mkn: a multiplication and an addition each."""
         return 2 * self.m * self.k * self.n
-
-
-class Traffic(NamedTuple):
-    """One array of a step, and how often it crosses between memory and processor.
-
-    Attributes:
-        array: what it is.
-        size_bytes: its size.
-        moves: reads and writes a step.
-    """
-
-    array: str
-    size_bytes: int
-    moves: int
 
 
 def training_products(layers: Sequence[tuple[int, int]], batch_size: int) -> list[Product]:
@@ -98,41 +81,6 @@ def step_flops(layers: Sequence[tuple[int, int]], batch_size: int) -> int:
 def step_bytes(traffic: Iterable[Traffic]) -> int:
     """Bytes of a step, by the counting rule of this module."""
     return sum(item.size_bytes * item.moves for item in traffic)
-
-
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """What one setting of this machine reached, measured before or after the cases.
-
-    Attributes:
-        device, precision, threads: the setting, as the matrix spells it.
-        moment: `before` or `after` the cases.
-        matmul_flops_per_s: the best rate of large square products, by path (`plain`, `xla`).
-        bandwidth_bytes_per_s: the best rate of a triad b = b + s c, by the bytes of its two
-            arrays together, the best path of each.
-        products_s: seconds of one epoch of products only, by `products_key`, the best path.
-    """
-
-    device: Text
-    precision: Text
-    threads: Count | None
-    moment: Text
-    matmul_flops_per_s: Annotated[Mapping[Text, Positive], Meta(min_length=1)]
-    bandwidth_bytes_per_s: Annotated[Mapping[_Bytes, Positive], Meta(min_length=1)]
-    products_s: Mapping[Text, Positive]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The ceilings that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +129,6 @@ def limits(
         tuple(sorted((int(size), rate) for size, rate in bandwidth.items())),
         _best(min, (c.products_s for c in own)),
     )
-
-
-def products_key(layers: Sequence[Sequence[int]], batch_size: int) -> str:
-    """The name of a products-only epoch: `784x100-100x10-b32`."""
-    return "-".join([*(f"{inputs}x{units}" for inputs, units in layers), f"b{batch_size}"])
 
 
 @dataclass(frozen=True, slots=True)

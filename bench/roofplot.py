@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import panels, roofline
-from bench.case import LOOPS
-from bench.plotdata import Row
 from bench.plotheader import EDGE, PAGE_WIDTH, draw_frame, machine_lines, make_header
 from bench.plots import blank_figure, save_picture, texts_of
 from bench.plotstyle import (
@@ -25,6 +23,9 @@ from bench.plotstyle import (
     style,
 )
 from bench.roofdata import RoofPanel, cache_and_memory, intensity, roof_panels
+from bench.schema import ceilings
+from bench.schema.case import LOOPS
+from bench.schema.columns import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ PRODUCTS_MARK: Mapping[str, Any] = {"color": SOFT_INK, "marker": "_", "linestyle
 
 def draw_roofline(
     results: Sequence[Row],
-    ceilings: Sequence[roofline.Ceilings],
+    ceilings: Sequence[ceilings.Ceilings],
     environment: Mapping[str, Any],
     path: Path,
 ) -> bool:
@@ -62,7 +63,7 @@ def draw_roofline(
 
 def roofline_figure(
     results: Sequence[Row],
-    ceilings: Sequence[roofline.Ceilings],
+    ceilings: Sequence[ceilings.Ceilings],
     environment: Mapping[str, Any],
 ) -> Figure:
     """The figure that `draw_roofline` writes; its axes are labelled by their titles."""

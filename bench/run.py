@@ -11,24 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import devices, environment, noise
-from bench.case import SKLEARN_LOOP, Case
 from bench.derived import broken_launch, broken_launches
-from bench.errors import ExitCode
 from bench.launch import CAN_FORK, Launcher, to_the_end
 from bench.lock import the_folder, the_machine
 from bench.origin import changed
-from bench.record import (
-    LEAST,
-    CeilingsRequest,
-    LaunchRecord,
-    LaunchRequest,
-    Round,
-    Status,
-)
 from bench.results import ResultTable, time_split
 from bench.schedule import schedule
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import ExitCode
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import LEAST, Plan
+from bench.schema.requests import CeilingsRequest, LaunchRequest
 from bench.start import Opening
-from bench.store import Plan, RunFolder, StoredRound
+from bench.store import RunFolder
 from bench.worker_process import LaunchPlace, Turns
 
 # What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.

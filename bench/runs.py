@@ -4,60 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from bench import stats
-from bench.case import SKLEARN_LOOP, Case
 from bench.compatibility import (
     Purpose,
     refuse_copies,
     refuse_other_machine,
     refuse_other_work,
 )
-from bench.derived import WholeRun, read_whole
-from bench.errors import UserError
+from bench.derived import read_whole
 from bench.reader import kind_of
-from bench.record import Status
 from bench.results import measured_launches
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredRun:
-    """One folder of results, read.
-
-    Attributes:
-        rows: the rows of results.csv by case, in their order.
-        logs: by case that ended ok, the log seconds per sample of each launch, or of each
-            run where it stands for several.
-        unit: what one of the `logs` is.
-        files: what the folder holds; None where it stands for several runs.
-    """
-
-    path: Path
-    environment: Mapping[str, Any]
-    rows: Mapping[str, Row]
-    logs: Mapping[str, tuple[float, ...]]
-    unit: Literal["launch", "run"] = "launch"
-    files: WholeRun | None = None
-
-    @property
-    def label(self) -> str:
-        """The user's word for the set-up; empty where there is none."""
-        return str(self.environment.get("label") or "")
-
-    @property
-    def time_utc(self) -> str:
-        """When the run began, ISO 8601; empty where not known."""
-        return str(self.environment.get("time_utc") or "")
-
-    def run_log(self, case: str) -> float:
-        """Log seconds per sample of `case` in this run: the mean over its launches."""
-        return fmean(self.logs[case])
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.schema.runs import MeasuredRun
 
 
 def read_run(path: Path) -> MeasuredRun:

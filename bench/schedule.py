@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from bench.case import Case
+from bench.schema.case import Case
 
 
 def schedule(

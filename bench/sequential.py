@@ -24,8 +24,6 @@ SPENDING: Mapping[int, float] = MappingProxyType({8: 0.0005, 16: 0.003, 24: 0.00
 LAST_LOOK = max(SPENDING)
 # So many pairs give each order a median that one disturbed pair does not move.
 _LEAST_EVEN = 6
-# The slow-down that a duel must rule out before B passes, as a share.
-DUEL_GATE = 0.05
 # How often a B that is worse by the gate may pass, over all looks.
 MISSED = 0.1
 # Of that so much is spent by name: launches have heavier tails than Student's t allows for

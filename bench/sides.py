@@ -4,122 +4,54 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from bench.bounds import Text, checked
-from bench.case import Case
 from bench.devices import Inventory, child_environment
 from bench.environment import scrub_text
-from bench.errors import UserError
 from bench.launch import Launcher
 from bench.loaded import SUITE_PACKAGES
 from bench.origin import CHECKOUT, Origin, child_command, holds_suite, python_digest
 from bench.revision import commit_of, top_of, unpacked
+from bench.schema.case import Case
+from bench.schema.duel import Spec
+from bench.schema.errors import UserError
 from fmnist_models import DATA_VARIABLE
 
-HERE = "here"
-FORM = (
-    "write here, or any of python=INTERPRETER, checkout=FOLDER@REVISION and NAME=VALUE, "
-    "with spaces between them"
-)
-_VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _FACTS = CHECKOUT / "bench" / "side_facts.py"
 _DESCRIBE_LIMIT_S = 120.0
 _OLD_PYTHON = "nknown option: -P"
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """One side, as the user names it; what is not named is as it is here.
+def fixed_side(spec: Spec) -> Spec:
+    """The same side whatever happens until the duel is resumed: paths are absolute, and a
+    revision is a commit.
 
-    Attributes:
-        python: an interpreter, or the folder of a virtual environment.
-        checkout: a folder that holds the user's model, or another checkout of this suite.
-        revision: of the Git repository that holds the checkout.
-        variables: of the environment, name and value.
+    Raises:
+        UserError: there is no such interpreter, folder or revision.
     """
-
-    python: Text | None = None
-    checkout: Text | None = None
-    revision: Text | None = None
-    variables: tuple[tuple[Text, Text], ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The side that `text` names: `FORM` says how.
-
-        Raises:
-            UserError: it is written in another form.
-        """
-        try:
-            words = shlex.split(text)
-        except ValueError as error:
-            raise UserError(f"side {text!r}: {error}; {FORM}") from error
-        if not words:
-            raise UserError(f"side {text!r}: {FORM}")
-        spec = cls()
-        given: set[str] = set()
-        for word in words if words != [HERE] else ():
-            name, equals, value = word.partition("=")
-            if not equals or not _VARIABLE.fullmatch(name):
-                raise UserError(f"side {text!r}: {word!r} says nothing; {FORM}")
-            if name in given:
-                raise UserError(f"side {text!r}: {name} is named twice")
-            given.add(name)
-            if name == "python":
-                spec = replace(spec, python=_something(word, value))
-            elif name == "checkout":
-                folder, revision = _split(word, value)
-                spec = replace(spec, checkout=folder, revision=revision)
-            else:
-                spec = replace(spec, variables=(*spec.variables, (name, value)))
-        return spec
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The spec that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is out of bounds; it is named.
-        """
-        return checked(values, cls)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    def fixed(self) -> Spec:
-        """The same side whatever happens until the duel is resumed: paths are absolute, and a
-        revision is a commit.
-
-        Raises:
-            UserError: there is no such interpreter, folder or revision.
-        """
-        python, checkout = self.python, self.checkout
-        if python is not None:
-            folder = Path(python)
-            inside = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
-            found = shutil.which(str(folder / inside) if folder.is_dir() else python)
-            if found is None:
-                raise UserError(f"python={python}: no such interpreter")
-            # A link must not be followed: it is what makes a virtual environment.
-            python = str(Path.cwd() / found)
-        revision = self.revision
-        if checkout is not None:
-            if not Path(checkout).is_dir():
-                raise UserError(f"checkout={checkout}: no such folder")
-            checkout = str(Path(checkout).resolve())
-            if revision is not None:
-                revision = commit_of(checkout, revision)
-        return replace(self, python=python, checkout=checkout, revision=revision)
+    python, checkout = spec.python, spec.checkout
+    if python is not None:
+        folder = Path(python)
+        inside = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
+        found = shutil.which(str(folder / inside) if folder.is_dir() else python)
+        if found is None:
+            raise UserError(f"python={python}: no such interpreter")
+        # A link must not be followed: it is what makes a virtual environment.
+        python = str(Path.cwd() / found)
+    revision = spec.revision
+    if checkout is not None:
+        if not Path(checkout).is_dir():
+            raise UserError(f"checkout={checkout}: no such folder")
+        checkout = str(Path(checkout).resolve())
+        if revision is not None:
+            revision = commit_of(checkout, revision)
+    return replace(spec, python=python, checkout=checkout, revision=revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,26 +229,6 @@ def refuse_other_files(
                 f"{path}: Python files of {whose} have changed since side {label} began: put them "
                 "back, or start a new duel, for one duel must not mix them"
             )
-
-
-def _something(word: str, value: str) -> str:
-    if not value:
-        raise UserError(f"{word!r} names nothing: is the shell variable after it set? {FORM}")
-    return value
-
-
-def _split(word: str, value: str) -> tuple[str, str | None]:
-    """The folder and the revision of a checkout; either may hold the sign between them."""
-    _something(word, value)
-    parts = value.split("@")
-    ways = [("@".join(parts[:n]), "@".join(parts[n:])) for n in range(len(parts), 0, -1)]
-    is_there = [way for way in ways if way[0] and Path(way[0]).is_dir()]
-    # The longest folder that is there; else what is meant most likely, to be complained about.
-    folder, revision = (is_there or [*ways[1:2], *ways])[0]
-    if len(folder) == len(value):
-        return folder, None
-    _something(word, folder)
-    return folder, _something(word, revision)
 
 
 def _holds_module(folder: Path, name: str) -> bool:

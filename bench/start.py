@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import devices, environment, variables
-from bench.case import Case
 from bench.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
-from bench.errors import UserError
-from bench.store import Plan, RunFolder, read_plan, refuse_taken
+from bench.schema.case import Case
+from bench.schema.errors import UserError
+from bench.schema.plan import Plan
+from bench.store import RunFolder, read_plan, refuse_taken
 from fmnist_models import dataset
 
 RESULTS = Path("results")

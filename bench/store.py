@@ -10,18 +10,14 @@ logs/              what a launch printed, kept where it did not end well
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from bench.bounds import Count, Number, Text, Word
-from bench.case import Case
-from bench.errors import UserError
 from bench.files import (
     ENVIRONMENT,
     PAGE,
@@ -42,19 +38,13 @@ from bench.reader import (
     read_json_lines,
     read_table,
 )
-from bench.record import (
-    RESULT_COLUMNS,
-    ROUND_COLUMNS,
-    LaunchRecord,
-    LaunchRequest,
-    Round,
-    RunSettings,
-)
-from bench.roofline import Ceilings
+from bench.schema.ceilings import Ceilings
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.errors import ELSEWHERE, UserError, explained
+from bench.schema.launch import LaunchRecord, Round, StoredRound
+from bench.schema.plan import PLAN_VERSION, Plan
+from bench.schema.requests import LaunchRequest
 
-PLAN_VERSION = 1
-# What helps where a folder cannot be written: a new one, and one that holds something already.
-ELSEWHERE = "name another --output"
 # What a run writes over, where the suite wrote it.
 _REPLACED: Mapping[str, Kind] = {
     "environment.json": ENVIRONMENT,
@@ -62,37 +52,6 @@ _REPLACED: Mapping[str, Kind] = {
     "roofline.png": PICTURE,
     "report.html": PAGE,
 }
-RESUME = "what was measured so far is kept there: make room, then --resume"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run is to measure.
-
-    Attributes:
-        matrix: name of the matrix that the cases came from.
-        command: the words that repeat the run.
-    """
-
-    cases: tuple[Case, ...]
-    settings: RunSettings
-    matrix: Text = ""
-    label: Text | None = None
-    command: Text = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {"version": PLAN_VERSION, **asdict(self)}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRound:
-    """A `Round` with the launch that it belongs to."""
-
-    case: Word
-    launch: Number
-    attempt: Count
-    round: Round
 
 
 class RunFolder:
@@ -362,22 +321,6 @@ def in_own_form(file: Path, columns: Sequence[str]) -> bool:
     content = file.read_bytes()
     header = encoded(_csv_text([columns]))
     return not content or (content.startswith(header) and b"\r" not in content)
-
-
-@contextlib.contextmanager
-def explained(path: Path, remedy: str = RESUME) -> Iterator[None]:
-    """A full disk, a read-only folder or one that is gone is one line; what is on disk stays."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if remedy == ELSEWHERE or path.exists():
-            raise UserError(f"cannot write to {path}: {error.strerror}; {remedy}") from error
-        raise UserError(
-            f"{path} is gone: it was removed or renamed while it was written to; put it back and "
-            "--resume, or start anew"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror or error}; {remedy}") from error
 
 
 def refuse_absent(path: Path) -> None:

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from bench import variables
 from bench.ending import put_off
-from bench.errors import UserError
 from bench.estimate import REFERENCE, reference_rows
 from bench.report import print_results, reference_lines, time_line
 from bench.run import RunOutcome
+from bench.schema.errors import UserError
 from bench.store import RunFolder
 
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from bench.errors import Unavailable
+from bench.schema.errors import Unavailable
 
 # The newest CUDA that the driver knows, told by the parent: no TensorFlow API says it.
 CUDA_DRIVER_VARIABLE = "FMNIST_CUDA_DRIVER"

@@ -12,8 +12,8 @@ import pytest
 from bench.check import CheckedCase, CheckReport, Verdict
 from bench.check_report import told
 from bench.guard import InconclusiveWarning
-from bench.record import Status
 from bench.run import RunOutcome
+from bench.schema.launch import Status
 
 
 class _ReplayedClock:

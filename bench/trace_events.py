@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.hlo import HloInstruction
-from bench.phases import Phase
+from bench.schema.profile import Phase
 from bench.trace_ends import END, Event, beyond, end_of, ends, merged
 
 Label = tuple[str, str]

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import trace_events
-from bench.errors import UserError
 from bench.hlo import HloInstruction, parse_hlo
+from bench.schema.errors import UserError
 from bench.trace_events import DeviceTime, Operation
 
 EXTRA = ("xprof", "pyinstrument")

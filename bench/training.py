@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
-from bench.case import Case
 from bench.devices import TensorFlowDevice, keras_policy
-from bench.errors import Invalid
 from bench.loaded import loaded_files
 from bench.precision import Computed, computed, declared, products_of, refuse_declared
+from bench.schema.case import Case
+from bench.schema.errors import Invalid
 from fmnist_models import architectures, optimizers
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import Loop, Work, compile_model, layers_of

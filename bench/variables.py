@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
+from bench.schema.errors import UserError
 from bench.scrub import scrub_setting
 
 Variables = Mapping[str, str]

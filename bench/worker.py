@@ -44,10 +44,10 @@ from typing import Any, NoReturn
 import psutil
 
 from bench.counters import OwnUsage
-from bench.errors import Invalid, Unavailable, UserError
 from bench.loaded import loaded_files
-from bench.profile_record import ProfileRequest
-from bench.record import CeilingsRequest, LaunchRequest, Status
+from bench.schema.errors import Invalid, Unavailable, UserError
+from bench.schema.launch import Status
+from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
 
 Emit = Callable[[dict[str, Any]], None]
 Pause = Callable[[], None]

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from bench.nvml import Gpu
-from bench.record import Round, Status
-from bench.store import explained
+from bench.schema.errors import explained
+from bench.schema.launch import Round, Status
 
 # From an answer or a kill to the end of the process: nothing is left to do then.
 EXIT_LIMIT_S = 10.0

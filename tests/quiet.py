@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from bench import counters
-from bench.noise import Noise
+from bench.schema.noise import Noise
 
 PROGRAM = (sys.executable, __file__)
 

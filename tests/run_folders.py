@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
-from bench.store import Plan, RunFolder
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
+from bench.store import RunFolder
 
 SAMPLES, UPDATES = 48_000, 1_500
 LAYERS = [[784, 100], [100, 10]]

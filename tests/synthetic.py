@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from bench.case import Case, logistic_case
-from bench.record import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.case import Case, logistic_case
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

@@ -13,9 +13,9 @@ import pytest
 from run_folders import write_run
 
 from bench import baselines
-from bench.case import Case
-from bench.errors import UserError
 from bench.runs import read_baseline, run_folders
+from bench.schema.case import Case
+from bench.schema.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "compiled")
 FILES = ["environment.json", "launches.jsonl", "plan.json", "results.csv", "rounds.csv"]

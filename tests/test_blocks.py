@@ -11,14 +11,14 @@ import pytest
 
 from bench import blocks as measuring
 from bench.blocks import Blocks
-from bench.case import Case
 from bench.control import readings_of
-from bench.draws import EvenDraws
-from bench.errors import UserError
 from bench.filetypes import BLOCKS, CONTROL
-from bench.noise import Noise
 from bench.reader import read_table
-from bench.record import LaunchRecord, Round, Status
+from bench.schema.case import Case
+from bench.schema.draws import EvenDraws
+from bench.schema.errors import UserError
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.noise import Noise
 from bench.sequential import block_log, even_log
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)

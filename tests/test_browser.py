@@ -34,7 +34,7 @@ from bench.htmlreport import source
 from bench.htmlreport.page import write_report
 from bench.htmlreport.records import pareto
 from bench.htmlreport.source import read_sources
-from bench.record import Status
+from bench.schema.launch import Status
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from bench.record import CeilingsRequest
 from bench.roofline import step_flops
+from bench.schema.requests import CeilingsRequest
 from fmnist_models.architectures import NETWORKS
 
 SAMPLES, BATCH = 1100, 32

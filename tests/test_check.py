@@ -10,10 +10,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.case import Case
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
-from bench.store import Plan, RunFolder
+from bench.schema.case import Case
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
+from bench.store import RunFolder
 
 CASES = tuple(
     Case(model, optimizer, "compiled")

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from bench.check import CheckedCase, CheckReport, Measure, Verdict, settled
 from bench.check_report import as_json, junit, markdown, print_check, told, write_check
-from bench.errors import ExitCode, UserError
-from bench.sizes import Sizes
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.sizes import Sizes
 
 SLOW = CheckedCase(
     "relu_mlp-adam-compiled-cpu-b32-float32",

@@ -12,20 +12,22 @@ from hypothesis import strategies as st
 from rich.console import Console
 from run_folders import write_run
 
-from bench.case import Case
 from bench.check import check
 from bench.compare import COLUMNS, compare, named_runs, write_comparison
 from bench.compare_report import print_comparison
-from bench.errors import NotComparable, UserError
 from bench.evidence.timing import make_run
 from bench.htmlreport.records import case_records
 from bench.htmlreport.source import read_sources
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.runs import across_machines, read_run
-from bench.sizes import Sizes
+from bench.schema.case import Case
+from bench.schema.errors import NotComparable, UserError
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
+from bench.schema.sizes import Sizes
 from bench.stats import welch_interval
-from bench.store import Plan, RunFolder
+from bench.store import RunFolder
 
 FIT, COMPILED = (Case("relu_mlp", "adam", loop) for loop in ("fit", "compiled"))
 SOFTMAX = Case("softmax", "sgd", "fit")

@@ -8,9 +8,9 @@ from matplotlib.image import imread
 from test_check import stored
 from test_plots import drawn, panel, texts
 
-from bench.case import Case
 from bench.compare import compare, named_runs
 from bench.compareplot import comparison_picture, draw_comparison
+from bench.schema.case import Case
 
 MANY = [case for case in synthetic.documented() if case.model != "logistic"]
 FEW = [Case("relu_mlp", "adam", "fit"), Case("relu_mlp", "adam", "compiled")]

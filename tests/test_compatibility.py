@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from bench import compatibility, start
-from bench.case import Case
 from bench.compatibility import FACTS, Purpose, refuse_mixing, same_threads_axis, shown
-from bench.errors import NotComparable, UserError
 from bench.evidence.timing import make_run
-from bench.record import RunSettings
-from bench.runs import MeasuredRun, read_run
-from bench.store import Plan, RunFolder
+from bench.runs import read_run
+from bench.schema.case import Case
+from bench.schema.errors import NotComparable, UserError
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.runs import MeasuredRun
+from bench.store import RunFolder
 
 RUN = Path("run")
 RECORD: dict[str, Any] = {
@@ -201,7 +202,7 @@ def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
     model.write_text("as it was")
     own = start.CHECKOUT / "bench" / "case.py"
     begun = (
-        {"suite": {"bench/case.py": digest(own)}},
+        {"suite": {"bench/schema/case.py": digest(own)}},
         {"models": {"mymodels.py": digest(model)}, "elsewhere": {"theirs.py": "not asked"}},
     )
     folder = start.begin(

@@ -16,15 +16,17 @@ from bench import blocks as measuring
 from bench import confirm, lock, start
 from bench import duel as duelling
 from bench import run as running
-from bench.case import Case, logistic_case
 from bench.check import CheckedCase, CheckReport, Measure, Verdict, suspects
 from bench.devices import Inventory
 from bench.launch import Launcher
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
 from bench.results import result_rows
+from bench.schema.case import Case, logistic_case
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
+from bench.schema.sizes import Sizes
 from bench.sides import Side
-from bench.sizes import Sizes
-from bench.store import Plan, RunFolder, read_plan
+from bench.store import RunFolder, read_plan
 from fmnist_models import dataset
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -283,8 +285,8 @@ def test_a_side_that_is_this_environment_is_refused(checked, stored, side):
         ({"versions": {"tensorflow": "2.20.0"}}, "TensorFlow 2.20.0, the side has 2.21.0"),
         ({"os": {"kernel": "6.1"}}, "kernel 6.1, the side has 6.8"),
         ({"variables": {"XLA_FLAGS": "--x"}}, "XLA_FLAGS=--x, the side has OMP_NUM_THREADS=1"),
-        ({"code": {"a": {"suite": {"bench/case.py": "other"}}}},
-         f"another bench/case.py than that in {start.CHECKOUT}"),
+        ({"code": {"a": {"suite": {"bench/schema/case.py": "other"}}}},
+         f"another bench/schema/case.py than that in {start.CHECKOUT}"),
     ],
 )  # fmt: skip
 def test_a_side_that_is_no_stored_runs_software_clears_nothing(

@@ -17,8 +17,8 @@ from bench import counters, hardware
 # Bound before a fixture of all tests puts a quiet machine in its place.
 from bench.counters import watch
 from bench.devices import inventory
-from bench.noise import Noise, Usage
 from bench.nvml import Gpu, GpuUse, gpu_use
+from bench.schema.noise import Noise, Usage
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 THROTTLE = "sys/devices/system/cpu/{}/thermal_throttle/{}_throttle_count"

@@ -15,7 +15,6 @@ import pytest
 from fakes_gpu import A100, FAST, PARTITIONED, SLOW, T4, FakeNvml, FakeTensorFlow, seen_by_cuda
 
 from bench import options
-from bench.case import Case, logistic_case
 from bench.devices import (
     Inventory,
     TensorFlowDevice,
@@ -28,8 +27,9 @@ from bench.devices import (
     resolve,
     skip_reason,
 )
-from bench.errors import Unavailable
 from bench.nvml import clock_event_names
+from bench.schema.case import Case, logistic_case
+from bench.schema.errors import Unavailable
 from bench.tensorflow_device import (
     CUDA_DRIVER_VARIABLE,
     driver_is_too_old,

@@ -17,7 +17,7 @@ from rich.console import Console
 from bench import checks, devices, doctor, doctor_probe
 from bench.checks import Check, Report, Verdict
 from bench.doctor import ProbeResult, diagnose, render, tensorflow_checks, versions
-from bench.errors import UserError
+from bench.schema.errors import UserError
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
 

@@ -20,17 +20,18 @@ from bench import control, lock, start
 from bench import duel as duelling
 from bench import launch as launching
 from bench import run as running
-from bench.case import Case, logistic_case
 from bench.check import Verdict
 from bench.devices import Inventory
-from bench.draws import new_entropy
 from bench.duel_report import DuelLines
-from bench.duel_standing import TEMPLATES, DuelPlan, DuelReport, Standing, control_differs
-from bench.errors import ExitCode, UserError
+from bench.duel_standing import DuelReport, Standing, control_differs
 from bench.launch import Launcher
-from bench.record import RunSettings
+from bench.schema.case import Case, logistic_case
+from bench.schema.draws import new_entropy
+from bench.schema.duel import TEMPLATES, DuelPlan, Spec
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.plan import RunSettings
 from bench.sequential import Decision, look
-from bench.sides import Side, Spec
+from bench.sides import Side
 from bench.store import RunFolder
 from fmnist_models import dataset
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from bench import ending
-from bench.errors import ExitCode, NotComparable, UserError
+from bench.schema.errors import ExitCode, NotComparable, UserError
 
 ROOT = Path(__file__).parent.parent
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes are POSIX's")
 BEGIN = """
 import os, sys, time, click
 from bench.ending import run_program
-from bench.errors import UserError
+from bench.schema.errors import UserError
 """
 
 
@@ -76,7 +76,7 @@ def test_a_defect_is_code_4_one_line_and_a_file_with_the_traceback(end, tmp_path
             2,
             "error: No module named 'pandas': install what it needs again",
         ),
-        (ImportError("cannot import name 'x'", name="bench.case"), 4, "error: a defect"),
+        (ImportError("cannot import name 'x'", name="bench.schema.case"), 4, "error: a defect"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (SystemExit(3), 3, ""),
     ],

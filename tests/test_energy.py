@@ -8,12 +8,12 @@ import pytest
 from fakes_gpu import FAST, FakeNvml
 
 from bench import energy
-from bench.case import Case
 from bench.energy import Counter, Spans, counter
 from bench.nvml import energy_counter
-from bench.record import LaunchRecord, Round, RunSettings, Status
 from bench.results import result_rows
-from bench.store import Plan, StoredRound
+from bench.schema.case import Case
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import Plan, RunSettings
 
 
 @pytest.fixture

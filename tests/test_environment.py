@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from bench import devices, environment
-from bench.case import Case
 from bench.environment import collect, validate_label
-from bench.errors import UserError
+from bench.schema.case import Case
+from bench.schema.errors import UserError
 from bench.variables import Fate, fate_of
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from bench.case import Case
-from bench.draws import EvenDraws, SeededDraws
 from bench.evidence import evenness
 from bench.evidence.equals import BLOCKS, CASES, EqualBlock, EqualDuel, names, plan_of, read_duel
 from bench.evidence.templates import alarm_rate, alarm_rows, inflation, variance_row
-from bench.record import LaunchRecord, LaunchRequest, Round, RunSettings, Status
-from bench.store import Plan, RunFolder
+from bench.schema.case import Case
+from bench.schema.draws import EvenDraws, SeededDraws
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
+from bench.store import RunFolder
 
 PAIRS = 20
 

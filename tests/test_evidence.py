@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.case import Case
 from bench.check import SPEED_LEVEL
 from bench.evidence.exits import accuracy_rows, confirmed, ends, speed_rows, upper_bound
 from bench.evidence.known import INJECTIONS, Pair, truth_row
@@ -23,13 +22,14 @@ from bench.evidence.worlds import (
     launch_medians,
     run_logs,
 )
-from bench.phases import Phase, Share, Split
-from bench.profile_record import ProfileRecord
+from bench.phases import Share, Split
 from bench.profile_tables import Profile
-from bench.record import Status
-from bench.regression import DEFAULT_GATE, estimate, stored_test
-from bench.sequential import DUEL_GATE, SPEED_SHARE, SPENDING, Decision, look
-from bench.sizes import CHECK_ACCURACY_GATE
+from bench.regression import estimate, stored_test
+from bench.schema.case import Case
+from bench.schema.launch import Status
+from bench.schema.profile import Phase, ProfileRecord
+from bench.schema.sizes import CHECK_ACCURACY_GATE, DEFAULT_GATE, DUEL_GATE
+from bench.sequential import SPEED_SHARE, SPENDING, Decision, look
 
 MARGIN = math.log(1.01)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from run_folders import write_run
 
-from bench.case import Case
-from bench.errors import UserError
 from bench.files import PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
 from bench.profiling import _refuse_taken
+from bench.schema.case import Case
+from bench.schema.errors import UserError
 from bench.store import refuse_taken
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,9 @@ import pytest
 from test_check import stored
 
 from bench import devices, environment
-from bench.case import Case
 from bench.launch import CAN_FORK
-from bench.record import RunSettings
+from bench.schema.case import Case
+from bench.schema.plan import RunSettings
 from fmnist_models import dataset
 
 TESTS = Path(__file__).parent

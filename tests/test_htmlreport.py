@@ -13,17 +13,18 @@ import pytest
 from rich.console import Console
 from run_folders import write_run
 
-from bench.case import Case
 from bench.compare import compare
-from bench.errors import UserError
 from bench.htmlreport.findings import comparison_findings, findings
 from bench.htmlreport.page import write_report
 from bench.htmlreport.records import MOST_ROUNDS, case_records, pareto, round_records
 from bench.htmlreport.source import read_sources
 from bench.htmlreport.table import COLUMNS, case_table
 from bench.htmlreport.words import short_ids, short_names
-from bench.record import RESULT_COLUMNS, Status
 from bench.run import RunOutcome
+from bench.schema.case import Case
+from bench.schema.columns import RESULT_COLUMNS
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
 from bench.store import RunFolder
 from bench.summary import summarize
 

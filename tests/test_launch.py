@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bench.case import Case
 from bench.launch import CAN_FORK, Launcher
 from bench.origin import CHECKOUT, Origin
-from bench.record import LaunchRequest, Status
+from bench.schema.case import Case
+from bench.schema.launch import Status
+from bench.schema.requests import LaunchRequest
 from bench.worker_process import LaunchPlace
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -288,10 +289,10 @@ def test_a_killed_parent_leaves_no_child_behind(tmp_path):
     (tmp_path / "script.json").write_text(json.dumps([{"rounds": [0.1], "hang": True}]))
     code = f"""
 import os, pathlib
-from bench.case import Case
+from bench.schema.case import Case
 from bench.launch import Launcher
 from bench.worker_process import LaunchPlace
-from bench.record import LaunchRequest
+from bench.schema.launch import LaunchRequest
 folder = pathlib.Path({str(tmp_path)!r})
 place = LaunchPlace(dict(os.environ), True, folder / "log", 60)
 def on_round(_):

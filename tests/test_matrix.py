@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.case import LOOPS, MODELS, PRECISIONS, Case, logistic_case
-from bench.errors import UserError
-from bench.matrix import BATCH_SIZES, Axes, expand, parse_axes
-from bench.record import LaunchRequest, RunSettings
 from bench.schedule import schedule
+from bench.schema.case import LOOPS, MODELS, PRECISIONS, Case, logistic_case
+from bench.schema.errors import UserError
+from bench.schema.matrix import BATCH_SIZES, Axes, expand, parse_axes
+from bench.schema.plan import RunSettings
+from bench.schema.requests import LaunchRequest
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, fields
 import pytest
 
 from bench import noise
-from bench.noise import Noise, Usage
-from bench.record import LaunchRecord, Status
+from bench.schema.launch import LaunchRecord, Status
+from bench.schema.noise import Noise, Usage
 
 
 def test_a_quiet_launch_says_nothing():

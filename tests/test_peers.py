@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.errors import UserError
 from bench.peers.__main__ import PEERS, chosen, table
 from bench.peers.launch import PeerLaunch
+from bench.schema.errors import UserError
 
 
 def launch(seconds, accuracy=0.9):

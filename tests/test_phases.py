@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from bench.phases import CHAINS, Phase, Variant, overhead, split
+from bench.phases import overhead, split
+from bench.schema.profile import CHAINS, Phase, Variant
 
 PARTS = {
     Phase.INPUT: 3e-4,

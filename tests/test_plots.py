@@ -17,12 +17,12 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from bench import plotdata, plots
-from bench.case import LOOPS, PRECISIONS, Case, logistic_case
-from bench.errors import UserError
 from bench.panels import spread
 from bench.plotheader import machine_lines
 from bench.plotstyle import LOOP_COLOURS, fitted, log_limits, log_ticks, one_line, style
-from bench.record import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.case import LOOPS, PRECISIONS, Case, logistic_case
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.errors import UserError
 
 Rows = synthetic.Rows
 KOREAN = "패션 MNIST 모델"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.phases import Phase
+from bench.schema.profile import Phase
 
 pytest.importorskip("xprof", reason="the extra `profile` is not installed")
 pytest.importorskip("pyinstrument", reason="the extra `profile` is not installed")

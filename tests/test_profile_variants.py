@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_loops import BATCH, SAMPLES, Recorder, penalized, trained, work
 
-from bench.phases import CHAINS, Variant
+from bench.schema.profile import CHAINS, Variant
 from fmnist_models.architectures import NETWORKS
 
 LOOPS = tuple(CHAINS)

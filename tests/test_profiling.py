@@ -14,16 +14,17 @@ from rich.console import Console
 from test_phases import readings
 
 from bench import lock, profiling, traces
-from bench.case import Case, logistic_case
-from bench.errors import ExitCode, UserError
 from bench.evidence.known import Pair, truth_row
-from bench.phases import Phase, Share, Split, Variant, split
-from bench.profile_record import STACK, STARTUP, STEPS, ProfileRecord, ProfileRequest, Readings
+from bench.phases import Share, Split, split
 from bench.profile_report import _cell, print_profiles
 from bench.profile_tables import REST, Profile
 from bench.profileplot import draw_profiles, profile_figure
-from bench.record import RunSettings, Status
-from bench.store import Plan
+from bench.schema.case import Case, logistic_case
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.launch import Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.profile import Phase, ProfileRecord, Readings, Variant
+from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
 from bench.trace_events import DeviceTime, Operation
 
 MIB = 2**20

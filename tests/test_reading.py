@@ -13,17 +13,18 @@ import pytest
 from run_folders import CEILINGS, write_run
 
 from bench.blocks import COLUMNS
-from bench.bounds import Misfit
-from bench.case import Case
 from bench.compare import compare, named_runs
 from bench.derived import broken_launches
-from bench.errors import UserError
 from bench.evidence.torture.files import counts, torture
 from bench.filetypes import BLOCKS, RESULT_TYPES
 from bench.htmlreport.source import read_profiles
-from bench.record import RESULT_COLUMNS, LaunchRecord, Round
-from bench.roofline import Ceilings
 from bench.runs import read_machine, read_run, run_folders
+from bench.schema.bounds import Misfit
+from bench.schema.case import Case
+from bench.schema.ceilings import Ceilings
+from bench.schema.columns import RESULT_COLUMNS
+from bench.schema.errors import UserError
+from bench.schema.launch import LaunchRecord, Round
 from bench.store import RunFolder
 
 ROOT = Path(__file__).parent.parent

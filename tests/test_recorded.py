@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.errors import UserError
 from bench.evidence import live
 from bench.evidence.live import INJECTED, INJECTED_LOOPS, SESSIONS, SETTINGS, SLOWER, LiveDuel
 from bench.evidence.recorded import RECORDED, blocks_of, collect, read, two_sided_p, verdicts
+from bench.schema.errors import UserError
 from bench.sequential import LAST_LOOK
 from bench.store import write_csv
 

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from bench import compare, estimate
-from bench.case import Case, logistic_case
-from bench.record import RESULT_COLUMNS, ROUND_COLUMNS, RunSettings
 from bench.report import compiled_over_fit, duration, print_results, reference_lines
+from bench.schema.case import Case, logistic_case
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.plan import RunSettings
 
 ROOT = Path(__file__).parent.parent
 

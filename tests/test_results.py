@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench.case import Case, logistic_case
-from bench.record import LATER_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.results import result_rows, time_split
-from bench.roofline import Ceilings
-from bench.store import Plan, StoredRound
+from bench.schema.case import Case, logistic_case
+from bench.schema.ceilings import Ceilings
+from bench.schema.columns import LATER_COLUMNS
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import Plan, RunSettings
 
 LAYERS = ((784, 100), (100, 10))
 TRAFFIC = (("weights", 318_040, 2), ("optimizer slots", 0, 2), ("images", 25_088, 1),

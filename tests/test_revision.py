@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from bench import revision
-from bench.errors import UserError
 from bench.revision import commit_of, unpacked
+from bench.schema.errors import UserError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 99\n"

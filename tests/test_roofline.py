@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 from bench.roofline import (
     Bound,
-    Ceilings,
     Product,
-    Traffic,
     limits,
-    products_key,
     standing,
     step_bytes,
     step_flops,
     training_products,
 )
+from bench.schema.ceilings import Ceilings, Traffic, products_key
 
 MLP = [(784, 100), (100, 10)]
 SOFTMAX = [(784, 10)]

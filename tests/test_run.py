@@ -21,18 +21,20 @@ from rich.console import Console
 
 from bench import lock, results, start, store
 from bench import run as running
-from bench.case import Case, logistic_case
 from bench.devices import Inventory
-from bench.errors import ExitCode, UserError
 from bench.estimate import launch_seconds
 from bench.launch import CAN_FORK, Launcher
-from bench.noise import Noise, Usage
 from bench.origin import CHECKOUT
 from bench.progress import progress_for
-from bench.record import RESULT_COLUMNS, ROUND_COLUMNS, RunSettings, Status
 from bench.results import result_rows
 from bench.runs import read_run
-from bench.store import Plan, RunFolder
+from bench.schema.case import Case, logistic_case
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.launch import Status
+from bench.schema.noise import Noise, Usage
+from bench.schema.plan import Plan, RunSettings
+from bench.store import RunFolder
 from bench.summary import summarize
 from fmnist_models import dataset
 

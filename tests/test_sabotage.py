@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_check import CASES, FIRST, cut_results, stored
 
-from bench.record import RunSettings
+from bench.schema.plan import RunSettings
 
 FILE = Path(__file__).parent.parent / "results/evidence/sabotage.md"
 OWN_MODELS = """

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench.errors import ExitCode
 from bench.evidence.simulate import decided
+from bench.schema.errors import ExitCode
 from bench.sequential import (
     LAST_LOOK,
     MISSED,

@@ -10,12 +10,13 @@ import sys
 import pytest
 
 from bench import sides
-from bench.case import Case
 from bench.devices import child_environment, inventory
-from bench.errors import UserError
 from bench.origin import CHECKOUT, child_command
-from bench.record import LaunchRequest
-from bench.sides import Spec, prepare, refuse_overruled
+from bench.schema.case import Case
+from bench.schema.duel import Spec
+from bench.schema.errors import UserError
+from bench.schema.requests import LaunchRequest
+from bench.sides import fixed_side, prepare, refuse_overruled
 from bench.worker_process import LaunchPlace
 
 
@@ -43,7 +44,7 @@ def repository(tmp_path):
 
 
 def test_here_is_what_runs_now():
-    side = prepare(Spec.parse("here").fixed(), CHECKOUT, {"X": "1"})
+    side = prepare(fixed_side(Spec.parse("here")), CHECKOUT, {"X": "1"})
     assert (side.python, side.suite, side.environ) == (sys.executable, CHECKOUT, {"X": "1"})
 
 
@@ -105,23 +106,23 @@ def test_the_sign_of_a_revision_may_stand_in_a_folder_and_in_a_revision(tmp_path
 )
 def test_what_is_not_there(text, line):
     with pytest.raises(UserError, match=line):
-        Spec.parse(text).fixed()
+        fixed_side(Spec.parse(text))
 
 
 def test_an_unknown_revision(repository):
     with pytest.raises(UserError, match=r"git rev-parse .*nosuch"):
-        Spec.parse(f"checkout='{repository}@nosuch'").fixed()
+        fixed_side(Spec.parse(f"checkout='{repository}@nosuch'"))
 
 
 def test_a_folder_that_is_no_repository(tmp_path):
     with pytest.raises(UserError, match="not a git repository"):
-        Spec.parse(f"checkout={tmp_path}@main").fixed()
+        fixed_side(Spec.parse(f"checkout={tmp_path}@main"))
 
 
 def test_the_folder_of_a_virtual_environment(tmp_path):
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
-    spec = Spec.parse(f"python={tmp_path / 'venv'}").fixed()
+    spec = fixed_side(Spec.parse(f"python={tmp_path / 'venv'}"))
     assert spec.python == str(tmp_path / "venv" / "bin" / "python")
 
 
@@ -145,7 +146,7 @@ def word_of(side, tmp_path):
 def test_a_revision_of_the_users_model(repository, tmp_path, monkeypatch):
     """The older text is imported, the repository stays as it is, and HEAD may move on."""
     below = repository / "models"
-    spec = Spec.parse(f"checkout='{below}@HEAD~1'").fixed()
+    spec = fixed_side(Spec.parse(f"checkout='{below}@HEAD~1'"))
     (below / "mine.py").write_text("def word():\n    return 'third'\n")
     git(repository, "commit", "-qam", "third")
     # Where the user most likely stands: beside the model as it is now.
@@ -159,7 +160,7 @@ def test_a_revision_of_the_users_model(repository, tmp_path, monkeypatch):
 
 
 def test_a_folder_as_it_is(repository, tmp_path):
-    spec = Spec.parse(f"checkout='{repository / 'models'}'").fixed()
+    spec = fixed_side(Spec.parse(f"checkout='{repository / 'models'}'"))
     assert word_of(prepare(spec, tmp_path), tmp_path) == "second"
 
 
@@ -174,7 +175,7 @@ def other_suite(tmp_path):
 
 
 def test_another_checkout_of_the_suite(other_suite, tmp_path):
-    spec = Spec.parse(f"checkout={other_suite}").fixed()
+    spec = fixed_side(Spec.parse(f"checkout={other_suite}"))
     side = prepare(spec, tmp_path, {"PYTHONPATH": "/own"}, ["relu_mlp", "yours:build"])
     assert (side.suite, side.models, side.environ) == (other_suite, None, {"PYTHONPATH": "/own"})
     # It holds that model, so that side's model is its own.
@@ -201,7 +202,7 @@ def test_an_earlier_revision_of_the_suite_is_started_and_understood(
     (other_suite / "bench" / "worker.py").write_text(EARLIER)
     (other_suite / "bench" / "devices.py").write_text("NUMBER = 7\n")
     monkeypatch.chdir(CHECKOUT)
-    side = prepare(Spec.parse(f"checkout={other_suite}").fixed(), tmp_path)
+    side = prepare(fixed_side(Spec.parse(f"checkout={other_suite}")), tmp_path)
     place = LaunchPlace(dict(side.environ), False, tmp_path / "log", 60.0)
     with side.launcher(None) as launcher:
         record = launcher.run(LaunchRequest(CASE, 0, 1, 1, 42), place, lambda _: None)
@@ -214,7 +215,7 @@ def test_both_revisions_of_a_clone_are_where_they_are_named(repository, other_su
     git(other_suite, "add", "-A")
     git(other_suite, "commit", "-qm", "suite")
     a, b = (
-        prepare(Spec.parse(f"checkout={other_suite}{revision}").fixed(), tmp_path / "duel")
+        prepare(fixed_side(Spec.parse(f"checkout={other_suite}{revision}")), tmp_path / "duel")
         for revision in ("@HEAD", "")
     )
     assert b.suite == other_suite
@@ -226,7 +227,7 @@ def test_an_interpreter_without_the_suites_packages(tmp_path):
     wrong = tmp_path / "python"
     wrong.write_text("#!/bin/sh\necho 'ModuleNotFoundError: no psutil' >&2\nexit 1\n")
     wrong.chmod(0o755)
-    side = prepare(Spec.parse(f"python={wrong}").fixed(), tmp_path)
+    side = prepare(fixed_side(Spec.parse(f"python={wrong}")), tmp_path)
     with pytest.raises(UserError, match="cannot run this suite: ModuleNotFoundError: no psutil"):
         side.describe("B", "d" * 64)
 
@@ -249,7 +250,7 @@ def test_a_program_that_is_no_such_interpreter_is_one_line(tmp_path, monkeypatch
     wrong.write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
     wrong.chmod(0o755)
     monkeypatch.setattr(sides, "_DESCRIBE_LIMIT_S", 2.0)
-    side = prepare(Spec.parse(f"python={wrong}").fixed(), tmp_path)
+    side = prepare(fixed_side(Spec.parse(f"python={wrong}")), tmp_path)
     with pytest.raises(UserError, match=line) as error:
         side.describe("B", "d" * 64)
     assert "\n" not in str(error.value)
@@ -264,7 +265,7 @@ def test_a_side_whose_bench_is_not_its_own_is_refused(tmp_path, monkeypatch):
 
 
 def test_what_a_side_says_of_itself(tmp_path):
-    side = prepare(Spec.parse("TF_ENABLE_ONEDNN_OPTS=0").fixed(), tmp_path)
+    side = prepare(fixed_side(Spec.parse("TF_ENABLE_ONEDNN_OPTS=0")), tmp_path)
     described = side.describe("B", "d" * 64)
     assert described["label"] == "B"
     assert described["variables"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
@@ -320,7 +321,7 @@ def test_a_launch_trains_the_model_of_its_revision_wherever_it_was_started(
     (repository / "bench" / "__init__.py").write_text("1 / 0\n")
     monkeypatch.chdir(repository)
     monkeypatch.setenv("PYTHONPATH", str(repository))
-    side = prepare(Spec.parse("checkout=.@HEAD").fixed(), tmp_path / "duel")
+    side = prepare(fixed_side(Spec.parse("checkout=.@HEAD")), tmp_path / "duel")
     case = Case("mine:build", "sgd", "compiled", batch_size=100)
     environment = sides.child_environment(case, inventory(), side.environ)
     place = LaunchPlace(environment, False, tmp_path / "log", 120.0)

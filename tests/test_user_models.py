@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_loops import Recorder, distance
 
-from bench.case import Case
-from bench.errors import Invalid, UserError
+from bench.schema.case import Case
+from bench.schema.errors import Invalid, UserError
 from fmnist_models import dataset
 
 BATCH, ROWS = 30, 100

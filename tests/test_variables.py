@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from bench import variables
-from bench.case import Case
 from bench.devices import child_environment
-from bench.errors import UserError
 from bench.nvml import Inventory
+from bench.schema.case import Case
+from bench.schema.errors import UserError
 from bench.variables import FILES, KERAS_HOME, RULES, Fate, fate_of, for_worker, overruled
 
 ROOT = Path(variables.__file__).resolve().parents[1]

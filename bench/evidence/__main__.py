@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from bench.ending import run_program
-from bench.errors import UserError
 from bench.files import Kind
 from bench.options import Verbs
+from bench.schema.errors import UserError
 from bench.store import write_csv
 
 SUITES, SEED = 5_000, 2026
@@ -225,7 +225,7 @@ def gpu(frameworks: str, seconds: float, output: str) -> None:
     """
     from bench.devices import present
     from bench.evidence import gpu as looked_at
-    from bench.matrix import parse_axis
+    from bench.schema.matrix import parse_axis
 
     first, *_ = names = parse_axis("frameworks", frameworks)
     folder = Path(output)

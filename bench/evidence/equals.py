@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.case import Case
 from bench.control import readings_of
-from bench.draws import SIDES
 from bench.duel import DuelProgress, begin, fight, resume
-from bench.duel_standing import DuelPlan
 from bench.filetypes import BLOCKS as BLOCK_ROWS
 from bench.reader import read_table
-from bench.record import RunSettings, Status
+from bench.schema.case import Case
+from bench.schema.draws import SIDES
+from bench.schema.duel import DuelPlan, Spec
+from bench.schema.launch import Status
+from bench.schema.plan import RunSettings
 from bench.sequential import SPENDING
-from bench.sides import Spec
 from bench.store import RunFolder
 
 Pairs = tuple[tuple[float, float], ...]

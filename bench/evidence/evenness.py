@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.draws import SIDES, SeededDraws
 from bench.evidence.equals import BLOCKS, CASES, EqualDuel, Pairs
+from bench.schema.draws import SIDES, SeededDraws
 from bench.sequential import block_log, paired_p
 from bench.stats import student_interval
 

@@ -19,12 +19,12 @@ from statistics import median
 from typing import Any
 
 from bench import counters
-from bench.case import Case
 from bench.devices import child_environment, inventory
-from bench.errors import UserError
 from bench.noise import voids
 from bench.nvml import Gpu, Inventory, energy_counter, gpu_state, gpu_use, installed
 from bench.origin import child_command
+from bench.schema.case import Case
+from bench.schema.errors import UserError
 
 # nvml.h, nvmlFieldValue: the power at one moment, where nvmlDeviceGetPowerUsage is on some cards
 # the mean of a second.

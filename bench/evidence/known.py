@@ -10,14 +10,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bench.case import Case
-from bench.errors import UserError
 from bench.evidence.live import BURNING, TURNS, calibrated_turn_s
-from bench.phases import Phase
 from bench.profile_tables import Profile
 from bench.profiling import profile
-from bench.record import RunSettings
-from bench.store import Plan
+from bench.schema.case import Case
+from bench.schema.errors import UserError
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.profile import Phase
 
 SLEEPING, SLEEP, SLEPT = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
 SECONDS, PAIRS = 15.0, 3

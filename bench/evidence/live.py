@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.case import Case
-from bench.draws import SIDES
 from bench.duel import begin, fight, resume
 from bench.duel_report import DuelLines
-from bench.duel_standing import DuelPlan
 from bench.origin import child_command
-from bench.record import RunSettings
-from bench.sequential import DUEL_GATE
-from bench.sides import Spec
-from bench.store import RunFolder, explained, write_json
+from bench.schema.case import Case
+from bench.schema.draws import SIDES
+from bench.schema.duel import DuelPlan, Spec
+from bench.schema.errors import explained
+from bench.schema.plan import RunSettings
+from bench.schema.sizes import DUEL_GATE
+from bench.store import RunFolder, write_json
 
 # The builder that burns, and the variable that tells it for how long.
 BURNING, TURNS = "bench.evidence.burn:relu_mlp", "FMNIST_BURN_TURNS"

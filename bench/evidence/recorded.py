@@ -19,18 +19,18 @@ import numpy as np
 from scipy.special import stdtr
 
 from bench.check import SPEED_LEVEL
-from bench.draws import SIDES
 from bench.duel import resume
-from bench.errors import ExitCode, UserError
 from bench.evidence.exits import upper_bound
 from bench.evidence.live import TURNS, duels
 from bench.evidence.simulate import decided
-from bench.record import LaunchRecord, Status
-from bench.regression import DEFAULT_GATE, estimate, stored_test
+from bench.regression import estimate, stored_test
+from bench.schema.draws import SIDES
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.launch import LaunchRecord, Status, StoredRound
+from bench.schema.sizes import DEFAULT_GATE, MARGIN
 from bench.sequential import LAST_LOOK, SPENDING, block_log
-from bench.sizes import MARGIN
 from bench.stats import launch_log, student_interval
-from bench.store import RunFolder, StoredRound
+from bench.store import RunFolder
 
 Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")

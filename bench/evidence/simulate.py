@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from bench.errors import ExitCode
 from bench.evidence.exits import (
     SLOWER,
     SUITES,
@@ -22,8 +21,9 @@ from bench.evidence.exits import (
     world_fields,
 )
 from bench.evidence.worlds import LAUNCH_SD, Array, World, block_logs, heavy, launch_medians
-from bench.sequential import DUEL_GATE, LAST_LOOK, SPEED_SHARE, SPENDING, passing_level
-from bench.sizes import MARGIN
+from bench.schema.errors import ExitCode
+from bench.schema.sizes import DUEL_GATE, MARGIN
+from bench.sequential import LAST_LOOK, SPEED_SHARE, SPENDING, passing_level
 from bench.stats import student_interval
 
 AUTOCORRELATIONS, DRIFTS = (0.0, 0.5, 0.8), (0.0, 0.01, 0.02, 0.03)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from bench.blocks import Blocks
-from bench.draws import SIDES, BlockDraw
 from bench.duel import begin, resume, sides_under_way
 from bench.evidence.equals import BLOCKS, plan_of
 from bench.lock import the_machine
+from bench.schema.draws import SIDES, BlockDraw
 
 Row = dict[str, Any]
 NUMBERS = (1, 2, 3, 4, 8)

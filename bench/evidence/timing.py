@@ -14,14 +14,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.case import NETWORK_LOOPS, PRECISIONS, Case, logistic_case
-from bench.matrix import BATCH_SIZES
-from bench.noise import Noise
 from bench.origin import CHECKOUT, child_command
-from bench.record import ROUND_COLUMNS, LaunchRecord, Round, RunSettings, Status
 from bench.results import result_rows
 from bench.runs import read_run
-from bench.store import Plan, RunFolder, write_csv
+from bench.schema.case import NETWORK_LOOPS, PRECISIONS, Case, logistic_case
+from bench.schema.columns import ROUND_COLUMNS
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.matrix import BATCH_SIZES
+from bench.schema.noise import Noise
+from bench.schema.plan import Plan, RunSettings
+from bench.store import RunFolder, write_csv
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.blocks import Blocks
-from bench.draws import EvenDraws
 from bench.duel import begin, sides_under_way
 from bench.evidence.live import LiveDuel
 from bench.lock import the_machine
+from bench.schema.draws import EvenDraws
 from bench.sequential import LAST_LOOK
 
 WAYS = ("turns", "launches")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.case import LOOPS
 from bench.plotstyle import MODEL_MARKERS, model_markers
+from bench.schema.case import LOOPS
 
 if TYPE_CHECKING:
     import altair as alt

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from bench.case import LOOPS, PRECISIONS, SKLEARN_LOOP
 from bench.compare import Comparison
 from bench.htmlreport import words
 from bench.htmlreport.records import pareto
 from bench.htmlreport.source import Source
 from bench.noise import DISTURBED
-from bench.plotdata import Row, base_setting, not_drawn
-from bench.record import Status
+from bench.plotdata import base_setting, not_drawn
 from bench.report import compiled_over_fit
 from bench.results import sibling
 from bench.roofline import OVERHEAD_FRACTION, Bound
+from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
+from bench.schema.columns import Row
+from bench.schema.launch import Status
 from bench.stats import geometric_mean
 
 _WAITS = {Bound.COMPUTE: "arithmetic", Bound.MEMORY: "memory"}

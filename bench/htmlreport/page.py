@@ -15,7 +15,6 @@ from typing import Any
 from bench import variables
 from bench.compare import Comparison, compare
 from bench.compatibility import shown as shown_facts
-from bench.errors import NotComparable, UserError
 from bench.files import PAGE, target_of
 from bench.htmlreport.charts import case_figures
 from bench.htmlreport.figure import CONFIG, Figure
@@ -27,6 +26,7 @@ from bench.htmlreport.table import FILTERS, case_table
 from bench.plotheader import machine_lines
 from bench.report import notes
 from bench.runs import threads_of
+from bench.schema.errors import NotComparable, UserError
 from bench.store import write_text
 
 NAME = "report.html"

@@ -8,11 +8,12 @@ from statistics import median
 from typing import Any, TypeVar
 
 from bench import roofdata
-from bench.case import SKLEARN_LOOP
 from bench.compatibility import same_threads_axis
 from bench.htmlreport.source import Source
-from bench.plotdata import Point, Row, base_setting
+from bench.plotdata import Point, base_setting
 from bench.results import sibling
+from bench.schema.case import SKLEARN_LOOP
+from bench.schema.columns import Row
 
 # A page stays under five megabytes, up to about 2,500 cases: of more rounds one in so many is kept.
 MOST_ROUNDS = 10_000

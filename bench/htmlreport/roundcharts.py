@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.case import LOOPS
 from bench.compare import Comparison
 from bench.htmlreport import words
 from bench.htmlreport.figure import (
@@ -22,7 +21,8 @@ from bench.htmlreport.figure import (
 )
 from bench.htmlreport.records import Record
 from bench.htmlreport.source import Profile
-from bench.phases import Phase
+from bench.schema.case import LOOPS
+from bench.schema.profile import Phase
 
 HEIGHT = 280
 _CASE = (("run", "run"), ("case", "case"), ("launch", "launch"), ("round", "round"))

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from bench import plotdata
-from bench.bounds import shortened
 from bench.compare import named_runs
-from bench.errors import UserError
 from bench.filetypes import PHASES, Profiled
-from bench.plotdata import Point, Row
+from bench.plotdata import Point
 from bench.reader import kind_of, read_json_lines, read_table
-from bench.record import Status
 from bench.results import measured_launches
-from bench.roofline import Ceilings
-from bench.runs import MeasuredRun, is_run, run_folders
+from bench.runs import is_run, run_folders
+from bench.schema.bounds import shortened
+from bench.schema.ceilings import Ceilings
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
+from bench.schema.launch import Status, StoredRound
+from bench.schema.runs import MeasuredRun
 from bench.scrub import scrub
-from bench.store import RunFolder, StoredRound
+from bench.store import RunFolder
 
 PROFILE_COLUMNS = ("case", "phase", "share", "seconds_per_step")
 # How far the shares of a case may be from 1 by rounding.

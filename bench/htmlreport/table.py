@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.htmlreport.source import Source
-from bench.plotdata import Row
-from bench.record import Status
 from bench.report import half_width
+from bench.schema.columns import Row
+from bench.schema.launch import Status
 from bench.store import as_cell
 
 # With more rows, the columns that are hidden at first stay out, so that the page stays small.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.case import SKLEARN_LOOP
+from bench.schema.case import SKLEARN_LOOP
 
 # From here on one decimal place says enough.
 _LARGE = 1.95

@@ -15,15 +15,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.case import Case
 from bench.devices import child_environment, inventory, resolve
 from bench.ending import run_program
-from bench.errors import Unavailable, UserError
 from bench.lock import the_machine
-from bench.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.options import Verb
 from bench.origin import child_command
 from bench.peers.launch import PeerLaunch, Training
+from bench.schema.case import Case
+from bench.schema.errors import Unavailable, UserError
+from bench.schema.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.stats import throughput
 
 PEERS: Mapping[str, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from bench.errors import UserError
 from bench.peers.launch import Epoch, Training
+from bench.schema.errors import UserError
 from fmnist_models.dataset import TrainingData
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode, UserError
 from fmnist_models import dataset
 
 # One epoch on an order of samples; returns mean loss and accuracy (None where none is asked for)

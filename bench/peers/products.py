@@ -21,9 +21,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.errors import ExitCode, UserError
 from bench.lock import the_machine
-from bench.matrix import BATCH_SIZES, parse_axes
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.matrix import BATCH_SIZES, parse_axes
 
 # (what, rows of the left operand, columns of the right one, transposed): b stands for the batch.
 PRODUCTS: dict[str, tuple[tuple[str, str], tuple[str, str], bool, bool]] = {

@@ -19,15 +19,11 @@ import numpy as np
 
 from bench import baselines, variables
 from bench import duel as duelling
-from bench.blocks import CONTROL_COLUMNS, Block, Blocks
-from bench.case import Case
+from bench.blocks import CONTROL_COLUMNS, Blocks
 from bench.check import check
 from bench.compare import compare, named_runs
 from bench.compatibility import refuse_changed_files, refuse_mixing
 from bench.control import Reading, control_cells
-from bench.draws import SIDES
-from bench.duel_standing import DuelPlan
-from bench.errors import UserError
 from bench.evidence.timing import make_run
 from bench.evidence.torture.damage import damaged
 from bench.filetypes import BLOCKS, PHASES
@@ -35,18 +31,22 @@ from bench.htmlreport.records import case_records, round_records
 from bench.htmlreport.source import read_profiles, read_sources
 from bench.launch import Launcher
 from bench.origin import CHECKOUT, digest_of
-from bench.record import RunSettings
 from bench.run import Progress, RunUnderWay
-from bench.runs import MeasuredRun, read_run
-from bench.sides import Spec
-from bench.sizes import Sizes
+from bench.runs import read_run
+from bench.schema.case import Case
+from bench.schema.draws import SIDES
+from bench.schema.duel import Block, DuelPlan, Spec
+from bench.schema.errors import UserError
+from bench.schema.plan import RunSettings
+from bench.schema.runs import MeasuredRun
+from bench.schema.sizes import Sizes
 from bench.store import RunFolder, write_csv, write_json
 from fmnist_models import dataset
 
 CASES = (Case("softmax", "sgd", "fit"), Case("relu_mlp", "adam", "compiled", batch_size=512))
 _ROUNDS, _BLOCKS, _EPOCHS = 6, 4, 2
 # A file whose digest the made-up runs record, as a real run does of each that it ran.
-_RAN = "bench/case.py"
+_RAN = "bench/schema/case.py"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import click
 
 from bench import cli, launch
-from bench.errors import ExitCode
+from bench.schema.errors import ExitCode
 
 LONG = "a" * 300
 NUMBERS = ("", " ", "x", "-1", "nan", "1e999", "9" * 40, "0x10", "1,5")

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psutil
 
-from bench.errors import UserError
 from bench.lock import LOCK_VARIABLE
 from bench.origin import child_command
-from bench.record import Status
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
 from bench.store import RunFolder
 
 SIGNALS = tuple(

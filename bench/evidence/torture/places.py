@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
 from bench.lock import LOCK_VARIABLE
 from bench.origin import child_command
+from bench.schema.errors import UserError
 
 _LIMIT_S = 120.0
 # Of a small file system; what a command writes is some ten times as large.

@@ -10,8 +10,8 @@ from typing import Any
 from bench import __main__ as entry
 from bench import profiling, run, sides
 from bench.launch import Launcher
-from bench.noise import Noise
 from bench.origin import child_command
+from bench.schema.noise import Noise
 
 COMMAND = child_command("bench.evidence.torture.worker")
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
 from bench.evidence.torture import files, inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.origin import child_command
+from bench.schema.errors import UserError
 from bench.store import RunFolder
 from fmnist_models import dataset
 

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from bench.phases import CHAINS, Variant
+from bench.schema.profile import CHAINS, Variant
 from bench.worker import end_with_parent
 
 # Between two messages: long enough that a kill falls between them, too.

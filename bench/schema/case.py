@@ -7,8 +7,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.bounds import Count, Text
-from bench.errors import UserError
+from bench.schema.bounds import Count, Text
+from bench.schema.errors import UserError
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Self
 
-from bench.bounds import (
+from bench.schema.bounds import (
     Count,
-    Epochs,
-    Launches,
     Loss,
     Number,
     Positive,
-    Seconds,
     Share,
     Size,
     Text,
@@ -29,16 +25,7 @@ from bench.bounds import (
     Word,
     checked,
 )
-from bench.case import Case
-from bench.noise import Noise
-
-# `compiled` and `multistep` go on at least so long, so that drift inside a launch shows.
-MIN_ROUNDS = 20
-MIN_SECONDS = 2.0
-# Of a run, by loop; whatever is not here stops after its documented epochs.
-LEAST: Mapping[str, tuple[int, float]] = MappingProxyType(
-    dict.fromkeys(("multistep", "compiled"), (MIN_ROUNDS, MIN_SECONDS))
-)
+from bench.schema.noise import Noise
 
 
 class Status(StrEnum):
@@ -51,104 +38,6 @@ class Status(StrEnum):
     INVALID = "invalid"
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What holds for every case of a run.
-
-    Attributes:
-        epochs: documented epochs, the ones that give the accuracy.
-        seed: launch k trains with seed + k.
-        launches: fresh processes a case; None lets each loop choose (1 or 3).
-        accuracy_target: validation accuracy for the time to accuracy.
-        timeout_s: limit of one launch in seconds.
-        data: folder of IDX files in place of the embedded ones.
-        fork: fork CPU launches from a template process where the system can.
-    """
-
-    epochs: Epochs = 5
-    seed: Whole = 42
-    launches: Launches | None = None
-    accuracy_target: Share = 0.85
-    timeout_s: Seconds = 600.0
-    data: Text | None = None
-    fork: bool = True
-
-    def launches_of(self, case: Case) -> int:
-        """How many launches `case` gets: as asked, else 3 for `compiled` and `multistep`."""
-        if self.launches is not None:
-            return self.launches
-        return 3 if case.loop in ("compiled", "multistep") else 1
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRequest:
-    """What the worker is asked to measure: one launch of one case.
-
-    Attributes:
-        launch: 0 for the first launch of the case.
-        attempt: 1, or more where the launch was measured again.
-        seed: the seed of this launch (the run's seed + launch).
-        min_rounds, min_seconds: it goes on, its accuracy taken, until both are reached.
-    """
-
-    case: Case
-    launch: Number
-    attempt: Count
-    epochs: Count
-    seed: Whole
-    data: Text | None = None
-    min_rounds: Number = 0
-    min_seconds: Size = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The request that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Those that are trained, as cases name them."""
-        return (self.case.model,)
-
-
-@dataclass(frozen=True, slots=True)
-class CeilingsRequest:
-    """What the worker is asked to measure of the machine itself.
-
-    Attributes:
-        device, precision, threads: the setting, as the matrix spells it.
-        moment: `before` or `after` the cases.
-        cases: model and batch size of each case of that setting, each pair once.
-    """
-
-    device: str
-    precision: str
-    threads: int | None
-    moment: str
-    cases: tuple[tuple[str, int], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Those whose products are timed, as cases name them."""
-        return tuple(model for model, _ in self.cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,65 +163,11 @@ class LaunchRecord:
         return checked(values, cls)
 
 
-# Columns that folders of earlier versions do not have.
-LATER_COLUMNS: tuple[str, ...] = (
-    "flops_per_sample",
-    "bytes_per_step",
-    "gflops",
-    "roofline_limit_s",
-    "roofline_fraction",
-    "bound",
-    "products_limit_s",
-    "products_fraction",
-    "framework_overhead",
-    "epoch_j",
-    "samples_per_j",
-    "energy_covers",
-    "precision_share",
-)
-RESULT_COLUMNS: tuple[str, ...] = (
-    "case",
-    "status",
-    "reason",
-    "model",
-    "optimizer",
-    "loop",
-    "backend",
-    "device",
-    "device_name",
-    "batch_size",
-    "precision",
-    "threads",
-    "epochs",
-    "seed",
-    "launches",
-    "rounds",
-    "parameters",
-    "samples_per_s",
-    "samples_per_s_low",
-    "samples_per_s_high",
-    "step_ms",
-    "epoch_s",
-    "warmup_s",
-    "total_s",
-    "train_accuracy",
-    "val_accuracy",
-    "val_loss",
-    "test_accuracy",
-    "accuracy_target",
-    "accuracy_reached",
-    "time_to_accuracy_s",
-    "jit_compile",
-    "between_epochs_s",
-    "evaluation_s",
-    "peak_host_memory_bytes",
-    "peak_device_memory_bytes",
-    *LATER_COLUMNS,
-    "warnings",
-)
-ROUND_COLUMNS: tuple[str, ...] = (
-    "case",
-    "launch",
-    "attempt",
-    *(f.name for f in fields(Round)),
-)
+@dataclass(frozen=True, slots=True)
+class StoredRound:
+    """A `Round` with the launch that it belongs to."""
+
+    case: Word
+    launch: Number
+    attempt: Count
+    round: Round

@@ -4,50 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, Self
 
-from bench.bounds import Count, Number, Positive, Size, Text, Whole, checked
-from bench.case import Case
-from bench.record import Status
-
-# Names of the files that a launch leaves in its folder, beside TensorFlow's own.
-STARTUP, STEPS = "startup", "steps"
-STACK = "python.html"
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileRequest:
-    """One case to profile.
-
-    Attributes:
-        seed: as of a launch.
-        folder: where the launch puts its traces.
-        seconds: the readings go on for so long, but for no fewer than `rounds` rounds.
-    """
-
-    case: Case
-    seed: Whole
-    folder: Text
-    seconds: Positive
-    rounds: Count
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The request that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Those that are trained, as cases name them."""
-        return (self.case.model,)
+from bench.schema.bounds import Count, Number, Positive, Size, Text, checked
+from bench.schema.case import Case
+from bench.schema.launch import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +79,48 @@ class ProfileRecord:
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return asdict(self)
+
+
+class Phase(StrEnum):
+    """A part of a step, in the order in which pictures stack them."""
+
+    INPUT = "input pipeline"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    OPTIMIZER = "optimizer update"
+    METRICS = "metrics"
+    PYTHON = "Python and dispatch"
+    IDLE = "idle"
+    UNEXPLAINED = "unexplained"
+
+
+class Variant(StrEnum):
+    """What one reading of a step leaves in.
+
+    `STEP` is the loop as it is; `TRACED` and `SAMPLED` are it under TensorFlow's profiler and
+    under the sampler of Python's stack.
+    """
+
+    DISPATCH = "dispatch"
+    INPUT = "input"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    OPTIMIZER = "optimizer"
+    METRICS = "metrics"
+    STEP = "step"
+    TRACED = "traced"
+    SAMPLED = "sampled"
+
+
+_WITHOUT_INPUT = (
+    Variant.DISPATCH,
+    Variant.FORWARD,
+    Variant.BACKWARD,
+    Variant.OPTIMIZER,
+    Variant.METRICS,
+)
+CHAINS: Mapping[str, tuple[Variant, ...]] = {
+    "fit": (*_WITHOUT_INPUT, Variant.INPUT),
+    "multistep": (*_WITHOUT_INPUT, Variant.INPUT),
+    "compiled": (Variant.DISPATCH, Variant.INPUT, *_WITHOUT_INPUT[1:]),
+}

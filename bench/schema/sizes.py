@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from bench.errors import UserError
-from bench.regression import DEFAULT_GATE
-from bench.sequential import DUEL_GATE
+from bench.schema.errors import UserError
 
+# The slow-down that must be found, as a share of time, where the user names none.
+DEFAULT_GATE = 0.25
+# The slow-down that a duel must rule out before B passes, as a share.
+DUEL_GATE = 0.05
 MARGIN = 0.01
 # Seeds alone scatter an accuracy by 0.5 to 0.7 points. A duel pairs its launches, so it sees a
 # smaller drop than a stored baseline.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.case import Case
+from bench.schema.case import Case
 
 SIDES = ("a", "b")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
-from bench.case import (
+from bench.schema.case import (
     BACKENDS,
     DEVICE_PATTERN,
     LOGISTIC,
@@ -16,7 +16,7 @@ from bench.case import (
     Case,
     logistic_case,
 )
-from bench.errors import UserError
+from bench.schema.errors import UserError
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

@@ -1,0 +1,74 @@
+"""The columns of results.csv and rounds.csv, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from bench.schema.launch import Round
+
+# A row of results.csv, its cells as typed values.
+Row = Mapping[str, Any]
+# Columns that folders of earlier versions do not have.
+LATER_COLUMNS: tuple[str, ...] = (
+    "flops_per_sample",
+    "bytes_per_step",
+    "gflops",
+    "roofline_limit_s",
+    "roofline_fraction",
+    "bound",
+    "products_limit_s",
+    "products_fraction",
+    "framework_overhead",
+    "epoch_j",
+    "samples_per_j",
+    "energy_covers",
+    "precision_share",
+)
+RESULT_COLUMNS: tuple[str, ...] = (
+    "case",
+    "status",
+    "reason",
+    "model",
+    "optimizer",
+    "loop",
+    "backend",
+    "device",
+    "device_name",
+    "batch_size",
+    "precision",
+    "threads",
+    "epochs",
+    "seed",
+    "launches",
+    "rounds",
+    "parameters",
+    "samples_per_s",
+    "samples_per_s_low",
+    "samples_per_s_high",
+    "step_ms",
+    "epoch_s",
+    "warmup_s",
+    "total_s",
+    "train_accuracy",
+    "val_accuracy",
+    "val_loss",
+    "test_accuracy",
+    "accuracy_target",
+    "accuracy_reached",
+    "time_to_accuracy_s",
+    "jit_compile",
+    "between_epochs_s",
+    "evaluation_s",
+    "peak_host_memory_bytes",
+    "peak_device_memory_bytes",
+    *LATER_COLUMNS,
+    "warnings",
+)
+ROUND_COLUMNS: tuple[str, ...] = (
+    "case",
+    "launch",
+    "attempt",
+    *(f.name for f in fields(Round)),
+)

@@ -1,0 +1,183 @@
+"""A duel as it is asked for, and a block of it as it is measured."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from msgspec import Meta
+
+from bench.schema.bounds import Count, Positive, Size, Text, checked
+from bench.schema.case import Case
+from bench.schema.draws import Draws, EvenDraws, SeededDraws
+from bench.schema.errors import UserError
+from bench.schema.plan import RunSettings
+from bench.schema.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, DUEL_GATE, MARGIN, Sizes
+
+DUEL_VERSION = 3
+# Of each side, each of which imports the framework by itself: results/README.md says what they
+# are worth.
+TEMPLATES = 3
+
+HERE = "here"
+FORM = (
+    "write here, or any of python=INTERPRETER, checkout=FOLDER@REVISION and NAME=VALUE, "
+    "with spaces between them"
+)
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One side, as the user names it; what is not named is as it is here.
+
+    Attributes:
+        python: an interpreter, or the folder of a virtual environment.
+        checkout: a folder that holds the user's model, or another checkout of this suite.
+        revision: of the Git repository that holds the checkout.
+        variables: of the environment, name and value.
+    """
+
+    python: Text | None = None
+    checkout: Text | None = None
+    revision: Text | None = None
+    variables: tuple[tuple[Text, Text], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The side that `text` names: `FORM` says how.
+
+        Raises:
+            UserError: it is written in another form.
+        """
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise UserError(f"side {text!r}: {error}; {FORM}") from error
+        if not words:
+            raise UserError(f"side {text!r}: {FORM}")
+        spec = cls()
+        given: set[str] = set()
+        for word in words if words != [HERE] else ():
+            name, equals, value = word.partition("=")
+            if not equals or not _VARIABLE.fullmatch(name):
+                raise UserError(f"side {text!r}: {word!r} says nothing; {FORM}")
+            if name in given:
+                raise UserError(f"side {text!r}: {name} is named twice")
+            given.add(name)
+            if name == "python":
+                spec = replace(spec, python=_something(word, value))
+            elif name == "checkout":
+                folder, revision = _split(word, value)
+                spec = replace(spec, checkout=folder, revision=revision)
+            else:
+                spec = replace(spec, variables=(*spec.variables, (name, value)))
+        return spec
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The spec that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is out of bounds; it is named.
+        """
+        return checked(values, cls)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+def _something(word: str, value: str) -> str:
+    if not value:
+        raise UserError(f"{word!r} names nothing: is the shell variable after it set? {FORM}")
+    return value
+
+
+def _split(word: str, value: str) -> tuple[str, str | None]:
+    """The folder and the revision of a checkout; either may hold the sign between them."""
+    _something(word, value)
+    parts = value.split("@")
+    ways = [("@".join(parts[:n]), "@".join(parts[n:])) for n in range(len(parts), 0, -1)]
+    is_there = [way for way in ways if way[0] and Path(way[0]).is_dir()]
+    # The longest folder that is there; else what is meant most likely, to be complained about.
+    folder, revision = (is_there or [*ways[1:2], *ways])[0]
+    if len(folder) == len(value):
+        return folder, None
+    _something(word, folder)
+    return folder, _something(word, revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of a case, measured.
+
+    Attributes:
+        speed: log of B's time over A's, by `even_log` over the rounds that took turns.
+        accuracy: how far B's validation accuracy is below A's; None where the loop has none.
+        control: log of the control's time before B over that before A, likewise.
+        failure: why the block says nothing; empty where it does.
+    """
+
+    speed: float
+    accuracy: float | None
+    control: float
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DuelPlan:
+    """What a duel is to measure.
+
+    Attributes:
+        a, b: the sides; B is judged.
+        gate: the slow-down that has to be ruled out, as a share.
+        budget_s: no block begins after so many seconds; None for no limit.
+        rows: the first so many training images are used; None for all.
+        margin: the slow-down that is tolerated, as a share.
+        accuracy_gate: the drop of accuracy that has to be ruled out, 0.01 being a point.
+        templates: processes of each side that its launches are forked from.
+        entropy: what the orders and templates are drawn from; empty until the duel begins, and
+            in duels of revisions that drew them from the seed.
+    """
+
+    a: Spec
+    b: Spec
+    cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
+    settings: RunSettings
+    gate: Positive = DUEL_GATE
+    budget_s: Size | None = None
+    rows: Count | None = None
+    command: Text = ""
+    margin: Size = MARGIN
+    accuracy_gate: Positive = DUEL_ACCURACY_GATE
+    templates: Count = TEMPLATES
+    entropy: Text = ""
+
+    @property
+    def sizes(self) -> Sizes:
+        """What is tolerated, and what has to be ruled out."""
+        return Sizes(self.margin, self.gate, DUEL_ACCURACY_MARGIN, self.accuracy_gate)
+
+    @property
+    def draws(self) -> Draws:
+        """What chance decides in this duel."""
+        if self.entropy:
+            return EvenDraws(self.entropy, self.templates)
+        return SeededDraws(self.settings.seed)
+
+    def asks_the_same(self, other: DuelPlan) -> bool:
+        """Whether both would measure the same, whatever chance decides and however long."""
+        mine, yours = (
+            replace(plan, budget_s=None, command="", entropy="", templates=TEMPLATES)
+            for plan in (self, other)
+        )
+        return mine == yours
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return {"version": DUEL_VERSION, **asdict(self)}

@@ -1,0 +1,81 @@
+"""What a run is to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+from bench.schema.bounds import (
+    Epochs,
+    Launches,
+    Seconds,
+    Share,
+    Text,
+    Whole,
+)
+from bench.schema.case import Case
+
+PLAN_VERSION = 1
+
+# `compiled` and `multistep` go on at least so long, so that drift inside a launch shows.
+MIN_ROUNDS = 20
+MIN_SECONDS = 2.0
+# Of a run, by loop; whatever is not here stops after its documented epochs.
+LEAST: Mapping[str, tuple[int, float]] = MappingProxyType(
+    dict.fromkeys(("multistep", "compiled"), (MIN_ROUNDS, MIN_SECONDS))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What holds for every case of a run.
+
+    Attributes:
+        epochs: documented epochs, the ones that give the accuracy.
+        seed: launch k trains with seed + k.
+        launches: fresh processes a case; None lets each loop choose (1 or 3).
+        accuracy_target: validation accuracy for the time to accuracy.
+        timeout_s: limit of one launch in seconds.
+        data: folder of IDX files in place of the embedded ones.
+        fork: fork CPU launches from a template process where the system can.
+    """
+
+    epochs: Epochs = 5
+    seed: Whole = 42
+    launches: Launches | None = None
+    accuracy_target: Share = 0.85
+    timeout_s: Seconds = 600.0
+    data: Text | None = None
+    fork: bool = True
+
+    def launches_of(self, case: Case) -> int:
+        """How many launches `case` gets: as asked, else 3 for `compiled` and `multistep`."""
+        if self.launches is not None:
+            return self.launches
+        return 3 if case.loop in ("compiled", "multistep") else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to measure.
+
+    Attributes:
+        matrix: name of the matrix that the cases came from.
+        command: the words that repeat the run.
+    """
+
+    cases: tuple[Case, ...]
+    settings: RunSettings
+    matrix: Text = ""
+    label: Text | None = None
+    command: Text = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return {"version": PLAN_VERSION, **asdict(self)}

@@ -1,0 +1,122 @@
+"""What the parent asks of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from bench.schema.bounds import (
+    Count,
+    Number,
+    Positive,
+    Size,
+    Text,
+    Whole,
+    checked,
+)
+from bench.schema.case import Case
+
+# Names of the files that a launch leaves in its folder, beside TensorFlow's own.
+STARTUP, STEPS = "startup", "steps"
+STACK = "python.html"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """What the worker is asked to measure: one launch of one case.
+
+    Attributes:
+        launch: 0 for the first launch of the case.
+        attempt: 1, or more where the launch was measured again.
+        seed: the seed of this launch (the run's seed + launch).
+        min_rounds, min_seconds: it goes on, its accuracy taken, until both are reached.
+    """
+
+    case: Case
+    launch: Number
+    attempt: Count
+    epochs: Count
+    seed: Whole
+    data: Text | None = None
+    min_rounds: Number = 0
+    min_seconds: Size = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The request that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that are trained, as cases name them."""
+        return (self.case.model,)
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingsRequest:
+    """What the worker is asked to measure of the machine itself.
+
+    Attributes:
+        device, precision, threads: the setting, as the matrix spells it.
+        moment: `before` or `after` the cases.
+        cases: model and batch size of each case of that setting, each pair once.
+    """
+
+    device: str
+    precision: str
+    threads: int | None
+    moment: str
+    cases: tuple[tuple[str, int], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those whose products are timed, as cases name them."""
+        return tuple(model for model, _ in self.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRequest:
+    """One case to profile.
+
+    Attributes:
+        seed: as of a launch.
+        folder: where the launch puts its traces.
+        seconds: the readings go on for so long, but for no fewer than `rounds` rounds.
+    """
+
+    case: Case
+    seed: Whole
+    folder: Text
+    seconds: Positive
+    rounds: Count
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The request that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that are trained, as cases name them."""
+        return (self.case.model,)
