@@ -7,7 +7,7 @@ import sys
 import traceback
 
 # Imports take a moment, in which nothing has begun that would have to be ended in good order.
-# `bench.ending` takes the signal over from here.
+# `bench.session.ending` takes the signal over from here.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

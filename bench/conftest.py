@@ -19,10 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from bench import devices, environment, run, start
-from bench.ending import orderly_stops
-from bench.files import refuse_unwritable
-from bench.options import (
+from bench.cli.options import (
     GATE_OPTIONS,
     OPTIONS,
     Option,
@@ -30,15 +27,19 @@ from bench.options import (
     refuse_empty,
     refuse_plan_options,
 )
-from bench.progress import progress_for
+from bench.machine import devices, environment
+from bench.reports.end_of_run import summarize
+from bench.reports.terminal.progress import progress_for
 from bench.schema.errors import UserError
 from bench.schema.plan import Plan
-from bench.start import Opening
-from bench.summary import summarize
+from bench.session import preflight, run
+from bench.session.ending import orderly_stops
+from bench.session.preflight import Opening
+from bench.store.files import refuse_unwritable
 
 if TYPE_CHECKING:
-    from bench.check import CheckReport
-    from bench.guard import Guard
+    from bench.cli.gate import Guard
+    from bench.verdicts.check import CheckReport
 
 # With these pytest runs no test.
 _IDLE = ("collectonly", "setupplan", "setuponly", "benchmark_skip")
@@ -75,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _open_guard(config)
         if values["resume"]:
             refuse_plan_options(values)
-            config.stash[RESUMED], config.stash[PLAN] = start.resume(Path(values["resume"]))
+            config.stash[RESUMED], config.stash[PLAN] = preflight.resume(Path(values["resume"]))
         else:
             command = shlex.join(["pytest", *sys.argv[1:]])
             config.stash[PLAN] = plan_from(
@@ -141,7 +142,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"error: {_as_typed(str(error))}", red=True)
     checked = config.stash.get(CHECKED, None)
     if outcome is not None and checked is not None:
-        from bench.check_report import FILES, print_check
+        from bench.reports.terminal.check import FILES, print_check
 
         terminalreporter.section("check against the baseline")
         print_check(checked, Console())
@@ -178,7 +179,7 @@ def _open_guard(config: pytest.Config) -> None:
                 raise UserError(f"{_flag(option)} {value:g}: there is nothing to gate; add "
                                 "--baseline FOLDER")  # fmt: skip
         return
-    from bench.guard import Guard
+    from bench.cli.gate import Guard
     from bench.schema.sizes import Sizes
 
     config.stash[GUARD] = Guard.open(Path(folder), Sizes.of_check(*sizes))
@@ -200,9 +201,9 @@ def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
         config.stash[GUARD].refuse(plan)
     if opening is None:
         if config.getoption("fmnist_require_all"):
-            start.refuse_skips(plan.cases, devices.inventory())
+            preflight.refuse_skips(plan.cases, devices.inventory())
         output = config.getoption("fmnist_output")
-        opening = start.begin(plan, Path(output) if output else None)
+        opening = preflight.begin(plan, Path(output) if output else None)
     console = Console()
     console.print()
     return run.execute(plan, opening, progress_for(console), wait=config.getoption("fmnist_wait"))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench.check import CheckedCase, CheckReport, Verdict
-from bench.check_report import told
-from bench.guard import InconclusiveWarning
-from bench.run import RunOutcome
+from bench.cli.gate import InconclusiveWarning
+from bench.reports.terminal.check import told
 from bench.schema.launch import Status
+from bench.session.run import RunOutcome
+from bench.verdicts.check import CheckedCase, CheckReport, Verdict
 
 
 class _ReplayedClock:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from pathlib import Path
 
 import pytest
-import quiet
+from support import ROOT, quiet
 
-from bench import cli, counters, lock, variables
-from bench.variables import Fate
+from bench import cli
+from bench.machine import counters, lock, variables
+from bench.machine.variables import Fate
 from fmnist_models import dataset
-
-ROOT = Path(__file__).parent.parent
-
 
 LOCKS = tempfile.TemporaryDirectory(prefix="fmnist-bench-tests-")
 

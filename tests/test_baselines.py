@@ -10,12 +10,12 @@ from pathlib import Path
 
 import filelock
 import pytest
-from run_folders import write_run
+from support.run_folders import write_run
 
-from bench import baselines
-from bench.runs import read_baseline, run_folders
 from bench.schema.case import Case
 from bench.schema.errors import UserError
+from bench.store import baselines
+from bench.store.measured import read_baseline, run_folders
 
 CASE = Case("relu_mlp", "adam", "compiled")
 FILES = ["environment.json", "launches.jsonl", "plan.json", "results.csv", "rounds.csv"]

@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from bench import blocks as measuring
-from bench.blocks import Blocks
-from bench.control import readings_of
-from bench.filetypes import BLOCKS, CONTROL
-from bench.reader import read_table
 from bench.schema.case import Case
 from bench.schema.draws import EvenDraws
 from bench.schema.errors import UserError
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.noise import Noise
-from bench.sequential import block_log, even_log
+from bench.session import blocks as measuring
+from bench.session.blocks import Blocks
+from bench.session.control import readings_of
+from bench.store.filetypes import BLOCKS, CONTROL
+from bench.store.reader import read_table
+from bench.verdicts.sequential import block_log, even_log
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_folders import write_run
+from support.run_folders import write_run
 from test_htmlreport import (
     COMPILED,
     FIT,
@@ -29,12 +29,12 @@ from test_htmlreport import (
     write_profile,
 )
 
-from bench.compare import named_runs
-from bench.htmlreport import source
-from bench.htmlreport.page import write_report
-from bench.htmlreport.records import pareto
-from bench.htmlreport.source import read_sources
+from bench.reports.page import source
+from bench.reports.page.page import write_report
+from bench.reports.page.records import pareto
+from bench.reports.page.source import read_sources
 from bench.schema.launch import Status
+from bench.store.named import named_runs
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from bench.roofline import step_flops
+from bench.analysis.roofline import step_flops
 from bench.schema.requests import CeilingsRequest
 from fmnist_models.architectures import NETWORKS
 
@@ -68,7 +68,7 @@ def compiled_loop(model_name):
 
 @pytest.mark.parametrize("model", NETWORKS)
 def test_the_count_is_that_of_the_dots_that_xla_compiled(model):
-    from bench.ceilings import dense_layers
+    from bench.worker.counting import dense_layers
 
     loop = compiled_loop(model)
     order = np.arange(SAMPLES, dtype=np.int32)
@@ -80,7 +80,7 @@ def test_the_count_is_that_of_the_dots_that_xla_compiled(model):
 def test_the_products_only_epoch_does_the_same_products():
     import tensorflow as tf
 
-    from bench.ceilings import products_epoch
+    from bench.worker.tensorflow.ceilings import products_epoch
 
     kernels = [tf.ones((784, 100)), tf.ones((100, 10))]
     epoch = tf.function(products_epoch(BATCH), jit_compile=True, autograph=False)
@@ -92,7 +92,7 @@ def test_the_products_only_epoch_does_the_same_products():
 def test_what_a_step_moves_is_named_array_by_array():
     import keras
 
-    from bench.ceilings import traffic
+    from bench.worker.counting import traffic
     from fmnist_models import optimizers
 
     loop = compiled_loop("relu_mlp")
@@ -148,7 +148,7 @@ def with_a_step_of_its_own():
     "build", [branched, with_normalization, over_rows, frozen, with_a_step_of_its_own]
 )
 def test_a_model_whose_products_are_others_is_not_counted(build):
-    from bench.ceilings import dense_layers
+    from bench.worker.counting import dense_layers
 
     assert dense_layers(build()) is None
 
@@ -156,7 +156,7 @@ def test_a_model_whose_products_are_others_is_not_counted(build):
 def test_weightless_layers_may_stand_between():
     import keras
 
-    from bench.ceilings import dense_layers
+    from bench.worker.counting import dense_layers
 
     layers = [keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(7)]
     layers += [keras.layers.ReLU(), keras.layers.Dropout(0.5), keras.layers.Dense(3, "softmax")]
@@ -164,7 +164,7 @@ def test_weightless_layers_may_stand_between():
 
 
 def test_ceilings_are_measured_once_for_each_shape(small_data, monkeypatch):
-    from bench import ceilings
+    from bench.worker.tensorflow import ceilings
     from fmnist_models import dataset
 
     monkeypatch.setattr(ceilings, "PRODUCT_SIZES", (64,))

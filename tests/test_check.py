@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.results import result_rows
+from bench.analysis.rows import result_rows
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
-from bench.store import RunFolder
+from bench.store.run_folder import RunFolder
 
 CASES = tuple(
     Case(model, optimizer, "compiled")

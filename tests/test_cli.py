@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import cli
-from bench.options import OPTIONS
+from bench.cli.options import OPTIONS
 
 
 def test_help_names_every_option_of_a_run():

@@ -10,24 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from run_folders import write_run
+from support.run_folders import write_run
 
-from bench.check import check
-from bench.compare import COLUMNS, compare, named_runs, write_comparison
-from bench.compare_report import print_comparison
+from bench.analysis.rows import result_rows
+from bench.analysis.stats import welch_interval
 from bench.evidence.timing import make_run
-from bench.htmlreport.records import case_records
-from bench.htmlreport.source import read_sources
-from bench.results import result_rows
-from bench.runs import across_machines, read_run
+from bench.reports.page.records import case_records
+from bench.reports.page.source import read_sources
+from bench.reports.terminal.compare import print_comparison
 from bench.schema.case import Case
 from bench.schema.errors import NotComparable, UserError
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
 from bench.schema.sizes import Sizes
-from bench.stats import welch_interval
-from bench.store import RunFolder
+from bench.store.measured import read_run
+from bench.store.named import called, named_runs
+from bench.store.run_folder import RunFolder
+from bench.verdicts.across import across_machines
+from bench.verdicts.check import check
+from bench.verdicts.compare import COLUMNS, compare, write_comparison
 
 FIT, COMPILED = (Case("relu_mlp", "adam", loop) for loop in ("fit", "compiled"))
 SOFTMAX = Case("softmax", "sgd", "fit")
@@ -275,7 +277,7 @@ def test_mistakes_are_named(folder, tmp_path):
     with pytest.raises(UserError, match="holds the same launches as"):
         named_runs([path, path])
     with pytest.raises(UserError, match=r"--baseline z: no run of that name; choose from a, b"):
-        compare(named_runs([path, folder("b", {FIT: [1.0]})]), "z")
+        called("z", named_runs([path, folder("b", {FIT: [1.0]})]))
     with pytest.raises(UserError, match="nowhere: there is no such folder"):
         named_runs([path, tmp_path / "nowhere"])
     (tmp_path / "nothing").mkdir()

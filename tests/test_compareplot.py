@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import synthetic
 from matplotlib.image import imread
+from support import synthetic
 from test_check import stored
 from test_plots import drawn, panel, texts
 
-from bench.compare import compare, named_runs
-from bench.compareplot import comparison_picture, draw_comparison
+from bench.reports.plots.compare import comparison_picture, draw_comparison
 from bench.schema.case import Case
+from bench.store.named import named_runs
+from bench.verdicts.compare import compare
 
 MANY = [case for case in synthetic.documented() if case.model != "logistic"]
 FEW = [Case("relu_mlp", "adam", "fit"), Case("relu_mlp", "adam", "compiled")]

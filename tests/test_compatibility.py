@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
-from bench import compatibility, start
-from bench.compatibility import FACTS, Purpose, refuse_mixing, same_threads_axis, shown
 from bench.evidence.timing import make_run
-from bench.runs import read_run
 from bench.schema.case import Case
 from bench.schema.errors import NotComparable, UserError
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import MeasuredRun
-from bench.store import RunFolder
+from bench.session import preflight
+from bench.store.measured import read_run
+from bench.store.run_folder import RunFolder
+from bench.verdicts import compatibility
+from bench.verdicts.compatibility import FACTS, Purpose, refuse_mixing, same_threads_axis, shown
 
 RUN = Path("run")
 RECORD: dict[str, Any] = {
@@ -153,34 +155,34 @@ def test_a_run_is_not_resumed_under_another_variable(tmp_path, monkeypatch) -> N
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     plan = Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test")
-    start.begin(plan, tmp_path / "run").open()
-    assert start.resume(tmp_path / "run")[1] == plan
+    preflight.begin(plan, tmp_path / "run").open()
+    assert preflight.resume(tmp_path / "run")[1] == plan
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    start.resume(tmp_path / "run")
+    preflight.resume(tmp_path / "run")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     with pytest.raises(UserError, match=r"the variables .*now it is .*XLA_FLAGS=--xla_cpu_enable"):
-        start.resume(tmp_path / "run")
+        preflight.resume(tmp_path / "run")
     monkeypatch.delenv("XLA_FLAGS")
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with pytest.raises(UserError, match=r"TF_ENABLE_ONEDNN_OPTS=1.*TF_ENABLE_ONEDNN_OPTS=0"):
-        start.resume(tmp_path / "run")
+        preflight.resume(tmp_path / "run")
 
 
 def test_a_run_is_not_resumed_on_other_cores(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("bench.hardware.cpu_affinity", lambda: [0, 1])
-    start.begin(
+    monkeypatch.setattr("bench.machine.hardware.cpu_affinity", lambda: [0, 1])
+    preflight.begin(
         Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), tmp_path / "run"
     ).open()
-    monkeypatch.setattr("bench.hardware.cpu_affinity", lambda: [1])
+    monkeypatch.setattr("bench.machine.hardware.cpu_affinity", lambda: [1])
     with pytest.raises(UserError, match="allowed cores '0, 1', now it is '1'"):
-        start.resume(tmp_path / "run")
+        preflight.resume(tmp_path / "run")
 
 
 def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path) -> None:
     plan = Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test")
     RunFolder.create(tmp_path / "run", plan)
     (tmp_path / "run" / "environment.json").unlink(missing_ok=True)
-    opening, again = start.resume(tmp_path / "run")
+    opening, again = preflight.resume(tmp_path / "run")
     assert again == plan
     assert (opening.open().environment() or {})["dataset_digest"]
 
@@ -189,7 +191,7 @@ def test_a_run_whose_environment_is_lost_is_not_resumed_nor_compared(tmp_path, m
     path = make_run(tmp_path / "run", 1, (Case("softmax", "sgd", "fit"),), rounds=6)
     read_run(path)
     (path / "environment.json").unlink()
-    for reading in (read_run, start.resume):
+    for reading in (read_run, preflight.resume):
         with pytest.raises(UserError, match=r"json is missing, which says on what its 3"):
             reading(path)
 
@@ -200,23 +202,23 @@ def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "mymodels.py"
     model.write_text("as it was")
-    own = start.CHECKOUT / "bench" / "case.py"
+    own = preflight.CHECKOUT / "bench" / "schema" / "case.py"
     begun = (
         {"suite": {"bench/schema/case.py": digest(own)}},
         {"models": {"mymodels.py": digest(model)}, "elsewhere": {"theirs.py": "not asked"}},
     )
-    folder = start.begin(
+    folder = preflight.begin(
         Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), RUN
     ).open()
     described = folder.environment() or {}
     folder.write_environment({**described, "code": dict(zip("ab", begun, strict=True))})
-    start.resume(RUN)
+    preflight.resume(RUN)
     model.write_text("changed")
     with pytest.raises(UserError, match=r"run was measured with another mymodels\.py"):
-        start.resume(RUN)
+        preflight.resume(RUN)
     model.unlink()
     with pytest.raises(UserError, match=r"mymodels\.py"):
-        start.resume(RUN)
+        preflight.resume(RUN)
     with pytest.raises(UserError, match=r"bench/case\.py"):
         compatibility.refuse_changed_files(RUN, {"code": {"a": begun[0]}}, {"suite": tmp_path})
 
@@ -285,7 +287,7 @@ def test_threads_meet_on_one_line_within_one_machine_and_software() -> None:
 
 
 def test_the_manual_has_the_table() -> None:
-    manual = (Path(compatibility.__file__).parents[1] / "results/README.md").read_text("utf-8")
+    manual = (ROOT / "results/README.md").read_text("utf-8")
     order = (Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM, Purpose.COMPARE, Purpose.THREADS,
              Purpose.SHOWN)  # fmt: skip
     for fact in FACTS:

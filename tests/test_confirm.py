@@ -7,29 +7,30 @@ import math
 import random
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import FAKE_WORKER
 
-from bench import blocks as measuring
-from bench import confirm, lock, start
-from bench import duel as duelling
-from bench import run as running
-from bench.check import CheckedCase, CheckReport, Measure, Verdict, suspects
-from bench.devices import Inventory
-from bench.launch import Launcher
-from bench.results import result_rows
+from bench.analysis.rows import result_rows
+from bench.launch.launcher import Launcher
+from bench.machine import hardware, lock
+from bench.machine.nvml import Inventory
+from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
 from bench.schema.sizes import Sizes
-from bench.sides import Side
-from bench.store import RunFolder, read_plan
+from bench.session import blocks as measuring
+from bench.session import confirm, preflight
+from bench.session import duel as duelling
+from bench.session import run as running
+from bench.session.sides import Side
+from bench.store.run_folder import RunFolder, read_plan
+from bench.verdicts.check import CheckedCase, CheckReport, Measure, Verdict, suspects
 from fmnist_models import dataset
 
-FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 OTHER = Case("softmax", "adam", "compiled", batch_size=512)
 SIDE = ("--confirm", "FAKE_SLOWER=0.5")
@@ -46,7 +47,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     for module in (running.devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
-    monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
+    monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
     here = {
         "cpu": {"model": "Test CPU", "cores_logical": 2},
         "gpus": [],
@@ -55,11 +56,11 @@ def machine(tmp_path, monkeypatch):
         "variables": {"TF_ENABLE_ONEDNN_OPTS": "0"},
         "dataset_digest": dataset.load(tmp_path / "data").digest,
     }
-    monkeypatch.setattr(start, "environment_of", lambda plan: dict(here))
+    monkeypatch.setattr(preflight, "environment_of", lambda plan: dict(here))
     # The scripts below are variables, and would be recorded.
     monkeypatch.setattr(duelling, "variables_of", lambda *_: {})
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
-    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
+    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest: {"cpu": here["cpu"]})
     script = tmp_path / "script.json"
     chance = random.Random(5)
@@ -205,19 +206,19 @@ def test_a_second_call_begins_a_numbered_duel_and_says_which(checked, stored):
 
 def test_a_second_call_finishes_the_same_duel_and_no_other(checked, stored, monkeypatch):
     now = stored("now", 20, slower=1.4)
-    block_ends = confirm.DuelLines.block_ends
+    block_ends = DuelLines.block_ends
 
     def cut(self, standing, control):
         block_ends(self, standing, control)
         if len(standing.speed) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(confirm.DuelLines, "block_ends", cut)
+    monkeypatch.setattr(DuelLines, "block_ends", cut)
     code, out, _ = checked(now, *EQUAL)
     assert code == 130, out
     verdict, reason = verdicts(now)[CASE.id]
     assert (verdict, "the duel was interrupted" in reason) == ("regression", True)
-    monkeypatch.setattr(confirm.DuelLines, "block_ends", block_ends)
+    monkeypatch.setattr(DuelLines, "block_ends", block_ends)
     # Another side is another duel.
     assert checked(now, *SIDE)[0] == 1
     assert duelling.resume(now / "duel-2").a.variables == (("FAKE_SLOWER", "0.5"),)
@@ -268,7 +269,9 @@ def test_images_that_are_gone_are_refused(checked, stored, tmp_path, machine):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("side", ["here", f"python={sys.executable}", f"checkout={start.CHECKOUT}"])
+@pytest.mark.parametrize(
+    "side", ["here", f"python={sys.executable}", f"checkout={preflight.CHECKOUT}"]
+)
 def test_a_side_that_is_this_environment_is_refused(checked, stored, side):
     now = stored("now", 20, slower=1.4)
     code, _, err = checked(now, "--confirm", side)
@@ -286,7 +289,7 @@ def test_a_side_that_is_this_environment_is_refused(checked, stored, side):
         ({"os": {"kernel": "6.1"}}, "kernel 6.1, the side has 6.8"),
         ({"variables": {"XLA_FLAGS": "--x"}}, "XLA_FLAGS=--x, the side has OMP_NUM_THREADS=1"),
         ({"code": {"a": {"suite": {"bench/schema/case.py": "other"}}}},
-         f"another bench/schema/case.py than that in {start.CHECKOUT}"),
+         f"another bench/schema/case.py than that in {preflight.CHECKOUT}"),
     ],
 )  # fmt: skip
 def test_a_side_that_is_no_stored_runs_software_clears_nothing(

@@ -9,16 +9,17 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from fakes_gpu import FAST, PARTITIONED, FakeNvml
+from support.fakes_gpu import FAST, PARTITIONED, FakeNvml
 from test_hardware import Machine
 
-from bench import counters, hardware
+from bench.machine import counters, hardware
 
 # Bound before a fixture of all tests puts a quiet machine in its place.
-from bench.counters import watch
-from bench.devices import inventory
-from bench.nvml import Gpu, GpuUse, gpu_use
+from bench.machine.counters import watch
+from bench.machine.devices import inventory
+from bench.machine.nvml import Gpu, GpuUse, gpu_use
 from bench.schema.noise import Noise, Usage
+from bench.worker import usage
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 THROTTLE = "sys/devices/system/cpu/{}/thermal_throttle/{}_throttle_count"
@@ -282,9 +283,9 @@ def test_the_work_of_children_and_their_children_is_the_suites_own():
 
 
 def test_own_usage_rises_with_work():
-    usage = counters.OwnUsage()
+    own = usage.OwnUsage()
     sum(range(100_000))
-    found = usage.so_far()
+    found = own.so_far()
     assert found.cpu_s > 0
     assert found.wall_s > 0
     assert (found.voluntary_switches is None) == (sys.platform == "win32")

@@ -12,29 +12,28 @@ from typing import Any
 
 import pynvml
 import pytest
-from fakes_gpu import A100, FAST, PARTITIONED, SLOW, T4, FakeNvml, FakeTensorFlow, seen_by_cuda
-
-from bench import options
-from bench.devices import (
-    Inventory,
-    TensorFlowDevice,
-    child_environment,
-    gpu_state,
-    inventory,
-    keras_policy,
-    known_as,
-    present,
-    resolve,
-    skip_reason,
+from support import ROOT
+from support.fakes_gpu import (
+    A100,
+    FAST,
+    PARTITIONED,
+    SLOW,
+    T4,
+    FakeNvml,
+    FakeTensorFlow,
+    seen_by_cuda,
 )
-from bench.nvml import clock_event_names
+
+from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
+from bench.cli import options
+from bench.machine.cuda import driver_is_too_old, missing_cuda_libraries
+from bench.machine.devices import inventory, known_as, present, resolve
+from bench.machine.nvml import Inventory, clock_event_names, gpu_state
+from bench.machine.placement import child_environment, skip_reason
 from bench.schema.case import Case, logistic_case
 from bench.schema.errors import Unavailable
-from bench.tensorflow_device import (
-    CUDA_DRIVER_VARIABLE,
-    driver_is_too_old,
-    missing_cuda_libraries,
-)
+from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.training import keras_policy
 
 GPU_CASE = Case("relu_mlp", "adam", "compiled", device="gpu")
 CPU_CASE = Case("relu_mlp", "adam", "compiled")
@@ -449,12 +448,14 @@ def test_a_driver_too_old_says_so() -> None:
 
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.tensorflow_device.missing_cuda_libraries", lambda *_: ["libX.so.9"])
+    monkeypatch.setattr(
+        "bench.worker.tensorflow.device.missing_cuda_libraries", lambda *_: ["libX.so.9"]
+    )
     assert "CUDA libraries cannot be loaded: libX.so.9" in unavailable(FakeTensorFlow(), "12.4")
 
 
 def test_no_reason_found_sends_to_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.tensorflow_device.missing_cuda_libraries", lambda *_: [])
+    monkeypatch.setattr("bench.worker.tensorflow.device.missing_cuda_libraries", lambda *_: [])
     assert "fmnist-bench doctor --device gpu" in unavailable(FakeTensorFlow())
 
 
@@ -537,7 +538,7 @@ import json, sys
 import keras
 import tensorflow as tf
 from types import SimpleNamespace
-from bench.devices import TensorFlowDevice
+from bench.machine.devices import TensorFlowDevice
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -581,12 +582,11 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, Any]:
-    root = Path(__file__).resolve().parents[1]
     environ = child_environment(on("cpu", threads=THREADS), Inventory())
-    environ["PYTHONPATH"] = str(root)
+    environ["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-c", REAL]
     ended = subprocess.run(
-        command, env=environ, cwd=os.fspath(root), capture_output=True, text=True, check=False
+        command, env=environ, cwd=os.fspath(ROOT), capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])

@@ -7,17 +7,20 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes_gpu import FAST, SLOW, Card, FakeNvml
 from rich.console import Console
+from support import ROOT
+from support.fakes_gpu import FAST, SLOW, Card, FakeNvml
 
-from bench import checks, devices, doctor, doctor_probe
-from bench.checks import Check, Report, Verdict
-from bench.doctor import ProbeResult, diagnose, render, tensorflow_checks, versions
+from bench.machine import devices
 from bench.schema.errors import UserError
+from bench.session import doctor
+from bench.session.doctor import ProbeResult, diagnose, render, tensorflow_checks, versions
+from bench.verdicts import validity
+from bench.verdicts.validity import Check, Report, Verdict
+from bench.worker import probe
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
 
@@ -26,7 +29,7 @@ OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
 
 def test_exit_code_is_2_only_where_a_check_failed() -> None:
     fine, advice, bad = (Check("c", verdict, "f") for verdict in (OK, WARNING, FAILED))
-    assert Report("cpu", (fine, advice, checks.not_applicable("c", "no"))).exit_code == 0
+    assert Report("cpu", (fine, advice, validity.not_applicable("c", "no"))).exit_code == 0
     assert Report("cpu", (fine, bad)).exit_code == 2
 
 
@@ -35,12 +38,12 @@ def test_exit_code_is_2_only_where_a_check_failed() -> None:
     [(8e-8, True, OK), (1.6e-2, True, WARNING), (1e-9, False, FAILED)],
 )
 def test_timer(resolution: float, monotonic: bool, verdict: Verdict) -> None:
-    assert checks.timer(resolution, monotonic).verdict is verdict
+    assert validity.timer(resolution, monotonic).verdict is verdict
 
 
 def test_timer_tells_the_resolution() -> None:
-    assert checks.timer(8e-8, True).finding == "perf_counter tells 80 ns apart"
-    assert "15.6 ms" in checks.timer(0.0156, True).finding
+    assert validity.timer(8e-8, True).finding == "perf_counter tells 80 ns apart"
+    assert "15.6 ms" in validity.timer(0.0156, True).finding
 
 
 @pytest.mark.parametrize(
@@ -54,13 +57,13 @@ def test_timer_tells_the_resolution() -> None:
     ],
 )
 def test_noise(samples: list[float], steal: float | None, verdict: Verdict) -> None:
-    check = checks.noise(samples, steal)
+    check = validity.noise(samples, steal)
     assert check.verdict is verdict
     assert bool(check.remedy) is (verdict is WARNING)
 
 
 def test_noise_names_the_share_that_was_stolen() -> None:
-    assert "took 2.0% of the CPU time" in checks.noise([1.0] * 10, 0.02).finding
+    assert "took 2.0% of the CPU time" in validity.noise([1.0] * 10, 0.02).finding
 
 
 @pytest.mark.parametrize(
@@ -74,18 +77,18 @@ def test_noise_names_the_share_that_was_stolen() -> None:
     ],
 )
 def test_cpus(usable: int, quota: float | None, verdict: Verdict, remedy: str) -> None:
-    check = checks.cpus(usable, quota)
+    check = validity.cpus(usable, quota)
     assert (check.verdict, check.remedy) == (verdict, remedy)
 
 
 @pytest.mark.parametrize(("gib", "verdict"), [(8, OK), (2, WARNING), (0.5, FAILED)])
 def test_memory(gib: float, verdict: Verdict) -> None:
-    assert checks.memory(int(gib * 2**30)).verdict is verdict
+    assert validity.memory(int(gib * 2**30)).verdict is verdict
 
 
 @pytest.mark.parametrize(("gib", "verdict"), [(8, OK), (0.5, WARNING), (0.05, FAILED)])
 def test_temporary_space(gib: float, verdict: Verdict) -> None:
-    assert checks.temporary_space(int(gib * 2**30)).verdict is verdict
+    assert validity.temporary_space(int(gib * 2**30)).verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -100,24 +103,24 @@ def test_temporary_space(gib: float, verdict: Verdict) -> None:
     ],
 )
 def test_driver(knows: str | None, built: str | None, verdict: Verdict) -> None:
-    check = checks.driver("470.57.02", knows, built)
+    check = validity.driver("470.57.02", knows, built)
     assert check.verdict is verdict
     assert bool(check.remedy) is (verdict is not OK)
 
 
 def test_gpu_at_rest() -> None:
     calm = {"throttle_reasons": ["gpu_idle"], "compute_processes": 0, "temperature_c": 35}
-    assert checks.gpu_at_rest(calm) == Check("GPU at rest", OK, "35 °C")
+    assert validity.gpu_at_rest(calm) == Check("GPU at rest", OK, "35 °C")
     hot = {**calm, "throttle_reasons": ["hw_thermal_slowdown"], "compute_processes": 2}
-    check = checks.gpu_at_rest(hot)
+    check = validity.gpu_at_rest(hot)
     assert check.verdict is WARNING
     assert check.finding == "slowed down by hw_thermal_slowdown; 2 other processes on it; 35 °C"
-    assert checks.gpu_at_rest({}).finding == "state unknown"
+    assert validity.gpu_at_rest({}).finding == "state unknown"
 
 
 def test_placement() -> None:
-    assert checks.placement([], "/GPU:0").verdict is OK
-    wrong = checks.placement(["dense/kernel on /CPU:0"], "/GPU:0")
+    assert validity.placement([], "/GPU:0").verdict is OK
+    wrong = validity.placement(["dense/kernel on /CPU:0"], "/GPU:0")
     assert (wrong.verdict, wrong.finding) == (FAILED, "dense/kernel on /CPU:0")
 
 
@@ -131,7 +134,7 @@ def test_placement() -> None:
     ],
 )
 def test_synchronization(dispatch: float, synced: float, read: float, verdict: Verdict) -> None:
-    assert checks.synchronization(dispatch, synced, read).verdict is verdict
+    assert validity.synchronization(dispatch, synced, read).verdict is verdict
 
 
 LOST = 2.0**-12
@@ -149,7 +152,7 @@ LOST = 2.0**-12
 )
 def test_tf32(off: float, on: float, capable: bool, verdict: Verdict) -> None:
     right = {"off": 0.0, "on": LOST if capable else 0.0}
-    check = checks.tf32({"eager": right, "compiled": {"off": off, "on": on}}, capable)
+    check = validity.tf32({"eager": right, "compiled": {"off": off, "on": on}}, capable)
     assert check.verdict is verdict
     if verdict in (FAILED, WARNING):
         assert "(compiled)" in check.finding
@@ -160,7 +163,7 @@ def test_tf32(off: float, on: float, capable: bool, verdict: Verdict) -> None:
 )
 def test_memory_counter(rise_mib: int | None, verdict: Verdict) -> None:
     rise = None if rise_mib is None else rise_mib * 2**20
-    assert checks.memory_counter(64 * 2**20, rise, "device").verdict is verdict
+    assert validity.memory_counter(64 * 2**20, rise, "device").verdict is verdict
 
 
 # TensorFlow's log. The source is named beside each.
@@ -215,15 +218,15 @@ TENSORRT = "Could not load dynamic library 'libnvinfer.so.8'; dlerror: no such f
     ],
 )
 def test_what_tensorflows_log_tells(log: str, finding: str, remedy: str) -> None:
-    check = checks.cuda_libraries(log, gpu_found=False)
+    check = validity.cuda_libraries(log, gpu_found=False)
     assert check.verdict is FAILED
     assert finding in check.finding
     assert remedy in check.remedy
 
 
 def test_a_log_that_tells_nothing() -> None:
-    assert checks.cuda_libraries(TENSORRT, gpu_found=False).verdict is WARNING
-    assert checks.cuda_libraries(TENSORRT + NO_RUNTIME, gpu_found=True).verdict is OK
+    assert validity.cuda_libraries(TENSORRT, gpu_found=False).verdict is WARNING
+    assert validity.cuda_libraries(TENSORRT + NO_RUNTIME, gpu_found=True).verdict is OK
 
 
 # What the child told.
@@ -301,7 +304,7 @@ for step, facts in {TOLD!r}.items():
 def on_fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(FAST)
     monkeypatch.setattr(doctor, "inventory", lambda: devices.inventory({}, nvml))
-    monkeypatch.setattr(doctor, "gpu_state", lambda gpu: devices.gpu_state(gpu, nvml))
+    monkeypatch.setattr(doctor, "gpu_state", lambda gpu: nvml.gpu_state(gpu, nvml))
     monkeypatch.setattr(doctor, "_NOISE_S", 0.0)
 
 
@@ -422,9 +425,9 @@ def test_render_fits_80_columns_and_prints_brackets() -> None:
     report = Report(
         "gpu",
         (
-            checks.cuda_libraries(ONE_LIBRARY, gpu_found=False),
-            checks.placement(["dense/" * 20], "/GPU:0"),
-            checks.not_applicable("TF32", "a CPU has none"),
+            validity.cuda_libraries(ONE_LIBRARY, gpu_found=False),
+            validity.placement(["dense/" * 20], "/GPU:0"),
+            validity.not_applicable("TF32", "a CPU has none"),
         ),
     )
     out = io.StringIO()
@@ -440,8 +443,7 @@ def test_render_fits_80_columns_and_prints_brackets() -> None:
 
 def test_the_parent_imports_no_tensorflow() -> None:
     script = "import sys, bench.doctor; print({'tensorflow', 'keras', 'pynvml'} & {*sys.modules})"
-    root = Path(__file__).resolve().parents[1]
-    environ = {**os.environ, "PYTHONPATH": os.fspath(root)}
+    environ = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
     told = subprocess.check_output([sys.executable, "-c", script], env=environ, text=True)
     assert told.strip() == "set()"
 
@@ -462,6 +464,6 @@ def test_the_real_child_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_child_without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keras", None)
     told: list[dict[str, Any]] = []
-    doctor_probe.probe("cpu", told.append)
+    probe.probe("cpu", told.append)
     assert [message["step"] for message in told] == ["versions"]
     assert told[0]["error"].startswith("ModuleNotFoundError: ")

@@ -7,35 +7,34 @@ import io
 import json
 import math
 import random
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
+from support import FAKE_WORKER
 
-from bench import blocks as measuring
-from bench import control, lock, start
-from bench import duel as duelling
-from bench import launch as launching
-from bench import run as running
-from bench.check import Verdict
-from bench.devices import Inventory
-from bench.duel_report import DuelLines
-from bench.duel_standing import DuelReport, Standing, control_differs
-from bench.launch import Launcher
+from bench.launch import launcher as launching
+from bench.launch.launcher import Launcher
+from bench.machine import hardware, lock
+from bench.machine.nvml import Inventory
+from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
 from bench.schema.draws import new_entropy
 from bench.schema.duel import TEMPLATES, DuelPlan, Spec
 from bench.schema.errors import ExitCode, UserError
 from bench.schema.plan import RunSettings
-from bench.sequential import Decision, look
-from bench.sides import Side
-from bench.store import RunFolder
+from bench.session import blocks as measuring
+from bench.session import control
+from bench.session import duel as duelling
+from bench.session import run as running
+from bench.session.sides import Side
+from bench.store.run_folder import RunFolder
+from bench.verdicts.check import Verdict
+from bench.verdicts.duel import DuelReport, Standing, control_differs
+from bench.verdicts.sequential import Decision, look
 from fmnist_models import dataset
 
-FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 OTHER = Case("softmax", "adam", "compiled", batch_size=512)
 MACHINE = {"cpu": {"model": "EPYC"}, "versions": {"tensorflow": "2.21.0"}}
@@ -72,12 +71,12 @@ def scripted_machine(tmp_path, monkeypatch):
     dataset.write(tmp_path / "data", images, labels, images, labels)
     for module in (running.devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
-    monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
+    monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     # Else a test would fail as often as its duel errs.
     chance = random.Random(7)
     monkeypatch.setattr(duelling, "new_entropy", lambda: chance.randbytes(16).hex())
-    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE, data))
+    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(MACHINE))
 
 

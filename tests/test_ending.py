@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from bench import ending
 from bench.schema.errors import ExitCode, NotComparable, UserError
+from bench.session import ending
 
-ROOT = Path(__file__).parent.parent
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes are POSIX's")
 BEGIN = """
 import os, sys, time, click
-from bench.ending import run_program
+from bench.session.ending import run_program
 from bench.schema.errors import UserError
 """
 
@@ -250,7 +250,9 @@ def test_a_signal_that_whoever_started_the_program_ignores_stays_ignored(tmp_pat
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("module", ["bench.cli", "bench.evidence", "bench.peers", "bench.parity"])
+@pytest.mark.parametrize(
+    "module", ["bench.cli", "bench.evidence", "bench.peers", "bench.peers.parity"]
+)
 def test_every_program_of_the_suite_ends_through_the_same_function(module):
     """Wrong use is 2 everywhere; that no traceback shows is what the others lack."""
     done = subprocess.run(

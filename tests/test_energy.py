@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes_gpu import FAST, FakeNvml
+from support.fakes_gpu import FAST, FakeNvml
 
-from bench import energy
-from bench.energy import Counter, Spans, counter
-from bench.nvml import energy_counter
-from bench.results import result_rows
+from bench.analysis.rows import result_rows
+from bench.machine.nvml import energy_counter
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan, RunSettings
+from bench.worker import energy
+from bench.worker.energy import Counter, Spans, counter
 
 
 @pytest.fixture

@@ -16,12 +16,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support import ROOT
 
-from bench import devices, environment
-from bench.environment import collect, validate_label
+from bench.machine import devices, environment
+from bench.machine.environment import collect
+from bench.machine.variables import Fate, fate_of
 from bench.schema.case import Case
 from bench.schema.errors import UserError
-from bench.variables import Fate, fate_of
+from bench.schema.plan import validate_label
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 PROJECT = '[project]\nname = "fmnist-bench"\n'
@@ -209,7 +211,7 @@ def test_a_system_without_an_os_release_file(
 def test_collecting_imports_no_tensorflow_and_nothing_slow() -> None:
     code = (
         "import sys, types\n"
-        "from bench.environment import collect\n"
+        "from bench.machine.environment import collect\n"
         "none = types.SimpleNamespace(gpus=(), driver_version=None, cuda_driver_version=None)\n"
         "collect(label=None, dataset_digest='x', inventory=none)\n"
         "slow = {'tensorflow', 'keras', 'numpy', 'pandas', 'scipy', 'matplotlib'}\n"
@@ -217,7 +219,7 @@ def test_collecting_imports_no_tensorflow_and_nothing_slow() -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(environment.__file__).parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,

@@ -17,7 +17,7 @@ from bench.schema.draws import EvenDraws, SeededDraws
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
-from bench.store import RunFolder
+from bench.store.run_folder import RunFolder
 
 PAIRS = 20
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.check import SPEED_LEVEL
+from bench.analysis.phases import Share, Split
+from bench.analysis.profile_rows import Profile
 from bench.evidence.exits import accuracy_rows, confirmed, ends, speed_rows, upper_bound
 from bench.evidence.known import INJECTIONS, Pair, truth_row
 from bench.evidence.simulate import decided, duel_rows, worlds
@@ -22,14 +23,13 @@ from bench.evidence.worlds import (
     launch_medians,
     run_logs,
 )
-from bench.phases import Share, Split
-from bench.profile_tables import Profile
-from bench.regression import estimate, stored_test
 from bench.schema.case import Case
 from bench.schema.launch import Status
 from bench.schema.profile import Phase, ProfileRecord
 from bench.schema.sizes import CHECK_ACCURACY_GATE, DEFAULT_GATE, DUEL_GATE
-from bench.sequential import SPEED_SHARE, SPENDING, Decision, look
+from bench.verdicts.check import SPEED_LEVEL
+from bench.verdicts.regression import estimate, stored_test
+from bench.verdicts.sequential import SPEED_SHARE, SPENDING, Decision, look
 
 MARGIN = math.log(1.01)
 

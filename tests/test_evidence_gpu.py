@@ -12,15 +12,13 @@ from types import SimpleNamespace
 
 import pynvml
 import pytest
-from fakes_gpu import FAST, FakeNvml, Replay
+from support import RECORDED, ROOT
+from support.fakes_gpu import FAST, FakeNvml, Replay
 
-from bench import trace_events
+from bench.analysis import trace_events
 from bench.evidence import gpu as evidence
 from bench.evidence.gpu import Recorder, Sample, energy_row
-from bench.nvml import gpu_state, gpu_use, installed
-
-ROOT = Path(__file__).parents[1]
-RECORDED = Path(__file__).with_name("recorded")
+from bench.machine.nvml import gpu_state, gpu_use, installed
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from run_folders import write_run
+from support import ROOT
+from support.run_folders import write_run
 
-from bench.files import PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
-from bench.profiling import _refuse_taken
 from bench.schema.case import Case
 from bench.schema.errors import UserError
-from bench.store import refuse_taken
+from bench.session.profile import _refuse_taken
+from bench.store.files import PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
+from bench.store.run_folder import refuse_taken
 
-ROOT = Path(__file__).parent.parent
 CASES = {
     Case("relu_mlp", "adam", "fit"): (0.5, 0.8),
     Case("relu_mlp", "adam", "compiled"): (0.1, 0.8),

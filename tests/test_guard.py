@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_check import stored
 
-from bench import devices, environment
-from bench.launch import CAN_FORK
+from bench.launch.launcher import CAN_FORK
+from bench.machine import devices, environment
 from bench.schema.case import Case
 from bench.schema.plan import RunSettings
 from fmnist_models import dataset
@@ -52,7 +52,7 @@ def measure(program, tmp_path, small_data):
         script.with_suffix(".count").unlink(missing_ok=True)
         return program(
             "pytest", TESTS.parent / "bench", "--benchmark-only", "-p", "no:cacheprovider",
-            "-p", "fake_launcher", "--models", "softmax", "--optimizers", "adam,sgd",
+            "-p", "support.fake_launcher", "--models", "softmax", "--optimizers", "adam,sgd",
             "--loops", "compiled", "--devices", "cpu", "--batch-sizes", "32",
             "--precisions", "float32", "--epochs", "4", "--data", small_data,
             "--fmnist-output", tmp_path / "run", *words,

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import hardware
-from bench.hardware import (
+from bench.machine import hardware
+from bench.machine.hardware import (
     cgroup_cpu_quota,
     cgroup_memory_limit_bytes,
     command_output,

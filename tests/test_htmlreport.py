@@ -7,28 +7,27 @@ import io
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from rich.console import Console
-from run_folders import write_run
+from support import ROOT
+from support.run_folders import write_run
 
-from bench.compare import compare
-from bench.htmlreport.findings import comparison_findings, findings
-from bench.htmlreport.page import write_report
-from bench.htmlreport.records import MOST_ROUNDS, case_records, pareto, round_records
-from bench.htmlreport.source import read_sources
-from bench.htmlreport.table import COLUMNS, case_table
-from bench.htmlreport.words import short_ids, short_names
-from bench.run import RunOutcome
+from bench.reports.end_of_run import summarize
+from bench.reports.formatting import short_ids, short_names
+from bench.reports.page.findings import comparison_findings, findings
+from bench.reports.page.page import write_report
+from bench.reports.page.records import MOST_ROUNDS, case_records, pareto, round_records
+from bench.reports.page.source import read_sources
+from bench.reports.page.table import COLUMNS, case_table
 from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.errors import UserError
 from bench.schema.launch import Status
-from bench.store import RunFolder
-from bench.summary import summarize
+from bench.session.run import RunOutcome
+from bench.store.run_folder import RunFolder
+from bench.verdicts.compare import compare
 
-ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results/reference"
 SET_UPS = ROOT / "results/examples/set-ups"
 FIT, COMPILED = (Case("relu_mlp", "adam", loop) for loop in ("fit", "compiled"))
@@ -187,7 +186,7 @@ def test_runs_beside_each_other():
 
 def test_many_rounds_are_thinned_and_the_curves_kept(source, monkeypatch):
     run = source(USUAL, epochs=4)
-    monkeypatch.setattr("bench.htmlreport.records.MOST_ROUNDS", 3)
+    monkeypatch.setattr("bench.reports.page.records.MOST_ROUNDS", 3)
     rounds, one_in = round_records([run])
     assert one_in == 6
     # The curves of the first launches, and of the others one in six.
@@ -238,8 +237,8 @@ def test_a_page_of_two_thousand_cases_stays_under_five_megabytes(tmp_path, monke
         for size in (128, 512, 2048)
         for precision in ("float32", "mixed_bfloat16")
     }
-    monkeypatch.setattr("bench.htmlreport.records.MOST_ROUNDS", MOST_ROUNDS * len(cases) // 2000)
-    monkeypatch.setattr("bench.htmlreport.table.MOST_WIDE_ROWS", 0)
+    monkeypatch.setattr("bench.reports.page.records.MOST_ROUNDS", MOST_ROUNDS * len(cases) // 2000)
+    monkeypatch.setattr("bench.reports.page.table.MOST_WIDE_ROWS", 0)
     small = write_report([write_run(tmp_path / "one", USUAL)]).stat().st_size
     path = write_report([write_run(tmp_path / "run", cases, epochs=5)])
     assert small + 2000 * (path.stat().st_size - small) / len(cases) < 5_000_000
@@ -414,7 +413,8 @@ def test_what_was_overruled_is_said_once_at_the_end_of_a_run_and_on_its_page(tmp
 
 def test_the_chart_library_loads_only_when_used(program, tmp_path):
     script = (
-        "import sys, bench.cli, bench.options, bench.summary, bench.htmlreport.page;"
+        "import sys, bench.cli, bench.cli.options, bench.reports.end_of_run, "
+        "bench.reports.page.page;"
         "slow = {'altair', 'vl_convert', 'jinja2', 'matplotlib', 'pandas', 'tensorflow'};"
         "print(sorted(slow & set(sys.modules)))"
     )

@@ -7,20 +7,20 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from support import FAKE_WORKER, ROOT
 
-from bench.launch import CAN_FORK, Launcher
-from bench.origin import CHECKOUT, Origin
+from bench.launch.launcher import CAN_FORK, Launcher
+from bench.launch.origin import Origin
+from bench.launch.process import LaunchPlace
+from bench.machine.loaded import CHECKOUT
 from bench.schema.case import Case
 from bench.schema.launch import Status
 from bench.schema.requests import LaunchRequest
-from bench.worker_process import LaunchPlace
 
-FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 CASE = Case("relu_mlp", "adam", "fit")
 BOTH = [pytest.param(True, marks=pytest.mark.skipif(not CAN_FORK, reason="no fork here")), False]
 
@@ -29,7 +29,7 @@ BOTH = [pytest.param(True, marks=pytest.mark.skipif(not CAN_FORK, reason="no for
 def launch(tmp_path):
     """Runs a script of launches; returns their records and all rounds."""
 
-    def run(*scripts, fork=True, timeout_s=60.0, worker=FAKE, origin=None):
+    def run(*scripts, fork=True, timeout_s=60.0, worker=FAKE_WORKER, origin=None):
         (tmp_path / "script.json").write_text(json.dumps(scripts))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, fork, tmp_path / "log", timeout_s)
@@ -146,9 +146,9 @@ def test_a_launch_may_end_before_its_template_tells_of_it(launch):
 @pytest.mark.parametrize("hang", [False, True])
 def test_a_template_that_stands_still_hangs_no_run(launch, monkeypatch, hang):
     """It is killed soon after its launch answered, or was killed at the limit."""
-    from bench import worker_process
+    from bench.launch import process
 
-    monkeypatch.setattr(worker_process, "EXIT_LIMIT_S", 0.5)
+    monkeypatch.setattr(process, "EXIT_LIMIT_S", 0.5)
     scripts = ({"rounds": [0.1], "stop": "SIGSTOP", "hang": hang}, {"rounds": [0.2]})
     records, _ = launch(*scripts, timeout_s=1.5 if hang else 60.0)
     assert records[0].status is (Status.TIMED_OUT if hang else Status.OK)
@@ -169,18 +169,18 @@ class Clock:
 def at_the_deadline(tmp_path, monkeypatch):
     """Serves one launch of a template, whose limit of 60 s passes while its first round is put
     on disk; returns the answer."""
-    from bench import worker_process
-    from bench.worker_process import WorkerProcess
+    from bench.launch import process
+    from bench.launch.process import WorkerProcess
 
     def serve(script):
         (tmp_path / "script.json").write_text(json.dumps([script]))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, True, tmp_path / "log", 60.0)
         clock = Clock()
-        worker = WorkerProcess(FAKE, place)
+        worker = WorkerProcess(FAKE_WORKER, place)
         try:
             worker.wait_until_ready(60)
-            monkeypatch.setattr(worker_process, "time", clock)
+            monkeypatch.setattr(process, "time", clock)
 
             def on_round(_):
                 if "hang" not in script:
@@ -215,13 +215,13 @@ def test_a_result_that_arrives_after_the_deadline_does_not_count(at_the_deadline
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
 def test_the_kill_at_the_deadline_cannot_raise(at_the_deadline, monkeypatch):
     """The launch may have ended in that moment, or be another user's."""
-    from bench import worker_process
+    from bench.launch import process
 
     def refuse(pid, number):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(worker_process, "EXIT_LIMIT_S", 0.5)
-    monkeypatch.setattr(worker_process, "os", SimpleNamespace(**{**vars(os), "kill": refuse}))
+    monkeypatch.setattr(process, "EXIT_LIMIT_S", 0.5)
+    monkeypatch.setattr(process, "os", SimpleNamespace(**{**vars(os), "kill": refuse}))
     answer = at_the_deadline({"rounds": [0.1], "hang": True})
     assert answer.status is Status.TIMED_OUT
 
@@ -258,13 +258,15 @@ def test_an_interpreter_that_is_not_there_is_a_record(launch):
 
 @pytest.mark.parametrize("fork", BOTH)
 def test_a_launch_that_ran_other_files_is_invalid(launch, fork):
-    right = {"bench.measure": [str(CHECKOUT / "bench" / "measure.py"), "1"]}
-    wrong = {"bench.measure": ["/other/bench/measure.py", "1"]}
+    right = {"bench.worker.network": [str(CHECKOUT / "bench" / "measure.py"), "1"]}
+    wrong = {"bench.worker.network": ["/other/bench/measure.py", "1"]}
     scripts = [{"rounds": [0.1], "result": {"files": files}} for files in (right, wrong)]
     records, _ = launch(*scripts, {"rounds": [0.1]}, fork=fork)
     assert [record.status for record in records] == ["ok", "invalid", "ok"]
-    assert records[1].reason.startswith("bench.measure came from /other/bench/measure.py, not")
-    assert records[0].files == {"suite": {"bench/measure.py": "1"}}
+    assert records[1].reason.startswith(
+        "bench.worker.network came from /other/bench/measure.py, not"
+    )
+    assert records[0].files == {"suite": {"bench/worker/network.py": "1"}}
     # An earlier revision, which tells no files, has no digest of them.
     assert [len(record.code) for record in records] == [64, 0, 0]
 
@@ -290,19 +292,18 @@ def test_a_killed_parent_leaves_no_child_behind(tmp_path):
     code = f"""
 import os, pathlib
 from bench.schema.case import Case
-from bench.launch import Launcher
-from bench.worker_process import LaunchPlace
+from bench.launch.launcher import Launcher
+from bench.launch.process import LaunchPlace
 from bench.schema.launch import LaunchRequest
 folder = pathlib.Path({str(tmp_path)!r})
 place = LaunchPlace(dict(os.environ), True, folder / "log", 60)
 def on_round(_):
     (folder / "round").touch()
 request = LaunchRequest(Case("softmax", "sgd", "fit"), 0, 1, 1, 42)
-Launcher({FAKE!r}).run(request, place, on_round)
+Launcher({FAKE_WORKER!r}).run(request, place, on_round)
 """
-    root = Path(__file__).parent.parent
     environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=root, env=environment)
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
     try:
         _wait_for(lambda: (tmp_path / "round").exists())
         children = psutil.Process(parent.pid).children(recursive=True)
@@ -326,9 +327,9 @@ def test_ctrl_c_kills_the_worker_and_passes_through(launch, monkeypatch):
 
 
 def _run_with(launch, monkeypatch, on_round):
-    from bench import worker_process
+    from bench.launch import process
 
-    monkeypatch.setattr(worker_process, "_round", on_round)
+    monkeypatch.setattr(process, "_round", on_round)
     launch({"rounds": [0.1], "hang": True})
 
 
@@ -345,7 +346,7 @@ def test_a_launch_stands_still_before_each_round(tmp_path, monkeypatch):
     place = LaunchPlace(environment, CAN_FORK, tmp_path / "log", 60.0)
     request = LaunchRequest(CASE, 0, 1, epochs=2, seed=42)
     rounds = []
-    with Launcher(FAKE) as launcher:
+    with Launcher(FAKE_WORKER) as launcher:
         steps = launcher.turns(request, place, rounds.append, pauses=True)
         seen, started = [], time.perf_counter()
         for _ in range(2):

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from bench import noise
+from bench.analysis import noise
 from bench.schema.launch import LaunchRecord, Status
 from bench.schema.noise import Noise, Usage
 

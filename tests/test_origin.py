@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.child import INSTALLED
-from bench.loaded import loaded_files
-from bench.origin import (
-    CHECKOUT,
+from bench.launch.child import INSTALLED
+from bench.launch.origin import (
     Origin,
     changed,
     child_command,
@@ -24,6 +22,7 @@ from bench.origin import (
     holds_suite,
     python_digest,
 )
+from bench.machine.loaded import CHECKOUT, loaded_files
 
 WHERE = "import sys, bench; sys.stdout.write(bench.__file__)"
 
@@ -75,8 +74,8 @@ def test_a_wheels_packages_run_whatever_the_user_has(wheel, tmp_path):
     code = f"""
 import subprocess, sys
 sys.path.insert(0, {str(wheel)!r})
-from bench.launch import WORKER
-from bench.sides import Spec, prepare
+from bench.launch.launcher import WORKER
+from bench.session.sides import Spec, prepare
 told = prepare(Spec(), None)._asked("A", "0" * 64)["bench"]
 assert told.startswith({str(wheel)!r}), told
 subprocess.run([*WORKER, "--help"], check=True)
@@ -125,7 +124,7 @@ def test_what_is_no_part_of_python_is_told_with_its_digest(monkeypatch, tmp_path
     module(monkeypatch, "some.library", tmp_path / "site-packages" / "some" / "library.py")
     found = loaded_files()
     assert found["own_helper"] == (str(tmp_path / "own_helper.py"), own)
-    assert "bench.loaded" in found
+    assert "bench.machine.loaded" in found
     assert not {"json", "pathlib", "numpy", "pytest", "some.library"} & found.keys()
 
 
@@ -164,7 +163,9 @@ def test_a_module_of_another_suite_is_refused(tmp_path):
     origin = Origin(tmp_path / "a")
     assert origin.refusal(files(bench_DOT_measure=right), ()) == ""
     reason = origin.refusal(files(bench_DOT_measure=wrong), ())
-    assert reason == f"bench.measure came from {wrong}, not from the suite in {tmp_path / 'a'}"
+    assert (
+        reason == f"bench.worker.network came from {wrong}, not from the suite in {tmp_path / 'a'}"
+    )
     assert Origin(None).refusal(files(bench_DOT_measure=wrong), ()) == ""
 
 
@@ -213,7 +214,7 @@ def test_a_listing_says_where_without_the_users_folders(tmp_path, monkeypatch):
     )
     listing = Origin().listing(told)
     assert {where: list(found) for where, found in listing.items()} == {
-        "suite": ["bench/measure.py"],
+        "suite": ["bench/worker/network.py"],
         "models": ["nets/mine.py"],
         "elsewhere": ["shared/__init__.py"],
     }

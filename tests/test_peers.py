@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
+from support import ROOT
 
 from bench.peers.__main__ import PEERS, chosen, table
 from bench.peers.launch import PeerLaunch
@@ -111,10 +111,9 @@ def in_jax(code, **variables):
     for package in PEERS["jax_scan"]:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} comes with the extra peers only")
-    root = Path(__file__).parents[1]
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(root), **variables},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
         timeout=120,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.phases import overhead, split
+from bench.analysis.phases import overhead, split
 from bench.schema.profile import CHAINS, Phase, Variant
 
 PARTS = {

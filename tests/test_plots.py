@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
+from support import ROOT, synthetic
 
-from bench import plotdata, plots
-from bench.panels import spread
-from bench.plotheader import machine_lines
-from bench.plotstyle import LOOP_COLOURS, fitted, log_limits, log_ticks, one_line, style
+from bench.reports import selection
+from bench.reports.formatting import one_line
+from bench.reports.machine_text import machine_lines
+from bench.reports.palette import LOOP_COLOURS
+from bench.reports.plots import run
+from bench.reports.plots.panels import spread
+from bench.reports.plots.style import fitted, log_limits, log_ticks, style
 from bench.schema.case import LOOPS, PRECISIONS, Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import UserError
@@ -101,11 +104,11 @@ RUNS = {
 
 @pytest.fixture(params=RUNS, scope="module")
 def figure(request: pytest.FixtureRequest) -> Figure:
-    return plots.comparison_figure(*RUNS[request.param](), synthetic.ENVIRONMENT)
+    return run.comparison_figure(*RUNS[request.param](), synthetic.ENVIRONMENT)
 
 
 def documented() -> Figure:
-    return plots.comparison_figure(*synthetic.run(synthetic.documented()), synthetic.ENVIRONMENT)
+    return run.comparison_figure(*synthetic.run(synthetic.documented()), synthetic.ENVIRONMENT)
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -180,7 +183,7 @@ def test_panels_do_not_cover_one_another(figure: Figure) -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_picture_is_a_png_of_sane_size(name: str, tmp_path: Path) -> None:
     path = tmp_path / "comparison.png"
-    plots.comparison(*RUNS[name](), synthetic.ENVIRONMENT, path)
+    run.comparison(*RUNS[name](), synthetic.ENVIRONMENT, path)
     height, width, _ = imread(path).shape
     assert width == 1760
     assert 900 <= height <= 6500
@@ -189,7 +192,7 @@ def test_picture_is_a_png_of_sane_size(name: str, tmp_path: Path) -> None:
 
 def test_throughput_shows_each_case_interval_and_round() -> None:
     results, rounds = synthetic.run(synthetic.documented())
-    axes = panel(plots.comparison_figure(results, rounds, {}), "throughput")
+    axes = panel(run.comparison_figure(results, rounds, {}), "throughput")
     base = [r for r in results if (r["batch_size"], r["precision"]) == (32, "float32")]
     base += [r for r in results if r["model"] == "logistic"]
     cases = {r["case"] for r in base}
@@ -204,7 +207,7 @@ def test_throughput_shows_each_case_interval_and_round() -> None:
 def test_accuracy_shows_seconds_of_the_documented_epochs() -> None:
     results, rounds = synthetic.run([Case("relu_mlp", "adam", "compiled"), logistic_case()])
     network, logistic = results
-    axes = panel(plots.comparison_figure(results, rounds, {}), "accuracy: cpu")
+    axes = panel(run.comparison_figure(results, rounds, {}), "accuracy: cpu")
     folds = [r["seconds"] for r in rounds if r["case"] == "logistic-sklearn-cpu-b1-float64"][:5]
     assert len(folds) == 5
     expected = [
@@ -218,7 +221,7 @@ def test_accuracy_shows_seconds_of_the_documented_epochs() -> None:
 
 def test_batch_sweep_is_a_line_a_loop() -> None:
     results, rounds = synthetic.run(synthetic.documented())
-    axes = panel(plots.comparison_figure(results, rounds, {}), "batches")
+    axes = panel(run.comparison_figure(results, rounds, {}), "batches")
     expected = {
         loop: [
             (r["batch_size"], r["samples_per_s"])
@@ -240,19 +243,19 @@ def test_batch_sweep_is_a_line_a_loop() -> None:
 
 def test_precision_sweep_has_a_row_a_precision() -> None:
     results, rounds = precisions()
-    axes = panel(plots.comparison_figure(results, rounds, {}), "precisions")
+    axes = panel(run.comparison_figure(results, rounds, {}), "precisions")
     assert [t.get_text() for t in axes.get_yticklabels()] == [*PRECISIONS, "mixed_float8"]
     assert {x for x, _ in drawn(axes)} == {row["samples_per_s"] for row in results}
 
 
 def test_rows_are_named_by_what_they_ran_on() -> None:
-    axes = panel(plots.comparison_figure(*RUNS["threads"](), {}), "throughput")
+    axes = panel(run.comparison_figure(*RUNS["threads"](), {}), "throughput")
     places = "cpu", "cpu, 1 thread", "cpu, 16 threads"
     assert [t.get_text() for t in axes.get_yticklabels()] == [f"sgd_nesterov · {p}" for p in places]
 
 
 def test_each_device_has_its_accuracy_panel_on_the_same_scales() -> None:
-    figure = plots.comparison_figure(*every_device(), {})
+    figure = run.comparison_figure(*every_device(), {})
     facets = [axes for axes in figure.axes if axes.get_label().startswith("accuracy")]
     assert [axes.get_label()[10:] for axes in facets] == ["cpu", "gpu:0", "gpu:1"]
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in facets}) == 1
@@ -261,25 +264,25 @@ def test_each_device_has_its_accuracy_panel_on_the_same_scales() -> None:
 def test_only_the_last_attempt_of_a_launch_counts() -> None:
     results, rounds = synthetic.run([Case("softmax", "sgd", "fit")])
     again = [row | {"attempt": 2, "seconds": 2.0} for row in rounds]
-    (point,) = plotdata.points(results, [*rounds, *again])
+    (point,) = selection.points(results, [*rounds, *again])
     assert point.rounds == ((24_000.0,) * 5,)
 
 
 def test_rounds_are_kept_apart_by_launch() -> None:
-    (point,) = plotdata.points(*synthetic.run([Case("softmax", "sgd", "compiled")]))
+    (point,) = selection.points(*synthetic.run([Case("softmax", "sgd", "compiled")]))
     assert [len(launch) for launch in point.rounds] == [20, 20, 20]
 
 
 def test_base_setting_is_the_most_frequent_where_the_documented_one_was_not_measured() -> None:
     cases = [Case("softmax", "sgd", "fit", batch_size=b, precision="tf32") for b in (64, 128, 256)]
     cases.append(Case("relu_mlp", "sgd", "fit", batch_size=128, precision="tf32"))
-    assert plotdata.base_setting(plotdata.points(*synthetic.run(cases))) == (128, "tf32")
+    assert selection.base_setting(selection.points(*synthetic.run(cases))) == (128, "tf32")
 
 
 def test_own_models_sort_after_the_documented_ones_and_by_number() -> None:
     names = ["m:net10", "m:net9", "relu_mlp", "softmax"]
     results, rounds = synthetic.run(Case(name, "sgd", "fit") for name in names)
-    found = [point.model for point in plotdata.points(results, rounds)]
+    found = [point.model for point in selection.points(results, rounds)]
     assert found == ["softmax", "relu_mlp", "m:net9", "m:net10"]
 
 
@@ -288,20 +291,20 @@ def test_what_is_not_drawn_is_counted_in_the_footer() -> None:
     for size, status in ((64, "skipped"), (128, "skipped"), (256, "timed_out")):
         case = Case("softmax", "sgd", "fit", batch_size=size)
         results.append(synthetic.not_ok(case, status, "reason") | {"samples_per_s": 1e9})
-    figure = plots.comparison_figure(results, rounds, {})
+    figure = run.comparison_figure(results, rounds, {})
     assert "Not drawn: 2 skipped, 1 timed out: see results.csv" in drawn_texts(figure)
     assert len(drawn(panel(figure, "throughput"))) == 1
 
 
 def test_rows_beyond_the_limit_are_counted_in_the_panel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "MOST_ROWS", 10)
-    figure = plots.comparison_figure(*forty_own_models(), {})
+    monkeypatch.setattr(run, "MOST_ROWS", 10)
+    figure = run.comparison_figure(*forty_own_models(), {})
     assert len(panel(figure, "throughput").get_yticks()) == 10
     assert "batch 32, float32, 30 more rows in results.csv" in drawn_texts(figure)
 
 
 def test_empty_panels_say_why() -> None:
-    said = drawn_texts(plots.comparison_figure(*all_failed(), {}))
+    said = drawn_texts(run.comparison_figure(*all_failed(), {}))
     assert "no case was timed" in said
     assert "no case has an accuracy and a time" in said
     assert "no case was timed at two batch sizes" in said
@@ -342,9 +345,9 @@ def test_any_label_is_drawn_without_a_warning(label: str, tmp_path: Path) -> Non
     results, rounds = synthetic.run([Case("relu_mlp", "adam", "compiled")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.comparison(results, rounds, {"label": label}, tmp_path / "picture.png")
+        run.comparison(results, rounds, {"label": label}, tmp_path / "picture.png")
     with style([label]):
-        figure = plots.comparison_figure(results, rounds, {"label": label})
+        figure = run.comparison_figure(results, rounds, {"label": label})
         title = figure.texts[0].get_window_extent()
     assert title.x1 <= figure.bbox.x1
 
@@ -373,14 +376,13 @@ def test_pyplot_is_never_loaded() -> None:
     code = """
 import sys
 sys.path[:0] = ["tests"]
-import synthetic
+from support import synthetic
 from bench import plots
 assert "matplotlib" not in sys.modules and "numpy" not in sys.modules
 plots.comparison_figure(*synthetic.run(synthetic.documented()), {})
 assert "matplotlib.pyplot" not in sys.modules
 """
-    root = Path(plots.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
 
 
@@ -395,14 +397,14 @@ def test_a_crash_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(KeyboardInterrupt):
-        plots.comparison([], [], {}, path)
+        run.comparison([], [], {}, path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^cannot write .*picture\.png: .*name a folder"):
-        plots.comparison([], [], {}, tmp_path / "missing" / "picture.png")
+        run.comparison([], [], {}, tmp_path / "missing" / "picture.png")
 
 
 def test_sample_row_shows_each_image_over_its_class(
@@ -420,7 +422,7 @@ def test_sample_row_shows_each_image_over_its_class(
     labels = np.array([9, 0, 0, 3, 0, 2, 7, 2, 5, 5], dtype=np.uint8)
     names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
     names += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-    plots.sample_row(images, labels, names, tmp_path / "samples.png")
+    run.sample_row(images, labels, names, tmp_path / "samples.png")
     (figure,) = figures
     assert [axes.get_xlabel() for axes in figure.axes] == [names[label] for label in labels]
     for axes, image in zip(figure.axes, images, strict=True):

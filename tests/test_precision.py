@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.precision import Computed, Declared, Product, computed, refuse_declared
 from bench.schema.errors import Invalid
+from bench.worker.precision import Computed, Declared, Product, computed, refuse_declared
 
 HIDDEN, OUTPUT = Declared("hidden", "bfloat16", 900), Declared("output", "float32", 100)
 

@@ -10,16 +10,15 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from bench.schema.profile import Phase
 
 pytest.importorskip("xprof", reason="the extra `profile` is not installed")
 pytest.importorskip("pyinstrument", reason="the extra `profile` is not installed")
 
-ROOT = Path(__file__).parent.parent
 LOOPS = ("fit", "multistep", "compiled")
 OWN_MODELS = """
 import keras

@@ -17,8 +17,8 @@ def variants_of(loop, build):
     import keras
     import tensorflow as tf
 
-    from bench.devices import TensorFlowDevice
-    from bench.profile_variants import Variants
+    from bench.worker.tensorflow.device import TensorFlowDevice
+    from bench.worker.tensorflow.variants import Variants
     from fmnist_models import optimizers
     from fmnist_models.loops import compile_model
 

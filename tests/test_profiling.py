@@ -13,19 +13,21 @@ import pytest
 from rich.console import Console
 from test_phases import readings
 
-from bench import lock, profiling, traces
+from bench.analysis import trace_events
+from bench.analysis.phases import Share, Split, split
+from bench.analysis.profile_rows import REST, Profile
+from bench.analysis.trace_events import DeviceTime, Operation
 from bench.evidence.known import Pair, truth_row
-from bench.phases import Share, Split, split
-from bench.profile_report import _cell, print_profiles
-from bench.profile_tables import REST, Profile
-from bench.profileplot import draw_profiles, profile_figure
+from bench.machine import lock
+from bench.reports.plots.profile import draw_profiles, profile_figure
+from bench.reports.terminal.profile import _cell, print_profiles
 from bench.schema.case import Case, logistic_case
 from bench.schema.errors import ExitCode, UserError
 from bench.schema.launch import Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.profile import Phase, ProfileRecord, Readings, Variant
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
-from bench.trace_events import DeviceTime, Operation
+from bench.session import profile, traces
 
 MIB = 2**20
 
@@ -83,11 +85,11 @@ def no_xprof(monkeypatch):
         assert (startup.name, steps.name, model) == (STARTUP, STEPS, "relu_mlp")
         output.mkdir(parents=True, exist_ok=True)
         gpu = DeviceTime("/device:GPU:0", 1e-3, 6e-4, 1e-4, 7, 3e-4)
-        return traces.Trace(0.5, 1.0, OPERATIONS, (gpu,), output / f"{case}.json.gz")
+        return trace_events.Trace(0.5, 1.0, OPERATIONS, (gpu,), output / f"{case}.json.gz")
 
-    monkeypatch.setattr(profiling, "read_traces", read)
-    monkeypatch.setattr(profiling, "require_extra", lambda: None)
-    monkeypatch.setattr(profiling, "the_machine", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(profile, "read_traces", read)
+    monkeypatch.setattr(profile, "require_extra", lambda: None)
+    monkeypatch.setattr(profile, "the_machine", lambda *_: contextlib.nullcontext())
 
 
 def cases(*loops):
@@ -96,7 +98,7 @@ def cases(*loops):
 
 def profiled(tmp_path, chosen, launcher=None):
     said = []
-    outcome = profiling.profile(
+    outcome = profile.profile(
         Plan(chosen, RunSettings(), command="fmnist-bench profile"), tmp_path / "out", said.append,
         launcher=launcher or ScriptedLauncher(), wait=True,
     )  # fmt: skip
@@ -184,7 +186,7 @@ def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path)
 def test_readings_longer_than_the_limit_of_a_launch_are_no_timeout(tmp_path):
     launcher = ScriptedLauncher()
     plan = Plan(cases("fit"), RunSettings(timeout_s=20.0))
-    profiling.profile(plan, tmp_path / "out", print, seconds=600, launcher=launcher)
+    profile.profile(plan, tmp_path / "out", print, seconds=600, launcher=launcher)
     assert launcher.asked[0][1].timeout_s == 620.0
 
 
@@ -240,7 +242,7 @@ def test_without_its_trace_a_case_keeps_its_phases(tmp_path, monkeypatch):
     def read(*_):
         raise ValueError("half a trace")
 
-    monkeypatch.setattr(profiling, "read_traces", read)
+    monkeypatch.setattr(profile, "read_traces", read)
     outcome, _ = profiled(tmp_path, cases("fit"))
     assert outcome.exit_code is ExitCode.PASSED
     rows = table(tmp_path, "profile.csv")

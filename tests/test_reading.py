@@ -10,24 +10,25 @@ import shutil
 from pathlib import Path
 
 import pytest
-from run_folders import CEILINGS, write_run
+from support import ROOT
+from support.run_folders import CEILINGS, write_run
 
-from bench.blocks import COLUMNS
-from bench.compare import compare, named_runs
-from bench.derived import broken_launches
 from bench.evidence.torture.files import counts, torture
-from bench.filetypes import BLOCKS, RESULT_TYPES
-from bench.htmlreport.source import read_profiles
-from bench.runs import read_machine, read_run, run_folders
+from bench.reports.page.source import read_profiles
 from bench.schema.bounds import Misfit
 from bench.schema.case import Case
 from bench.schema.ceilings import Ceilings
 from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.errors import UserError
 from bench.schema.launch import LaunchRecord, Round
-from bench.store import RunFolder
+from bench.session.blocks import COLUMNS
+from bench.store.derived import broken_launches
+from bench.store.filetypes import BLOCKS, RESULT_TYPES
+from bench.store.measured import read_machine, read_run, run_folders
+from bench.store.named import called, named_runs
+from bench.store.run_folder import RunFolder
+from bench.verdicts.compare import compare
 
-ROOT = Path(__file__).parent.parent
 FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")
 USUAL = {FIT: (5.0, 0.87), COMPILED: (0.5, 0.86)}
@@ -269,9 +270,9 @@ def test_every_run_that_is_named_appears_once(tmp_path):
     runs = named_runs([base, other, run])
     assert list(runs) == ["base", str(other), str(run)]
     assert compare(runs).baseline == "base"
-    assert compare(runs, str(run)).baseline == str(run)
+    assert called(str(run), runs) == str(run)
     with pytest.raises(UserError, match="--baseline run: may mean"):
-        compare(runs, "run")
+        called("run", runs)
     # A label that equals another's folder name or path is no name.
     third = write_run(tmp_path / "third", {FIT: (7.0, 0.87)}, label="base")
     fourth = write_run(tmp_path / "fourth", {FIT: (8.0, 0.87)}, label=str(other))

@@ -7,14 +7,14 @@ import re
 import shlex
 import subprocess
 import textwrap
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from bench import cli
-from bench.options import GATE_OPTIONS, OPTIONS
+from bench.cli.options import GATE_OPTIONS, OPTIONS
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 WORKFLOW = next(text for kind, text in BLOCKS if kind == "yaml")
 

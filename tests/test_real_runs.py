@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
-import quiet
+from support import ROOT, quiet
 
 OWN_MODELS = """
 import time
@@ -107,7 +107,6 @@ def documented(small_data, tmp_path_factory):
     import subprocess
 
     folder = tmp_path_factory.mktemp("documented")
-    root = Path(__file__).parent.parent
     done = subprocess.run(
         [*quiet.PROGRAM, "bench.cli", "run", "--data", str(small_data),
          "--models", "relu_mlp,logistic", "--optimizers", "adam",
@@ -115,7 +114,7 @@ def documented(small_data, tmp_path_factory):
          "--precisions", "float32,mixed_float16,tf32", "--epochs", "2", "--launches", "1",
          "--output", "run"],
         cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(folder), "COLUMNS": "80"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "COLUMNS": "80"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "run", done.stdout
@@ -257,7 +256,7 @@ def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
 
 
 def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_data):
-    words = ("pytest", Path(__file__).parent.parent / "bench", "--benchmark-only",
+    words = ("pytest", ROOT / "bench", "--benchmark-only",
              "-p", "no:cacheprovider", "--data", small_data,
              "--models", "softmax", "--optimizers", "sgd,adam", "--loops", "fit",
              "--devices", "cpu", "--batch-sizes", "100", "--precisions", "float32,tf32",
@@ -284,7 +283,7 @@ def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_dat
 
 
 def test_collecting_is_quick_because_it_imports_no_tensorflow(program):
-    bench = Path(__file__).parent.parent / "bench"
+    bench = ROOT / "bench"
     done = program("pytest", bench, "--collect-only", "-q", "-p", "no:cacheprovider",
                    PYTHONPROFILEIMPORTTIME="1")  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -295,7 +294,7 @@ def test_collecting_is_quick_because_it_imports_no_tensorflow(program):
 
 
 def test_a_mistake_is_pytests_usage_error(program, tmp_path):
-    bench = Path(__file__).parent.parent / "bench"
+    bench = ROOT / "bench"
     done = program("pytest", bench, "--models", "resnet", "-p", "no:cacheprovider")
     assert done.returncode == 4
     assert "unknown model 'resnet'" in done.stderr

@@ -5,20 +5,20 @@ from __future__ import annotations
 import csv
 import math
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from support import ROOT
 
 from bench.evidence import live
 from bench.evidence.live import INJECTED, INJECTED_LOOPS, SESSIONS, SETTINGS, SLOWER, LiveDuel
 from bench.evidence.recorded import RECORDED, blocks_of, collect, read, two_sided_p, verdicts
 from bench.schema.errors import UserError
-from bench.sequential import LAST_LOOK
-from bench.store import write_csv
+from bench.store.tables import write_csv
+from bench.verdicts.sequential import LAST_LOOK
 
-EVIDENCE = Path(__file__).parent.parent / "results" / "evidence"
+EVIDENCE = ROOT / "results" / "evidence"
 
 
 def launches(noise, slower=0.0, cases=("one", "two"), sessions=10, blocks=8):

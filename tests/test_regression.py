@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy import stats as scipy_stats
 
-from bench.regression import (
+from bench.verdicts.regression import (
     beyond,
     estimate,
     fit_prior,

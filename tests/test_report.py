@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support import ROOT
 
-from bench import compare, estimate
-from bench.report import compiled_over_fit, duration, print_results, reference_lines
+from bench.reports.terminal.run import compiled_over_fit, duration, print_results, reference_lines
 from bench.schema.case import Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.plan import RunSettings
-
-ROOT = Path(__file__).parent.parent
+from bench.session import estimate
+from bench.verdicts import compare
 
 
 def row(case, rate, **more):

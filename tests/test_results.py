@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.results import result_rows, time_split
+from bench.analysis.rows import result_rows, time_split
 from bench.schema.case import Case, logistic_case
 from bench.schema.ceilings import Ceilings
 from bench.schema.columns import LATER_COLUMNS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.roofline import (
+from bench.analysis.roofline import (
     Bound,
     Product,
     limits,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.image import imread
-from synthetic import ENVIRONMENT
+from support.synthetic import ENVIRONMENT
 from test_plots import test_no_text_leaves_the_page as check_that_no_text_leaves_the_page
 from test_results import COMPILED, FIT, HALF, ceilings, rows
 
-from bench.roofplot import draw_roofline, roofline_figure
+from bench.reports.plots.roofline import draw_roofline, roofline_figure
 from bench.schema.case import Case
 
 MEASURED = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]

@@ -18,27 +18,30 @@ import numpy as np
 import psutil
 import pytest
 from rich.console import Console
+from support import FAKE_WORKER, ROOT
 
-from bench import lock, results, start, store
-from bench import run as running
-from bench.devices import Inventory
-from bench.estimate import launch_seconds
-from bench.launch import CAN_FORK, Launcher
-from bench.origin import CHECKOUT
-from bench.progress import progress_for
-from bench.results import result_rows
-from bench.runs import read_run
+from bench.analysis import rows
+from bench.analysis.rows import result_rows
+from bench.launch.launcher import CAN_FORK, Launcher
+from bench.machine import hardware, lock
+from bench.machine.loaded import CHECKOUT
+from bench.machine.nvml import Inventory
+from bench.reports.end_of_run import summarize
+from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import ExitCode, UserError
 from bench.schema.launch import Status
 from bench.schema.noise import Noise, Usage
 from bench.schema.plan import Plan, RunSettings
-from bench.store import RunFolder
-from bench.summary import summarize
+from bench.session import preflight
+from bench.session import run as running
+from bench.session.estimate import launch_seconds
+from bench.store import run_folder
+from bench.store.measured import read_run
+from bench.store.run_folder import RunFolder
 from fmnist_models import dataset
 
-FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")
 
@@ -94,7 +97,7 @@ def own_machine(tmp_path, monkeypatch):
     labels = np.arange(20, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
     monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
-    monkeypatch.setattr(start.environment, "cpu_model", lambda: "Test CPU")
+    monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
 
 
 @pytest.fixture
@@ -106,14 +109,14 @@ def execute(tmp_path, monkeypatch):
         script.write_text(json.dumps(scripts))
         script.with_suffix(".count").unlink(missing_ok=True)
         monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
-        folder = folder or start.begin(plan, tmp_path / "run")
+        folder = folder or preflight.begin(plan, tmp_path / "run")
         if noises is not None:
             readings = iter(noises)
 
             def watch(pid, gpu):
                 return lambda usage: next(readings)
 
-        launcher = Launcher(FAKE, watch=watch)
+        launcher = Launcher(FAKE_WORKER, watch=watch)
         return running.execute(plan, folder, progress or Quiet(), launcher=launcher)
 
     return go
@@ -157,7 +160,7 @@ EXPECTED = {
 
 def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid(execute, tmp_path):
     def told(digest):
-        files = {"bench.measure": [str(CHECKOUT / "bench" / "measure.py"), digest]}
+        files = {"bench.worker.network": [str(CHECKOUT / "bench" / "measure.py"), digest]}
         return {"rounds": [0.2, 0.2], "result": {"files": files}}
 
     # Ceilings tell nothing here.
@@ -166,12 +169,14 @@ def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid
     first, second, third = outcome.launches
     assert first.code == third.code != second.code
     assert outcome.folder.environment()["code"] == {
-        first.code: {"suite": {"bench/measure.py": "1"}},
+        first.code: {"suite": {"bench/worker/network.py": "1"}},
     }
     stored = (tmp_path / "run" / "launches.jsonl").read_text()
     assert stored.count('"files": {}') == 3
     assert [launch.status for launch in outcome.launches] == [Status.OK, Status.INVALID, Status.OK]
-    assert second.reason.startswith("it ran another bench/measure.py than environment.json holds: ")
+    assert second.reason.startswith(
+        "it ran another bench/worker/network.py than environment.json holds: "
+    )
 
 
 def test_scripted_times_give_the_expected_csv(execute, tmp_path):
@@ -220,7 +225,7 @@ def test_ceilings_are_measured_before_and_after_the_cases_and_kept(execute, tmp_
     assert outcome.rows[0]["products_fraction"] == pytest.approx(0.5)
     assert outcome.rows[1]["products_fraction"] is None
     assert sum(outcome.split.values()) > 0
-    again = execute(plan, [], progress, folder=start.resume(tmp_path / "run")[0])
+    again = execute(plan, [], progress, folder=preflight.resume(tmp_path / "run")[0])
     assert len(RunFolder(tmp_path / "run").ceilings()) == 2
     assert again.rows == outcome.rows
 
@@ -263,7 +268,7 @@ def test_what_is_absent_is_a_row_with_its_reason(execute, tmp_path):
     assert "jax" in outcome.rows[2]["reason"]
     assert outcome.exit_code is ExitCode.PASSED
     with pytest.raises(UserError, match=r"--require-all: softmax-sgd-fit-gpu.*and 2 more"):
-        start.refuse_skips(plan.cases, Inventory())
+        preflight.refuse_skips(plan.cases, Inventory())
 
 
 def test_the_logistic_baseline_has_rounds_of_folds(execute, tmp_path):
@@ -351,7 +356,7 @@ def test_resume_measures_again_what_was_void_when_it_stopped(execute, tmp_path):
     stopped = execute(plan, [{"rounds": [9.0, 9.0]}], Stopping(), noises=[BUSY])
     assert stopped.rows[0]["status"] == "invalid"
     assert stopped.rows[0]["samples_per_s"] is None
-    folder, _ = start.resume(tmp_path / "run")
+    folder, _ = preflight.resume(tmp_path / "run")
     finished = execute(plan, [{"rounds": [0.5, 0.5]}], folder=folder, noises=[CALM])
     assert launches_of(finished)[-1] == (0, 2, "ok", "")
     assert finished.rows[0]["samples_per_s"] == pytest.approx(96_000)
@@ -397,7 +402,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(execute, tmp_path):
     assert stopped.exit_code is ExitCode.INTERRUPTED
     assert len(stopped.rounds) == 4
     assert len(stopped.launches) == 1
-    folder, again = start.resume(tmp_path / "run")
+    folder, again = preflight.resume(tmp_path / "run")
     assert again == plan
     finished = execute(plan, [script] * 3, folder=folder)
     assert [row["status"] for row in finished.rows] == ["ok", "ok"]
@@ -411,7 +416,7 @@ def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     first = execute(plan, [{"rounds": [0.1], "die": "SIGKILL"}])
     assert first.rows[0]["status"] == "killed"
-    folder, _ = start.resume(tmp_path / "run")
+    folder, _ = preflight.resume(tmp_path / "run")
     second = execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
     assert (second.rows[0]["status"], second.rows[0]["rounds"]) == ("ok", 2)
 
@@ -428,7 +433,7 @@ def test_resume_measures_again_a_launch_that_lost_its_rounds(execute, tmp_path, 
     with pytest.raises(UserError, match=r"rounds\.csv was cut short or changed: .*, launch 1: "):
         read_run(tmp_path / "run")
     progress = Quiet()
-    folder, _ = start.resume(tmp_path / "run")
+    folder, _ = preflight.resume(tmp_path / "run")
     finished = execute(plan, [{"rounds": [0.2, 0.2, 0.2]}], progress, folder=folder)
     assert [line.partition(":")[0] for line in progress.lines] == [f"{COMPILED.id} 0"] * 2 + ["end"]
     assert launches_of(finished)[-1] == (0, 2, "ok", "")
@@ -439,14 +444,14 @@ def test_resume_measures_again_a_launch_that_lost_its_rounds(execute, tmp_path, 
 
 def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):
     execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
-    described = start.environment.collect
+    described = preflight.environment.collect
 
     def other(**facts):
         return {**described(**facts), "versions": {"tensorflow": "9.9", "keras": "9.9"}}
 
-    monkeypatch.setattr(start.environment, "collect", other)
+    monkeypatch.setattr(preflight.environment, "collect", other)
     with pytest.raises(UserError, match=r"TensorFlow .* '9\.9'"):
-        start.resume(tmp_path / "run")
+        preflight.resume(tmp_path / "run")
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="signals are POSIX's")
@@ -458,18 +463,17 @@ def test_a_killed_parent_loses_one_launch_at_most(tmp_path):
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-import quiet
+from support import quiet
 import test_run as t
 from bench import run as running
 from bench import start
-from bench.launch import Launcher
+from bench.launch.launcher import Launcher
 plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
 folder = start.begin(plan, Path({str(tmp_path / "run")!r}))
-running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE, watch=quiet.watch))
+running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE_WORKER, watch=quiet.watch))
 """
-    root = Path(__file__).parent.parent
     environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(script)}
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=root, env=environment)
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
     rounds = tmp_path / "run/rounds.csv"
     deadline = time.monotonic() + 60
     while not rounds.exists() or rounds.read_text().count("\n") < 4:
@@ -487,7 +491,7 @@ running.execute(plan, folder, t.Quiet(), launcher=Launcher(t.FAKE, watch=quiet.w
 
 def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
-    folder = start.begin(plan, tmp_path / "run")
+    folder = preflight.begin(plan, tmp_path / "run")
     with (
         filelock.FileLock(lock.lock_file()),
         pytest.raises(UserError, match=r"another run .* --wait"),
@@ -502,7 +506,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     other = filelock.FileLock(lock.lock_file(), thread_local=False)
     other.acquire()
     progress = Releasing()
-    outcome = running.execute(plan, folder, progress, wait=True, launcher=Launcher(FAKE))
+    outcome = running.execute(plan, folder, progress, wait=True, launcher=Launcher(FAKE_WORKER))
     assert progress.lines[0].startswith("another run")
     assert len(outcome.launches) == 1
 
@@ -513,14 +517,16 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path):
         filelock.FileLock(lock.lock_file()),
         pytest.raises(UserError, match="another run is measuring"),
     ):
-        running.execute(plan, start.begin(plan, tmp_path / "run"), Quiet(), launcher=Launcher(FAKE))
+        running.execute(
+            plan, preflight.begin(plan, tmp_path / "run"), Quiet(), launcher=Launcher(FAKE_WORKER)
+        )
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("moment", range(4))
 def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, monkeypatch, moment):
     """Killed before, between and after the writes of environment.json and plan.json."""
-    plain, writes = store.write_bytes, []
+    plain, writes = run_folder.write_bytes, []
 
     def killed(file, content):
         writes.append(file.name)
@@ -532,10 +538,10 @@ def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, m
         plain(file, content)
 
     plan, script = plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}]
-    monkeypatch.setattr(store, "write_bytes", killed)
+    monkeypatch.setattr(run_folder, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         execute(plan, script)
-    monkeypatch.setattr(store, "write_bytes", plain)
+    monkeypatch.setattr(run_folder, "write_bytes", plain)
     assert writes == ["environment.json", "plan.json"][: moment // 2 + 1]
     assert execute(plan, script).exit_code is ExitCode.PASSED
     assert not [file for file in (tmp_path / "run").iterdir() if file.name.startswith(".")]
@@ -543,8 +549,8 @@ def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, m
 
 def test_a_run_killed_before_its_first_launch_is_resumed(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
-    start.begin(plan, tmp_path / "run").open()
-    opening, _ = start.resume(tmp_path / "run")
+    preflight.begin(plan, tmp_path / "run").open()
+    opening, _ = preflight.resume(tmp_path / "run")
     assert execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening).exit_code is ExitCode.PASSED
 
 
@@ -570,7 +576,7 @@ def test_rounds_that_another_program_saved_again_are_kept_and_go_on(execute, tmp
     before = RunFolder(tmp_path / "run").rounds()
     file.write_text(_saved_again(file.read_text(), how), newline="")
     assert RunFolder(tmp_path / "run").rounds() == before
-    execute(plan, [{"rounds": [0.5, 0.6]}], folder=start.resume(tmp_path / "run")[0])
+    execute(plan, [{"rounds": [0.5, 0.6]}], folder=preflight.resume(tmp_path / "run")[0])
     found = RunFolder(tmp_path / "run").rounds()
     assert found[: len(before)] == before
     assert [s.round.seconds for s in found[len(before) :]] == [0.5, 0.6]
@@ -598,7 +604,7 @@ def test_a_plan_says_no_more_than_options_may(execute, tmp_path, setting):
     file.write_text(json.dumps({**stored, "settings": {**stored["settings"], **setting}}))
     (name,) = setting
     with pytest.raises(UserError, match=rf"plan\.json.*{name}"):
-        start.resume(tmp_path / "run")
+        preflight.resume(tmp_path / "run")
 
 
 def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):
@@ -610,16 +616,16 @@ def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):
         out.write("relu_mlp-adam-fit-cpu-b32-float32,1,1,2,480")
     there = rounds.read_bytes()
     with filelock.FileLock(lock.lock_file()), pytest.raises(UserError, match="another run"):
-        execute(plan, [], folder=start.resume(tmp_path / "run")[0])
+        execute(plan, [], folder=preflight.resume(tmp_path / "run")[0])
     assert rounds.read_bytes() == there
-    execute(plan, [], folder=start.resume(tmp_path / "run")[0])
+    execute(plan, [], folder=preflight.resume(tmp_path / "run")[0])
     assert rounds.read_bytes() == there[: there.rindex(b"\n") + 1]
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="folders are locked on POSIX only")
 def test_two_runs_never_write_to_one_folder_even_with_locks_of_their_own(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
-    opening = start.begin(plan, tmp_path / "run")
+    opening = preflight.begin(plan, tmp_path / "run")
     with (
         lock.the_folder(tmp_path / "run"),
         pytest.raises(UserError, match=r"another run writes to .*: name another --output"),
@@ -665,7 +671,7 @@ def test_a_run_never_adds_to_a_file_of_someone_else(tmp_path, name):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text("mine")
     with pytest.raises(UserError, match=f"holds {name} but no plan.json: name another --output"):
-        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["environment.json", "comparison.png", "report.html"])
@@ -673,7 +679,7 @@ def test_a_run_never_replaces_a_file_of_someone_else(tmp_path, name):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text("mine")
     with pytest.raises(UserError, match=rf"{name} is there already and is not an? .*--output"):
-        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert (tmp_path / "run" / name).read_text() == "mine"
 
 
@@ -716,9 +722,9 @@ def test_a_folder_that_goes_during_a_run_is_named_and_never_ends_well(
 def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, monkeypatch):
     """What a launch costs beside the measurement does not grow with the number of cases."""
     monkeypatch.setattr(running, "RESULTS_EVERY_S", -1.0)
-    derived, plain = [], results._row
+    derived, plain = [], rows._row
     monkeypatch.setattr(
-        results, "_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
+        rows, "_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
     )
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     cases = [Case("relu_mlp", optimizer, loop, precision=precision)
@@ -728,7 +734,7 @@ def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, 
     # All of them for the ceilings before and after, and each when it was measured.
     assert len(derived) <= 3 * len(cases)
     folder = RunFolder(tmp_path / "run")
-    again = results.result_rows(outcome.plan, folder.launches(), folder.rounds(), folder.ceilings())
+    again = rows.result_rows(outcome.plan, folder.launches(), folder.rounds(), folder.ceilings())
     assert outcome.rows == again == folder.results()
 
 
@@ -772,26 +778,26 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(execute, tmp_path):
     plan = plan_of(FIT, tmp_path=tmp_path)
     execute(plan, [{"rounds": [0.1, 0.2]}])
     with pytest.raises(UserError, match=r"already holds a run.*--resume"):
-        start.begin(plan, tmp_path / "run")
+        preflight.begin(plan, tmp_path / "run")
 
 
 def test_a_missing_tensorflow_is_said_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(start.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
-        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_new_folders_are_named_by_time_and_label():
-    assert start.new_folder_name("quick", None).name.endswith("-quick")
-    assert start.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
-    assert start.new_folder_name("quick", "///").name.endswith("-run")
+    assert preflight.new_folder_name("quick", None).name.endswith("-quick")
+    assert preflight.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
+    assert preflight.new_folder_name("quick", "///").name.endswith("-run")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*name another --output$"):
-        start.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")
 
 
 def test_a_picture_that_cannot_be_written_hides_no_table(execute, tmp_path):

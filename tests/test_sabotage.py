@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support import ROOT
 from test_check import CASES, FIRST, cut_results, stored
 
 from bench.schema.plan import RunSettings
 
-FILE = Path(__file__).parent.parent / "results/evidence/sabotage.md"
+FILE = ROOT / "results/evidence/sabotage.md"
 OWN_MODELS = """
 import keras
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.scrub import scrub, scrub_setting, scrub_text
+from bench.machine.redact import scrub, scrub_setting, scrub_text
 
 USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 

@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 
 from bench.evidence.simulate import decided
 from bench.schema.errors import ExitCode
-from bench.sequential import (
+from bench.verdicts.sequential import (
     LAST_LOOK,
     MISSED,
     SPENDING,

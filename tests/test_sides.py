@@ -9,15 +9,17 @@ import sys
 
 import pytest
 
-from bench import sides
-from bench.devices import child_environment, inventory
-from bench.origin import CHECKOUT, child_command
+from bench.launch.origin import child_command
+from bench.launch.process import LaunchPlace
+from bench.machine.devices import inventory
+from bench.machine.loaded import CHECKOUT
+from bench.machine.placement import child_environment
 from bench.schema.case import Case
 from bench.schema.duel import Spec
 from bench.schema.errors import UserError
 from bench.schema.requests import LaunchRequest
-from bench.sides import fixed_side, prepare, refuse_overruled
-from bench.worker_process import LaunchPlace
+from bench.session import sides
+from bench.session.sides import fixed_side, prepare, refuse_overruled
 
 
 def git(folder, *words):
@@ -168,7 +170,7 @@ def test_a_folder_as_it_is(repository, tmp_path):
 def other_suite(tmp_path):
     """A checkout of an earlier revision of the suite."""
     folder = tmp_path / "suite"
-    for file in ("bench/worker.py", "fmnist_models/__init__.py", "pyproject.toml", "mine.py"):
+    for file in ("bench/worker/serve.py", "fmnist_models/__init__.py", "pyproject.toml", "mine.py"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
     return folder
@@ -330,5 +332,5 @@ def test_a_launch_trains_the_model_of_its_revision_wherever_it_was_started(
     assert (record.status, record.reason) == ("ok", "")
     assert record.parameters == 785 * 8 + 9 * 10
     assert list(record.files["models"]) == ["late.py", "mine.py", "sizes.py"]
-    assert "bench/worker.py" in record.files["suite"]
+    assert "bench/worker/serve.py" in record.files["suite"]
     assert set(record.files) == {"models", "suite"}

@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from bench.duel_report import plan_of_duel
-from bench.duel_standing import Standing, take_look
-from bench.options import GATE_OPTIONS, SIZE_OPTIONS
+from bench.cli.duel_plan import plan_of_duel
+from bench.cli.options import GATE_OPTIONS, SIZE_OPTIONS
 from bench.schema.bounds import checked
 from bench.schema.case import Case
 from bench.schema.duel import DuelPlan
 from bench.schema.errors import UserError
 from bench.schema.sizes import DUEL_GATE, MARGIN, Sizes
-from bench.sequential import Decision
+from bench.verdicts.duel import Standing, take_look
+from bench.verdicts.sequential import Decision
 
 CASE = Case("relu_mlp", "adam", "compiled")
 

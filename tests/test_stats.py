@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench.stats import (
+from bench.analysis.stats import (
     Throughput,
     geometric_mean,
     is_unsteady,

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from bench import streams
-from bench.store import RunFolder
+from bench.session import streams
+from bench.store.run_folder import RunFolder
 
-ROOT = Path(streams.__file__).resolve().parents[1]
 CLOSED = (
     "import os, sys\nfor number in (0, 1, 2): os.close(number)\nos.execv({0!r}, [{0!r}, *{1!r}])"
 )
@@ -21,10 +21,10 @@ RUN = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-import quiet
+from support import quiet
 import test_run as t
 from bench import cli, lock, run as running, start
-from bench.launch import Launcher
+from bench.launch.launcher import Launcher
 tmp = Path({tmp!r})
 lock.tempfile.gettempdir = lambda: str(tmp)
 sys.argv[1:] = ["run", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "fit",

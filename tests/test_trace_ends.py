@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from test_trace_events import ran
 
-from bench.hlo import HloInstruction
-from bench.trace_ends import beyond, end_of, ends, merged
-from bench.trace_events import operations
+from bench.analysis.hlo import HloInstruction
+from bench.analysis.trace_ends import beyond, end_of, ends, merged
+from bench.analysis.trace_events import operations
 
 REGION = "ThreadpoolListener::Region"
 

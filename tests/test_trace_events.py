@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.hlo import HloInstruction, parse_hlo
+from bench.analysis.hlo import HloInstruction, parse_hlo
+from bench.analysis.trace_events import covered, device_times, named, operations, phase_of, starting
 from bench.schema.profile import Phase
-from bench.trace_events import covered, device_times, named, operations, phase_of, starting
 
 HOST, GPU = 701, 1
 

@@ -36,12 +36,12 @@ def images():
 def built(name, loop="compiled", precision="float32"):
     import tensorflow as tf
 
-    from bench import training
-    from bench.devices import TensorFlowDevice
+    from bench.worker import training
+    from bench.worker.tensorflow.device import TensorFlowDevice
 
     # As `configure` does at the start of a launch.
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    case = Case(f"user_models:{name}", "sgd", loop, "cpu", BATCH, precision)
+    case = Case(f"support.user_models:{name}", "sgd", loop, "cpu", BATCH, precision)
     found = training.built_work(case, 7, images(), TensorFlowDevice(tf, "cpu", precision))
     work = found.work
     in_order = type(work)(work.model, work.x, work.y, BATCH, 7, False, work.device, work.pixels)
@@ -60,7 +60,7 @@ def trained_bare(name):
     from fmnist_models import architectures
 
     keras.utils.set_random_seed(7)
-    model = architectures.build(f"user_models:{name}")
+    model = architectures.build(f"support.user_models:{name}")
     metrics = None if name in WITHOUT_METRICS else ["accuracy"]
     model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy", metrics=metrics)
     before = [np.array(w) for w in model.get_weights()]
@@ -138,8 +138,8 @@ def test_a_step_that_leaves_samples_out_is_seen():
 def test_a_model_without_a_shape_is_built_for_the_one_that_it_takes():
     from fmnist_models.architectures import build, input_shape
 
-    assert input_shape(build("user_models:unbuilt")) == (784,)
-    assert input_shape(build("user_models:rows")) == (28, 28)
+    assert input_shape(build("support.user_models:unbuilt")) == (784,)
+    assert input_shape(build("support.user_models:rows")) == (28, 28)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def computed(name, precision):
     """What a step computes in, by its trace alone."""
     import tensorflow as tf
 
-    from bench import training
+    from bench.worker import training
     from fmnist_models.loops import LOOPS
 
     case, found, work = built(name, "compiled", precision)
@@ -240,7 +240,7 @@ def plain_settings():
 
 
 def test_settings_that_change_the_precision_behind_the_program_are_seen(plain_settings):
-    from bench.training import refuse_settings
+    from bench.worker.training import refuse_settings
 
     tf = plain_settings
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -264,9 +264,9 @@ def test_the_file_of_a_model_is_read_once_the_model_is_built(tmp_path, monkeypat
 
     import tensorflow as tf
 
-    from bench import training
-    from bench.devices import TensorFlowDevice
-    from bench.loaded import loaded_files
+    from bench.machine.loaded import loaded_files
+    from bench.worker import training
+    from bench.worker.tensorflow.device import TensorFlowDevice
 
     file = tmp_path / "own_saved.py"
     file.write_text(

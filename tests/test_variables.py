@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from bench import variables
-from bench.devices import child_environment
-from bench.nvml import Inventory
+from bench.machine import variables
+from bench.machine.nvml import Inventory
+from bench.machine.placement import child_environment
+from bench.machine.variables import FILES, KERAS_HOME, RULES, Fate, fate_of, for_worker, overruled
 from bench.schema.case import Case
 from bench.schema.errors import UserError
-from bench.variables import FILES, KERAS_HOME, RULES, Fate, fate_of, for_worker, overruled
 
-ROOT = Path(variables.__file__).resolve().parents[1]
 CASE = Case("relu_mlp", "adam", "fit")
 NOTEBOOK = "module://matplotlib_inline.backend_inline"
 
@@ -206,7 +206,7 @@ def test_real_keras_starts_with_its_own_defaults_whatever_the_user_has_set(tmp_p
     }
     code = """
 import json, keras, tensorflow as tf
-from bench.devices import TensorFlowDevice
+from bench.machine.devices import TensorFlowDevice
 c = keras.config
 print(json.dumps([c.floatx(), c.epsilon(), c.image_data_format(), c.backend(), c.max_epochs(),
                   c.max_steps_per_epoch(), tf.executing_eagerly(),
@@ -256,7 +256,7 @@ def test_a_matplotlibrc_that_no_launch_could_start_with_is_refused(tmp_path, mon
 
 def test_a_broken_matplotlibrc_is_one_line_where_a_picture_is_drawn(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_bytes(b"\xff")
-    code = "from bench.plotstyle import style\nwith style(()): pass"
+    code = "from bench.reports.plots.style import style\nwith style(()): pass"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

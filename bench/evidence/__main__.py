@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from bench.ending import run_program
-from bench.files import Kind
-from bench.options import Verbs
+from bench.cli.options import Verbs
 from bench.schema.errors import UserError
-from bench.store import write_csv
+from bench.session.ending import run_program
+from bench.store.files import Kind
+from bench.store.tables import write_csv
 
 SUITES, SEED = 5_000, 2026
 
@@ -58,9 +58,9 @@ def live(work: str, pause: float, output: str) -> None:
     """
     from rich.console import Console
 
-    from bench.duel_report import DuelLines
     from bench.evidence.live import fight_all
     from bench.evidence.recorded import RECORDED, collect
+    from bench.reports.terminal.duel import DuelLines
 
     fight_all(Path(work), pause, DuelLines(Console()))
     launches, duels = collect(Path(work))
@@ -96,9 +96,9 @@ def equals(work: str, duels: int, collect: bool, output: str) -> None:
     """
     from rich.console import Console
 
-    from bench.duel_report import DuelLines
     from bench.evidence import evenness
     from bench.evidence.equals import fight_equals, read_duels
+    from bench.reports.terminal.duel import DuelLines
 
     if not collect:
         fight_equals(Path(work), duels, DuelLines(Console()))
@@ -223,8 +223,8 @@ def gpu(frameworks: str, seconds: float, output: str) -> None:
     Writes gpu_frameworks.csv, gpu_use.csv, gpu_energy.csv, gpu.json and a trace; two minutes. Needs
     JAX or PyTorch with CUDA, and no TensorFlow.
     """
-    from bench.devices import present
     from bench.evidence import gpu as looked_at
+    from bench.machine.devices import present
     from bench.schema.matrix import parse_axis
 
     first, *_ = names = parse_axis("frameworks", frameworks)

@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.control import readings_of
-from bench.duel import DuelProgress, begin, fight, resume
-from bench.filetypes import BLOCKS as BLOCK_ROWS
-from bench.reader import read_table
 from bench.schema.case import Case
 from bench.schema.draws import SIDES
 from bench.schema.duel import DuelPlan, Spec
 from bench.schema.launch import Status
 from bench.schema.plan import RunSettings
-from bench.sequential import SPENDING
-from bench.store import RunFolder
+from bench.session.control import readings_of
+from bench.session.duel import begin, fight, resume
+from bench.session.events import DuelProgress
+from bench.store.filetypes import BLOCKS as BLOCK_ROWS
+from bench.store.reader import read_table
+from bench.store.run_folder import RunFolder
+from bench.verdicts.sequential import SPENDING
 
 Pairs = tuple[tuple[float, float], ...]
 BLOCKS = min(SPENDING)

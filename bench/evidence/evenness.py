@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.stats import student_interval
 from bench.evidence.equals import BLOCKS, CASES, EqualDuel, Pairs
 from bench.schema.draws import SIDES, SeededDraws
-from bench.sequential import block_log, paired_p
-from bench.stats import student_interval
+from bench.verdicts.sequential import block_log, paired_p
 
 Row = dict[str, Any]
 # Seeds whose order, fixed in earlier revisions, is laid over what was measured.

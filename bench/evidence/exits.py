@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from bench.check import ACCURACY_LEVEL, SEED_SCATTER, SPEED_LEVEL
 from bench.evidence.worlds import Array, Suite, World, launch_medians, run_logs
-from bench.regression import Estimate, StoredTest, estimate, holm, one_sided, stored_test
 from bench.schema.sizes import CHECK_ACCURACY_MARGIN, MARGIN
+from bench.verdicts.check import ACCURACY_LEVEL, SEED_SCATTER, SPEED_LEVEL
+from bench.verdicts.regression import Estimate, StoredTest, estimate, holm, one_sided, stored_test
 
 STORED, CANDIDATES = (3, 6, 10), (1, 3)
 # A family of 30 cases, and `--matrix quick`; the last with more launches.

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench import counters
-from bench.devices import child_environment, inventory
-from bench.noise import voids
-from bench.nvml import Gpu, Inventory, energy_counter, gpu_state, gpu_use, installed
-from bench.origin import child_command
+from bench.analysis.noise import voids
+from bench.launch.origin import child_command
+from bench.machine import counters
+from bench.machine.devices import inventory
+from bench.machine.nvml import Gpu, Inventory, energy_counter, gpu_state, gpu_use, installed
+from bench.machine.placement import child_environment
 from bench.schema.case import Case
 from bench.schema.errors import UserError
 

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.duel import begin, fight, resume
-from bench.duel_report import DuelLines
-from bench.origin import child_command
+from bench.launch.origin import child_command
+from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case
 from bench.schema.draws import SIDES
 from bench.schema.duel import DuelPlan, Spec
 from bench.schema.errors import explained
 from bench.schema.plan import RunSettings
 from bench.schema.sizes import DUEL_GATE
-from bench.store import RunFolder, write_json
+from bench.session.duel import begin, fight, resume
+from bench.store.run_folder import RunFolder
+from bench.store.tables import write_json
 
 # The builder that burns, and the variable that tells it for how long.
 BURNING, TURNS = "bench.evidence.burn:relu_mlp", "FMNIST_BURN_TURNS"

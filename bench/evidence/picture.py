@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import panels
-from bench.plots import blank_figure, save_picture
-from bench.plotstyle import INK, SMALL_PT, SOFT_INK, TEXT_PT, TITLE_PT, style
+from bench.reports.plots import panels
+from bench.reports.plots.run import blank_figure, save_picture
+from bench.reports.plots.style import INK, SMALL_PT, SOFT_INK, TEXT_PT, TITLE_PT, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

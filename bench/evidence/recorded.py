@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr
 
-from bench.check import SPEED_LEVEL
-from bench.duel import resume
+from bench.analysis.stats import launch_log, student_interval
 from bench.evidence.exits import upper_bound
 from bench.evidence.live import TURNS, duels
 from bench.evidence.simulate import decided
-from bench.regression import estimate, stored_test
 from bench.schema.draws import SIDES
 from bench.schema.errors import ExitCode, UserError
 from bench.schema.launch import LaunchRecord, Status, StoredRound
 from bench.schema.sizes import DEFAULT_GATE, MARGIN
-from bench.sequential import LAST_LOOK, SPENDING, block_log
-from bench.stats import launch_log, student_interval
-from bench.store import RunFolder
+from bench.session.duel import resume
+from bench.store.run_folder import RunFolder
+from bench.verdicts.check import SPEED_LEVEL
+from bench.verdicts.regression import estimate, stored_test
+from bench.verdicts.sequential import LAST_LOOK, SPENDING, block_log
 
 Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")

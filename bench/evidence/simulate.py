@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from bench.analysis.stats import student_interval
 from bench.evidence.exits import (
     SLOWER,
     SUITES,
@@ -23,8 +24,7 @@ from bench.evidence.exits import (
 from bench.evidence.worlds import LAUNCH_SD, Array, World, block_logs, heavy, launch_medians
 from bench.schema.errors import ExitCode
 from bench.schema.sizes import DUEL_GATE, MARGIN
-from bench.sequential import LAST_LOOK, SPEED_SHARE, SPENDING, passing_level
-from bench.stats import student_interval
+from bench.verdicts.sequential import LAST_LOOK, SPEED_SHARE, SPENDING, passing_level
 
 AUTOCORRELATIONS, DRIFTS = (0.0, 0.5, 0.8), (0.0, 0.01, 0.02, 0.03)
 DUEL_GATES = (DUEL_GATE, 0.10)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.blocks import Blocks
-from bench.duel import begin, resume, sides_under_way
 from bench.evidence.equals import BLOCKS, plan_of
-from bench.lock import the_machine
+from bench.machine.lock import the_machine
 from bench.schema.draws import SIDES, BlockDraw
+from bench.session.blocks import Blocks
+from bench.session.duel import begin, resume, sides_under_way
 
 Row = dict[str, Any]
 NUMBERS = (1, 2, 3, 4, 8)

@@ -14,16 +14,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.origin import CHECKOUT, child_command
-from bench.results import result_rows
-from bench.runs import read_run
+from bench.analysis.rows import result_rows
+from bench.launch.origin import child_command
+from bench.machine.loaded import CHECKOUT
 from bench.schema.case import NETWORK_LOOPS, PRECISIONS, Case, logistic_case
 from bench.schema.columns import ROUND_COLUMNS
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.matrix import BATCH_SIZES
 from bench.schema.noise import Noise
 from bench.schema.plan import Plan, RunSettings
-from bench.store import RunFolder, write_csv
+from bench.store.measured import read_run
+from bench.store.run_folder import RunFolder
+from bench.store.tables import write_csv
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.blocks import Blocks
-from bench.duel import begin, sides_under_way
 from bench.evidence.live import LiveDuel
-from bench.lock import the_machine
+from bench.machine.lock import the_machine
 from bench.schema.draws import EvenDraws
-from bench.sequential import LAST_LOOK
+from bench.session.blocks import Blocks
+from bench.session.duel import begin, sides_under_way
+from bench.verdicts.sequential import LAST_LOOK
 
 WAYS = ("turns", "launches")
 

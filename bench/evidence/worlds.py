@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats import launch_log
+from bench.analysis.stats import launch_log
 
 Array = NDArray[np.float64]
 ROUNDS = 20

@@ -15,16 +15,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.devices import child_environment, inventory, resolve
-from bench.ending import run_program
-from bench.lock import the_machine
-from bench.options import Verb
-from bench.origin import child_command
+from bench.analysis.stats import throughput
+from bench.cli.options import Verb
+from bench.launch.origin import child_command
+from bench.machine.devices import inventory, resolve
+from bench.machine.lock import the_machine
+from bench.machine.placement import child_environment
 from bench.peers.launch import PeerLaunch, Training
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable, UserError
 from bench.schema.matrix import BATCH_SIZES, parse_axes, parse_axis
-from bench.stats import throughput
+from bench.session.ending import run_program
 
 PEERS: Mapping[str, tuple[str, ...]] = {
     "compiled": ("tensorflow",),

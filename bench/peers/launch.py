@@ -99,7 +99,7 @@ def keras_model(training: Training, data: dataset.TrainingData) -> tuple[Any, da
     """The Keras model in its precision, not compiled, and the images in the shape it takes."""
     import keras
 
-    from bench.devices import keras_policy
+    from bench.worker.training import keras_policy
     from fmnist_models import architectures
 
     keras.config.set_dtype_policy(keras_policy(training.precision))

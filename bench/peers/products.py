@@ -21,7 +21,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.lock import the_machine
+from bench.machine.lock import the_machine
 from bench.schema.errors import ExitCode, UserError
 from bench.schema.matrix import BATCH_SIZES, parse_axes
 

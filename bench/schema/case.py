@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.backends import BACKENDS
 from bench.schema.bounds import Count, Text
 from bench.schema.errors import UserError
 from fmnist_models.architectures import NETWORKS
@@ -18,7 +19,6 @@ MODELS: tuple[str, ...] = (*NETWORKS, LOGISTIC)
 NETWORK_LOOPS: tuple[str, ...] = ("fit", "multistep", "compiled")
 LOOPS: tuple[str, ...] = (*NETWORK_LOOPS, SKLEARN_LOOP)
 PRECISIONS: tuple[str, ...] = ("float32", "tf32", "mixed_bfloat16", "mixed_float16")
-BACKENDS: tuple[str, ...] = ("tensorflow", "jax", "torch")
 LOGISTIC_FIELDS: dict[str, Any] = {
     "optimizer": "",
     "loop": SKLEARN_LOOP,

@@ -106,9 +106,10 @@ class LaunchRecord:
         peak_device_memory_bytes: the device allocator's peak; None on a CPU.
         dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for
             other models.
-        traffic: (array, bytes, moves a step) of `bench.roofline.Traffic`; None for `sklearn`.
+        traffic: (array, bytes, moves a step) of `Traffic`; None for `sklearn`.
         software: versions and build flags that only the worker can know.
-        code: digest of the files that the launch ran (`bench.origin`); empty where it told none.
+        code: digest of the files that the launch ran (`bench.launch.origin`); empty where it told
+            none.
         files: those files, by the word for where they lie, with their digests.
         energy_j, energy_samples: joules of the spans that were long enough to count, and the
             samples trained in them; None where no counter can be read.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
+from bench.backends import BACKENDS
 from bench.schema.case import (
-    BACKENDS,
     DEVICE_PATTERN,
     LOGISTIC,
     LOOPS,

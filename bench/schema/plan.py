@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -16,6 +17,9 @@ from bench.schema.bounds import (
     Whole,
 )
 from bench.schema.case import Case
+from bench.schema.errors import UserError
+
+MAX_LABEL = 80
 
 PLAN_VERSION = 1
 
@@ -79,3 +83,20 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return {"version": PLAN_VERSION, **asdict(self)}
+
+
+def validate_label(label: str | None) -> None:
+    """Accepts None, and any text of at most 80 characters that prints on one line.
+
+    Raises:
+        UserError: a control character, a line break, a broken encoding, or too long.
+    """
+    if label is None:
+        return
+    if len(label) > MAX_LABEL:
+        raise UserError(
+            f"label {label[:20]!r}...: has {len(label)} characters, shorten it to {MAX_LABEL}"
+        )
+    # Cs: a byte of the command line that is not in its encoding.
+    if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in label):
+        raise UserError(f"label {label!a}: leave out control characters and line breaks")

@@ -18,7 +18,7 @@ class Readings:
 
     Attributes:
         rows, steps: that each reading trained, of the images and of the optimizer.
-        wall_s, cpu_s: seconds of a step by `bench.phases.Variant`, a value a round.
+        wall_s, cpu_s: seconds of a step by `Variant`, a value a round.
         epoch_step_s: of a step in one epoch over all images, before anything was left out.
         traced_steps: that the saved trace shows.
         startup_s: seconds by stage, in order; the last, `first steps`, holds tracing and compiling,

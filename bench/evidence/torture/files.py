@@ -17,22 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from bench import baselines, variables
-from bench import duel as duelling
-from bench.blocks import CONTROL_COLUMNS, Blocks
-from bench.check import check
-from bench.compare import compare, named_runs
-from bench.compatibility import refuse_changed_files, refuse_mixing
-from bench.control import Reading, control_cells
 from bench.evidence.timing import make_run
 from bench.evidence.torture.damage import damaged
-from bench.filetypes import BLOCKS, PHASES
-from bench.htmlreport.records import case_records, round_records
-from bench.htmlreport.source import read_profiles, read_sources
-from bench.launch import Launcher
-from bench.origin import CHECKOUT, digest_of
-from bench.run import Progress, RunUnderWay
-from bench.runs import read_run
+from bench.launch.launcher import Launcher
+from bench.launch.origin import digest_of
+from bench.machine import variables
+from bench.machine.loaded import CHECKOUT
+from bench.reports.page.records import case_records, round_records
+from bench.reports.page.source import read_profiles, read_sources
 from bench.schema.case import Case
 from bench.schema.draws import SIDES
 from bench.schema.duel import Block, DuelPlan, Spec
@@ -40,7 +32,20 @@ from bench.schema.errors import UserError
 from bench.schema.plan import RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
-from bench.store import RunFolder, write_csv, write_json
+from bench.session import duel as duelling
+from bench.session.blocks import CONTROL_COLUMNS, Blocks
+from bench.session.control import Reading, control_cells
+from bench.session.events import Progress
+from bench.session.run import RunUnderWay
+from bench.store import baselines
+from bench.store.filetypes import BLOCKS, PHASES
+from bench.store.measured import read_run
+from bench.store.named import named_runs
+from bench.store.run_folder import RunFolder
+from bench.store.tables import write_csv, write_json
+from bench.verdicts.check import check
+from bench.verdicts.compare import compare
+from bench.verdicts.compatibility import refuse_changed_files, refuse_mixing
 from fmnist_models import dataset
 
 CASES = (Case("softmax", "sgd", "fit"), Case("relu_mlp", "adam", "compiled", batch_size=512))

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 
 import click
 
-from bench import cli, launch
+from bench import cli
+from bench.launch import launcher
 from bench.schema.errors import ExitCode
 
 LONG = "a" * 300
@@ -155,7 +156,7 @@ def _accept(*_: Any, **__: Any) -> None:
 
 
 # Every launch starts a worker; `doctor` and `describe` start processes of their own.
-_MEASURING = ((launch, "WorkerProcess"),)
+_MEASURING = ((launcher, "WorkerProcess"),)
 
 
 def _clear(folder: Path) -> None:

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import psutil
 
-from bench.lock import LOCK_VARIABLE
-from bench.origin import child_command
+from bench.launch.origin import child_command
+from bench.machine.lock import LOCK_VARIABLE
 from bench.schema.errors import UserError
 from bench.schema.launch import Status
-from bench.store import RunFolder
+from bench.store.run_folder import RunFolder
 
 SIGNALS = tuple(
     name for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)

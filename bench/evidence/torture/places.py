@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.lock import LOCK_VARIABLE
-from bench.origin import child_command
+from bench.launch.origin import child_command
+from bench.machine.lock import LOCK_VARIABLE
 from bench.schema.errors import UserError
 
 _LIMIT_S = 120.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from bench import __main__ as entry
-from bench import profiling, run, sides
-from bench.launch import Launcher
-from bench.origin import child_command
+from bench.launch.launcher import Launcher
+from bench.launch.origin import child_command
 from bench.schema.noise import Noise
+from bench.session import profile, run, sides
 
 COMMAND = child_command("bench.evidence.torture.worker")
 
@@ -25,7 +25,7 @@ class _Scripted(Launcher):
 
 def use_scripted_worker() -> None:
     """From now on every launcher of this process starts the scripted worker."""
-    for module in (run, sides, profiling):
+    for module in (run, sides, profile):
         module.Launcher = _Scripted  # type: ignore[attr-defined]
 
 

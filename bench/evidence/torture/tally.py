@@ -11,9 +11,9 @@ from typing import Any
 
 from bench.evidence.torture import files, inputs, kills, places
 from bench.evidence.torture.worker import SALT
-from bench.origin import child_command
+from bench.launch.origin import child_command
 from bench.schema.errors import UserError
-from bench.store import RunFolder
+from bench.store.run_folder import RunFolder
 from fmnist_models import dataset
 
 TRAINING_IMAGES, TEST_IMAGES = 1_000, 200

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from bench.schema.profile import CHAINS, Variant
-from bench.worker import end_with_parent
+from bench.worker.serve import end_with_parent
 
 # Between two messages: long enough that a kill falls between them, too.
 _MOMENT_S = 0.004

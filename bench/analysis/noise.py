@@ -1,0 +1,137 @@
+"""What disturbed a launch: the readings, when they matter, and when they void it.
+
+Plain data and pure functions; `bench.machine.counters` reads, and a launch is judged by its
+readings alone, never by its own time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.schema.noise import SLOWED_BY, Noise
+
+# Where a signal begins to matter, and why.
+# Idle daemons and the system's own work stay below; more is missing from a loop that uses
+# every core.
+OTHER_WORK_MATTERS = 0.05
+# From here on a launch that would use every core lost a quarter of the machine: no figure of it
+# says what the machine can do.
+OTHER_WORK_VOIDS = 0.25
+# A hypervisor takes a few ticks for itself; 2% is what a launch's throughput is trusted to.
+STEAL_MATTERS = 0.02
+# Stolen time is lost for sure, while other work may run beside: so a lower limit.
+STEAL_VOIDS = 0.20
+# A launch's own threads wait for each other's cores in 3 to 5% of the time on a quiet machine;
+# here others, or more threads than cores, keep them waiting.
+CPU_PRESSURE_MATTERS = 0.20
+# A launch whose threads all fit into memory never waits for pages.
+MEMORY_PRESSURE_MATTERS = 0.01
+# A quota ends a period early only where it is used up: one in twenty costs about as much time.
+# It voids nothing, because on such a machine every launch meets it.
+QUOTA_MATTERS = 0.05
+
+DISTURBED = "disturbed: "
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """A reading that can matter: over which value, and what it says then."""
+
+    reading: str
+    matters_over: float
+    says: str
+    voids_over: float = math.inf
+
+
+_SIGNALS: tuple[_Signal, ...] = (
+    _Signal(
+        "other_work_share",
+        OTHER_WORK_MATTERS,
+        "other processes took {:.0%} of the cores",
+        OTHER_WORK_VOIDS,
+    ),
+    _Signal(
+        "steal_share",
+        STEAL_MATTERS,
+        "the hypervisor took {:.0%} of the cores' time",
+        STEAL_VOIDS,
+    ),
+    _Signal("gpu_other_processes", 0, "processes of others on the GPU: {:.0f}", 0),
+    _Signal(
+        "quota_throttled_share",
+        QUOTA_MATTERS,
+        "the control group's CPU quota cut {:.0%} of its periods short",
+    ),
+    _Signal("thermal_throttle_events", 0, "throttled for heat, times a core: {:.0f}"),
+    _Signal(
+        "cpu_pressure_share",
+        CPU_PRESSURE_MATTERS,
+        "threads waited for a core in {:.0%} of the time",
+    ),
+    _Signal(
+        "memory_pressure_share",
+        MEMORY_PRESSURE_MATTERS,
+        "threads waited for memory in {:.0%} of the time",
+    ),
+)
+
+
+def voids(noise: Noise | None) -> str:
+    """Why these readings void a launch, as its reason; empty where they do not."""
+    found = [
+        signal.says.format(value)
+        for signal in _SIGNALS
+        if (value := _value(noise, signal)) is not None and value > signal.voids_over
+    ]
+    return DISTURBED + ", ".join(found) if found else ""
+
+
+def matters(noise: Noise | None) -> list[str]:
+    """What of these readings a reader must know, a phrase each; none for a quiet launch."""
+    found = [
+        signal.says.format(value)
+        for signal in _SIGNALS
+        if (value := _value(noise, signal)) is not None and value > signal.matters_over
+    ]
+    return found + ([f"the GPU was slowed by {slowed}"] if (slowed := _slowed(noise)) else [])
+
+
+def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[str]:
+    """A warning for each signal that matters in some launch, naming the worst one.
+
+    Args:
+        launches: number of each launch, 0 for the first, and its readings.
+    """
+    launches = list(launches)
+    found = []
+    for signal in _SIGNALS:
+        known = [
+            (value, launch)
+            for launch, noise in launches
+            if (value := _value(noise, signal)) is not None
+        ]
+        # The first of equals.
+        value, launch = max(known, key=lambda pair: (pair[0], -pair[1]), default=(0.0, 0))
+        if value > signal.matters_over:
+            found.append(f"{DISTURBED}{signal.says.format(value)} in launch {launch + 1}")
+    for launch, noise in launches:
+        if slowed := _slowed(noise):
+            found.append(f"{DISTURBED}the GPU was slowed by {slowed} in launch {launch + 1}")
+            break
+    return found
+
+
+def _value(noise: Noise | None, signal: _Signal) -> float | None:
+    if noise is None:
+        return None
+    value: float | None = getattr(noise, signal.reading)
+    # Pressure that other work explains is said already.
+    explained = (noise.other_work_share or 0.0) > OTHER_WORK_MATTERS
+    return None if signal.reading == "cpu_pressure_share" and explained else value
+
+
+def _slowed(noise: Noise | None) -> str:
+    reasons = (noise.gpu_throttle_reasons or ()) if noise else ()
+    return ", ".join(reason for reason in reasons if reason in SLOWED_BY)

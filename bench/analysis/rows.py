@@ -1,0 +1,446 @@
+"""Derives a row a case from the rounds and launches of a run; nothing here is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, TypeVar
+
+from bench.analysis import noise, roofline, stats
+from bench.schema import ceilings
+from bench.schema.case import PRECISIONS, SKLEARN_LOOP, Case
+from bench.schema.cells import result_line
+from bench.schema.columns import RESULT_COLUMNS
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import Plan, RunSettings
+
+_T = TypeVar("_T")
+_AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
+Launch = tuple[LaunchRecord, list[Round]]
+
+
+def result_rows(
+    plan: Plan,
+    launches: Sequence[LaunchRecord],
+    rounds: Sequence[StoredRound],
+    ceilings: Sequence[ceilings.Ceilings] = (),
+    *,
+    warn: bool = True,
+) -> list[dict[str, Any]]:
+    """One row a case of the plan, in its order, with the keys of `RESULT_COLUMNS`.
+
+    Of each launch only the last attempt counts. Measurements come from the launches that
+    ended ok; where one did not, the row says so and keeps what the others measured. Without
+    `warn` the warnings of the launches, which take most of the time, are left out.
+    """
+    return ResultTable(plan, launches, rounds, ceilings, warn=warn).rows()
+
+
+class ResultTable:
+    """The rows of a run while it grows: a launch costs the same however many cases there are.
+
+    Args:
+        launches, rounds: those that are there already; more are added as they come.
+        ceilings: of the machine; the same list may grow.
+        warn: derive the warnings of the launches, which take most of the time.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        launches: Sequence[LaunchRecord],
+        rounds: Sequence[StoredRound],
+        ceilings: Sequence[ceilings.Ceilings],
+        *,
+        warn: bool = True,
+    ) -> None:
+        self._warn = warn
+        self._settings = plan.settings
+        self._ceilings = ceilings
+        self._cases = {case.id: case for case in plan.cases}
+        self._of_axes = {_axes(case.to_json()): case.id for case in plan.cases}
+        self._timed: dict[tuple[str, int, int], list[Round]] = {}
+        self._ended: dict[str, dict[int, LaunchRecord]] = {}
+        self._attempts: dict[tuple[str, int], int] = {}
+        # Of each case alone, and beside its siblings; absent where it is to be derived again.
+        self._own: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._lines: dict[str, str] = {}
+        for stored in rounds:
+            self.add_round(stored)
+        for record in launches:
+            self.add_launch(record)
+
+    def add_round(self, stored: StoredRound) -> None:
+        """A round; it counts once its launch has ended ok."""
+        key = (stored.case, stored.launch, stored.attempt)
+        self._timed.setdefault(key, []).append(stored.round)
+        self._note_attempt(*key)
+
+    def add_launch(self, record: LaunchRecord) -> None:
+        """A launch that has ended, in place of its earlier attempts."""
+        self._ended.setdefault(record.case, {})[record.launch] = record
+        self._note_attempt(record.case, record.launch, record.attempt)
+        self._own.pop(record.case, None)
+        if record.case in self._cases:
+            for name in self._looking_at(self._cases[record.case]):
+                self._rows.pop(name, None)
+                self._lines.pop(name, None)
+
+    def ceilings_changed(self) -> None:
+        """Every row stands beside the ceilings."""
+        self._own.clear()
+        self._rows.clear()
+        self._lines.clear()
+
+    def last_attempt(self, case: str, launch: int) -> int:
+        """The highest attempt of which there is a trace; 0 where there is none."""
+        return self._attempts.get((case, launch), 0)
+
+    def launch(self, case: str, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
+        """The last attempt of a launch that has ended, None where there is none, and its
+        rounds."""
+        record = self._ended.get(case, {}).get(launch)
+        return record, [] if record is None else self._rounds_of(record)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, in the order of the plan; what was derived before is kept."""
+        return [self._row(name) for name in self._cases]
+
+    def lines(self) -> list[str]:
+        """All rows as results.csv holds them."""
+        return [self._lines.get(name) or self._line(name) for name in self._cases]
+
+    def derive(self, case: str) -> None:
+        """Bring the rows of a case that has changed, and of its siblings, up to date."""
+        for name in self._looking_at(self._cases[case]):
+            self._line(name)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        if name not in self._rows:
+            row = dict(self._own_row(name))
+            _compare_with_siblings(row, self._sibling, self._ceilings)
+            self._rows[name] = row
+        return self._rows[name]
+
+    def _line(self, name: str) -> str:
+        if name not in self._lines:
+            self._lines[name] = result_line(self._row(name))
+        return self._lines[name]
+
+    def _own_row(self, name: str) -> dict[str, Any]:
+        """A case's row without what only its siblings tell."""
+        if name not in self._own:
+            case = self._cases[name]
+            ended = list(self._ended.get(name, {}).values())
+            measured = [(r, self._rounds_of(r)) for r in ended if r.status is Status.OK]
+            wanted = self._settings.launches_of(case)
+            row = _row(case, self._settings, wanted, ended, measured)
+            if measured and case.loop != SKLEARN_LOOP:
+                limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
+                row |= _standing(row, measured[0], limits)
+            if measured and self._warn:
+                row["warnings"] = "; ".join(_warnings(measured))
+            self._own[name] = row
+        return self._own[name]
+
+    def _rounds_of(self, record: LaunchRecord) -> list[Round]:
+        return self._timed.get((record.case, record.launch, record.attempt), [])
+
+    def _sibling(self, row: Mapping[str, Any], **other: Any) -> dict[str, Any] | None:
+        name = self._of_axes.get(_axes({**row, **other}))
+        found = None if name is None else self._own_row(name)
+        return found if found and found["status"] == Status.OK else None
+
+    def _looking_at(self, case: Case) -> Iterator[str]:
+        """A case, and those whose rows stand beside it."""
+        yield case.id
+        values = case.to_json()
+        others = [{"loop": "fit"}, *({"precision": name} for name in PRECISIONS)]
+        for other in others:
+            if name := self._of_axes.get(_axes({**values, **other})):
+                yield name
+
+    def _note_attempt(self, case: str, launch: int, attempt: int) -> None:
+        known = self._attempts.get((case, launch), 0)
+        self._attempts[case, launch] = max(known, attempt)
+
+
+def _axes(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(values[axis] for axis in _AXES)
+
+
+def last_attempts(launches: Sequence[LaunchRecord]) -> dict[str, list[LaunchRecord]]:
+    """The last attempt of each launch, by case."""
+    last: dict[tuple[str, int], LaunchRecord] = {}
+    for record in launches:
+        last[record.case, record.launch] = record
+    by_case: dict[str, list[LaunchRecord]] = {}
+    for record in last.values():
+        by_case.setdefault(record.case, []).append(record)
+    return by_case
+
+
+def measured_launches(
+    launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+) -> dict[str, list[Launch]]:
+    """The launches that ended ok, last attempts only, each with its rounds, by case."""
+    timed: dict[tuple[str, int, int], list[Round]] = {}
+    for stored in rounds:
+        timed.setdefault((stored.case, stored.launch, stored.attempt), []).append(stored.round)
+    return {
+        case: [
+            (r, timed.get((case, r.launch, r.attempt), []))
+            for r in records
+            if r.status is Status.OK
+        ]
+        for case, records in last_attempts(launches).items()
+    }
+
+
+def time_split(
+    total_s: float,
+    known: Mapping[str, float],
+    launches: Sequence[LaunchRecord],
+    rounds: Sequence[StoredRound],
+) -> dict[str, float]:
+    """Where the seconds of a run went; the parts add up to `total_s`.
+
+    Args:
+        total_s: from the first launch to the end of the last one.
+        known: parts that no launch reports: `import` and `ceilings`.
+        launches: those that the run measured, failed ones included.
+        rounds: theirs; others are left out.
+
+    Returns:
+        `training` (the timed windows), `evaluation`, `compilation` (warm-ups), what is
+        `known`, `idle` (between the epochs of a loop, which is `fit` waiting) and `other`.
+    """
+    own = {(r.case, r.launch, r.attempt) for r in launches}
+    timed = [s.round for s in rounds if (s.case, s.launch, s.attempt) in own]
+    split = {
+        "training": math.fsum(r.seconds for r in timed),
+        "evaluation": math.fsum(r.evaluation_s or 0.0 for r in timed)
+        + math.fsum(r.test_evaluation_s or 0.0 for r in launches),
+        "compilation": math.fsum(r.warmup_s or 0.0 for r in launches),
+        **known,
+        "idle": math.fsum(r.between_epochs_s for r in timed)
+        + math.fsum(r.after_training_s or 0.0 for r in launches),
+    }
+    return {**split, "other": total_s - math.fsum(split.values())}
+
+
+def _row(
+    case: Case,
+    settings: RunSettings,
+    wanted: int,
+    ended: Sequence[LaunchRecord],
+    measured: Sequence[Launch],
+) -> dict[str, Any]:
+    status, reason = _status(wanted, ended)
+    row: dict[str, Any] = dict.fromkeys(RESULT_COLUMNS)
+    row |= {name: value for name, value in case.to_json().items() if name in row}
+    row |= {
+        "case": case.id,
+        "status": str(status),
+        "reason": reason,
+        "epochs": None if case.loop == SKLEARN_LOOP else settings.epochs,
+        "seed": settings.seed,
+        "launches": len(measured),
+        "rounds": sum(len(rounds) for _, rounds in measured),
+        "device_name": "",
+        "bound": "",
+        "energy_covers": "",
+        "warnings": "",
+        "accuracy_target": settings.accuracy_target,
+    }
+    if measured:
+        row |= _measured(case, settings, measured)
+    return row
+
+
+def _status(wanted: int, ended: Sequence[LaunchRecord]) -> tuple[Status, str]:
+    bad = [record for record in ended if record.status is not Status.OK]
+    if bad:
+        first = bad[0]
+        which = f"launch {first.launch + 1} of {wanted}: " if wanted > 1 else ""
+        if first.status is Status.SKIPPED:
+            which = ""
+        return first.status, which + first.reason
+    if len(ended) < wanted:
+        return Status.INTERRUPTED, f"{len(ended)} of {wanted} launches done: --resume goes on"
+    return Status.OK, ""
+
+
+def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> dict[str, Any]:
+    """What the launches of one case say together: means over launches, throughput by
+    `stats.throughput`."""
+    records = [record for record, _ in launches]
+    every = [rounds for _, rounds in launches]
+    speed = stats.throughput([[(r.samples, r.seconds) for r in rounds] for rounds in every])
+    first = every[0][0]
+    row = {
+        "device_name": records[0].device_name or "",
+        "parameters": records[0].parameters,
+        "samples_per_s": speed.samples_per_s,
+        "samples_per_s_low": speed.low,
+        "samples_per_s_high": speed.high,
+        "step_ms": first.samples / first.updates / speed.samples_per_s * 1e3,
+        "warmup_s": _mean(records, lambda r: r.warmup_s),
+        "total_s": _mean(records, lambda r: r.total_s),
+        "test_accuracy": _mean(records, lambda r: r.test_accuracy),
+        "jit_compile": records[0].jit_compile,
+        "between_epochs_s": _idle_per_round(launches),
+        "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
+        "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
+        **_energy(records, first.samples),
+        "precision_share": _mean(records, lambda r: r.precision_share),
+    }
+    if case.loop == SKLEARN_LOOP:
+        return row | _folds(settings, every)
+    return row | _documented_epochs(settings, every, first.samples / speed.samples_per_s)
+
+
+def _standing(
+    row: Mapping[str, Any], launch: Launch, limits: roofline.Limits | None
+) -> dict[str, Any]:
+    """The columns that say how far the case is from its ceilings, where its work can be
+    counted and ceilings were measured."""
+    record, _ = launch
+    if record.dense_layers is None or record.traffic is None:
+        return {}
+    layers, batch_size = record.dense_layers, row["batch_size"]
+    traffic = [ceilings.Traffic(*item) for item in record.traffic]
+    per_sample = roofline.step_flops(layers, 1)
+    counted = {
+        "flops_per_sample": per_sample,
+        "bytes_per_step": roofline.step_bytes(traffic),
+        "gflops": per_sample * row["samples_per_s"] / 1e9,
+    }
+    if limits is None:
+        return counted
+    step_s = batch_size / row["samples_per_s"]
+    standing = roofline.standing(per_sample * batch_size, traffic, step_s, limits)
+    counted |= {
+        "roofline_limit_s": standing.limit_s,
+        "roofline_fraction": standing.fraction,
+        "bound": str(standing.bound),
+    }
+    products_s = limits.products_s.get(ceilings.products_key(layers, batch_size))
+    if products_s is not None:
+        counted["products_limit_s"] = products_s * row["step_ms"] / 1e3 / row["epoch_s"]
+        counted["products_fraction"] = products_s / row["epoch_s"]
+    return counted
+
+
+def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: Any) -> Any:
+    """The row of the same case but for the axes in `other`, where it ended ok; else None."""
+    wanted = {axis: row[axis] for axis in _AXES} | other
+    found = (r for r in rows if all(r[axis] == value for axis, value in wanted.items()))
+    return next((r for r in found if r["status"] == Status.OK), None)
+
+
+def _compare_with_siblings(
+    row: dict[str, Any],
+    sibling: Callable[..., dict[str, Any] | None],
+    ceilings: Sequence[ceilings.Ceilings],
+) -> None:
+    """What a row can only say beside others: the framework's share of `fit`, and why a
+    precision loses to float32."""
+    if row["samples_per_s"] is None:
+        return
+    if row["loop"] == "fit" and (compiled := sibling(row, loop="compiled")):
+        row["framework_overhead"] = 1 - row["samples_per_s"] / compiled["samples_per_s"]
+    if not row["precision"].startswith("mixed_"):
+        return
+    plain = sibling(row, precision="float32")
+    if plain is None or plain["samples_per_s"] <= row["samples_per_s"]:
+        return
+    own, full = (
+        roofline.limits(ceilings, row["device"], precision, row["threads"])
+        for precision in (row["precision"], "float32")
+    )
+    slower = f"{row['samples_per_s'] / plain['samples_per_s']:.2f} times as fast as float32"
+    if own and full:
+        path = "xla" if row["jit_compile"] else "plain"
+        rate = own.matmul_flops_per_s[path] / full.matmul_flops_per_s[path]
+        through = "through XLA" if path == "xla" else "in TensorFlow's own kernels"
+        slower += f": {through} large products reach {rate:.2f} times the rate of float32 here"
+        slower += ", and conversions cost more" if rate >= 1 else ""
+    row["warnings"] = "; ".join(filter(None, (row["warnings"], slower)))
+
+
+def _folds(settings: RunSettings, every: Sequence[list[Round]]) -> dict[str, Any]:
+    """Each fit is a round; the folds carry an accuracy, the fit on all images none."""
+    scored = [r for rounds in every for r in rounds]
+    accuracy = _mean(scored, lambda r: r.val_accuracy)
+    return {
+        "val_accuracy": accuracy,
+        "accuracy_reached": accuracy is not None
+        and stats.reaches(accuracy, settings.accuracy_target),
+    }
+
+
+def _documented_epochs(
+    settings: RunSettings, every: Sequence[list[Round]], epoch_s: float
+) -> dict[str, Any]:
+    last = [rounds[settings.epochs - 1] for rounds in every]
+    times = [
+        stats.time_to_accuracy(
+            [(r.seconds, r.val_accuracy) for r in rounds], settings.accuracy_target
+        )
+        for rounds in every
+    ]
+    reached = [time for time in times if time is not None]
+    all_reached = len(reached) == len(times)
+    return {
+        "epoch_s": epoch_s,
+        "train_accuracy": _mean(last, lambda r: r.train_accuracy),
+        "val_accuracy": _mean(last, lambda r: r.val_accuracy),
+        "val_loss": _mean(last, lambda r: r.val_loss),
+        "accuracy_reached": all_reached,
+        "time_to_accuracy_s": fmean(reached) if all_reached else None,
+        "evaluation_s": _mean([r for rounds in every for r in rounds], lambda r: r.evaluation_s),
+    }
+
+
+def _energy(records: Sequence[LaunchRecord], samples: int) -> dict[str, Any]:
+    """Joules over all launches together, an epoch being so many samples; nothing where no
+    counter could be read."""
+    told = [(r.energy_j, r.energy_samples) for r in records if r.energy_j and r.energy_samples]
+    if not told:
+        return {}
+    joules = math.fsum(energy_j for energy_j, _ in told)
+    per_j = sum(counted for _, counted in told) / joules
+    covers = next(r.energy_covers for r in records if r.energy_j)
+    return {"epoch_j": samples / per_j, "samples_per_j": per_j, "energy_covers": covers}
+
+
+def _idle_per_round(launches: Sequence[Launch]) -> float:
+    """Seconds of a launch outside its windows, evaluation excluded, over its rounds."""
+    return fmean(
+        (sum(r.between_epochs_s for r in rounds) + (record.after_training_s or 0.0)) / len(rounds)
+        for record, rounds in launches
+    )
+
+
+def _warnings(launches: Sequence[Launch]) -> list[str]:
+    """What the worker said, what the rounds show, and what disturbed the launches; each once,
+    in order."""
+    found: list[str] = []
+    for record, rounds in launches:
+        found += record.warnings
+        if stats.is_unsteady([r.seconds for r in rounds]):
+            found.append("unsteady")
+    found += noise.warnings((record.launch, record.noise) for record, _ in launches)
+    return list(dict.fromkeys(found))
+
+
+def _mean(items: Sequence[_T], value: Callable[[_T], float | None]) -> float | None:
+    known = [v for v in map(value, items) if v is not None]
+    return fmean(known) if known else None
+
+
+def _largest(items: Sequence[_T], value: Callable[[_T], int | None]) -> int | None:
+    return max((v for v in map(value, items) if v is not None), default=None)

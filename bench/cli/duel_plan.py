@@ -1,0 +1,121 @@
+"""What may change in a duel that goes on, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.cli.options import AXES, is_given, plan_from
+from bench.machine import devices
+from bench.schema.bounds import MOST_SECONDS
+from bench.schema.draws import SIDES
+from bench.schema.duel import FORM, DuelPlan, Spec
+from bench.schema.errors import UserError
+from bench.schema.matrix import parse_axes
+from bench.schema.sizes import Sizes
+from bench.session.sides import fixed_side
+
+DEFAULT_CASE = {
+    "models": "relu_mlp",
+    "optimizers": "adam",
+    "loops": "compiled",
+    "devices": "cpu",
+    "batch_sizes": "512",
+}
+
+# Options of the settings, and what each sets.
+_SETTINGS = {"epochs": "epochs", "seed": "seed", "data": "data", "timeout": "timeout_s",
+             "fresh": "fork"}  # fmt: skip
+
+
+def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
+    """The plan of a duel that goes on: its own, with `--budget` where one is given.
+
+    An option that says what the duel does is allowed.
+
+    Args:
+        plan: of the duel.
+        values: by option; None where the user gave nothing.
+        path: the duel's folder.
+
+    Raises:
+        UserError: another option differs from the duel; it is named.
+    """
+    for name, theirs, same in _differing(plan, values, path):
+        if not same():
+            option = name.replace("_", "-")
+            raise UserError(
+                f"--{option} {theirs}: the duel in {path} began with another; leave --{option} "
+                "out, or begin a new duel (only --budget may change)"
+            )
+    budget = budget_of(values)
+    return plan if budget is None else replace(plan, budget_s=budget)
+
+
+def _differing(
+    plan: DuelPlan, values: Mapping[str, Any], path: Path
+) -> list[tuple[str, Any, Callable[[], bool]]]:
+    """Each option that is given, its value, and whether the duel began with it."""
+    same: dict[str, Callable[[], bool]] = {
+        "a": lambda: fixed_side(Spec.parse(values["a"])) == plan.a,
+        "b": lambda: fixed_side(Spec.parse(values["b"])) == plan.b,
+        "gate": lambda: bool(values["gate"] == plan.gate),
+        "margin": lambda: bool(values["margin"] == plan.margin),
+        "accuracy_gate": lambda: math.isclose(values["accuracy_gate"], 100 * plan.accuracy_gate),
+        "rows": lambda: bool(values["rows"] == plan.rows),
+        "output": lambda: os.path.realpath(values["output"]) == os.path.realpath(path),
+    }
+    same |= {axis: partial(_same_axis, plan, values, axis) for axis in AXES}
+    same |= {option: partial(_same_setting, plan, values, option) for option in _SETTINGS}
+    given = [name for name in same if is_given(values.get(name))]
+    return [(name, values[name], same[name]) for name in given]
+
+
+def _same_setting(plan: DuelPlan, values: Mapping[str, Any], option: str) -> bool:
+    # A value out of range is refused in the words of that.
+    asked = plan_from({option: values[option], "devices": "cpu"}, list, "").settings
+    field = _SETTINGS[option]
+    return bool(getattr(asked, field) == getattr(plan.settings, field))
+
+
+def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
+    asked = getattr(parse_axes({axis: values[axis]}), axis)
+    if axis == "devices":
+        asked = [devices.known_as(device, devices.inventory()) for device in asked]
+    field = {"batch_sizes": "batch_size", "threads": "threads"}.get(axis, axis.removesuffix("s"))
+    return set(asked) == {getattr(case, field) for case in plan.cases}
+
+
+def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
+    """The plan that the options of `fmnist-bench duel` ask for.
+
+    Raises:
+        UserError: a side is missing, or a value is out of range or unknown.
+    """
+    for side in SIDES:
+        if not values[side]:
+            raise UserError(f"--{side} is missing: {FORM}")
+    budget = budget_of(values)
+    sizes = Sizes.of_duel(values["gate"], values["margin"], values["accuracy_gate"])
+    chosen = {**values, **{k: v for k, v in DEFAULT_CASE.items() if values[k] is None}}
+    plan = plan_from({**chosen, "matrix": "quick"}, list, command)
+    a, b = (Spec.parse(values[side]) for side in SIDES)
+    return DuelPlan(a, b, plan.cases, plan.settings, sizes.gate, budget, values["rows"], command,
+                    sizes.margin, sizes.accuracy_gate)  # fmt: skip
+
+
+def budget_of(values: Mapping[str, Any]) -> float | None:
+    """The seconds of `--budget`; None where it is not given.
+
+    Raises:
+        UserError: it is out of range.
+    """
+    budget: float | None = values["budget"]
+    if budget is not None and not 0 < budget <= MOST_SECONDS:
+        raise UserError(f"--budget {budget:g}: must be above 0 and at most {MOST_SECONDS:g}")
+    return budget

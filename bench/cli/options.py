@@ -1,0 +1,219 @@
+"""The options of a run, declared once: `fmnist-bench run` and `pytest bench` share them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from bench.machine import devices
+from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS
+from bench.schema.errors import UserError
+from bench.schema.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.sizes import (
+    CHECK_ACCURACY_GATE,
+    DEFAULT_GATE,
+    DUEL_ACCURACY_GATE,
+    DUEL_GATE,
+    MARGIN,
+)
+from fmnist_models import DATA_VARIABLE
+
+_LARGEST_SEED = 2**31 - 1_001
+_DEFAULTS = RunSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, as every entry point offers it.
+
+    Attributes:
+        name: without dashes in front.
+        kind: str, int, float, or bool for a flag.
+        taken: pytest or a plugin in wide use owns the name, so that there it is
+            `--fmnist-NAME`.
+        of_plan: part of what `--resume` takes from the folder.
+    """
+
+    name: str
+    kind: type
+    help: str
+    metavar: str = ""
+    taken: bool = False
+    of_plan: bool = True
+
+    @property
+    def key(self) -> str:
+        """The name as a Python identifier."""
+        return self.name.replace("-", "_")
+
+
+_LIST = "comma-separated; replaces that axis of the matrix"
+OPTIONS: tuple[Option, ...] = (
+    Option("matrix", str, f"{', '.join(MATRICES)} [default: documented]", "NAME"),
+    Option("models", str, f"models, or module:function of your own; {_LIST}", "LIST"),
+    Option("optimizers", str, f"optimizers; {_LIST}", "LIST"),
+    Option("loops", str, f"fit, multistep, compiled, sklearn; {_LIST}", "LIST"),
+    Option("devices", str, f"cpu, gpu, gpu:1 ...; {_LIST} [default: all present]", "LIST"),
+    Option("batch-sizes", str, f"samples a step; {_LIST}", "LIST"),
+    Option("precisions", str, f"float32, tf32, mixed_bfloat16, mixed_float16; {_LIST}", "LIST"),
+    Option("threads", str, f"CPU threads inside an operation, or default; {_LIST}", "LIST"),
+    Option("backends", str, f"tensorflow (jax and torch are skipped so far); {_LIST}", "LIST"),
+    Option("epochs", int, "documented epochs [default: 5; quick: 2]", "N"),
+    Option("launches", int, "fresh processes a case [default: 3 for compiled and multistep, "
+           "1 for fit and sklearn; quick: 1]", "N"),
+    Option("seed", int, "launch k trains with seed + k [default: 42]", "N", taken=True),
+    Option("accuracy-target", float, "for the time to accuracy [default: 0.85]", "X"),
+    Option("data", str, f"folder of IDX files in place of the embedded ones; also "
+           f"{DATA_VARIABLE}", "FOLDER"),
+    Option("timeout", float, "seconds that one launch may take [default: 600]", "S", taken=True),
+    Option("fresh", bool, "start every launch afresh instead of forking it"),
+    Option("label", str, "a word of yours for this machine or set-up", "TEXT"),
+    Option("output", str, "the run's folder [default: a new one under results/]", "FOLDER",
+           taken=True),
+    Option("resume", str, "finish the run in this folder", "FOLDER", of_plan=False),
+    Option("require-all", bool, "a case that would be skipped is an error", of_plan=False),
+    Option("no-report", bool, "write no report.html", of_plan=False),
+    Option("wait", bool, "wait while another run measures on this machine", of_plan=False),
+)  # fmt: skip
+# What a verdict tolerates and what it must find: of `check`, `duel` and `pytest bench`.
+SIZE_OPTIONS: tuple[Option, ...] = (
+    Option("gate", float, f"slow-down that must be found, as a share [default: {DEFAULT_GATE:g}, "
+           f"which is {DEFAULT_GATE:.0%}; in a duel {DUEL_GATE:g}]", "SHARE", of_plan=False),
+    Option("margin", float, f"slow-down that is tolerated, as a share [default: {MARGIN:g}]",
+           "SHARE", of_plan=False),
+    Option("accuracy-gate", float, f"drop of accuracy that must be found, in points [default: "
+           f"{100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]", "POINTS",
+           of_plan=False),
+)  # fmt: skip
+# What `fmnist-bench check` asks of a finished run, `pytest bench` asks of the one it measures.
+GATE_OPTIONS: tuple[Option, ...] = (
+    Option("baseline", str, "folder of stored runs; a confirmed regression fails its test",
+           "FOLDER", of_plan=False),
+    *SIZE_OPTIONS,
+)  # fmt: skip
+AXES = ("models", "optimizers", "loops", "devices", "batch_sizes", "precisions", "threads",
+        "backends")  # fmt: skip
+
+
+def refuse_empty(name: str, value: object) -> None:
+    """An unset variable of a shell makes a value empty, and never stands for the default.
+
+    Raises:
+        UserError: `value`, or one of several, is a text without a character.
+    """
+    values = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(text, str) and not text.strip() for text in values):
+        raise UserError(
+            f"{name} '': it is empty, as an unset variable makes it; give a value or leave it out"
+        )
+
+
+class Verb(click.Command):
+    """A command that takes no empty value for any option or argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and refuse what is empty by the name that was typed."""
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            is_option = isinstance(parameter, click.Option)
+            name = parameter.opts[-1] if is_option else parameter.make_metavar(ctx)
+            refuse_empty(name, ctx.params.get(parameter.name or ""))
+        return rest
+
+
+class Verbs(click.Group):
+    """A group whose commands are `Verb`s."""
+
+    command_class = Verb
+    group_class = type
+
+
+def is_given(value: Any) -> bool:
+    """Whether the user gave an option this value; 0 is one, a flag that is not there is not."""
+    return value is not None and value is not False
+
+
+def refuse_plan_options(values: Mapping[str, Any]) -> None:
+    """With `--resume` the cases and settings come from the folder.
+
+    Raises:
+        UserError: another option of the plan is given along with it.
+    """
+    for option in OPTIONS:
+        if option.of_plan and is_given(values.get(option.key)):
+            raise UserError(
+                f"--{option.name} {values[option.key]}: --resume takes it from the folder; "
+                f"leave --{option.name} out"
+            )
+
+
+def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], command: str) -> Plan:
+    """The plan that the options ask for; absent values take their defaults.
+
+    Args:
+        values: by `Option.key`; None where the user gave nothing.
+        present: names the devices of this machine, asked only where `devices` is absent.
+        command: the words that repeat the run.
+
+    Raises:
+        UserError: a value is out of range or unknown.
+    """
+    matrix = values.get("matrix") or "documented"
+    axes = parse_axes({axis: values.get(axis) for axis in AXES})
+    if axes.devices is not None:
+        axes = replace(axes, devices=_each_once(axes.devices))
+    cases = expand(matrix, axes, present() if axes.devices is None else ())
+    defaults = _DEFAULTS
+    settings = RunSettings(
+        epochs=_whole(values, "epochs", EPOCHS.get(matrix, defaults.epochs), 1, MOST_EPOCHS),
+        seed=_whole(values, "seed", defaults.seed, 0, _LARGEST_SEED),
+        launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, MOST_LAUNCHES),
+        accuracy_target=_number(values, "accuracy_target", defaults.accuracy_target, 1.0),
+        timeout_s=_number(values, "timeout", defaults.timeout_s, MOST_SECONDS),
+        data=_folder(values.get("data") or os.environ.get(DATA_VARIABLE)),
+        fork=not values.get("fresh"),
+    )
+    return Plan(tuple(cases), settings, matrix, values.get("label"), command)
+
+
+def _each_once(named: Sequence[str]) -> tuple[str, ...]:
+    """The devices by the names that a matrix gives them; says which of them are one."""
+    if all(device == "cpu" for device in named):
+        return tuple(named)
+    machine = devices.inventory()
+    names = {device: devices.known_as(device, machine) for device in named}
+    for device, name in names.items():
+        if device != name:
+            also = ", measured once" if name in named else ""
+            click.echo(f"--devices {device}: called {name} on this machine{also}", err=True)
+    return tuple(dict.fromkeys(names.values()))
+
+
+def _whole(values: Mapping[str, Any], key: str, default: Any, low: int, high: int) -> Any:
+    value = values.get(key)
+    if value is None:
+        return default
+    if not low <= value <= high:
+        raise UserError(f"--{key} {value}: must be between {low} and {high}")
+    return value
+
+
+def _number(values: Mapping[str, Any], key: str, default: float, high: float) -> float:
+    value = values.get(key)
+    if value is None:
+        return default
+    if not (math.isfinite(value) and 0 < value <= high):
+        option = key.replace("_", "-")
+        raise UserError(f"--{option} {value:g}: must be above 0 and at most {high:g}")
+    return float(value)
+
+
+def _folder(text: str | None) -> str | None:
+    # Not Path.resolve, which raises where a link leads to itself.
+    return os.path.realpath(text) if text else None

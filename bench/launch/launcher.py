@@ -1,0 +1,227 @@
+"""One launch, from the request to its record: which worker is asked, and what it answers.
+
+Whatever happens to a worker (an exception, a crash, the out-of-memory killer, a hang)
+comes back as a `LaunchRecord` with a status and a reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+from bench.launch.origin import Origin, child_command, digest_of
+from bench.launch.process import Answer, Ended, LaunchPlace, WorkerProcess
+from bench.launch.stepwise import OnRound, Turns, to_the_end
+from bench.machine import counters
+from bench.machine.redact import legible, scrub_text
+from bench.schema.ceilings import Ceilings
+from bench.schema.launch import LaunchRecord, Status
+from bench.schema.noise import Noise, Usage
+from bench.schema.profile import ProfileRecord, Readings
+from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
+
+WORKER = child_command("bench.worker")
+START_LIMIT_S = 300.0
+CAN_FORK = sys.platform == "linux"
+# What reading a result of another shape, or of a later version, raises.
+UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
+
+
+class Launcher:
+    """Runs launches, one at a time; templates are kept, one for each environment and number.
+
+    Launches of two launchers may take turns, a round each (`turns`).
+
+    Args:
+        worker: the command of a worker; another interpreter's measures that one.
+        data: folder of IDX files in place of the embedded ones.
+        origin: where the worker's files must lie; a launch that ran others is invalid.
+        watch: reads what disturbs each launch; None for `counters.watch`.
+
+    Attributes:
+        starting_s: seconds spent so far until workers were ready: imports and data.
+    """
+
+    def __init__(
+        self,
+        worker: Sequence[str] = WORKER,
+        data: str | None = None,
+        origin: Origin | None = None,
+        watch: counters.Watch | None = None,
+    ) -> None:
+        self._command = [*worker, *(("--data", data) if data else ())]
+        self._origin = origin or Origin()
+        self._watch = watch or counters.watch
+        self._templates: dict[tuple[Any, ...], WorkerProcess] = {}
+        self.starting_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self._templates.values():
+            worker.kill()
+        self._templates.clear()
+
+    def get_ready(self, place: LaunchPlace, template: int = 0) -> None:
+        """Start the template that `turns` will need, without waiting for it: those of two
+        launchers import side by side. What goes wrong is said when the template is needed."""
+        key = _key(place, template)
+        if place.fork and key not in self._templates:
+            with contextlib.suppress(Ended):
+                self._templates[key] = WorkerProcess(self._command, place, self._origin.models)
+
+    def run(self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound) -> LaunchRecord:
+        """Measure one launch; `on_round` is called as each round ends.
+
+        Never raises for what goes wrong in the worker; KeyboardInterrupt passes through,
+        after the worker was killed.
+        """
+        return to_the_end(self.turns(request, place, on_round, pauses=False))
+
+    def turns(
+        self,
+        request: LaunchRequest,
+        place: LaunchPlace,
+        on_round: OnRound,
+        *,
+        pauses: bool,
+        template: int = 0,
+    ) -> Turns[LaunchRecord]:
+        """Measure one launch as `run` does, in steps.
+
+        With `pauses` it stands still before each round, until it is taken up again; a worker
+        of an earlier revision knows no pauses. Closing what comes back ends the launch. A
+        `template` of another number is another process, that imported everything by itself.
+        """
+        told = yield from self._ask(
+            "launch", request, place, on_round, self._watch, pauses, template
+        )
+        return _record(request, told)
+
+    def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
+        """Measure what the machine does at best; the reason where that could not be done."""
+        answer = to_the_end(self._ask("ceilings", request, place, lambda _: None)).answer
+        if answer.status is Status.OK:
+            try:
+                return Ceilings.from_json(answer.fields["ceilings"])
+            except UNREADABLE as error:
+                return f"the worker's ceilings cannot be read: {error}"
+        return legible(scrub_text(answer.reason))
+
+    def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
+        """Profile one case; whatever goes wrong in the worker is the record's reason."""
+        told = to_the_end(self._ask("profile", request, place, lambda _: None))
+        status, reason = told.answer.status, legible(scrub_text(told.answer.reason))
+        readings = None
+        if status is Status.OK:
+            try:
+                readings = Readings.from_json(told.answer.fields["readings"])
+            except UNREADABLE as error:
+                status, reason = Status.FAILED, f"the worker's readings cannot be read: {error}"
+        return ProfileRecord(request.case, status, reason, readings, told.total_s)
+
+    def _ask(
+        self,
+        op: str,
+        request: LaunchRequest | CeilingsRequest | ProfileRequest,
+        place: LaunchPlace,
+        on_round: OnRound,
+        watch: counters.Watch | None = None,
+        pauses: bool = False,
+        template: int = 0,
+    ) -> Turns[_Told]:
+        """What a worker answers; with `watch`, where it lived to the end, the noise as well."""
+        key = _key(place, template)
+        worker = self._templates.pop(key, None) if place.fork else None
+        noise: Noise | None = None
+        started = time.perf_counter()
+        try:
+            if worker is None:
+                worker = WorkerProcess(self._command, place, self._origin.models)
+            if not worker.idle:
+                worker.wait_until_ready(START_LIMIT_S)
+                self.starting_s += time.perf_counter() - started
+                if place.fork:
+                    started = time.perf_counter()
+            close = watch(worker.pid, place.gpu) if watch else None
+            answer = yield from worker.serve(op, request.to_json(), place, on_round, pauses)
+            if close:
+                noise = close(_usage(answer.fields))
+            answer = self._proven(request, answer)
+        except Ended as end:
+            answer = Answer(end.status, end.reason)
+        finally:
+            if worker is not None:
+                if place.fork and worker.idle:
+                    self._templates[key] = worker
+                else:
+                    worker.kill()
+        paused_s = worker.paused_s if worker is not None else 0.0
+        return _Told(answer, noise, time.perf_counter() - started - paused_s)
+
+    def _proven(
+        self, request: LaunchRequest | CeilingsRequest | ProfileRequest, answer: Answer
+    ) -> Answer:
+        """The answer with the listing of the files that the worker ran; whatever it measured with
+        other files than its own is invalid."""
+        fields = dict(answer.fields)
+        files = fields.pop("files", None)
+        if answer.status is not Status.OK:
+            return answer
+        reason = self._origin.refusal(files, request.models)
+        if reason:
+            return Answer(Status.INVALID, reason, fields)
+        if files is not None:
+            listing = self._origin.listing(files)
+            fields |= {"code": digest_of(listing), "files": listing}
+        return replace(answer, fields=fields)
+
+
+def _key(place: LaunchPlace, template: int) -> tuple[Any, ...]:
+    return (template, *sorted(place.environment.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An answer, what disturbed it, and the seconds that it took, pauses left out."""
+
+    answer: Answer
+    noise: Noise | None
+    total_s: float
+
+
+def _usage(told: Mapping[str, Any]) -> Usage | None:
+    """What the launch reported of itself; None where it failed, or is of another revision."""
+    try:
+        return Usage.from_json(told["usage"])
+    except UNREADABLE:
+        return None
+
+
+def _record(request: LaunchRequest, told: _Told) -> LaunchRecord:
+    asked = {
+        "case": request.case.id,
+        "launch": request.launch,
+        "attempt": request.attempt,
+        "seed": request.seed,
+        "total_s": told.total_s,
+    }
+    reason = legible(scrub_text(told.answer.reason))
+    ended = {**asked, "status": told.answer.status, "reason": reason}
+    try:
+        record = LaunchRecord.from_json({**told.answer.fields, **ended, "noise": None})
+    except UNREADABLE as error:
+        reason = f"the worker's result cannot be read: {error}"
+        return LaunchRecord.from_json({**asked, "status": Status.FAILED, "reason": reason})
+    return replace(record, noise=told.noise)

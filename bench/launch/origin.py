@@ -1,0 +1,178 @@
+"""Which files a child runs: how it is started with the right ones, and the proof that it was.
+
+A child reports the file and digest of each module that it imported (`bench.machine.loaded`). Here
+they are held against what it was meant to run, and made into the listing that a run keeps, without
+a word of where on this machine they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.launch.child import INSTALLED
+from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
+
+# By name of the module, its path and digest.
+Files = Mapping[str, tuple[str, str]]
+# By the word for a folder, the digests of the files below it.
+Listing = dict[str, dict[str, str]]
+MOST_NAMED = 3
+
+
+def child_command(
+    module: str, python: str = sys.executable, suite: Path | None = CHECKOUT
+) -> tuple[str, ...]:
+    """The command of a process that runs a module of the suite, wherever the user stands and
+    whatever PYTHONPATH holds.
+
+    Args:
+        module: of the suite; the words that are appended are its arguments.
+        python: an interpreter of Python 3.11 or later.
+        suite: the folder that holds the suite; None for the one that the interpreter has installed.
+    """
+    start = CHECKOUT / "bench" / "launch" / "child.py"
+    return (python, "-P", str(start), str(suite or INSTALLED), module)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the files of a child must lie.
+
+    Attributes:
+        suite: holds the suite's two packages; None for what its interpreter has installed.
+        models: the checkout that holds the user's model, in which the child stands; None where it
+            stands where the user does, and the model may be installed.
+        not_from: the folder that a revision was taken from, whose files are another's.
+    """
+
+    suite: Path | None = CHECKOUT
+    models: Path | None = None
+    not_from: Path | None = None
+
+    def refusal(self, files: Files | None, models: Iterable[str]) -> str:
+        """Why a child that reports these files is not what it was meant to be; empty where it is.
+
+        Args:
+            files: None of a revision that reports none.
+            models: those that it trained, as cases name them.
+        """
+        own = {model.partition(":")[0] for model in models if ":" in model}
+        if files is None:
+            if not own or self.models is None:
+                return ""
+            return (
+                f"its suite does not tell which files it ran, so {min(own)} may be another than "
+                f"that of {self.models}: give that interpreter this version of fmnist-bench"
+            )
+        for name in sorted(files):
+            path = Path(files[name][0])
+            if _package(name) in SUITE_PACKAGES:
+                if self.suite is not None and not _lies_below(path, self.suite):
+                    return f"{name} came from {path}, not from the suite in {self.suite}"
+            elif self.models is not None and not self._may_run(name, path, own):
+                return f"{name} came from {path}, not from the checkout {self.models}"
+        missing = min(own - files.keys(), default="") if self.models is not None else ""
+        return f"{missing} is no file of the checkout {self.models}" if missing else ""
+
+    def _may_run(self, name: str, path: Path, own: set[str]) -> bool:
+        assert self.models is not None
+        if _lies_below(path, self.models):
+            return True
+        if name in own:
+            # A link that somebody made in a folder of theirs is theirs; a revision has no such.
+            return self.not_from is None and path.is_relative_to(self.models)
+        return self.not_from is None or not _lies_below(path, self.not_from)
+
+    def listing(self, files: Files) -> Listing:
+        """The digests of the files by where they lie: `suite`, `models` (the side's checkout, else
+        the user's working folder) or `elsewhere`, whose paths are made of the modules' names."""
+        models = self.models or Path.cwd()
+        found: Listing = {}
+        for name, (file, digest) in sorted(files.items()):
+            path = Path(file)
+            if _package(name) in SUITE_PACKAGES:
+                where, below = "suite", _named(name, path)
+            elif path.is_relative_to(models):
+                where, below = "models", path.relative_to(models).as_posix()
+            else:
+                where, below = "elsewhere", _named(name, path)
+            found.setdefault(where, {})[below] = digest
+        return found
+
+
+def digest_of(listing: Mapping[str, Mapping[str, str]]) -> str:
+    """SHA-256 of a listing: equal for equal files, wherever they lie."""
+    text = json.dumps(listing, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def changed(before: Iterable[Mapping[str, Mapping[str, str]]], now: Listing) -> str:
+    """The files of `now` that an earlier listing has with another content; empty where none."""
+    names = {
+        file
+        for listing in before
+        for where, files in listing.items()
+        for file, digest in files.items()
+        if now.get(where, {}).get(file, digest) != digest
+    }
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(sorted(names)[:MOST_NAMED])}{more}"
+
+
+def holds_suite(folder: Path) -> bool:
+    """Whether a folder is a checkout of this suite, of this revision or another."""
+    worker = folder / "bench" / "worker"
+    is_there = worker.with_suffix(".py").exists() or (worker / "__main__.py").exists()
+    return is_there and (folder / "fmnist_models").is_dir()
+
+
+def python_digest(root: Path, packages: Iterable[str] = (".",)) -> str:
+    """SHA-256 over the Python files below the folders `packages` of `root`: their paths and what
+    they hold. Left out are hidden folders, virtual environments, and duels with the revisions
+    that they unpacked."""
+    whole = hashlib.sha256()
+    found = (file for package in packages for file in _python_files(root / package))
+    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in found):
+        try:
+            content = file.read_bytes()
+        except OSError:
+            content = b""
+        whole.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode(errors="replace"))
+    return whole.hexdigest()
+
+
+def _python_files(top: Path) -> Iterator[Path]:
+    for folder, inner, files in os.walk(top):
+        here = Path(folder)
+        inner[:] = [
+            name
+            for name in inner
+            if not name.startswith(".")
+            and not any((here / name / mark).exists() for mark in ("pyvenv.cfg", "duel.json"))
+        ]
+        python = (here / name for name in files if name.endswith(".py"))
+        yield from (file for file in python if file.is_file())
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _named(name: str, path: Path) -> str:
+    """As much of a path as the module's name has parts: no folder of the user's."""
+    parts = len(name.split(".")) + (path.stem == "__init__")
+    return "/".join(path.parts[-parts:])
+
+
+def _lies_below(path: Path, folder: Path) -> bool:
+    """Whether it does so once links are followed."""
+    real = os.path.normcase(os.path.realpath(path))
+    return Path(real).is_relative_to(os.path.normcase(os.path.realpath(folder)))

@@ -1,0 +1,356 @@
+"""The parent's end of a worker process: starts it, asks it, follows it, outlives it.
+
+Requests go in as lines of JSON on its standard input; answers come back over a pipe of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from bench.launch.stepwise import OnRound, Turns
+from bench.machine.nvml import Gpu
+from bench.schema.errors import explained
+from bench.schema.launch import Round, Status
+
+# From an answer or a kill to the end of the process: nothing is left to do then.
+EXIT_LIMIT_S = 10.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlace:
+    """Where and how a launch runs.
+
+    Attributes:
+        environment: the worker's whole environment.
+        fork: fork from a template with this environment; otherwise a fresh process.
+        log: file that takes what the launch prints.
+        timeout_s: limit from the request to the end.
+        gpu: that the launch uses; None on a CPU.
+    """
+
+    environment: Mapping[str, str]
+    fork: bool
+    log: Path
+    timeout_s: float
+    gpu: Gpu | None = None
+
+
+class Ended(Exception):
+    """The worker or its launch ended without a result."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class _TimedOut(Ended):
+    """Nothing came from the worker until the deadline."""
+
+
+class _Garbled(Ended):
+    """What came from the worker is not of the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended.
+
+    Attributes:
+        reason: one line; empty where the status is ok.
+        fields: what the result holds; nothing where there is none.
+    """
+
+    status: Status
+    reason: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_result(cls, message: Mapping[str, Any]) -> Self:
+        """A `result`; what it says of status and reason is the parent's to say."""
+        ours = ("kind", "status", "reason")
+        return cls(Status.OK, "", {k: v for k, v in message.items() if k not in ours})
+
+
+class WorkerProcess:
+    """One worker process, its channel and the thread that reads it.
+
+    It stands in `folder`; None for the parent's working folder.
+    """
+
+    def __init__(
+        self, command: Sequence[str], place: LaunchPlace, folder: Path | None = None
+    ) -> None:
+        self._log = place.log
+        self._forked: int | None = None
+        self.idle = False
+        self.paused_s = 0.0
+        with explained(place.log.parent):
+            log = place.log.open("ab")
+        read, write = os.pipe()
+        argument, extra = _inheritable(write)
+        try:
+            with log:
+                self._process = subprocess.Popen(
+                    [*command, "--channel", argument],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=dict(place.environment),
+                    cwd=folder,
+                    **extra,
+                )
+        except OSError as error:
+            os.close(read)
+            reason = f"cannot start {command[0]}: {error.strerror or error}"
+            raise Ended(Status.FAILED, reason) from error
+        finally:
+            os.close(write)
+        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(read,), daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Of the worker itself; the launches that it forks are its children."""
+        return self._process.pid
+
+    def _read(self, channel: int) -> None:
+        with os.fdopen(channel, "rb") as lines:
+            for line in lines:
+                # A worker that was killed can leave half a line.
+                if line.endswith(b"\n"):
+                    self._messages.put(line)
+        self._messages.put(None)
+
+    def wait_until_ready(self, limit_s: float) -> None:
+        """Wait for imports and data; raises `Ended` when they fail."""
+        try:
+            message = self._next(time.perf_counter() + limit_s)
+        except _TimedOut:
+            late = f"the worker did not start within {limit_s:g} s, whatever --timeout is"
+            raise Ended(Status.TIMED_OUT, late) from None
+        if message["kind"] == "failure":
+            failure = _failure(message)
+            raise Ended(failure.status, failure.reason)
+        if message["kind"] != "ready":
+            raise _unexpected(message)
+        self.idle = True
+
+    def serve(
+        self,
+        op: str,
+        request: Mapping[str, Any],
+        place: LaunchPlace,
+        on_round: OnRound,
+        pauses: bool,
+    ) -> Turns[Answer]:
+        """Ask for one measurement and follow it to its end.
+
+        What has arrived by the deadline counts, however late it is read; what arrives later does
+        not. A worker that does not take up its next request soon after an answer stays not `idle`.
+
+        Raises:
+            Ended: the worker ended without an answer, or sent what is no message of the protocol.
+        """
+        self.idle = False
+        self.paused_s = 0.0
+        self._log = place.log
+        log = str(place.log.absolute())
+        asked = {"fork": place.fork, "pauses": pauses, "log": log, "request": request}
+        self._send({"op": op, **asked})
+        deadline = time.perf_counter() + place.timeout_s
+        while True:
+            try:
+                message = self._next(deadline)
+            except _TimedOut:
+                limit = f"took longer than {place.timeout_s:g} s (--timeout)"
+                late = Answer(Status.TIMED_OUT, limit)
+                if self._forked is not None:
+                    _end(self._forked)
+                    self._wait_for_exit(late)
+                return late
+            kind = message["kind"]
+            if kind == "forked":
+                self._note_fork(message)
+            elif kind == "pause" and pauses:
+                paused = time.perf_counter()
+                yield
+                pause_s = time.perf_counter() - paused
+                self.paused_s += pause_s
+                deadline += pause_s
+                self._send({"op": "go_on"})
+            elif kind == "round":
+                on_round(_round(message))
+            elif kind == "exit":
+                return self._exited(message)
+            elif kind in ("result", "failure"):
+                answer = _failure(message) if kind == "failure" else Answer.of_result(message)
+                if place.fork:
+                    self._wait_for_exit(answer)
+                return answer
+            else:
+                raise _unexpected(message)
+
+    def _wait_for_exit(self, answer: Answer) -> None:
+        """Until the template says that the launch has ended; not for long, for it may stand still.
+
+        Raises:
+            Ended: something else came than the end of a launch that had answered.
+        """
+        deadline = time.perf_counter() + EXIT_LIMIT_S
+        while True:
+            try:
+                message = self._next(deadline)
+            except Ended as end:
+                if isinstance(end, _Garbled) and answer.status is not Status.TIMED_OUT:
+                    raise
+                return
+            if message["kind"] == "exit":
+                self._exited(message)
+                return
+            if message["kind"] == "forked":
+                # A launch can be quicker than its template is to tell of it.
+                self._note_fork(message)
+            elif answer.status is not Status.TIMED_OUT:
+                raise _unexpected(message, " after its answer")
+
+    def _note_fork(self, message: Mapping[str, Any]) -> None:
+        self._forked = _read("a fork", lambda: int(message["pid"]))
+
+    def _exited(self, message: Mapping[str, Any]) -> Answer:
+        """The launch that the template forked has ended; what that means without an answer."""
+        code = _read("an exit", lambda: int(message["code"]))
+        self._forked = None
+        self.idle = True
+        death = self._death(code)
+        return Answer(death.status, death.reason)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._end_of_process() from error
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        try:
+            line = self._messages.get(timeout=max(0.0, deadline - time.perf_counter()))
+        except queue.Empty:
+            raise _TimedOut(Status.TIMED_OUT, "the worker did not answer in time") from None
+        if line is None:
+            raise self._end_of_process()
+        try:
+            message = json.loads(line)
+            if isinstance(message["kind"], str):
+                return dict(message)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        shown = line[:80].decode(errors="backslashreplace").strip()
+        raise _Garbled(Status.FAILED, f"the worker sent what is no message: {shown}")
+
+    def _end_of_process(self) -> Ended:
+        """Why the worker ended, whose channel has closed."""
+        try:
+            return self._death(self._process.wait(EXIT_LIMIT_S))
+        except subprocess.TimeoutExpired:
+            return Ended(Status.FAILED, "the worker closed its channel and went on")
+
+    def _death(self, code: int) -> Ended:
+        if code < 0:
+            number = -code
+            known = {int(known): known.name for known in signal.Signals}
+            name = known.get(number, f"signal {number}")
+            hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
+            if number == signal.SIGABRT:
+                # Whoever calls abort() says why before.
+                hint = f": {_last_line(self._log)}"
+            return Ended(Status.KILLED, f"killed by {name}{hint}")
+        if code == 0:
+            hint = "no result, as after os._exit(0) in a model"
+            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}")
+        last = _last_line(self._log)
+        return Ended(Status.FAILED, f"the worker ended with code {code}: {last}")
+
+    def kill(self) -> None:
+        """End the worker and, where it is a template, the launch it forked."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        if self._forked is not None:
+            # Linux does it by itself; the launch may have ended in this moment as well.
+            _end(self._forked)
+        # A process that hangs in the kernel ends when it comes back from there.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_LIMIT_S)
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+def _end(pid: int) -> None:
+    """Kill a process that may have ended by itself."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _round(message: Mapping[str, Any]) -> Round:
+    return _read("a round", lambda: Round.from_json(message))
+
+
+def _failure(message: Mapping[str, Any]) -> Answer:
+    status = _read("a failure", lambda: Status(message["status"]))
+    if status is Status.OK:
+        raise _unexpected(message, " of status ok")
+    return Answer(status, str(message.get("reason", "")))
+
+
+def _read(what: str, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except (TypeError, ValueError, KeyError) as error:
+        raise _Garbled(
+            Status.FAILED, f"the worker sent {what} that cannot be read: {error}"
+        ) from error
+
+
+def _unexpected(message: Mapping[str, Any], when: str = "") -> _Garbled:
+    kind = str(message["kind"])[:80]
+    return _Garbled(Status.FAILED, f"the worker sent a message of kind {kind!r}{when}")
+
+
+def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
+    """The channel's number in the child, and what hands it over without anything else.
+
+    The child gets a process group of its own, so that Ctrl-C reaches the parent alone,
+    which then ends the launch in an orderly way.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        handle = msvcrt.get_osfhandle(write)
+        os.set_handle_inheritable(handle, True)
+        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        group = subprocess.CREATE_NEW_PROCESS_GROUP
+        return str(handle), {"startupinfo": startup, "creationflags": group}
+    return str(write), {"pass_fds": (write,), "start_new_session": True}
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it printed nothing"

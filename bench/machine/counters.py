@@ -1,0 +1,234 @@
+"""Reads the system's counters around a launch, and makes its `bench.schema.noise.Noise` of them.
+
+Whatever a system does not count, hides or garbles is None; nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bench.machine import hardware
+from bench.machine.nvml import Gpu, GpuUse, gpu_use
+from bench.schema.noise import Noise, Usage
+
+_K = TypeVar("_K")
+_Number = TypeVar("_Number", int, float)
+Close = Callable[[Usage | None], Noise]
+Watch = Callable[[int, Gpu | None], Close]
+
+_PROC = Path("/proc")
+_SYS = Path("/sys")
+# The kernel counts the cores' time in ticks of 10 ms; in a shorter window they are too few.
+SHORTEST_S = 0.5
+# proc(5), /proc/stat; the time of guests is in user and nice already.
+_FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+_NOT_BUSY = frozenset({"idle", "iowait", "steal"})
+_IN_PSUTIL_NOT_BUSY = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})
+
+
+def watch(pid: int, gpu: Gpu | None) -> Close:
+    """Open the window of one launch; call what comes back to close it and get its readings.
+
+    Args:
+        pid: the worker that is ready to serve the launch, itself or by a fork.
+        gpu: that the launch uses; None on a CPU.
+    """
+    before = _read(pid, gpu)
+
+    def close(usage: Usage | None) -> Noise:
+        """The readings since; `usage` is what the launch itself reported, if it did."""
+        return _noise(before, _read(pid, gpu), usage, pid, hardware.cpu_clock_hz())
+
+    return close
+
+
+@dataclass(frozen=True, slots=True)
+class _CoreTimes:
+    """Seconds of all cores that this process may use, since the system started."""
+
+    total_s: float
+    busy_s: float
+    steal_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """Running totals at one moment."""
+
+    at_s: float
+    cores: _CoreTimes | None
+    own_s: float | None
+    cpu_pressure_s: float | None
+    memory_pressure_s: float | None
+    quota_periods: Mapping[Path, tuple[int, int]]
+    thermal: Mapping[Path, int]
+    gpu: GpuUse | None
+
+
+def _read(pid: int, gpu: Gpu | None) -> _Counters:
+    return _Counters(
+        at_s=time.perf_counter(),
+        cores=_core_times(),
+        own_s=_own_tree_s(),
+        cpu_pressure_s=_pressure_s("cpu"),
+        memory_pressure_s=_pressure_s("memory"),
+        quota_periods=hardware.cgroup_cpu_periods(),
+        thermal=_thermal_counts(),
+        gpu=None if gpu is None else gpu_use(gpu),
+    )
+
+
+def _noise(
+    before: _Counters, after: _Counters, usage: Usage | None, pid: int, clock_hz: float | None
+) -> Noise:
+    wall_s = after.at_s - before.at_s
+    total_s = steal_s = other_s = None
+    if before.cores and after.cores and wall_s >= SHORTEST_S:
+        total_s = after.cores.total_s - before.cores.total_s
+        steal_s = _rise(before.cores.steal_s, after.cores.steal_s)
+        busy_s, own_s = after.cores.busy_s - before.cores.busy_s, _rise(before.own_s, after.own_s)
+        # Ticks are coarse: own time may seem to exceed all busy time.
+        other_s = None if own_s is None or busy_s < 0 else max(0.0, busy_s - own_s)
+    cpu_stalled_s = _rise(before.cpu_pressure_s, after.cpu_pressure_s)
+    memory_stalled_s = _rise(before.memory_pressure_s, after.memory_pressure_s)
+    return Noise(
+        wall_s=wall_s,
+        steal_share=_share(steal_s, total_s),
+        other_work_share=_share(other_s, total_s),
+        cpu_pressure_share=_share(cpu_stalled_s, wall_s),
+        memory_pressure_share=_share(memory_stalled_s, wall_s),
+        quota_throttled_share=_throttled_share(before.quota_periods, after.quota_periods),
+        thermal_throttle_events=_largest_rise(before.thermal, after.thermal),
+        cpu_s=usage.cpu_s if usage else None,
+        cpu_cores=usage.cpu_s / usage.wall_s if usage and usage.wall_s > 0 else None,
+        voluntary_switches=usage.voluntary_switches if usage else None,
+        involuntary_switches=usage.involuntary_switches if usage else None,
+        cpu_clock_hz=clock_hz,
+        gpu_clock_hz=after.gpu.clock_hz if after.gpu else None,
+        gpu_throttle_reasons=after.gpu.throttle_reasons if after.gpu else None,
+        gpu_other_processes=_others_on_gpu(before.gpu, after.gpu, pid),
+    )
+
+
+def _core_times() -> _CoreTimes | None:
+    if sys.platform != "linux":
+        return _core_times_elsewhere()
+    usable = hardware.cpu_affinity()
+    total = busy = steal = 0.0
+    has_steal, found = True, False
+    for name, *ticks in map(str.split, _text(_PROC / "stat").splitlines()):
+        core = re.fullmatch(r"cpu(\d+)", name)
+        if core is None or (usable is not None and int(core[1]) not in usable):
+            continue
+        try:
+            times = dict(zip(_FIELDS, map(int, ticks), strict=False))
+        except ValueError:
+            return None
+        found = True
+        has_steal = has_steal and "steal" in times
+        steal += times.get("steal", 0)
+        total += sum(times.values())
+        busy += sum(spent for kind, spent in times.items() if kind not in _NOT_BUSY)
+    if not found:
+        return None
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    return _CoreTimes(total * tick_s, busy * tick_s, steal * tick_s if has_steal else None)
+
+
+def _core_times_elsewhere() -> _CoreTimes | None:
+    """On macOS and Windows: all cores, for there they cannot be told apart by affinity."""
+    import psutil
+
+    try:
+        times = psutil.cpu_times()._asdict()
+    except (OSError, psutil.Error):
+        return None
+    busy = math.fsum(s for kind, s in times.items() if kind not in _IN_PSUTIL_NOT_BUSY)
+    return _CoreTimes(busy + times["idle"] + times.get("iowait", 0.0), busy, None)
+
+
+def _own_tree_s() -> float | None:
+    """CPU time of this process and of all that it started: workers, with the launches that
+    they waited for, and launches that take turns with the one that is watched."""
+    import psutil
+
+    spent_s = time.process_time()
+    try:
+        for process in psutil.Process().children(recursive=True):
+            # What ends meanwhile is in the times of the worker that waited for it.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent_s += times.user + times.system + times.children_user + times.children_system
+    except (OSError, psutil.Error):
+        return None
+    return spent_s
+
+
+def _pressure_s(resource: str) -> float | None:
+    """Seconds so far in which some thread waited for `resource`: the kernel's PSI."""
+    text = _text(_PROC / "pressure" / resource)
+    found = re.search(r"^some .*\btotal=(\d+)$", text, re.MULTILINE)
+    return int(found[1]) / 1e6 if found else None
+
+
+def _thermal_counts() -> dict[Path, int]:
+    """Throttling for heat so far, by counter: cores that share hardware count alike."""
+    files = (_SYS / "devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
+    return {file: int(text) for file in files if (text := _text(file).strip()).isdecimal()}
+
+
+def _throttled_share(
+    before: Mapping[Path, tuple[int, int]], after: Mapping[Path, tuple[int, int]]
+) -> float | None:
+    shares = [
+        _share(_rise(before[group][1], throttled), _rise(before[group][0], periods))
+        for group, (periods, throttled) in after.items()
+        if group in before
+    ]
+    return max((share for share in shares if share is not None), default=None)
+
+
+def _others_on_gpu(before: GpuUse | None, after: GpuUse | None, pid: int) -> int | None:
+    """The larger of both readings, the launch itself left out.
+
+    In a container NVML may tell the host's number of the launch's process: where `pid` is
+    not in the list, one of those in it is taken for the launch.
+    """
+    counts = []
+    if before is not None and before.compute_pids is not None:
+        counts.append(len(before.compute_pids - {pid}))
+    if after is not None and after.compute_pids is not None:
+        counts.append(max(0, len(after.compute_pids) - 1))
+    return max(counts, default=None)
+
+
+def _rise(before: _Number | None, after: _Number | None) -> _Number | None:
+    """How far a counter rose; None where it is not known, or was set back meanwhile."""
+    return None if before is None or after is None or after < before else after - before
+
+
+def _largest_rise(before: Mapping[_K, int], after: Mapping[_K, int]) -> int | None:
+    rises = [count - before[key] for key, count in after.items() if key in before]
+    return max((rise for rise in rises if rise >= 0), default=None)
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    """At most 1, for the two are not read at the very same moment."""
+    return None if part is None or whole is None or whole <= 0 else min(1.0, part / whole)
+
+
+def _text(file: Path) -> str:
+    """What the file holds; nothing where it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

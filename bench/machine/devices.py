@@ -1,0 +1,133 @@
+"""Which devices there are, and which of them a name of the matrix means.
+
+`bench.machine.nvml` asks NVIDIA's library, and `bench.machine.placement` holds a child to one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.machine.nvml import Gpu, Inventory, installed
+from bench.schema.errors import Unavailable
+
+
+def inventory(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Inventory:
+    """The GPUs of this machine, within what the user's CUDA_VISIBLE_DEVICES allows.
+
+    Never raises for what is missing or broken: the inventory's `problem` says it.
+
+    Args:
+        environ: the user's environment.
+        nvml: the module pynvml, or what stands in for it; None imports it.
+    """
+    return _visible(installed(nvml), environ)
+
+
+def present(machine: Inventory) -> list[str]:
+    """The devices that a matrix takes where the user names none: the CPU and each GPU."""
+    if len(machine.gpus) == 1:
+        return ["cpu", "gpu"]
+    return ["cpu", *(f"gpu:{gpu.index}" for gpu in machine.gpus)]
+
+
+def resolve(device: str, machine: Inventory) -> Gpu | None:
+    """The GPU that a device of the matrix means; None for the CPU.
+
+    `gpu` is the first GPU that may be used, `gpu:N` the one that nvidia-smi numbers N
+    (counting each MIG device), whatever CUDA_VISIBLE_DEVICES hides.
+
+    Raises:
+        Unavailable: there is no such GPU; the message is the row's reason.
+    """
+    if device == "cpu":
+        return None
+    if device == "gpu" and machine.gpus:
+        return machine.gpus[0]
+    for gpu in machine.gpus:
+        if device == f"gpu:{gpu.index}":
+            return gpu
+    if any(device in ("gpu", f"gpu:{gpu.index}") for gpu in machine.hidden):
+        reason = machine.problem or "CUDA_VISIBLE_DEVICES hides it"
+    else:
+        there = ", ".join(f"gpu:{gpu.index} ({gpu.name})" for gpu in machine.gpus)
+        reason = "; ".join(filter(None, (there and f"there is {there}", machine.problem)))
+    raise Unavailable(f"no {device} here: {reason or 'none was found'}")
+
+
+def known_as(device: str, machine: Inventory) -> str:
+    """The name that `present` gives a device, so that one GPU has one name; a device that is not
+    there keeps the one it has."""
+    try:
+        gpu = resolve(device, machine)
+    except Unavailable:
+        return device
+    if gpu is None or len(machine.gpus) > 1:
+        return device if gpu is None else f"gpu:{gpu.index}"
+    return "gpu"
+
+
+def _visible(found: Inventory, environ: Mapping[str, str]) -> Inventory:
+    """`found` within CUDA_VISIBLE_DEVICES, read as CUDA reads it.
+
+    An entry that names no device ends the list: CUDA C++ programming guide, "CUDA
+    environment variables".
+    """
+    setting = environ.get("CUDA_VISIBLE_DEVICES")
+    if setting is None or not found.gpus:
+        return found
+    words = [word.strip() for word in setting.split(",")]
+    if words[0] in ("", "-1"):
+        return _only(found, (), f"CUDA_VISIBLE_DEVICES={setting!r} hides every GPU")
+    order = _numbering(found.gpus, words, environ)
+    chosen: list[Gpu] = []
+    problem = ""
+    for word in words:
+        if word == "-1":
+            break
+        if re.fullmatch(r"\d+", word):
+            if order is None:
+                return _only(
+                    found,
+                    (),
+                    f"CUDA_VISIBLE_DEVICES={setting} counts GPUs in an order that only CUDA knows: "
+                    "name UUIDs (nvidia-smi -L), or set CUDA_DEVICE_ORDER=PCI_BUS_ID",
+                )
+            matches = order[int(word) : int(word) + 1]
+        else:
+            matches = [gpu for gpu in found.gpus if word and gpu.uuid.startswith(word)]
+        if len(matches) != 1:
+            what = "more than one GPU" if matches else "no usable GPU"
+            problem = f"CUDA_VISIBLE_DEVICES: {word!r} names {what} here (nvidia-smi -L lists them)"
+            break
+        chosen += matches
+    return _only(found, chosen, problem)
+
+
+def _numbering(
+    gpus: tuple[Gpu, ...], words: list[str], environ: Mapping[str, str]
+) -> list[Gpu] | None:
+    """The GPUs as CUDA counts them; None where that is not known.
+
+    Without CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA puts the fastest first, by a rule of its own,
+    and of a card in MIG mode it counts one device only. Who names every number leaves none
+    out, in whatever order.
+    """
+    by_bus = sorted(gpus, key=lambda gpu: (gpu.pci_bus_id, gpu.index))
+    if any(gpu.is_mig for gpu in gpus):
+        return by_bus if len(gpus) == 1 else None
+    everyone = {str(number) for number in range(len(gpus))}
+    known = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    return by_bus if known or everyone == set(words) else None
+
+
+def _only(found: Inventory, chosen: list[Gpu] | tuple[()], problem: str) -> Inventory:
+    return replace(
+        found,
+        gpus=tuple(gpu for gpu in found.gpus if gpu in chosen),
+        hidden=tuple(gpu for gpu in found.gpus if gpu not in chosen),
+        problem="; ".join(filter(None, (found.problem, problem))),
+    )

@@ -1,0 +1,192 @@
+"""What machine and what software: the facts of environment.json, without TensorFlow.
+
+A fact that this system does not tell is None. No host name, user name or path is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.machine import variables
+from bench.machine.hardware import (
+    cgroup_memory_limit_bytes,
+    command_output,
+    cpu_facts,
+    memory_bytes,
+)
+from bench.machine.loaded import CHECKOUT
+from bench.machine.redact import scrub
+from bench.schema.case import Case
+from bench.schema.errors import Unavailable
+from bench.schema.plan import validate_label
+
+if TYPE_CHECKING:
+    from bench.machine.nvml import Inventory
+
+SCHEMA_VERSION = 1
+DISTRIBUTION = "fmnist-bench"
+# Each fact under the names that its package may be installed by.
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "tensorflow": (
+        "tensorflow",
+        "tensorflow-cpu",
+        "tensorflow-macos",
+        "tensorflow-intel",
+        "tf-nightly",
+    ),
+    "keras": ("keras", "keras-nightly"),
+    "numpy": ("numpy",),
+    "scikit-learn": ("scikit-learn",),
+    "pandas": ("pandas",),
+    "scipy": ("scipy",),
+    "matplotlib": ("matplotlib",),
+    "pytest-benchmark": ("pytest-benchmark",),
+    "nvidia-cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
+    "nvidia-cuda-runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"),
+    DISTRIBUTION: (DISTRIBUTION,),
+}
+# What of a checkout is the suite: results beside it make it no other code.
+_CODE = ("bench", "fmnist_models", "pyproject.toml")
+
+
+def collect(
+    *,
+    label: str | None,
+    dataset_digest: str,
+    inventory: Inventory,
+    software: dict[str, Any] | None = None,
+    cases: Sequence[Case] = (),
+) -> dict[str, Any]:
+    """The whole of environment.json, as plain JSON values.
+
+    Args:
+        label: the user's own word for this machine or run, kept as it is.
+        dataset_digest: of the images that are trained on.
+        inventory: the GPUs and driver, as `bench.machine.devices.inventory` found them.
+        software: what only a worker can know: build flags, CUDA and cuDNN versions.
+        cases: whose workers' variables are recorded; none stands for a case of the CPU.
+
+    Raises:
+        UserError: the label is not one (`validate_label`).
+    """
+    from bench.machine.nvml import gpu_state
+
+    validate_label(label)
+    facts = {
+        "os": _operating_system(),
+        "cpu": cpu_facts(),
+        "memory_bytes": memory_bytes(),
+        "cgroup_memory_limit_bytes": cgroup_memory_limit_bytes(),
+        "gpus": [gpu_state(gpu) for gpu in inventory.gpus],
+        "driver_version": inventory.driver_version,
+        "cuda_driver_version": inventory.cuda_driver_version,
+        "python": {
+            "version": platform.python_version(),
+            "implementation": platform.python_implementation(),
+        },
+        "versions": {fact: _version(names) for fact, names in PACKAGES.items()},
+        "software": software or {},
+        **variables_of(cases, inventory),
+        "git": _git(CHECKOUT),
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "label": label,
+        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset_digest": dataset_digest,
+        **scrub(facts),
+    }
+
+
+def fixed_facts(inventory: Inventory) -> dict[str, Any]:
+    """What of `collect` stays the same between two runs on an unchanged machine."""
+    facts = collect(label=None, dataset_digest="", inventory=inventory)
+    cpu = {name: fact for name, fact in facts["cpu"].items() if name != "frequency_hz"}
+    gpus = [{name: gpu[name] for name in ("index", "name", "uuid")} for gpu in facts["gpus"]]
+    kept = ("os", "memory_bytes", "driver_version", "cuda_driver_version", "python",
+            "versions", "variables")  # fmt: skip
+    return {"cpu": cpu, "gpus": gpus, **{name: facts[name] for name in kept}}
+
+
+def _operating_system() -> dict[str, str]:
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = platform.platform()
+    return {
+        "name": name,
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+    }
+
+
+def _version(names: tuple[str, ...]) -> str | None:
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def variables_of(
+    cases: Sequence[Case], inventory: Inventory, environ: Mapping[str, str] = os.environ
+) -> dict[str, dict[str, str]]:
+    """`variables` and `overruled` of environment.json: what the workers of `cases` get, and what of
+    the user's `environ` they do not.
+
+    What a case itself sets is a fact of the case: its number of threads is left out, unless
+    no case leaves the user's.
+    """
+    from bench.machine.placement import child_environment
+
+    children, plain = [], []
+    for device, threads in {(case.device, case.threads): None for case in cases} or {
+        ("cpu", None): None
+    }:
+        case = Case("relu_mlp", "adam", "fit", device, threads=threads)
+        # A GPU that is not there has no worker.
+        with contextlib.suppress(Unavailable):
+            children.append(child_environment(case, inventory, environ))
+            plain.append(child_environment(replace(case, threads=None), inventory, environ))
+    if not children:
+        children = plain = [variables.for_worker(environ)]
+    lost = variables.overruled(environ, children)
+    acted = {name: v for name, v in variables.recorded(plain).items() if name not in lost}
+    return {"variables": acted, "overruled": lost}
+
+
+def _git(root: Path) -> dict[str, Any] | None:
+    """Revision and dirty flag of `root`; None unless it is a checkout of this project.
+
+    Installed into another project's repository, this package would otherwise report that
+    one's revision as its own.
+    """
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    except (OSError, KeyError, ValueError):
+        return None
+    if project.get("name") != DISTRIBUTION or not (root / "bench").is_dir():
+        return None
+    if not (root / ".git").exists():
+        return None
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environ |= {"GIT_CEILING_DIRECTORIES": str(root.parent), "GIT_OPTIONAL_LOCKS": "0"}
+    git = ("git", "-C", str(root))
+    revision = command_output(*git, "rev-parse", "HEAD", environ=environ)
+    changes = command_output(
+        *git, "status", "--porcelain", "--untracked-files=normal", "--", *_CODE, environ=environ
+    )
+    if revision is None or changes is None:
+        return None
+    return {"revision": revision, "dirty": bool(changes)}

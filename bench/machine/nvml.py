@@ -1,0 +1,350 @@
+"""Which GPUs there are and in what state, as NVIDIA's management library (NVML) tells it.
+
+A part of `bench.machine.devices`, which the rest of the suite asks instead. NVML is loaded when it
+is first needed; any of its calls may be missing, refused or fail, and then a fact is None.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+_MIG_ENABLED = 1
+# Bits of nvmlDeviceGetCurrentClocksEventReasons: nvml.h, nvmlClocksEventReasons.
+_CLOCK_EVENTS = {
+    0x001: "gpu_idle",
+    0x002: "applications_clocks_setting",
+    0x004: "sw_power_cap",
+    0x008: "hw_slowdown",
+    0x010: "sync_boost",
+    0x020: "sw_thermal_slowdown",
+    0x040: "hw_thermal_slowdown",
+    0x080: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+_STATE = (
+    "power_limit_w",
+    "power_limit_default_w",
+    "sm_clock_hz",
+    "sm_clock_max_hz",
+    "memory_clock_hz",
+    "memory_clock_max_hz",
+    "throttle_reasons",
+    "temperature_c",
+    "mig_mode",
+    "persistence_mode",
+    "compute_processes",
+    "driver_version",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU that a case can name; each device of a card in MIG mode is one of its own.
+
+    Attributes:
+        index: the N of `gpu:N`: NVML's order, which is nvidia-smi's and not CUDA's.
+        uuid: `GPU-...` or `MIG-...`, the one name that NVML and CUDA share.
+        compute_capability: major and minor; None where unknown.
+        pci_bus_id: of the card, such as `00000000:07:00.0`; empty where unknown.
+    """
+
+    index: int
+    name: str
+    uuid: str
+    memory_bytes: int | None = None
+    compute_capability: tuple[int, int] | None = None
+    is_mig: bool = False
+    pci_bus_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The GPUs that this process may use, and why some or all are missing.
+
+    Attributes:
+        cuda_driver_version: the newest CUDA that the driver knows, such as "12.4".
+        problem: one line; empty when all is well.
+        hidden: GPUs that are there but that CUDA_VISIBLE_DEVICES hides.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    driver_version: str | None = None
+    cuda_driver_version: str | None = None
+    problem: str = ""
+    hidden: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """Who and what is on a GPU at one moment; None for each fact that NVML does not tell.
+
+    Attributes:
+        clock_hz: of the streaming multiprocessors.
+        throttle_reasons: what holds the clock, by `clock_event_names`.
+        compute_pids: processes that compute on it and draw nothing there (on Windows each
+            window of a desktop would count otherwise), by the host's numbers.
+    """
+
+    clock_hz: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    compute_pids: frozenset[int] | None = None
+
+
+class _NoNvmlError(Exception):
+    """NVML cannot be used; the message says why in one line."""
+
+
+def installed(nvml: Any = None) -> Inventory:
+    """Every GPU that the driver lists; never raises for what is missing or broken.
+
+    Args:
+        nvml: the module pynvml, or what stands in for it; None imports it.
+    """
+    try:
+        with _session(nvml) as api:
+            gpus, problems = _gpus(api)
+            found = Inventory(
+                gpus,
+                _ask(api, "nvmlSystemGetDriverVersion"),
+                _cuda_version(_ask(api, "nvmlSystemGetCudaDriverVersion_v2")),
+                "; ".join(problems),
+            )
+    except _NoNvmlError as reason:
+        return Inventory(problem=str(reason))
+    return found if gpus or problems else replace(found, problem="the NVIDIA driver lists no GPU")
+
+
+def gpu_state(gpu: Gpu, nvml: Any = None) -> dict[str, Any]:
+    """What environment.json keeps of a GPU; None for each fact that NVML does not tell.
+
+    For a MIG device, power, clocks and temperature are those of the card it is a part of.
+    """
+    capability = gpu.compute_capability
+    state: dict[str, Any] = {
+        "index": gpu.index,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "memory_bytes": gpu.memory_bytes,
+        "compute_capability": None if capability is None else "{}.{}".format(*capability),
+        "is_mig": gpu.is_mig,
+        **dict.fromkeys(_STATE),
+    }
+    with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
+        handle, card = _handle_and_card(api, gpu)
+        if card is not None:
+            processes = _ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
+            state |= _card_state(api, card)
+            state["compute_processes"] = None if processes is None else len(processes)
+    return state
+
+
+def gpu_use(gpu: Gpu, nvml: Any = None) -> GpuUse:
+    """Who computes on a GPU, and how fast it runs; the clock of a MIG device is its card's."""
+    with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
+        handle, card = _handle_and_card(api, gpu)
+        if card is not None:
+            events = _clock_events(api, card)
+            computing = _ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
+            drawing = _ask(api, "nvmlDeviceGetGraphicsRunningProcesses", handle) or ()
+            pids = {process.pid for process in computing or ()}
+            return GpuUse(
+                _clock(api, "nvmlDeviceGetClockInfo", card, api.NVML_CLOCK_SM),
+                None if events is None else tuple(clock_event_names(events)),
+                None
+                if computing is None
+                else frozenset(pids - {process.pid for process in drawing}),
+            )
+    return GpuUse()
+
+
+def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | None:
+    """Reads the joules that a GPU's board has used since its driver was loaded; None where it
+    cannot tell: before Volta, for a part of a card (MIG), without a driver.
+
+    NVML stays started, for starting it takes much longer than a reading.
+    """
+    if not uuid.startswith("GPU-"):
+        return None
+    try:
+        api = _started(nvml)
+    except _NoNvmlError:
+        return None
+    card = _ask(api, "nvmlDeviceGetHandleByUUID", uuid)
+
+    def read() -> float | None:
+        """Joules so far: NVML API reference, nvmlDeviceGetTotalEnergyConsumption."""
+        millijoules = _ask(api, "nvmlDeviceGetTotalEnergyConsumption", card)
+        return None if millijoules is None else millijoules / 1e3
+
+    return None if card is None or read() is None else read
+
+
+def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
+    """NVML's handle of a GPU, and of the card that a MIG device is a part of."""
+    card = handle = _ask(nvml, "nvmlDeviceGetHandleByUUID", gpu.uuid)
+    if gpu.is_mig and handle is not None:
+        card = _ask(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
+    return handle, card
+
+
+@contextlib.contextmanager
+def _session(nvml: Any) -> Iterator[Any]:
+    """pynvml, started, and shut down afterwards."""
+    api = _started(nvml)
+    try:
+        yield api
+    finally:
+        _ask(api, "nvmlShutdown")
+
+
+def _started(nvml: Any) -> Any:
+    """pynvml, started; raises `_NoNvmlError` where it cannot be."""
+    try:
+        api = importlib.import_module("pynvml") if nvml is None else nvml
+    except ImportError:
+        raise _NoNvmlError(
+            "the GPUs cannot be listed without NVML's Python binding: pip install nvidia-ml-py"
+        ) from None
+    try:
+        api.nvmlInit()
+    except api.NVMLError as error:
+        raise _NoNvmlError(_why_not(api, error)) from None
+    return api
+
+
+def _why_not(nvml: Any, error: Any) -> str:
+    """One line for an error of nvmlInit: NVML API reference, nvmlReturn_t."""
+    reasons = {
+        nvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed (NVML is not found)",
+        nvml.NVML_ERROR_DRIVER_NOT_LOADED: (
+            "the NVIDIA driver is installed but not loaded: load it, or restart the machine"
+        ),
+        nvml.NVML_ERROR_NO_PERMISSION: (
+            "no permission to use the NVIDIA driver: give this user access to /dev/nvidia*"
+        ),
+        nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
+            "the NVIDIA driver was updated under the running one (library and kernel module "
+            "differ): restart the machine"
+        ),
+    }
+    return reasons.get(error.value, f"the NVIDIA driver does not answer ({error})")
+
+
+def _ask(nvml: Any, call: str, *arguments: Any) -> Any:
+    """NVML's answer; None where this binding, driver or card has none."""
+    function = getattr(nvml, call, None)
+    if function is None:
+        return None
+    # Not an NVMLError: what an unversioned call raises when the driver is of another age.
+    mismatch = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
+    try:
+        answer = function(*arguments)
+    except (nvml.NVMLError, mismatch):
+        return None
+    return answer.decode() if isinstance(answer, bytes) else answer
+
+
+def _gpus(nvml: Any) -> tuple[tuple[Gpu, ...], list[str]]:
+    """Every usable GPU, and a line for each card that is not one."""
+    gpus: list[Gpu] = []
+    problems = []
+    index = 0
+    for number in range(_ask(nvml, "nvmlDeviceGetCount") or 0):
+        try:
+            card = nvml.nvmlDeviceGetHandleByIndex(number)
+        except nvml.NVMLError as error:
+            problems.append(f"GPU {number} does not answer ({error})")
+            index += 1  # So that a card that fails does not rename the others.
+            continue
+        mode = _ask(nvml, "nvmlDeviceGetMigMode", card)
+        is_mig = bool(mode) and mode[0] == _MIG_ENABLED
+        handles = _mig_handles(nvml, card) if is_mig else [card]
+        if not handles:
+            problems.append(
+                f"GPU {number} is in MIG mode without a MIG device: make one with "
+                "nvidia-smi mig, or turn MIG off"
+            )
+        for handle in handles:
+            gpus.append(_gpu(nvml, index, handle, card, is_mig))
+            index += 1
+    return tuple(gpus), problems
+
+
+def _mig_handles(nvml: Any, card: Any) -> list[Any]:
+    """Handles of the MIG devices; places without one answer NVML_ERROR_NOT_FOUND."""
+    places = range(_ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", card) or 0)
+    handles = (_ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", card, place) for place in places)
+    return [handle for handle in handles if handle is not None]
+
+
+def _gpu(nvml: Any, index: int, handle: Any, card: Any, is_mig: bool) -> Gpu:
+    memory = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
+    capability = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", card)
+    bus = getattr(_ask(nvml, "nvmlDeviceGetPciInfo", card), "busId", b"")
+    return Gpu(
+        index=index,
+        name=_ask(nvml, "nvmlDeviceGetName", handle) or "unknown GPU",
+        uuid=_ask(nvml, "nvmlDeviceGetUUID", handle) or "",
+        memory_bytes=None if memory is None else int(memory.total),
+        compute_capability=None if capability is None else tuple(capability),
+        is_mig=is_mig,
+        pci_bus_id=bus.decode() if isinstance(bus, bytes) else bus,
+    )
+
+
+def _card_state(nvml: Any, card: Any) -> dict[str, Any]:
+    mig = _ask(nvml, "nvmlDeviceGetMigMode", card)
+    persistence = _ask(nvml, "nvmlDeviceGetPersistenceMode", card)
+    # The second of each pair is the older name, which older drivers know alone.
+    temperature = _first(
+        _ask(nvml, "nvmlDeviceGetTemperatureV", card, nvml.NVML_TEMPERATURE_GPU),
+        _ask(nvml, "nvmlDeviceGetTemperature", card, nvml.NVML_TEMPERATURE_GPU),
+    )
+    events = _clock_events(nvml, card)
+    limit = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", card)
+    default = _ask(nvml, "nvmlDeviceGetPowerManagementDefaultLimit", card)
+    return {
+        "power_limit_w": None if limit is None else limit / 1e3,
+        "power_limit_default_w": None if default is None else default / 1e3,
+        "sm_clock_hz": _clock(nvml, "nvmlDeviceGetClockInfo", card, nvml.NVML_CLOCK_SM),
+        "sm_clock_max_hz": _clock(nvml, "nvmlDeviceGetMaxClockInfo", card, nvml.NVML_CLOCK_SM),
+        "memory_clock_hz": _clock(nvml, "nvmlDeviceGetClockInfo", card, nvml.NVML_CLOCK_MEM),
+        "memory_clock_max_hz": _clock(nvml, "nvmlDeviceGetMaxClockInfo", card, nvml.NVML_CLOCK_MEM),
+        "throttle_reasons": None if events is None else clock_event_names(events),
+        "temperature_c": temperature,
+        "mig_mode": None if mig is None else mig[0] == _MIG_ENABLED,
+        "persistence_mode": None if persistence is None else bool(persistence),
+        "driver_version": _ask(nvml, "nvmlSystemGetDriverVersion"),
+    }
+
+
+def _clock_events(nvml: Any, card: Any) -> int | None:
+    bits: int | None = _first(
+        _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", card),
+        _ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", card),
+    )
+    return bits
+
+
+def clock_event_names(bits: int) -> list[str]:
+    """Names of the set bits, lowest first; a bit that nvml.h did not name yet as a number."""
+    single = (1 << place for place in range(bits.bit_length()))
+    return [_CLOCK_EVENTS.get(bit, hex(bit)) for bit in single if bits & bit]
+
+
+def _clock(nvml: Any, call: str, card: Any, which: int) -> float | None:
+    megahertz = _ask(nvml, call, card, which)
+    return None if megahertz is None else megahertz * 1e6
+
+
+def _first(*answers: Any) -> Any:
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def _cuda_version(number: int | None) -> str | None:
+    """12040 is 12.4: NVML API reference, nvmlSystemGetCudaDriverVersion_v2."""
+    return None if number is None else f"{number // 1000}.{number % 1000 // 10}"

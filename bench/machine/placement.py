@@ -1,0 +1,65 @@
+"""The environment that holds a child to one device, and why a case cannot run here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
+from bench.machine import variables
+from bench.machine.cuda import TF32_SINCE, refuse_tf32
+from bench.machine.devices import resolve
+from bench.machine.nvml import Inventory
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import Unavailable
+
+_NOTHING = "-1"
+
+
+def skip_reason(case: Case, machine: Inventory) -> str | None:
+    """Why `case` cannot be measured here; None where it can."""
+    if case.backend not in ("tensorflow", SKLEARN_LOOP):
+        return f"no loop drives backend {case.backend!r} yet"
+    try:
+        gpu = resolve(case.device, machine)
+        if case.precision == "tf32" and gpu is not None:
+            refuse_tf32(gpu.name, gpu.compute_capability)
+    except Unavailable as reason:
+        return str(reason)
+    if case.precision == "tf32" and gpu is None:
+        return f"tf32 changes nothing on a CPU: GPUs of compute capability {TF32_SINCE} have it"
+    return None
+
+
+def child_environment(
+    case: Case, machine: Inventory, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The whole environment of the process that measures `case`, set before it starts.
+
+    A GPU is named by its UUID, for NVML and CUDA count differently; a CPU case sees no GPU,
+    so that it trains the same program everywhere. What the user set passes through
+    (TF_*, XLA_FLAGS, ...) unless it would make the case another one or break a launch: the
+    table is `bench.machine.variables.RULES`.
+
+    OpenBLAS starts its threads when NumPy is imported, and a template must have none when
+    it forks, so it gets one thread, whatever the user set; nothing that is timed uses it.
+    OpenMP starts its own at first use, so there the user's number stands.
+
+    `threads` limits TensorFlow's intra-op pool, whose size XLA's takes over: in TensorFlow
+    2.21 `TF_NUM_INTRAOP_THREADS=1` leaves one thread `tf_XLAEigen` and a CPU time of 1.00
+    times the wall time, plain and compiled; 4 gives four.
+
+    Raises:
+        Unavailable: the case's GPU is not there.
+    """
+    gpu = resolve(case.device, machine)
+    child = variables.for_worker(environ)
+    child["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu else _NOTHING
+    if case.threads is not None:
+        child["TF_NUM_INTRAOP_THREADS"] = child["OMP_NUM_THREADS"] = str(case.threads)
+    if gpu is None:
+        child |= {"HIP_VISIBLE_DEVICES": _NOTHING, "ROCR_VISIBLE_DEVICES": _NOTHING}
+        return child
+    if machine.cuda_driver_version:
+        child[CUDA_DRIVER_VARIABLE] = machine.cuda_driver_version
+    return child

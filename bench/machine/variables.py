@@ -1,0 +1,338 @@
+"""Which variables and files of the user reach the measured process, and which act: one table.
+
+A case is what its row says whatever the user's environment holds. What only changes how fast the
+work is done passes and is recorded; what would make it other work, or break a launch, does not
+pass, and the record says so beside what did.
+
+The names come from the sources of Keras 3.15, TensorFlow 2.21 (`strings` of its libraries),
+matplotlib 3.11, NumPy 2.4 and scikit-learn 1.9, and from the manuals of Python, CUDA, oneDNN,
+OpenBLAS, OpenMP and glibc.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bench.machine.redact import scrub_setting
+from bench.schema.errors import UserError
+
+Variables = Mapping[str, str]
+
+
+class Fate(StrEnum):
+    """What becomes of a variable that the user set."""
+
+    PASSED = "passed"  # reaches the worker, is recorded, and must match where one run goes on
+    FIXED = "fixed"  # the suite's value holds; the record and one line of the run say so
+    KEPT_OUT = "kept out"  # the same, but no figure could depend on it: recorded without a word
+    IGNORED = "ignored"  # reaches the worker, where it changes nothing that is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Variables that share a fate.
+
+    Attributes:
+        names: a regular expression of whole names.
+        readers: who reads them.
+        why: the reason, for the manual.
+        value: what every worker gets; None where it gets none, or the case decides.
+    """
+
+    names: str
+    readers: str
+    fate: Fate
+    why: str
+    value: str | None = None
+
+    def holds_for(self, name: str) -> bool:
+        """Whether the variable `name` is one of these."""
+        return re.fullmatch(self.names, name) is not None
+
+
+# The first rule that holds for a name decides.
+RULES: tuple[Rule, ...] = (
+    # What would make the case another one.
+    Rule("KERAS_BACKEND", "Keras", Fate.FIXED, "the backend is an axis of the matrix",
+         "tensorflow"),
+    Rule("KERAS_MAX_EPOCHS|KERAS_MAX_STEPS_PER_EPOCH", "Keras", Fate.FIXED,
+         "cut every `fit` and `evaluate` short"),
+    Rule("KERAS_NNX_ENABLED", "Keras", Fate.FIXED, "of JAX; without `flax` Keras does not start"),
+    Rule("KERAS_HOME", "Keras", Fate.IGNORED,
+         "where `keras.json` and downloads lie; a file that would change the work is set aside "
+         "(below)"),
+    Rule("TF_USE_LEGACY_KERAS", "TensorFlow", Fate.FIXED,
+         "`tf.keras` would be Keras 2; the suite trains Keras 3"),
+    Rule("NVIDIA_TF32_OVERRIDE", "cuBLAS, cuDNN", Fate.FIXED, "a float32 row might hold TF32"),
+    Rule("TF_ENABLE_AUTO_MIXED_PRECISION(_.+)?", "TensorFlow in NVIDIA's containers", Fate.FIXED,
+         "a float32 row would compute in float16"),
+    Rule("TF_SET_ONEDNN_FPMATH_MODE|(ONEDNN|DNNL)_DEFAULT_FPMATH_MODE", "TensorFlow, oneDNN",
+         Fate.FIXED, "a float32 row would compute in bfloat16"),
+    Rule("OPENBLAS_NUM_THREADS", "OpenBLAS", Fate.FIXED,
+         "a template must have no thread when it forks; nothing timed uses them", "1"),
+    Rule("TF_FORCE_GPU_ALLOW_GROWTH", "TensorFlow", Fate.FIXED,
+         "without it no memory peak of a GPU can be told", "true"),
+    # By these the suite chooses the GPUs; environment.json lists those chosen.
+    Rule("CUDA_VISIBLE_DEVICES", "CUDA", Fate.KEPT_OUT,
+         "the suite reads it to choose the GPUs; a GPU case sees its one, a CPU case none"),
+    Rule("HIP_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES", "ROCm", Fate.KEPT_OUT,
+         "a CPU case sees no GPU"),
+    Rule("FMNIST_CUDA_DRIVER", "this suite", Fate.KEPT_OUT, "what the parent tells a GPU worker"),
+    # What would break a launch or fill its log, and changes no figure.
+    Rule("MPLBACKEND", "matplotlib", Fate.KEPT_OUT,
+         "the suite draws into files; a notebook's backend is often not installed", "agg"),
+    Rule("PYTHONINSPECT|PYTHONSTARTUP", "Python", Fate.KEPT_OUT, "wait for a person at the end"),
+    Rule("PYTHONWARNINGS", "Python", Fate.KEPT_OUT, "`error` makes failures of mere warnings"),
+    Rule("PYTHONVERBOSE|PYTHONDEBUG|PYTHONPROFILEIMPORTTIME|PYTHONDUMPREFS(FILE)?", "Python",
+         Fate.KEPT_OUT, "fill the log"),
+    Rule("PYTHONIOENCODING", "Python", Fate.KEPT_OUT,
+         "a launch must not fail by what it prints", "utf-8:backslashreplace"),
+    Rule("PYTHONUNBUFFERED", "Python", Fate.KEPT_OUT, "the log holds what a killed launch said",
+         "1"),
+    # What changes nothing that is measured.
+    Rule("TF_CONFIG|TF_(VAR|TOKEN|CLI)_.+", "clusters, Terraform", Fate.IGNORED,
+         "no variable of a training on one machine; names hosts and secrets"),
+    Rule("TF_CPP_MIN_LOG_LEVEL", "TensorFlow", Fate.IGNORED, "2 where you set none"),
+    Rule("KERAS_TORCH_DEVICE|KERAS_DISTRIBUTION_.+", "Keras", Fate.IGNORED,
+         "of other backends and of clusters"),
+    Rule("CUDA_(HOME|PATH.*|ROOT|VERSION|.*_VERSION|TOOLKIT.*)|NVIDIA_.+|NCCL_.+|NV_.+",
+         "CUDA, containers", Fate.IGNORED, "folders and versions; what is in use is recorded"),
+    Rule("MPLCONFIGDIR|MATPLOTLIBRC", "matplotlib", Fate.IGNORED,
+         "pictures have the suite's own style"),
+    Rule("JOBLIB_.+|LOKY_.+|PYTEST_.+", "joblib, pytest", Fate.IGNORED,
+         "one process measures; pytest only starts the run"),
+    # What changes the speed or the program, and is the user's to choose.
+    Rule("TF_.+", "TensorFlow", Fate.PASSED,
+         "`TF_XLA_FLAGS`, `TF_ENABLE_ONEDNN_OPTS`, `TF_DETERMINISTIC_OPS`, `TF_GPU_*`, "
+         "`TF_NUM_*` (where the case names threads, its number holds), ..."),
+    Rule("XLA_.+|TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL|KERAS_.+", "XLA, Eigen, Keras",
+         Fate.PASSED, "`XLA_FLAGS` and the like"),
+    Rule("CUDA_.+|CUBLAS.*|CUDNN_.+", "CUDA", Fate.PASSED,
+         "`CUDA_LAUNCH_BLOCKING`, `CUDA_MODULE_LOADING`, `CUDA_DEVICE_ORDER`, ..."),
+    Rule("OMP_NUM_THREADS", "OpenMP", Fate.PASSED, "1 where you set none"),
+    Rule("(OMP|GOMP|KMP|OPENBLAS|MKL|BLIS|DNNL|ONEDNN)_.+|VECLIB_MAXIMUM_THREADS",
+         "OpenMP, OpenBLAS, MKL, oneDNN", Fate.PASSED, "threads and instruction sets"),
+    Rule("(NPY|NUMPY|SKLEARN)_.+|SCIPY_ARRAY_API", "NumPy, scikit-learn", Fate.PASSED,
+         "instruction sets; checks that `logistic` makes"),
+    Rule("MALLOC_.+|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH", "glibc and its linker",
+         Fate.PASSED, "another allocator or library (file names are recorded, not folders)"),
+    Rule("PYTHON(HASHSEED|OPTIMIZE|MALLOC|TRACEMALLOC|DEVMODE|ASYNCIODEBUG"
+         "|PERFSUPPORT|_GIL|_JIT|_CPU_COUNT)", "Python", Fate.PASSED,
+         "the speed of the interpreter, the order of sets"),
+    Rule("PYTHON.*", "Python", Fate.IGNORED,
+         "what is imported is recorded by versions and by the code itself"),
+    Rule("FMNIST_(DATA|LOCK)", "this suite", Fate.IGNORED,
+         "the parent's; the digest of the images is recorded"),
+    Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
+)  # fmt: skip
+# Files of the user: which, who reads them, what becomes of them, why.
+FILES: tuple[tuple[str, str, Fate, str], ...] = (
+    ("`~/.keras/keras.json` (`KERAS_HOME`)", "Keras", Fate.FIXED,
+     "where `floatx`, `epsilon`, `image_data_format` or `nnx_enabled` is not Keras's default, or "
+     "it cannot be read, workers get an empty one; what a model downloads lies beside it then"),
+    ("`matplotlibrc`", "matplotlib", Fate.IGNORED,
+     "pictures have the suite's own style; one that is not UTF-8 is refused, for Keras imports "
+     "matplotlib"),
+    ("`sitecustomize.py`, `usercustomize.py`", "Python", Fate.IGNORED,
+     "run in every process, as in your own"),
+    ("`pytest.ini`, `pyproject.toml`, `conftest.py` of your folder", "pytest", Fate.IGNORED,
+     "pytest only starts the run; the workers know nothing of it"),
+)  # fmt: skip
+# What a worker gets where the user sets none.
+DEFAULTS: Variables = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}
+# A folder whose keras.json says nothing, so that Keras's own defaults hold, of whatever version.
+KERAS_HOME = Path(__file__).resolve().parent / "keras_home"
+# Keras's defaults, by the key of keras.json; the backend is KERAS_BACKEND's in any case.
+_KERAS_DEFAULTS: Mapping[str, Any] = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+    "nnx_enabled": False,
+}
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY(_|$)")
+# What revisions recorded whose environment.json has no `overruled`.
+_RECORDED_BEFORE = re.compile(
+    r"TF_(?!CONFIG$|VAR_|TOKEN_|CLI_).+|(OMP|KMP|OPENBLAS|MKL|KERAS|DNNL|ONEDNN)_.+"
+    r"|XLA_FLAGS|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_TF32_OVERRIDE"
+)
+
+
+def rule_of(name: str) -> Rule | None:
+    """The rule for the variable `name`; None where nothing that is measured reads it."""
+    return next((rule for rule in RULES if rule.holds_for(name)), None)
+
+
+def fate_of(name: str) -> Fate:
+    """What becomes of the variable `name`; what no rule names is ignored."""
+    rule = rule_of(name)
+    return Fate.IGNORED if rule is None else rule.fate
+
+
+def for_worker(environ: Variables) -> dict[str, str]:
+    """What every worker gets of the user's variables, with the suite's own, before its case adds
+    what it decides."""
+    passed = {
+        name: value
+        for name, value in environ.items()
+        if fate_of(name) not in (Fate.FIXED, Fate.KEPT_OUT) and (value or name not in DEFAULTS)
+    }
+    held = {rule.names: rule.value for rule in RULES if rule.value is not None}
+    child = {**DEFAULTS, **passed, **held}
+    if environ.get("KERAS_HOME") == "":
+        # Keras would read and write keras.json in the working folder.
+        del child["KERAS_HOME"]
+    if keras_settings(environ):
+        child["KERAS_HOME"] = str(KERAS_HOME)
+    return child
+
+
+def recorded(children: Iterable[Variables]) -> dict[str, str]:
+    """`variables` of environment.json: what passed, as the workers of all `children` got it.
+
+    No folder, user name or secret is kept (`scrub_setting`). An empty variable is as good as none
+    to those that read them.
+    """
+    first, *others = children
+    return {
+        name: scrub_setting(value)
+        for name, value in sorted(first.items())
+        if value and is_recorded(name) and all(child.get(name) == value for child in others)
+    }
+
+
+def is_recorded(name: str) -> bool:
+    """Whether a worker's value of this variable belongs into the record."""
+    return fate_of(name) is Fate.PASSED and not _SECRET.search(name)
+
+
+def overruled(environ: Variables, children: Iterable[Variables]) -> dict[str, str]:
+    """`overruled` of environment.json: what the user set and no worker of `children` got."""
+    children = tuple(children)
+    found = {
+        name: scrub_setting(value)
+        for name, value in sorted(environ.items())
+        if value
+        and fate_of(name) is not Fate.IGNORED
+        and not _SECRET.search(name)
+        and all(child.get(name) != value for child in children)
+    }
+    return found | keras_settings(environ)
+
+
+def keras_settings(environ: Variables) -> dict[str, str]:
+    """What the user's keras.json says that Keras's defaults do not, by `keras.json: KEY`.
+
+    Where it says anything, or cannot be read as Keras reads it, workers read an empty one in its
+    place: the work must be the same on every machine. `backend` is left out, for a worker's
+    KERAS_BACKEND comes first.
+    """
+    path = _keras_file(environ)
+    try:
+        if path.is_fifo() or path.is_char_device():
+            # It would be waited for, or never end.
+            return {"keras.json": "is no file"}
+        settings = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, NotADirectoryError):
+            return {}
+        return {"keras.json": f"cannot be read: {type(error).__name__}"}
+    if not isinstance(settings, dict):
+        return {"keras.json": "is no JSON object"}
+    return {
+        f"keras.json: {key}": scrub_setting(str(settings[key]))
+        for key, default in _KERAS_DEFAULTS.items()
+        if key in settings
+        and (settings[key] != default or type(settings[key]) is not type(default))
+    }
+
+
+def refuse_unreadable(environ: Variables) -> None:
+    """What a worker could not start with is refused before anything is measured.
+
+    Keras imports matplotlib, which reads the first matplotlibrc that it finds
+    (`matplotlib.matplotlib_fname`) and raises where it is not UTF-8; what else is wrong there it
+    only warns of.
+
+    Raises:
+        UserError: that file cannot be read as text, or is a pipe, which would be waited for.
+    """
+    named = Path(environ.get("MATPLOTLIBRC") or "matplotlibrc")
+    home = Path(_home(environ))
+    configured = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib"
+    folders = [environ.get("MPLCONFIGDIR") or configured, home / ".matplotlib"]
+    places = [Path("matplotlibrc"), named, named / "matplotlibrc"]
+    for path in [*places, *(Path(folder) / "matplotlibrc" for folder in folders)]:
+        if path.is_fifo():
+            raise UserError(
+                f"{path}: matplotlib would wait for this pipe: make it a file, or move it away"
+            )
+        if path.is_file():
+            try:
+                path.read_text("utf-8")
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"{path}: matplotlib, which Keras imports, cannot read it: {error}; save it "
+                    "as UTF-8, or move it away"
+                ) from error
+            return
+
+
+def warning(environment: Mapping[str, Any]) -> str:
+    """The line of a run whose `environment` says that something of weight was overruled; else
+    empty."""
+    told = [
+        f"{name}={value}" if not name.startswith("keras.json") else f"{name} {value}"
+        for name, value in dict(environment.get("overruled") or {}).items()
+        if fate_of(name) is not Fate.KEPT_OUT
+    ]
+    if not told:
+        return ""
+    return f"overruled, so that each case is what its row says: {'; '.join(told)}"
+
+
+def acted(environments: Iterable[Mapping[str, Any]]) -> list[dict[str, str] | None]:
+    """The variables that acted in each of several environments, such that they compare: None
+    where a record holds none.
+
+    A record without `overruled` is of a revision that recorded what its parent had, by fewer
+    names: of all of them only those names count then, and of its own only what passed.
+    """
+    environments = list(environments)
+    before = [environment.get("overruled") is None for environment in environments]
+    counts: Callable[[str], object] = _RECORDED_BEFORE.fullmatch if any(before) else bool
+    found: list[dict[str, str] | None] = []
+    for environment, is_before in zip(environments, before, strict=True):
+        variables = environment.get("variables")
+        if not isinstance(variables, Mapping):
+            found.append(None)
+            continue
+        whole = {**DEFAULTS, **variables} if is_before else dict(variables)
+        passed = {
+            name: str(whole[name]) for name in sorted(whole) if is_recorded(name) and whole[name]
+        }
+        found.append({name: value for name, value in passed.items() if counts(name)})
+    return found
+
+
+def _home(environ: Variables) -> str:
+    """The home folder of a process with these variables; never raises, as `Path.home` may."""
+    own = "" if os.name == "nt" else environ.get("HOME", "")
+    return own or os.path.expanduser("~")  # noqa: PTH111
+
+
+def _keras_file(environ: Variables) -> Path:
+    """Where Keras looks for keras.json (keras/src/backend/config.py)."""
+    folder = environ.get("KERAS_HOME")
+    if not folder:
+        home = _home(environ)
+        folder = str(Path(home if os.access(home, os.W_OK) else "/tmp") / ".keras")  # noqa: S108
+    return Path(os.path.expanduser(folder)) / "keras.json"  # noqa: PTH111

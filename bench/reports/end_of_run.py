@@ -1,0 +1,92 @@
+"""What a finished run shows: picture, tables, the reference beside it, and the paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from bench.machine import variables
+from bench.reports.terminal.run import print_results, reference_lines, time_line
+from bench.schema.errors import UserError
+from bench.session.ending import put_off
+from bench.session.estimate import REFERENCE, reference_rows
+from bench.session.run import RunOutcome
+from bench.store.run_folder import RunFolder
+
+
+def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> list[UserError]:
+    """Draw comparison.png and roofline.png, write report.html unless told not to, and print the
+    tables of a run; returns what could not be written, which hides nothing that was measured."""
+    environment = outcome.folder.environment() or {}
+    written, failed = ["results.csv", "rounds.csv", "environment.json"], list[UserError]()
+    for write in (_draw_comparison, _draw_roofline, *([_write_report] if report else [])):
+        with put_off(failed):
+            written += write(outcome, environment)
+    print_results(outcome.rows, console)
+    reference = RunFolder(REFERENCE).environment() or {}
+    same_work = _work_of(outcome.plan.settings.epochs, environment) == _work_of(
+        _reference_epochs(), reference
+    )
+    machine = f"{_cpu(reference)}, TensorFlow {_tensorflow(reference)}"
+    for line in reference_lines(outcome.rows, reference_rows(), same_work, machine):
+        console.print(Text(line), soft_wrap=True)
+    if outcome.split:
+        console.print(Text(time_line(outcome.split)), soft_wrap=True)
+    if warning := variables.warning(environment):
+        console.print(Text(warning), soft_wrap=True)
+    if outcome.interrupted:
+        line = f"stopped: finish it with --resume {outcome.folder.path}"
+        console.print(Text(line), soft_wrap=True)
+    for name in written:
+        console.print(Text(str(outcome.folder.path / name)), soft_wrap=True)
+    return failed
+
+
+def _draw_comparison(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:
+    """The picture's name; none where the run measured nothing."""
+    if not outcome.rounds:
+        return []
+    from bench.reports.plots.run import comparison
+
+    rounds = [{**asdict(stored), **stored.round.to_json()} for stored in outcome.rounds]
+    comparison(outcome.rows, rounds, environment, outcome.folder.path / "comparison.png")
+    return ["comparison.png"]
+
+
+def _draw_roofline(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:
+    if not outcome.rounds:
+        return []
+    from bench.reports.plots.roofline import draw_roofline
+
+    roofline = outcome.folder.path / "roofline.png"
+    drawn = draw_roofline(outcome.rows, outcome.folder.ceilings(), environment, roofline)
+    return ["roofline.png"] * drawn
+
+
+def _write_report(outcome: RunOutcome, _: Mapping[str, Any]) -> list[str]:
+    if not outcome.rows:
+        return []
+    from bench.reports.page.page import NAME, write_report
+
+    write_report([outcome.folder.path])
+    return [NAME]
+
+
+def _work_of(epochs: int | None, environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    return epochs, environment.get("dataset_digest")
+
+
+def _reference_epochs() -> int | None:
+    return next((row["epochs"] for row in reference_rows() if row["epochs"]), None)
+
+
+def _cpu(environment: Mapping[str, Any]) -> str:
+    return str(environment.get("cpu", {}).get("model", "unknown CPU"))
+
+
+def _tensorflow(environment: Mapping[str, Any]) -> str:
+    return str(environment.get("versions", {}).get("tensorflow", "?"))

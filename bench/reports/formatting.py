@@ -1,0 +1,89 @@
+"""Numbers and cases as words, for the sentences of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.schema.case import SKLEARN_LOOP
+
+# From here on one decimal place says enough.
+_LARGE = 1.95
+
+
+def name(row: Mapping[str, object]) -> str:
+    """A case in words: what is not the same everywhere, in the order of its id."""
+    parts = [row["model"], row["optimizer"], row["loop"]]
+    if row["loop"] != SKLEARN_LOOP:
+        parts += [f"batch {row['batch_size']}", row["precision"]]
+    return " ".join(str(part) for part in parts if part)
+
+
+def short_names(rows: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """What tells each case from the others, for the narrow axis of a chart."""
+    axes = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
+    kept = [axis for axis in axes if len({row[axis] for row in rows.values()}) > 1] or ["model"]
+
+    def short(row: Mapping[str, object]) -> str:
+        """The kept axes of one case."""
+        parts = [f"batch {row[a]}" if a == "batch_size" else str(row[a] or "") for a in kept]
+        return " · ".join(filter(None, parts))
+
+    short_of = {case: short(row) for case, row in rows.items()}
+    return short_of if len(set(short_of.values())) == len(rows) else {case: case for case in rows}
+
+
+def short_ids(ids: Sequence[str]) -> dict[str, str]:
+    """The parts of case ids that are not the same in all of them; the ids where that does not
+    tell them apart."""
+    whole = {case: case for case in ids}
+    parts = {case: case.split("-") for case in ids}
+    if len({len(own) for own in parts.values()}) > 1:
+        return whole
+    columns = zip(*parts.values(), strict=True)
+    kept = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+    short = {case: " · ".join(own[place] for place in kept) for case, own in parts.items()}
+    return short if kept else whole
+
+
+def shared_parts(ids: Sequence[str]) -> str:
+    """What `short_ids` leaves out; empty where that is nothing or all."""
+    if len(set(ids)) < 2 or list(short_ids(ids).values()) == list(dict.fromkeys(ids)):
+        return ""
+    columns = zip(*(case.split("-") for case in ids), strict=True)
+    return ", ".join(column[0] for column in columns if len(set(column)) == 1)
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The range in parentheses, with a space before it; empty of one number."""
+    return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+
+
+def percents(shares: Sequence[float]) -> str:
+    """A share, or a range of shares, in percent."""
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return low if low == high else f"{low} to {high}"
+
+
+def times(ratio: float) -> str:
+    """A ratio: 1.64 times, 10.4 times."""
+    return f"{ratio:.1f} times" if ratio >= _LARGE else f"{ratio:.2f} times"
+
+
+def cases(number: int) -> str:
+    """So many cases."""
+    return f"{number} case" if number == 1 else f"{number} cases"
+
+
+def pairs(number: int) -> str:
+    """So many pairs."""
+    return f"{number} pair" if number == 1 else f"{number} pairs"
+
+
+def one_line(text: str, most: int) -> str:
+    """`text` without line breaks and control characters, shortened in the middle: both ends
+    of a module path or a device name say more than its middle."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(clean) <= most:
+        return clean
+    tail = (most - 1) * 2 // 3
+    return f"{clean[: most - 1 - tail]}…{clean[-tail:]}"

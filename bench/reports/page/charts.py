@@ -1,0 +1,249 @@
+"""The charts of cases: throughput, accuracy against time, scaling, precision, roofline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from bench.reports import roofline_data
+from bench.reports.page.figure import (
+    DASHES,
+    OTHER_SHAPE,
+    SHAPES,
+    Figure,
+    Key,
+    log_axis,
+    loop_colour,
+    loop_look,
+    loops_of,
+    make,
+    rows,
+    shapes_of,
+    tooltip,
+)
+from bench.reports.page.records import Record, roofs
+from bench.reports.page.source import Source
+
+if TYPE_CHECKING:
+    import altair as alt
+
+POINT: Mapping[str, Any] = {"filled": True, "size": 60, "strokeWidth": 1.6, "opacity": 1}
+# With more names on its axis a chart shows the base setting only.
+MOST_NAMES = 90
+HEIGHT = 320
+_SPEED = ("speed", "samples/s")
+_CASE = (("run", "run"), ("case", "case"))
+
+
+def case_figures(sources: Sequence[Source], records: Sequence[Record]) -> list[Figure]:
+    """The charts of what these cases can show, in the order of the page."""
+    figures = [_throughput(records), _accuracy(records)] if records else []
+    for axis, make_one in (("batch", _batches), ("threads", _threads)):
+        swept = [record for record in records if record[f"{axis}_series"] is not None]
+        figures += [make_one(swept)] if swept else []
+    narrow = [record for record in records if record["over_float32"] is not None]
+    figures += [_precision(narrow)] if narrow else []
+    return [*figures, *_rooflines(sources, records)]
+
+
+def _throughput(records: Sequence[Record]) -> Figure:
+    import altair as alt
+
+    chart = rows()
+    caption = (
+        "Samples trained a second in the timed rounds, on a logarithmic axis; the bar is the 95% "
+        "interval over launches, where there are several."
+    )
+    if len({record["name"] for record in records}) > MOST_NAMES:
+        chart = chart.transform_filter("datum.base || narrowed")
+        caption += " Cases at the usual batch size and precision, until you filter by these."
+    # The runs of a case stand below each other.
+    plain = {r["name"]: r["name"].removesuffix(f" · {r['run']}") for r in records}
+    order = list(dict.fromkeys(plain.values()))
+    names = sorted(plain, key=lambda name: order.index(plain[name]))
+    place = {"y": alt.Y("name:N", sort=names, title=None)}
+    bars = chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1.4)
+    points = chart.mark_point(**POINT)
+    said = tooltip(("speed:Q", ",.0f"), ("low:Q", ",.0f"), ("high:Q", ",.0f"))
+    drawn = alt.layer(
+        bars.encode(x=log_axis("low", "samples/s"), x2="high:Q", color=loop_colour(), **place),
+        points.encode(x=log_axis("speed", "samples/s"), tooltip=said, **loop_look(), **place),
+    )  # fmt: skip
+    return make("throughput", "Throughput", caption,
+                drawn.properties(width="container", height=alt.Step(17)),
+                (*_CASE, _SPEED, ("low", "low"), ("high", "high")), loops_of(records))  # fmt: skip
+
+
+def _accuracy(records: Sequence[Record]) -> Figure:
+    import altair as alt
+
+    shapes = shapes_of(list(dict.fromkeys(record["model"] for record in records)))
+    # Of the cases that are shown, so that the front follows the filters: `pareto` in Vega's words.
+    order: dict[str, Any] = {
+        "groupby": ["run"],
+        "sort": [alt.SortField("training_s"), alt.SortField("accuracy", order="descending")],
+    }
+    chart = (
+        rows()
+        .transform_filter("datum.accuracy != null && datum.training_s > 0")
+        .transform_window(best="max(accuracy)", frame=[None, 0], **order)
+        .transform_window(before="lag(best)", **order)
+        .transform_calculate(front="!isValid(datum.before) || datum.accuracy > datum.before")
+    )
+    shape = alt.Shape(
+        "model:N",
+        legend=None,
+        scale=alt.Scale(domain=list(shapes), range=[shape for shape, _ in shapes.values()]),
+    )
+    x = log_axis("training_s", "training seconds")
+    y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False, padding=10))
+    front = chart.transform_filter("datum.front")
+    said = tooltip(("accuracy:Q", ".4f"), ("training_s:Q", ".3g"), ("speed:Q", ",.0f"))
+    drawn = alt.layer(
+        chart.mark_rule(strokeDash=[5, 3], color="var(--soft)").encode(y="mean(target):Q"),
+        front.mark_line(interpolate="step-after", color="var(--front)", strokeWidth=1.5).encode(
+            x=x, y=y, detail="run:N", order="training_s:Q"),
+        front.mark_point(size=240, color="var(--front)", strokeWidth=1.5).encode(x=x, y=y),
+        chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
+    )  # fmt: skip
+    caption = (
+        "Validation accuracy after the documented epochs, over the seconds that their training "
+        "takes. Ringed and joined: the Pareto front of each run, the cases that no other "
+        "that is shown beats in accuracy within the same time. Dashed: the accuracy target."
+    )
+    legend = [*loops_of(records), *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
+              Key("on the Pareto front", "ring")]  # fmt: skip
+    columns = (
+        *_CASE,
+        ("training_s", "training s"),
+        ("accuracy", "accuracy"),
+        ("front", "on the front"),
+    )
+    return make("accuracy", "Accuracy against time", caption,
+                drawn.properties(width="container", height=HEIGHT + 60), columns,
+                legend)  # fmt: skip
+
+
+def _batches(swept: Sequence[Record]) -> Figure:
+    import altair as alt
+
+    sizes = sorted({record["batch"] for record in swept})
+    x = alt.X("batch:Q", title="batch size", axis=alt.Axis(values=sizes, format="d"),
+              scale=alt.Scale(type="log", base=2, nice=False, padding=16))  # fmt: skip
+    return _sweep("batch", "Batch sizes", "Throughput of each case that ran at several batch "
+                  "sizes; both axes are logarithmic.", x, swept)  # fmt: skip
+
+
+def _threads(swept: Sequence[Record]) -> Figure:
+    import altair as alt
+
+    x = alt.X("threads:O", title="threads inside an operation", axis=alt.Axis(labelAngle=0))
+    return _sweep("threads", "Threads", "Throughput of each case that ran with several numbers of "
+                  "threads, in one run or in runs on the same machine with the same software and "
+                  "variables.", x, swept)  # fmt: skip
+
+
+def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record]) -> Figure:
+    import altair as alt
+
+    series = f"{axis}_series"
+    runs = list(dict.fromkeys(record["run"] for record in swept))
+    looks = dict(zip(runs, cycle((*SHAPES.values(), OTHER_SHAPE)), strict=False))
+    scale = alt.Scale(domain=runs, range=[shape for shape, _ in looks.values()])
+    shape = alt.Shape("run:N", legend=None, scale=scale)
+    chart = rows().transform_filter(f"datum.{series} != null")
+    pairs = list(dict.fromkeys(record["pair"] for record in swept))
+    dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(pairs))]
+    y = log_axis("speed", "samples/s", "Y")
+    said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), ("accuracy:Q", ".4f"))
+    drawn = alt.layer(
+        chart.mark_line(strokeWidth=1.6).encode(
+            x=x, y=y, color=loop_colour(), detail=f"{series}:N",
+            strokeDash=alt.StrokeDash("pair:N", legend=None,
+                                      scale=alt.Scale(domain=pairs, range=dashes))),
+        chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1).encode(
+            x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
+        chart.mark_point(**POINT).encode(
+            x=x, y=y, shape=shape, tooltip=said, **loop_look()),
+    )  # fmt: skip
+    lines = ("solid", "dashed", "dotted", "dash-dotted")
+    several = len(pairs) > 1
+    legend = loops_of(swept) + [
+        Key(f"{lines[number % len(lines)]}: {pair}") for number, pair in enumerate(pairs) if several
+    ]
+    legend += [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
+    columns = (*_CASE, (axis, title.lower()), _SPEED, ("accuracy", "accuracy"))
+    return make(axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns,
+                legend)  # fmt: skip
+
+
+def _precision(narrow: Sequence[Record]) -> Figure:
+    import altair as alt
+
+    several = len({record["batch"] for record in narrow}) > 1
+    chart = rows().transform_filter("datum.over_float32 != null").transform_calculate(
+        what="datum.precision + ' · ' + datum.pair" + (" + ' · batch ' + datum.batch" * several)
+    )  # fmt: skip
+    one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
+    x = log_axis("over_float32", "throughput over that of float32")
+    said = tooltip(("over_float32:Q", ".2f"), ("speed:Q", ",.0f"), ("accuracy:Q", ".4f"))
+    drawn = alt.layer(
+        one.encode(x="one:Q"),
+        chart.mark_point(**POINT).encode(x=x, y=alt.Y("what:N", sort=None, title=None),
+                                           **loop_look(),
+                                           tooltip=said),
+    )  # fmt: skip
+    caption = "The same case in float32 is 1: right of the line the precision helps, left it hurts."
+    columns = (*_CASE, ("precision", "precision"), ("over_float32", "over float32"))
+    return make("precision", "Precision", caption,
+                drawn.properties(width="container", height=alt.Step(24)), columns,
+                loops_of(narrow))  # fmt: skip
+
+
+def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator[Figure]:
+    import altair as alt
+
+    for number, (source, panel) in enumerate(roofs(sources)):
+        below = [record for record in records if record["roof"] == number]
+        peak = panel.limits.peak_flops_per_s
+        lines = _roof(panel, [record["intensity"] for record in below])
+        x, y = log_axis("intensity", "FLOP per byte"), log_axis("gflops", "GFLOP/s", "Y")
+        said = tooltip(("fraction:Q", ".2f"), ("gflops:Q", ".3g"), ("intensity:Q", ".3g"),
+                       ("bound:N", ""))  # fmt: skip
+        roof = alt.Chart(alt.InlineData(values=lines)).mark_line(
+            color="var(--ink)", strokeWidth=1.3
+        )
+        dash = alt.StrokeDash("line:N", legend=None, scale=alt.Scale(
+            domain=["cache", "memory"], range=[list(DASHES[0]), list(DASHES[1])]))  # fmt: skip
+        drawn = alt.layer(
+            roof.encode(x=x, y=y, strokeDash=dash),
+            rows().transform_filter(f"datum.roof == {number}").mark_point(**POINT).encode(
+                x=x, y=y, tooltip=said, **loop_look()),
+        )  # fmt: skip
+        where = f"{source.name}: " if len(sources) > 1 else ""
+        cache, memory = (rate / 1e9 for rate in roofline_data.cache_and_memory(panel.limits))
+        caption = (
+            f"Each case below the roof of this machine: {peak / 1e9:,.0f} GFLOP/s in large matrix "
+            f"products, {cache:,.0f} GB/s from the fastest cache (solid), {memory:,.0f} GB/s from "
+            "memory (dashed), all measured in the run."
+        )
+        columns = (*_CASE, ("intensity", "FLOP per byte"), ("gflops", "GFLOP/s"),
+                   ("fraction", "of roofline"), ("bound", "bound"))  # fmt: skip
+        yield make(f"roofline-{number}", f"Roofline: {where}{panel.title}", caption,
+                   drawn.properties(width="container", height=HEIGHT), columns,
+                   loops_of(below))  # fmt: skip
+
+
+def _roof(panel: roofline_data.RoofPanel, intensities: Sequence[float]) -> list[dict[str, Any]]:
+    """The corners of the roof over these intensities, for the cache's slope and memory's."""
+    peak = panel.limits.peak_flops_per_s
+    rates = roofline_data.cache_and_memory(panel.limits)
+    ridges = {line: peak / rate for line, rate in zip(("cache", "memory"), rates, strict=True)}
+    low = min([*intensities, ridges["cache"] / 2])
+    high = max([*intensities, ridges["memory"] * 1.5])
+    return [
+        {"line": line, "intensity": x, "gflops": min(peak, peak * x / ridge) / 1e9}
+        for line, ridge in ridges.items()
+        for x in (low, ridge, high)
+    ]

@@ -1,0 +1,177 @@
+"""What a chart is on the page, and the parts that several of them are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.reports.palette import MODEL_MARKERS, model_markers
+from bench.schema.case import LOOPS
+
+if TYPE_CHECKING:
+    import altair as alt
+
+# What a reader filters away is in no chart; `shown` is null until then.
+SHOWN = "!shown || shown[datum.key]"
+# Colours are the page's variables, so that one chart serves light, dark and paper.
+LOOP_COLOURS = [f"var(--{loop})" for loop in LOOPS]
+PALETTE = [f"var(--c{number})" for number in range(1, 9)]
+LOOP_FILLS: Mapping[str, float] = {"fit": 0.0, "multistep": 0.45, "compiled": 1.0, "sklearn": 1.0}
+SHAPES: Mapping[str, tuple[str, str]] = {
+    "o": ("circle", "\N{BLACK CIRCLE}"),
+    "s": ("square", "\N{BLACK SQUARE}"),
+    "^": ("triangle-up", "\N{BLACK UP-POINTING TRIANGLE}"),
+    "D": ("diamond", "\N{BLACK DIAMOND}"),
+}
+OTHER_SHAPE = ("cross", "+")
+DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
+_TITLES: Mapping[str, str] = {
+    "speed": "samples/s", "training_s": "training, s", "trained_s": "trained, s",
+    "fraction": "of roofline", "gflops": "GFLOP/s", "intensity": "FLOP per byte",
+}  # fmt: skip
+CONFIG: Mapping[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    # Room for the half of a last label that stands beyond its axis.
+    "padding": {"left": 2, "right": 16, "top": 6, "bottom": 2},
+    "axis": {
+        "labelColor": "var(--ink)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
+        "domainColor": "var(--soft)", "tickColor": "var(--soft)", "labelFontSize": 12,
+        "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 340,
+        "labelOverlap": "greedy", "labelSeparation": 5, "labelFlush": False,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One entry of a legend: a swatch, by style or by sign, and its text."""
+
+    text: str
+    style: str = ""
+    sign: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One chart.
+
+    Attributes:
+        name: unique on the page, of letters and dashes.
+        caption: what is drawn, and how it was measured.
+        spec: Vega-Lite, with its data by name.
+        columns: field and heading of the table that says the same in numbers.
+        control: a control of the page above the chart; empty where there is none.
+    """
+
+    name: str
+    title: str
+    caption: str
+    spec: Mapping[str, Any]
+    columns: tuple[tuple[str, str], ...]
+    legend: tuple[Key, ...] = ()
+    control: str = ""
+
+
+def make(
+    name: str,
+    title: str,
+    caption: str,
+    chart: Any,
+    columns: Sequence[tuple[str, str]],
+    legend: Sequence[Key] = (),
+    control: str = "",
+) -> Figure:
+    """A figure of an Altair chart, which is checked against the schema of Vega-Lite."""
+    import altair as alt
+
+    # The page sets these as the reader filters; a chart has those that its expressions name.
+    named = repr(chart.to_dict(validate=False))
+    for param, value in (("shown", False), ("narrowed", False), ("across", "epoch")):
+        if param in named:
+            chart = chart.add_params(alt.param(name=param, value=value))
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    spec = chart.properties(description=f"{title}. {caption}", autosize=fit).to_dict()
+    # The page brings its own configuration; the schema's address would look like a link.
+    kept = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
+    return Figure(name, title, caption, kept, tuple(columns), tuple(legend), control)
+
+
+def rows(data: str = "rows") -> alt.Chart:
+    """A chart of the page's records that the reader has not filtered away."""
+    import altair as alt
+
+    return alt.Chart(alt.NamedData(name=data)).transform_filter(SHOWN)
+
+
+def loop_colour() -> alt.Color:
+    """The colour of a loop, the same in every chart."""
+    import altair as alt
+
+    return alt.Color("loop:N", scale=_loop_scale(), legend=None)
+
+
+def loop_look() -> dict[str, Any]:
+    """The channels of a loop's point: its colour, and a fill that tells loops apart without."""
+    import altair as alt
+
+    fills = [LOOP_FILLS[loop] for loop in LOOPS]
+    fill_scale = alt.Scale(type="ordinal", domain=list(LOOPS), range=fills)
+    return {
+        "color": loop_colour(),
+        "stroke": alt.Stroke("loop:N", scale=_loop_scale(), legend=None),
+        "fillOpacity": alt.FillOpacity("loop:O", scale=fill_scale, legend=None),
+    }
+
+
+def _loop_scale() -> alt.Scale:
+    import altair as alt
+
+    return alt.Scale(domain=list(LOOPS), range=LOOP_COLOURS)
+
+
+def log_axis(field: str, title: str, kind: str = "X") -> Any:
+    """A logarithmic axis of a field; large numbers with SI prefixes, such as 20k."""
+    import altair as alt
+
+    channel = {"X": alt.X, "Y": alt.Y}[kind]
+    ends = f"domain('{kind.lower()}')"
+    first_digit = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+    # Of a wide axis 1, 2 and 5 are enough, so that labels keep apart.
+    labels = (
+        f"{ends}[1] > 4 * {ends}[0] && indexof([1, 2, 5], {first_digit}) < 0 ? '' : "
+        "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
+    )
+    axis = alt.Axis(labelExpr=labels, tickCount=5)
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    return channel(f"{field}:Q", title=title, axis=axis, scale=scale)
+
+
+def tooltip(*fields: tuple[str, str]) -> list[alt.Tooltip]:
+    """What is said of a point: the case, and these fields with their formats."""
+    import altair as alt
+
+    case = alt.Tooltip("case:N", title="case")
+    named = [alt.Tooltip(field, title=_words(field), format=how) for field, how in fields]
+    return [case, alt.Tooltip("run:N", title="run"), *named]
+
+
+def loops_of(records: Sequence[Mapping[str, Any]]) -> list[Key]:
+    """The legend of the loops that are there."""
+    here = {record["loop"] for record in records}
+    return [Key(loop, f"loop {loop}") for loop in LOOPS if loop in here]
+
+
+def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Shape and sign of each model, as in the pictures; the user's own are crosses."""
+    markers = model_markers(models)
+    return {
+        model: SHAPES[markers[model]] if model in MODEL_MARKERS else OTHER_SHAPE for model in models
+    }
+
+
+def _words(field: str) -> str:
+    name = field.partition(":")[0]
+    return _TITLES.get(name, name.replace("_", " "))

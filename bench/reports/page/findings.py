@@ -1,0 +1,327 @@
+"""What the numbers of a run say, in words: each sentence is made from its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from bench.analysis.noise import DISTURBED
+from bench.analysis.roofline import OVERHEAD_FRACTION, Bound
+from bench.analysis.rows import sibling
+from bench.analysis.stats import geometric_mean
+from bench.reports import formatting
+from bench.reports.page.records import pareto
+from bench.reports.page.source import Source
+from bench.reports.selection import base_setting, not_drawn
+from bench.reports.terminal.run import compiled_over_fit
+from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
+from bench.schema.columns import Row
+from bench.schema.launch import Status
+from bench.verdicts.compare import Comparison
+
+_WAITS = {Bound.COMPUTE: "arithmetic", Bound.MEMORY: "memory"}
+# Below this a ratio is called the same; it decides words, not verdicts.
+_WORTH_A_WORD = 1.05
+Kind = Literal["fact", "gain", "loss", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A headline and the sentences that bear it.
+
+    Attributes:
+        kind: how it is coloured, and what a screen reader says before it.
+    """
+
+    kind: Kind
+    title: str
+    text: str
+
+
+def findings(source: Source) -> list[Finding]:
+    """What one run says, most telling first; what it cannot say is left out."""
+    makers: tuple[Callable[[Source], Finding | None], ...] = (
+        _fastest_loop,
+        _gain_maker("compiled"),
+        _gain_maker("multistep"),
+        _accuracy_of_loops,
+        _best_for_the_time,
+        _batch_size,
+        *(_precision_maker(precision) for precision in PRECISIONS if precision != "float32"),
+        _bounds,
+        _without_figure,
+        _noise,
+    )
+    return [finding for make in makers if (finding := make(source))]
+
+
+def comparison_findings(found: Comparison) -> list[Finding]:
+    """What the runs say beside each other, one finding a candidate."""
+    said = []
+    for name, total in found.summaries.items():
+        mean = total.geometric_mean
+        beyond = [p for p in found.pairs[name] if p.low is not None and p.high is not None
+                  and (p.low > 1 or p.high < 1)]  # fmt: skip
+        held = sum(p.low is not None for p in found.pairs[name])
+        text = (
+            f"Geometric mean over {formatting.cases(total.cases)} that all runs hold; "
+            f"{total.lowest:.2f} to {total.highest:.2f} case by case. All of them together take "
+            f"{1 / total.total_time_ratio:.2f} times as long."
+        )
+        if held:
+            text += f" In {len(beyond)} of {held} cases the 95% interval leaves out 1."
+        kind: Kind = "gain" if mean >= _WORTH_A_WORD else "fact"
+        kind = "loss" if mean <= 1 / _WORTH_A_WORD else kind
+        said.append(
+            Finding(kind, f"{name}: {mean:.2f} times the samples/s of {found.baseline}", text)
+        )
+    return said
+
+
+def _fastest_loop(source: Source) -> Finding | None:
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in _measured(source):
+        axes = ("model", "optimizer", "device", "batch_size", "precision", "threads", "backend")
+        groups.setdefault(tuple(row[axis] for axis in axes), []).append(row)
+    rivals = [rows for rows in groups.values() if len(rows) > 1]
+    if not rivals:
+        return None
+    wins = Counter(max(rows, key=lambda r: r["samples_per_s"])["loop"] for rows in rivals)
+    loop, times = wins.most_common(1)[0]
+    best = max(_measured(source), key=lambda r: r["samples_per_s"])
+    return Finding(
+        "fact",
+        f"The fastest loop is {loop}",
+        f"In {times} of {formatting.cases(len(rivals))} that ran in more than one loop. The "
+        f"highest throughput is {best['samples_per_s']:,.0f} samples/s: {formatting.name(best)}.",
+    )
+
+
+def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
+    def make(source: Source) -> Finding | None:
+        """How many times the samples of `fit` the loop trains, at the base setting."""
+        rows = _measured(source)
+        base = base_setting(list(source.points.values()))
+        ratios = [
+            ratio
+            for row in rows
+            if row["loop"] == loop and (row["batch_size"], row["precision"]) == base
+            if (ratio := compiled_over_fit(row, rows)) is not None
+        ]
+        if not ratios or base is None:
+            return None
+        mean = geometric_mean(ratios)
+        text = (
+            f"At batch size {base[0]} in {base[1]}: geometric mean of "
+            f"{formatting.pairs(len(ratios))} of model and optimizer{formatting.spread(ratios)}."
+        )
+        if loop == "compiled":
+            text += _overhead(rows, base[1])
+        title = f"{loop} trains {formatting.times(mean)} as many samples a second as fit"
+        return Finding("gain" if mean > 1 else "loss", title, text)
+
+    return make
+
+
+def _overhead(rows: Sequence[Row], precision: str) -> str:
+    """The framework's share of a fit step at each batch size, as a sentence."""
+    shares: dict[int, list[float]] = {}
+    for row in rows:
+        if row["framework_overhead"] is not None and row["precision"] == precision:
+            shares.setdefault(row["batch_size"], []).append(row["framework_overhead"])
+    said = [f"{formatting.percents(shares[size])} at {size}" for size in sorted(shares)]
+    return f" The framework's share of a fit step, by batch size: {', '.join(said)}." * bool(said)
+
+
+def _accuracy_of_loops(source: Source) -> Finding | None:
+    rows = _measured(source)
+    differences = [
+        100 * (row["val_accuracy"] - fit["val_accuracy"])
+        for row in rows
+        if row["loop"] == "compiled" and row["val_accuracy"] is not None
+        if (fit := sibling(row, rows, loop="fit")) and fit["val_accuracy"] is not None
+    ]
+    if not differences:
+        return None
+    mean = fmean(differences)
+    beside = f"{abs(mean):.1f} points {'above' if mean > 0 else 'below'}"
+    beside = "at the accuracy of" if round(mean, 1) == 0 else beside
+    return Finding(
+        "fact",
+        f"compiled ends {beside} fit" + " in accuracy" * ("points" in beside),
+        f"Validation accuracy, mean over {formatting.cases(len(differences))}; "
+        f"{min(differences):+.1f} to {max(differences):+.1f} points case by case. The loops "
+        "shuffle differently, and a network's accuracy scatters with its seed.",
+    )
+
+
+def _best_for_the_time(source: Source) -> Finding | None:
+    front = pareto(source.points.values())
+    if not front:
+        return None
+    names = {id(point): case for case, point in source.points.items()}
+    best = front[-1]
+    row = source.run.rows[names[id(best)]]
+    text = (
+        f"Validation accuracy {best.val_accuracy:.4f}. {formatting.cases(len(front))} "
+        f"{'is' if len(front) == 1 else 'are'} on the Pareto front: no other case is as accurate "
+        "in as little training time."
+    )
+    reached = [r for r in _measured(source) if r["time_to_accuracy_s"] is not None]
+    target = next((r["accuracy_target"] for r in source.rows if r["accuracy_target"]), None)
+    if reached:
+        quick = min(reached, key=lambda r: r["time_to_accuracy_s"])
+        text += (
+            f" First at the target of {target:g}: {formatting.name(quick)}, after "
+            f"{quick['time_to_accuracy_s']:.2g} s."
+        )
+    elif target:
+        text += f" No network reached the target of {target:g} in every launch."
+    return Finding(
+        "gain",
+        f"Most accurate: {formatting.name(row)}, in {best.training_s:.2g} s of training",
+        text,
+    )
+
+
+def _batch_size(source: Source) -> Finding | None:
+    """The sweep with the widest range of sizes, of its fastest loop."""
+    sweeps: dict[tuple[object, ...], list[Row]] = {}
+    for row in _measured(source):
+        if row["loop"] != SKLEARN_LOOP:
+            axes = ("model", "optimizer", "loop", "device", "precision", "threads", "backend")
+            sweeps.setdefault(tuple(row[axis] for axis in axes), []).append(row)
+    swept = [rows for rows in sweeps.values() if len(rows) > 1]
+    if not swept:
+        return None
+    rows = max(swept, key=lambda rs: (len(rs), max(r["samples_per_s"] for r in rs)))
+    small, best = (
+        min(rows, key=lambda r: r["batch_size"]),
+        max(rows, key=lambda r: r["samples_per_s"]),
+    )
+    gain = best["samples_per_s"] / small["samples_per_s"]
+    text = (
+        f"It trains {formatting.times(gain)} as many samples a second as at {small['batch_size']}"
+    )
+    if best is small:
+        text = "The smallest that was measured: larger ones gain nothing"
+    elif best["val_accuracy"] is not None and small["val_accuracy"] is not None:
+        text += (
+            "; the validation accuracy after as many epochs is "
+            f"{best['val_accuracy']:.3f} against {small['val_accuracy']:.3f}"
+        )
+    what = " ".join(filter(None, (rows[0]["model"], rows[0]["optimizer"], rows[0]["loop"])))
+    return Finding("fact", f"{what} is fastest at batch size {best['batch_size']}", text + ".")
+
+
+def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
+    def make(source: Source) -> Finding | None:
+        """How `precision` does beside float32."""
+        rows = _measured(source)
+        pairs = [
+            (row, plain)
+            for row in rows
+            if row["precision"] == precision and (plain := sibling(row, rows, precision="float32"))
+        ]
+        if not pairs:
+            return None
+        ratios = [row["samples_per_s"] / plain["samples_per_s"] for row, plain in pairs]
+        judged = [pair for pair in pairs if all(row["samples_per_s_low"] for row in pair)]
+        apart = sum(_apart(pair) for pair in judged)
+        kind, verdict = _verdict(ratios)
+        by_loop = {loop: [ratio for ratio, (row, _) in zip(ratios, pairs, strict=True)
+                          if row["loop"] == loop] for loop in LOOPS}  # fmt: skip
+        said = ", ".join(
+            f"{loop} {geometric_mean(own):.2f}{formatting.spread(own)}"
+            for loop, own in by_loop.items()
+            if own
+        )
+        text = f"Throughput over that of float32: {said}."
+        if judged:
+            text += (
+                f" The intervals lie apart in {apart} of {formatting.cases(len(judged))} with "
+                "several launches on both sides."
+            )
+        changes = [100 * (row["val_accuracy"] - plain["val_accuracy"]) for row, plain in pairs
+                   if None not in (row["val_accuracy"], plain["val_accuracy"])]  # fmt: skip
+        if changes:
+            text += f" Validation accuracy changes by {fmean(changes):+.2f} points on average."
+        return Finding(kind, f"{precision} {verdict}", text)
+
+    return make
+
+
+def _bounds(source: Source) -> Finding | None:
+    judged = [row for row in _measured(source) if row["bound"]]
+    if not judged:
+        return None
+    counts = Counter(row["bound"] for row in judged)
+    best = max(judged, key=lambda row: row["roofline_fraction"])
+    others = ", ".join(f"{counts[b]} wait for {word}" for b, word in _WAITS.items() if counts[b])
+    by_loop = Counter(row["loop"] for row in judged if row["bound"] == Bound.OVERHEAD)
+    where = ", ".join(f"{count} in {loop}" for loop, count in by_loop.items())
+    text = (
+        f"They reach less than {OVERHEAD_FRACTION:g} of their roofline ({where}). " if where else ""
+    )
+    text += f"{others}. " if others else ""
+    text += f"Nearest to the roof: {formatting.name(best)}, at {best['roofline_fraction']:.2f}."
+    return Finding(
+        "fact" if not where else "loss",
+        f"{counts[Bound.OVERHEAD]} of {formatting.cases(len(judged))} wait for overhead, neither "
+        "for arithmetic nor for memory",
+        text,
+    )
+
+
+def _without_figure(source: Source) -> Finding | None:
+    missing = not_drawn(source.rows)
+    if not missing:
+        return None
+    said = ", ".join(f"{count} {status}" for status, count in missing.most_common())
+    number = sum(missing.values())
+    return Finding(
+        "warning", f"{formatting.cases(number)} without a figure: {said}", "Reasons are below."
+    )
+
+
+def _noise(source: Source) -> Finding | None:
+    warned = [row for row in _measured(source) if row["warnings"]]
+    if not warned:
+        return None
+    kinds = {"unsteady": "unsteady", DISTURBED: "disturbed"}
+    counts = {word: sum(sign in row["warnings"] for row in warned) for sign, word in kinds.items()}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return Finding(
+        "warning",
+        f"{formatting.cases(len(warned))} of {len(_measured(source))} carry a warning"
+        + (f": {said}" if said else ""),
+        "Look at the raw rounds before you trust a small difference there.",
+    )
+
+
+def _apart(pair: tuple[Row, Row]) -> bool:
+    """Whether one interval lies wholly above the other."""
+    (low, high), (other_low, other_high) = (
+        (row["samples_per_s_low"], row["samples_per_s_high"]) for row in pair
+    )
+    return bool(low > other_high or other_low > high)
+
+
+def _verdict(ratios: Sequence[float]) -> tuple[Kind, str]:
+    faster = sum(ratio >= _WORTH_A_WORD for ratio in ratios)
+    slower = sum(ratio <= 1 / _WORTH_A_WORD for ratio in ratios)
+    of_all = f"of {formatting.cases(len(ratios))}"
+    if faster and slower:
+        return "fact", f"helps in {faster} and hurts in {slower} {of_all}"
+    if faster:
+        return "gain", f"helps in {faster} {of_all}"
+    if slower:
+        return "loss", f"hurts in {slower} {of_all}, and helps in none"
+    return "fact", f"is as fast as float32, within 5%, in all {of_all}"
+
+
+def _measured(source: Source) -> list[Row]:
+    return [row for row in source.rows if row["status"] == Status.OK and row["samples_per_s"]]

@@ -1,0 +1,212 @@
+"""Puts a page together and writes it: one file, no network, nothing that a label could run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bench.machine import variables
+from bench.reports.machine_text import machine_lines
+from bench.reports.page.charts import case_figures
+from bench.reports.page.figure import CONFIG, Figure
+from bench.reports.page.findings import Finding, comparison_findings, findings
+from bench.reports.page.records import ROUND_FIELDS, case_records, round_records
+from bench.reports.page.roundcharts import profile_figure, ratio_figure, round_figures
+from bench.reports.page.source import Profile, Source, read_profiles, read_sources
+from bench.reports.page.table import FILTERS, case_table
+from bench.reports.terminal.run import notes
+from bench.schema.errors import NotComparable, UserError
+from bench.store.files import PAGE, target_of
+from bench.store.tables import write_text
+from bench.verdicts.across import threads_of
+from bench.verdicts.compare import Comparison, compare
+from bench.verdicts.compatibility import shown as shown_facts
+
+NAME = "report.html"
+_FILES = files("bench.reports.page") / "files"
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What the page says of one run beside its cases.
+
+    Attributes:
+        machine: two lines, the machine and its software.
+        facts: what environment.json says, by name, in the order of the page.
+        notes: each warning or reason with the cases that it holds for.
+        repeat: the lines that repeat the run.
+    """
+
+    name: str
+    machine: Sequence[str]
+    facts: Sequence[str]
+    notes: Mapping[str, Sequence[str]]
+    repeat: Sequence[str]
+    findings: Sequence[Finding]
+
+
+def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the page of these runs and return where it is.
+
+    Args:
+        runs: folders of runs, folders that hold runs, and folders of profiles.
+        output: the file, or a folder for it; by default the folder of the run, and the
+            working folder for several.
+
+    Raises:
+        UserError: a run cannot be read or holds no case, or the page cannot be written.
+    """
+    sources, profiles = read_sources(runs), read_profiles(runs)
+    if output is None:
+        output = sources[0].run.path / NAME if len(sources) == 1 else Path(NAME)
+    elif output.is_dir():
+        output /= NAME
+    target_of(output, PAGE)
+    text = page(sources, profiles)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_text(output, text, PAGE)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output}: {error.strerror or error}; name another --output"
+        ) from error
+    return output
+
+
+def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
+    """The whole page as HTML."""
+    import jinja2
+
+    records = case_records(sources)
+    rounds, one_in = round_records(sources)
+    found, why_not = _compared(sources)
+    figures = [*case_figures(sources, records), *round_figures(records, one_in)]
+    shown = {
+        "cases": figures,
+        "runs": [ratio_figure(found)] if found else [],
+        "profiles": [profile] if (profile := profile_figure(profiles)) else [],
+    }
+    said = shown_facts([source.run.environment for source in sources])
+    data = {
+        "config": CONFIG,
+        # A list each, their names once: a large run has thousands.
+        "record_fields": list(records[0]) if records else [],
+        "records": [list(record.values()) for record in records],
+        "round_fields": ROUND_FIELDS,
+        "rounds": rounds,
+        "filters": FILTERS,
+        "figures": [_for_script(figure) for group in shown.values() for figure in group],
+    }
+    # The text of a script must not end it early; the charts' library holds no such text today.
+    library = _library().replace("</script", "<\\/script")
+    script = _read("report.js")
+    # Everything is escaped but these four, which the template marks: `_json` escapes its own.
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(_read("report.html"))
+    return template.render(
+        runs=[
+            _view(source, [texts[number] for texts in said.values()])
+            for number, source in enumerate(sources)
+        ],
+        fact_names=["began", *said, "overruled", "threads"],
+        differences=set(found.differences) if found else set(),
+        comparison=comparison_findings(found) if found else [],
+        summaries=found.summaries if found else {},
+        baseline=found.baseline if found else "",
+        why_not=why_not,
+        table=case_table(sources),
+        filters=FILTERS,
+        figures=shown,
+        style=_read("report.css"),
+        script=script,
+        library=library,
+        hashes=[_hash(library), _hash(script)],
+        data=_json(data),
+    )
+
+
+def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
+    """The comparison with the first run, or why there is none."""
+    if len(sources) < 2:
+        return None, ""
+    try:
+        return compare({source.name: source.run for source in sources}), ""
+    except NotComparable as error:
+        return None, str(error)
+
+
+def _view(source: Source, facts: Sequence[str]) -> RunView:
+    environment = source.run.environment
+    overruled = dict(environment.get("overruled") or {})
+    threads = ", ".join(str(number or "default") for number in threads_of(source.run))
+    names = [str(row["device_name"] or "") for row in source.rows]
+    return RunView(
+        name=source.name,
+        machine=[line for line in machine_lines(environment, names) if line],
+        facts=[
+            source.run.time_utc or "not known",
+            *facts,
+            ", ".join(f"{name}={value}" for name, value in overruled.items()) or "none",
+            threads or "none",
+        ],
+        notes=notes(source.rows),
+        repeat=_repeat(source),
+        findings=findings(source),
+    )
+
+
+def _repeat(source: Source) -> list[str]:
+    """What to type, the variables that acted included; nothing where not known."""
+    if not source.command:
+        return []
+    environment = source.run.environment
+    set_by_user = {
+        name: value
+        for name, value in (variables.acted([environment])[0] or {}).items()
+        if variables.DEFAULTS.get(name) != value
+    }
+    words = [f"{name}={shlex.quote(value)}" for name, value in set_by_user.items()]
+    git = environment.get("git") or {}
+    dirty = "  # it had changes that were not committed" if git.get("dirty") else ""
+    checkout = [f"git checkout {git['revision']}{dirty}"] if git.get("revision") else []
+    return [*checkout, " ".join([*words, source.command])]
+
+
+def _for_script(figure: Figure) -> dict[str, Any]:
+    kept = ("name", "spec", "columns", "control")
+    return {key: value for key, value in asdict(figure).items() if key in kept}
+
+
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, of the version that the charts are for."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    # None is all of it; the type that the package declares leaves that out.
+    bundle = vl_convert.javascript_bundle(None, vl_version=version)  # type: ignore[arg-type]
+    return str(bundle)
+
+
+def _read(name: str) -> str:
+    return (_FILES / name).read_text("utf-8")
+
+
+def _hash(script: str) -> str:
+    """What the page's content policy calls a script that may run; no other may."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element, whatever its texts hold."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,200 @@
+"""What the charts of a page show: a plain record a case, and one a round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any, TypeVar
+
+from bench.analysis.rows import sibling
+from bench.reports import roofline_data
+from bench.reports.page.source import Source
+from bench.reports.selection import Point, base_setting
+from bench.schema.case import SKLEARN_LOOP
+from bench.schema.columns import Row
+from bench.verdicts.compatibility import same_threads_axis
+
+# A page stays under five megabytes, up to about 2,500 cases: of more rounds one in so many is kept.
+MOST_ROUNDS = 10_000
+ROUND_FIELDS = ("key", "place", "launch", "round", "seconds", "over_median", "trained_s",
+                "val_accuracy")  # fmt: skip
+
+Record = dict[str, Any]
+Name = TypeVar("Name", bound=Hashable)
+
+
+def case_records(sources: Sequence[Source]) -> list[Record]:
+    """A record for each measured case of each run.
+
+    `key` is its place in the page's table, which holds the other cases too; `roof` its place
+    in `roofs(sources)`; `base` whether it ran at the base setting of its run.
+    """
+    records: list[Record] = []
+    key = 0
+    under = {
+        (source.name, row["case"]): number
+        for number, (source, panel) in enumerate(roofs(sources))
+        for row in panel.rows
+    }
+    several = len(sources) > 1
+    # Where each run has but one place, its name tells it.
+    told = several and all(
+        len({point.placement for point in source.points.values()}) < 2 for source in sources
+    )
+    machines = same_threads_axis([source.run.environment for source in sources])
+    for source, machine in zip(sources, machines, strict=True):
+        base = base_setting(list(source.points.values()))
+        of_run = [source.name] * several
+        for row in source.rows:
+            point = source.points.get(row["case"])
+            if point is not None:
+                record = _case(key, source, row, point)
+                record["name"] = " · ".join(_name(row, point, base, told) + of_run)
+                setting = (row["batch_size"], row["precision"])
+                record["machine"] = machine
+                record["base"] = setting == base or row["loop"] == SKLEARN_LOOP
+                record["roof"] = under.get((source.name, row["case"]))
+                records.append(record)
+            key += 1
+    _mark_series(records, "batch", ("placement", "precision"))
+    _mark_series(records, "threads", ("machine", "device", "batch", "precision"))
+    for record in records:
+        del record["machine"]
+    return records
+
+
+def roofs(sources: Sequence[Source]) -> list[tuple[Source, roofline_data.RoofPanel]]:
+    """The rooflines of all runs, each with its run."""
+    return [
+        (source, panel)
+        for source in sources
+        for panel in roofline_data.roof_panels(source.rows, source.ceilings)
+    ]
+
+
+def pareto(points: Iterable[Point]) -> list[Point]:
+    """The points that no other beats in accuracy within the same training time, the
+    quickest first."""
+    timed = [p for p in points if p.training_s > 0 and math.isfinite(p.val_accuracy)]
+    front: list[Point] = []
+    for point in sorted(timed, key=lambda p: (p.training_s, -p.val_accuracy)):
+        if not front or point.val_accuracy > front[-1].val_accuracy:
+            front.append(point)
+    return front
+
+
+def round_records(sources: Sequence[Source]) -> tuple[list[list[Any]], int]:
+    """Rows with the fields `ROUND_FIELDS` of the rounds that count, in the order in which
+    they were measured, and which share of them: one in so many."""
+    total = sum(len(source.rounds) for source in sources)
+    one_in = max(1, -(-total // MOST_ROUNDS))
+    found = []
+    first = 0
+    for source in sources:
+        keys = {case: first + number for number, case in enumerate(source.run.rows)}
+        first += len(keys)
+        found += _rounds(source, keys, one_in)
+    return found, one_in
+
+
+def _case(key: int, source: Source, row: Row, point: Point) -> Record:
+    narrow = row["precision"] not in ("float32", "float64")
+    plain = sibling(row, source.rows, precision="float32") if narrow else None
+    roof = row["roofline_fraction"] is not None
+    return {
+        "key": key,
+        "run": source.name,
+        "case": row["case"],
+        "pair": " · ".join(filter(None, (row["model"], row["optimizer"]))),
+        "model": row["model"],
+        "optimizer": row["optimizer"] or "(scikit-learn)",
+        "loop": row["loop"],
+        "device": row["device"],
+        "placement": point.placement,
+        "batch": row["batch_size"],
+        "precision": row["precision"],
+        "threads": row["threads"],
+        "speed": _short(point.samples_per_s),
+        "low": point.low and _short(point.low),
+        "high": point.high and _short(point.high),
+        "accuracy": finite(point.val_accuracy),
+        "training_s": finite(_short(point.training_s)),
+        "target": finite(point.accuracy_target),
+        "over_float32": _short(row["samples_per_s"] / plain["samples_per_s"]) if plain else None,
+        "intensity": _short(roofline_data.intensity(row)) if roof else None,
+        "gflops": _short(row["gflops"]) if roof else None,
+        "fraction": _short(row["roofline_fraction"]) if roof else None,
+        "bound": row["bound"],
+    }
+
+
+def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> list[str]:
+    """What a case is called on an axis: what is not the base setting of its run is appended,
+    and where it trained unless that is told otherwise."""
+    parts = [row["model"], row["optimizer"]]
+    if point.placement != "cpu" and not told:
+        parts.append(point.placement.removeprefix("cpu, "))
+    if base and row["loop"] != SKLEARN_LOOP:
+        parts += [f"batch {row['batch_size']}"] * (row["batch_size"] != base[0])
+        parts += [row["precision"]] * (row["precision"] != base[1])
+    return [part for part in parts if part]
+
+
+def _mark_series(records: Sequence[Record], axis: str, same: Sequence[str]) -> None:
+    """Name the line that a record belongs to, under `<axis>_series`, where its fellows have
+    two or more values on `axis`; None elsewhere."""
+    fixed = ("pair", "loop", *same)
+    if axis != "threads":
+        fixed = ("run", *fixed)
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        record[f"{axis}_series"] = None
+        if record[axis] is not None and record["loop"] != SKLEARN_LOOP:
+            groups.setdefault(tuple(record[field] for field in fixed), []).append(record)
+    for number, members in enumerate(groups.values()):
+        if len({member[axis] for member in members}) > 1:
+            for member in members:
+                member[f"{axis}_series"] = number
+
+
+def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[Any]]:
+    middle = {
+        case: median(seconds)
+        for case, seconds in _collect(
+            (stored.case, stored.round.seconds / stored.round.samples)
+            for _, stored in source.rounds
+        ).items()
+    }
+    trained: dict[tuple[str, int], float] = {}
+    found = []
+    for number, (place, stored) in enumerate(source.rounds):
+        own, launch = stored.round, (stored.case, stored.launch)
+        trained[launch] = trained.get(launch, 0.0) + own.seconds
+        # What has an accuracy belongs to a learning curve, which stays whole; of a large run
+        # those of the first launch of each case are enough.
+        if number % one_in and (own.val_accuracy is None or stored.launch > 0):
+            continue
+        ratio = own.seconds / own.samples / middle[stored.case]
+        found.append(
+            [keys[stored.case], place, stored.launch, own.round, _short(own.seconds),
+             _short(ratio), _short(trained[launch]), own.val_accuracy and _short(own.val_accuracy)]
+        )  # fmt: skip
+    return found
+
+
+def _collect(pairs: Iterable[tuple[Name, float]]) -> dict[Name, list[float]]:
+    collected: dict[Name, list[float]] = {}
+    for key, value in pairs:
+        collected.setdefault(key, []).append(value)
+    return collected
+
+
+def _short(value: float) -> float:
+    """Six digits, which no eye tells from more."""
+    return float(f"{value:.6g}")
+
+
+def finite(value: float | None) -> float | None:
+    """The value; None in place of what is no number, for JSON knows none."""
+    return value if value is not None and math.isfinite(value) else None

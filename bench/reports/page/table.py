@@ -1,0 +1,215 @@
+"""The table of cases: its columns, what each means, and its cells as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.reports.page.source import Source
+from bench.reports.terminal.run import half_width
+from bench.schema.cells import as_cell
+from bench.schema.columns import Row
+from bench.schema.launch import Status
+
+# With more rows, the columns that are hidden at first stay out, so that the page stays small.
+MOST_WIDE_ROWS = 600
+FILTERS = ("run", "model", "optimizer", "loop", "device", "batch_size", "precision", "threads",
+           "status")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of results.csv on the page.
+
+    Attributes:
+        show: a value that is not None as a person reads it.
+        at_first: shown before the reader chooses columns.
+        number: aligned right, and sorted by value.
+        long: holds whole sentences.
+    """
+
+    name: str
+    heading: str
+    meaning: str
+    show: Callable[[Any], str] = str
+    at_first: bool = True
+    number: bool = True
+    long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a reader sees, and what results.csv holds where that is more."""
+
+    text: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A case; `key` ties it to its points in the charts.
+
+    Attributes:
+        facets: what the filters go by, in the order of `FILTERS`.
+    """
+
+    key: int
+    case: str
+    ok: bool
+    facets: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTable:
+    """All rows, and the values that each filter offers where there are two or more."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+    choices: dict[str, tuple[str, ...]]
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else _whole(value)
+
+
+def _one_place(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def _accuracy(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f}"
+
+
+def _yes_no(value: object) -> str:
+    return "yes" if value else "no"
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("model", "model", "what is trained", number=False),
+    Column("optimizer", "optimizer", "empty for scikit-learn", number=False),
+    Column("loop", "loop", "fit: Model.fit as documented; multistep: Model.fit with XLA and 100 "
+           "steps a call; compiled: the whole epoch one XLA call", number=False),
+    Column("device", "device", "where it trained", number=False),
+    Column("batch_size", "batch", "samples a step"),
+    Column("precision", "precision", "Keras dtype policy", number=False),
+    Column("threads", "threads", "inside an operation; empty: TensorFlow's default"),
+    Column("status", "status", "how the case ended", number=False),
+    Column("samples_per_s", "samples/s", "samples trained in the timed rounds over their "
+           "seconds: of each launch the median round, over launches the mean of logarithms",
+           _whole),
+    Column("interval", "± %", "half of the 95% Student t interval over launches; empty with "
+           "one launch", _one_place),
+    Column("step_ms", "step, ms", "one optimizer update at that throughput", _three),
+    Column("epoch_s", "epoch, s", "one epoch at that throughput", _three, at_first=False),
+    Column("val_accuracy", "val. accuracy", "on the validation images after the documented "
+           "epochs, mean over launches", _accuracy),
+    Column("test_accuracy", "test accuracy", "on the test images, likewise", _accuracy,
+           at_first=False),
+    Column("time_to_accuracy_s", "to target, s", "training seconds until the validation accuracy "
+           "first reached the target; empty: not in every launch", _three),
+    Column("roofline_fraction", "of roofline", "least time of a step at the machine's measured "
+           "peaks, over the measured step", _two_digits),
+    Column("bound", "bound", "what limits it: compute, memory, or overhead where it stands under "
+           "0.3 of the roofline", number=False),
+    Column("gflops", "GFLOP/s", "model FLOPs over the measured time", _three, at_first=False),
+    Column("products_fraction", "of products", "time of the case's matrix products alone, over "
+           "the measured time", _two_digits, at_first=False),
+    Column("framework_overhead", "framework", "share of a fit step that compiled does without",
+           _two_digits),
+    Column("epoch_j", "epoch, J", "energy of one epoch; empty where no counter can be read",
+           _three, at_first=False),
+    Column("samples_per_j", "samples/J", "samples trained a joule, likewise", _three),
+    Column("energy_covers", "energy of", "what the joules are of", at_first=False, number=False),
+    Column("warmup_s", "warm-up, s", "tracing, compilation and first steps before round 1",
+           _three, at_first=False),
+    Column("between_epochs_s", "idle, s", "idle time an epoch, outside the rounds", _three,
+           at_first=False),
+    Column("peak_host_memory_bytes", "memory, MB", "how far the process's peak rose in the "
+           "launch", _megabytes, at_first=False),
+    Column("peak_device_memory_bytes", "device, MB", "the device allocator's peak", _megabytes,
+           at_first=False),
+    Column("parameters", "parameters", "weights and biases", _whole, at_first=False),
+    Column("jit_compile", "XLA", "on or off for the step", _yes_no, at_first=False, number=False),
+    Column("launches", "launches", "fresh processes that ended ok", at_first=False),
+    Column("rounds", "rounds", "timed epochs of those launches", at_first=False),
+    Column("reason", "reason", "why the case did not end ok", number=False, long=True),
+    Column("warnings", "warnings", "what a reader must know", number=False, long=True),
+)  # fmt: skip
+# Where all cases agree on these, they need no column at first.
+_ALIKE = ("device", "threads", "status")
+_RUN = Column("run", "run", "label, or folder", number=False)
+
+
+def case_table(sources: Sequence[Source]) -> CaseTable:
+    """The cases of all runs in order; columns that are empty throughout are left out."""
+    rows = [(source.name, row) for source in sources for row in source.rows]
+    narrow = len(rows) > MOST_WIDE_ROWS
+    columns = [
+        column
+        for column in COLUMNS
+        if (column.at_first or not narrow)
+        and any(_value(column, row) not in (None, "") for _, row in rows)
+    ]
+    columns = [replace(column, at_first=False)
+               if column.name in _ALIKE and len({row[column.name] for _, row in rows}) == 1
+               else column for column in columns]  # fmt: skip
+    if len(sources) > 1:
+        columns.insert(0, _RUN)
+    table = tuple(
+        TableRow(
+            key,
+            row["case"],
+            row["status"] == Status.OK,
+            _facets(name, row),
+            tuple(_cell(column, name, row) for column in columns),
+        )
+        for key, (name, row) in enumerate(rows)
+    )
+    return CaseTable(tuple(columns), table, _choices(table))
+
+
+def _facets(run: str, row: Row) -> tuple[str, ...]:
+    return (run, *(as_cell(row[name]) or "(none)" for name in FILTERS[1:]))
+
+
+def _choices(rows: Sequence[TableRow]) -> dict[str, tuple[str, ...]]:
+    found = {
+        name: tuple(dict.fromkeys(row.facets[place] for row in rows))
+        for place, name in enumerate(FILTERS)
+    }
+    return {
+        name: tuple(sorted(values, key=int)) if all(v.isdecimal() for v in values) else values
+        for name, values in found.items()
+        if len(values) > 1
+    }
+
+
+def _cell(column: Column, run: str, row: Row) -> Cell:
+    if column is _RUN:
+        return Cell(run)
+    value = _value(column, row)
+    if value in (None, ""):
+        return Cell("")
+    text = column.show(value)
+    exact = as_cell(value)
+    return Cell(text, "" if exact == text else exact)
+
+
+def _value(column: Column, row: Row) -> Any:
+    if column.name == "interval":
+        return float(text) if (text := half_width(row)) else None
+    return row[column.name]

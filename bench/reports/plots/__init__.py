@@ -1,0 +1,1 @@
+"""Pictures, made with matplotlib; imported where one is drawn, for that takes half a second."""

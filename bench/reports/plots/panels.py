@@ -1,0 +1,238 @@
+"""The panels of the picture that are no dot plots, and what every panel has: a title, or a
+reason to be empty."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.reports.formatting import one_line
+from bench.reports.palette import LOOP_COLOURS
+from bench.reports.plots.dots import SPEED_LABEL, Markers, draw_interval, draw_rounds, speeds
+from bench.reports.plots.style import (
+    INK,
+    MARKER_PT,
+    PANEL_PT,
+    SMALL_PT,
+    SOFT_INK,
+    TEXT_PT,
+    axes_size,
+    figure_of,
+    fitted,
+    log_axis,
+    loop_style,
+    text_extent,
+)
+from bench.reports.selection import Point, Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+# Inches.
+LINE_IN = 0.145
+# Where a name may stand about its point: first beside it, then above and below.
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+def title(axes: Axes, text: str, detail: str = "") -> None:
+    """Name the panel over its top left corner, its conditions below in small."""
+    room = axes_size(axes)[0] + 0.4
+    text = fitted(figure_of(axes), text, PANEL_PT, room, "bold")
+    detail = fitted(figure_of(axes), detail, SMALL_PT, room)
+    place: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "ha": "left"}
+    place |= {"textcoords": "offset points", "va": "baseline"}
+    axes.annotate(text, xytext=(0, 20 if detail else 8), size=PANEL_PT, weight="bold", **place)
+    if detail:
+        axes.annotate(detail, xytext=(0, 7), size=SMALL_PT, color=SOFT_INK, **place)
+
+
+def empty(axes: Axes, reason: str) -> None:
+    """Say why the panel holds nothing."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_facecolor("#f7f7f7")
+    place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, reason, size=TEXT_PT, color=SOFT_INK, **place)
+
+
+def accuracy(
+    axes: Axes, measured: Sequence[Point], every: Sequence[Point], markers: Markers
+) -> None:
+    """Validation accuracy over training seconds; `every` point sets the limits, so that the
+    panels of several devices compare."""
+    times = [p.training_s for p in every]
+    log_axis(axes, axes.xaxis, times)
+    target = next((p.accuracy_target for p in every if math.isfinite(p.accuracy_target)), None)
+    heights = [p.val_accuracy for p in every]
+    heights += [] if target is None else [target]
+    margin = max(0.08 * (max(heights) - min(heights)), 0.005)
+    axes.set_ylim(min(heights) - margin, max(heights) + margin)
+    axes.locator_params(axis="y", nbins=7)
+    axes.grid()
+    axes.set_axisbelow(True)
+    axes.set_ylabel("validation accuracy")
+    if target is not None:
+        axes.axhline(
+            target, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1, gid="target"
+        )
+        axes.annotate(
+            f"target\n{target:g}",
+            (1, target),
+            (4, 0),
+            axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center",
+            size=SMALL_PT,
+        )
+    for point in measured:
+        style = loop_style(point.loop) | {"markersize": MARKER_PT + 1}
+        axes.plot([point.training_s], [point.val_accuracy], markers[point.model], **style)
+    _name_where_room(axes, measured, _names(measured, markers))
+
+
+def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Markers) -> None:
+    """Samples/s over the batch size, a line a series, named at its right end."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    shown = [point for line in series for point in line.points]
+    log_axis(axes, axes.yaxis, speeds(shown))
+    sizes = sorted({point.batch_size for point in shown})
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
+    axes.xaxis.set_major_locator(FixedLocator(_apart(axes, sizes)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid()
+    axes.set_axisbelow(True)
+    axes.set_xlabel("batch size (samples)")
+    axes.set_ylabel(SPEED_LABEL)
+    for line in series:
+        first = line.points[0]
+        dash = dashes[first.placement]
+        drawn = [p.batch_size for p in line.points], [p.samples_per_s for p in line.points]
+        axes.plot(*drawn, color=LOOP_COLOURS[first.loop], linestyle=dash, linewidth=1.2)
+        for point in line.points:
+            draw_interval(axes, point, point.batch_size, vertical=True)
+            axes.plot(
+                [point.batch_size],
+                [point.samples_per_s],
+                markers[point.model],
+                **loop_style(point.loop),
+            )
+            draw_rounds(axes, point, point.batch_size, vertical=True)
+    _name_ends(axes, series)
+
+
+def series_labels(series: Sequence[Series]) -> list[str]:
+    """The names that stand right of the axes of `batches`."""
+    return [one_line(line.label, 26) for line in series]
+
+
+def _apart(axes: Axes, sizes: Sequence[int]) -> list[int]:
+    """The batch sizes whose labels keep apart, the largest first of all."""
+    kept: list[int] = []
+    left = float("inf")
+    for size in reversed(sizes):
+        x = axes.transData.transform((size, 1))[0] / figure_of(axes).dpi
+        half = text_extent(figure_of(axes), str(size), TEXT_PT)[0] / 2
+        if x + half < left:
+            kept.append(size)
+            left = x - half - 0.06
+    return kept
+
+
+def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
+    """Put each series's name at its right end, moved up or down until none overlap."""
+    dpi = figure_of(axes).dpi
+    ends = {
+        i: axes.transData.transform((line.points[-1].batch_size, line.points[-1].samples_per_s))
+        for i, line in enumerate(series)
+    }
+    order = sorted(ends, key=lambda i: ends[i][1])
+    box = axes.get_window_extent()
+    wanted = [ends[i][1] / dpi for i in order]
+    heights = spread(wanted, LINE_IN, box.y0 / dpi, box.y1 / dpi)
+    labels = series_labels(series)
+    for i, height in zip(order, heights, strict=True):
+        last = series[i].points[-1]
+        axes.annotate(
+            labels[i],
+            (last.batch_size, last.samples_per_s),
+            (1 + 0.08 * dpi / box.width, (height * dpi - box.y0) / box.height),
+            textcoords="axes fraction",
+            va="center_baseline",
+            size=SMALL_PT,
+            arrowprops={
+                "arrowstyle": "-",
+                "relpos": (0, 0.5),
+                "color": "#999999",
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 13,
+            },
+        )
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions at least `gap` apart, as near as may be to `wanted`, which is sorted, and
+    between `low` and `high` where they all fit there."""
+    placed: list[float] = []
+    for i, position in enumerate(wanted):
+        floor = placed[-1] + gap if placed else low
+        placed.append(max(min(position, high - gap * (len(wanted) - 1 - i)), floor))
+    return placed
+
+
+def _name_where_room(axes: Axes, measured: Sequence[Point], names: Sequence[str]) -> None:
+    """Name points wherever the name covers nothing and stands clear of any other point
+    that it might be taken for."""
+    from matplotlib.transforms import Bbox
+
+    pixels = figure_of(axes).dpi / 72
+    centres = [axes.transData.transform((p.training_s, p.val_accuracy)) for p in measured]
+    clear = (MARKER_PT / 2 + 5) * pixels
+    around = [Bbox([centre - clear, centre + clear]) for centre in centres]
+    inside = axes.get_window_extent()
+    covered = [line.get_window_extent() for line in axes.lines if line.get_gid() == "target"]
+    for i, (point, name) in enumerate(zip(measured, names, strict=True)):
+        for side, up in _SIDES:
+            text = axes.annotate(
+                name,
+                (point.training_s, point.val_accuracy),
+                (side * 6, up * 6),
+                textcoords="offset points",
+                ha={1: "left", 0: "center", -1: "right"}[side],
+                va={1: "bottom", 0: "center_baseline", -1: "top"}[up],
+                size=SMALL_PT,
+                color=SOFT_INK,
+            )
+            box = text.get_window_extent()
+            others = around[:i] + around[i + 1 :] + covered
+            if _fits(box, inside) and not any(box.overlaps(other) for other in others):
+                covered.append(box)
+                break
+            text.remove()
+
+
+def _names(measured: Sequence[Point], markers: Markers) -> list[str]:
+    """What a marker leaves to be said: the optimizer, and the builder where own models
+    share a marker."""
+    sharing = Counter(markers[model] for model in {p.model for p in measured})
+    several = len({p.optimizer for p in measured if p.optimizer}) > 1
+    names = []
+    for point in measured:
+        name = point.optimizer or point.model
+        if sharing[markers[point.model]] > 1:
+            builder = point.model.rpartition(":")[2]
+            name = f"{builder} {name}" if several else builder
+        names.append(one_line(name, 24))
+    return names
+
+
+def _fits(box: Bbox, inside: Bbox) -> bool:
+    return bool(
+        box.x0 >= inside.x0 and box.x1 <= inside.x1 and box.y0 >= inside.y0 and box.y1 <= inside.y1
+    )

@@ -1,0 +1,168 @@
+"""Draws `roofline.png`: the roof of each setting of the machine, and a point a case below it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis import roofline
+from bench.reports.machine_text import machine_lines
+from bench.reports.palette import model_markers
+from bench.reports.plots import panels
+from bench.reports.plots.header import EDGE, PAGE_WIDTH, draw_frame, make_header
+from bench.reports.plots.run import blank_figure, save_picture, texts_of
+from bench.reports.plots.style import (
+    INK,
+    RULE,
+    SMALL_PT,
+    SOFT_INK,
+    TEXT_PT,
+    figure_of,
+    log_axis,
+    loop_style,
+    style,
+)
+from bench.reports.roofline_data import RoofPanel, cache_and_memory, intensity, roof_panels
+from bench.schema import ceilings
+from bench.schema.case import LOOPS
+from bench.schema.columns import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Inches.
+COLUMNS = 3
+PANEL_HEIGHT, ABOVE, BELOW, BESIDE, NAME_WIDTH = 3.2, 0.62, 0.55, 0.6, 0.3
+PRODUCTS_MARK: Mapping[str, Any] = {"color": SOFT_INK, "marker": "_", "linestyle": "None"}
+
+
+def draw_roofline(
+    results: Sequence[Row],
+    ceilings: Sequence[ceilings.Ceilings],
+    environment: Mapping[str, Any],
+    path: Path,
+) -> bool:
+    """Write the picture to `path` as PNG, in one move; False where there is nothing to draw.
+
+    Args:
+        results: rows with the keys `RESULT_COLUMNS`.
+        ceilings: what the run measured of the machine.
+        environment: what environment.json holds; what is missing is left out.
+        path: the file, in a folder that is there.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    shown = roof_panels(results, ceilings)
+    if shown:
+        with style(texts_of(results, environment)):
+            save_picture(_figure(shown, environment), path)
+    return bool(shown)
+
+
+def roofline_figure(
+    results: Sequence[Row],
+    ceilings: Sequence[ceilings.Ceilings],
+    environment: Mapping[str, Any],
+) -> Figure:
+    """The figure that `draw_roofline` writes; its axes are labelled by their titles."""
+    with style(texts_of(results, environment)):
+        return _figure(roof_panels(results, ceilings), environment)
+
+
+def _figure(shown: Sequence[RoofPanel], environment: Mapping[str, Any]) -> Figure:
+    figure = blank_figure(1, 1)
+    rows = [row for panel in shown for row in panel.rows]
+    markers = model_markers(dict.fromkeys(row["model"] for row in rows))
+    header = make_header(
+        figure,
+        str(environment.get("label") or ""),
+        machine_lines(environment, [row["device_name"] for row in rows]),
+        [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)],
+        {model: markers[model] for model in dict.fromkeys(row["model"] for row in rows)},
+        {},
+        marks={
+            "the case's products alone": PRODUCTS_MARK,
+            "roof, fastest cache": {"color": INK, "marker": "", "linestyle": "-"},
+            "roof, memory": {"color": INK, "marker": "", "linestyle": "--"},
+        },
+    )
+    columns = min(COLUMNS, len(shown))
+    lines = -(-len(shown) // columns)
+    height = header.height + lines * (ABOVE + PANEL_HEIGHT + BELOW)
+    figure.set_size_inches(PAGE_WIDTH, height)
+    draw_frame(figure, header, "")
+    width = (PAGE_WIDTH - 2 * EDGE) / columns
+    for number, panel in enumerate(shown):
+        line, column = divmod(number, columns)
+        left = EDGE + column * width + BESIDE
+        top = header.height + line * (ABOVE + PANEL_HEIGHT + BELOW) + ABOVE
+        place = (left, height - top - PANEL_HEIGHT, width - BESIDE - 0.1, PANEL_HEIGHT)
+        share = [part / (PAGE_WIDTH, height)[i % 2] for i, part in enumerate(place)]
+        _draw(figure.add_axes((share[0], share[1], share[2], share[3]), label=panel.title),
+              panel, markers, rows, shown)  # fmt: skip
+    return figure
+
+
+def _draw(
+    axes: Axes,
+    panel: RoofPanel,
+    markers: Mapping[str, str],
+    rows: Sequence[Row],
+    shown: Sequence[RoofPanel],
+) -> None:
+    """One panel; `rows` and `shown` give all panels the same axes."""
+    peak = panel.limits.peak_flops_per_s / 1e9
+    cache, memory = (rate / 1e9 for rate in cache_and_memory(panel.limits))
+    detail = f"{peak:,.0f} GFLOP/s, cache {cache:,.0f} GB/s, memory {memory:,.0f} GB/s"
+    panels.title(axes, panel.title, detail)
+    peaks = [other.limits.peak_flops_per_s / 1e9 for other in shown]
+    # The ridges of the fastest memory are on the page, so that its slope can be seen.
+    ridges = [other.limits.peak_flops_per_s / cache_and_memory(other.limits)[0] for other in shown]
+    intensities = [*map(intensity, rows), min(ridges) / 2]
+    log_axis(axes, axes.xaxis, intensities)
+    log_axis(axes, axes.yaxis, [row["gflops"] for row in rows] + peaks)
+    axes.set_xlabel("FLOP per byte that must move", size=TEXT_PT)
+    axes.set_ylabel("GFLOP/s", size=TEXT_PT)
+    axes.grid(color=RULE)
+    axes.set_axisbelow(True)
+    _draw_roof(axes, panel.limits)
+    for row in panel.rows:
+        x = intensity(row)
+        if row["products_fraction"] is not None:
+            axes.plot(x, row["gflops"] / row["products_fraction"], markersize=7, **PRODUCTS_MARK)
+    for row in panel.rows:
+        look = {**loop_style(row["loop"]), "linestyle": "None", "zorder": 3}
+        axes.plot(intensity(row), row["gflops"], marker=markers[row["model"]], **look)
+    _name_batches(axes, panel.rows)
+
+
+def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
+    """The peak, and the slopes of the fastest and of the slowest memory measured."""
+    peak = limits.peak_flops_per_s
+    low, high = axes.get_xlim()
+    for rate, dash in zip(cache_and_memory(limits), ("-", "--"), strict=True):
+        ridge = min(max(peak / rate, low), high)
+        xs, ys = [low, ridge, high], [min(peak, rate * x) / 1e9 for x in (low, ridge, high)]
+        axes.plot(xs, ys, color=INK, linestyle=dash, linewidth=1.0, zorder=2)
+
+
+def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
+    """The batch size beside each point of the fastest loop, where the panel holds several."""
+    if len({row["batch_size"] for row in rows}) < 2:
+        return
+    named = -math.inf
+    for batch_size in sorted({row["batch_size"] for row in rows}):
+        best = max(
+            (row for row in rows if row["batch_size"] == batch_size), key=lambda r: r["gflops"]
+        )
+        x = axes.transData.transform((intensity(best), best["gflops"]))[0]
+        # A name that would touch the one before it stands a line lower.
+        below = -7 if x - named > NAME_WIDTH * figure_of(axes).dpi else -17
+        named = x if below == -7 else -math.inf
+        axes.annotate(f"{batch_size}", (intensity(best), best["gflops"]), xytext=(0, below),
+                      textcoords="offset points", size=SMALL_PT, color=SOFT_INK,
+                      ha="center", va="top")  # fmt: skip

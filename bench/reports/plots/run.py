@@ -1,0 +1,290 @@
+"""Draws a run: `comparison.png` with its four panels, and the row of sample images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.reports import selection
+from bench.reports.formatting import one_line
+from bench.reports.machine_text import machine_lines
+from bench.reports.palette import model_markers
+from bench.reports.plots import dots, panels
+from bench.reports.plots.header import draw_frame, make_header
+from bench.reports.plots.layout import Page, Wanted, plan_page
+from bench.reports.plots.style import (
+    DOTS_PER_INCH,
+    ROUND_PT,
+    RULE,
+    SOFT_INK,
+    TEXT_PT,
+    line_styles,
+    style,
+    text_width,
+)
+from bench.reports.selection import Chosen, Group, Point, Series
+from bench.schema.case import LOOPS
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
+from bench.store.files import PICTURE, target_of, write_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+MOST_ROWS, MOST_SWEEP_ROWS, MOST_SERIES = 120, 16, 12
+
+
+def comparison(
+    results: Sequence[Row],
+    rounds: Sequence[Row],
+    environment: Mapping[str, Any],
+    path: Path,
+) -> None:
+    """Write the picture of a run to `path` as PNG, in one move.
+
+    Args:
+        results: rows with the keys `RESULT_COLUMNS`; those that are not ok are counted in
+            the footer.
+        rounds: rows with the keys `ROUND_COLUMNS`.
+        environment: what environment.json holds; what is missing is left out.
+        path: the file, in a folder that is there.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    with style(texts_of(results, environment)):
+        save_picture(_comparison_figure(results, rounds, environment), path)
+
+
+def comparison_figure(
+    results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
+) -> Figure:
+    """The figure that `comparison` writes; its axes are labelled `throughput`,
+    `accuracy: PLACEMENT`, `batches` and `precisions`."""
+    with style(texts_of(results, environment)):
+        return _comparison_figure(results, rounds, environment)
+
+
+def sample_row(
+    images: np.ndarray, labels: Sequence[int], class_names: Sequence[str], path: Path
+) -> None:
+    """Write images side by side in `gray_r`, each over its class, to `path` as PNG.
+
+    Args:
+        images: uint8, shape (images, rows, columns).
+        labels: the class of each image, an index into `class_names`.
+        class_names: of all classes, in the order of their labels.
+        path: the file, in a folder that is there.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    with style(class_names):
+        save_picture(_sample_figure(images, labels, class_names), path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What the four panels of one picture show."""
+
+    points: tuple[Point, ...]
+    throughput: Chosen[Group]
+    timed: dict[str, list[Point]]
+    batches: Chosen[Series]
+    precisions: Chosen[Group]
+    markers: Mapping[str, str]
+    dashes: Mapping[str, str]
+    base: str
+
+    @classmethod
+    def of(cls, results: Sequence[Row], rounds: Sequence[Row]) -> _Picture:
+        """What the rows of a run show."""
+        measured = selection.points(results, rounds)
+        base = selection.base_setting(measured)
+        return cls(
+            tuple(measured),
+            selection.throughput_groups(measured, MOST_ROWS),
+            selection.timed_by_placement(measured),
+            selection.batch_series(measured, MOST_SERIES),
+            selection.precision_groups(measured, MOST_SWEEP_ROWS),
+            model_markers(dict.fromkeys(point.model for point in measured)),
+            line_styles(point.placement for point in measured),
+            f"batch {base[0]}, {base[1]}" if base else "",
+        )
+
+
+def _comparison_figure(
+    results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
+) -> Figure:
+    picture = _Picture.of(results, rounds)
+    figure = blank_figure(1, 1)
+    models = dict.fromkeys(point.model for point in picture.points)
+    header = make_header(
+        figure,
+        str(environment.get("label") or ""),
+        machine_lines(environment, [point.device_name for point in picture.points]),
+        [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
+        {model: picture.markers[model] for model in models},
+        picture.dashes,
+        marks=_marks(picture.points),
+    )
+    wanted = Wanted(
+        throughput=dots.dots_height(picture.throughput.items),
+        throughput_labels=dots.dots_labels(picture.throughput.items),
+        facets=max(1, len(picture.timed)),
+        series_labels=panels.series_labels(picture.batches.items),
+        precisions=dots.dots_height(picture.precisions.items),
+        precision_labels=dots.dots_labels(picture.precisions.items),
+    )
+    footer = _footer(results)
+    page = plan_page(figure, header, wanted, footer)
+    draw_frame(figure, header, footer)
+    _draw_throughput(page, picture)
+    _draw_accuracy(page, picture)
+    _draw_batches(page, picture)
+    _draw_precisions(page, picture)
+    return figure
+
+
+def _marks(shown: Sequence[Point]) -> dict[str, Mapping[str, Any]]:
+    """What the legend must explain beside loops and models."""
+    grey = {"color": SOFT_INK}
+    marks: dict[str, Mapping[str, Any]] = {}
+    marks["one round (epoch)"] = {**grey, "marker": ".", "markersize": ROUND_PT * 2}
+    if any(point.low is not None for point in shown):
+        marks["interval over launches"] = {**grey, "marker": "|", "linestyle": "-"}
+    return marks
+
+
+def _draw_throughput(page: Page, picture: _Picture) -> None:
+    axes = page.axes(page.throughput, "throughput")
+    chosen = picture.throughput
+    detail = _joined(picture.base, _more(chosen.left_out, "row"))
+    panels.title(axes, "Throughput by model, optimizer and loop", detail)
+    if chosen.items:
+        dots.dots(axes, chosen.items, picture.markers, page.throughput_labels)
+    else:
+        panels.empty(axes, "no case was timed")
+
+
+def _draw_accuracy(page: Page, picture: _Picture) -> None:
+    every = [point for points in picture.timed.values() for point in points]
+    placements = list(picture.timed) or ["none"]
+    for place, rectangle in zip(placements, page.accuracy, strict=True):
+        axes = page.axes(rectangle, f"accuracy: {place}")
+        if not every:
+            panels.title(axes, "Accuracy against training time")
+            panels.empty(axes, "no case has an accuracy and a time")
+            continue
+        mine = picture.timed[place]
+        device = next((point.device_name for point in mine if point.device_name), "")
+        if len(placements) > 1:
+            panels.title(axes, f"Accuracy against time: {place}", _joined(device, picture.base))
+        else:
+            panels.title(axes, "Accuracy against training time", picture.base)
+        panels.accuracy(axes, mine, every, picture.markers)
+    axes.set_xlabel("training time (s), evaluation excluded" if every else "")
+
+
+def _draw_batches(page: Page, picture: _Picture) -> None:
+    axes = page.axes(page.batches, "batches")
+    chosen = picture.batches
+    detail = _joined(chosen.common, _more(chosen.left_out, "line"))
+    panels.title(axes, "Throughput by batch size", detail)
+    if chosen.items:
+        panels.batches(axes, chosen.items, picture.markers, picture.dashes)
+    else:
+        panels.empty(axes, "no case was timed at two batch sizes")
+
+
+def _draw_precisions(page: Page, picture: _Picture) -> None:
+    axes = page.axes(page.precisions, "precisions")
+    chosen = picture.precisions
+    panels.title(
+        axes, "Throughput by precision", _joined(chosen.common, _more(chosen.left_out, "row"))
+    )
+    if chosen.items:
+        dots.dots(axes, chosen.items, picture.markers, page.precision_labels)
+    else:
+        panels.empty(axes, "no case was timed in two precisions")
+
+
+def _footer(results: Sequence[Row]) -> str:
+    missing = selection.not_drawn(results)
+    if not missing:
+        return ""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(missing.items()))
+    return f"Not drawn: {counts}: see results.csv"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _more(count: int, what: str) -> str:
+    if not count:
+        return ""
+    return f"{count} more {what}{'s' if count > 1 else ''} in results.csv"
+
+
+def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
+    """All text from outside, for the choice of fonts."""
+    texts = [str(row[name]) for row in results for name in ("model", "device_name")]
+    return [*texts, *machine_lines(environment, [])]
+
+
+def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Sequence[str]) -> Figure:
+    names = [one_line(class_names[int(label)], 16) for label in labels]
+    count = max(1, len(names))
+    probe = blank_figure(1, 1)
+    cell = max(0.95, text_width(probe, names, TEXT_PT) + 0.1)
+    width, height = cell * count + 0.2, cell + 0.75
+    figure = blank_figure(width, height)
+    figure.text(
+        0.15 / width,
+        1 - 0.3 / height,
+        f"The first {len(names)} training images",
+        size=TEXT_PT + 2,
+        weight="bold",
+    )
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        place = (0.1 + cell * i + 0.04, 0.32, cell - 0.08, cell - 0.08)
+        axes = figure.add_axes(
+            (place[0] / width, place[1] / height, place[2] / width, place[3] / height)
+        )
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color=RULE)
+        axes.set_xlabel(name, size=TEXT_PT, labelpad=3)
+    return figure
+
+
+def blank_figure(width_in: float, height_in: float) -> Figure:
+    """An empty white page of that size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Replace `path` in one move, so that a crash never leaves half a picture.
+
+    Raises:
+        UserError: something else than a picture of this suite is there, or it cannot be written.
+    """
+    target = target_of(path, PICTURE)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Source": "fmnist-bench"})
+    try:
+        write_bytes(target, drawn.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name a folder that can be written"
+        ) from error

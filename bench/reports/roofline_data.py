@@ -1,0 +1,57 @@
+"""Chooses from the rows of a run what a roofline shows; draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.analysis import roofline
+from bench.schema import ceilings
+from bench.schema.columns import Row
+from bench.schema.launch import Status
+
+
+@dataclass(frozen=True, slots=True)
+class RoofPanel:
+    """One device, precision and number of threads.
+
+    Attributes:
+        title: names the three.
+        limits: what the machine reached there at best.
+        rows: the cases that can be held against it.
+    """
+
+    title: str
+    limits: roofline.Limits
+    rows: tuple[Row, ...]
+
+
+def roof_panels(results: Sequence[Row], ceilings: Sequence[ceilings.Ceilings]) -> list[RoofPanel]:
+    """A panel for each setting that has a roof and a case below it, in the order of the rows."""
+    grouped: dict[tuple[str, str, int | None], list[Row]] = {}
+    for row in results:
+        if row["status"] == Status.OK and row["roofline_fraction"] is not None:
+            setting = (row["device"], row["precision"], row["threads"])
+            grouped.setdefault(setting, []).append(row)
+    panels = []
+    for (device, precision, threads), rows in grouped.items():
+        limits = roofline.limits(ceilings, device, precision, threads)
+        if limits is not None:
+            title = f"{device}, {precision}" + _threads(threads)
+            panels.append(RoofPanel(title, limits, tuple(rows)))
+    return panels
+
+
+def cache_and_memory(limits: roofline.Limits) -> tuple[float, float]:
+    """Bytes/s of the fastest working set, which a cache holds, and of the largest."""
+    rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
+    return max(rates), rates[-1]
+
+
+def intensity(row: Row) -> float:
+    """FLOP per byte that must move, of a row with a roofline fraction."""
+    return float(row["flops_per_sample"] * row["batch_size"] / row["bytes_per_step"])
+
+
+def _threads(number: int | None) -> str:
+    return "" if number is None else f", {number} thread{'s' if number != 1 else ''}"

@@ -1,0 +1,170 @@
+"""What a comparison shows: a table for one candidate, a column a run for several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.schema.errors import UserError
+from bench.store.files import Kind
+from bench.store.tables import write_csv
+from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
+
+LEGEND = "samples/s over those of A; ±: half the 95% interval, where there is one"
+TOTALS = ("geometric mean of cases", "all cases together", "accuracy points, lowest", "... highest")
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """What differs between the runs, the ratios of each case, and what they come to.
+
+    One candidate gets a table with intervals and accuracies. Several stand side by side, a
+    letter a run as in the picture, in as many tables as the screen's width asks for.
+    """
+    if len(found.pairs) == 1:
+        _print_one(found, console)
+    else:
+        _print_several(found, console)
+
+
+def _print_one(found: Comparison, console: Console) -> None:
+    names = [found.baseline, *found.pairs]
+    for fact, said in found.differences.items():
+        told = "; ".join(f"{name}: {value}" for name, value in zip(names, said, strict=True))
+        _line(console, f"different {fact}: {told}")
+    for name in found.pairs:
+        console.print(_table_of_one(name, found))
+        total = found.summaries[name]
+        cases = "case" if total.cases == 1 else "cases"
+        _line(
+            console,
+            f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
+            f"(geometric mean of {total.cases} {cases} that all runs hold, "
+            f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
+            f"{total.total_time_ratio:.3f} times as fast",
+        )
+        _print_missing(name, total.missing, console)
+    _print_missing(found.baseline, found.baseline_missing, console)
+
+
+def _table_of_one(name: str, found: Comparison) -> Table:
+    table = _table(f"{name} over {found.baseline}", ("ratio", "interval", "accuracy"))
+    for pair in found.pairs[name]:
+        if pair.ratio is None:
+            continue
+        interval = "" if pair.low is None else f"{pair.low:.3f} to {pair.high:.3f}"
+        points = pair.accuracy_difference
+        table.add_row(
+            Text(pair.case),
+            f"{pair.ratio:.3f}",
+            interval,
+            "" if points is None else f"{100 * points:+.2f}",
+        )
+    return table
+
+
+def _print_several(found: Comparison, console: Console) -> None:
+    names = [found.baseline, *found.pairs]
+    letters = dict(zip(names, map(_letter, range(len(names))), strict=True))
+    for name, letter in letters.items():
+        _line(console, f"{letter}  {name}" + " (baseline)" * (name == found.baseline))
+    for fact, said in found.differences.items():
+        holders: dict[str, list[str]] = {}
+        for letter, value in zip(letters.values(), said, strict=True):
+            holders.setdefault(value, []).append(letter)
+        told = "; ".join(f"{value} ({', '.join(who)})" for value, who in holders.items())
+        _line(console, f"different {fact}: {told}")
+    _line(console, LEGEND)
+    for shown in _groups(found, console.width):
+        table = _table("", [letters[name] for name in shown])
+        for row in zip(*(found.pairs[name] for name in shown), strict=True):
+            if any(pair.ratio is not None for pair in row):
+                table.add_row(Text(row[0].case), *map(_cell, row))
+        for line, cells in zip(TOTALS, zip(*(_totals(name, found) for name in shown), strict=True),
+                               strict=True):  # fmt: skip
+            table.add_row(line, *cells)
+        console.print(table)
+    count = next(iter(found.summaries.values())).cases
+    _line(console, f"{TOTALS[0]} and {TOTALS[1]}: over the {count} that all runs hold")
+    for name in found.pairs:
+        _print_missing(letters[name], found.summaries[name].missing, console)
+    _print_missing(letters[found.baseline], found.baseline_missing, console)
+
+
+def _groups(found: Comparison, width: int) -> list[list[str]]:
+    """The candidates, as many to a table as the width holds beside the longest case."""
+    left = width - max(map(len, (*found.cases, *TOTALS))) - 1
+    groups: list[list[str]] = []
+    room = 0
+    for name, pairs in found.pairs.items():
+        own = 1 + max(len(cell) for cell in (*map(_cell, pairs), *_totals(name, found)))
+        if not groups or own > room:
+            groups.append([])
+            room = left
+        groups[-1].append(name)
+        room -= own
+    return groups
+
+
+def _totals(name: str, found: Comparison) -> tuple[str, str, str, str]:
+    total = found.summaries[name]
+    known = [p.accuracy_difference for p in found.pairs[name] if p.accuracy_difference is not None]
+    points = [f"{100 * f(known):+.2f}" if known else "" for f in (min, max)]
+    return (f"{total.geometric_mean:.2f}", f"{total.total_time_ratio:.2f}", points[0], points[1])
+
+
+def _cell(pair: Pair) -> str:
+    if pair.ratio is None:
+        return ""
+    if pair.low is None or pair.high is None:
+        return f"{pair.ratio:.2f}"
+    half = math.sqrt(pair.high / pair.low) - 1
+    return f"{pair.ratio:.2f} ±{half:.0%}" if half < 10 else f"{pair.ratio:.2f} ±>999%"
+
+
+def _letter(number: int) -> str:
+    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=Text(title) if title else None, title_justify="left", box=None,
+                  padding=(0, 1, 0, 0))  # fmt: skip
+    table.add_column("case", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _print_missing(name: str, missing: Sequence[str], console: Console) -> None:
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        _line(console, f"{name} has no result for {', '.join(missing[:3])}{more}")
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
+
+
+def write_comparison(found: Comparison, path: Path) -> None:
+    """Write a row a case and candidate to `path` as CSV, in one move.
+
+    Raises:
+        UserError: the folder holds a run, or the file cannot be written.
+    """
+    if (path.parent / "plan.json").exists():
+        raise UserError(
+            f"{path.parent} holds a run, whose comparison.png would be replaced: "
+            "name another --output"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(path, COLUMNS, comparison_rows(found), Kind.table(COLUMNS))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name another --output"
+        ) from error

@@ -1,0 +1,216 @@
+"""What a duel shows: a line a block while it runs, and a table at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.stats import student_interval
+from bench.machine import variables
+from bench.reports.terminal.run import duration
+from bench.schema.case import Case
+from bench.schema.draws import SIDES
+from bench.schema.duel import HERE, DuelPlan, Spec
+from bench.schema.errors import ExitCode
+from bench.session.duel import LEAST
+from bench.session.estimate import IMPORT_S, launch_seconds
+from bench.store.run_folder import RunFolder
+from bench.verdicts.check import Verdict, percent
+from bench.verdicts.duel import DuelReport, Standing
+from bench.verdicts.sequential import LAST_LOOK, SPENDING, Decision
+from fmnist_models.dataset import VALIDATION_SHARE
+
+LEGEND = (
+    "B over A: time; 95% interval over blocks; least: the smallest slow-down that would have "
+    "been confirmed; p: of the t-test and of sign flips; points: of validation accuracy, B less A"
+)
+_MEANING = {
+    ExitCode.PASSED: "B is not worse by the gate",
+    ExitCode.REGRESSION: "B is worse",
+    ExitCode.WRONG_USE_OR_FAILED_CASE: "a case failed",
+    ExitCode.INCONCLUSIVE: "inconclusive",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+class DuelLines:
+    """A line a block and a line a look, so that the interval is seen to narrow."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._several = False
+
+    def waits(self, reason: str) -> None:
+        """Say why nothing happens yet."""
+        self._print(f"waiting: {reason}")
+
+    def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
+        """Say who meets whom, how long it may take, and what is cut short."""
+        self._several = len(plan.cases) > 1
+        sources = {side: _sources(folder / side) for side in SIDES}
+        for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
+            self._print(f"{side.upper()}: {spec_words(spec)}{_short_digests(sources[side])}")
+            for note in sources[side].get("notes", ()):
+                self._print(f"  {note}")
+        if _runs_the_same(plan, sources):
+            self._print("A and B run the same code: no Python file differs between them")
+        told = [RunFolder(folder / side).environment() or {} for side in SIDES]
+        for line in dict.fromkeys(filter(None, map(variables.warning, told))):
+            self._print(line)
+        if plan.rows is not None:
+            self._print(f"cut short: the first {plan.rows:,} training images only")
+        epochs = plan.settings.epochs
+        samples = None
+        if plan.rows is not None:
+            samples = round((1 - VALIDATION_SHARE) * plan.rows)
+        imports = 2 * (plan.templates if plan.settings.fork else 1)
+        most = IMPORT_S * imports + 2 * LAST_LOOK * sum(
+            launch_seconds(case, plan.settings, samples, LEAST) for case in plan.cases
+        )
+        cases = "1 case" if len(plan.cases) == 1 else f"{len(plan.cases)} cases"
+        budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
+        looks = ", ".join(map(str, SPENDING))
+        self._print(
+            f"{cases}, {epochs} epochs; looks after {looks} blocks; at most about "
+            f"{duration(most)} where nothing disturbs it{budget}; in {folder}"
+        )
+
+    def block_voided(self, case: Case, reason: str) -> None:
+        """Say why it takes longer."""
+        self._print(f"{f'{case.id}: ' if self._several else ''}{reason} (measured again)")
+
+    def block_ends(self, standing: Standing, control: float) -> None:
+        """Print the interval so far."""
+        name = f"{standing.case.id}\n  " if self._several else ""
+        shown = f"{name}block {len(standing.speed)}/{LAST_LOOK}: B over A {ratio_words(standing)}"
+        self._print(f"{shown}, control {math.exp(control):.3f}")
+
+    def looked(self, standing: Standing) -> None:
+        """Print what the look decided."""
+        seen = standing.speed_look
+        if seen is not None:
+            said = {
+                Verdict.REGRESSION: "B is worse",
+                Verdict.PASSED: "B is not worse",
+            }.get(standing.verdict, "not decided")
+            name = f"{standing.case.id}: " if self._several else ""
+            self._print(
+                f"  look at {seen.blocks}: {name}{said} (p {_p(seen.p)}, needs "
+                f"{_p(seen.level)} to be slower)"
+            )
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def spec_words(spec: Spec) -> str:
+    """A side in the words in which it is written."""
+    words = [f"python={spec.python}"] if spec.python else []
+    if spec.checkout:
+        revision = f"@{spec.revision[:12]}" if spec.revision else ""
+        words.append(f"checkout={spec.checkout}{revision}")
+    words += [f"{name}={value}" for name, value in spec.variables]
+    return " ".join(words) or HERE
+
+
+def _sources(side: Path) -> Mapping[str, Any]:
+    """What a side was found to run; empty where nothing was written of it."""
+    found = (RunFolder(side).environment() or {}).get("sources")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _short_digests(sources: Mapping[str, Any]) -> str:
+    """The beginnings of the digests of a side's files, in brackets."""
+    digests = [f"{what} {sources[what][:8]}" for what in ("suite", "models") if sources.get(what)]
+    return f" ({', '.join(digests)})" if digests else ""
+
+
+def _runs_the_same(plan: DuelPlan, sources: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether sides that name other files run the same ones."""
+    named = {(spec.checkout, spec.revision) for spec in (plan.a, plan.b)}
+    found = [(own.get("suite"), own.get("models")) for own in sources.values()]
+    return len(named) > 1 and found[0] == found[1] and found[0][0] is not None
+
+
+def print_duel(report: DuelReport, console: Console) -> None:
+    """The table, what did not go well, and the verdict."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("case", overflow="fold")
+    for name in ("blocks", "B over A", "least", "p", "flips", "points"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for standing in report.cases:
+        table.add_row(Text(standing.case.id), *_cells(standing), str(standing.verdict))
+    console.print(table)
+    for line in (LEGEND, *verdict_lines(report)):
+        console.print(Text(line), soft_wrap=True)
+
+
+def verdict_lines(report: DuelReport) -> list[str]:
+    """What did not go well, and the verdict, a sentence each."""
+    lines = []
+    for standing in report.cases:
+        case = standing.case.id
+        if standing.failure:
+            lines.append(f"{case}: {standing.failure}")
+        points = standing.accuracy_look
+        if points and points.decision is Decision.WORSE:
+            lines.append(f"{case}: accuracy fell by {100 * points.mean:.1f} points")
+    if report.control_differs:
+        ratio = math.exp(sum(report.control) / len(report.control))
+        lines.append(
+            f"the control, which neither side can change, took {ratio:.3f} times as long before B "
+            "as before A: the machine was not the same for both, so no verdict holds"
+        )
+    if report.stopped:
+        lines.append(f"stopped: {report.stopped}")
+    code = report.exit_code
+    return [
+        *lines,
+        f"{_MEANING[code]} (exit {int(code)}); the gate is {report.plan.gate:.1%}, the "
+        f"margin {report.plan.margin:.1%}",
+    ]
+
+
+def _cells(standing: Standing) -> list[str]:
+    seen = standing.speed_look
+    cells = [str(len(standing.speed)), ratio_words(standing), "", "", "", ""]
+    if seen is not None:
+        cells[2:5] = percent(math.expm1(min(seen.smallest, 700))), _p(seen.p), _p(seen.sign_flip_p)
+    if standing.accuracy:
+        # Adding 0.0 turns a negative zero into a positive one.
+        points = -100 * sum(standing.accuracy) / len(standing.accuracy)
+        cells[5] = f"{round(points, 2) + 0.0:+.2f}"
+    return cells
+
+
+def ratio_words(standing: Standing) -> str:
+    """B's time over A's with its interval over blocks; empty before the first block."""
+    logs = standing.speed
+    if not logs:
+        return ""
+    interval = student_interval(logs)
+    mean = f"{math.exp(sum(logs) / len(logs)):.3f}"
+    if interval is None:
+        return mean
+    low, high = map(math.exp, interval)
+    return f"{mean} ({low:.3f} to {high:.3f})"
+
+
+def measured_words(standing: Standing) -> str:
+    """What a duel measured of a case, in words; empty before the first block."""
+    times, points = ratio_words(standing), standing.accuracy_look
+    said = [f"{times} times the time"] if times else []
+    if points and points.decision is Decision.WORSE:
+        said.append(f"accuracy fell by {100 * points.mean:.1f} points")
+    return ", ".join(said)
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}" if p > 1e-99 else "0"

@@ -1,0 +1,171 @@
+"""The tables at the end of a run and of `list`: plain rows in, text for 80 columns out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.noise import DISTURBED
+from bench.analysis.rows import sibling
+from bench.schema.columns import Row
+from bench.schema.launch import Status
+
+_MINUTE = 60
+_HOUR = 3600
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: `8 s`, `4 min 10 s`, `1 h 05 min`."""
+    if not math.isfinite(seconds):
+        return "?"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
+
+
+def print_results(rows: Sequence[Row], console: Console) -> None:
+    """A table for each device, precision and thread count; then the rows that did not
+    end well, with their reasons."""
+    fine = [row for row in rows if row["status"] == Status.OK]
+    for setting, group in groupby(sorted(fine, key=_order), key=_setting):
+        console.print(_table(setting, list(group), rows))
+    for note, cases in notes(rows).items():
+        first, *others = cases
+        more = f" and {len(others)} more" if others else ""
+        console.print(Text(f"{first}{more}: {note}"), soft_wrap=True)
+
+
+def time_line(split: Mapping[str, float]) -> str:
+    """Where the seconds of a run went, as shares of the whole; what takes none is left out."""
+    total = math.fsum(split.values())
+    shares = [f"{part} {seconds / total:.1%}" for part, seconds in split.items() if seconds > 0]
+    return f"Of {duration(total)}: {', '.join(shares)}"
+
+
+def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
+    """How many times the throughput of its `fit` sibling a row reaches; None without one."""
+    if row["loop"] == "fit" or row["samples_per_s"] is None:
+        return None
+    fit = sibling(row, rows, loop="fit")
+    return row["samples_per_s"] / fit["samples_per_s"] if fit else None
+
+
+def reference_lines(
+    rows: Sequence[Row], reference: Sequence[Row], same_work: bool, machine: str
+) -> list[str]:
+    """How the throughput compares with the reference run's, a line a loop.
+
+    Geometric mean of the per-case ratios over the cases that both hold and that ran the
+    same work (epochs and data), which the caller judges.
+    """
+    from bench.analysis.stats import geometric_mean
+
+    if not same_work:
+        return []
+    by_case = {row["case"]: row for row in reference}
+    lines = []
+    for loop in dict.fromkeys(row["loop"] for row in rows):
+        ratios = [
+            row["samples_per_s"] / by_case[row["case"]]["samples_per_s"]
+            for row in rows
+            if row["loop"] == loop and _ok(row) and row["case"] in by_case
+        ]
+        if ratios:
+            spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+            cases = "case" if len(ratios) == 1 else "cases"
+            lines.append(
+                f"{loop}: {geometric_mean(ratios):.2f} times the reference{spread}, "
+                f"{len(ratios)} {cases}"
+            )
+    if lines:
+        lines.insert(0, f"Throughput beside the reference run ({machine}):")
+    return lines
+
+
+def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequence[Row]) -> Table:
+    device, precision, threads = setting
+    title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    table.add_column("optimizer")
+    table.add_column("loop")
+    for name in ("batch", "samples/s", "±%", "step ms", "val acc", "x fit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in group:
+        over = compiled_over_fit(row, rows)
+        table.add_row(
+            Text(row["model"]),
+            row["optimizer"],
+            row["loop"],
+            str(row["batch_size"]),
+            f"{row['samples_per_s']:,.0f}",
+            half_width(row),
+            f"{row['step_ms']:.3g}",
+            "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.3f}",
+            "" if over is None else f"{over:.1f}",
+        )
+    return table
+
+
+def half_width(row: Row) -> str:
+    """Half the interval of the throughput in percent; empty where there is none."""
+    low, high = row["samples_per_s_low"], row["samples_per_s_high"]
+    if low is None or high is None:
+        return ""
+    return f"{math.sqrt(high / low) * 100 - 100:.1f}"
+
+
+def notes(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Warnings and then reasons, each with the cases that it holds for.
+
+    On a busy machine each case is disturbed by a share of its own: one line stands for all
+    that the same signal disturbed, the worst of them first.
+    """
+    found: dict[str, list[str]] = {}
+    disturbed: dict[str, list[tuple[int, str, str]]] = {}
+    for row in rows:
+        for warning in filter(None, (row["warnings"] or "").split("; ")):
+            if warning.startswith(DISTURBED):
+                signal, figures = re.sub(r"\d+", "", warning), re.findall(r"\d+", warning)
+                disturbed.setdefault(signal, []).append((-int(figures[0]), row["case"], warning))
+            else:
+                found.setdefault(f"warning: {warning}", []).append(row["case"])
+    for alike in disturbed.values():
+        worst = sorted(alike, key=lambda item: item[0])
+        found[f"warning: {worst[0][2]}"] = [case for _, case, _ in worst]
+    for row in rows:
+        if not _ok(row):
+            found.setdefault(f"{row['status']}: {row['reason']}", []).append(row["case"])
+    return found
+
+
+def _ok(row: Row) -> bool:
+    return bool(row["status"] == Status.OK)
+
+
+def _setting(row: Row) -> tuple[str, str, int | None]:
+    return row["device"], row["precision"], row["threads"]
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    return (
+        row["device"],
+        row["precision"] == "float64",
+        row["precision"],
+        row["threads"] or 0,
+        row["model"],
+        row["batch_size"],
+        row["optimizer"],
+        row["loop"] != "fit",
+        row["loop"],
+    )

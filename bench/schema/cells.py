@@ -1,0 +1,31 @@
+"""Values as the cells of a CSV file: shortest digits that give the same float again, SI units."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.schema.columns import RESULT_COLUMNS
+
+
+def result_line(row: Mapping[str, Any]) -> str:
+    """A row of results.csv as it stands there."""
+    return csv_text([[as_cell(row[name]) for name in RESULT_COLUMNS]])
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of cells as CSV, each line ended by a line feed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def as_cell(value: Any) -> str:
+    """A value as CSV holds it: shortest digits that give the same float again, SI units."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,268 @@
+"""`fmnist-bench doctor`: what this machine really does, in under a minute.
+
+The parent looks at the machine; TensorFlow is looked at in a child, `bench.worker.probe`;
+`bench.verdicts.validity` says what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.launch.origin import child_command
+from bench.machine import hardware
+from bench.machine.cuda import SEE_DOCTOR
+from bench.machine.devices import inventory, resolve
+from bench.machine.nvml import Inventory, gpu_state
+from bench.machine.placement import child_environment
+from bench.schema.case import Case
+from bench.schema.errors import Unavailable
+from bench.verdicts import validity
+from bench.verdicts.validity import Check, Report, Verdict, not_applicable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Check", "Report", "Verdict", "diagnose", "render"]
+
+PROBE = child_command("bench.worker.probe")
+PROBE_LIMIT_S = 180.0
+_NOISE_S = 1.0
+_STEPS = ("device", "placement", "waiting", "TF32", "memory counter")
+# Level 0 and the loader's own level 1 are needed for the names of libraries that fail.
+_TELL_ALL = {
+    "TF_CPP_MIN_LOG_LEVEL": "0",
+    "TF_CPP_VMODULE": "dso_loader=1,cudart_stub=1,cuda_diagnostics=1",
+}
+_STYLES = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.FAILED: "bold red",
+    Verdict.NOT_APPLICABLE: "dim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What the child told before it ended.
+
+    Attributes:
+        steps: facts by the name of their step.
+        log: what it and TensorFlow printed.
+        ending: how it ended, where that was not as it should; else empty.
+    """
+
+    steps: Mapping[str, Mapping[str, Any]]
+    log: str = ""
+    ending: str = ""
+
+
+def diagnose(device: str = "cpu") -> Report:
+    """Check the machine and what TensorFlow does on `device`; imports no TensorFlow itself.
+
+    Raises:
+        UserError: `device` is none that a case could name.
+    """
+    case = Case("softmax", "sgd", "fit", device=device)
+    machine = inventory()
+    found = _machine_checks()
+    try:
+        gpu = resolve(device, machine)
+    except Unavailable as reason:
+        probed = _probe("none", Case("softmax", "sgd", "fit"), machine)
+        missing = Check("device", Verdict.FAILED, str(reason), _how_to_have_it(machine))
+        others = [not_applicable(name, "no such device") for name in _STEPS[1:]]
+        return Report(device, (*found, versions(probed), missing, *others))
+    at_rest = None if gpu is None else validity.gpu_at_rest(gpu_state(gpu))
+    probed = _probe(device, case, machine)
+    found += tensorflow_checks(probed, is_gpu=gpu is not None)
+    if at_rest is not None:
+        found += [at_rest, *_cuda_checks(machine, probed)]
+    return Report(device, tuple(found))
+
+
+def render(report: Report, console: Console) -> None:
+    """Print the checks as a table and one line that sums them up; fits 80 columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("finding", overflow="fold")
+    for check in report.checks:
+        style = _STYLES[check.verdict]
+        finding = Text(check.finding)
+        if check.remedy:
+            finding.append(f"\nremedy: {check.remedy}", style="bold")
+        verdict = Text(check.verdict.replace("_", " "), style=style)
+        table.add_row(Text(check.name), verdict, finding)
+    console.print(table)
+    count = {verdict: sum(c.verdict is verdict for c in report.checks) for verdict in Verdict}
+    console.print(
+        f"{report.device}: "
+        + ", ".join(f"{number} {verdict.replace('_', ' ')}" for verdict, number in count.items()),
+        highlight=False,
+    )
+
+
+def _how_to_have_it(machine: Inventory) -> str:
+    if machine.hidden:
+        return "change or unset CUDA_VISIBLE_DEVICES"
+    if machine.gpus:
+        return "name a device that is there"
+    return "install the NVIDIA driver until nvidia-smi -L lists it; containers: --gpus all"
+
+
+def versions(probed: ProbeResult) -> Check:
+    """Whether Python finds a TensorFlow and a Keras that work."""
+    facts = probed.steps.get("versions", {"error": probed.ending or "the child told nothing"})
+    if "error" in facts:
+        return Check(
+            "versions",
+            Verdict.FAILED,
+            f"TensorFlow cannot be imported: {facts['error']}",
+            "pip install tensorflow, in this very environment",
+        )
+    finding = "Python {python}, TensorFlow {tensorflow}, Keras {keras}".format(**facts)
+    if not str(facts["keras"]).startswith("3."):
+        return Check("versions", Verdict.FAILED, finding, 'pip install "keras>=3"')
+    return Check("versions", Verdict.OK, finding)
+
+
+def tensorflow_checks(probed: ProbeResult, *, is_gpu: bool) -> list[Check]:
+    """The verdict on each step of the child; what it did not come to is not applicable."""
+    found = [versions(probed)]
+    for name in _STEPS:
+        facts = probed.steps.get(name.split()[0].lower())
+        if facts is None:
+            found.append(not_applicable(name, "not reached"))
+        elif reason := facts.get("unavailable"):
+            told = reason.removesuffix(f": {SEE_DOCTOR}")
+            found.append(
+                Check(name, Verdict.FAILED, told, "see the rows driver and CUDA libraries")
+            )
+        elif error := facts.get("error"):
+            found.append(Check(name, Verdict.FAILED, error, "reinstall or update TensorFlow"))
+        else:
+            found.append(_step_check(name, facts, is_gpu))
+    if probed.ending:
+        last = ", ".join([*probed.steps][-1:]) or "none"
+        told = f"it {probed.ending}; the last step it came to the end of: {last}"
+        found.append(Check("TensorFlow process", Verdict.FAILED, told, "reinstall TensorFlow"))
+    return found
+
+
+def _step_check(name: str, facts: Mapping[str, Any], is_gpu: bool) -> Check:
+    if name == "device":
+        model = facts["device_name"] or hardware.cpu_model()
+        return Check(name, Verdict.OK, f"TensorFlow sees it: {model}")
+    if name == "placement":
+        return validity.placement(facts["misplaced"], facts["name"])
+    if name == "waiting":
+        return validity.synchronization(facts["dispatch_s"], facts["synced_s"], facts["read_s"])
+    if name == "TF32":
+        if not is_gpu:
+            return not_applicable(name, "a CPU has none")
+        capability = facts["compute_capability"]
+        return validity.tf32(facts["errors"], capability is None or tuple(capability) >= (8, 0))
+    where = "device" if is_gpu else "host"
+    return validity.memory_counter(facts["allocated_bytes"], facts["rise_bytes"], where)
+
+
+def _cuda_checks(machine: Inventory, probed: ProbeResult) -> list[Check]:
+    told = probed.steps.get("versions", {})
+    found = "device_name" in probed.steps.get("device", {})
+    libraries = validity.cuda_libraries(probed.log, found)
+    if "error" in told and libraries.verdict is Verdict.WARNING:
+        libraries = not_applicable(libraries.name, "TensorFlow cannot be imported")
+    driver = validity.driver(machine.driver_version, machine.cuda_driver_version, told.get("cuda"))
+    return [driver, libraries]
+
+
+def _machine_checks() -> list[Check]:
+    import psutil
+
+    reads = [time.perf_counter() for _ in range(20_000)]
+    steps = [after - before for before, after in itertools.pairwise(reads)]
+    resolution = min(
+        (step for step in steps if step > 0), default=time.get_clock_info("perf_counter").resolution
+    )
+    limit = hardware.cgroup_memory_limit_bytes()
+    available = psutil.virtual_memory().available
+    affinity = hardware.cpu_affinity()
+    return [
+        validity.timer(resolution, time.get_clock_info("perf_counter").monotonic),
+        _noise(),
+        validity.cpus(len(affinity or ()) or os.cpu_count() or 1, hardware.cgroup_cpu_quota()),
+        validity.memory(min(available, limit or available)),
+        validity.temporary_space(shutil.disk_usage(tempfile.gettempdir()).free),
+    ]
+
+
+def _noise() -> Check:
+    """About a second of one fixed computation, again and again."""
+    before = _stolen_and_total()
+    samples: list[float] = []
+    end = time.perf_counter() + _NOISE_S
+    while time.perf_counter() < end or len(samples) < 10:
+        started = time.perf_counter()
+        sum(number * number for number in range(100_000))
+        samples.append(time.perf_counter() - started)
+    after = _stolen_and_total()
+    steal = None
+    if before and after and after[1] > before[1]:
+        steal = (after[0] - before[0]) / (after[1] - before[1])
+    return validity.noise(samples, steal)
+
+
+def _stolen_and_total() -> tuple[int, int] | None:
+    """Ticks of CPU time that a hypervisor took, and all: proc(5), /proc/stat."""
+    try:
+        first = Path("/proc/stat").read_text("ascii").splitlines()[0]
+    except OSError:
+        return None
+    # user nice system idle iowait irq softirq steal; guest time is within user.
+    ticks = [int(number) for number in first.split()[1:9]]
+    return ticks[7], sum(ticks)
+
+
+def _probe(device: str, case: Case, machine: Inventory) -> ProbeResult:
+    environ = child_environment(case, machine) | _TELL_ALL
+    try:
+        ended = subprocess.run(
+            [*PROBE, device],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        ending = f"hung for {PROBE_LIMIT_S:.0f} s"
+        return ProbeResult(_steps(late.stdout), _decoded(late.stderr), ending)
+    code = ended.returncode
+    # A negative code is the signal that ended it.
+    ending = f"ended with code {code}" if code else ""
+    return ProbeResult(_steps(ended.stdout), _decoded(ended.stderr), ending)
+
+
+def _steps(output: bytes | None) -> dict[str, dict[str, Any]]:
+    """Facts by step; a line that was cut off is left out."""
+    whole = _decoded(output).rpartition("\n")[0]
+    messages = [json.loads(line) for line in whole.splitlines()]
+    return {message.pop("step"): message for message in messages}
+
+
+def _decoded(output: bytes | None) -> str:
+    return (output or b"").decode("utf-8", "replace")

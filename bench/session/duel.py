@@ -1,0 +1,305 @@
+"""A or B on one noisy machine: paired blocks in random order, and looks that may stop early.
+
+duel.json      the two sides, the settings and what the orders are drawn from, for resuming
+a/, b/         a run's folder each: every launch of that side
+blocks.csv     a row a finished block: its order, its templates, and the control probe
+control.csv    a row a reading of the control probe
+verdict.json   what it came to
+checkouts/     revisions that were unpacked
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bench.machine.devices import inventory
+from bench.machine.environment import variables_of
+from bench.machine.lock import the_folder, the_machine
+from bench.machine.placement import skip_reason
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.draws import SIDES, new_entropy
+from bench.schema.duel import DUEL_VERSION, DuelPlan
+from bench.schema.errors import ELSEWHERE, UserError, explained
+from bench.schema.plan import Plan
+from bench.session.blocks import Blocks
+from bench.session.events import DuelProgress, Progress
+from bench.session.run import RunUnderWay
+from bench.session.sides import Side, fixed_side, prepare, refuse_other_files, refuse_overruled
+from bench.store.files import refuse_unwritable
+from bench.store.reader import read_json
+from bench.store.run_folder import RunFolder
+from bench.store.tables import write_json
+from bench.verdicts.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
+from bench.verdicts.duel import (
+    INTERRUPTED,
+    DuelReport,
+    Standing,
+    as_json,
+    control_differs,
+    from_verdict,
+    take_look,
+)
+from bench.verdicts.sequential import LAST_LOOK, SPENDING
+from fmnist_models import dataset
+
+# So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
+# long, so that it is held to seconds alone.
+LEAST = {"fit": (0, 2.0), "multistep": (20, 0.5), "compiled": (20, 0.5)}
+
+
+# Of a side, by its label and what environment.json is going to hold of it: the listings of files
+# that its launches must keep to. It raises where the side is another one.
+Expected = Callable[[str, Side, Mapping[str, Any]], Mapping[str, Any]]
+# What a duel writes into its folder, beside duel.json.
+_WRITTEN = ("a", "b", "data", "checkouts", "blocks.csv", "control.csv", "verdict.json")
+
+
+def begin(plan: DuelPlan, path: Path) -> DuelPlan:
+    """A new duel's folder, with duel.json; returns the plan with its sides fixed and its orders
+    drawn.
+
+    Raises:
+        UserError: as `fixed`, or the folder cannot be written.
+    """
+    plan = fixed(plan, path)
+    plan = replace(plan, entropy=plan.entropy or new_entropy())
+    with explained(path, ELSEWHERE):
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "duel.json", plan.to_json())
+    return plan
+
+
+def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
+    """The plan with its sides as they are now, once it is sure that it can be fought in a new
+    folder; nothing is written.
+
+    Raises:
+        UserError: the folder holds a duel, a side does not exist, a variable of it is overruled in
+            its launches, or a case cannot duel.
+    """
+    if (path / "duel.json").exists():
+        raise UserError(
+            f"{path} already holds a duel: name another --output, or finish it with "
+            f"fmnist-bench duel --resume {path}"
+        )
+    refuse_unwritable(path, "--output")
+    for name in _WRITTEN:
+        if os.path.lexists(path / name):
+            raise UserError(
+                f"{path / name} is there already and belongs to no duel: name another --output"
+            )
+    if plan.rows is not None:
+        whole = len(dataset.load(dataset.data_folder(plan.settings.data)).train_labels)
+        if not 100 <= plan.rows <= whole:
+            raise UserError(f"--rows {plan.rows}: must be between 100 and {whole}")
+    for case in plan.cases:
+        reason = why_not(case)
+        if reason:
+            raise UserError(f"{case.id} cannot duel: {reason}")
+    plan = replace(plan, a=fixed_side(plan.a), b=fixed_side(plan.b))
+    for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
+        refuse_overruled(side.upper(), spec, plan.cases, inventory())
+    return plan
+
+
+def why_not(case: Case) -> str:
+    """Why a case cannot duel on this machine; empty where it can."""
+    if case.loop == SKLEARN_LOOP:
+        return f"a duel trains networks; leave {SKLEARN_LOOP} out of --loops"
+    return skip_reason(case, inventory()) or ""
+
+
+def resume(path: Path) -> DuelPlan:
+    """The plan of a duel that has begun.
+
+    Raises:
+        UserError: the folder holds no duel, or its plan cannot be read.
+    """
+    found = read_json(path / "duel.json", DuelPlan, newest=DUEL_VERSION)
+    if found is None:
+        raise UserError(f"{path} holds no duel to resume: duel.json is missing")
+    return found[0]
+
+
+def finished(plan: DuelPlan, path: Path) -> DuelReport | None:
+    """The report of a duel that came to its end; None of one that was stopped, in which a case
+    failed, or whose verdict.json cannot be read: fighting it on mends that.
+    """
+    try:
+        found = read_json(path / "verdict.json", dict)
+        if found is None:
+            return None
+        report = from_verdict(plan, found[0])
+    except (UserError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    failed = any(standing.failure for standing in report.cases)
+    return None if report.stopped or failed else report
+
+
+def fight(
+    plan: DuelPlan,
+    path: Path,
+    progress: DuelProgress,
+    *,
+    wait: bool = False,
+    new: bool = False,
+    expected: Expected | None = None,
+) -> DuelReport:
+    """Measure the blocks that the folder does not hold yet, until all cases are decided.
+
+    With `new` it begins the duel, once it has the machine: one that is refused because another
+    run measures leaves no folder. Ctrl-C ends the launch under way and the duel; what was
+    measured is kept.
+
+    Raises:
+        UserError: another run has the machine (unless `wait`), a side does not run this
+            suite or is not what is `expected`, or the disk is full; with `new`, as `begin`.
+    """
+    if new:
+        # Said before it waits for others.
+        plan = fixed(plan, path)
+    with the_machine(progress.waits, wait), the_folder(path):
+        if new:
+            plan = begin(plan, path)
+        with sides_under_way(plan, path, expected) as sides:
+            blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+            report = _to_the_end(plan, path, blocks, progress)
+    with explained(path):
+        write_json(path / "verdict.json", as_json(report))
+    return report
+
+
+@contextmanager
+def sides_under_way(
+    plan: DuelPlan, path: Path, expected: Expected | None = None
+) -> Iterator[dict[str, RunUnderWay]]:
+    """Both sides, ready to be measured; their processes end with the context.
+
+    Raises:
+        UserError: a side does not run this suite or is not what is `expected`, or its machine, data
+            or software is no longer what it was.
+    """
+    data = _data(plan, path)
+    with explained(path):
+        (path / "checkouts").mkdir(exist_ok=True)
+    specs = zip(SIDES, (plan.a, plan.b), strict=True)
+    models = [case.model for case in plan.cases]
+    sides = {name: prepare(spec, path / "checkouts", models=models) for name, spec in specs}
+    with ExitStack() as stack:
+        under_way = {}
+        for name, side in sides.items():
+            launcher = stack.enter_context(side.launcher(data))
+            folder = _side_folder(plan, path / name, name.upper(), side, data, expected)
+            under_way[name] = RunUnderWay(
+                Plan(plan.cases, replace(plan.settings, launches=LAST_LOOK, data=data)),
+                folder,
+                Progress(),
+                launcher,
+                side.environ,
+                LEAST,
+            )
+            stack.callback(under_way[name].write_results)
+        yield under_way
+
+
+def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgress) -> DuelReport:
+    """All blocks, or as many as are needed."""
+    standings = {case: Standing(case) for case in plan.cases}
+    control: list[float] = []
+    draws = plan.draws
+    started = time.perf_counter()
+    progress.duel_begins(plan, path)
+    stopped, differs = "", False
+    try:
+        for number in range(LAST_LOOK):
+            open_cases = [case for case, standing in standings.items() if not standing.is_over]
+            if not open_cases or differs:
+                break
+            spent = time.perf_counter() - started
+            is_new = not all(blocks.holds(case, number) for case in open_cases)
+            if is_new and spent >= (plan.budget_s or math.inf):
+                stopped = f"the budget of {plan.budget_s:g} s was spent"
+                break
+            controls = []
+            open_cases = draws.cases(number, open_cases)
+            for case in open_cases:
+                block = blocks.measured(case, number, draws.block(case, number))
+                controls.append(block.control)
+                standings[case].add(block)
+                if not block.failure:
+                    progress.block_ends(standings[case], block.control)
+            control.append(fmean(controls))
+            if number + 1 in SPENDING:
+                differs = control_differs(control)
+                for case in open_cases:
+                    if not standings[case].failure:
+                        take_look(standings[case], plan.sizes, len(plan.cases))
+                        progress.looked(standings[case])
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
+    return DuelReport(plan, tuple(standings.values()), tuple(control), differs, stopped)
+
+
+def _data(plan: DuelPlan, path: Path) -> str | None:
+    """The folder of images: the plan's, or its first rows, written once."""
+    if plan.rows is None:
+        return plan.settings.data
+    folder = path / "data"
+    if not folder.exists():
+        whole = dataset.load(dataset.data_folder(plan.settings.data))
+        partial = path / "data.partial"
+        with explained(path):
+            dataset.write(
+                partial,
+                whole.train_images[: plan.rows],
+                whole.train_labels[: plan.rows],
+                whole.test_images[: plan.rows],
+                whole.test_labels[: plan.rows],
+            )
+            partial.rename(folder)
+    return str(folder.resolve())
+
+
+def _side_folder(
+    plan: DuelPlan,
+    path: Path,
+    label: str,
+    side: Side,
+    data: str | None,
+    expected: Expected | None,
+) -> RunFolder:
+    """A side's folder, new or as it was left.
+
+    Raises:
+        UserError: its machine, data or software is not what is expected, or no longer what it was.
+    """
+    described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
+    described |= variables_of(plan.cases, inventory(), side.environ)
+    if expected is not None:
+        described["code"] = dict(expected(label, side, described))
+    if (path / "plan.json").exists():
+        folder = RunFolder.resume(path)[0]
+        then = folder.environment()
+        refuse_lost_record(path, then, len(folder.launches()))
+        if then is None:
+            # Killed between plan.json and environment.json: nothing was measured yet.
+            folder.write_environment(described)
+        else:
+            refuse_mixing(path, then, described)
+            if then.get("code"):
+                # What was measured tells which files count; else all that could be.
+                roots = {"suite": side.suite, "models": side.models or Path.cwd()}
+                refuse_changed_files(path, then, {k: v for k, v in roots.items() if v})
+            else:
+                refuse_other_files(path, label, then, described)
+        return folder
+    settings = replace(plan.settings, launches=LAST_LOOK, data=data)
+    return RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command), described)

@@ -1,0 +1,292 @@
+"""How a program of this suite ends: exit codes, signals, and streams that take nothing more.
+
+`run_program` is the one place where a mistake becomes a line, a signal its code, and what nobody
+expected a file with the traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+import click
+
+from bench.schema.errors import ExitCode, NotComparable, UserError
+from bench.session import streams
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+# Windows has no SIGHUP.
+_ORDERLY = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: whatever ends in good order at Ctrl-C does so here as well."""
+
+
+class Stops:
+    """Which signal ended the program, if any did."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal. The first one is obeyed; others, such as the SIGHUP that some managers
+        of services send along, must not break off what ends in good order."""
+        if self.number is None:
+            self.number = number
+            raise Stopped
+
+    def code(self, code: int) -> int:
+        """The exit code of a program that would end with `code`: 143 or 129 after a signal."""
+        interrupted = self.number is not None and code == ExitCode.INTERRUPTED
+        return 128 + self.number if interrupted and self.number is not None else code
+
+
+@contextlib.contextmanager
+def orderly_stops() -> Iterator[Stops]:
+    """SIGTERM and SIGHUP raise `Stopped` in here, and Ctrl-C KeyboardInterrupt, unless whoever
+    started this ignores them."""
+    stops, before = Stops(), {}
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        # `bench.__main__` leaves it so.
+        with contextlib.suppress(ValueError):
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in _ORDERLY:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            # Only the main thread may; elsewhere its owner has decided.
+            with contextlib.suppress(ValueError):
+                before[number] = signal.signal(number, stops)
+    try:
+        yield stops
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def put_off(later: list[UserError]) -> Iterator[None]:
+    """A mistake in here is kept in `later`, so that what is left to show is shown first."""
+    try:
+        yield
+    except UserError as error:
+        later.append(error)
+
+
+def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
+    """Run `verb` and end the process with its exit code, whatever happens.
+
+    Args:
+        name: the program's, as it stands before a message.
+        verb: returns an exit code; None for 0.
+    """
+    streams.open_missing()
+    sys.stdout, sys.stderr = out, err = _recording(sys.stdout), _recording(sys.stderr)
+    with orderly_stops() as stops:
+        try:
+            try:
+                code, line = verb() or 0, ""
+            except BaseException as error:  # noqa: BLE001 - the one place that catches everything
+                code, line = _told(error, (out, err))
+            # click may have put others in their place.
+            sys.stdout, sys.stderr = out, err
+            if code != ExitCode.INTERRUPTED:
+                if code != ExitCode.DEFECT and (lost := _flush(out)):
+                    # What else went wrong is said all the same.
+                    code, of_stream = _of_stream(lost)
+                    line = line or of_stream
+                _say(name, line)
+        except KeyboardInterrupt:
+            # The signal came while another end was being told.
+            code, line = ExitCode.INTERRUPTED, "interrupted"
+        sys.stdout, sys.stderr = out, err
+        # Nothing in here waits, so nothing needs to be broken off.
+        with _deaf_to_ctrl_c(), _without_waiting(out), _without_waiting(err):
+            if code == ExitCode.INTERRUPTED:
+                _flush(out)
+                _say(name, line)
+            for stream in (out, err):
+                _abandon_broken(stream)
+    sys.exit(stops.code(code))
+
+
+def _say(name: str, line: str) -> None:
+    if line:
+        with contextlib.suppress(OSError):
+            click.echo(f"{name}: {line}", err=True)
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    before = None
+    # Only the main thread may.
+    with contextlib.suppress(ValueError):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _without_waiting(stream: TextIO | None) -> Iterator[None]:
+    """What `stream` does not take at once is refused: whoever reads it may stand still."""
+    try:
+        number = stream.fileno() if stream is not None else None
+    except (OSError, ValueError):
+        number = None
+    if number is None or sys.platform == "win32":
+        yield
+        return
+    with contextlib.suppress(OSError):
+        os.set_blocking(number, False)
+    try:
+        yield
+    finally:
+        # Others may share it: the terminal's shell does.
+        with contextlib.suppress(OSError):
+            os.set_blocking(number, True)
+
+
+class _Recording(io.FileIO):
+    """A stream's file that remembers why it took no more."""
+
+    lost: OSError | None = None
+
+    def write(self, data: Buffer, /) -> int:
+        """Write, and remember what is refused."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.lost = error
+            raise
+
+
+def _recording(stream: TextIO | None) -> TextIO | None:
+    """The same stream, its failures remembered and what it cannot encode replaced."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if sys.platform == "win32" and stream.isatty():
+        # A console of Windows is no plain file: it takes letters, not bytes.
+        stream.reconfigure(errors="replace")
+        return stream
+    try:
+        file = _Recording(stream.fileno(), "wb", closefd=False)
+    except (OSError, ValueError):
+        # A test's own stream, which is no file.
+        stream.reconfigure(errors="replace")
+        return stream
+    _flush(stream)
+    return io.TextIOWrapper(
+        io.BufferedWriter(file),
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _lost(stream: TextIO | None) -> OSError | None:
+    """Why `stream` took no more; None where it took everything."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw.lost if isinstance(raw, _Recording) else None
+
+
+def _told(error: BaseException, streams: Sequence[TextIO | None]) -> tuple[int, str]:
+    """The exit code of what was raised, and the line that says why."""
+    for lost in filter(None, map(_lost, streams)):
+        # click and rich turn a closed pipe into a SystemExit of code 1.
+        closed = isinstance(error, SystemExit) and lost.errno == errno.EPIPE
+        if error is lost or closed:
+            return _of_stream(lost)
+    if isinstance(error, SystemExit):
+        code = error.code
+        return (code, "") if isinstance(code, int) else (0 if code is None else 2, str(code or ""))
+    if isinstance(error, NotComparable):
+        return ExitCode.INCONCLUSIVE, f"error: {error}"
+    if isinstance(error, UserError):
+        return ExitCode.WRONG_USE_OR_FAILED_CASE, f"error: {error}"
+    if isinstance(error, click.ClickException):
+        with contextlib.suppress(OSError):
+            error.show()
+        return ExitCode.WRONG_USE_OR_FAILED_CASE, ""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return ExitCode.INTERRUPTED, "interrupted"
+    refused = _by_the_system(error)
+    if refused:
+        return ExitCode.WRONG_USE_OR_FAILED_CASE, f"error: {refused}"
+    return ExitCode.DEFECT, _defect(error)
+
+
+def _by_the_system(error: BaseException) -> str:
+    """What the system or the installation refused, which is nothing that the suite did wrong."""
+    if isinstance(error, ImportError) and not _is_own(error):
+        return f"{error}: install what it needs again"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: free some"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return ""
+
+
+def _is_own(error: ImportError) -> bool:
+    """Whether it is a module of the suite that is not there or lacks a name."""
+    return (error.name or "bench").partition(".")[0] in ("bench", "fmnist_models")
+
+
+def _defect(error: BaseException) -> str:
+    """One line about what nobody expected, its traceback in a file."""
+    text = "".join(traceback.format_exception(error))
+    words = " ".join(str(error).split())
+    said = f"error: a defect of this suite: {type(error).__name__}: {words}"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    try:
+        handle, path = tempfile.mkstemp(prefix=f"fmnist-bench-{stamp}-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as out:
+            out.write(text)
+    except OSError:
+        return f"{said}; its traceback could not be written to a file\n{text}"
+    return f"{said}; please report it with the traceback in {path}"
+
+
+def _of_stream(lost: OSError) -> tuple[int, str]:
+    if lost.errno == errno.EPIPE:
+        return ExitCode.CLOSED_PIPE, ""
+    if lost.errno == errno.EIO:
+        # The terminal has gone; its signal may come later, or be ignored.
+        return ExitCode.HUNG_UP, ""
+    why = lost.strerror or str(lost)
+    said = f"error: cannot write to standard output: {why}; what was to be kept is on disk"
+    return ExitCode.WRONG_USE_OR_FAILED_CASE, said
+
+
+def _flush(stream: TextIO | None) -> OSError | None:
+    """Why `stream` took less than was written to it, now or before; None where it took all."""
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+    except OSError as error:
+        return error
+    return _lost(stream)
+
+
+def _abandon_broken(stream: TextIO | None) -> None:
+    """Python flushes at its exit, and complains where that fails: let that go nowhere."""
+    if stream is not None and _flush(stream) is not None:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

@@ -1,0 +1,103 @@
+"""How long a run will take, judged by the committed reference run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.machine.loaded import CHECKOUT
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.schema.plan import LEAST, RunSettings
+from bench.store.run_folder import RunFolder
+from fmnist_models import dataset
+
+REFERENCE = CHECKOUT / "results" / "reference"
+IMPORT_S = 10.0
+# Where there is no reference run: samples/s at batch 32 on two cores, and warm-up.
+_ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
+_ROUGH_WARMUP_S = 3.0
+_ROUGH_LOGISTIC_S = 120.0
+TRAINING_SAMPLES = 48_000
+# Ceilings, before and after: of a device, precision and number of threads, and of each shape.
+_PEAKS_S, _PRODUCTS_S = 10.0, 4.0
+
+
+@cache
+def reference_rows() -> tuple[dict[str, Any], ...]:
+    """The rows of the reference run that ended ok; () where it is not installed."""
+    try:
+        rows = RunFolder(REFERENCE).results()
+    except UserError:
+        return ()
+    return tuple(row for row in rows if row["status"] == Status.OK)
+
+
+def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
+    """Seconds that all launches of `cases` will take on a machine like the reference."""
+    networks = [case for case in cases if case.loop != SKLEARN_LOOP]
+    shapes = {(c.device, c.precision, c.threads, c.model, c.batch_size) for c in networks}
+    ceilings_s = _PEAKS_S * len({shape[:3] for shape in shapes}) + _PRODUCTS_S * len(shapes)
+    launches_s = sum(launch_seconds(case, settings) * settings.launches_of(case) for case in cases)
+    return IMPORT_S + ceilings_s + launches_s
+
+
+def launch_seconds(
+    case: Case,
+    settings: RunSettings,
+    samples: int | None = None,
+    least: Mapping[str, tuple[int, float]] = LEAST,
+) -> float:
+    """Seconds of one launch: the case's own row of the reference run, else the nearest
+    row's, scaled to the epochs and training samples asked for.
+
+    Args:
+        case: what is trained.
+        settings: of the run.
+        samples: an epoch; None for those of the settings' data.
+        least: rounds and seconds, by loop, that a launch goes on for.
+    """
+    row = _nearest(case, reference_rows())
+    if samples is None:
+        samples = _samples(settings.data)
+    if case.loop == SKLEARN_LOOP:
+        whole = float(row["total_s"]) if row else _ROUGH_LOGISTIC_S
+        return whole * samples / TRAINING_SAMPLES
+    if row is None:
+        around, epoch_s = _ROUGH_WARMUP_S, samples / _ROUGH_RATE[case.loop]
+    else:
+        around = row["total_s"] - row["epoch_s"] * row["rounds"] / row["launches"]
+        epoch_s = row["epoch_s"] * samples / TRAINING_SAMPLES
+    least_rounds, least_s = least.get(case.loop, (0, 0.0))
+    return float(around + epoch_s * max(settings.epochs, least_rounds, least_s / epoch_s))
+
+
+@cache
+def _samples(data: str | None) -> int:
+    """Of an epoch; what is wrong with the data is said where they are read."""
+    if data is None:
+        return TRAINING_SAMPLES
+    try:
+        return dataset.training_samples(Path(data))
+    except UserError:
+        return TRAINING_SAMPLES
+
+
+def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row most like `case`, among those of its loop."""
+
+    def distance(row: Mapping[str, Any]) -> float:
+        """How unlike `case` a row is; 0 for its own."""
+        return float(
+            4 * (row["model"] != case.model)
+            + 2 * (row["precision"] != case.precision)
+            + abs(math.log2(row["batch_size"] / case.batch_size))
+            + 0.5 * (row["optimizer"] != case.optimizer)
+            + 4 * (row["device"] != case.device)
+        )
+
+    return min((row for row in rows if row["loop"] == case.loop), key=distance, default=None)

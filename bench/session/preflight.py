@@ -1,0 +1,126 @@
+"""What must hold before the first launch: a run begun, a run resumed, and why neither may be."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.machine import devices, environment, nvml, placement, variables
+from bench.machine.loaded import CHECKOUT
+from bench.schema.case import Case
+from bench.schema.errors import UserError
+from bench.schema.plan import Plan, validate_label
+from bench.store.run_folder import RunFolder, read_plan, refuse_taken
+from bench.verdicts.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
+from fmnist_models import dataset
+
+RESULTS = Path("results")
+# Holds the suite, a clone or not.
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A run's folder that is opened once the machine is the run's; until then nothing in it is
+    written or cut.
+
+    Attributes:
+        path: the folder.
+        open: makes it, or mends what a killed run left of it.
+    """
+
+    path: Path
+    open: Callable[[], RunFolder]
+
+
+def new_folder_name(matrix: str, label: str | None) -> Path:
+    """A folder under `results/` named by UTC time and label or matrix."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    word = re.sub(r"[^\w.-]+", "-", label or matrix).strip("-.") or "run"
+    return RESULTS / f"{stamp}-{word}"
+
+
+def begin(plan: Plan, output: Path | None) -> Opening:
+    """A new folder for `plan`, with its environment.json.
+
+    Raises:
+        UserError: the data or the label is wrong, TensorFlow is missing, or the folder
+            holds something already.
+    """
+    validate_label(plan.label)
+    require_tensorflow()
+    described = environment_of(plan)
+    path = output or new_folder_name(plan.matrix, plan.label)
+    refuse_taken(path)
+    return Opening(path, lambda: RunFolder.create(path, plan, described))
+
+
+def resume(path: Path) -> tuple[Opening, Plan]:
+    """An unfinished run, once it is sure that it goes on as it began.
+
+    Where the run was stopped before it had an environment.json, it gets one.
+
+    Raises:
+        UserError: no run is there, or what must match does not.
+    """
+    plan = read_plan(path)
+    require_tensorflow()
+    then, now = RunFolder(path).environment(), environment_of(plan)
+    refuse_lost_record(path, then, len(RunFolder(path).launches()))
+    if then is not None:
+        refuse_mixing(path, then, now)
+        refuse_changed_files(path, then, {"suite": CHECKOUT, "models": Path.cwd()})
+
+    def reopened() -> RunFolder:
+        """The folder, with an environment.json."""
+        folder = RunFolder.resume(path)[0]
+        if then is None:
+            folder.write_environment(now)
+        return folder
+
+    return Opening(path, reopened), plan
+
+
+def refuse_skips(cases: Sequence[Case], inventory: nvml.Inventory) -> None:
+    """What `--require-all` asks for.
+
+    Raises:
+        UserError: a case would be skipped; the first one is named.
+    """
+    skips = [(case, placement.skip_reason(case, inventory)) for case in cases]
+    skips = [(case, reason) for case, reason in skips if reason]
+    if skips:
+        case, reason = skips[0]
+        more = f" (and {len(skips) - 1} more)" if len(skips) > 1 else ""
+        raise UserError(f"--require-all: {case.id} cannot run{more}: {reason}")
+
+
+def require_tensorflow() -> None:
+    """TensorFlow is found, without being imported, and so are no files that it fails on.
+
+    Raises:
+        UserError: it or Keras is not installed, or could not be imported.
+    """
+    variables.refuse_unreadable(os.environ)
+    for package in ("tensorflow", "keras"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{package} is not installed in this environment: pip install tensorflow, or "
+                '"tensorflow[and-cuda]" for an NVIDIA GPU'
+            )
+
+
+def environment_of(plan: Plan) -> dict[str, Any]:
+    """What environment.json holds of this machine, for a run of `plan`."""
+    digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
+    return environment.collect(
+        label=plan.label,
+        dataset_digest=digest,
+        inventory=devices.inventory(),
+        cases=plan.cases,
+    )

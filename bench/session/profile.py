@@ -1,0 +1,207 @@
+"""A profile from its plan to its folder: where the time and the memory of each case go.
+
+A profile is no run: it leaves parts of the work out and looks on while the rest runs. Its folder
+holds no results.csv, and nothing compares or checks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.analysis import phases
+from bench.analysis.phases import MOST_UNEXPLAINED
+from bench.analysis.profile_rows import Profile
+from bench.launch.launcher import Launcher
+from bench.launch.process import LaunchPlace
+from bench.machine import devices, placement
+from bench.machine.lock import the_folder, the_machine
+from bench.machine.redact import scrub_text
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import ELSEWHERE, ExitCode, UserError, explained
+from bench.schema.launch import Status
+from bench.schema.plan import Plan
+from bench.schema.profile import ProfileRecord, Readings
+from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
+from bench.session.preflight import environment_of, new_folder_name, require_tensorflow
+from bench.session.traces import read_traces, require_extra
+from bench.store.files import ENVIRONMENT, PICTURE, refuse_unwritable, target_of
+from bench.store.profile_folder import write_tables
+from bench.store.tables import write_json
+
+SECONDS, MOST_SECONDS, ROUNDS = 30.0, 86_400.0, 9
+# Hidden, and of a name that no user gives: it is removed with all that it holds.
+_WORK = ".fmnist-bench-raw-traces"
+_KEPT = "what was profiled so far is kept there: profile the rest into another --output"
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOutcome:
+    """What profiling leaves behind."""
+
+    folder: Path
+    profiles: tuple[Profile, ...]
+    environment: Mapping[str, Any]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """2 where a case failed; 0 where all ended ok or were skipped."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        fine = {Status.OK, Status.SKIPPED}
+        if all(profile.record.status in fine for profile in self.profiles):
+            return ExitCode.PASSED
+        return ExitCode.WRONG_USE_OR_FAILED_CASE
+
+
+def profile(
+    plan: Plan,
+    output: Path | None,
+    told: Callable[[str], None],
+    *,
+    seconds: float = SECONDS,
+    wait: bool = False,
+    launcher: Launcher | None = None,
+) -> ProfileOutcome:
+    """Profile each case of `plan`, in a fresh process each, and write the tables.
+
+    Args:
+        plan: the cases; epochs and launches mean nothing here.
+        output: the folder; None for a new one under results/.
+        told: hears a line before each case.
+        seconds: that the readings of a case take, at least.
+        wait: for another run's end, where one measures on this machine.
+        launcher: starts the workers.
+
+    Raises:
+        UserError: a package is missing, another run has the machine, or the folder cannot be
+            written or holds a profile already.
+    """
+    require_tensorflow()
+    require_extra()
+    described = {**environment_of(plan), "command": plan.command}
+    folder = output or new_folder_name("profile", plan.label)
+    if os.path.lexists(folder / _WORK):
+        # Of a profile that was killed; of one under way, the lock refuses.
+        with the_folder(folder):
+            shutil.rmtree(folder / _WORK, ignore_errors=True)
+    _refuse_taken(folder)
+    interrupted = False
+    with (
+        the_machine(told, wait),
+        the_folder(folder),
+        launcher or Launcher(data=plan.settings.data) as launching,
+        _raw_traces(folder) as work,
+    ):
+        _refuse_taken(folder)
+        with explained(folder, ELSEWHERE):
+            write_json(folder / "environment.json", described)
+        under_way = _Profiling(plan, folder, work, seconds)
+        try:
+            for number, case in enumerate(plan.cases, 1):
+                told(f"{number} of {len(plan.cases)}: {case.id}")
+                under_way.add(case, launching)
+        except KeyboardInterrupt:
+            interrupted = True
+    return ProfileOutcome(folder, tuple(under_way.profiles), described, interrupted)
+
+
+class _Profiling:
+    """A profile under way; the tables are written again after each case."""
+
+    def __init__(self, plan: Plan, folder: Path, work: Path, seconds: float) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._work = work
+        self._traces = folder / "traces"
+        self._seconds = seconds
+        self._inventory = devices.inventory()
+        self.profiles: list[Profile] = []
+
+    def add(self, case: Case, launcher: Launcher) -> None:
+        """Profile one case and put it on disk."""
+        reason = placement.skip_reason(case, self._inventory)
+        if case.loop == SKLEARN_LOOP:
+            reason = "scikit-learn's fit has no steps that could be taken apart"
+        if reason:
+            found = Profile(ProfileRecord(case, Status.SKIPPED, reason))
+        else:
+            found = self._profile(case, launcher)
+        self.profiles.append(found)
+        with explained(self._folder, _KEPT):
+            write_tables(self.profiles, self._folder)
+
+    def _profile(self, case: Case, launcher: Launcher) -> Profile:
+        settings = self._plan.settings
+        name = case.file_name
+        work, log = self._work / name, self._folder / "logs" / f"{name}.txt"
+        with explained(self._folder, _KEPT):
+            log.parent.mkdir(exist_ok=True)
+            work.mkdir(parents=True, exist_ok=True)
+        place = LaunchPlace(
+            environment=placement.child_environment(case, self._inventory),
+            fork=False,
+            log=log,
+            # The readings go on for as long as they were asked to.
+            timeout_s=settings.timeout_s + self._seconds,
+            gpu=devices.resolve(case.device, self._inventory),
+        )
+        request = ProfileRequest(case, settings.seed, str(work.resolve()), self._seconds, ROUNDS)
+        record = launcher.profile(request, place)
+        if record.readings is None:
+            return Profile(record)
+        log.unlink(missing_ok=True)
+        return self._read(record, record.readings, work)
+
+    def _read(self, record: ProfileRecord, readings: Readings, work: Path) -> Profile:
+        split = phases.split(record.case.loop, readings.wall_s, readings.cpu_s)
+        if abs(split.unexplained) > MOST_UNEXPLAINED:
+            warning = f"{split.unexplained:.0%} of the step is not explained"
+            record = replace(record, warnings=(*record.warnings, warning))
+        trace, stack = None, None
+        try:
+            trace = read_traces(work / STARTUP, work / STEPS, self._traces, work.name,
+                                readings.model_name)  # fmt: skip
+        except (OSError, ValueError, LookupError) as error:
+            warning = f"the trace cannot be read: {scrub_text(str(error))}"
+            record = replace(record, warnings=(*record.warnings, warning))
+        if (work / STACK).exists():
+            with explained(self._folder, _KEPT):
+                self._traces.mkdir(exist_ok=True)
+                stack = (work / STACK).replace(self._traces / f"{work.name}-{STACK}")
+        return Profile(record, split, trace, stack)
+
+
+@contextlib.contextmanager
+def _raw_traces(folder: Path) -> Iterator[Path]:
+    """Where the workers put what the tables are made from: gone at the end, however that comes.
+    What a killed profile left of it goes as well."""
+    work = folder / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            # Only where no case left a log.
+            (folder / "logs").rmdir()
+
+
+def _refuse_taken(folder: Path) -> None:
+    refuse_unwritable(folder, "--output")
+    for name in ("profile.csv", "plan.json", "rounds.csv", "launches.jsonl", "results.csv",
+                 "duel.json"):  # fmt: skip
+        if (folder / name).exists():
+            raise UserError(f"{folder} already holds {name}: name another --output")
+    for name in ("operations.csv", "memory.csv", "startup.csv", "profiles.jsonl", "traces"):
+        # With an environment.json of the suite they are what a killed profile left.
+        if (folder / name).exists() and not (folder / "environment.json").exists():
+            raise UserError(f"{folder} holds {name} of no profile: name another --output")
+    for name, kind in (("environment.json", ENVIRONMENT), ("profile.png", PICTURE)):
+        target_of(folder / name, kind)

@@ -1,0 +1,241 @@
+"""The two sides of a duel: an interpreter, a checkout and environment variables each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.launch.launcher import Launcher
+from bench.launch.origin import Origin, child_command, holds_suite, python_digest
+from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
+from bench.machine.nvml import Inventory
+from bench.machine.placement import child_environment
+from bench.machine.redact import scrub_text
+from bench.schema.case import Case
+from bench.schema.duel import Spec
+from bench.schema.errors import UserError
+from bench.session.revision import commit_of, top_of, unpacked
+from fmnist_models import DATA_VARIABLE
+
+_FACTS = CHECKOUT / "bench" / "session" / "side_facts.py"
+_DESCRIBE_LIMIT_S = 120.0
+_OLD_PYTHON = "nknown option: -P"
+
+
+def fixed_side(spec: Spec) -> Spec:
+    """The same side whatever happens until the duel is resumed: paths are absolute, and a
+    revision is a commit.
+
+    Raises:
+        UserError: there is no such interpreter, folder or revision.
+    """
+    python, checkout = spec.python, spec.checkout
+    if python is not None:
+        folder = Path(python)
+        inside = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
+        found = shutil.which(str(folder / inside) if folder.is_dir() else python)
+        if found is None:
+            raise UserError(f"python={python}: no such interpreter")
+        # A link must not be followed: it is what makes a virtual environment.
+        python = str(Path.cwd() / found)
+    revision = spec.revision
+    if checkout is not None:
+        if not Path(checkout).is_dir():
+            raise UserError(f"checkout={checkout}: no such folder")
+        checkout = str(Path(checkout).resolve())
+        if revision is not None:
+            revision = commit_of(checkout, revision)
+    return replace(spec, python=python, checkout=checkout, revision=revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A side, ready to be measured.
+
+    Attributes:
+        python: its interpreter.
+        suite: the folder that holds the suite of its workers; None for the one that the interpreter
+            has installed.
+        environ: what its launches inherit.
+        models: the checkout that holds the user's model; None where it is looked for where the user
+            stands.
+        not_from: the folder that a revision was unpacked from.
+        notes: what a reader must know of it.
+    """
+
+    python: str
+    suite: Path | None
+    environ: Mapping[str, str]
+    models: Path | None = None
+    not_from: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def launcher(self, data: str | None) -> Launcher:
+        """Starts the side's workers."""
+        command = child_command("bench.worker", self.python, self.suite)
+        return Launcher(command, data, Origin(self.suite, self.models, self.not_from))
+
+    def describe(self, label: str, dataset_digest: str) -> dict[str, Any]:
+        """What its environment.json holds, as its own interpreter sees it, and under `sources` a
+        digest of the files that it is going to run.
+
+        Raises:
+            UserError: the interpreter does not run this suite, or runs another one; the message
+                says why.
+        """
+        told = self._asked(label, dataset_digest)
+        bench = str(told["bench"])
+        reason = Origin(self.suite).refusal({"bench": (bench, "")}, ())
+        if reason:
+            raise UserError(f"side {label}: {scrub_text(reason)}")
+        suite = Path(bench).parent.parent
+        sources = {
+            "suite": python_digest(suite, SUITE_PACKAGES),
+            "models": self.models and python_digest(self.models),
+            "notes": list(self.notes),
+        }
+        return {**told["facts"], "sources": sources}
+
+    def _asked(self, label: str, dataset_digest: str) -> dict[str, Any]:
+        """What the side's interpreter says of itself and its suite."""
+        try:
+            done = subprocess.run(
+                [*child_command(str(_FACTS), self.python, self.suite), label, dataset_digest],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_DESCRIBE_LIMIT_S,
+                check=False,
+                env=dict(self.environ),
+                cwd=self.models,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UserError(
+                f"side {label}: {self.python} gave no answer within {_DESCRIBE_LIMIT_S:g} s: name "
+                "an interpreter of Python 3.11 or later"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"side {label}: {self.python} does not run: {error.strerror or error}"
+            ) from error
+        complaint = done.stderr.decode(errors="replace").strip()
+        if done.returncode != 0:
+            last = (complaint.splitlines() or ["it printed nothing"])[-1]
+            if _OLD_PYTHON in complaint:
+                last = "it is no Python 3.11 or later"
+            raise UserError(
+                f"side {label}: {self.python} cannot run this suite: {scrub_text(last)}; install "
+                "fmnist-bench and tensorflow there"
+            )
+        try:
+            told = json.loads(done.stdout.splitlines()[-1])
+            return {"bench": told["bench"], "facts": dict(told["facts"])}
+        except (IndexError, ValueError, TypeError, KeyError):
+            raise UserError(
+                f"side {label}: {self.python} is no Python that runs this suite: asked for its "
+                f"facts, it printed {_shortened(done.stdout)}"
+            ) from None
+
+
+def prepare(
+    spec: Spec,
+    folder: Path,
+    environ: Mapping[str, str] = os.environ,
+    models: Iterable[str] = (),
+) -> Side:
+    """A side from a spec that is `fixed`; a revision is unpacked below `folder`.
+
+    Args:
+        spec: what the user named.
+        folder: takes what is unpacked.
+        environ: of the user.
+        models: those of the cases, as cases name them: a checkout of the suite that holds one of
+            them is where it is taken from.
+
+    Raises:
+        UserError: the revision is gone.
+    """
+    side = Side(
+        spec.python or sys.executable,
+        # A wheel holds what is right for its own interpreter.
+        CHECKOUT if spec.python is None or (CHECKOUT / "pyproject.toml").exists() else None,
+        {**environ, **dict(spec.variables)},
+    )
+    if spec.checkout is None:
+        return side
+    checkout = Path(spec.checkout)
+    if spec.revision is not None:
+        checkout, notes = unpacked(spec.checkout, spec.revision, folder.resolve())
+        side = replace(side, not_from=top_of(spec.checkout), notes=notes)
+    if not holds_suite(checkout):
+        return replace(side, models=checkout)
+    own = {model.split(":")[0].split(".")[0] for model in models if ":" in model}
+    holds_model = any(_holds_module(checkout, name) for name in own.difference(SUITE_PACKAGES))
+    return replace(side, suite=checkout, models=checkout if holds_model else None)
+
+
+def refuse_overruled(
+    label: str,
+    spec: Spec,
+    cases: Sequence[Case],
+    machine: Inventory,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """A side whose variable does not reach its workers would be measured as if it had none.
+
+    Raises:
+        UserError: a launch of a case gets another value, or none; the variable is named.
+    """
+    for case in cases:
+        child = child_environment(case, machine, {**environ, **dict(spec.variables)})
+        for name, value in spec.variables:
+            if name == DATA_VARIABLE:
+                raise UserError(
+                    f"side {label}: {name}={value}: both sides train on the same images; leave it "
+                    "out, and name them by --data"
+                )
+            if child.get(name) != value:
+                gets = f"{name}={child[name]}" if name in child else f"no {name}"
+                raise UserError(
+                    f"side {label}: {name}={value}: a launch of {case.id} gets {gets} whatever "
+                    "is set; leave it out"
+                )
+
+
+def refuse_other_files(
+    path: Path, label: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """A duel must not go on with other files on a side.
+
+    Args:
+        path: the side's folder.
+        label: of the side.
+        then: what its environment.json holds; an earlier version wrote nothing of the files.
+        now: what it would hold.
+
+    Raises:
+        UserError: the suite or the checkout that holds the model is no longer what it was.
+    """
+    before, after = then.get("sources") or {}, now.get("sources") or {}
+    words = {"suite": "the suite", "models": "the checkout that holds the model"}
+    for what, whose in words.items():
+        if before and before.get(what) != after.get(what):
+            raise UserError(
+                f"{path}: Python files of {whose} have changed since side {label} began: put them "
+                "back, or start a new duel, for one duel must not mix them"
+            )
+
+
+def _holds_module(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").exists() or (folder / name).is_dir()
+
+
+def _shortened(output: bytes) -> str:
+    text = " ".join(output.decode(errors="replace").split())
+    return repr(scrub_text(text[:60])) if text else "nothing"

@@ -1,0 +1,162 @@
+"""Reads the traces that TensorFlow's profiler left, with `xprof`, and makes files to share.
+
+The parent's side: xprof reads what the worker wrote, and needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import importlib.util
+import json
+import os
+import socket
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.analysis import trace_events
+from bench.analysis.hlo import HloInstruction, parse_hlo
+from bench.analysis.trace_events import Trace
+from bench.machine.loaded import CHECKOUT
+from bench.schema.errors import UserError
+
+EXTRA = ("xprof", "pyinstrument")
+TRACE_FILE = "host.xplane.pb"
+# Field 4 of XSpace, a string: the names of the machines.
+_HOST_NAMES_TAG = (4 << 3) | 2
+# A machine's shorter name may be part of any word.
+_SHORTEST_NAME = 6
+
+
+def require_extra() -> None:
+    """What profiling needs beside TensorFlow.
+
+    Raises:
+        UserError: a package is missing; it names the extra that brings it.
+    """
+    for package in EXTRA:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f'{package} is not installed: pip install "fmnist-bench[profile]", or '
+                            'pip install ".[profile]" in a clone')  # fmt: skip
+
+
+def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str) -> Trace:
+    """Read the two traces of a case and leave two files to share in `output`.
+
+    `CASE.json.gz` opens in Perfetto and in Chrome, `plugins/profile/CASE/` in TensorBoard and
+    in `xprof`, with `output` as its folder.
+
+    Args:
+        startup: folder of the trace of the start.
+        steps: folder of the trace of a few warm steps.
+        output: where the files go.
+        case: id of the case, by which they are named.
+        model: the Keras name of the model.
+    """
+    tracing_s, compiling_s = trace_events.starting(_events(startup / TRACE_FILE))
+    events = _events(steps / TRACE_FILE)
+    hlo = _hlo(steps / TRACE_FILE, events)
+    shown = trace_events.named(events, case, hlo, model)
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / f"{case}.json.gz"
+    # Without a time and a name in its head, the same trace makes the same file.
+    with file.open("wb") as out, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as packed:
+        packed.write(json.dumps({"traceEvents": shown, "displayTimeUnit": "ns"}).encode())
+    board = output / "plugins" / "profile" / case
+    board.mkdir(parents=True, exist_ok=True)
+    (board / TRACE_FILE).write_bytes(anonymous((steps / TRACE_FILE).read_bytes()))
+    return Trace(
+        tracing_s,
+        compiling_s,
+        tuple(trace_events.operations(events, hlo, model)),
+        tuple(trace_events.device_times(events)),
+        file,
+    )
+
+
+def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
+    """A trace without the name of the machine and the folders of its user.
+
+    What is replaced within keeps its length, which the format counts.
+
+    Args:
+        space: an XSpace, as TensorFlow writes it.
+        private: words that must not be in it; None for this machine's own.
+    """
+    kept = b"".join(
+        space[start:end] for tag, start, end in _fields(space) if tag != _HOST_NAMES_TAG
+    )
+    folders = (Path.home(), Path(sys.prefix), CHECKOUT, Path.cwd())
+    words = set(map(str, folders)) if private is None else set(private)
+    if private is None and len(socket.gethostname()) >= _SHORTEST_NAME:
+        words.add(socket.gethostname())
+    for word in sorted((w.encode() for w in words if len(w) > 1), key=len, reverse=True):
+        kept = kept.replace(word, b"_" * len(word))
+    return kept
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int, int]]:
+    """(tag, start, end) of each field of a message that holds only fields of a length."""
+    place = 0
+    while place < len(message):
+        start = place
+        tag, place = _varint(message, place)
+        length, place = _varint(message, place)
+        place += length
+        yield tag, start, place
+
+
+def _varint(message: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return value, place
+
+
+def _events(file: Path) -> list[dict[str, Any]]:
+    text = _tool(file, "trace_viewer", {})
+    return [event for event in json.loads(text)["traceEvents"] if event]
+
+
+def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
+    """What XLA compiled of what the trace shows, for a trace holds all that the process did."""
+    ran = {event.get("args", {}).get("hlo_module") for event in events}
+    with _quiet():
+        from xprof.convert import raw_to_tool_data
+
+        # Leaves every module in a file of its own, named by the module and a number.
+        raw_to_tool_data.xspace_to_tool_names([str(file)])
+    known: dict[str, HloInstruction] = {}
+    for module in sorted(file.parent.glob("*.hlo_proto.pb")):
+        name = module.name.removesuffix(".hlo_proto.pb")
+        if name.rpartition("(")[0] in ran:
+            options = {"graph_viewer_options": {"module_name": name, "type": "pbtxt"}}
+            known |= parse_hlo(_tool(file, "graph_viewer", options))
+    return known
+
+
+def _tool(file: Path, tool: str, options: Mapping[str, Any]) -> str:
+    with _quiet():
+        from xprof.convert import raw_to_tool_data
+
+        data, _ = raw_to_tool_data.xspace_to_tool_data([str(file)], tool, dict(options))
+    return data.decode() if isinstance(data, bytes) else str(data)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Xprof's library tells its own story on standard error, which no option stops."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

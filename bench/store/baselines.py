@@ -1,0 +1,199 @@
+"""A baseline: a folder of runs, to which only `fmnist-bench baseline` adds or takes away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.schema.bounds import shortened
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.schema.runs import MeasuredRun
+from bench.store.measured import read_baseline, read_run, run_folders
+from bench.store.reader import kind_of
+from bench.verdicts.compatibility import (
+    Purpose,
+    refuse_copies,
+    refuse_other_machine,
+    refuse_other_work,
+)
+
+# What a baseline needs of a run: neither its duels, pages and pictures nor its logs.
+_NEEDED = ("plan.json", "environment.json", "rounds.csv", "launches.jsonl", "results.csv")
+# A copy under way. It is hidden, so nothing reads it, and what a kill left is cleared away.
+_UNDER_WAY = ".adding-"
+_LOCK = ".lock"
+
+
+def add(folder: Path, runs: Sequence[Path]) -> list[Path]:
+    """Copy runs into the baseline `folder`, which is made where it is not there.
+
+    Nothing is added unless every run may be, and a run that is killed or finds no room leaves
+    no part of itself.
+
+    Raises:
+        UserError: a run is no run, holds a case that failed, is in the baseline already or
+            under a name that is taken there, a run there cannot be read, or the folder cannot
+            be written.
+        NotComparable: it is of another machine, data set or work than those there.
+    """
+    new = [read_run(path) for path in runs]
+    for run in new:
+        _refuse_unfit(run)
+    kind = kind_of(folder)
+    if kind not in ("folder", None):
+        raise UserError(f"{folder} is not a folder: name another")
+    # Before the folder is made, too.
+    _refuse_together(new)
+    with _changing(folder):
+        _refuse_together([*read_baseline(folder), *new])
+        targets = [folder / run.path.resolve().name for run in new]
+        for number, target in enumerate(targets):
+            if os.path.lexists(target) or target in targets[:number]:
+                raise UserError(f"{target} is there already: rename the run's folder")
+            if target.name.startswith(".") or not target.name:
+                raise UserError(f"{new[number].path}: rename the run's folder, its name is hidden")
+        _copy(folder, [run.path for run in new], targets)
+    return targets
+
+
+def remove(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Delete runs of the baseline `folder` by name, whatever they hold.
+
+    Of a symbolic link the link goes, and what it leads to stays.
+
+    Raises:
+        UserError: the baseline holds no folder of that name; none is deleted then.
+    """
+    if kind_of(folder) != "folder":
+        raise UserError(f"{folder} is not a folder: name one that holds runs")
+    removed = [folder / name for name in dict.fromkeys(names)]
+    with _changing(folder):
+        known = _names(folder)
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{folder} holds no run {shortened(name)}: choose from "
+                    f"{', '.join(known) or 'none'}"
+                )
+        for path in removed:
+            if path.is_symlink():
+                path.unlink()
+                continue
+            # Out of sight first, so that a kill leaves no half run.
+            hidden = Path(tempfile.mkdtemp(prefix=_UNDER_WAY, dir=folder))
+            path.rename(hidden / path.name)
+            shutil.rmtree(hidden)
+    return removed
+
+
+def describe(folder: Path) -> list[str]:
+    """A line a run of the baseline `folder`, the earliest first; then what cannot be read.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    runs: list[MeasuredRun] = []
+    broken = []
+    for path in run_folders(folder):
+        try:
+            runs.append(read_run(path))
+        except UserError as error:
+            broken.append(f"{path.name}  cannot be read: {error}")
+    runs.sort(key=lambda run: run.time_utc)
+    lines = [
+        "  ".join(filter(None, (run.path.name, run.time_utc, f"{len(run.logs)} cases", run.label)))
+        for run in runs
+    ]
+    lines += broken
+    count = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+    more = f", {len(broken)} more cannot be read" if broken else ""
+    return [*lines, count + more]
+
+
+def _names(folder: Path) -> list[str]:
+    """Of everything in the baseline that may be a run or what is left of one."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and (path.is_symlink() or path.is_dir())
+    )
+
+
+@contextlib.contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    """The baseline, to be changed by this process alone; what a killed one left is gone.
+
+    Raises:
+        UserError: another process changes it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Others who may write here may take the lock that a killed process left.
+        with FileLock(folder / _LOCK, timeout=0, mode=0o666):
+            for left in folder.glob(f"{_UNDER_WAY}*"):
+                # Hidden, so it harms nobody where it is another user's.
+                shutil.rmtree(left, ignore_errors=True)
+            try:
+                yield
+            finally:
+                # Who waits for the lock of a file that is gone makes a new one.
+                with contextlib.suppress(OSError):
+                    (folder / _LOCK).unlink()
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is being changed by another process: try again when it has ended"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _copy(folder: Path, sources: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Copy runs out of sight, put them on disk, and show them all once they are whole."""
+    hidden = Path(tempfile.mkdtemp(prefix=_UNDER_WAY, dir=folder))
+    try:
+        for source, target in zip(sources, targets, strict=True):
+            copy = hidden / target.name
+            copy.mkdir()
+            for name in _NEEDED:
+                if kind_of(source / name):
+                    shutil.copyfile(source / name, copy / name)
+                    _sync(copy / name)
+            _sync(copy)
+        for target in targets:
+            (hidden / target.name).rename(target)
+        _sync(folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or a folder where the system can, on the disk itself."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refuse_together(runs: Sequence[MeasuredRun]) -> None:
+    refuse_copies(runs)
+    refuse_other_machine(runs)
+    refuse_other_work(runs, Purpose.BASELINE)
+
+
+def _refuse_unfit(run: MeasuredRun) -> None:
+    for case, row in run.rows.items():
+        if row["status"] not in (Status.OK, Status.SKIPPED):
+            raise UserError(
+                f"{run.path}: {case} is {row['status']}: {row['reason']}; finish it with "
+                f"fmnist-bench run --resume {run.path}, or add another run"
+            )

@@ -1,0 +1,217 @@
+"""Whether results.csv says what the rounds and launches of its run say: it is derived from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.rows import measured_launches, result_rows
+from bench.schema.bounds import shortened
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.runs import WholeRun
+from bench.store.filetypes import RESULTS
+from bench.store.reader import COPY, Cells
+from bench.store.run_folder import RunFolder
+from bench.verdicts.compatibility import refuse_lost_record
+
+# The same sums over the same numbers; a spreadsheet program keeps 15 digits of them.
+_SAME_FIGURE = 1e-9
+# Sentences, which every version words in its own way, and warnings take long to derive.
+_NOT_COMPARED = frozenset(("reason", "warnings"))
+
+
+def read_whole(path: Path) -> WholeRun:
+    """The run in the folder `path`, its results.csv held against what it is derived from.
+
+    Where results.csv is not there and plan.json is, its rows are derived.
+
+    Raises:
+        UserError: no run is there, a file is not what it must be, rounds of a launch that ended
+            ok are lost or there twice, or a cell of results.csv does not follow from them.
+    """
+    folder = RunFolder(path)
+    plan = folder.plan()
+    launches, rounds = folder.launches(), folder.rounds()
+    described, ceilings = folder.described()
+    if plan is not None:
+        refuse_lost_record(path, described, len(launches))
+    environment = described or {}
+    rows: Sequence[Row] = ()
+    cells: Cells | None = None
+    if plan is None or folder.holds_results():
+        rows, cells = folder.results_cells()
+    whole = plan or _planned(folder, rows)
+    _refuse_strangers(path, whole, launches, rounds)
+    for (case, launch), reason in broken_launches(whole, launches, rounds).items():
+        again = f", or fmnist-bench run --resume {path} measures the launch again" if plan else ""
+        raise UserError(
+            f"{path / 'rounds.csv'} was cut short or changed: {case}, launch {launch + 1}: "
+            f"{reason}: {COPY}{again}"
+        )
+    if cells is None:
+        rows = result_rows(whole, launches, rounds, ceilings)
+    else:
+        derived = result_rows(whole, launches, rounds, ceilings, warn=False)
+        if plan is not None and _is_behind(rows, derived):
+            rows = result_rows(whole, launches, rounds, ceilings)
+            return WholeRun(plan, rows, launches, rounds, environment, ceilings)
+        _refuse_other_rows(rows, derived, cells, planned=plan is not None)
+        rows = _as_written(rows, derived)
+    return WholeRun(plan, rows, launches, rounds, environment, ceilings)
+
+
+def _planned(folder: RunFolder, rows: Sequence[Row]) -> Plan:
+    """What a run was to measure that left no plan.json, as its rows tell it."""
+    file = folder.path / "results.csv"
+    if not rows:
+        raise UserError(f"{file} holds no case")
+    names = [f.name for f in fields(Case)]
+    try:
+        cases = tuple(Case(**{name: row[name] for name in names}) for row in rows)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    networks = [row for row in rows if row["loop"] != SKLEARN_LOOP]
+    first = next(iter(networks), rows[0])
+    known = {"epochs": first["epochs"], "seed": first["seed"]}
+    known |= {"accuracy_target": first["accuracy_target"]}
+    settings = RunSettings(**{name: value for name, value in known.items() if value is not None})
+    return Plan(cases, settings)
+
+
+def _refuse_strangers(
+    path: Path, plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+) -> None:
+    cases = {case.id for case in plan.cases}
+    for name, items in (("launches.jsonl", launches), ("rounds.csv", rounds)):
+        strange = next((item.case for item in items if item.case not in cases), None)
+        if strange is not None:
+            raise UserError(
+                f"{path / name} tells of {shortened(strange)}, a case that the run does not have: "
+                "take the file from a copy"
+            )
+
+
+def _is_behind(rows: Sequence[Row], derived: Sequence[Row]) -> bool:
+    """Whether a run that was killed, or goes on, had not brought results.csv up to date: there a
+    case waits for launches that have ended."""
+    wanted = {row["case"]: row for row in derived}
+    return any(
+        row["status"] == Status.INTERRUPTED
+        and row["case"] in wanted
+        and (
+            wanted[row["case"]]["status"] != Status.INTERRUPTED
+            or row["launches"] < wanted[row["case"]]["launches"]
+        )
+        for row in rows
+    )
+
+
+def _refuse_other_rows(
+    rows: Sequence[Row], derived: Sequence[Row], cells: Cells, *, planned: bool
+) -> None:
+    wanted = {row["case"]: row for row in derived}
+    seen: dict[str, int] = {}
+    columns = [name for name in RESULTS.columns if name in cells.columns - _NOT_COMPARED]
+    for number, row in enumerate(rows):
+        line = cells.lines[number]
+        case = row["case"]
+        if case in seen:
+            raise cells.refused(line, ["case"], case, f"is in line {seen[case]} already")
+        seen[case] = line
+        if case not in wanted:
+            raise cells.refused(line, ["case"], case, "is no case of the run")
+        for column in columns:
+            if not _same(row[column], wanted[case][column]) and not (
+                column == "status" and not planned and wanted[case]["status"] == Status.INTERRUPTED
+            ):
+                raise _disagrees(cells, line, column, row[column], wanted[case][column])
+    lost = next((case for case in wanted if case not in seen), None)
+    if lost is not None:
+        raise UserError(f"{cells.file} has no row of {lost}, which the run has: {cells.remedy}")
+
+
+def _as_written(rows: Sequence[Row], derived: Sequence[Row]) -> list[Row]:
+    """The rows in the file's order: its sentences, and figures as they follow, with those of
+    columns that a file of an earlier version lacks."""
+    wanted = {row["case"]: row for row in derived}
+    kept = ("status", "reason", "warnings")
+    return [{**wanted[row["case"]], **{name: row[name] for name in kept}} for row in rows]
+
+
+def _disagrees(cells: Cells, line: int, column: str, value: Any, wanted: Any) -> UserError:
+    follows = "an empty cell" if wanted in (None, "") else shortened(wanted)
+    value = None if value == "" else value
+    return cells.refused(
+        line,
+        [column],
+        shortened(value),
+        f"disagrees with the run's other files, from which {follows} follows; one of "
+        "them was cut short or changed",
+    )
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    if isinstance(value, float) and isinstance(wanted, int | float):
+        both_none = math.isnan(value) and math.isnan(wanted)
+        return both_none or math.isclose(value, wanted, rel_tol=_SAME_FIGURE)
+    return bool(value == wanted)
+
+
+def broken_launches(
+    plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
+) -> dict[tuple[str, int], str]:
+    """Why launches that ended ok cannot count, by case and launch: their rounds are not all
+    there, or there twice, or are of other work than their fellows."""
+    loops = {case.id: case.loop for case in plan.cases}
+    found = {}
+    for case, measured in measured_launches(launches, rounds).items():
+        for record, own in measured:
+            reason = broken_launch(record, own, loops.get(case), plan.settings.epochs)
+            if reason:
+                found[case, record.launch] = reason
+    return found
+
+
+def broken_launch(
+    record: LaunchRecord, rounds: Sequence[Round], loop: str | None, epochs: int
+) -> str:
+    """Why a launch that ended ok cannot count; empty where it can.
+
+    Args:
+        record: of the launch.
+        rounds: its own, in order.
+        loop: its case's; None where the plan does not know its case.
+        epochs: documented ones of the run.
+    """
+    networks = loop != SKLEARN_LOOP
+    return _broken(record, rounds, epochs if networks else 1, same=networks)
+
+
+def _broken(record: LaunchRecord, rounds: Sequence[Round], epochs: int, *, same: bool) -> str:
+    numbers = [r.round for r in rounds]
+    if len(set(numbers)) < len(numbers):
+        twice = next(n for place, n in enumerate(numbers) if n in numbers[:place])
+        return f"round {twice} is there twice"
+    if numbers != list(range(1, len(numbers) + 1)):
+        lost = next((n for n in range(1, max(numbers)) if n not in numbers), None)
+        return f"round {lost} is missing" if lost else "the rounds are not in order"
+    least = epochs if record.rounds is None else max(record.rounds, epochs)
+    if len(numbers) < least:
+        return f"{len(numbers)} of {least} rounds are there"
+    if record.rounds is not None and len(numbers) > record.rounds:
+        return f"{len(numbers)} rounds are there, and it timed {record.rounds}"
+    first = rounds[0]
+    for other in rounds[1:] if same else ():
+        if (other.samples, other.updates) != (first.samples, first.updates):
+            return (
+                f"round {other.round} is of {other.samples} samples in {other.updates} updates, "
+                f"round 1 of {first.samples} in {first.updates}"
+            )
+    return ""

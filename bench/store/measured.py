@@ -1,0 +1,146 @@
+"""Finished runs as `compare` and `check` read them: what was measured, and on what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+
+from bench.analysis import stats
+from bench.analysis.rows import measured_launches
+from bench.schema.columns import Row
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.schema.runs import MeasuredRun
+from bench.store.derived import read_whole
+from bench.store.reader import kind_of
+from bench.verdicts.compatibility import (
+    Purpose,
+    refuse_copies,
+    refuse_other_machine,
+    refuse_other_work,
+)
+
+
+def read_run(path: Path) -> MeasuredRun:
+    """The run in the folder `path`.
+
+    Raises:
+        UserError: no run is there, a file is not what it must be, or results.csv does not follow
+            from the rounds and launches.
+    """
+    whole = read_whole(path)
+    rows = {row["case"]: row for row in whole.rows}
+    measured = measured_launches(whole.launches, whole.rounds)
+    logs = {
+        case: tuple(
+            stats.launch_log([r.samples for r in rounds], [r.seconds for r in rounds])
+            for _, rounds in measured[case]
+        )
+        for case, row in rows.items()
+        if row["status"] == Status.OK
+    }
+    return MeasuredRun(path, whole.environment, rows, logs, files=whole)
+
+
+def is_run(path: Path) -> bool:
+    """Whether the folder `path` holds a run of which something was measured.
+
+    Raises:
+        UserError: that cannot be told, as where the name is too long.
+    """
+    return any(kind_of(path / name) for name in ("results.csv", "launches.jsonl", "rounds.csv"))
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The runs that a folder of runs holds, by name; hidden ones, such as a copy under way, are
+    left out.
+
+    Raises:
+        UserError: there is no such folder, or it is a duel's, whose sides are no runs of one
+            machine.
+    """
+    if kind_of(path) != "folder":
+        raise UserError(f"{path} is not a folder: name one that holds runs")
+    if kind_of(path / "duel.json"):
+        raise UserError(f"{path} holds a duel: name one of its sides, {path / 'a'} or {path / 'b'}")
+    try:
+        below = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    return [child for child in below if is_run(child)]
+
+
+def read_runs(path: Path) -> list[MeasuredRun]:
+    """The runs of the folder of runs `path`, the earliest first.
+
+    Raises:
+        UserError: there is no such folder, a run cannot be read, or two are the same.
+    """
+    return _in_order(map(read_run, run_folders(path)))
+
+
+def read_baseline(path: Path) -> list[MeasuredRun]:
+    """As `read_runs`, of a folder that `fmnist-bench baseline` keeps.
+
+    Raises:
+        UserError: as `read_runs`; where a run cannot be read, the message also says how to take
+            it out.
+    """
+    runs = []
+    for folder in run_folders(path):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            raise UserError(
+                f"{error}; or take the run out: fmnist-bench baseline remove {path} {folder.name}"
+            ) from error
+    return _in_order(runs)
+
+
+def _in_order(runs: Iterable[MeasuredRun]) -> list[MeasuredRun]:
+    ordered = sorted(runs, key=lambda run: run.time_utc)
+    refuse_copies(ordered)
+    return ordered
+
+
+def read_machine(path: Path) -> MeasuredRun:
+    """The run in the folder `path`, or the runs of one machine in it taken as one.
+
+    Of several runs only the cases that ended ok in all of them count; a figure is the mean
+    over the runs (of logs for throughput).
+
+    Raises:
+        UserError: neither is there or both are, a run cannot be read, or two are the same.
+        NotComparable: the runs are of different machines, data sets or epochs.
+    """
+    if kind_of(path) != "folder":
+        return read_run(path)
+    below = run_folders(path)
+    if is_run(path) and below:
+        raise UserError(
+            f"{path} holds a run and folders of runs, such as {below[0]}: name the one that is "
+            "meant, or move the others"
+        )
+    if not below:
+        return read_run(path)
+    runs = read_runs(path)
+    refuse_other_machine(runs)
+    refuse_other_work(runs, Purpose.COMPARE)
+    first = runs[0]
+    rows: dict[str, Row] = {}
+    logs: dict[str, tuple[float, ...]] = {}
+    for case in dict.fromkeys(case for run in runs for case in run.rows):
+        own = [run.rows[case] for run in runs if case in run.rows]
+        if all(case in run.logs for run in runs):
+            logs[case] = tuple(run.run_log(case) for run in runs)
+            accuracies = [row["val_accuracy"] for row in own]
+            rows[case] = {
+                **own[0],
+                "samples_per_s": math.exp(-fmean(logs[case])),
+                "val_accuracy": None if None in accuracies else fmean(accuracies),
+            }
+        elif len(own) == len(runs):
+            rows[case] = next(row for row in own if row["status"] != Status.OK)
+    return MeasuredRun(path, first.environment, rows, logs, "run")

@@ -1,0 +1,64 @@
+"""The runs of several folders, by the names that a user may give them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.schema.errors import UserError
+from bench.schema.runs import MeasuredRun
+from bench.store.measured import read_machine
+from bench.store.reader import kind_of
+from bench.verdicts.compatibility import refuse_copies
+
+
+def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
+    """The runs in these folders, in this order, by label, else by folder name, else by path.
+
+    A name that may also mean another of the runs is not used. A folder that holds runs of one
+    machine stands for all of them (`read_machine`).
+
+    Raises:
+        UserError: a folder holds no run, cannot be read, or is named twice, as by a link.
+        NotComparable: a folder of runs holds those of several machines.
+    """
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        # Asked first, because a link to itself cannot be resolved.
+        kind_of(folder)
+        before = seen.setdefault(Path(os.path.realpath(folder)), folder)
+        if before is not folder:
+            raise UserError(f"{folder} is the same folder as {before}: name it once")
+    runs = [read_machine(folder) for folder in folders]
+    refuse_copies(runs)
+    return {_own_name(run, runs): run for run in runs}
+
+
+def _names(run: MeasuredRun) -> list[str]:
+    """What a run may be called, the best first; the last one is no other's."""
+    resolved = Path(os.path.realpath(run.path))
+    return [name for name in (run.label, resolved.name, str(run.path), str(resolved)) if name]
+
+
+def _own_name(run: MeasuredRun, runs: Sequence[MeasuredRun]) -> str:
+    taken = {name for other in runs if other is not run for name in _names(other)}
+    *names, last = _names(run)
+    return next((name for name in names if name not in taken), last)
+
+
+def called(name: str, runs: Mapping[str, MeasuredRun]) -> str:
+    """The key of the one run that `--baseline` may mean: a name here, a label, folder or path.
+
+    Raises:
+        UserError: none has that name, or several.
+    """
+    if name in runs:
+        return name
+    here = os.path.realpath(name) if kind_of(Path(name)) else name
+    meant = [key for key, run in runs.items() if {name, here} & {*_names(run)}]
+    if len(meant) > 1:
+        raise UserError(f"--baseline {name}: may mean {' or '.join(meant)}; write one of these")
+    if not meant:
+        raise UserError(f"--baseline {name}: no run of that name; choose from {', '.join(runs)}")
+    return meant[0]

@@ -1,0 +1,310 @@
+"""The one way in which files are read: what is not as the suite writes it is a line of text.
+
+A table that a spreadsheet program saved again is read where it can mean one thing only: with a
+mark of its encoding at the start, CRLF, TRUE and FALSE, quotes around every cell, semicolons or
+tabs between them, other columns or another order of them, and empty cells or rows at the end.
+Decimal commas, separators of thousands and other encodings are refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import errno
+import io
+import json
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from bench.schema.bounds import Misfit, checked, joined, shortened
+from bench.schema.errors import UserError
+from bench.store.filetypes import TableSchema
+
+_T = TypeVar("_T")
+COPY = "take it from a copy"
+_MOST_BYTES = 2**30
+_SEPARATORS = ",;\t"
+_HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def kind_of(path: Path) -> Literal["file", "folder", "other"] | None:
+    """What is at `path`; None where there is nothing.
+
+    Raises:
+        UserError: that cannot be told: the name is too long, or a link leads to itself.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{_name(path)} cannot be read: {_why(error)}") from error
+    except ValueError as error:
+        raise UserError(f"{_name(path)} cannot be a file's name: {error}") from error
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
+
+
+def read_text(file: Path, remedy: str = COPY) -> str | None:
+    """The text of a file in UTF-8; None where there is none.
+
+    Raises:
+        UserError: it is a folder, a device or too large, cannot be read, or is no such text.
+    """
+    kind = kind_of(file)
+    if kind is None:
+        return None
+    if kind != "file":
+        what = "a folder" if kind == "folder" else "a pipe or a device"
+        raise UserError(f"{file} is {what}, where a file should be: {remedy}")
+    try:
+        size = file.stat().st_size
+        if size > _MOST_BYTES:
+            raise UserError(f"{file} has {size} bytes, more than any run writes: {remedy}")
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {_why(error)}") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{file} is UTF-16: save it as UTF-8, or {remedy}")
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{file} line {line}: byte 0x{content[error.start]:02x} is no UTF-8: "
+            f"save it as UTF-8, or {remedy}"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{file} line {line} holds a NUL byte: {remedy}")
+    return text
+
+
+def read_json(
+    file: Path, kind: type[_T], remedy: str = COPY, *, newest: int | None = None
+) -> tuple[_T, Any] | None:
+    """A JSON file as a `kind`, and as plain values; None where there is no file.
+
+    Args:
+        file: its path.
+        kind: a dataclass or another type, as of `bench.schema.bounds.checked`.
+        remedy: what helps where it cannot be read, as the end of a sentence.
+        newest: the newest version of it that is known here.
+
+    Raises:
+        UserError: it is not JSON, is of a later version, or a value is not what it must be; it
+            is named.
+    """
+    text = read_text(file, remedy)
+    if text is None:
+        return None
+    values = _parsed(text, f"{file}", remedy)
+    version = values.get("version") if isinstance(values, dict) else None
+    if newest is not None and isinstance(version, int) and version > newest:
+        raise UserError(
+            f"{file} is of version {shortened(version)}, newer than {newest}, the newest that is "
+            "known here: update fmnist-bench"
+        )
+    return _typed(values, kind, f"{file}", remedy), values
+
+
+def read_json_lines(file: Path, kind: type[_T], remedy: str = COPY) -> list[_T]:
+    """A JSON value a line, each as a `kind`; [] where there is no file.
+
+    Raises:
+        UserError: a line is not JSON, or a value is not what it must be; it is named.
+    """
+    # Not splitlines, which takes some signs inside a text for the end of a line.
+    lines = (read_text(file, remedy) or "").split("\n")
+    if lines and not lines[-1].strip():
+        lines.pop()
+    return [
+        _typed(_parsed(line, where, remedy), kind, where, remedy)
+        for number, line in enumerate(lines, 1)
+        for where in (f"{file} line {number}",)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of a table, by column, as text; an empty one is None or what stands for it.
+
+    Attributes:
+        rows: those that hold something.
+        lines: the number of each row's last line in the file.
+        columns: those of the file that are known.
+    """
+
+    file: Path
+    rows: Sequence[Mapping[str, str | None]]
+    lines: Sequence[int]
+    columns: frozenset[str]
+    remedy: str
+
+    def typed(self, values: Sequence[Mapping[str, Any]], kind: type[_T]) -> list[_T]:
+        """`values`, one of each row, made of its cells, as a `kind` each.
+
+        Raises:
+            UserError: a cell is not what it must be; file, line and column are named.
+        """
+        try:
+            return checked(values, list[kind], cells=True)  # type: ignore[valid-type]
+        except Misfit as misfit:
+            line = self.lines[misfit.path[0]] if misfit.path else "?"  # type: ignore[index]
+            raise self.refused(line, misfit.path[-1:], misfit.shown, misfit.wanted) from None
+        except UserError as error:
+            raise UserError(f"{self.file}: {error}; {self.remedy}") from error
+
+    def refused(
+        self, line: object, column: Sequence[str | int], shown: str, wanted: str
+    ) -> UserError:
+        """The error that names a cell."""
+        where = f", column {column[0]}" if column and isinstance(column[0], str) else ""
+        shown = "an empty cell" if shown == "null" else shown
+        return UserError(f"{self.file} line {line}{where}: {shown} {wanted}: {self.remedy}")
+
+
+def read_table(
+    file: Path, schema: TableSchema, remedy: str = COPY, *, grows: bool = False
+) -> tuple[list[Any], Cells]:
+    """The rows of a table as dictionaries of typed values, and its cells.
+
+    A table without a file has no rows. Columns that the schema does not know are ignored.
+
+    Args:
+        file: its path.
+        schema: its columns.
+        remedy: what helps where it cannot be read, as the end of a sentence.
+        grows: it is written row by row: without the end of its line the last row counts as cut
+            short, and an empty file is one that was just begun.
+
+    Raises:
+        UserError: a column is missing, a row is cut short, or a cell is not what it must be.
+    """
+    cells = read_cells(file, schema, remedy, grows=grows)
+    return cells.typed(cells.rows, schema.row), cells
+
+
+def read_cells(
+    file: Path, schema: TableSchema, remedy: str = COPY, *, grows: bool = False
+) -> Cells:
+    """The cells of a table, as `read_table`.
+
+    Args:
+        file: its path.
+        schema: its columns.
+        remedy: what helps where it cannot be read, as the end of a sentence.
+        grows: as of `read_table`.
+
+    Raises:
+        UserError: a column is missing, or a row is cut short.
+    """
+    text = read_text(file, remedy)
+    if text is None or (grows and not text):
+        return Cells(file, (), (), frozenset(), remedy)
+    if grows and text[-1] not in "\r\n":
+        line = text.count("\n") + 1
+        raise UserError(f"{file} line {line} is cut short: {remedy}")
+    rows = _split(text, file, remedy)
+    _, header = next(rows, (1, []))
+    while header and not header[-1]:
+        header.pop()
+    _refuse_header(header, schema, file, remedy)
+    names = [name for name in schema.columns if name in header]
+    places = [header.index(name) for name in names]
+    # The rest of a row's values in one go, for tables have tens of thousands of rows.
+    special = {name: blank for name, blank in schema.blank.items() if blank is not None}
+    absent = dict.fromkeys(schema.later)
+    found, lines = [], []
+    for line, row in rows:
+        if len(row) != len(header) and (len(row) < len(header) or any(row[len(header) :])):
+            raise UserError(f"{file} line {line} is cut short or too long: {remedy}")
+        values: dict[str, str | None] = dict(
+            zip(names, [row[place] or None for place in places], strict=True)
+        )
+        if absent:
+            values = {**absent, **values}
+        for name, blank in special.items():
+            values[name] = values.get(name) or blank
+        found.append(values)
+        lines.append(line)
+    return Cells(file, found, lines, frozenset(names), remedy)
+
+
+def _refuse_header(header: Sequence[str], schema: TableSchema, file: Path, remedy: str) -> None:
+    for name in schema.columns:
+        if header.count(name) > 1:
+            raise UserError(f"{file} has two columns {name!r}: {remedy}")
+        if name not in header and name not in schema.later:
+            raise UserError(
+                f"{file} has no column {name!r}: it is not a file of this suite, or "
+                f"was cut short; {remedy}"
+            )
+
+
+def _split(text: str, file: Path, remedy: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row that holds something."""
+    head = text[: text.find("\n")] if "\n" in text else text
+    separator = max(_SEPARATORS, key=head.count)
+    # Not DictReader, which takes twice as long over the rounds of ten runs.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(
+                f"{file} line {reader.line_num} cannot be read: {error}; {remedy}"
+            ) from None
+        if any(row):
+            yield reader.line_num, row
+
+
+def _parsed(text: str, where: str, remedy: str) -> Any:
+    try:
+        values = json.loads(text)
+        if _HALF_A_CHARACTER.search(text):
+            # Half of a pair stands for no character, unless for a byte of a file's name that is
+            # not UTF-8, as `os.fsdecode` gives it.
+            json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        raise UserError(
+            f"{where} is no JSON: {place}column {error.colno}: {error.msg}; {remedy}"
+        ) from None
+    except UnicodeEncodeError:
+        raise UserError(f"{where} holds half of a character: {remedy}") from None
+    except ValueError:
+        raise UserError(f"{where} holds a number of thousands of digits: {remedy}") from None
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply: {remedy}") from None
+    return values
+
+
+def _typed(values: Any, kind: type[_T], where: str, remedy: str) -> _T:
+    try:
+        return checked(values, kind)
+    except Misfit as misfit:
+        path = joined(misfit.path)
+        said = f"{where}, {path}" if path else where
+        raise UserError(f"{said}: {misfit.shown} {misfit.wanted}: {remedy}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}; {remedy}") from error
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "it is a link that leads back to itself"
+    return error.strerror or str(error)
+
+
+def _name(path: Path) -> str:
+    """A path whose length or bytes may be the fault, on one line."""
+    text = str(path)
+    return text if text.isprintable() and len(text) <= 120 else shortened(text)

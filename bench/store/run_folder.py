@@ -1,0 +1,294 @@
+"""A run's folder: what was measured goes to disk as it comes, and is never changed.
+
+plan.json          the cases and settings that `--resume` finishes
+environment.json   machine and software
+rounds.csv         a row a round, appended when the round ends
+launches.jsonl     a line a launch, appended when the launch ends
+results.csv        a row a case, derived from the two above, replaced as they grow
+logs/              what a launch printed, kept where it did not end well
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from bench.schema.ceilings import Ceilings
+from bench.schema.cells import as_cell, csv_text, result_line
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.errors import ELSEWHERE, UserError, explained
+from bench.schema.launch import LaunchRecord, Round, StoredRound
+from bench.schema.plan import PLAN_VERSION, Plan
+from bench.schema.requests import LaunchRequest
+from bench.store.files import (
+    ENVIRONMENT,
+    PAGE,
+    PICTURE,
+    Kind,
+    clear_leftovers,
+    refuse_unwritable,
+    target_of,
+)
+from bench.store.filetypes import RESULTS, ROUNDS, Environment
+from bench.store.reader import (
+    COPY,
+    Cells,
+    kind_of,
+    read_cells,
+    read_json,
+    read_json_lines,
+    read_table,
+)
+from bench.store.tables import (
+    cut_half_line,
+    encoded,
+    in_own_form,
+    write_csv,
+    write_json,
+    write_text,
+)
+
+# What a run writes over, where the suite wrote it.
+_REPLACED: Mapping[str, Kind] = {
+    "environment.json": ENVIRONMENT,
+    "comparison.png": PICTURE,
+    "roofline.png": PICTURE,
+    "report.html": PAGE,
+}
+
+
+class RunFolder:
+    """One folder of results, being written or read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.logs = path / "logs"
+        self._sizes: dict[str, int] = {}
+
+    @classmethod
+    def create(cls, path: Path, plan: Plan, environment: Mapping[str, Any] | None = None) -> Self:
+        """A new run's folder; plan.json comes last, so that there is a whole run or none.
+
+        What a begin that was killed has left is written again.
+
+        Raises:
+            UserError: the folder holds a run or files of others already, or cannot be written.
+        """
+        refuse_taken(path)
+        folder = cls(path)
+        with explained(path, ELSEWHERE):
+            folder.logs.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(path)
+            if environment is not None:
+                write_json(path / "environment.json", environment)
+            write_json(path / "plan.json", plan.to_json())
+        return folder
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Self, Plan]:
+        """A run's folder and what it was to measure; half-written last lines are cut off, and a
+        rounds.csv that another program saved again is put back into its own form, so that no other
+        run may be writing to it.
+
+        Raises:
+            UserError: the folder holds no run, or its plan or its rounds cannot be read.
+        """
+        folder, plan = cls(path), read_plan(path)
+        with explained(path):
+            folder.logs.mkdir(exist_ok=True)
+            clear_leftovers(path)
+            cut_half_line(path / "rounds.csv")
+            cut_half_line(path / "launches.jsonl")
+            if not in_own_form(path / "rounds.csv", ROUND_COLUMNS):
+                rows = [{**asdict(s), **s.round.to_json()} for s in folder.rounds()]
+                write_csv(path / "rounds.csv", ROUND_COLUMNS, rows)
+        return folder, plan
+
+    def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
+        """Put a round on disk."""
+        stored = StoredRound(request.case.id, request.launch, request.attempt, round_)
+        values = {**asdict(stored), **round_.to_json()}
+        row = [as_cell(values[name]) for name in ROUND_COLUMNS]
+        self._append("rounds.csv", csv_text([row]), csv_text([ROUND_COLUMNS]))
+        return stored
+
+    def append_launch(self, record: LaunchRecord) -> None:
+        """Put the end of a launch on disk."""
+        line = json.dumps(record.to_json(), ensure_ascii=False) + "\n"
+        self._append("launches.jsonl", line)
+
+    def _append(self, name: str, text: str, header: str = "") -> None:
+        """Add to a file, whose header comes first, unless something else has changed it."""
+        file = self.path / name
+        with explained(self.path), file.open("ab") as out:
+            size = out.tell()
+            if size != self._sizes.get(name, size):
+                raise UserError(
+                    f"{file} was changed or removed while the run went on, and what it held is "
+                    "not all there: leave the folder alone, and measure again into another"
+                )
+            out.write(encoded(text if size else header + text))
+            self._sizes[name] = out.tell()
+
+    def plan(self) -> Plan | None:
+        """What the run was to measure; None where there is no plan.json.
+
+        Raises:
+            UserError: it cannot be read, or is of a later version; the value is named.
+        """
+        found = read_json(self.path / "plan.json", Plan, newest=PLAN_VERSION)
+        return None if found is None else found[0]
+
+    def rounds(self) -> list[StoredRound]:
+        """Every round on disk, in order.
+
+        Raises:
+            UserError: a line cannot be read; the message names it.
+        """
+        cells = read_cells(self.path / "rounds.csv", ROUNDS, self._again(), grows=True)
+        values = [
+            {"case": row["case"], "launch": row["launch"], "attempt": row["attempt"], "round": row}
+            for row in cells.rows
+        ]
+        return cells.typed(values, StoredRound)
+
+    def launches(self) -> list[LaunchRecord]:
+        """Every launch on disk, in order.
+
+        Raises:
+            UserError: a line cannot be read, or tells of an attempt that an earlier one told
+                of; the message names it.
+        """
+        file = self.path / "launches.jsonl"
+        records = read_json_lines(file, LaunchRecord, self._again())
+        seen: dict[tuple[str, int, int], int] = {}
+        for number, record in enumerate(records, 1):
+            key = (record.case, record.launch, record.attempt)
+            if key in seen:
+                raise UserError(
+                    f"{file} line {number} is of {record.case}, launch {record.launch}, attempt "
+                    f"{record.attempt}, as line {seen[key]} is: take one of them out"
+                )
+            seen[key] = number
+        return records
+
+    def _again(self) -> str:
+        if kind_of(self.path / "plan.json") is None:
+            return COPY
+        return (
+            f"{COPY}, or take the line out, and fmnist-bench run --resume {self.path} measures "
+            "its launch again"
+        )
+
+    def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace results.csv in one move."""
+        self.write_result_lines(map(result_line, rows))
+
+    def write_result_lines(self, lines: Iterable[str]) -> None:
+        """Replace results.csv by what `result_line` made of its rows."""
+        with explained(self.path):
+            text = "".join((csv_text([RESULT_COLUMNS]), *lines))
+            write_text(self.path / "results.csv", text)
+
+    def results(self) -> list[dict[str, Any]]:
+        """The rows of results.csv as typed values; an empty cell is None, or "" for text.
+
+        Raises:
+            UserError: the file is missing or is not a results.csv, or a cell is not what it must
+                be; file, line and column are named.
+        """
+        return self.results_cells()[0]
+
+    def results_cells(self) -> tuple[list[dict[str, Any]], Cells]:
+        """As `results`, and the cells that the rows were read from."""
+        file = self.path / "results.csv"
+        if not self.holds_results():
+            refuse_absent(self.path)
+            raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
+        return read_table(file, RESULTS, self.derived_again())
+
+    def holds_results(self) -> bool:
+        """Whether there is a results.csv."""
+        return kind_of(self.path / "results.csv") is not None
+
+    def derived_again(self) -> str:
+        """What helps where results.csv is not as it was written."""
+        if kind_of(self.path / "plan.json") is None:
+            return COPY
+        return f"{COPY}, or delete it, for its rows follow from the run's other files"
+
+    def environment(self) -> dict[str, Any] | None:
+        """What environment.json holds; None where there is none.
+
+        Raises:
+            UserError: it cannot be read, or a value is not what it must be; it is named.
+        """
+        found = self._environment()
+        return None if found is None else dict(found[1])
+
+    def ceilings(self) -> list[Ceilings]:
+        """What environment.json holds of the machine's ceilings, in order.
+
+        Raises:
+            UserError: it cannot be read, or a value is not what it must be; it is named.
+        """
+        return self.described()[1]
+
+    def described(self) -> tuple[dict[str, Any] | None, list[Ceilings]]:
+        """`environment` and `ceilings`, from one reading."""
+        found = self._environment()
+        return (None, []) if found is None else (dict(found[1]), found[0].get("ceilings", []))
+
+    def _environment(self) -> tuple[Environment, Any] | None:
+        return read_json(self.path / "environment.json", Environment)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Replace environment.json in one move."""
+        with explained(self.path):
+            write_json(self.path / "environment.json", environment)
+
+
+def refuse_absent(path: Path) -> None:
+    """A name that leads nowhere is most often mistyped.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    if kind_of(path) is None:
+        raise UserError(f"{path}: there is no such folder: name the folder of a run")
+
+
+def read_plan(path: Path) -> Plan:
+    """What the run in the folder `path` was to measure; nothing there is changed.
+
+    Raises:
+        UserError: the folder holds no run, or its plan cannot be read.
+    """
+    plan = RunFolder(path).plan()
+    if plan is None:
+        refuse_absent(path)
+        raise UserError(f"{path} holds no run to resume: plan.json is missing")
+    return plan
+
+
+def refuse_taken(path: Path) -> None:
+    """A new run's folder must hold nothing that the run would write over.
+
+    Raises:
+        UserError: it holds a run, or a file of that name which is none of this suite's; or it
+            cannot be made.
+    """
+    refuse_unwritable(path, "--output")
+    if (path / "plan.json").exists():
+        raise UserError(
+            f"{path} already holds a run: name another --output, or finish it with --resume {path}"
+        )
+    for name in ("rounds.csv", "launches.jsonl", "results.csv", "profile.csv", "duel.json"):
+        # A run writes none of them before its plan, or at all.
+        if (path / name).exists():
+            raise UserError(f"{path} holds {name} but no plan.json: name another --output")
+    for name, kind in _REPLACED.items():
+        target_of(path / name, kind)

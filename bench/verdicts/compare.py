@@ -1,0 +1,217 @@
+"""Compares runs of one or many machines case by case: ratios, what they lack, what differs.
+
+A ratio is that of throughputs, candidate over baseline. Its interval is Welch's: over the
+launches of two runs it says how far these scatter, not how far the machines drift from hour to
+hour; over three runs or more of each machine it says that too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.analysis import stats
+from bench.schema.errors import NotComparable, UserError
+from bench.schema.runs import MeasuredRun
+from bench.verdicts.across import across_machines, across_threads, threads_of
+from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
+from bench.verdicts.regression import LEAST_RUNS
+
+COLUMNS = (
+    "case",
+    "run",
+    "baseline",
+    "samples_per_s",
+    "baseline_samples_per_s",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "interval_over",
+    "val_accuracy_difference",
+    "status",
+    "baseline_status",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One case in a candidate and in the baseline.
+
+    Attributes:
+        ratio: samples/s of the candidate over the baseline's; None where either has none.
+        low, high: its interval; None where `_interval_over` gives none.
+        accuracy_difference: validation accuracy, candidate less baseline; None where unknown.
+    """
+
+    case: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+    accuracy_difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One candidate over the cases that ended ok in every run.
+
+    Attributes:
+        cases: how many there are.
+        lowest, highest: the range of their ratios.
+        geometric_mean: of their ratios.
+        total_time_ratio: seconds of an epoch of each case, summed: baseline over candidate.
+        missing: cases that ended ok in another run and not in this one.
+    """
+
+    cases: int
+    lowest: float
+    highest: float
+    geometric_mean: float
+    total_time_ratio: float
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        baseline: name of the run that the others are compared with.
+        runs: all of them by name, in the order given.
+        cases: every case of any run, in the order in which they first appear.
+        pairs: by candidate's name, a pair a case of `cases`.
+        summaries: by candidate's name.
+        differences: by fact, what each run says, baseline first, where they do not agree.
+        baseline_missing: cases that ended ok in another run and not in the baseline.
+    """
+
+    baseline: str
+    runs: Mapping[str, MeasuredRun]
+    cases: tuple[str, ...]
+    pairs: Mapping[str, tuple[Pair, ...]]
+    summaries: Mapping[str, Summary]
+    differences: Mapping[str, tuple[str, ...]]
+    baseline_missing: tuple[str, ...]
+
+
+def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
+    """Compare runs with one of them, by default the first.
+
+    `baseline` is a key of `runs`: `bench.store.named.called` finds it by other names.
+
+    Runs that each have one number of threads, and not the same, are matched without it.
+
+    Raises:
+        UserError: fewer than two runs.
+        NotComparable: data or epochs differ, or no case ended ok in all of them.
+    """
+    if len(runs) < 2:
+        raise UserError(f"{len(runs)} run: name two at least")
+    base = next(iter(runs)) if baseline is None else baseline
+    matched = across_threads(across_machines(list(runs.values())))
+    runs = dict(zip(runs, matched, strict=True))
+    first, others = runs[base], {name: run for name, run in runs.items() if name != base}
+    ordered = [first, *others.values()]
+    refuse_other_work(ordered, Purpose.COMPARE)
+    cases = tuple(dict.fromkeys(case for run in ordered for case in run.rows))
+    held = [case for case in cases if any(case in run.logs for run in ordered)]
+    common = [case for case in held if all(case in run.logs for run in ordered)]
+    for run in ordered:
+        if not run.logs:
+            raise NotComparable(
+                f"{run.path}: none of its cases ended ok: finish it with fmnist-bench run --resume "
+                f"{run.path}, or measure anew"
+            )
+    if not common:
+        raise NotComparable(
+            f"{', '.join(runs)}: no case ended ok in all of them; "
+            "run the same --matrix or the same cases on each"
+        )
+    return Comparison(
+        base,
+        runs,
+        cases,
+        {name: tuple(_pair(case, run, first) for case in cases) for name, run in others.items()},
+        {name: _summary(run, first, common, held) for name, run in others.items()},
+        _differences(ordered),
+        _missing(first, held),
+    )
+
+
+def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
+    """A row a case and candidate, with the keys `COLUMNS`."""
+    base = found.runs[found.baseline]
+    for name, pairs in found.pairs.items():
+        run = found.runs[name]
+        for pair in pairs:
+            yield {
+                "case": pair.case,
+                "run": name,
+                "baseline": found.baseline,
+                "samples_per_s": _speed(run, pair.case),
+                "baseline_samples_per_s": _speed(base, pair.case),
+                "ratio": pair.ratio,
+                "ratio_low": pair.low,
+                "ratio_high": pair.high,
+                "interval_over": _interval_over(pair.case, run, base),
+                "val_accuracy_difference": pair.accuracy_difference,
+                "status": _status(run, pair.case),
+                "baseline_status": _status(base, pair.case),
+            }
+
+
+def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
+    own, other = _speed(run, case), _speed(baseline, case)
+    if own is None or other is None:
+        return Pair(case, None, None, None, None)
+    interval = None
+    if _interval_over(case, run, baseline):
+        interval = stats.welch_interval(run.logs[case], baseline.logs[case])
+    # Logs are of seconds: the faster run has the smaller one.
+    low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
+    accuracies = [side.rows[case]["val_accuracy"] for side in (run, baseline)]
+    known = None not in accuracies
+    return Pair(case, own / other, low, high, accuracies[0] - accuracies[1] if known else None)
+
+
+def _interval_over(case: str, run: MeasuredRun, baseline: MeasuredRun) -> str:
+    """What the interval of a ratio is made from; empty where there is none: launches of one
+    run a side, or three runs or more a side, never one beside the other."""
+    sides = run, baseline
+    if run.unit != baseline.unit or not all(case in side.logs for side in sides):
+        return ""
+    least, plural = {"run": (LEAST_RUNS, "runs"), "launch": (2, "launches")}[run.unit]
+    return plural if all(len(side.logs[case]) >= least for side in sides) else ""
+
+
+def _summary(
+    run: MeasuredRun, baseline: MeasuredRun, common: Sequence[str], cases: Sequence[str]
+) -> Summary:
+    speeds = [(run.rows[c]["samples_per_s"], baseline.rows[c]["samples_per_s"]) for c in common]
+    ratios = [own / other for own, other in speeds]
+    total = math.fsum(1 / other for _, other in speeds) / math.fsum(1 / own for own, _ in speeds)
+    mean = stats.geometric_mean(ratios)
+    return Summary(len(common), min(ratios), max(ratios), mean, total, _missing(run, cases))
+
+
+def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
+    return tuple(case for case in cases if case not in run.logs)
+
+
+def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
+    said = shown([run.environment for run in runs])
+    found = {name: texts for name, texts in said.items() if len(set(texts)) > 1}
+    threads = tuple(
+        ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
+    )
+    return found | ({"threads": threads} if len(set(threads)) > 1 else {})
+
+
+def _speed(run: MeasuredRun, case: str) -> float | None:
+    return run.rows[case]["samples_per_s"] if case in run.logs else None
+
+
+def _status(run: MeasuredRun, case: str) -> str:
+    row = run.rows.get(case)
+    return "absent" if row is None else str(row["status"])

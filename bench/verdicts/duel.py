@@ -1,0 +1,199 @@
+"""What a duel is asked, how its cases stand and what it comes to: plain data, pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.schema.case import Case
+from bench.schema.duel import Block, DuelPlan
+from bench.schema.errors import ExitCode
+from bench.schema.sizes import DUEL_ACCURACY_MARGIN, MARGIN, Sizes
+from bench.verdicts.check import Verdict
+from bench.verdicts.sequential import (
+    ACCURACY_SHARE,
+    LAST_LOOK,
+    MISSED,
+    SPEED_SHARE,
+    SPENDING,
+    Decision,
+    Look,
+    look,
+    paired_p,
+)
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass(slots=True)
+class Standing:
+    """One case of a duel, as far as it has come.
+
+    Attributes:
+        speed: of each block, the log of B's time over A's.
+        accuracy: of each block, how far B's validation accuracy is below A's; empty where
+            the loop has none.
+        speed_look, accuracy_look: the last ones.
+        failure: why the case could not be measured.
+    """
+
+    case: Case
+    speed: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    speed_look: Look | None = None
+    accuracy_look: Look | None = None
+    failure: str = ""
+
+    def add(self, block: Block) -> None:
+        """One more block, measured."""
+        self.failure = block.failure
+        if not block.failure:
+            self.speed.append(block.speed)
+            if block.accuracy is not None:
+                self.accuracy.append(block.accuracy)
+
+    @property
+    def looks(self) -> list[Look]:
+        """The last look at each measure."""
+        return [seen for seen in (self.speed_look, self.accuracy_look) if seen]
+
+    @property
+    def verdict(self) -> Verdict:
+        """`BLIND` as long as nothing is decided."""
+        if self.failure:
+            return Verdict.FAILED
+        decisions = {seen.decision for seen in self.looks}
+        if Decision.WORSE in decisions:
+            return Verdict.REGRESSION
+        return Verdict.PASSED if decisions == {Decision.NOT_WORSE} else Verdict.BLIND
+
+    @property
+    def is_over(self) -> bool:
+        """No further block can change it."""
+        done = len(self.speed) >= LAST_LOOK
+        return done or self.verdict is not Verdict.BLIND
+
+
+@dataclass(frozen=True, slots=True)
+class DuelReport:
+    """The outcome of a duel.
+
+    Attributes:
+        cases: one for each case of the plan.
+        control: of each block, the log of the control probe's time before B over that
+            before A; the mean over the cases of the block.
+        control_differs: something that neither side can change was not the same for both.
+        stopped: why it ended before its time, such as the budget; empty where it did not.
+    """
+
+    plan: DuelPlan
+    cases: tuple[Standing, ...]
+    control: tuple[float, ...]
+    control_differs: bool
+    stopped: str = ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 where the control differs, whatever the sides did; else as `fmnist-bench check`."""
+        found = {standing.verdict for standing in self.cases}
+        if self.stopped == INTERRUPTED:
+            return ExitCode.INTERRUPTED
+        if self.control_differs:
+            return ExitCode.INCONCLUSIVE
+        if Verdict.REGRESSION in found:
+            return ExitCode.REGRESSION
+        if Verdict.FAILED in found:
+            return ExitCode.WRONG_USE_OR_FAILED_CASE
+        return ExitCode.PASSED if found == {Verdict.PASSED} else ExitCode.INCONCLUSIVE
+
+
+def take_look(standing: Standing, sizes: Sizes, cases: int) -> None:
+    """Look at the blocks of one of so many cases."""
+    standing.speed_look = look(
+        standing.speed, sizes.log_margin, sizes.log_gate, SPEED_SHARE / cases
+    )
+    if 0 < len(standing.accuracy) < len(standing.speed):
+        standing.failure = "the validation accuracy of some blocks is missing"
+    elif standing.accuracy:
+        standing.accuracy_look = look(
+            standing.accuracy, sizes.accuracy_margin, sizes.accuracy_gate, ACCURACY_SHARE / cases
+        )
+
+
+def control_differs(values: Sequence[float]) -> bool:
+    """Whether the control was slower before one side than before the other, beyond the margin
+    and at 1% over all looks."""
+    margin = math.log1p(MARGIN)
+    level = SPENDING[len(values)] / 2
+    return any(paired_p(way, margin) <= level for way in (values, [-v for v in values]))
+
+
+def as_json(report: DuelReport) -> dict[str, Any]:
+    """The report as plain JSON values; what is not finite is null."""
+    return {
+        "schema_version": 1,
+        "exit_code": int(report.exit_code),
+        "gate": report.plan.gate,
+        "margin": report.plan.margin,
+        "accuracy_margin": DUEL_ACCURACY_MARGIN,
+        "accuracy_gate": report.plan.accuracy_gate,
+        "missed_at_most": MISSED,
+        "stopped": report.stopped,
+        "control": list(report.control),
+        "control_differs": report.control_differs,
+        "cases": [
+            {
+                "case": standing.case.id,
+                "verdict": str(standing.verdict),
+                "failure": standing.failure,
+                "speed": standing.speed,
+                "accuracy": standing.accuracy,
+                "speed_look": _look_json(standing.speed_look),
+                "accuracy_look": _look_json(standing.accuracy_look),
+            }
+            for standing in report.cases
+        ],
+    }
+
+
+def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
+    """The report that `as_json` wrote of a duel with this plan.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not of this plan or this revision.
+    """
+    by_id = {told["case"]: told for told in values["cases"]}
+    standings = tuple(
+        Standing(
+            case,
+            [float(value) for value in by_id[case.id]["speed"]],
+            [float(value) for value in by_id[case.id]["accuracy"]],
+            _look_from(by_id[case.id]["speed_look"]),
+            _look_from(by_id[case.id]["accuracy_look"]),
+            str(by_id[case.id]["failure"]),
+        )
+        for case in plan.cases
+    )
+    control = tuple(float(value) for value in values["control"])
+    return DuelReport(
+        plan, standings, control, bool(values["control_differs"]), str(values["stopped"])
+    )
+
+
+def _look_from(values: Mapping[str, Any] | None) -> Look | None:
+    if values is None:
+        return None
+    # What is not finite was written as null.
+    told: dict[str, Any] = {k: math.inf if v is None else v for k, v in values.items()}
+    told["decision"] = Decision(told["decision"])
+    return Look(**told)
+
+
+def _look_json(seen: Look | None) -> dict[str, Any] | None:
+    if seen is None:
+        return None
+    values = asdict(seen)
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in values.items()}  # fmt: skip

@@ -1,0 +1,65 @@
+"""What a step of a model moves and multiplies."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bench.schema.ceilings import Traffic
+from fmnist_models.loops import Work, state_variables
+
+_WEIGHTLESS = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Activation,
+               keras.layers.ReLU, keras.layers.Softmax, keras.layers.Dropout)  # fmt: skip
+
+
+def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
+    """(inputs, units) of each layer of a plain chain of Dense layers; None for other models.
+
+    Layers without weights may stand between them. Branches, shared or frozen layers, a
+    Dense layer over more than one axis, or a `train_step` of the model's own: None, for their
+    products are others.
+    """
+    # Sub-classed models have no `inputs`, or what a user calls so.
+    inputs = getattr(model, "inputs", None)
+    if type(model).train_step is not keras.Model.train_step or not isinstance(inputs, list):
+        return None
+    if len(inputs) != 1 or not isinstance(inputs[0], keras.KerasTensor):
+        return None
+    shapes = []
+    tensor = inputs[0]
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        try:
+            chained = layer.input is tensor
+        except (AttributeError, ValueError):
+            return None
+        if not chained:
+            return None
+        if type(layer) is keras.layers.Dense and layer.trainable and len(tensor.shape) == 2:
+            shapes.append((int(layer.kernel.shape[0]), int(layer.kernel.shape[1])))
+        elif not isinstance(layer, _WEIGHTLESS):
+            return None
+        tensor = layer.output
+    return shapes or None
+
+
+def traffic(work: Work) -> list[Traffic]:
+    """What a step of `work` must move, by the counting rule of `bench.analysis.roofline`."""
+    model = work.model
+    weights = {id(variable) for variable in model.variables}
+    slots = [v for v in state_variables(model) if id(v) not in weights and len(v.shape) > 0]
+    images = work.x if work.pixels is None else work.pixels
+    batch = min(work.batch_size, work.samples)
+    return [
+        Traffic("weights", sum(map(_size_bytes, model.trainable_variables)), 2),
+        Traffic("optimizer slots", sum(map(_size_bytes, slots)), 2),
+        Traffic("images", batch * images[0].nbytes, 1),
+        Traffic("labels", batch * work.y.itemsize, 1),
+    ]
+
+
+def _size_bytes(variable: keras.Variable) -> int:
+    size: int = tf.as_dtype(variable.dtype).size
+    return int(np.prod(variable.shape)) * size

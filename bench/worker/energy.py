@@ -1,0 +1,177 @@
+"""Joules that training took, where the machine can tell: RAPL of the CPU, NVML of the GPU.
+
+What a counter covers is not the training alone: RAPL counts whole CPU packages, idle power and
+everybody's work included, but neither memory modules nor fans; NVML counts the GPU's board.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.machine.nvml import energy_counter
+
+_POWERCAP = Path("/sys/class/powercap")
+# RAPL counts every millisecond (Intel, Software Developer's Manual, volume 3B, 16.10), NVML's
+# counters move every 20 to 100 ms, by card (Z. Yang et al., "Part-time power measurements:
+# nvidia-smi's lack of attention", 2024).
+RAPL_UPDATE_S, NVML_UPDATE_S = 0.001, 0.1
+# A span is off by up to one update at each end.
+LEAST_UPDATES = 20
+# Of a span, that reading the counter may take: NVML's answer takes 3 ms on an H100
+# (results/evidence/gpu_energy.csv), as long as a whole epoch may.
+_MOST_READING = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One running total of joules.
+
+    Attributes:
+        covers: what it counts, for a person.
+        update_s: how often it moves.
+        read: joules so far; None where it cannot be read now.
+    """
+
+    covers: str
+    update_s: float
+    read: Callable[[], float | None]
+
+
+def counter(device: str, environ: Mapping[str, str] = os.environ) -> Counter | None:
+    """The counter of what trains a case; None where this machine has none that may be read.
+
+    Args:
+        device: as the case names it.
+        environ: whose `CUDA_VISIBLE_DEVICES` holds the UUID of the one GPU.
+    """
+    if device != "cpu":
+        read = energy_counter(environ.get("CUDA_VISIBLE_DEVICES", ""))
+        return None if read is None else Counter("GPU board (NVML)", NVML_UPDATE_S, read)
+    zones = [_Zone(folder) for folder in sorted(_POWERCAP.glob("*-rapl:*")) if _is_package(folder)]
+    if not zones or any(zone.joules() is None for zone in zones):
+        return None
+
+    def read_all() -> float | None:
+        """The sum over the packages."""
+        readings = [zone.joules() for zone in zones]
+        known = [joules for joules in readings if joules is not None]
+        return sum(known) if len(known) == len(zones) else None
+
+    count = "CPU package" if len(zones) == 1 else f"{len(zones)} CPU packages"
+    return Counter(f"{count} (RAPL)", RAPL_UPDATE_S, read_all)
+
+
+class Spans:
+    """Adds up the joules of the spans in which nothing but training happens.
+
+    A span is one round, or several without an evaluation between them. One that is shorter than
+    `LEAST_UPDATES` updates of the counter counts nothing.
+    """
+
+    def __init__(self, counter: Counter | None) -> None:
+        self._counter = counter
+        self._began: tuple[float, float] | None = None
+        self._ended = (0.0, 0.0)
+        # Of the span, up to the last reading and since.
+        self._samples = self._unread = 0
+        self._reading_s = 0.0
+        self._joules, self._counted = 0.0, 0
+
+    def round_begins(self) -> None:
+        """A round is next; it goes on the span under way or begins one."""
+        if self._counter is not None and self._began is None:
+            self._began = self._read()
+            self._samples = self._unread = 0
+
+    def round_ends(self, samples: int) -> None:
+        """The round trained so many samples; the device is idle."""
+        if self._counter is None or self._began is None:
+            return
+        self._unread += samples
+        _, last_s = self._ended if self._samples else self._began
+        if time.perf_counter() - last_s < self._reading_s / _MOST_READING:
+            return
+        ended = self._read()
+        if ended is None:
+            self._began = None
+            return
+        self._ended = ended
+        self._samples += self._unread
+        self._unread = 0
+
+    def closes(self) -> None:
+        """Something other than training follows; rounds since the last reading do not count."""
+        if self._counter is None or self._began is None or not self._samples:
+            self._began = None
+            return
+        joules, seconds = (end - begin for begin, end in zip(self._began, self._ended, strict=True))
+        self._began = None
+        if joules > 0 and seconds >= LEAST_UPDATES * self._counter.update_s:
+            self._joules += joules
+            self._counted += self._samples
+
+    def _read(self) -> tuple[float, float] | None:
+        """Joules so far and when; None where they cannot be read now."""
+        assert self._counter is not None
+        before = time.perf_counter()
+        joules = self._counter.read()
+        now = time.perf_counter()
+        self._reading_s = now - before
+        return None if joules is None else (joules, now)
+
+    def result(self) -> dict[str, Any]:
+        """The fields of a `LaunchRecord`; nothing where no span counted."""
+        self.closes()
+        if self._counter is None or not self._counted:
+            return {}
+        return {
+            "energy_j": self._joules,
+            "energy_samples": self._counted,
+            "energy_covers": self._counter.covers,
+        }
+
+
+class _Zone:
+    """One zone of Linux's powercap framework, which counts microjoules up to a limit and begins
+    again (kernel documentation, power/powercap)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "energy_uj"
+        self._range = _number(folder / "max_energy_range_uj")
+        self._last: int | None = None
+        self._wrapped = 0
+
+    def joules(self) -> float | None:
+        """So far, whole turns of the counter included; None where it cannot be read."""
+        now = _number(self._file)
+        if now is None:
+            return None
+        if self._last is not None and now < self._last:
+            if self._range is None:
+                return None
+            self._wrapped += self._range
+        self._last = now
+        return (self._wrapped + now) / 1e6
+
+
+def _is_package(folder: Path) -> bool:
+    """A package as a whole: not its cores, its memory, nor the same again as another zone."""
+    if not re.fullmatch(r"intel-rapl:\d+", folder.name):
+        return False
+    try:
+        return (folder / "name").read_text().startswith("package")
+    except OSError:
+        return False
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,289 @@
+"""Measures one launch of one case, inside the worker's process.
+
+Only `bench.worker.serve` imports this module: it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bench.schema.case import SKLEARN_LOOP
+from bench.schema.errors import Invalid
+from bench.schema.launch import Round
+from bench.schema.requests import LaunchRequest
+from bench.worker.counting import dense_layers, traffic
+from bench.worker.energy import Spans, counter
+from bench.worker.logistic import _measure_logistic
+from bench.worker.memory import PeakMemory
+from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.training import built_work, check_precision, refuse_settings
+from fmnist_models.dataset import FashionMnist, TrainingData
+from fmnist_models.loops import LOOPS, Loop, Snapshot, state_variables
+from fmnist_models.loops.base import read_logs
+
+EVALUATION_BATCH = 2000
+Emit = Callable[[dict[str, Any]], None]
+Pause = Callable[[], None]
+
+
+def measure(
+    request: LaunchRequest,
+    raw: FashionMnist,
+    data: TrainingData,
+    emit: Emit,
+    pause: Pause | None = None,
+) -> None:
+    """Run one launch; emits a `round` message each round and one `result` message.
+
+    Args:
+        request: which launch.
+        raw: the images as they are.
+        data: as networks are trained on them.
+        emit: sends a message.
+        pause: called before each round, for as long as something else has its turn.
+
+    Raises:
+        Invalid: samples, loss, weights, precision, placement or tracing are not as they must be.
+        Unavailable: the device that the case names cannot be used.
+    """
+    if request.case.loop == SKLEARN_LOOP:
+        _measure_logistic(request, raw, emit)
+    else:
+        _measure_network(request, data, emit, pause)
+
+
+def _measure_network(
+    request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
+) -> None:
+    case = request.case
+    device = TensorFlowDevice(tf, case.device, case.precision)
+    device.configure()
+    memory = PeakMemory()
+    built = built_work(case, request.seed, data, device)
+    data, model = built.data, built.work.model
+    loop = LOOPS[case.loop](built.work)
+
+    started = time.perf_counter()
+    loop.warm_up()
+    rounds = _Rounds(request, loop, data, device, emit, pause)
+    rounds.warm_up()
+    device.synchronize()
+    warmup_s = time.perf_counter() - started
+    precision = check_precision(case, loop, built.left_policy)
+
+    before = Snapshot(model)
+    device.reset_peak_memory()
+    rounds.training_begins()
+    endless = 10**9
+    goes_on = request.min_rounds > request.epochs or request.min_seconds > 0
+    loop.train(rounds, endless if goes_on else request.epochs)
+    after_training_s = rounds.training_returned()
+    _check_training(before, loop, device)
+    refuse_settings(case.precision)
+    emit(
+        {
+            "kind": "result",
+            "device_name": device.device_name,
+            "parameters": model.count_params(),
+            "jit_compile": bool(model.jit_compile),
+            "warmup_s": warmup_s,
+            "after_training_s": after_training_s,
+            "test_loss": rounds.test_loss,
+            "test_accuracy": rounds.test_accuracy,
+            "peak_host_memory_bytes": memory.rise_bytes(),
+            "peak_device_memory_bytes": device.peak_memory_bytes(),
+            "test_evaluation_s": rounds.test_evaluation_s,
+            "dense_layers": dense_layers(model),
+            "traffic": traffic(built.work),
+            "precision_share": precision.share,
+            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings],
+            "software": device.software(),
+            **rounds.energy.result(),
+        }
+    )
+
+
+def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
+    if not before.changed():
+        raise Invalid("the weights did not change: nothing was learned")
+    # A step of the model's own need not log a loss that would show it.
+    weights = loop.work.model.trainable_variables
+    if not all(np.isfinite(keras.ops.convert_to_numpy(w)).all() for w in weights):
+        raise Invalid("the weights are no longer finite")
+    misplaced = device.misplaced([*state_variables(loop.work.model), *loop.resident])
+    if misplaced:
+        raise Invalid(f"not on {device.name}: {', '.join(misplaced[:5])}")
+
+
+class _Rounds:
+    """The observer of a loop: opens and closes windows, evaluates between them, and says
+    when enough was seen."""
+
+    def __init__(
+        self,
+        request: LaunchRequest,
+        loop: Loop,
+        data: TrainingData,
+        device: TensorFlowDevice,
+        emit: Emit,
+        pause: Pause | None,
+    ) -> None:
+        self._request = request
+        self._pause = pause
+        self._loop = loop
+        self._model = loop.work.model
+        self._data = data
+        self._device = device
+        self._emit = emit
+        self._round = 0
+        self._timed_s = 0.0
+        self._skipped_updates = 0
+        # In order, each once.
+        self._told: dict[str, None] = {}
+        self._idle_since = math.nan
+        # While another launch has its turn, the joules are not this one's.
+        self.energy = Spans(None if pause else counter(request.case.device))
+        self.test_loss: float | None = None
+        self.test_accuracy: float | None = None
+        self.test_evaluation_s: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the row must know."""
+        found = list(self._told)
+        if self._skipped_updates:
+            found.append(f"loss scaling skipped {self._skipped_updates} updates")
+        return found
+
+    def warm_up(self) -> None:
+        """Trace the evaluations, so that none is traced between rounds."""
+        data = self._data
+        for x, y in ((data.val_x, data.val_y), (data.test_x, data.test_y)):
+            full, rest = divmod(len(x), EVALUATION_BATCH)
+            rows = min(full, 1) * EVALUATION_BATCH + rest
+            self._evaluate(x[:rows], y[:rows])
+        self._model.reset_metrics()
+
+    def training_begins(self) -> None:
+        """The loop is called next: idle time counts from here."""
+        self._idle_since = time.perf_counter()
+
+    def training_returned(self) -> float:
+        """Seconds between the end of the last epoch and the loop's return."""
+        return time.perf_counter() - self._idle_since
+
+    def window_opens(self) -> None:
+        """Start the clock once the device is idle."""
+        if self._pause is not None:
+            reached = time.perf_counter()
+            self._pause()
+            self._idle_since += time.perf_counter() - reached
+        self._traces = self._loop.traces
+        self._updates = self._update_count()
+        self._loop.watch.count_from_here()
+        self._device.synchronize()
+        self.energy.round_begins()
+        self._opened = time.perf_counter()
+        self._between_s = self._opened - self._idle_since
+
+    def window_closes(self) -> None:
+        """Stop the clock once the device is idle."""
+        self._device.synchronize()
+        self._closed = time.perf_counter()
+
+    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+        """Check, evaluate and report the round; True while more rounds are wanted."""
+        reached = time.perf_counter()
+        self._round += 1
+        samples, updates = self._check_round(logs)
+        self.energy.round_ends(samples)
+        self._timed_s += self._closed - self._opened
+        evaluation: dict[str, float] = {}
+        evaluation_s = None
+        if self._round <= self._request.epochs:
+            self.energy.closes()
+            started = time.perf_counter()
+            evaluation = self._evaluate(self._data.val_x, self._data.val_y)
+            evaluation_s = time.perf_counter() - started
+        if self._round == self._request.epochs:
+            started = time.perf_counter()
+            test = self._evaluate(self._data.test_x, self._data.test_y)
+            self.test_evaluation_s = time.perf_counter() - started
+            self.test_loss, self.test_accuracy = test.get("loss"), test["accuracy"]
+        record = Round(
+            round=self._round,
+            samples=samples,
+            updates=updates,
+            seconds=self._closed - self._opened,
+            between_epochs_s=self._between_s,
+            evaluation_s=evaluation_s,
+            train_loss=logs.get("loss"),
+            train_accuracy=logs.get("accuracy"),
+            val_loss=evaluation.get("loss"),
+            val_accuracy=evaluation.get("accuracy"),
+        )
+        self._emit({"kind": "round", **record.to_json()})
+        # Idle time before this call is kept; evaluation and the hand-shake are left out.
+        self._idle_since = time.perf_counter() - (reached - self._closed)
+        return self._wants_more()
+
+    def _wants_more(self) -> bool:
+        request = self._request
+        least = max(request.epochs, request.min_rounds)
+        return self._round < least or self._timed_s < request.min_seconds
+
+    def _check_round(self, logs: Mapping[str, float]) -> tuple[int, int]:
+        """Samples and steps of the round, once they are what the loop was to train."""
+        work, watch = self._loop.work, self._loop.watch
+        if self._loop.traces != self._traces:
+            raise Invalid(f"round {self._round} traced the training step again")
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
+        samples = watch.rows()
+        if samples is None:
+            self._told["train_step calls no layer: its samples are those that it was given"] = None
+        # An own step may give a layer a sample twice; fewer than all are never enough.
+        elif samples < work.samples or (watch.plain and samples != work.samples):
+            raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
+        self._check_updates(self._update_count() - self._updates)
+        return work.samples, work.steps
+
+    def _check_updates(self, updates: int) -> None:
+        """Each step of Keras's own is an update, but for those that loss scaling skips and those
+        that the optimizer gathers; a step of the model's own may make as many as it likes."""
+        steps, optimizer = self._loop.work.steps, self._model.optimizer
+        scales = hasattr(optimizer, "inner_optimizer")
+        gathered = getattr(
+            optimizer.inner_optimizer if scales else optimizer, "gradient_accumulation_steps", None
+        )
+        if gathered:
+            self._told[f"the optimizer gathers the gradients of {gathered} steps"] = None
+        if steps // (gathered or 1) <= updates <= -(-steps // (gathered or 1)):
+            return
+        if scales and updates < steps:
+            self._skipped_updates += steps - updates
+        elif self._loop.watch.plain:
+            raise Invalid(f"round {self._round} made {updates} updates, not {steps}")
+        else:
+            told = f"train_step made {updates} updates by {optimizer.name} in {steps} steps"
+            self._told[told] = None
+
+    def _update_count(self) -> int:
+        return int(self._model.optimizer.iterations)
+
+    def _evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """What the model tells of `x`; the accuracy is computed where it tells none."""
+        logs = read_logs(
+            self._model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
+        )
+        if "accuracy" not in logs:
+            predicted = self._model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
+            logs["accuracy"] = float(np.mean(np.argmax(predicted, axis=-1) == y))
+        return logs

@@ -1,0 +1,253 @@
+"""The child process that measures launches: `python -m bench.worker`.
+
+It speaks JSON, one object a line. Requests come on stdin:
+
+    {"op": "launch", "fork": true, "log": PATH, "request": {...}}     a `LaunchRequest`
+    {"op": "ceilings", "fork": true, "log": PATH, "request": {...}}   a `CeilingsRequest`
+    {"op": "profile", "fork": false, "log": PATH, "request": {...}}   a `ProfileRequest`
+    {"op": "go_on"}                                                   the answer to a `pause`
+
+Messages go out over a pipe of its own, whose number `--channel` names, so that nothing
+that a library prints can break them:
+
+    {"kind": "ready"}                          imports done, data read
+    {"kind": "forked", "pid": N}               a launch runs in this process
+    {"kind": "pause"}                          stands still before a round, where the request
+                                               has "pauses": true
+    {"kind": "round", ...}                     a `Round`
+    {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
+                                               `bench.schema.noise.Usage`, or the `ceilings`, or the
+                                               `readings` of a profile; with each the `files`
+                                               of `bench.machine.loaded.loaded_files`
+    {"kind": "failure", "status": S, "reason": R}
+    {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
+
+With `fork`, the worker is a template: it has imported TensorFlow and read the data, has
+touched no device and started no thread, and each launch is a fork of it. Without, the
+launch runs in the worker itself, which then ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import psutil
+
+from bench.machine.loaded import loaded_files
+from bench.schema.errors import Invalid, Unavailable, UserError
+from bench.schema.launch import Status
+from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
+from bench.worker.usage import OwnUsage
+
+Emit = Callable[[dict[str, Any]], None]
+Pause = Callable[[], None]
+Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
+_PR_SET_PDEATHSIG = 1
+LONGEST_REASON = 400
+# What the thread that watches stdin reads; on Linux there is none.
+_REQUESTS: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+
+def main() -> None:
+    """Serve launches until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, help="the pipe to write to")
+    parser.add_argument("--data", help="folder of IDX files in place of the embedded ones")
+    arguments = parser.parse_args()
+    emit = _open_channel(arguments.channel)
+    end_with_parent()
+    try:
+        measure = _prepare(arguments.data)
+    except Exception as error:
+        emit(_failure(error))
+        raise SystemExit(1) from error
+    emit({"kind": "ready"})
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        if message["op"] == "go_on":
+            # For a launch that has died since it stood still.
+            continue
+        if message["fork"]:
+            _fork(message, measure, emit)
+        else:
+            _watch_stdin()
+            _leave(_launch(message, measure, emit))
+
+
+def _prepare(folder: str | None) -> Measure:
+    """Import everything and read the data, all that launches have in common."""
+    began_at, began = time.time(), time.perf_counter()
+    from bench.worker import network as measuring
+    from bench.worker.tensorflow import ceilings
+    from fmnist_models import dataset
+
+    imported = time.perf_counter()
+    raw = dataset.load(dataset.data_folder(folder))
+    data = dataset.split(raw)
+    spent_s = {"import": imported - began, "images": time.perf_counter() - imported}
+    loaded_files()  # Read now, as they were imported, and once for all launches.
+
+    def measure(op: str, request: dict[str, Any], emit: Emit, pause: Pause | None) -> None:
+        """Do what `op` asks for."""
+        if op == "ceilings":
+            found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
+            emit({"kind": "result", "ceilings": found.to_json()})
+        elif op == "profile":
+            from bench.worker import profile
+
+            created_at = psutil.Process().create_time()
+            started_s = {"interpreter": max(0.0, began_at - created_at), **spent_s}
+            asked_for = ProfileRequest.from_json(request)
+            readings = profile.profile_case(asked_for, raw, data, started_s)
+            emit({"kind": "result", "readings": readings.to_json()})
+        else:
+            usage = OwnUsage()
+
+            def emit_with_usage(message: dict[str, Any]) -> None:
+                """Add what this process used to the result, its last message."""
+                used = {"usage": usage.so_far().to_json()} if message["kind"] == "result" else {}
+                emit({**message, **used})
+
+            asked = LaunchRequest.from_json(request)
+            measuring.measure(asked, raw, data, emit_with_usage, pause)
+
+    return measure
+
+
+def _fork(message: dict[str, Any], measure: Measure, emit: Emit) -> None:
+    template = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        end_with_parent(fork_of=template)
+        _leave(_launch(message, measure, emit))
+    emit({"kind": "forked", "pid": pid})
+    _, status = os.waitpid(pid, 0)
+    emit({"kind": "exit", "code": os.waitstatus_to_exitcode(status)})
+
+
+def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
+    """Measure one launch; everything that can go wrong becomes a `failure` message."""
+    _redirect_output(message["log"])
+
+    def pause() -> None:
+        """Stand still until the parent says to go on."""
+        emit({"kind": "pause"})
+        # The parent's side of stdin closes when it has gone.
+        if not _next_request():
+            os._exit(1)
+
+    def emit_with_files(told: dict[str, Any]) -> None:
+        """Add what this process ran to the result, its last message."""
+        is_last = told["kind"] == "result"
+        emit({**told, "files": loaded_files(_models(message["request"]))} if is_last else told)
+
+    pauses = pause if message["pauses"] else None
+    try:
+        measure(message["op"], message["request"], emit_with_files, pauses)
+    except BaseException as error:  # noqa: BLE001 - a user's builder may call sys.exit()
+        traceback.print_exc()
+        emit(_failure(error))
+        return 1
+    return 0
+
+
+def _models(request: dict[str, Any]) -> list[str]:
+    """The models that a request names."""
+    case = request.get("case")
+    return [case["model"]] if case else [model for model, _ in request["cases"]]
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    status = Status.FAILED
+    if isinstance(error, Unavailable):
+        status = Status.SKIPPED
+    elif isinstance(error, Invalid):
+        status = Status.INVALID
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # TensorFlow begins with "Graph execution error:" and ends with what happened.
+    reason = " ".join(dict.fromkeys((*lines[:1], *lines[-1:])))[:LONGEST_REASON]
+    if not isinstance(error, Unavailable | Invalid | UserError):
+        reason = f"{type(error).__name__}: {reason}"
+    return {"kind": "failure", "status": status, "reason": reason}
+
+
+def _open_channel(number: int) -> Emit:
+    if sys.platform == "win32":
+        import msvcrt
+
+        number = msvcrt.open_osfhandle(number, os.O_WRONLY)
+    channel = os.fdopen(number, "wb", buffering=0)
+
+    def emit(message: dict[str, Any]) -> None:
+        """Write one message, whole."""
+        channel.write(json.dumps(message).encode() + b"\n")
+
+    return emit
+
+
+def _redirect_output(log: str) -> None:
+    """Everything printed from here on, by C++ as well, goes to the launch's own log."""
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def end_with_parent(fork_of: int | None = None) -> None:
+    """Leave no child behind: this process ends when its parent does, however it ends.
+
+    Linux does it by a signal. Elsewhere every launch starts afresh, and a thread that
+    waits for the end of stdin, whose other side the parent holds, does it.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # A parent that ended before that line sends no signal any more.
+        gone = _parent_has_gone() if fork_of is None else os.getppid() != fork_of
+        if gone:
+            os._exit(1)
+
+
+def _parent_has_gone() -> bool:
+    """Whether stdin, whose other side the parent alone holds, was closed there unused."""
+    import select
+
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
+
+
+def _next_request() -> bytes:
+    """The next line of the parent; empty where it has gone."""
+    return sys.stdin.buffer.readline() if sys.platform == "linux" else _REQUESTS.get()
+
+
+def _watch_stdin() -> None:
+    def wait() -> None:
+        """End with the parent, whose side of stdin closes."""
+        for line in sys.stdin.buffer:
+            _REQUESTS.put(line)
+        os._exit(1)
+
+    if sys.platform != "linux":
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _leave(code: int) -> NoReturn:
+    """End without the teardown of TensorFlow, which takes time and can hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

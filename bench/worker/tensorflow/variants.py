@@ -1,0 +1,188 @@
+"""Variants of a loop's step that leave parts out, inside the worker's process.
+
+Only `bench.worker.profile` imports this module: it imports TensorFlow. What the variants are for
+is said in `bench.analysis.phases`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import keras
+import tensorflow as tf
+
+from bench.schema.profile import CHAINS, Variant
+from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.window import Window
+from fmnist_models.loops import LOOPS, Loop, Snapshot, Work
+from fmnist_models.loops.fit import FitLoop
+
+_ORDER = (Variant.FORWARD, Variant.BACKWARD, Variant.OPTIMIZER, Variant.METRICS)
+
+
+class Variants:
+    """The variants of one case, ready to be read in any order.
+
+    The parts are taken out of the model's own `train_step` by standing in for what it calls:
+    the optimizer's `apply`, the loss tracker and `compute_metrics`. A step that calls none of
+    them cannot be taken apart, and all of it is `forward`.
+
+    Args:
+        work: what is trained; its model is compiled for `name`.
+        name: of the loop.
+        device: that everything must be on.
+    """
+
+    def __init__(self, work: Work, name: str, device: TensorFlowDevice) -> None:
+        self._work = work
+        self._device = device
+        self._loop = LOOPS[name](work)
+        self._loop.warm_up()
+        self._snapshot = Snapshot(work.model)
+        self._parts = _Parts(work, device)
+        self.names = CHAINS[name]
+        ahead: Loop = self._loop
+        if name != "compiled":
+            arguments = LOOPS[name].compile_arguments
+            ahead = type("_Ahead", (_Ahead,), {"name": name, "compile_arguments": arguments})(work)
+        self._programs: dict[Variant, tuple[Loop, Any]] = {
+            Variant.STEP: (self._loop, self._loop.program)
+        }
+        for variant in self.names:
+            loop = self._loop if variant is Variant.INPUT else ahead
+            with self._parts.only(variant, name):
+                self._programs[variant] = (loop, loop.new_program())
+        self._chain = name
+
+    def warm_up(self) -> None:
+        """Trace, compile and run every variant once."""
+        for variant in self.names:
+            self.read(variant)
+
+    def read(self, variant: Variant) -> tuple[float, float]:
+        """Seconds and CPU seconds of a step of one variant; the model is as before it."""
+        loop, program = self._programs[variant]
+        present, loop.program = loop.program, program
+        window = Window(self._device)
+        try:
+            with self._parts.only(variant, self._chain):
+                loop.train(window, 1)
+        finally:
+            loop.program = present
+            self._snapshot.restore()
+        return window.wall_s / self._work.steps, window.cpu_s / self._work.steps
+
+
+class _Parts:
+    """Stands in for parts of a model's step."""
+
+    def __init__(self, work: Work, device: TensorFlowDevice) -> None:
+        self._model = work.model
+        weights = work.model.trainable_variables
+        batches = {work.batch_size, work.samples % work.batch_size} - {0}
+        with device.scope():
+            # What is computed is kept here, so that nothing of it can be left out.
+            self._loss = tf.Variable(0.0)
+            # Each size of batch has its own: were those of the full batches written over by the
+            # last one's, XLA would not compute them at all.
+            self._gradients = {
+                n: [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights] for n in batches
+            }
+            self._x = {
+                n: tf.Variable(tf.zeros((n, *work.x.shape[1:]), tf.float32)) for n in batches
+            }
+            self._y = {n: tf.Variable(tf.zeros((n,))) for n in batches}
+        self._names = list(work.model.get_metrics_result())
+        self._full = max(batches)
+        self._rows = self._full
+
+    @contextmanager
+    def only(self, variant: Variant, loop: str) -> Iterator[None]:
+        """Leave in what `variant` holds, for as long as the context lasts."""
+        model = self._model
+        standing_in: list[tuple[Any, str, Any]] = []
+        if variant is Variant.DISPATCH:
+            standing_in = [(model, "train_step", self._nothing)]
+        elif variant is Variant.INPUT and loop == "compiled":
+            standing_in = [(model, "train_step", self._keep_batch)]
+        elif variant in _ORDER:
+            rank = _ORDER.index(variant)
+            if rank < _ORDER.index(Variant.METRICS):
+                standing_in += [
+                    (model, "compute_metrics", self._no_metrics),
+                    (model._loss_tracker, "update_state", self._keep_loss),
+                ]
+            if variant is Variant.FORWARD:
+                standing_in.append((model.optimizer, "apply", self._drop_gradients))
+            elif variant is Variant.BACKWARD:
+                standing_in += [
+                    (model, "train_step", self._with_rows(model.train_step)),
+                    (model.optimizer, "apply", self._keep_gradients),
+                ]
+        with ExitStack() as stack:
+            for owner, name, stand_in in standing_in:
+                stack.enter_context(patch.object(owner, name, stand_in))
+            yield
+
+    def _nothing(self, data: Any) -> dict[str, tf.Tensor]:
+        self._loss.assign_add(1.0)
+        return self._no_metrics()
+
+    def _keep_batch(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y = data
+        self._x[x.shape[0]].assign(x)
+        self._y[x.shape[0]].assign(tf.cast(y, tf.float32))
+        return self._nothing(data)
+
+    def _with_rows(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The step, having told how many rows its batch has, where that is known."""
+
+        def told(data: Any) -> Any:
+            """One step."""
+            self._rows = data[0].shape[0] or self._full
+            return step(data)
+
+        return told
+
+    def _keep_loss(self, loss: tf.Tensor, sample_weight: Any = None) -> None:
+        self._loss.assign_add(tf.cast(loss, tf.float32))
+
+    def _no_metrics(self, *_: Any, **__: Any) -> dict[str, tf.Tensor]:
+        return {name: tf.zeros(()) for name in self._names}
+
+    def _drop_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Gradients that nothing needs are not computed."""
+
+    def _keep_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
+        """A step of the model's own may update some of the weights at a time."""
+        weights = self._model.trainable_variables
+        kept = dict(zip(map(id, weights), self._gradients[self._rows], strict=True))
+        for variable, gradient in zip(trainable_variables or weights, grads, strict=True):
+            if gradient is not None and id(variable) in kept:
+                place = kept[id(variable)]
+                place.assign(tf.cast(tf.convert_to_tensor(gradient), place.dtype))
+
+
+class _Ahead(FitLoop):
+    """`fit` whose input pipeline has every batch ready: the first one, again and again."""
+
+    def _fit(self, **settings: Any) -> None:
+        keras.Model.fit(self.work.model, self._batches(), shuffle=False, **settings)
+
+    def _batches(self) -> tf.data.Dataset:
+        work = self.work
+        full, rest = divmod(work.samples, work.batch_size)
+        batches = _cached(work, work.batch_size).repeat(full) if full else None
+        if rest:
+            last = _cached(work, rest)
+            batches = last if batches is None else batches.concatenate(last)
+        return batches
+
+
+def _cached(work: Work, rows: int) -> tf.data.Dataset:
+    """One batch, kept in memory, of the element type that Keras makes of arrays."""
+    made = tf.data.Dataset.from_tensor_slices((work.x[:rows], work.y[:rows]))
+    return made.batch(work.batch_size).cache()

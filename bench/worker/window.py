@@ -1,0 +1,36 @@
+"""The clock of one reading of a profile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+from bench.worker.tensorflow.device import TensorFlowDevice
+
+
+class Window:
+    """An observer that reads one epoch, as a launch's rounds are read.
+
+    Attributes:
+        wall_s, cpu_s: of the window; the second of all threads of the process.
+    """
+
+    def __init__(self, device: TensorFlowDevice) -> None:
+        self._device = device
+        self.wall_s = self.cpu_s = math.nan
+
+    def window_opens(self) -> None:
+        """Start the clocks once the device is idle."""
+        self._device.synchronize()
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def window_closes(self) -> None:
+        """Stop the clocks once the device is idle."""
+        self._device.synchronize()
+        self.wall_s = time.perf_counter() - self._wall
+        self.cpu_s = time.process_time() - self._cpu
+
+    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+        """One epoch is enough."""
+        return False

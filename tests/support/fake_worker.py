@@ -1,0 +1,133 @@
+"""A worker that speaks the protocol and reports what a script tells it to.
+
+The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
+of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
+`failure` (status, reason), `twice` (the result), `late` (the launch ends before its template tells
+of it), `linger` (a line that the template sends once the launch has ended), and, after the rounds,
+`send` (lines as they are), `stop` (a signal to the
+template), `hang`, `exit` (a code, without a result) or `die` (a signal). After the last launch the
+script begins again. With `pauses` it stands still before each round, unless FAKE_NO_PAUSES says
+that it is of an earlier revision. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the
+accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bench.worker.serve import end_with_parent
+
+
+def emit(channel, **message):
+    channel.write(json.dumps(message).encode() + b"\n")
+
+
+def report(channel, script, message):
+    request = message["request"]
+    samples = script.get("samples", 48_000)
+    slower = float(os.environ.get("FAKE_SLOWER", "1"))
+    drop = float(os.environ.get("FAKE_DROP", "0"))
+    if "FAKE_FAILURE" in os.environ:
+        emit(channel, kind="failure", status="failed", reason=os.environ["FAKE_FAILURE"])
+        return
+    for number, seconds in enumerate(script["rounds"], 1):
+        documented = number <= request["epochs"]
+        if message["pauses"] and "FAKE_NO_PAUSES" not in os.environ:
+            emit(channel, kind="pause")
+            if not sys.stdin.buffer.readline():
+                os._exit(1)
+        emit(
+            channel,
+            kind="round",
+            round=number,
+            samples=samples,
+            updates=-(-samples // request["case"]["batch_size"]),
+            seconds=seconds * slower,
+            between_epochs_s=0.5,
+            evaluation_s=0.25 if documented else None,
+            train_loss=1.0 / number,
+            train_accuracy=0.80 + number / 100,
+            val_loss=2.0 / number if documented else None,
+            val_accuracy=0.81 + number / 100 - drop if documented else None,
+        )
+    misbehave(channel, script)
+    if "failure" in script:
+        emit(channel, kind="failure", **script["failure"])
+        return
+    result = {"parameters": 79_510, "jit_compile": False, "warmup_s": 1.5, "test_loss": 0.5,
+              "after_training_s": 1.0, "test_accuracy": 0.875,
+              "peak_host_memory_bytes": 1_000_000, "warnings": []}  # fmt: skip
+    for _ in range(2 if script.get("twice") else 1):
+        emit(channel, kind="result", **{**result, **script.get("result", {})})
+
+
+def misbehave(channel, script):
+    for line in script.get("send", ()):
+        channel.write(line.encode() + b"\n")
+    if "stop" in script:
+        os.kill(os.getppid(), getattr(signal, script["stop"]))
+    if script.get("hang"):
+        time.sleep(3600)
+    if "exit" in script:
+        os._exit(script["exit"])
+    if "die" in script:
+        os.kill(os.getpid(), getattr(signal, script["die"]))
+
+
+def ceilings(request):
+    """100 GFLOP/s plain and 90 through XLA, 50 GB/s in the cache and 20 beyond."""
+    return {
+        **{name: request[name] for name in ("device", "precision", "threads", "moment")},
+        "matmul_flops_per_s": {"plain": 1e11, "xla": 9e10},
+        "bandwidth_bytes_per_s": {"1048576": 5e10, "1073741824": 2e10},
+        "products_s": {"784x100-100x10-b32": 0.25},
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--channel", type=int)
+    parser.add_argument("--data")
+    channel = os.fdopen(parser.parse_args().channel, "wb", buffering=0)
+    file = Path(os.environ["FAKE_WORKER_SCRIPT"])
+    counter = file.with_suffix(".count")
+    end_with_parent()
+    emit(channel, kind="ready")
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        if message["op"] == "ceilings":
+            emit(channel, kind="result", ceilings=ceilings(message["request"]))
+            if not message["fork"]:
+                return
+            emit(channel, kind="exit", code=0)
+            continue
+        number = int(counter.read_text()) if counter.exists() else 0
+        counter.write_text(str(number + 1))
+        scripts = json.loads(file.read_text())
+        script = scripts[number % len(scripts)]
+        if not message["fork"]:
+            report(channel, script, message)
+            return
+        template = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            end_with_parent(fork_of=template)
+            report(channel, script, message)
+            os._exit(0)
+        if script.get("late"):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        emit(channel, kind="forked", pid=pid)
+        _, status = os.waitpid(pid, 0)
+        if "linger" in script:
+            channel.write(script["linger"].encode() + b"\n")
+        emit(channel, kind="exit", code=os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
