@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -92,7 +93,7 @@ def type_in(monkeypatch, capsys):
 
     def run(*words):
         monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr(cli.sys, "argv", ["fmnist-bench", *map(str, words)])
+        monkeypatch.setattr(sys, "argv", ["fmnist-bench", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             cli.main()
         streams = capsys.readouterr()

@@ -108,7 +108,7 @@ def documented(small_data, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("documented")
     done = subprocess.run(
-        [*quiet.PROGRAM, "bench.cli", "run", "--data", str(small_data),
+        [*quiet.PROGRAM, "bench", "run", "--data", str(small_data),
          "--models", "relu_mlp,logistic", "--optimizers", "adam",
          "--loops", "fit,multistep,compiled,sklearn", "--batch-sizes", "96",
          "--precisions", "float32,mixed_float16,tf32", "--epochs", "2", "--launches", "1",
@@ -178,7 +178,7 @@ def test_the_screen_fits_80_columns_and_names_the_files(documented):
 
 def test_a_known_sleep_in_every_step_is_timed_within_two_percent(program, tmp_path, small_data):
     (tmp_path / "own.py").write_text(OWN_MODELS)
-    done = program("bench.cli", "run", "--data", small_data, "--models", "own:sleepy",
+    done = program("bench", "run", "--data", small_data, "--models", "own:sleepy",
                    "--optimizers", "sgd", "--loops", "fit", "--batch-sizes", "400",
                    "--precisions", "float32", "--epochs", "2", "--output", "run")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -202,7 +202,7 @@ BAD_MODELS = {
 def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(program, tmp_path, small_data):
     (tmp_path / "own.py").write_text(OWN_MODELS)
     models = ",".join(f"own:{builder}" for builder in (*BAD_MODELS, "plain"))
-    done = program("bench.cli", "run", "--data", small_data, "--models", models,
+    done = program("bench", "run", "--data", small_data, "--models", models,
                    "--optimizers", "sgd", "--loops", "compiled", "--batch-sizes", "100",
                    "--precisions", "float32", "--epochs", "1", "--launches", "1",
                    "--output", "run")  # fmt: skip
@@ -219,7 +219,7 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path,
     """A sub-classed model that is not built, with steps of its own that tell no accuracy, trains
     in every loop; one that is float32 in a mixed case is no row of that precision."""
     (tmp_path / "own.py").write_text(OWN_MODELS)
-    done = program("bench.cli", "run", "--data", small_data,
+    done = program("bench", "run", "--data", small_data,
                    "--models", "own:own_call,own:cleared", "--optimizers", "sgd",
                    "--loops", "fit,multistep,compiled", "--batch-sizes", "96",
                    "--precisions", "mixed_bfloat16", "--epochs", "1", "--launches", "1",
@@ -242,7 +242,7 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path,
 
 def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
     """The same seed trains the same model, and needs about the same memory."""
-    words = ("bench.cli", "run", "--data", small_data, "--models", "relu_mlp", "--optimizers",
+    words = ("bench", "run", "--data", small_data, "--models", "relu_mlp", "--optimizers",
              "adam", "--loops", "compiled", "--batch-sizes", "64", "--precisions", "float32",
              "--epochs", "2", "--launches", "1")  # fmt: skip
     for name, more in {"forked": (), "fresh": ("--fresh",)}.items():

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -24,6 +24,7 @@ from bench.schema.sizes import (
 )
 from fmnist_models import DATA_VARIABLE
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _LARGEST_SEED = 2**31 - 1_001
 _DEFAULTS = RunSettings()
 
@@ -217,3 +218,23 @@ def _number(values: Mapping[str, Any], key: str, default: float, high: float) ->
 def _folder(text: str | None) -> str | None:
     # Not Path.resolve, which raises where a link leads to itself.
     return os.path.realpath(text) if text else None
+
+
+def options(
+    wanted: Callable[[Option], bool], declared: Sequence[Option] = OPTIONS
+) -> Callable[[_F], _F]:
+    """Add the shared options to a verb, in the order in which they are declared."""
+
+    def decorate(function: _F) -> _F:
+        """Add the wanted options to `function`."""
+        for option in reversed([option for option in declared if wanted(option)]):
+            if option.kind is bool:
+                add = click.option(f"--{option.name}", is_flag=True, help=option.help)
+            else:
+                add = click.option(
+                    f"--{option.name}", type=option.kind, metavar=option.metavar, help=option.help
+                )
+            function = add(function)
+        return function
+
+    return decorate

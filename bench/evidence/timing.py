@@ -30,7 +30,7 @@ from fmnist_models.architectures import NETWORKS
 from fmnist_models.optimizers import OPTIMIZERS
 
 RUNS, CASES, ROUNDS = 10, 30, 20
-CLI = child_command("bench.cli")[1:]
+CLI = child_command("bench")[1:]
 _CEILINGS = {
     "device": "cpu",
     "precision": "float32",

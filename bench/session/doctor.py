@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.launch.origin import child_command
 from bench.machine import hardware
@@ -29,11 +29,6 @@ from bench.schema.errors import Unavailable
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Report, Verdict, not_applicable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["Check", "Report", "Verdict", "diagnose", "render"]
-
 PROBE = child_command("bench.worker.probe")
 PROBE_LIMIT_S = 180.0
 _NOISE_S = 1.0
@@ -42,12 +37,6 @@ _STEPS = ("device", "placement", "waiting", "TF32", "memory counter")
 _TELL_ALL = {
     "TF_CPP_MIN_LOG_LEVEL": "0",
     "TF_CPP_VMODULE": "dso_loader=1,cudart_stub=1,cuda_diagnostics=1",
-}
-_STYLES = {
-    Verdict.OK: "green",
-    Verdict.WARNING: "yellow",
-    Verdict.FAILED: "bold red",
-    Verdict.NOT_APPLICABLE: "dim",
 }
 
 
@@ -88,32 +77,6 @@ def diagnose(device: str = "cpu") -> Report:
     if at_rest is not None:
         found += [at_rest, *_cuda_checks(machine, probed)]
     return Report(device, tuple(found))
-
-
-def render(report: Report, console: Console) -> None:
-    """Print the checks as a table and one line that sums them up; fits 80 columns."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("finding", overflow="fold")
-    for check in report.checks:
-        style = _STYLES[check.verdict]
-        finding = Text(check.finding)
-        if check.remedy:
-            finding.append(f"\nremedy: {check.remedy}", style="bold")
-        verdict = Text(check.verdict.replace("_", " "), style=style)
-        table.add_row(Text(check.name), verdict, finding)
-    console.print(table)
-    count = {verdict: sum(c.verdict is verdict for c in report.checks) for verdict in Verdict}
-    console.print(
-        f"{report.device}: "
-        + ", ".join(f"{number} {verdict.replace('_', ' ')}" for verdict, number in count.items()),
-        highlight=False,
-    )
 
 
 def _how_to_have_it(machine: Inventory) -> str:

@@ -12,7 +12,8 @@ from fmnist_models import logistic
 from fmnist_models.dataset import FashionMnist
 
 
-def _measure_logistic(request: LaunchRequest, raw: FashionMnist, emit: Emit) -> None:
+def measure_logistic(request: LaunchRequest, raw: FashionMnist, emit: Emit) -> None:
+    """Cross-validate and test the baseline; emits as `bench.worker.launch.measure`."""
     memory = PeakMemory()
     fits = _Fits(emit)
     parameters, warnings = logistic.cross_validate_and_test(raw, fits)

@@ -14,17 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bench.schema.case import SKLEARN_LOOP
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
 from bench.worker.counting import dense_layers, traffic
 from bench.worker.energy import Spans, counter
-from bench.worker.logistic import _measure_logistic
 from bench.worker.memory import PeakMemory
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import built_work, check_precision, refuse_settings
-from fmnist_models.dataset import FashionMnist, TrainingData
+from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS, Loop, Snapshot, state_variables
 from fmnist_models.loops.base import read_logs
 
@@ -33,33 +31,7 @@ Emit = Callable[[dict[str, Any]], None]
 Pause = Callable[[], None]
 
 
-def measure(
-    request: LaunchRequest,
-    raw: FashionMnist,
-    data: TrainingData,
-    emit: Emit,
-    pause: Pause | None = None,
-) -> None:
-    """Run one launch; emits a `round` message each round and one `result` message.
-
-    Args:
-        request: which launch.
-        raw: the images as they are.
-        data: as networks are trained on them.
-        emit: sends a message.
-        pause: called before each round, for as long as something else has its turn.
-
-    Raises:
-        Invalid: samples, loss, weights, precision, placement or tracing are not as they must be.
-        Unavailable: the device that the case names cannot be used.
-    """
-    if request.case.loop == SKLEARN_LOOP:
-        _measure_logistic(request, raw, emit)
-    else:
-        _measure_network(request, data, emit, pause)
-
-
-def _measure_network(
+def measure_network(
     request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
 ) -> None:
     case = request.case

@@ -47,6 +47,7 @@ from bench.machine.loaded import loaded_files
 from bench.schema.errors import Invalid, Unavailable, UserError
 from bench.schema.launch import Status
 from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
+from bench.worker import launch
 from bench.worker.usage import OwnUsage
 
 Emit = Callable[[dict[str, Any]], None]
@@ -87,7 +88,6 @@ def main() -> None:
 def _prepare(folder: str | None) -> Measure:
     """Import everything and read the data, all that launches have in common."""
     began_at, began = time.time(), time.perf_counter()
-    from bench.worker import network as measuring
     from bench.worker.tensorflow import ceilings
     from fmnist_models import dataset
 
@@ -119,7 +119,7 @@ def _prepare(folder: str | None) -> Measure:
                 emit({**message, **used})
 
             asked = LaunchRequest.from_json(request)
-            measuring.measure(asked, raw, data, emit_with_usage, pause)
+            launch.measure(asked, raw, data, emit_with_usage, pause)
 
     return measure
 

@@ -1,0 +1,73 @@
+"""`fmnist-bench duel`: two sides in turns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import AXES, SIZE_OPTIONS, Verb, options
+from bench.cli.verb import command_line, console_of
+
+DUEL_OPTIONS = (*(axis.replace("_", "-") for axis in AXES), "epochs", "seed", "data", "timeout",
+                "fresh", "output", "resume", "wait")  # fmt: skip
+
+
+@click.command(cls=Verb)
+@click.option("--a", metavar="SIDE", help="what B is measured against")
+@click.option("--b", metavar="SIDE", help="what is judged")
+@options(lambda option: option.name in DUEL_OPTIONS)
+@options(lambda _: True, SIZE_OPTIONS)
+@click.option("--budget", type=float, metavar="S", help="seconds after which no block begins; "
+              "with --resume counted from then on")  # fmt: skip
+@click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
+def duel(**values: Any) -> int:
+    """Measure A and B in turns, on a noisy machine, and say whether B is worse.
+
+    \b
+    SIDE is the word here, or any of these, with spaces between them:
+      python=INTERPRETER         or the folder of a virtual environment
+      checkout=FOLDER@REVISION   of a repository that holds your model, or of this suite;
+                                 without @REVISION as it is now; a side stands in the
+                                 checkout that holds its model
+      NAME=VALUE                 an environment variable
+
+    A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks each
+    case is looked at, and ends where it is decided: B is slower by more than the margin, or its
+    accuracy lower by more than 0.5 points, beyond doubt (1% for all cases and looks
+    together), or a change as large as the gate is ruled out: a B that is worse by the gate
+    passes in at most one duel of ten. A probe of the memory that neither side can change runs
+    before every round: where it differs, there is no verdict.
+
+    --resume finishes a duel in the orders that were drawn when it began. Of what the duel does
+    only --budget may be changed then.
+
+    Exit codes: 0, B is not worse by the gate; 1, it is worse; 2, wrong use, or a launch failed;
+    3, not decided after the last block or the budget, or the probe differs.
+
+    Default case: relu_mlp, adam, compiled, cpu, batch 512, 2 epochs.
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
+    from bench.cli.duel_plan import plan_of_duel, resumed
+    from bench.reports.terminal.duel import DuelLines, print_duel
+    from bench.session import duel as duelling
+    from bench.session.preflight import new_folder_name
+
+    console, report, new = console_of(), None, not values["resume"]
+    if new:
+        plan = plan_of_duel(values, command_line())
+        folder = Path(values["output"]) if values["output"] else new_folder_name("duel", None)
+    else:
+        folder = Path(values["resume"])
+        plan = resumed(duelling.resume(folder), values, folder)
+        report = duelling.finished(plan, folder)
+    if report is None:
+        lines = DuelLines(console)
+        report = duelling.fight(plan, folder, lines, wait=values["wait"], new=new)
+    else:
+        click.echo(f"the duel in {folder} has ended; this is what it came to:")
+    print_duel(report, console)
+    if report.stopped:
+        click.echo(f"go on with it: fmnist-bench duel --resume {folder} (--budget S for a new one)")
+    click.echo(folder / "verdict.json")
+    return report.exit_code

@@ -1,0 +1,56 @@
+"""`fmnist-bench profile`: where the time and the memory of each case go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import AXES, Verb, options, plan_from
+from bench.cli.verb import command_line, console_of, ended
+from bench.schema.errors import UserError
+from bench.session.ending import put_off
+
+PROFILE_OPTIONS = ("matrix", *(axis.replace("_", "-") for axis in AXES), "seed", "data", "timeout",
+                   "label", "output", "require-all", "wait")  # fmt: skip
+
+
+@click.command(cls=Verb)
+@options(lambda option: option.name in PROFILE_OPTIONS)
+@click.option("--seconds", type=float, metavar="S", help="that the readings of a case go on for, "
+              "at least [default: 30]")  # fmt: skip
+def profile(**values: Any) -> int:
+    """Say where the time and the memory of each case go; about a minute a case.
+
+    Takes the selection of `run`. Each case is taken apart in a launch of its own, which no run
+    ever counts: input pipeline, forward, backward, optimizer update, metrics, Python and dispatch,
+    idle, and what is not explained. Beside that the operations, what holds the memory, what the
+    start costs, and a trace that opens in Perfetto and TensorBoard.
+
+    Needs the packages of the extra `profile`. --timeout limits a launch beside its readings.
+    Exit codes: 0, all cases ok or skipped; 2, wrong use, or a case failed.
+    """
+    from bench.machine.devices import inventory, present
+    from bench.reports.plots.profile import draw_profiles
+    from bench.reports.terminal.profile import print_profiles
+    from bench.session import profile as profiling
+    from bench.session.preflight import refuse_skips
+
+    seconds = profiling.SECONDS if values["seconds"] is None else values["seconds"]
+    if not 0 < seconds <= profiling.MOST_SECONDS:
+        most = f"at most {profiling.MOST_SECONDS:g}"
+        raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
+    plan = plan_from(values, lambda: present(inventory()), command_line())
+    if values["require_all"]:
+        refuse_skips(plan.cases, inventory())
+    output = Path(values["output"]) if values["output"] else None
+    outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=values["wait"])
+    picture, drawn = outcome.folder / "profile.png", False
+    failed: list[UserError] = []
+    with put_off(failed):
+        drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
+    print_profiles(outcome, console_of())
+    for file in (outcome.folder / "profile.csv", *([picture, outcome.folder / "traces"] * drawn)):
+        click.echo(file)
+    return ended(outcome.exit_code, failed)

@@ -1,0 +1,40 @@
+"""What verbs share: the console, the words of the command, and how they end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.schema.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console_of() -> Console:
+    """A console on standard output; rich is imported only here."""
+    from rich.console import Console
+
+    return Console()
+
+
+def command_line() -> str:
+    """The words that repeat this command."""
+    return shlex.join(["fmnist-bench", *sys.argv[1:]])
+
+
+def ended(code: int, failed: Sequence[UserError]) -> int:
+    """The exit code of what was shown as far as could be; that of a stop stands.
+
+    Raises:
+        UserError: the first of `failed`.
+    """
+    if failed and code != ExitCode.INTERRUPTED:
+        raise failed[0]
+    for error in failed:
+        click.echo(f"fmnist-bench: error: {error}", err=True)
+    return code

@@ -1,0 +1,93 @@
+"""What rows say beside their throughput: roofline, siblings, and where the time went."""
+
+from __future__ import annotations
+
+import pytest
+from support.rows import COMPILED, FIT, HALF, ceilings, rows
+
+from bench.analysis.rows import time_split
+from bench.schema.case import logistic_case
+from bench.schema.columns import LATER_COLUMNS
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+
+
+def test_the_columns_follow_from_layers_traffic_and_ceilings():
+    (row,) = rows({COMPILED: 0.48}, [ceilings()])
+    assert row["flops_per_sample"] == 319_600
+    assert row["bytes_per_step"] == 2 * 318_040 + 25_088 + 128
+    # 100,000 samples/s of 319,600 FLOPs; a step of 32 in 0.32 ms.
+    assert row["gflops"] == pytest.approx(31.96)
+    assert row["roofline_limit_s"] == pytest.approx(32 * 319_600 / 1e11)
+    assert row["roofline_fraction"] == pytest.approx(0.3196)
+    assert row["bound"] == "compute"
+    assert row["products_limit_s"] == pytest.approx(0.24 / 1500)
+    assert row["products_fraction"] == pytest.approx(0.5)
+    assert row["framework_overhead"] is None
+
+
+def test_a_model_that_cannot_be_counted_leaves_the_columns_empty():
+    (row,) = rows({COMPILED: 0.48}, [ceilings()], dense_layers=None)
+    assert {row[name] for name in LATER_COLUMNS} == {None, ""}
+    (row,) = rows({logistic_case(): 0.48}, [ceilings()])
+    assert {row[name] for name in LATER_COLUMNS} == {None, ""}
+
+
+def test_without_ceilings_the_count_stays():
+    (row,) = rows({COMPILED: 0.48})
+    assert row["flops_per_sample"] == 319_600
+    assert row["roofline_fraction"] is None
+    assert row["bound"] == ""
+
+
+def test_ceilings_of_other_shapes_leave_the_products_empty():
+    (row,) = rows({COMPILED: 0.48}, [ceilings(other=1.0)])
+    assert row["roofline_fraction"] is not None
+    assert row["products_fraction"] is None
+
+
+def test_framework_overhead_is_what_compiled_does_without():
+    fit, compiled = rows({FIT: 4.8, COMPILED: 0.48})
+    assert fit["framework_overhead"] == pytest.approx(0.9)
+    assert compiled["framework_overhead"] is None
+    (alone,) = rows({FIT: 4.8})
+    assert alone["framework_overhead"] is None
+
+
+def test_a_precision_that_loses_says_why():
+    measured = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
+    plain, half = rows({COMPILED: 0.4, HALF: 0.8}, measured)
+    assert plain["warnings"] == ""
+    assert half["warnings"] == (
+        "0.50 times as fast as float32: through XLA large products reach 0.50 times the rate of "
+        "float32 here"
+    )
+    _, half = rows({COMPILED: 0.4, HALF: 0.8}, measured, jit_compile=False)
+    assert half["warnings"] == (
+        "0.50 times as fast as float32: in TensorFlow's own kernels large products reach 2.00 "
+        "times the rate of float32 here, and conversions cost more"
+    )
+
+
+def test_a_precision_that_wins_or_stands_alone_says_nothing():
+    assert rows({COMPILED: 0.8, HALF: 0.4})[1]["warnings"] == ""
+    assert rows({HALF: 0.8})[0]["warnings"] == ""
+
+
+def test_the_split_adds_up_to_the_whole():
+    record = LaunchRecord("a", 0, 1, 42, Status.OK, warmup_s=3.0, after_training_s=0.5,
+                          test_evaluation_s=0.25)  # fmt: skip
+    rounds = [
+        StoredRound("a", 0, 1, Round(1, 10, 1, 5.0, 0.5, evaluation_s=0.75)),
+        StoredRound("a", 0, 1, Round(2, 10, 1, 4.0, 0.0)),
+        StoredRound("an earlier run", 0, 1, Round(1, 10, 1, 100.0, 0.0)),
+    ]
+    split = time_split(20.0, {"import": 2.0, "ceilings": 1.0}, [record], rounds)
+    assert split == {
+        "training": 9.0,
+        "evaluation": 1.0,
+        "compilation": 3.0,
+        "import": 2.0,
+        "ceilings": 1.0,
+        "idle": 1.0,
+        "other": 3.0,
+    }

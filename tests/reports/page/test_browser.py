@@ -1,0 +1,450 @@
+"""report.html in a real browser: headless Chromium loads, filters, sorts, toggles and prints it.
+
+`FMNIST_SCREENSHOTS=results/reference pytest tests/test_browser.py -k pictures` takes anew the
+pictures that the README shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.pages import (
+    COMPILED,
+    FIT,
+    HALF,
+    HOSTILE,
+    REFERENCE,
+    SET_UPS,
+    SOFTMAX,
+    USUAL,
+    write_profile,
+)
+from support.run_folders import write_run
+
+from bench.reports.page import source
+from bench.reports.page.page import write_report
+from bench.reports.page.records import pareto
+from bench.reports.page.source import read_sources
+from bench.schema.launch import Status
+from bench.store.named import named_runs
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.select import Select  # noqa: E402
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+DRIVER = shutil.which("chromedriver") or ""
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="no headless Chromium here: apt-get install chromium chromium-driver",
+)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--window-size=1280,900", "--disable-dev-shm-usage")  # fmt: skip
+WIDTHS = {"desktop": 1280, "phone": 390}
+PATIENCE_S = 20
+
+
+class Reader:
+    """A browser with one page open."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.script = driver.execute_script
+
+    def open(self, path, width=1280, height=900, theme="light"):
+        self.driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)
+        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
+        wanted = [{"name": "prefers-color-scheme", "value": theme}]
+        self.tell("Emulation.setEmulatedMedia", features=wanted)
+        self.driver.get(path.resolve().as_uri())
+        self.until("return document.documentElement.dataset.ready")
+        return self
+
+    def until(self, script, *arguments):
+        """What the script returns, once that is something."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            if found := self.script(script, *arguments):
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"never true: {script}; log: {self.driver.get_log('browser')}")
+
+    def tell(self, command, **arguments):
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def one(self, selector):
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector):
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def errors(self):
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def requests(self):
+        """Addresses that the page asked for."""
+        events = [json.loads(entry["message"])["message"] for entry in
+                  self.driver.get_log("performance")]  # fmt: skip
+        return [event["params"]["request"]["url"] for event in events
+                if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
+
+    def rows(self):
+        """Case ids of the rows that are shown, in order."""
+        return self.script(
+            "return [...document.querySelectorAll('#table tbody tr')]"
+            ".filter(row => !row.hidden).map(row => row.dataset.case)"
+        )
+
+    def column(self, heading):
+        """Raw cells of a column as the table shows them, top down."""
+        return self.script(
+            """const heads = [...document.querySelectorAll('#table thead th')];
+            const place = heads.findIndex(head => head.textContent === arguments[0]);
+            return [...document.querySelectorAll('#table tbody tr')].filter(row => !row.hidden)
+              .map(row => row.cells[place].dataset.v ?? row.cells[place].textContent);""",
+            heading,
+        )
+
+    def marks(self, figure):
+        """How many points a chart shows."""
+        return self.script(
+            "return document.querySelectorAll(`#figure-${arguments[0]} "
+            ".drawing svg .mark-symbol > path`).length", figure)  # fmt: skip
+
+    def picture(self, path, top=0, height=None):
+        height = height or self.script("return document.documentElement.scrollHeight")
+        width = self.script("return window.innerWidth")
+        clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
+        taken = self.tell("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(taken["data"]))
+        return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield Reader(driver)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The reference run, and four set-ups beside each other."""
+    folder = tmp_path_factory.mktemp("pages")
+    return {
+        "reference": write_report([REFERENCE], folder / "reference.html"),
+        "set-ups": write_report([SET_UPS], folder / "set-ups.html"),
+    }
+
+
+@pytest.fixture
+def reference(browser, pages):
+    return browser.open(pages["reference"])
+
+
+def cells():
+    with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("name", ["reference", "set-ups"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_loads_without_an_error_or_a_request(browser, pages, name, width, theme):
+    page = browser.open(pages[name], width, theme=theme)
+    assert page.errors() == []
+    assert [
+        url for url in page.requests() if not url.startswith(("file:", "data:", "about:"))
+    ] == []
+    # Every chart is drawn, and nothing is wider than the screen.
+    assert page.script(
+        "return [...document.querySelectorAll('figure.chart')]"
+        ".filter(chart => chart.querySelectorAll('.drawing svg [role=graphics-symbol], "
+        ".drawing svg path').length < 3).map(chart => chart.id)"
+    ) == []  # fmt: skip
+    assert page.script("return document.documentElement.scrollWidth") <= width
+    dark = page.script("return getComputedStyle(document.body).backgroundColor") != (
+        "rgb(255, 255, 255)"
+    )
+    assert dark == (theme == "dark")
+
+
+def test_it_shows_the_numbers_of_results_csv(reference):
+    rows = cells()
+    assert reference.rows() == [row["case"] for row in rows]
+    for heading, column in {
+        "samples/s": "samples_per_s", "step, ms": "step_ms", "val. accuracy": "val_accuracy",
+        "of roofline": "roofline_fraction", "to target, s": "time_to_accuracy_s",
+        "framework": "framework_overhead", "bound": "bound", "reason": "reason",
+        "warnings": "warnings", "status": "status", "batch": "batch_size"}.items():  # fmt: skip
+        assert reference.column(heading) == [row[column] for row in rows]
+    shown = reference.one("#table tbody tr").text
+    assert f"{float(rows[0]['samples_per_s']):,.0f}" in shown
+
+
+def test_the_charts_show_the_numbers_of_results_csv(reference):
+    button = reference.one("#figure-throughput .numbers")
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    lines = reference.script(
+        "return [...document.querySelectorAll('#figure-throughput .data tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    wanted = {row["case"]: float(row["samples_per_s"]) for row in cells() if row["samples_per_s"]}
+    assert {line[0] for line in lines} == set(wanted)
+    for case, speed, *_ in lines:
+        assert float(speed) == pytest.approx(wanted[case], rel=1e-4)
+    button.click()
+    assert not reference.one("#figure-throughput .data").is_displayed()
+
+
+def test_filters_hold_for_table_and_charts(reference):
+    every = len(cells())
+    before = reference.marks("throughput")
+    Select(reference.one("select[name=model]")).select_by_visible_text("softmax")
+    wanted = [row["case"] for row in cells() if row["model"] == "softmax"]
+    reference.until("return document.getElementById('count').textContent === arguments[0]",
+                    f"{len(wanted)} of {every} cases")  # fmt: skip
+    assert reference.rows() == wanted
+    reference.until(
+        "return document.querySelectorAll('#figure-throughput .drawing svg "
+        ".mark-symbol > path').length === arguments[0]", len(wanted))  # fmt: skip
+    reference.one("input[name=loop][value=fit]").click()
+    assert all("-compiled-" in case for case in reference.rows())
+    reference.one("#filters button[type=reset]").click()
+    reference.until(
+        "return document.querySelectorAll('#figure-throughput .drawing svg "
+        ".mark-symbol > path').length === arguments[0]", before)  # fmt: skip
+    assert len(reference.rows()) == every
+    reference.one("#search").send_keys("skipped tf32")
+    assert len(reference.rows()) == sum(row["status"] == "skipped" for row in cells()) == 2
+    assert reference.errors() == []
+
+
+def test_the_pareto_front_follows_the_filters(reference):
+    (run,) = read_sources([REFERENCE])
+    cases = {id(point): case for case, point in run.points.items()}
+    reference.one("#figure-accuracy .numbers").click()
+
+    def wait_for(points):
+        wanted = sorted(cases[id(point)] for point in pareto(points))
+        reference.until(
+            """const rows = [...document.querySelectorAll('#figure-accuracy .data tbody tr')];
+            const front = rows.filter(row => row.cells[row.cells.length - 1].textContent === 'yes');
+            return JSON.stringify(front.map(row => row.cells[0].textContent).sort())
+              === JSON.stringify(arguments[0]);""",
+            wanted,
+        )
+        return wanted
+
+    everything = wait_for(run.points.values())
+    for loop in ("compiled", "multistep", "sklearn"):
+        for box in reference.all(f"input[name=loop][value={loop}]"):
+            box.click()
+    alone = wait_for(point for case, point in run.points.items() if "-fit-" in case)
+    assert not set(alone) & set(everything)
+
+
+def test_a_filter_that_leaves_nothing(reference):
+    reference.one("#search").send_keys("no such case")
+    reference.until("return document.getElementById('count').textContent.startsWith('0 of ')")
+    assert reference.rows() == []
+    assert reference.errors() == []
+
+
+def test_sorting_goes_both_ways_and_leaves_the_empty_last(reference):
+    head = reference.one("#table th:has(button[title^='samples trained'])")
+    head.find_element(By.TAG_NAME, "button").click()
+    speeds = [float(cell) for cell in reference.column("samples/s") if cell]
+    assert head.get_attribute("aria-sort") == "descending"
+    assert speeds == sorted(speeds, reverse=True)
+    assert reference.column("samples/s")[len(speeds) :] == ["", ""]
+    # And with the keyboard alone.
+    head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert head.get_attribute("aria-sort") == "ascending"
+    again = [float(cell) for cell in reference.column("samples/s") if cell]
+    assert again == sorted(speeds)
+    assert reference.column("samples/s")[len(speeds) :] == ["", ""]
+    assert sorted(reference.rows()) == sorted(row["case"] for row in cells())
+
+
+def test_a_chart_changes_with_its_control(reference):
+    def axis():
+        return reference.script(
+            "return [...document.querySelectorAll('#figure-curves-2 .drawing svg "
+            ".mark-text.role-axis-label text')].map(text => text.textContent)")  # fmt: skip
+
+    before = axis()
+    Select(reference.one("#figure-curves-2 .across")).select_by_value("seconds")
+    end = time.monotonic() + PATIENCE_S
+    while axis() == before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert axis() != before
+    case = reference.one(".one-case")
+    Select(case).select_by_index(1)
+    reference.one("#figure-one-case .numbers").click()
+    chosen = Select(case).first_selected_option.text
+    shown = reference.until(
+        "return [...document.querySelectorAll('#figure-one-case .data tbody tr')]"
+        ".map(row => row.cells[0].textContent)")  # fmt: skip
+    assert set(shown) == {chosen}
+
+
+def test_columns_and_theme_are_the_readers_choice(reference):
+    hidden = reference.one("#table th:has(button[title^='tracing'])")
+    assert not hidden.is_displayed()
+    reference.one("details.columns summary").click()
+    place = reference.script("return arguments[0].cellIndex", hidden)
+    reference.one(f"#columns input[value='{place + 1}']").click()
+    assert hidden.is_displayed()
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    light = reference.script(colour)
+    for name, same in (("light", True), ("dark", False), ("as the system", True)):
+        reference.one("#theme").click()
+        assert reference.one("#theme").text == f"Theme: {name}"
+        assert (reference.script(colour) == light) == same
+
+
+def test_a_screen_reader_finds_a_name_for_everything(reference):
+    reference.tell("Accessibility.enable")
+    nodes = reference.tell("Accessibility.getFullAXTree")["nodes"]
+    named = {"button", "checkbox", "combobox", "searchbox", "textbox", "region", "figure", "link",
+             "table", "graphics-document"}  # fmt: skip
+    seen = set()
+    for node in nodes:
+        role = node.get("role", {}).get("value")
+        if role in named and not node["ignored"]:
+            seen.add(role)
+            assert node.get("name", {}).get("value"), node
+    assert {"button", "combobox", "region", "figure", "link"} <= seen
+
+
+def test_the_keyboard_reaches_the_content(reference):
+    reference.one("body").send_keys(Keys.TAB)
+    first = reference.driver.switch_to.active_element
+    assert first.text == "Skip to the findings"
+    first.send_keys(Keys.ENTER)
+    assert reference.script("return document.activeElement.id") == "findings"
+
+
+def test_text_of_others_stays_text(browser, tmp_path, monkeypatch):
+    run = write_run(
+        tmp_path / "run", {**USUAL, HALF: (0.8, 0.86)}, label=HOSTILE,
+        reasons={SOFTMAX: (Status.FAILED, HOSTILE)}, cpu={"model": HOSTILE},
+    )  # fmt: skip
+
+    def with_hostile_models(paths):
+        """A reader that lets such a model pass, as this one does not."""
+        found = named_runs(paths)
+        return {
+            name: replace(
+                run,
+                rows={
+                    case: {**row, "model": HOSTILE} if row["model"] == "relu_mlp" else row
+                    for case, row in run.rows.items()
+                },
+            )
+            for name, run in found.items()
+        }
+
+    monkeypatch.setattr(source, "named_runs", with_hostile_models)
+    profile = write_profile(tmp_path / "profile", HOSTILE)
+    page = browser.open(write_report([run, profile]))
+    assert page.errors() == []
+    assert page.script("return document.querySelectorAll('img').length") == 0
+    assert HOSTILE in page.one("h1").text
+    assert HOSTILE in page.one("#table tbody th").text
+    # In a chart and its tooltip too.
+    assert "<img src=x" in page.one("#figure-throughput .drawing").text
+    Select(page.one("select[name=model]")).select_by_visible_text(HOSTILE)
+    assert set(page.rows()) == {FIT.id, COMPILED.id, HALF.id}
+    point = page.one("#figure-throughput .mark-symbol > path")
+    webdriver.ActionChains(page.driver).move_to_element(point).perform()
+    assert page.errors() == []
+    assert page.script("return document.querySelectorAll('img').length") == 0
+
+
+def test_several_runs_stand_side_by_side(browser, pages):
+    page = browser.open(pages["set-ups"])
+    assert page.marks("ratios") == 3 * 8
+    assert page.marks("threads") > 0
+    Select(page.one("select[name=run]")).select_by_visible_text("2 threads")
+    assert len(page.rows()) == 8
+    assert page.errors() == []
+
+
+def test_a_point_leads_to_its_row(reference):
+    point = reference.one("#figure-throughput .mark-symbol > path")
+    reference.script("arguments[0].scrollIntoView({block: 'center'})", point)
+    webdriver.ActionChains(reference.driver).move_to_element(point).click().perform()
+    found = reference.until("return document.querySelector('#table .found')?.dataset.case")
+    assert found in {row["case"] for row in cells()}
+
+
+def test_it_prints(browser, pages):
+    page = browser.open(pages["reference"], theme="dark")
+    printed = base64.b64decode(page.tell("Page.printToPDF", printBackground=False)["data"])
+    assert printed.startswith(b"%PDF")
+    assert page.errors() == []
+    page.tell("Emulation.setEmulatedMedia", media="print")
+    assert page.script("return getComputedStyle(document.body).backgroundColor") == (
+        "rgb(255, 255, 255)"
+    )
+    assert not page.one("#filters").is_displayed()
+    page.tell("Emulation.setEmulatedMedia", media="")
+
+
+def test_without_javascript_the_words_and_the_table_are_there(browser, pages):
+    page = browser
+    page.tell("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.driver.get(pages["reference"].resolve().as_uri())
+        assert "need JavaScript" in page.one("noscript").text
+        assert page.one(".findings li").is_displayed()
+        assert len(page.all("#table tbody tr")) == len(cells())
+    finally:
+        page.tell("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height", "theme", "at"),
+    [
+        ("report", 1280, 1330, "light", "#charts"),
+        ("report-dark", 1280, 640, "dark", None),
+        ("report-phone", 390, 860, "light", "#charts"),
+    ],
+)
+def test_the_pictures_of_the_readme(browser, pages, tmp_path, name, width, height, theme, at):
+    from matplotlib.image import imread
+
+    folder = Path(os.environ.get("FMNIST_SCREENSHOTS") or tmp_path)
+    page = browser.open(pages["reference"], width, height, theme)
+    top = 0
+    if at:
+        top = page.script("return document.querySelector(arguments[0]).offsetTop", at)
+    pixels = imread(page.picture(folder / f"{name}.png", top, height))
+    assert pixels.shape[:2] == (height, width)
+    assert pixels.std() > 0.05

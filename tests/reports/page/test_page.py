@@ -1,0 +1,430 @@
+"""report.html without a browser: what it says, what it holds, what it escapes, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+from support import ROOT
+from support.pages import (
+    BIG,
+    COMPILED,
+    FIT,
+    HALF,
+    HOSTILE,
+    REFERENCE,
+    SET_UPS,
+    SOFTMAX,
+    USUAL,
+    write_profile,
+)
+from support.run_folders import write_run
+
+from bench.reports.end_of_run import summarize
+from bench.reports.formatting import short_ids, short_names
+from bench.reports.page.findings import comparison_findings, findings
+from bench.reports.page.page import write_report
+from bench.reports.page.records import MOST_ROUNDS, case_records, pareto, round_records
+from bench.reports.page.source import read_sources
+from bench.reports.page.table import COLUMNS, case_table
+from bench.schema.case import Case
+from bench.schema.columns import RESULT_COLUMNS
+from bench.schema.errors import UserError
+from bench.schema.launch import Status
+from bench.session.run import RunOutcome
+from bench.store.run_folder import RunFolder
+from bench.verdicts.compare import compare
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text outside scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.ids = [], "", []
+        self._raw = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self._raw = False
+
+    def handle_data(self, data):
+        if not self._raw:
+            self.text += data
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Reads one made-up run back."""
+
+    def make(cases, **rest):
+        return read_sources([write_run(tmp_path / "run", cases, **rest)])[0]
+
+    return make
+
+
+def titles(source):
+    return [finding.title for finding in findings(source)]
+
+
+def text_of(source, start):
+    return next(finding for finding in findings(source) if finding.title.startswith(start))
+
+
+def test_the_findings_of_two_loops(source):
+    run = source(USUAL)
+    assert "The fastest loop is compiled" in titles(run)
+    gain = text_of(run, "compiled trains 9.9 times as many samples a second as fit")
+    assert gain.kind == "gain"
+    assert "geometric mean of 1 pair of model and optimizer." in gain.text
+    assert "The framework's share of a fit step, by batch size: 90% at 32." in gain.text
+    assert "compiled ends 1.0 points above fit in accuracy" in titles(run)
+    best = text_of(run, "Most accurate: relu_mlp adam compiled batch 32 float32, in 0.81 s")
+    assert "1 case is on the Pareto front" in best.text
+    assert "First at the target of 0.85: relu_mlp adam compiled" in best.text
+
+
+def test_a_target_that_nobody_reached_is_said(source):
+    best = text_of(source({FIT: (4.0, 0.5)}), "Most accurate")
+    assert "No network reached the target of 0.85 in every launch." in best.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "kind"),
+    [
+        (0.8, "hurts in 1 of 1 case, and helps in none", "loss"),
+        (0.2, "helps in 1 of 1 case", "gain"),
+        (0.41, "is as fast as float32, within 5%, in all of 1 case", "fact"),
+    ],
+)
+def test_where_precision_helps_or_hurts(source, seconds, verdict, kind):
+    finding = text_of(source({COMPILED: (0.4, 0.87), HALF: (seconds, 0.868)}), "mixed_bfloat16")
+    assert finding.title == f"mixed_bfloat16 {verdict}"
+    assert finding.kind == kind
+    assert f"compiled {0.4 / seconds:.2f}" in finding.text
+    apart = 0 if kind == "fact" else 1
+    assert f"The intervals lie apart in {apart} of 1 case" in finding.text
+    assert "changes by -0.20 points on average" in finding.text
+
+
+def test_overhead_and_the_nearest_to_the_roof(source):
+    run = source({FIT: (4.0, 0.86), COMPILED: (0.1, 0.87)})
+    finding = text_of(run, "1 of 2 cases wait for overhead")
+    assert finding.text.startswith(
+        "They reach less than 0.3 of their roofline (1 in fit). 1 wait for arithmetic. Nearest to "
+        "the roof: relu_mlp adam compiled batch 32 float32, at 0.7"
+    )
+
+
+def test_batch_sizes(source):
+    finding = text_of(
+        source({COMPILED: (0.4, 0.87), BIG: (0.2, 0.86)}), "relu_mlp adam compiled is"
+    )
+    assert finding.title.endswith("is fastest at batch size 512")
+    assert "2.0 times as many samples a second as at 32" in finding.text
+    assert "0.860 against 0.870" in finding.text
+
+
+def test_what_did_not_end_well_is_counted(source):
+    run = source(USUAL, reasons={SOFTMAX: (Status.FAILED, "out of memory")})
+    assert "1 case without a figure: 1 failed" in titles(run)
+
+
+def test_a_run_without_any_figure_still_makes_a_page(tmp_path):
+    run = write_run(tmp_path / "run", {}, reasons={SOFTMAX: (Status.SKIPPED, "no GPU here")})
+    page = Page(write_report([run]).read_text("utf-8"))
+    assert "No case was measured" in page.text
+    assert "no GPU here" in page.text
+    assert not any(tag == "figure" for tag, _ in page.tags)
+
+
+def test_the_front_holds_what_no_other_beats(source):
+    run = source({FIT: (4.0, 0.86), COMPILED: (0.4, 0.87), BIG: (0.2, 0.80), SOFTMAX: (8.0, 0.9)})
+    front = pareto(run.points.values())
+    assert [round(point.val_accuracy, 6) for point in front] == [0.8, 0.87, 0.9]
+
+
+def test_the_reference_says_what_the_readme_says():
+    (run,) = read_sources([REFERENCE])
+    gain = text_of(run, "compiled trains")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    mean = re.search(r"trains (\d+)\.\d times", gain.title)[1]
+    assert f"`compiled` trains {mean} times as many samples" in readme
+    low, high = re.search(r"\((\d+\.\d)\d to (\d+\.\d)\d\)", gain.text).groups()
+    assert f"{low} to {high}" in readme
+
+
+def test_runs_beside_each_other():
+    sources = read_sources([SET_UPS])
+    found = compare({source.name: source.run for source in sources})
+    said = comparison_findings(found)
+    assert len(said) == len(sources) - 1
+    for finding, (name, total) in zip(said, found.summaries.items(), strict=True):
+        assert finding.title.startswith(f"{name}: {total.geometric_mean:.2f} times")
+    records = case_records(sources)
+    # Threads make a line within one set of variables, and only there.
+    assert len({record["threads_series"] for record in records}) == 16
+    assert all(record["threads_series"] is not None for record in records)
+
+
+def test_many_rounds_are_thinned_and_the_curves_kept(source, monkeypatch):
+    run = source(USUAL, epochs=4)
+    monkeypatch.setattr("bench.reports.page.records.MOST_ROUNDS", 3)
+    rounds, one_in = round_records([run])
+    assert one_in == 6
+    # The curves of the first launches, and of the others one in six.
+    assert len(rounds) == 4 + 4 + 1
+    assert MOST_ROUNDS == 10_000
+
+
+def test_the_table_holds_the_cells_of_results_csv():
+    sources = read_sources([REFERENCE])
+    table = case_table(sources)
+    with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
+        cells = list(csv.DictReader(lines))
+    assert [row.case for row in table.rows] == [row["case"] for row in cells]
+    for row, wanted in zip(table.rows, cells, strict=True):
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if column.name != "interval":
+                assert (cell.value or cell.text) == wanted[column.name]
+
+
+def test_every_column_is_one_of_results_csv():
+    assert {column.name for column in COLUMNS} - {"interval"} <= set(RESULT_COLUMNS)
+    assert all(column.meaning for column in COLUMNS)
+
+
+def test_a_page_needs_no_network_and_stays_small(tmp_path):
+    path = write_report([REFERENCE], tmp_path / "page.html")
+    text = path.read_text("utf-8")
+    assert len(text.encode()) < 5_000_000
+    page = Page(text)
+    for _, attributes in page.tags:
+        for name in ("src", "href", "action", "data", "srcset"):
+            assert not re.match(r"(https?:)?//", attributes.get(name) or "")
+    assert not re.search(r"\bcdn\b|jsdelivr|unpkg", text, re.I)
+    assert "@import" not in text
+    policy = next(a["content"] for _, a in page.tags if "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "unsafe-eval" not in policy
+    assert "script-src 'sha256-" in policy
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_page_of_two_thousand_cases_stays_under_five_megabytes(tmp_path, monkeypatch):
+    cases = {
+        Case(model, optimizer, loop, "gpu:1", size, precision): (0.5, 0.85)
+        for model in ("softmax", "sigmoid_mlp", "relu_mlp")
+        for optimizer in ("rmsprop", "sgd_lr0.1", "sgd_nesterov", "adagrad")
+        for loop in ("fit", "compiled", "multistep")
+        for size in (128, 512, 2048)
+        for precision in ("float32", "mixed_bfloat16")
+    }
+    monkeypatch.setattr("bench.reports.page.records.MOST_ROUNDS", MOST_ROUNDS * len(cases) // 2000)
+    monkeypatch.setattr("bench.reports.page.table.MOST_WIDE_ROWS", 0)
+    small = write_report([write_run(tmp_path / "one", USUAL)]).stat().st_size
+    path = write_report([write_run(tmp_path / "run", cases, epochs=5)])
+    assert small + 2000 * (path.stat().st_size - small) / len(cases) < 5_000_000
+
+
+def test_the_page_has_its_parts():
+    text = (REFERENCE / "report.html").read_text("utf-8")
+    page = Page(text)
+    for part in ("findings", "cases", "charts", "warnings", "environment", "method", "repeat"):
+        assert part in page.ids
+        assert ("a", {"href": f"#{part}"}) in page.tags
+    figures = {attributes["id"] for tag, attributes in page.tags if tag == "figure"}
+    assert figures >= {f"figure-{name}" for name in (
+        "throughput", "accuracy", "batch", "precision", "roofline-0", "curves-0", "drift",
+        "one-case")}  # fmt: skip
+    assert "fmnist-bench run" in page.text
+    assert "--output" not in page.text
+    assert "AMD EPYC" in page.text
+    assert next(a for tag, a in page.tags if tag == "html")["lang"] == "en"
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+
+
+def test_the_committed_page_is_of_the_committed_run():
+    text = (REFERENCE / "report.html").read_text("utf-8")
+    with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert text.count("<tr id=") == len(rows)
+    for row in rows:
+        assert f'data-case="{row["case"]}"' in text
+        assert f'data-v="{row["samples_per_s"]}"' in text or not row["samples_per_s"]
+
+
+def test_text_of_others_is_escaped_everywhere(tmp_path):
+    run = write_run(
+        tmp_path / "run",
+        USUAL,
+        label=HOSTILE,
+        reasons={SOFTMAX: (Status.FAILED, HOSTILE)},
+        command=f"fmnist-bench run --label '{HOSTILE.replace(chr(39), '')}'",
+        variables={"TF_X": HOSTILE},
+        cpu={"model": HOSTILE},
+        git={"revision": HOSTILE, "dirty": True},
+    )
+    profile = write_profile(tmp_path / "profile", HOSTILE)
+    text = write_report([run, profile]).read_text("utf-8")
+    page = Page(text)
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert not any(tag in ("img", "b") for tag, _ in page.tags)
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "{{7*7}}" in page.text
+    assert "한글" in page.text
+    assert "<script>alert" not in text
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
+    assert "<" not in data
+    content = json.loads(data)
+    assert content["records"][0][content["record_fields"].index("run")] == HOSTILE
+
+
+def test_a_profile_is_drawn_beside_its_run(tmp_path):
+    run = write_run(tmp_path / "run", USUAL)
+    profile = write_profile(tmp_path / "profile", "input")
+    page = Page(write_report([run, profile]).read_text("utf-8"))
+    assert "figure-profile" in page.ids
+    assert "profiles" in page.ids
+    assert "Training benchmark: run" in page.text
+    assert "figure-profile" not in Page(write_report([run]).read_text("utf-8")).ids
+    (run / "profile.csv").write_bytes((profile / "profile.csv").read_bytes())
+    assert "figure-profile" in Page(write_report([run]).read_text("utf-8")).ids
+    with pytest.raises(UserError, match="holds a profile: name the folder of a run beside it"):
+        write_report([profile])
+    (profile / "profile.csv").write_text("what\n1\n", "utf-8")
+    with pytest.raises(UserError, match=r"profile\.csv has no column 'case'"):
+        write_report([run, profile])
+
+
+def test_the_command_repeats_without_the_folder(tmp_path):
+    run = write_run(
+        tmp_path / "run", USUAL, label="one",
+        command="fmnist-bench run --output results/x --data /home/somebody/images --label 'a b'",
+        variables={"TF_ENABLE_ONEDNN_OPTS": "0"}, git={"revision": "0123abcd", "dirty": True},
+    )  # fmt: skip
+    page = Page(write_report([run]).read_text("utf-8"))
+    assert "TF_ENABLE_ONEDNN_OPTS=0 fmnist-bench run --data images --label 'a b'" in page.text
+    assert "git checkout 0123abcd  # it had changes" in page.text
+    assert "somebody" not in page.text
+    (run / "plan.json").unlink()
+    assert "no plan.json" in Page(write_report([run]).read_text("utf-8")).text
+
+
+def test_runs_of_other_images_are_shown_and_not_compared(tmp_path):
+    one = write_run(tmp_path / "one", USUAL)
+    two = write_run(tmp_path / "two", {FIT: (3.0, 0.86)}, dataset_digest="def")
+    page = Page(write_report([one, two], tmp_path / "page.html").read_text("utf-8"))
+    assert "Not compared:" in page.text
+    assert "figure-ratios" not in page.ids
+    assert "one" in page.text
+
+
+def test_short_names_tell_every_case_apart():
+    rows = {case.id: {**case.to_json()} for case in (FIT, COMPILED, BIG)}
+    assert list(short_names(rows).values()) == [
+        "fit · batch 32", "compiled · batch 32", "compiled · batch 512"]  # fmt: skip
+    assert short_names({FIT.id: FIT.to_json()}) == {FIT.id: "relu_mlp"}
+
+
+def test_report_by_hand(type_in, tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", USUAL)
+    code, out, _ = type_in("report", run)
+    assert (code, out.strip()) == (0, str(run / "report.html"))
+    other = write_run(tmp_path / "other", {FIT: (3.0, 0.86)})
+    monkeypatch.chdir(tmp_path)
+    assert type_in("report", run, other)[:2] == (0, "report.html\n")
+    assert (tmp_path / "report.html").exists()
+    code, out, _ = type_in("report", run, "--output", other)
+    assert out.strip() == str(other / "report.html")
+
+
+def test_a_mistake_is_one_line(type_in, tmp_path):
+    run = write_run(tmp_path / "run", USUAL)
+    empty = write_run(tmp_path / "empty", {})
+    file = tmp_path / "file"
+    file.write_text("")
+    cut = write_run(tmp_path / "cut", {SOFTMAX: (3.0, 0.8)})
+    (cut / "results.csv").write_text("a,b\n1,2\n")
+    for words, line in [
+        ([tmp_path / "nowhere"], "nowhere: there is no such folder: name the folder of a run"),
+        ([file], "holds no results.csv: name the folder of a run"),
+        ([empty], "results.csv holds no case, so there is nothing to report"),
+        ([cut], "it is not a file of this suite"),
+        ([run, run], "is the same folder as"),
+        ([run, "--output", file / "page.html"], "name another --output"),
+    ]:
+        code, _, err = type_in("report", *words)
+        assert code == 2
+        assert err.startswith("fmnist-bench: error: ")
+        assert err.count("\n") == 1
+        assert line in err
+
+
+@pytest.mark.parametrize("report", [True, False])
+def test_a_run_ends_with_its_page_unless_told_not_to(tmp_path, report):
+    folder, plan = RunFolder.resume(write_run(tmp_path / "run", USUAL))
+    rows, launches, rounds = folder.results(), folder.launches(), folder.rounds()
+    outcome = RunOutcome(folder, plan, rows, launches, rounds, False, {})
+    out = io.StringIO()
+    summarize(outcome, Console(file=out, width=80), report=report)
+    assert (folder.path / "report.html").exists() == report
+    assert ("report.html" in out.getvalue()) == report
+
+
+def test_what_was_overruled_is_said_once_at_the_end_of_a_run_and_on_its_page(tmp_path):
+    overruled = {"KERAS_BACKEND": "jax", "MPLBACKEND": "inline"}
+    acted = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--x"}
+    path = write_run(tmp_path / "run", USUAL, variables=acted, overruled=overruled)
+    folder, plan = RunFolder.resume(path)
+    rows, launches, rounds = folder.results(), folder.launches(), folder.rounds()
+    out = io.StringIO()
+    summarize(
+        RunOutcome(folder, plan, rows, launches, rounds, False, {}),
+        Console(file=out, width=80),
+    )
+    assert out.getvalue().count("overruled, so that each case is what its row says: ") == 1
+    assert "KERAS_BACKEND=jax" in out.getvalue()
+    assert "MPLBACKEND" not in out.getvalue()
+    page = (path / "report.html").read_text("utf-8")
+    assert "KERAS_BACKEND=jax, MPLBACKEND=inline" in page
+    # What repeats the run: of the variables, what the user had set and what acted.
+    assert "XLA_FLAGS=--x fmnist-bench run" in page
+
+
+def test_the_chart_library_loads_only_when_used(program, tmp_path):
+    script = (
+        "import sys, bench.cli, bench.cli.options, bench.reports.end_of_run, "
+        "bench.reports.page.page;"
+        "slow = {'altair', 'vl_convert', 'jinja2', 'matplotlib', 'pandas', 'tensorflow'};"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    (tmp_path / "look.py").write_text(script)
+    done = program("look")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ids", "short"),
+    [
+        (["m-adam-fit-cpu-b32", "m-adam-fit-cpu-b512", "m-adam-compiled-cpu-b32"],
+         ["fit · b32", "fit · b512", "compiled · b32"]),
+        (["m-adam-fit-cpu-b32"], ["m-adam-fit-cpu-b32"]),
+        (["m-fit", "m-fit-t2"], ["m-fit", "m-fit-t2"]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_ids_are_cut_to_what_tells_them_apart(ids, short):
+    assert list(short_ids(ids).values()) == short

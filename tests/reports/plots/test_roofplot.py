@@ -1,0 +1,61 @@
+"""The roofline picture: a panel a setting, a point a case, nothing cut off."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.image import imread
+from support.figures import no_text_leaves_the_page
+from support.rows import COMPILED, FIT, HALF, ceilings, rows
+from support.synthetic import ENVIRONMENT
+
+from bench.reports.plots.roofline import draw_roofline, roofline_figure
+from bench.schema.case import Case
+
+MEASURED = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
+LARGE = Case("relu_mlp", "sgd", "compiled", batch_size=512)
+
+
+@pytest.fixture
+def results():
+    return rows({FIT: 4.8, COMPILED: 0.48, LARGE: 0.3, HALF: 0.8}, MEASURED)
+
+
+def test_every_setting_is_a_panel_and_every_case_a_point(results):
+    figure = roofline_figure(results, MEASURED, ENVIRONMENT)
+    assert [axes.get_label() for axes in figure.axes] == ["cpu, float32", "cpu, mixed_bfloat16"]
+    drawn = figure.axes[0].get_lines()
+    points = {
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in drawn if line.get_marker() == "^"
+    }
+    expected = {
+        (row["flops_per_sample"] * row["batch_size"] / row["bytes_per_step"], row["gflops"])
+        for row in results[:3]
+    }
+    assert points == expected
+    assert "100 GFLOP/s" in " ".join(text.get_text() for text in figure.axes[0].texts)
+
+
+def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(results):
+    axes = roofline_figure(results, MEASURED, ENVIRONMENT).axes[0]
+    roofs = [line for line in axes.get_lines() if len(line.get_xdata()) == 3]
+    assert len(roofs) == 2
+    for line, rate in zip(roofs, (5e10, 2e10), strict=True):
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True):
+            assert y == pytest.approx(min(1e11, rate * x) / 1e9)
+
+
+def test_no_text_is_cut_off(results):
+    no_text_leaves_the_page(roofline_figure(results, MEASURED, ENVIRONMENT))
+    many = [ceilings("float32"), *MEASURED[1:], ceilings("mixed_float16")]
+    sixteen = Case("relu_mlp", "sgd", "fit", precision="mixed_float16")
+    wide = rows({COMPILED: 0.48, HALF: 0.8, sixteen: 4.0}, many)
+    no_text_leaves_the_page(roofline_figure(wide, many, ENVIRONMENT))
+
+
+def test_the_picture_is_written_only_where_there_is_something_to_draw(results, tmp_path):
+    path = tmp_path / "roofline.png"
+    assert not draw_roofline(results, [], ENVIRONMENT, path)
+    assert not draw_roofline(rows({COMPILED: 0.48}), MEASURED, ENVIRONMENT, path)
+    assert not path.exists()
+    assert draw_roofline(results, MEASURED, {}, path)
+    assert imread(path).shape[1] > 1000

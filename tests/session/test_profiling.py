@@ -1,0 +1,346 @@
+"""Profiles from scripted readings to tables, text and picture: no TensorFlow, no clock."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.phases import readings
+
+from bench.analysis import trace_events
+from bench.analysis.phases import Share, Split, split
+from bench.analysis.profile_rows import REST, Profile
+from bench.analysis.trace_events import DeviceTime, Operation
+from bench.evidence.known import Pair, truth_row
+from bench.machine import lock
+from bench.reports.plots.profile import draw_profiles, profile_figure
+from bench.reports.terminal.profile import _cell, print_profiles
+from bench.schema.case import Case, logistic_case
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.launch import Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.profile import Phase, ProfileRecord, Readings, Variant
+from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
+from bench.session import profile, traces
+
+MIB = 2**20
+
+
+def scripted(loop, rest_s=0.0, peak_device=None):
+    wall_s, cpu_s = readings(loop, rest_s=rest_s)
+    step_s = wall_s[Variant.STEP]
+    wall_s[Variant.TRACED] = [1.25 * seconds for seconds in step_s[:5]]
+    where = "host" if peak_device is None else "device"
+    return Readings(
+        rows=3_200, steps=100, wall_s=wall_s, cpu_s=cpu_s, epoch_step_s=2e-3, traced_steps=20,
+        startup_s={"import": 6.0, "images": 1.5, "build": 0.25, "first steps": 2.0},
+        memory=[(where, "weights", MIB), (where, "optimizer slots", 2 * MIB),
+                ("host", "dataset", 300 * MIB)],
+        peak_host_bytes=1_000 * MIB, peak_device_bytes=peak_device, jit_compile=False,
+        model_name="relu_mlp", device_name="CPU", stack=[("fit (trainer.py)", 0.25)],
+    )  # fmt: skip
+
+
+OPERATIONS = (
+    Operation("MatMul.24", "XLA", Phase.FORWARD, 20, 4e-3, 4e-3, 0.8, 5e10),
+    Operation("copy.1", "XLA", None, 20, 1e-3, 1e-3, 0.2, None),
+)
+
+
+class ScriptedLauncher:
+    """Answers with readings, or with what goes wrong in the loops that `broken` names."""
+
+    def __init__(self, broken=(), stop_before=None, **script):
+        self.broken, self.stop_before, self.script = broken, stop_before, script
+        self.asked = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def profile(self, request, place):
+        self.asked.append((request, place))
+        if len(self.asked) == self.stop_before:
+            raise KeyboardInterrupt
+        if request.case.loop in self.broken:
+            return ProfileRecord(request.case, Status.FAILED, "out of luck")
+        (Path(request.folder) / STACK).write_text("<html>")
+        return ProfileRecord(request.case, Status.OK, readings=scripted(request.case.loop,
+                                                                       **self.script))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_xprof(monkeypatch):
+    """Traces are scripted as well; what is asked for is there."""
+
+    def read(startup, steps, output, case, model):
+        assert (startup.name, steps.name, model) == (STARTUP, STEPS, "relu_mlp")
+        output.mkdir(parents=True, exist_ok=True)
+        gpu = DeviceTime("/device:GPU:0", 1e-3, 6e-4, 1e-4, 7, 3e-4)
+        return trace_events.Trace(0.5, 1.0, OPERATIONS, (gpu,), output / f"{case}.json.gz")
+
+    monkeypatch.setattr(profile, "read_traces", read)
+    monkeypatch.setattr(profile, "require_extra", lambda: None)
+    monkeypatch.setattr(profile, "the_machine", lambda *_: contextlib.nullcontext())
+
+
+def cases(*loops):
+    return tuple(Case("relu_mlp", "adam", loop) for loop in loops)
+
+
+def profiled(tmp_path, chosen, launcher=None):
+    said = []
+    outcome = profile.profile(
+        Plan(chosen, RunSettings(), command="fmnist-bench profile"), tmp_path / "out", said.append,
+        launcher=launcher or ScriptedLauncher(), wait=True,
+    )  # fmt: skip
+    return outcome, said
+
+
+def table(tmp_path, name):
+    with (tmp_path / "out" / name).open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_shares_of_a_case_add_up_to_its_measured_step(tmp_path):
+    outcome, said = profiled(tmp_path, cases("fit", "multistep", "compiled"))
+    assert outcome.exit_code is ExitCode.PASSED
+    assert said == [f"{n} of 3: {case.id}" for n, case in
+                    enumerate(cases("fit", "multistep", "compiled"), 1)]  # fmt: skip
+    rows = table(tmp_path, "profile.csv")
+    assert list(rows[0])[:4] == ["case", "phase", "share", "seconds_per_step"]
+    for case in cases("fit", "multistep", "compiled"):
+        own = [row for row in rows if row["case"] == case.id]
+        assert [row["phase"] for row in own] == [str(phase) for phase in Phase]
+        assert sum(float(row["share"]) for row in own) == pytest.approx(1)
+        seconds = sum(float(row["seconds_per_step"]) for row in own)
+        assert seconds == pytest.approx(float(own[0]["step_s"]))
+        assert float(own[0]["trace_overhead"]) == pytest.approx(0.25)
+        assert own[0]["sampler_overhead"] == ""
+
+
+def test_a_profile_is_no_run(tmp_path):
+    profiled(tmp_path, cases("fit"))
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {"environment.json", "profile.csv", "operations.csv", "memory.csv",
+                     "startup.csv", "devices.csv", "profiles.jsonl", "traces"}  # fmt: skip
+    assert json.loads((tmp_path / "out/environment.json").read_text())["command"]
+
+
+@pytest.mark.parametrize("end", ["broken", "stopped", "crashed"])
+def test_a_profile_that_did_not_end_well_leaves_its_logs_and_no_raw_traces(tmp_path, end):
+    class Leaving(ScriptedLauncher):
+        def profile(self, request, place):
+            (Path(request.folder) / "raw").write_text("raw")
+            place.log.write_text("what it printed")
+            if end == "crashed":
+                raise RuntimeError
+            return super().profile(request, place)
+
+    launcher = Leaving(broken=["fit"] if end == "broken" else [])
+    launcher.stop_before = 1 if end == "stopped" else None
+    with contextlib.suppress(RuntimeError):
+        profiled(tmp_path, cases("fit"), launcher)
+    log = tmp_path / "out/logs/relu_mlp-adam-fit-cpu-b32-float32.txt"
+    assert log.read_text() == "what it printed"
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name == "raw"]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_killed_profile_is_started_again_where_it_was(tmp_path):
+    (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
+    (tmp_path / "out/traces").mkdir()
+    (tmp_path / "out/environment.json").write_text('{"dataset_digest": "abc"}')
+    assert profiled(tmp_path, cases("fit"))[0].exit_code is ExitCode.PASSED
+    assert not (tmp_path / "out/.fmnist-bench-raw-traces").exists()
+    # Killed after a case had ended: refused, but nothing raw stays.
+    (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"already holds profile\.csv"):
+        profiled(tmp_path, cases("fit"))
+    assert not (tmp_path / "out/.fmnist-bench-raw-traces").exists()
+    (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
+    under_way = lock.the_folder(tmp_path / "out")
+    with under_way, pytest.raises(UserError, match="another run writes to"):
+        profiled(tmp_path, cases("fit"))
+    assert (tmp_path / "out/.fmnist-bench-raw-traces/case").exists()
+
+
+def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path):
+    refused = lock.the_folder(tmp_path / "out")
+    with refused, pytest.raises(UserError, match="another run writes to"):
+        profiled(tmp_path, cases("fit"))
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "out/memory.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"holds memory\.csv of no profile"):
+        profiled(tmp_path, cases("fit"))
+
+
+def test_readings_longer_than_the_limit_of_a_launch_are_no_timeout(tmp_path):
+    launcher = ScriptedLauncher()
+    plan = Plan(cases("fit"), RunSettings(timeout_s=20.0))
+    profile.profile(plan, tmp_path / "out", print, seconds=600, launcher=launcher)
+    assert launcher.asked[0][1].timeout_s == 620.0
+
+
+def test_each_case_is_a_fresh_launch(tmp_path):
+    launcher = ScriptedLauncher()
+    profiled(tmp_path, cases("fit", "compiled"), launcher)
+    assert [place.fork for _, place in launcher.asked] == [False, False]
+    request = launcher.asked[0][0]
+    assert ProfileRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+def test_memory_adds_up_to_the_peak(tmp_path):
+    profiled(tmp_path, cases("fit"), ScriptedLauncher(peak_device=50 * MIB))
+    rows = table(tmp_path, "memory.csv")
+    held = {(row["where"], row["holder"]): int(row["bytes"]) // MIB for row in rows}
+    assert held == {
+        ("host", "dataset"): 300, ("host", REST): 700,
+        ("device", "weights"): 1, ("device", "optimizer slots"): 2, ("device", REST): 47,
+    }  # fmt: skip
+    assert sum(float(row["share"]) for row in rows) == pytest.approx(2)
+
+
+def test_tracing_and_compiling_are_part_of_the_first_steps(tmp_path):
+    profiled(tmp_path, cases("fit"))
+    stages = {row["stage"]: float(row["seconds"]) for row in table(tmp_path, "startup.csv")}
+    assert stages == {"import": 6.0, "images": 1.5, "build": 0.25, "trace": 0.5, "compile": 1.0,
+                      "first steps": 0.5}  # fmt: skip
+
+
+def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path):
+    chosen = (*cases("fit", "compiled"), logistic_case())
+    outcome, _ = profiled(tmp_path, chosen, ScriptedLauncher(broken=("compiled",)))
+    assert outcome.exit_code is ExitCode.WRONG_USE_OR_FAILED_CASE
+    rows = {row["case"]: row for row in table(tmp_path, "profile.csv") if not row["phase"]}
+    assert rows[chosen[1].id]["status"] == "failed"
+    assert rows[chosen[1].id]["reason"] == "out of luck"
+    assert rows[chosen[2].id]["status"] == "skipped"
+    assert "no steps" in rows[chosen[2].id]["reason"]
+
+
+def test_ctrl_c_keeps_what_was_profiled(tmp_path):
+    outcome, _ = profiled(tmp_path, cases("fit", "compiled"), ScriptedLauncher(stop_before=2))
+    assert outcome.exit_code is ExitCode.INTERRUPTED
+    assert {row["case"] for row in table(tmp_path, "profile.csv")} == {cases("fit")[0].id}
+
+
+def test_much_that_is_unexplained_is_a_warning(tmp_path):
+    profiled(tmp_path, cases("fit"), ScriptedLauncher(rest_s=1e-3))
+    assert "of the step is not explained" in table(tmp_path, "profile.csv")[0]["warnings"]
+
+
+def test_without_its_trace_a_case_keeps_its_phases(tmp_path, monkeypatch):
+    def read(*_):
+        raise ValueError("half a trace")
+
+    monkeypatch.setattr(profile, "read_traces", read)
+    outcome, _ = profiled(tmp_path, cases("fit"))
+    assert outcome.exit_code is ExitCode.PASSED
+    rows = table(tmp_path, "profile.csv")
+    assert len(rows) == len(Phase)
+    assert rows[0]["warnings"] == "the trace cannot be read: half a trace"
+    assert not table(tmp_path, "operations.csv")
+    screen = io.StringIO()
+    print_profiles(outcome, Console(file=screen, width=80))
+    assert "warning: the trace cannot be read: half a trace" in screen.getvalue()
+
+
+@pytest.mark.parametrize("name", ["profile.csv", "plan.json"])
+def test_a_folder_that_holds_something_is_refused(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).touch()
+    with pytest.raises(UserError, match="already holds"):
+        profiled(tmp_path, cases("fit"))
+
+
+def test_the_extra_is_named_in_one_line(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name: None if name == "xprof" else find(name))  # fmt: skip
+    with pytest.raises(UserError, match=r"^xprof is not installed: .*fmnist-bench\[profile\]"):
+        traces.require_extra()
+
+
+def test_seconds_must_be_above_0(type_in):
+    code, _, err = type_in("profile", "--seconds", "0")
+    assert code == 2
+    assert err == "fmnist-bench: error: --seconds 0: must be above 0 and at most 86400\n"
+
+
+def test_the_text_puts_loops_side_by_side(tmp_path):
+    launcher = ScriptedLauncher(broken=("multistep",))
+    outcome, _ = profiled(tmp_path, cases("compiled", "multistep", "fit"), launcher)
+    screen = io.StringIO()
+    print_profiles(outcome, Console(file=screen, width=80))
+    text = screen.getvalue()
+    lines = text.splitlines()
+    assert lines[0] == "relu_mlp/adam, cpu, batch 32, float32"
+    assert lines[1].split() == ["of", "a", "step", "fit", "compiled"]
+    assert lines[2].split() == ["input", "pipeline", "300.0", "µs", "14%", "300.0", "µs", "14%"]
+    assert any(line.startswith("unexplained") for line in lines)
+    assert "measured" in text
+    assert "80%   4.00 ms    20 x MatMul.24  50 GFLOP/s" in text
+    assert "under TensorFlow's profiler a step takes 25% longer" in text
+    assert "trace 0.5, compile 1.0" in text
+    assert "peak of the host 1000 MiB" in text
+    assert "kernels 60%, copies 10%, 7 idle gaps 30%" in text
+    assert "relu_mlp-adam-multistep-cpu-b32-float32: failed: out of luck" in text
+
+
+@pytest.mark.parametrize(
+    ("phase", "low", "mark"),
+    [(Phase.FORWARD, -1e-5, "~"), (Phase.FORWARD, 1e-5, ""), (Phase.UNEXPLAINED, -1e-5, "")],
+)
+def test_a_phase_whose_rounds_do_not_agree_is_marked(phase, low, mark):
+    found = Split(1e-3, (Share(phase, 1e-4, low, 2e-4, 0.1),))
+    assert _cell(found, phase) == f"{mark}100.0 µs   10%"
+
+
+def test_the_picture_stacks_every_phase(tmp_path):
+    outcome, _ = profiled(tmp_path, cases("fit", "compiled"), ScriptedLauncher(rest_s=-1e-4))
+    figure = profile_figure(outcome.profiles, outcome.environment)
+    seconds, shares = figure.axes
+    assert shares.get_label() == "shares: relu_mlp, adam, cpu, batch 32, float32"
+    assert [label.get_text() for label in seconds.get_yticklabels()] == ["fit", "compiled"]
+    assert len(shares.patches) == 2 * len(Phase)
+    assert sum(bar.get_width() for bar in shares.patches) == pytest.approx(2)
+    file = tmp_path / "profile.png"
+    assert draw_profiles(outcome.profiles, outcome.environment, file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert not draw_profiles([], {}, file)
+
+
+def test_what_was_injected_is_looked_for_in_its_phase(tmp_path):
+    """A layer of 0.2 ms that is found as 0.1 ms, in a step that is no longer for it."""
+    case = cases("fit")[0]
+    splits = []
+    for forward_s in (4e-4, 5e-4):
+        wall_s, cpu_s = readings("fit")
+        shift = forward_s - 4e-4
+        chain = list(wall_s)[1:]
+        for variant in chain:
+            wall_s[variant] = [seconds + shift for seconds in wall_s[variant]]
+        splits.append(Profile(ProfileRecord(case, Status.OK), split("fit", wall_s, cpu_s)))
+    row = truth_row(Phase.FORWARD, [Pair(2e-4, *splits)])
+    assert row["phase"] == "forward"
+    assert row["found_s"] == pytest.approx(1e-4) == row["added_s"]
+    assert row["found_over_alone"] == pytest.approx(0.5)
+    assert row["found_share"] == pytest.approx(1e-4 / row["step_s"])
+
+
+def test_a_shared_trace_does_not_name_the_machine():
+    def field(number, payload):
+        return bytes([number << 3 | 2, len(payload)]) + payload
+
+    space = field(1, b"plane of /home/ada/x.py") + field(4, b"adas-laptop") + field(1, b"end")
+    kept = traces.anonymous(space, ("/home/ada",))
+    assert kept == field(1, b"plane of _________/x.py") + field(1, b"end")

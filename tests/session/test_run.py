@@ -1,0 +1,865 @@
+"""A run from plan to folder, with a worker whose times are scripted."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import psutil
+import pytest
+from rich.console import Console
+from support import FAKE_WORKER, ROOT
+
+from bench.analysis import rows
+from bench.analysis.rows import result_rows
+from bench.launch.launcher import CAN_FORK, Launcher
+from bench.machine import hardware, lock
+from bench.machine.loaded import CHECKOUT
+from bench.machine.nvml import Inventory
+from bench.reports.end_of_run import summarize
+from bench.reports.terminal.progress import progress_for
+from bench.schema.case import Case, logistic_case
+from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.errors import ExitCode, UserError
+from bench.schema.launch import Status
+from bench.schema.noise import Noise, Usage
+from bench.schema.plan import Plan, RunSettings
+from bench.session import preflight
+from bench.session import run as running
+from bench.session.estimate import launch_seconds
+from bench.store import tables
+from bench.store.measured import read_run
+from bench.store.run_folder import RunFolder
+from fmnist_models import dataset
+
+FIT = Case("relu_mlp", "adam", "fit")
+COMPILED = Case("relu_mlp", "adam", "compiled")
+
+
+class Quiet:
+    """A progress that shows nothing, and can stop the run after some rounds."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.rounds = 0
+        self.lines = []
+        self.moments = []
+        self.voided = []
+
+    def run_begins(self, plan, remaining):
+        self.lines += [f"{case.id} {launch}" for case, launch in remaining]
+
+    def waits(self, reason):
+        self.lines.append(reason)
+
+    def ceilings_begin(self, moment):
+        self.moments.append(moment)
+
+    def ceilings_fail(self, reason):
+        self.lines.append(reason)
+
+    def launch_begins(self, case, launch):
+        self.moments.append(case.id)
+
+    def round_ends(self, round_):
+        self.rounds += 1
+        if self.rounds == self.stop_after:
+            raise KeyboardInterrupt
+
+    def launch_voided(self, record):
+        self.voided.append(record.reason)
+
+    def launch_lost(self, case_id, launch, reason):
+        self.lines.append(f"{case_id} {launch}: {reason}")
+
+    def launch_ends(self, record):
+        pass
+
+    def run_ends(self):
+        self.lines.append("end")
+
+
+@pytest.fixture(autouse=True)
+def own_machine(tmp_path, monkeypatch):
+    """A lock, data and device list of the test's own."""
+    draw = np.random.default_rng(1)
+    images = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    labels = np.arange(20, dtype=np.uint8) % 10
+    dataset.write(tmp_path / "data", images, labels, images, labels)
+    monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
+    monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
+
+
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """Runs a plan against scripted launches."""
+
+    def go(plan, scripts, progress=None, folder=None, noises=None, watch=None):
+        script = tmp_path / "script.json"
+        script.write_text(json.dumps(scripts))
+        script.with_suffix(".count").unlink(missing_ok=True)
+        monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
+        folder = folder or preflight.begin(plan, tmp_path / "run")
+        if noises is not None:
+            readings = iter(noises)
+
+            def watch(pid, gpu):
+                return lambda usage: next(readings)
+
+        launcher = Launcher(FAKE_WORKER, watch=watch)
+        return running.execute(plan, folder, progress or Quiet(), launcher=launcher)
+
+    return go
+
+
+def plan_of(*cases, tmp_path, **settings):
+    settings = RunSettings(data=str(tmp_path / "data"), epochs=2, **settings)
+    return Plan(cases, settings, "test")
+
+
+def order(plan):
+    return list(running.schedule(plan.cases, plan.settings.launches_of, plan.settings.seed))
+
+
+EXPECTED = {
+    "status": "ok",
+    "reason": "",
+    "device_name": "Test CPU",
+    "launches": "2",
+    "rounds": "5",
+    "parameters": "79510",
+    # Medians 0.25 and 0.4 s; their geometric mean is sqrt(0.1).
+    "samples_per_s": repr(48_000 / 0.1**0.5),
+    "train_accuracy": "0.8200000000000001",
+    "val_accuracy": "0.8300000000000001",
+    "val_loss": "1.0",
+    "test_accuracy": "0.875",
+    "accuracy_target": "0.83",
+    "accuracy_reached": "true",
+    "time_to_accuracy_s": repr((0.45 + 0.8) / 2),
+    "warmup_s": "1.5",
+    "evaluation_s": "0.25",
+    "between_epochs_s": repr(((3 * 0.5 + 1.0) / 3 + (2 * 0.5 + 1.0) / 2) / 2),
+    "jit_compile": "false",
+    "peak_host_memory_bytes": "1000000",
+    "peak_device_memory_bytes": "",
+    "threads": "",
+    "warnings": "",
+}
+
+
+def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid(execute, tmp_path):
+    def told(digest):
+        files = {
+            "bench.worker.network": [str(CHECKOUT / "bench" / "worker" / "network.py"), digest]
+        }
+        return {"rounds": [0.2, 0.2], "result": {"files": files}}
+
+    # Ceilings tell nothing here.
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=3)
+    outcome = execute(plan, [told("1"), told("2"), told("1")])
+    first, second, third = outcome.launches
+    assert first.code == third.code != second.code
+    assert outcome.folder.environment()["code"] == {
+        first.code: {"suite": {"bench/worker/network.py": "1"}},
+    }
+    stored = (tmp_path / "run" / "launches.jsonl").read_text()
+    assert stored.count('"files": {}') == 3
+    assert [launch.status for launch in outcome.launches] == [Status.OK, Status.INVALID, Status.OK]
+    assert second.reason.startswith(
+        "it ran another bench/worker/network.py than environment.json holds: "
+    )
+
+
+def test_scripted_times_give_the_expected_csv(execute, tmp_path):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2, accuracy_target=0.83)
+    outcome = execute(plan, [{"rounds": [0.2, 0.25, 0.3]}, {"rounds": [0.4, 0.4]}])
+    with (tmp_path / "run/results.csv").open(newline="") as lines:
+        (row,) = csv.DictReader(lines)
+    assert list(row) == list(RESULT_COLUMNS)
+    found = {name: row[name] for name in EXPECTED}
+    assert float(found.pop("samples_per_s")) == pytest.approx(48_000 / 0.1**0.5, rel=1e-12)
+    assert found == {k: v for k, v in EXPECTED.items() if k != "samples_per_s"}
+    assert float(row["epoch_s"]) == pytest.approx(0.1**0.5, rel=1e-12)
+    assert float(row["step_ms"]) == pytest.approx(0.1**0.5 / 1500 * 1e3, rel=1e-12)
+    assert float(row["samples_per_s_low"]) < float(row["samples_per_s"])
+    assert outcome.exit_code is ExitCode.PASSED
+
+
+def test_rounds_csv_holds_every_digit(execute, tmp_path):
+    execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [1 / 3, 2 / 7]}])
+    with (tmp_path / "run/rounds.csv").open(newline="") as lines:
+        assert [float(row["seconds"]) for row in csv.DictReader(lines)] == [1 / 3, 2 / 7]
+
+
+def test_launches_go_round_robin(execute, tmp_path):
+    plan = plan_of(COMPILED, FIT, tmp_path=tmp_path)
+    progress = Quiet()
+    execute(plan, [{"rounds": [0.1, 0.1]}] * 4, progress)
+    assert progress.lines == [f"{case.id} {k}" for case, k in order(plan)] + ["end"]
+    assert sorted(progress.lines[:2]) == sorted([f"{COMPILED.id} 0", f"{FIT.id} 0"])
+
+
+def test_ceilings_are_measured_before_and_after_the_cases_and_kept(execute, tmp_path):
+    plan = plan_of(COMPILED, logistic_case(), tmp_path=tmp_path, launches=1)
+    progress = Quiet()
+    measured = {"dense_layers": [[784, 100], [100, 10]], "traffic": [["weights", 318_040, 2]]}
+    script = {"rounds": [0.5, 0.5], "result": measured}
+    outcome = execute(plan, [script] * 2, progress)
+    assert progress.moments[0] == "before"
+    assert progress.moments[-1] == "after"
+    assert sorted(progress.moments[1:-1]) == sorted([COMPILED.id, logistic_case().id])
+    kept = RunFolder(tmp_path / "run").ceilings()
+    assert [(c.device, c.precision, c.moment) for c in kept] == [
+        ("cpu", "float32", "before"),
+        ("cpu", "float32", "after"),
+    ]
+    assert outcome.rows[0]["products_fraction"] == pytest.approx(0.5)
+    assert outcome.rows[1]["products_fraction"] is None
+    assert sum(outcome.split.values()) > 0
+    again = execute(plan, [], progress, folder=preflight.resume(tmp_path / "run")[0])
+    assert len(RunFolder(tmp_path / "run").ceilings()) == 2
+    assert again.rows == outcome.rows
+
+
+def test_ceilings_that_cannot_be_measured_cost_no_case(execute, tmp_path, monkeypatch):
+    monkeypatch.setattr(Launcher, "ceilings", lambda *_: "out of memory")
+    progress = Quiet()
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}], progress)
+    assert outcome.exit_code is ExitCode.PASSED
+    assert progress.lines.count("cpu-float32: out of memory") == 2
+    assert outcome.rows[0]["roofline_fraction"] is None
+
+
+def test_a_failed_launch_is_a_row_beside_the_others(execute, tmp_path):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    scripts = {
+        FIT: {"rounds": [0.1, 0.1]},
+        COMPILED: {"rounds": [], "failure": {"status": "invalid", "reason": "loss is nan"}},
+    }
+    outcome = execute(plan, [scripts[case] for case, _ in order(plan)])
+    assert [(r["status"], r["reason"]) for r in outcome.rows] == [
+        ("ok", ""),
+        ("invalid", "loss is nan"),
+    ]
+    assert outcome.rows[1]["samples_per_s"] is None
+    assert outcome.exit_code is ExitCode.WRONG_USE_OR_FAILED_CASE
+
+
+def test_what_is_absent_is_a_row_with_its_reason(execute, tmp_path):
+    cases = [
+        Case("softmax", "sgd", "fit", device="gpu"),
+        Case("softmax", "sgd", "compiled", precision="tf32"),
+        Case("softmax", "sgd", "compiled", backend="jax"),
+    ]
+    plan = plan_of(*cases, tmp_path=tmp_path)
+    outcome = execute(plan, [])
+    assert [r["status"] for r in outcome.rows] == ["skipped"] * 3
+    assert "a test" in outcome.rows[0]["reason"]
+    assert "CPU" in outcome.rows[1]["reason"]
+    assert "jax" in outcome.rows[2]["reason"]
+    assert outcome.exit_code is ExitCode.PASSED
+    with pytest.raises(UserError, match=r"--require-all: softmax-sgd-fit-gpu.*and 2 more"):
+        preflight.refuse_skips(plan.cases, Inventory())
+
+
+def test_the_logistic_baseline_has_rounds_of_folds(execute, tmp_path):
+    plan = plan_of(logistic_case(), tmp_path=tmp_path)
+    (row,) = execute(plan, [{"rounds": [2.0, 2.0], "samples": 960}]).rows
+    assert row["samples_per_s"] == pytest.approx(480)
+    assert row["epochs"] is None
+    assert row["epoch_s"] is None
+    assert row["time_to_accuracy_s"] is None
+    assert row["val_accuracy"] == pytest.approx(0.825)
+
+
+BUSY = Noise(wall_s=1.0, other_work_share=0.5)
+CALM = Noise(wall_s=1.0, other_work_share=0.02)
+
+
+def launches_of(outcome):
+    return [(r.launch, r.attempt, r.status, r.reason) for r in outcome.launches]
+
+
+def test_a_disturbed_launch_is_void_and_measured_again(execute, tmp_path):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    progress = Quiet()
+    outcome = execute(
+        plan,
+        [{"rounds": [9.0, 9.0]}, {"rounds": [0.5, 0.5]}, {"rounds": [0.5, 0.5]}],
+        progress,
+        noises=[BUSY, CALM, CALM],
+    )
+    why = "disturbed: other processes took 50% of the cores"
+    assert launches_of(outcome) == [(0, 1, "invalid", why), (0, 2, "ok", ""), (1, 1, "ok", "")]
+    assert progress.voided == [why]
+    (row,) = outcome.rows
+    # The rounds of the void attempt are on disk, and in no figure.
+    assert (row["status"], row["rounds"], row["warnings"]) == ("ok", 4, "")
+    assert row["samples_per_s"] == pytest.approx(96_000)
+    assert len(outcome.rounds) == 6
+    assert outcome.exit_code is ExitCode.PASSED
+    kept = RunFolder(tmp_path / "run").launches()
+    assert [record.noise for record in kept] == [BUSY, CALM, CALM]
+
+
+def test_where_the_machine_is_always_busy_launches_stand_with_a_warning(execute, tmp_path):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=4)
+    worst = Noise(other_work_share=0.7)
+    outcome = execute(
+        plan,
+        [{"rounds": [0.5, 0.5]}] * 8,
+        # After three in a row no launch is repeated, until one is undisturbed again.
+        noises=[BUSY, BUSY, BUSY, worst, CALM, BUSY, BUSY, BUSY],
+    )
+    assert [(k, attempt, status) for k, attempt, status, _ in launches_of(outcome)] == [
+        (0, 1, "invalid"), (0, 2, "invalid"), (0, 3, "ok"),
+        (1, 1, "ok"),
+        (2, 1, "ok"),
+        (3, 1, "invalid"), (3, 2, "invalid"), (3, 3, "ok"),
+    ]  # fmt: skip
+    (row,) = outcome.rows
+    assert (row["status"], row["launches"], row["rounds"]) == ("ok", 4, 8)
+    assert row["warnings"] == "disturbed: other processes took 70% of the cores in launch 2"
+
+
+def test_a_launch_is_never_void_by_its_own_time_or_a_quota(execute, tmp_path):
+    throttled = Noise(quota_throttled_share=0.9, cpu_pressure_share=0.9)
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=3)
+    slow = [{"rounds": [0.5, 0.5]}, {"rounds": [50.0, 50.0]}, {"rounds": [0.5, 0.5]}]
+    outcome = execute(plan, slow, noises=[throttled, CALM, CALM])
+    assert [status for _, _, status, _ in launches_of(outcome)] == ["ok"] * 3
+    assert "quota cut 90% of its periods short in launch 1" in outcome.rows[0]["warnings"]
+
+
+def test_a_failure_keeps_its_own_reason_however_busy_the_machine(execute, tmp_path):
+    failure = {"status": "invalid", "reason": "loss is nan"}
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    outcome = execute(plan, [{"rounds": [], "failure": failure}], noises=[BUSY])
+    assert launches_of(outcome) == [(0, 1, "invalid", "loss is nan")]
+
+
+def test_resume_measures_again_what_was_void_when_it_stopped(execute, tmp_path):
+    class Stopping(Quiet):
+        def launch_voided(self, record):
+            raise KeyboardInterrupt
+
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    stopped = execute(plan, [{"rounds": [9.0, 9.0]}], Stopping(), noises=[BUSY])
+    assert stopped.rows[0]["status"] == "invalid"
+    assert stopped.rows[0]["samples_per_s"] is None
+    folder, _ = preflight.resume(tmp_path / "run")
+    finished = execute(plan, [{"rounds": [0.5, 0.5]}], folder=folder, noises=[CALM])
+    assert launches_of(finished)[-1] == (0, 2, "ok", "")
+    assert finished.rows[0]["samples_per_s"] == pytest.approx(96_000)
+
+
+def test_a_launch_tells_its_usage_and_the_watch_its_place(execute, tmp_path):
+    told = []
+
+    def watch(pid, gpu):
+        assert (psutil.pid_exists(pid), gpu) == (True, None)
+        return lambda usage: told.append(usage) or Noise(cpu_s=usage.cpu_s)
+
+    used = {"cpu_s": 1.5, "wall_s": 2.0, "voluntary_switches": 3, "involuntary_switches": None}
+    script = {"rounds": [0.5, 0.5], "result": {"usage": used}}
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [script], watch=watch)
+    assert told == [Usage(**used)]
+    assert outcome.launches[0].noise == Noise(cpu_s=1.5)
+
+
+def test_progress_shows_what_was_disturbed(execute, tmp_path):
+    out = io.StringIO()
+    progress = progress_for(Console(file=out, width=80))
+    execute(
+        plan_of(COMPILED, tmp_path=tmp_path, launches=1),
+        [{"rounds": [9.0, 9.0]}, {"rounds": [0.5, 0.5]}],
+        progress,
+        noises=[BUSY, Noise(steal_share=0.03)],
+    )
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("[")]
+    assert lines == [
+        f"[1/1] {COMPILED.id}: invalid: disturbed: other processes took 50% of the cores "
+        "(measured again)",
+        f"[1/1] {COMPILED.id}: 96,000 samples/s, test accuracy 0.875, the hypervisor took 3% of "
+        "the cores' time",
+    ]
+
+
+def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(execute, tmp_path):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=2)
+    script = {"rounds": [0.1, 0.2]}
+    stopped = execute(plan, [script] * 4, Quiet(stop_after=4))
+    assert stopped.interrupted
+    assert stopped.exit_code is ExitCode.INTERRUPTED
+    assert len(stopped.rounds) == 4
+    assert len(stopped.launches) == 1
+    folder, again = preflight.resume(tmp_path / "run")
+    assert again == plan
+    finished = execute(plan, [script] * 3, folder=folder)
+    assert [row["status"] for row in finished.rows] == ["ok", "ok"]
+    assert [row["launches"] for row in finished.rows] == [2, 2]
+    assert [row["rounds"] for row in finished.rows] == [4, 4]
+    retried = [r for r in finished.launches if r.attempt == 2]
+    assert len(retried) == 1
+
+
+def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    first = execute(plan, [{"rounds": [0.1], "die": "SIGKILL"}])
+    assert first.rows[0]["status"] == "killed"
+    folder, _ = preflight.resume(tmp_path / "run")
+    second = execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
+    assert (second.rows[0]["status"], second.rows[0]["rounds"]) == ("ok", 2)
+
+
+@pytest.mark.parametrize("kept", ["", "1", "12", "13", "23", "1123", "1223"])
+def test_resume_measures_again_a_launch_that_lost_its_rounds(execute, tmp_path, kept):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    execute(plan, [{"rounds": [0.1, 0.1, 0.1]}] * 2)
+    file = tmp_path / "run" / "rounds.csv"
+    header, *rounds = file.read_text("utf-8").splitlines(keepends=True)
+    # Of the first launch some or all are lost, or there twice; of the second none.
+    first = [rounds[int(number) - 1] for number in kept]
+    file.write_text("".join([header, *first, *rounds[3:]]), "utf-8")
+    with pytest.raises(UserError, match=r"rounds\.csv was cut short or changed: .*, launch 1: "):
+        read_run(tmp_path / "run")
+    progress = Quiet()
+    folder, _ = preflight.resume(tmp_path / "run")
+    finished = execute(plan, [{"rounds": [0.2, 0.2, 0.2]}], progress, folder=folder)
+    assert [line.partition(":")[0] for line in progress.lines] == [f"{COMPILED.id} 0"] * 2 + ["end"]
+    assert launches_of(finished)[-1] == (0, 2, "ok", "")
+    assert finished.rows[0]["launches"] == 2
+    assert finished.rows[0]["samples_per_s"] == pytest.approx(48_000 / 0.02**0.5)
+    assert read_run(tmp_path / "run").rows[COMPILED.id]["rounds"] == 6
+
+
+def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):
+    execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
+    described = preflight.environment.collect
+
+    def other(**facts):
+        return {**described(**facts), "versions": {"tensorflow": "9.9", "keras": "9.9"}}
+
+    monkeypatch.setattr(preflight.environment, "collect", other)
+    with pytest.raises(UserError, match=r"TensorFlow .* '9\.9'"):
+        preflight.resume(tmp_path / "run")
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="signals are POSIX's")
+def test_a_killed_parent_loses_one_launch_at_most(tmp_path):
+    """kill -9 in the second launch: its rounds and the first launch are on disk."""
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"rounds": [0.1, 0.2]}, {"rounds": [0.3], "hang": True}]))
+    code = f"""
+import sys
+sys.path[:0] = {[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
+from pathlib import Path
+from support import FAKE_WORKER, quiet
+import test_run as t
+from bench.session import preflight as start
+from bench.session import run as running
+from bench.launch.launcher import Launcher
+plan = t.plan_of(t.FIT, tmp_path=Path({str(tmp_path)!r}), launches=2)
+folder = start.begin(plan, Path({str(tmp_path / "run")!r}))
+running.execute(plan, folder, t.Quiet(), launcher=Launcher(FAKE_WORKER, watch=quiet.watch))
+"""
+    environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(script)}
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    rounds = tmp_path / "run/rounds.csv"
+    deadline = time.monotonic() + 60
+    while not rounds.exists() or rounds.read_text().count("\n") < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    with rounds.open("a") as out:
+        out.write("relu_mlp-adam-fit-cpu-b32-float32,1,1,2,480")
+    folder, _ = RunFolder.resume(tmp_path / "run")
+    assert [stored.round.seconds for stored in folder.rounds()] == [0.1, 0.2, 0.3]
+    assert [record.status for record in folder.launches()] == ["ok"]
+    assert folder.results()[0]["status"] == "interrupted"
+
+
+def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    folder = preflight.begin(plan, tmp_path / "run")
+    with (
+        filelock.FileLock(lock.lock_file()),
+        pytest.raises(UserError, match=r"another run .* --wait"),
+    ):
+        execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
+
+    class Releasing(Quiet):
+        def waits(self, reason):
+            super().waits(reason)
+            other.release()
+
+    other = filelock.FileLock(lock.lock_file(), thread_local=False)
+    other.acquire()
+    progress = Releasing()
+    outcome = running.execute(plan, folder, progress, wait=True, launcher=Launcher(FAKE_WORKER))
+    assert progress.lines[0].startswith("another run")
+    assert len(outcome.launches) == 1
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    with (
+        filelock.FileLock(lock.lock_file()),
+        pytest.raises(UserError, match="another run is measuring"),
+    ):
+        running.execute(
+            plan, preflight.begin(plan, tmp_path / "run"), Quiet(), launcher=Launcher(FAKE_WORKER)
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, monkeypatch, moment):
+    """Killed before, between and after the writes of environment.json and plan.json."""
+    plain, writes = tables.write_bytes, []
+
+    def killed(file, content):
+        writes.append(file.name)
+        if len(writes) > moment // 2:
+            if moment % 2:
+                # The half that a kill leaves, of a writer that is no more.
+                file.with_name(f".{file.name}.999999999.partial").write_bytes(content[:9])
+            raise KeyboardInterrupt
+        plain(file, content)
+
+    plan, script = plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}]
+    monkeypatch.setattr(tables, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, script)
+    monkeypatch.setattr(tables, "write_bytes", plain)
+    assert writes == ["environment.json", "plan.json"][: moment // 2 + 1]
+    assert execute(plan, script).exit_code is ExitCode.PASSED
+    assert not [file for file in (tmp_path / "run").iterdir() if file.name.startswith(".")]
+
+
+def test_a_run_killed_before_its_first_launch_is_resumed(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    preflight.begin(plan, tmp_path / "run").open()
+    opening, _ = preflight.resume(tmp_path / "run")
+    assert execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening).exit_code is ExitCode.PASSED
+
+
+def _saved_again(text, how):
+    """A table as another program saves it."""
+    if how == "semicolons":
+        return text.replace(",", ";").replace("\n", "\r\n")
+    if how == "old Mac":
+        return text.replace("\n", "\r")
+    rows = [line.split(",") for line in text.splitlines()]
+    if how == "another order":
+        rows = [row[::-1] for row in rows]
+    else:
+        rows = [[*row, "mine"] for row in rows]
+    return "\n".join(",".join(row) for row in rows) + "\n"
+
+
+@pytest.mark.parametrize("how", ["semicolons", "old Mac", "another order", "another column"])
+def test_rounds_that_another_program_saved_again_are_kept_and_go_on(execute, tmp_path, how):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    execute(plan, [{"rounds": [0.1, 0.2]}, {"rounds": [0.3, 0.4], "die": "SIGKILL"}])
+    file = tmp_path / "run" / "rounds.csv"
+    before = RunFolder(tmp_path / "run").rounds()
+    file.write_text(_saved_again(file.read_text(), how), newline="")
+    assert RunFolder(tmp_path / "run").rounds() == before
+    execute(plan, [{"rounds": [0.5, 0.6]}], folder=preflight.resume(tmp_path / "run")[0])
+    found = RunFolder(tmp_path / "run").rounds()
+    assert found[: len(before)] == before
+    assert [s.round.seconds for s in found[len(before) :]] == [0.5, 0.6]
+    assert file.read_text().splitlines()[0] == ",".join(ROUND_COLUMNS)
+    read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("said", ["a\0b", "half \ud800 of one", "\x1b[31mred\u2028next"])
+def test_what_a_model_raises_makes_no_file_unreadable(execute, tmp_path, said):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=1)
+    execute(plan, [{"failure": {"status": "failed", "reason": said}, "rounds": []}])
+    (row,) = read_run(tmp_path / "run").rows.values()
+    assert row["status"] == Status.FAILED
+    assert row["reason"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "setting", [{"timeout_s": 1e12}, {"launches": 10**12}, {"epochs": 10**12}, {"timeout_s": 0}]
+)
+def test_a_plan_says_no_more_than_options_may(execute, tmp_path, setting):
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=1)
+    execute(plan, [{"rounds": [0.1, 0.2]}])
+    file = tmp_path / "run" / "plan.json"
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({**stored, "settings": {**stored["settings"], **setting}}))
+    (name,) = setting
+    with pytest.raises(UserError, match=rf"plan\.json.*{name}"):
+        preflight.resume(tmp_path / "run")
+
+
+def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):
+    """What looks like half a line is one that the other run is writing."""
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    execute(plan, [{"rounds": [0.1, 0.2]}])
+    rounds = tmp_path / "run/rounds.csv"
+    with rounds.open("a") as out:
+        out.write("relu_mlp-adam-fit-cpu-b32-float32,1,1,2,480")
+    there = rounds.read_bytes()
+    with filelock.FileLock(lock.lock_file()), pytest.raises(UserError, match="another run"):
+        execute(plan, [], folder=preflight.resume(tmp_path / "run")[0])
+    assert rounds.read_bytes() == there
+    execute(plan, [], folder=preflight.resume(tmp_path / "run")[0])
+    assert rounds.read_bytes() == there[: there.rindex(b"\n") + 1]
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="folders are locked on POSIX only")
+def test_two_runs_never_write_to_one_folder_even_with_locks_of_their_own(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    opening = preflight.begin(plan, tmp_path / "run")
+    with (
+        lock.the_folder(tmp_path / "run"),
+        pytest.raises(UserError, match=r"another run writes to .*: name another --output"),
+    ):
+        execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders for temporary files are shared")
+def test_users_with_other_folders_for_temporary_files_share_the_lock(monkeypatch, tmp_path):
+    monkeypatch.delenv(lock.LOCK_VARIABLE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert lock.lock_file() == Path("/tmp/fmnist-bench.lock")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="another user is played by root alone"
+)
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_lock_file_that_another_user_keeps_to_itself_is_told(tmp_path, mode):
+    (tmp_path / lock.LOCK_NAME).touch()
+    (tmp_path / lock.LOCK_NAME).chmod(mode)
+    pid = os.fork()
+    if pid == 0:
+        code = 9
+        try:
+            for folder in (tmp_path, *tmp_path.parents[:2]):
+                folder.chmod(0o755)
+            os.setuid(65534)
+            with lock.the_machine(print, False):
+                # Whoever may read the file may lock it.
+                code = 2 if mode & 0o004 else 0
+        except UserError as error:
+            told = "another run may be measuring here" in str(error)
+            code = 2 if told and lock.LOCK_VARIABLE in str(error) else 9
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+
+
+@pytest.mark.parametrize("name", ["rounds.csv", "launches.jsonl", "results.csv"])
+def test_a_run_never_adds_to_a_file_of_someone_else(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds {name} but no plan.json: name another --output"):
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["environment.json", "comparison.png", "report.html"])
+def test_a_run_never_replaces_a_file_of_someone_else(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"{name} is there already and is not an? .*--output"):
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+    assert (tmp_path / "run" / name).read_text() == "mine"
+
+
+class Meddling(Quiet):
+    """Does something to the run's folder after its first launch."""
+
+    def __init__(self, meddle):
+        super().__init__()
+        self.meddle = meddle
+
+    def launch_ends(self, record):
+        if self.meddle:
+            self.meddle()
+            self.meddle = None
+
+
+def remove_and_make_again(folder):
+    shutil.rmtree(folder)
+    (folder / "logs").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("meddle", "words"),
+    [
+        (shutil.rmtree, r"run is gone: it was removed or renamed"),
+        (lambda folder: folder.rename(folder.with_name("moved")), r"run is gone"),
+        (remove_and_make_again, r"rounds.csv was changed or removed"),
+        (lambda folder: (folder / "rounds.csv").unlink(), r"rounds.csv was changed or removed"),
+        (lambda folder: (folder / "rounds.csv").write_text("x"), r"changed or removed"),
+    ],
+)
+def test_a_folder_that_goes_during_a_run_is_named_and_never_ends_well(
+    execute, tmp_path, meddle, words
+):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    with pytest.raises(UserError, match=words):
+        execute(plan, [{"rounds": [0.1, 0.2]}] * 2, Meddling(lambda: meddle(tmp_path / "run")))
+
+
+def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, monkeypatch):
+    """What a launch costs beside the measurement does not grow with the number of cases."""
+    monkeypatch.setattr(running, "RESULTS_EVERY_S", -1.0)
+    derived, plain = [], rows._row
+    monkeypatch.setattr(
+        rows, "_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
+    )
+    precisions = ("float32", "mixed_bfloat16", "mixed_float16")
+    cases = [Case("relu_mlp", optimizer, loop, precision=precision)
+             for optimizer in ("adam", "sgd", "rmsprop") for loop in ("fit", "compiled")
+             for precision in precisions]  # fmt: skip
+    outcome = execute(plan_of(*cases, tmp_path=tmp_path, launches=1), [{"rounds": [0.1, 0.2]}])
+    # All of them for the ceilings before and after, and each when it was measured.
+    assert len(derived) <= 3 * len(cases)
+    folder = RunFolder(tmp_path / "run")
+    again = rows.result_rows(outcome.plan, folder.launches(), folder.rounds(), folder.ceilings())
+    assert outcome.rows == again == folder.results()
+
+
+def test_results_lag_by_seconds_and_are_whole_however_the_run_ends(execute, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "RESULTS_EVERY_S", 1e9)
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+
+    class Failing(Quiet):
+        def launch_ends(self, record):
+            if len(RunFolder(tmp_path / "run").launches()) == 2:
+                raise RuntimeError("as a closed pipe would")
+
+    with pytest.raises(RuntimeError):
+        execute(plan, [{"rounds": [0.1, 0.2]}] * 2, Failing())
+    assert [row["status"] for row in RunFolder(tmp_path / "run").results()] == ["ok", "ok"]
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_there(execute, tmp_path, monkeypatch):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    plain = RunFolder.append_launch
+
+    def full(folder, record):
+        plain(folder, record)
+        monkeypatch.setattr(Path, "open", _no_space)
+
+    monkeypatch.setattr(RunFolder, "append_launch", full)
+    with pytest.raises(UserError, match=r"No space left.*--resume") as error:
+        execute(plan, [{"rounds": [0.1, 0.2]}] * 2)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert len(RunFolder.resume(tmp_path / "run")[0].launches()) == 1
+
+
+def _no_space(path, mode="r", *rest, **named):
+    if mode == "ab":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return open(path, mode, *rest, **named)  # noqa: PTH123 - it stands in for Path.open
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(execute, tmp_path):
+    plan = plan_of(FIT, tmp_path=tmp_path)
+    execute(plan, [{"rounds": [0.1, 0.2]}])
+    with pytest.raises(UserError, match=r"already holds a run.*--resume"):
+        preflight.begin(plan, tmp_path / "run")
+
+
+def test_a_missing_tensorflow_is_said_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_new_folders_are_named_by_time_and_label():
+    assert preflight.new_folder_name("quick", None).name.endswith("-quick")
+    assert preflight.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
+    assert preflight.new_folder_name("quick", "///").name.endswith("-run")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*name another --output$"):
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")
+
+
+def test_a_picture_that_cannot_be_written_hides_no_table(execute, tmp_path):
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
+    (tmp_path / "run/comparison.png").mkdir()
+    (tmp_path / "run/report.html").write_text("mine")
+    out = io.StringIO()
+    failed = summarize(outcome, Console(file=out, width=80))
+    assert [type(error) for error in failed] == [UserError, UserError]
+    assert "comparison.png" in str(failed[0])
+    assert "report.html" in str(failed[1])
+    assert "relu_mlp" in out.getvalue()
+    assert "results.csv" in out.getvalue()
+    assert (tmp_path / "run/report.html").read_text() == "mine"
+
+
+def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path):
+    whole = launch_seconds(FIT, RunSettings(epochs=1_000))
+    small = launch_seconds(FIT, RunSettings(epochs=1_000, data=str(tmp_path / "data")))
+    assert small < whole / 100
+
+
+def test_a_worker_that_says_ok_of_too_few_rounds_is_invalid(tmp_path, execute):
+    plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
+    outcome = execute(plan, [{"rounds": [0.1]}, {"rounds": [0.1, 0.2]}])
+    rows = {row["status"]: row["reason"] for row in outcome.rows}
+    assert rows == {"invalid": "1 of 2 rounds are there", "ok": ""}
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid(), reason="gives a file away")
+def test_the_lock_that_another_user_made_is_everybodys(tmp_path, monkeypatch):
+    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
+    tmp_path.chmod(0o1777)
+    file = tmp_path / lock.LOCK_NAME
+    file.touch()
+    file.chmod(0o666)
+    os.chown(file, 65534, 65534)
+    with lock.the_machine(print, False):
+        second = lock.the_machine(print, False)
+        with pytest.raises(UserError, match="another run is measuring"):
+            second.__enter__()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
+    os.mkfifo(tmp_path / lock.LOCK_NAME)
+    with lock.the_machine(print, False):
+        second = lock.the_machine(print, False)
+        with pytest.raises(UserError, match="another run is measuring"):
+            second.__enter__()
+
+
+def test_a_run_that_was_killed_before_its_table_was_written_is_read(tmp_path, execute):
+    """results.csv may lag behind: a case there waits for a launch that has ended."""
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
+    outcome = execute(plan, [{"rounds": [0.1, 0.1]}] * 2)
+    whole = read_run(tmp_path / "run")
+    first = [record for record in outcome.launches if record.launch == 0]
+    before = result_rows(plan, first, [s for s in outcome.rounds if s.launch == 0])
+    RunFolder(tmp_path / "run").write_results(before)
+    assert before[0]["status"] == "interrupted"
+    assert read_run(tmp_path / "run").rows == whole.rows

@@ -1,0 +1,42 @@
+"""What a figure shows."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+
+def texts(figure: Figure) -> list[Text]:
+    """Every text that shows: of ticks those within the limits."""
+    figure.draw_without_rendering()
+    found = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    hidden: set[Text] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            shown = {tick.label1 for tick in axis._update_ticks()}
+            every = itertools.chain(axis.get_major_ticks(), axis.get_minor_ticks())
+            labels = {label for tick in every for label in (tick.label1, tick.label2)}
+            hidden |= labels - shown
+    return [text for text in found if text not in hidden]
+
+
+def panel(figure: Figure, label: str) -> Any:
+    return next(axes for axes in figure.axes if axes.get_label() == label)
+
+
+def drawn(axes: Any, gid: str | None = None) -> list[tuple[float, float]]:
+    """The data of what is drawn: the markers, or what carries `gid`."""
+    lines = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
+    lines = [line for line in lines if line.get_gid() == gid]
+    return [xy for line in lines for xy in zip(*line.get_data(), strict=True)]
+
+
+def no_text_leaves_the_page(figure: Figure) -> None:
+    page = figure.bbox
+    for text in texts(figure):
+        box = text.get_window_extent()
+        assert min(box.x0, box.y0) >= 0, text.get_text()
+        assert max(box.x1 - page.x1, box.y1 - page.y1) <= 0, text.get_text()

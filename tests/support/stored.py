@@ -1,0 +1,54 @@
+"""Stored runs for a check."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from bench.analysis.rows import result_rows
+from bench.schema.case import Case
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
+from bench.store.run_folder import RunFolder
+
+CASES = tuple(
+    Case(model, optimizer, "compiled")
+    for model in ("softmax", "relu_mlp")
+    for optimizer in ("adam", "sgd")
+)
+MACHINE = {"cpu": {"model": "EPYC", "cores_logical": 2}, "gpus": [], "dataset_digest": "d" * 64}
+FIRST = CASES[0].id
+DEFAULTS = RunSettings()
+
+
+def stored(path, seed, *, slower=None, accuracy=None, cases=CASES, failed=(), noise=0.01,
+           settings=DEFAULTS, **environment):  # fmt: skip
+    """A run folder in which each launch is a few rounds, and each case has its own speed."""
+    chance = random.Random(seed)
+    plan = Plan(tuple(cases), settings)
+    folder = RunFolder.create(path, plan)
+    folder.write_environment(
+        MACHINE | {"time_utc": f"2026-03-{seed % 28 + 1:02d}T12:00:00+00:00"} | environment
+    )
+    for number, case in enumerate(cases):
+        for launch in range(settings.launches_of(case)):
+            request = LaunchRequest(case, launch, 1, settings.epochs, settings.seed + launch)
+            speed = 1 + number + (slower or {}).get(case.id, 0.0) * (1 + number)
+            seconds = speed * math.exp(chance.gauss(0, noise))
+            for k in range(1, settings.epochs + 1):
+                right = (accuracy or {}).get(case.id, 0.85)
+                folder.append_round(
+                    request, Round(k, 48_000, 1_500, seconds, 0.0, val_accuracy=right)
+                )
+            status = Status.FAILED if case.id in failed else Status.OK
+            folder.append_launch(
+                LaunchRecord(case.id, launch, 1, request.seed, status, "out of memory")
+            )
+    folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
+    return path
+
+
+def cut_results(run):
+    file = run / "results.csv"
+    file.write_text(file.read_text("utf-8")[:-20], "utf-8")

@@ -1,0 +1,95 @@
+"""What each variant of a step computes, on real TensorFlow: work is checked, never time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.loops import BATCH, SAMPLES, Recorder, penalized, trained, work
+
+from bench.schema.profile import CHAINS, Variant
+from fmnist_models.architectures import NETWORKS
+
+LOOPS = tuple(CHAINS)
+REST = SAMPLES % BATCH
+
+
+def variants_of(loop, build):
+    import keras
+    import tensorflow as tf
+
+    from bench.worker.tensorflow.device import TensorFlowDevice
+    from bench.worker.tensorflow.variants import Variants
+    from fmnist_models import optimizers
+    from fmnist_models.loops import compile_model
+
+    device = TensorFlowDevice(tf, "cpu", "float32")
+    keras.utils.set_random_seed(3)
+    model = build()
+    compile_model(model, optimizers.create("adam"), loop)
+    made = Variants(work(model, seed=5, shuffle=False, device=device.name), loop, device)
+    made.warm_up()
+    return made, model
+
+
+@pytest.mark.parametrize("build", [NETWORKS["relu_mlp"].builder, penalized])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_reading_leaves_the_model_as_it_was(loop, build):
+    made, model = variants_of(loop, build)
+    before = model.get_weights()
+    for variant in (*made.names, Variant.STEP):
+        wall_s, cpu_s = made.read(variant)
+        assert wall_s > 0
+        assert cpu_s >= 0
+        for then, now in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(then, now)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop):
+    import tensorflow as tf
+
+    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
+    made.read(Variant.BACKWARD)
+    # In `fit` and `multistep` one traced step serves every size of batch, or one each.
+    kept = [np.array(variable) for variable in made._parts._gradients[REST]]
+    if not any(np.any(found) for found in kept):
+        kept = [np.array(variable) for variable in made._parts._gradients[BATCH]]
+    assert loop == "fit" or all(np.any(np.array(g)) for g in made._parts._gradients[BATCH])
+    everything = made._work
+    # Loops that have every batch ready take the first rows again and again.
+    rows = slice(-REST, None) if loop == "compiled" else slice(0, REST)
+    with tf.GradientTape() as tape:
+        predicted = model(everything.x[rows], training=True)
+        loss = tf.reduce_mean(
+            tf.keras.losses.sparse_categorical_crossentropy(everything.y[rows], predicted)
+        )
+    for found, expected in zip(kept, tape.gradient(loss, model.trainable_variables), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_leaves_nothing_out_trains_as_the_loop_does(loop):
+    """The last variant of the chain, driven by hand, ends with the loop's own weights."""
+    _, expected, _, _, _ = trained(loop, NETWORKS["relu_mlp"].builder, "adam")
+    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
+    driver, program = made._programs[made.names[-1]]
+    driver.program = program
+    driver.train(Recorder(), 2)
+    for found, wanted in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_only_what_updates_makes_steps(loop):
+    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
+    made._snapshot = type("Nothing", (), {"restore": lambda _: None})()
+    counted = {}
+    for variant in made.names:
+        before = int(model.optimizer.iterations)
+        made.read(variant)
+        counted[variant] = int(model.optimizer.iterations) - before
+    steps = -(-SAMPLES // BATCH)
+    updating = {Variant.OPTIMIZER, Variant.METRICS}
+    if loop != "compiled":
+        updating.add(Variant.INPUT)
+    assert counted == {v: steps if v in updating else 0 for v in made.names}
