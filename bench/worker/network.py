@@ -34,6 +34,7 @@ Pause = Callable[[], None]
 def measure_network(
     request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
 ) -> None:
+    """Train and evaluate a network; as `bench.worker.launch.measure`."""
     case = request.case
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()

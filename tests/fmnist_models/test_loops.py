@@ -177,7 +177,7 @@ def test_a_mistaken_program_is_told_apart():
 
 def test_the_parent_lists_names_without_tensorflow():
     code = (
-        "import sys, bench.cli, bench.session.run, bench.matrix; "
+        "import sys, bench.cli, bench.session.run, bench.schema.matrix; "
         "assert not {'tensorflow', 'keras', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

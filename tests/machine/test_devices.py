@@ -538,7 +538,7 @@ import json, sys
 import keras
 import tensorflow as tf
 from types import SimpleNamespace
-from bench.machine.devices import TensorFlowDevice
+from bench.worker.tensorflow.device import TensorFlowDevice
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

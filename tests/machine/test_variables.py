@@ -206,7 +206,7 @@ def test_real_keras_starts_with_its_own_defaults_whatever_the_user_has_set(tmp_p
     }
     code = """
 import json, keras, tensorflow as tf
-from bench.machine.devices import TensorFlowDevice
+from bench.worker.tensorflow.device import TensorFlowDevice
 c = keras.config
 print(json.dumps([c.floatx(), c.epsilon(), c.image_data_format(), c.backend(), c.max_epochs(),
                   c.max_steps_per_epoch(), tf.executing_eagerly(),

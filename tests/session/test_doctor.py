@@ -14,7 +14,7 @@ from rich.console import Console
 from support import ROOT
 from support.fakes_gpu import FAST, SLOW, Card, FakeNvml
 
-from bench.machine import devices
+from bench.machine import devices, nvml
 from bench.reports.terminal.doctor import render
 from bench.schema.errors import UserError
 from bench.session import doctor
@@ -303,9 +303,9 @@ for step, facts in {TOLD!r}.items():
 
 @pytest.fixture
 def on_fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = FakeNvml(FAST)
-    monkeypatch.setattr(doctor, "inventory", lambda: devices.inventory({}, nvml))
-    monkeypatch.setattr(doctor, "gpu_state", lambda gpu: nvml.gpu_state(gpu, nvml))
+    fake = FakeNvml(FAST)
+    monkeypatch.setattr(doctor, "inventory", lambda: devices.inventory({}, fake))
+    monkeypatch.setattr(doctor, "gpu_state", lambda gpu: nvml.gpu_state(gpu, fake))
     monkeypatch.setattr(doctor, "_NOISE_S", 0.0)
 
 
@@ -443,7 +443,7 @@ def test_render_fits_80_columns_and_prints_brackets() -> None:
 
 
 def test_the_parent_imports_no_tensorflow() -> None:
-    script = "import sys, bench.doctor; print({'tensorflow', 'keras', 'pynvml'} & {*sys.modules})"
+    script = "import sys, bench.session.doctor; print({'tensorflow', 'keras', 'pynvml'} & {*sys.modules})"
     environ = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
     told = subprocess.check_output([sys.executable, "-c", script], env=environ, text=True)
     assert told.strip() == "set()"
