@@ -32,7 +32,7 @@ from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for
 from bench.schema.errors import UserError
 from bench.schema.plan import Plan
-from bench.session import preflight, run
+from bench.session import attempts, preflight, run
 from bench.session.ending import orderly_stops
 from bench.session.preflight import Opening
 from bench.store.files import refuse_unwritable
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _IDLE = ("collectonly", "setupplan", "setuponly", "benchmark_skip")
 PLAN = pytest.StashKey[Plan]()
 RESUMED = pytest.StashKey[Opening]()
-OUTCOME = pytest.StashKey[run.RunOutcome]()
+OUTCOME = pytest.StashKey[attempts.RunOutcome]()
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
 CHECKED: pytest.StashKey[CheckReport] = pytest.StashKey()
 
@@ -55,11 +55,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fmnist-bench")
     for option in (*OPTIONS, *GATE_OPTIONS):
         if option.kind is bool:
-            group.addoption(_flag(option), dest=_dest(option), action="store_true",
-                            default=False, help=option.help)  # fmt: skip
+            group.addoption(
+                _flag(option),
+                dest=_dest(option),
+                action="store_true",
+                default=False,
+                help=option.help,
+            )
         else:
-            group.addoption(_flag(option), dest=_dest(option), type=option.kind,
-                            metavar=option.metavar, help=option.help)  # fmt: skip
+            group.addoption(
+                _flag(option),
+                dest=_dest(option),
+                type=option.kind,
+                metavar=option.metavar,
+                help=option.help,
+            )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -117,7 +127,7 @@ def checked(request: pytest.FixtureRequest) -> CheckReport | None:
 
 
 @pytest.fixture
-def outcome(request: pytest.FixtureRequest) -> run.RunOutcome:
+def outcome(request: pytest.FixtureRequest) -> attempts.RunOutcome:
     """The run that this session measured."""
     if OUTCOME not in request.config.stash:
         pytest.skip("nothing is measured where fixtures are only set up")
@@ -176,8 +186,9 @@ def _open_guard(config: pytest.Config) -> None:
     if folder is None:
         for option, value in zip(GATE_OPTIONS[1:], sizes, strict=True):
             if value is not None:
-                raise UserError(f"{_flag(option)} {value:g}: there is nothing to gate; add "
-                                "--baseline FOLDER")  # fmt: skip
+                raise UserError(
+                    f"{_flag(option)} {value:g}: there is nothing to gate; add --baseline FOLDER"
+                )
         return
     from bench.cli.gate import Guard
     from bench.schema.sizes import Sizes
@@ -191,7 +202,7 @@ def _check(config: pytest.Config) -> None:
         config.stash[CHECKED], _ = guard.check(outcome.folder.path)
 
 
-def _measure(config: pytest.Config, wanted: set[str]) -> run.RunOutcome:
+def _measure(config: pytest.Config, wanted: set[str]) -> attempts.RunOutcome:
     plan = config.stash[PLAN]
     opening = config.stash.get(RESUMED, None)
     if opening is None:

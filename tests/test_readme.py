@@ -82,9 +82,12 @@ def test_the_check_step_fails_on_all_but_inconclusive(tmp_path, code, ends, wrot
     # As GitHub runs a step.
     done = subprocess.run(
         ["bash", "-e", "-c", steps()["Check against the committed baseline"]],
-        cwd=tmp_path, env={**os.environ, "GITHUB_STEP_SUMMARY": str(summary)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "GITHUB_STEP_SUMMARY": str(summary)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == ends, done.stderr
     assert ("::warning::" in done.stdout) == (code == 3)
     assert summary.read_text() == ("told\n" if wrote else "")

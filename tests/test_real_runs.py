@@ -108,14 +108,35 @@ def documented(small_data, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("documented")
     done = subprocess.run(
-        [*quiet.PROGRAM, "bench", "run", "--data", str(small_data),
-         "--models", "relu_mlp,logistic", "--optimizers", "adam",
-         "--loops", "fit,multistep,compiled,sklearn", "--batch-sizes", "96",
-         "--precisions", "float32,mixed_float16,tf32", "--epochs", "2", "--launches", "1",
-         "--output", "run"],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [
+            *quiet.PROGRAM,
+            "bench",
+            "run",
+            "--data",
+            str(small_data),
+            "--models",
+            "relu_mlp,logistic",
+            "--optimizers",
+            "adam",
+            "--loops",
+            "fit,multistep,compiled,sklearn",
+            "--batch-sizes",
+            "96",
+            "--precisions",
+            "float32,mixed_float16,tf32",
+            "--epochs",
+            "2",
+            "--launches",
+            "1",
+            "--output",
+            "run",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "COLUMNS": "80"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "run", done.stdout
 
@@ -123,8 +144,10 @@ def documented(small_data, tmp_path_factory):
 def test_every_case_is_a_row(documented):
     rows = rows_of(documented[0])
     assert len(rows) == 3 * 3 + 1
-    by_status = {status: [c for c, r in rows.items() if r["status"] == status]
-                 for status in ("ok", "skipped")}  # fmt: skip
+    by_status = {
+        status: [c for c, r in rows.items() if r["status"] == status]
+        for status in ("ok", "skipped")
+    }
     assert len(by_status["ok"]) == 7
     assert all("tf32" in case for case in by_status["skipped"])
 
@@ -178,9 +201,26 @@ def test_the_screen_fits_80_columns_and_names_the_files(documented):
 
 def test_a_known_sleep_in_every_step_is_timed_within_two_percent(program, tmp_path, small_data):
     (tmp_path / "own.py").write_text(OWN_MODELS)
-    done = program("bench", "run", "--data", small_data, "--models", "own:sleepy",
-                   "--optimizers", "sgd", "--loops", "fit", "--batch-sizes", "400",
-                   "--precisions", "float32", "--epochs", "2", "--output", "run")  # fmt: skip
+    done = program(
+        "bench",
+        "run",
+        "--data",
+        small_data,
+        "--models",
+        "own:sleepy",
+        "--optimizers",
+        "sgd",
+        "--loops",
+        "fit",
+        "--batch-sizes",
+        "400",
+        "--precisions",
+        "float32",
+        "--epochs",
+        "2",
+        "--output",
+        "run",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with (tmp_path / "run/rounds.csv").open(newline="") as lines:
         seconds = [float(row["seconds"]) for row in csv.DictReader(lines)]
@@ -202,10 +242,28 @@ BAD_MODELS = {
 def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(program, tmp_path, small_data):
     (tmp_path / "own.py").write_text(OWN_MODELS)
     models = ",".join(f"own:{builder}" for builder in (*BAD_MODELS, "plain"))
-    done = program("bench", "run", "--data", small_data, "--models", models,
-                   "--optimizers", "sgd", "--loops", "compiled", "--batch-sizes", "100",
-                   "--precisions", "float32", "--epochs", "1", "--launches", "1",
-                   "--output", "run")  # fmt: skip
+    done = program(
+        "bench",
+        "run",
+        "--data",
+        small_data,
+        "--models",
+        models,
+        "--optimizers",
+        "sgd",
+        "--loops",
+        "compiled",
+        "--batch-sizes",
+        "100",
+        "--precisions",
+        "float32",
+        "--epochs",
+        "1",
+        "--launches",
+        "1",
+        "--output",
+        "run",
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     rows = {row["model"]: row for row in rows_of(tmp_path / "run").values()}
@@ -219,11 +277,28 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path,
     """A sub-classed model that is not built, with steps of its own that tell no accuracy, trains
     in every loop; one that is float32 in a mixed case is no row of that precision."""
     (tmp_path / "own.py").write_text(OWN_MODELS)
-    done = program("bench", "run", "--data", small_data,
-                   "--models", "own:own_call,own:cleared", "--optimizers", "sgd",
-                   "--loops", "fit,multistep,compiled", "--batch-sizes", "96",
-                   "--precisions", "mixed_bfloat16", "--epochs", "1", "--launches", "1",
-                   "--output", "run")  # fmt: skip
+    done = program(
+        "bench",
+        "run",
+        "--data",
+        small_data,
+        "--models",
+        "own:own_call,own:cleared",
+        "--optimizers",
+        "sgd",
+        "--loops",
+        "fit,multistep,compiled",
+        "--batch-sizes",
+        "96",
+        "--precisions",
+        "mixed_bfloat16",
+        "--epochs",
+        "1",
+        "--launches",
+        "1",
+        "--output",
+        "run",
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     rows = rows_of(tmp_path / "run").values()
     own = [row for row in rows if row["model"] == "own:own_call"]
@@ -242,9 +317,26 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path,
 
 def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
     """The same seed trains the same model, and needs about the same memory."""
-    words = ("bench", "run", "--data", small_data, "--models", "relu_mlp", "--optimizers",
-             "adam", "--loops", "compiled", "--batch-sizes", "64", "--precisions", "float32",
-             "--epochs", "2", "--launches", "1")  # fmt: skip
+    words = (
+        "bench",
+        "run",
+        "--data",
+        small_data,
+        "--models",
+        "relu_mlp",
+        "--optimizers",
+        "adam",
+        "--loops",
+        "compiled",
+        "--batch-sizes",
+        "64",
+        "--precisions",
+        "float32",
+        "--epochs",
+        "2",
+        "--launches",
+        "1",
+    )
     for name, more in {"forked": (), "fresh": ("--fresh",)}.items():
         done = program(*words, "--output", name, *more)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -256,13 +348,39 @@ def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
 
 
 def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_data):
-    words = ("pytest", ROOT / "bench", "--benchmark-only",
-             "-p", "no:cacheprovider", "--data", small_data,
-             "--models", "softmax", "--optimizers", "sgd,adam", "--loops", "fit",
-             "--devices", "cpu", "--batch-sizes", "100", "--precisions", "float32,tf32",
-             "--epochs", "2", "-k", "adam")  # fmt: skip
-    done = program(*words, "--fmnist-output", tmp_path / "run", "--benchmark-json=out.json",
-                   "--benchmark-storage=saved", "--benchmark-autosave")  # fmt: skip
+    words = (
+        "pytest",
+        ROOT / "bench",
+        "--benchmark-only",
+        "-p",
+        "no:cacheprovider",
+        "--data",
+        small_data,
+        "--models",
+        "softmax",
+        "--optimizers",
+        "sgd,adam",
+        "--loops",
+        "fit",
+        "--devices",
+        "cpu",
+        "--batch-sizes",
+        "100",
+        "--precisions",
+        "float32,tf32",
+        "--epochs",
+        "2",
+        "-k",
+        "adam",
+    )
+    done = program(
+        *words,
+        "--fmnist-output",
+        tmp_path / "run",
+        "--benchmark-json=out.json",
+        "--benchmark-storage=saved",
+        "--benchmark-autosave",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 skipped, 2 deselected" in done.stdout
     told = json.loads((tmp_path / "out.json").read_text())
@@ -275,17 +393,29 @@ def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_dat
     assert told["machine_info"]["versions"]["tensorflow"]
     assert "node" not in told["machine_info"]
 
-    compared = program(*words, "--fmnist-output", tmp_path / "again",
-                       "--benchmark-storage=saved", "--benchmark-compare",
-                       "--benchmark-compare-fail=min:100000%")  # fmt: skip
+    compared = program(
+        *words,
+        "--fmnist-output",
+        tmp_path / "again",
+        "--benchmark-storage=saved",
+        "--benchmark-compare",
+        "--benchmark-compare-fail=min:100000%",
+    )
     assert compared.returncode == 0, compared.stdout + compared.stderr
     assert "(0001" in compared.stdout
 
 
 def test_collecting_is_quick_because_it_imports_no_tensorflow(program):
     bench = ROOT / "bench"
-    done = program("pytest", bench, "--collect-only", "-q", "-p", "no:cacheprovider",
-                   PYTHONPROFILEIMPORTTIME="1")  # fmt: skip
+    done = program(
+        "pytest",
+        bench,
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        PYTHONPROFILEIMPORTTIME="1",
+    )
     assert done.returncode == 0, done.stdout
     assert "relu_mlp-adam-compiled-cpu-b32-float32" in done.stdout
     assert "logistic-sklearn-cpu-b1-float64" in done.stdout

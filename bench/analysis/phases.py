@@ -161,8 +161,10 @@ def _slowness(readings: Sequence[Sequence[float]]) -> list[float]:
     """How slow each round was, 1 being usual: the median over variants of a reading's ratio to the
     median of its variant."""
     usual = [median(values) for values in readings]
-    return [median(r / u for r, u in zip(own, usual, strict=True))
-            for own in zip(*readings, strict=True)]  # fmt: skip
+    return [
+        median(r / u for r, u in zip(own, usual, strict=True))
+        for own in zip(*readings, strict=True)
+    ]
 
 
 def _differences(minuends: Sequence[float], subtrahends: Sequence[float]) -> list[float]:

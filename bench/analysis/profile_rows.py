@@ -15,11 +15,35 @@ from bench.analysis.trace_events import Trace
 from bench.schema.case import Case
 from bench.schema.profile import ProfileRecord, Variant
 
-PHASE_COLUMNS = ("case", "phase", "share", "seconds_per_step", "low_s", "high_s", "step_s",
-                 "epoch_step_s", "rounds", "steps", "trace_overhead", "sampler_overhead",
-                 "status", "reason", "warnings")  # fmt: skip
-OPERATION_COLUMNS = ("case", "operation", "kind", "phase", "count", "count_per_step", "total_s",
-                     "self_s", "share", "flops_per_s")  # fmt: skip
+PHASE_COLUMNS = (
+    "case",
+    "phase",
+    "share",
+    "seconds_per_step",
+    "low_s",
+    "high_s",
+    "step_s",
+    "epoch_step_s",
+    "rounds",
+    "steps",
+    "trace_overhead",
+    "sampler_overhead",
+    "status",
+    "reason",
+    "warnings",
+)
+OPERATION_COLUMNS = (
+    "case",
+    "operation",
+    "kind",
+    "phase",
+    "count",
+    "count_per_step",
+    "total_s",
+    "self_s",
+    "share",
+    "flops_per_s",
+)
 MEMORY_COLUMNS = ("case", "where", "holder", "bytes", "share")
 STARTUP_COLUMNS = ("case", "stage", "seconds")
 DEVICE_COLUMNS = ("case", "device", "window_s", "kernels_s", "copies_s", "gaps", "gaps_s")
@@ -76,10 +100,16 @@ def phase_rows(profile: Profile) -> list[dict[str, Any]]:
         "sampler_overhead": profile.overhead(Variant.SAMPLED),
     }
     return [
-        {**row, "phase": str(share.phase), "share": share.share, "low_s": share.low,
-         "high_s": share.high, "seconds_per_step": share.seconds}
+        {
+            **row,
+            "phase": str(share.phase),
+            "share": share.share,
+            "low_s": share.low,
+            "high_s": share.high,
+            "seconds_per_step": share.seconds,
+        }
         for share in profile.split.shares
-    ]  # fmt: skip
+    ]
 
 
 def memory_rows(record: ProfileRecord) -> list[dict[str, Any]]:
@@ -97,10 +127,15 @@ def memory_rows(record: ProfileRecord) -> list[dict[str, Any]]:
             continue
         own.append((REST, peak - sum(size for _, size in own)))
         rows += [
-            {"case": record.case.id, "where": where, "holder": holder, "bytes": size,
-             "share": size / peak}
+            {
+                "case": record.case.id,
+                "where": where,
+                "holder": holder,
+                "bytes": size,
+                "share": size / peak,
+            }
             for holder, size in own
-        ]  # fmt: skip
+        ]
     return rows
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
-from bench.analysis import noise, roofline, stats
+from bench.analysis import roofline
+from bench.analysis.case_row import Launch, case_row, roofline_columns, warnings_of
 from bench.schema import ceilings
 from bench.schema.case import PRECISIONS, SKLEARN_LOOP, Case
 from bench.schema.cells import result_line
-from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
-from bench.schema.plan import Plan, RunSettings
+from bench.schema.plan import Plan
 
-_T = TypeVar("_T")
 _AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
-Launch = tuple[LaunchRecord, list[Round]]
 
 
 def result_rows(
@@ -136,12 +133,12 @@ class ResultTable:
             ended = list(self._ended.get(name, {}).values())
             measured = [(r, self._rounds_of(r)) for r in ended if r.status is Status.OK]
             wanted = self._settings.launches_of(case)
-            row = _row(case, self._settings, wanted, ended, measured)
+            row = case_row(case, self._settings, wanted, ended, measured)
             if measured and case.loop != SKLEARN_LOOP:
                 limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
-                row |= _standing(row, measured[0], limits)
+                row |= roofline_columns(row, measured[0], limits)
             if measured and self._warn:
-                row["warnings"] = "; ".join(_warnings(measured))
+                row["warnings"] = "; ".join(warnings_of(measured))
             self._own[name] = row
         return self._own[name]
 
@@ -231,109 +228,6 @@ def time_split(
     return {**split, "other": total_s - math.fsum(split.values())}
 
 
-def _row(
-    case: Case,
-    settings: RunSettings,
-    wanted: int,
-    ended: Sequence[LaunchRecord],
-    measured: Sequence[Launch],
-) -> dict[str, Any]:
-    status, reason = _status(wanted, ended)
-    row: dict[str, Any] = dict.fromkeys(RESULT_COLUMNS)
-    row |= {name: value for name, value in case.to_json().items() if name in row}
-    row |= {
-        "case": case.id,
-        "status": str(status),
-        "reason": reason,
-        "epochs": None if case.loop == SKLEARN_LOOP else settings.epochs,
-        "seed": settings.seed,
-        "launches": len(measured),
-        "rounds": sum(len(rounds) for _, rounds in measured),
-        "device_name": "",
-        "bound": "",
-        "energy_covers": "",
-        "warnings": "",
-        "accuracy_target": settings.accuracy_target,
-    }
-    if measured:
-        row |= _measured(case, settings, measured)
-    return row
-
-
-def _status(wanted: int, ended: Sequence[LaunchRecord]) -> tuple[Status, str]:
-    bad = [record for record in ended if record.status is not Status.OK]
-    if bad:
-        first = bad[0]
-        which = f"launch {first.launch + 1} of {wanted}: " if wanted > 1 else ""
-        if first.status is Status.SKIPPED:
-            which = ""
-        return first.status, which + first.reason
-    if len(ended) < wanted:
-        return Status.INTERRUPTED, f"{len(ended)} of {wanted} launches done: --resume goes on"
-    return Status.OK, ""
-
-
-def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> dict[str, Any]:
-    """What the launches of one case say together: means over launches, throughput by
-    `stats.throughput`."""
-    records = [record for record, _ in launches]
-    every = [rounds for _, rounds in launches]
-    speed = stats.throughput([[(r.samples, r.seconds) for r in rounds] for rounds in every])
-    first = every[0][0]
-    row = {
-        "device_name": records[0].device_name or "",
-        "parameters": records[0].parameters,
-        "samples_per_s": speed.samples_per_s,
-        "samples_per_s_low": speed.low,
-        "samples_per_s_high": speed.high,
-        "step_ms": first.samples / first.updates / speed.samples_per_s * 1e3,
-        "warmup_s": _mean(records, lambda r: r.warmup_s),
-        "total_s": _mean(records, lambda r: r.total_s),
-        "test_accuracy": _mean(records, lambda r: r.test_accuracy),
-        "jit_compile": records[0].jit_compile,
-        "between_epochs_s": _idle_per_round(launches),
-        "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
-        "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
-        **_energy(records, first.samples),
-        "precision_share": _mean(records, lambda r: r.precision_share),
-    }
-    if case.loop == SKLEARN_LOOP:
-        return row | _folds(settings, every)
-    return row | _documented_epochs(settings, every, first.samples / speed.samples_per_s)
-
-
-def _standing(
-    row: Mapping[str, Any], launch: Launch, limits: roofline.Limits | None
-) -> dict[str, Any]:
-    """The columns that say how far the case is from its ceilings, where its work can be
-    counted and ceilings were measured."""
-    record, _ = launch
-    if record.dense_layers is None or record.traffic is None:
-        return {}
-    layers, batch_size = record.dense_layers, row["batch_size"]
-    traffic = [ceilings.Traffic(*item) for item in record.traffic]
-    per_sample = roofline.step_flops(layers, 1)
-    counted = {
-        "flops_per_sample": per_sample,
-        "bytes_per_step": roofline.step_bytes(traffic),
-        "gflops": per_sample * row["samples_per_s"] / 1e9,
-    }
-    if limits is None:
-        return counted
-    step_s = batch_size / row["samples_per_s"]
-    standing = roofline.standing(per_sample * batch_size, traffic, step_s, limits)
-    counted |= {
-        "roofline_limit_s": standing.limit_s,
-        "roofline_fraction": standing.fraction,
-        "bound": str(standing.bound),
-    }
-    products_s = limits.products_s.get(ceilings.products_key(layers, batch_size))
-    if products_s is not None:
-        counted["products_limit_s"] = products_s * row["step_ms"] / 1e3 / row["epoch_s"]
-        counted["products_fraction"] = products_s / row["epoch_s"]
-    return counted
-
-
 def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: Any) -> Any:
     """The row of the same case but for the axes in `other`, where it ended ok; else None."""
     wanted = {axis: row[axis] for axis in _AXES} | other
@@ -369,78 +263,3 @@ def _compare_with_siblings(
         slower += f": {through} large products reach {rate:.2f} times the rate of float32 here"
         slower += ", and conversions cost more" if rate >= 1 else ""
     row["warnings"] = "; ".join(filter(None, (row["warnings"], slower)))
-
-
-def _folds(settings: RunSettings, every: Sequence[list[Round]]) -> dict[str, Any]:
-    """Each fit is a round; the folds carry an accuracy, the fit on all images none."""
-    scored = [r for rounds in every for r in rounds]
-    accuracy = _mean(scored, lambda r: r.val_accuracy)
-    return {
-        "val_accuracy": accuracy,
-        "accuracy_reached": accuracy is not None
-        and stats.reaches(accuracy, settings.accuracy_target),
-    }
-
-
-def _documented_epochs(
-    settings: RunSettings, every: Sequence[list[Round]], epoch_s: float
-) -> dict[str, Any]:
-    last = [rounds[settings.epochs - 1] for rounds in every]
-    times = [
-        stats.time_to_accuracy(
-            [(r.seconds, r.val_accuracy) for r in rounds], settings.accuracy_target
-        )
-        for rounds in every
-    ]
-    reached = [time for time in times if time is not None]
-    all_reached = len(reached) == len(times)
-    return {
-        "epoch_s": epoch_s,
-        "train_accuracy": _mean(last, lambda r: r.train_accuracy),
-        "val_accuracy": _mean(last, lambda r: r.val_accuracy),
-        "val_loss": _mean(last, lambda r: r.val_loss),
-        "accuracy_reached": all_reached,
-        "time_to_accuracy_s": fmean(reached) if all_reached else None,
-        "evaluation_s": _mean([r for rounds in every for r in rounds], lambda r: r.evaluation_s),
-    }
-
-
-def _energy(records: Sequence[LaunchRecord], samples: int) -> dict[str, Any]:
-    """Joules over all launches together, an epoch being so many samples; nothing where no
-    counter could be read."""
-    told = [(r.energy_j, r.energy_samples) for r in records if r.energy_j and r.energy_samples]
-    if not told:
-        return {}
-    joules = math.fsum(energy_j for energy_j, _ in told)
-    per_j = sum(counted for _, counted in told) / joules
-    covers = next(r.energy_covers for r in records if r.energy_j)
-    return {"epoch_j": samples / per_j, "samples_per_j": per_j, "energy_covers": covers}
-
-
-def _idle_per_round(launches: Sequence[Launch]) -> float:
-    """Seconds of a launch outside its windows, evaluation excluded, over its rounds."""
-    return fmean(
-        (sum(r.between_epochs_s for r in rounds) + (record.after_training_s or 0.0)) / len(rounds)
-        for record, rounds in launches
-    )
-
-
-def _warnings(launches: Sequence[Launch]) -> list[str]:
-    """What the worker said, what the rounds show, and what disturbed the launches; each once,
-    in order."""
-    found: list[str] = []
-    for record, rounds in launches:
-        found += record.warnings
-        if stats.is_unsteady([r.seconds for r in rounds]):
-            found.append("unsteady")
-    found += noise.warnings((record.launch, record.noise) for record, _ in launches)
-    return list(dict.fromkeys(found))
-
-
-def _mean(items: Sequence[_T], value: Callable[[_T], float | None]) -> float | None:
-    known = [v for v in map(value, items) if v is not None]
-    return fmean(known) if known else None
-
-
-def _largest(items: Sequence[_T], value: Callable[[_T], int | None]) -> int | None:
-    return max((v for v in map(value, items) if v is not None), default=None)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import SIZE_OPTIONS, Verb, options
 from bench.cli.verb import console_of
 from bench.schema.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.session.confirm import Confirmation
+    from bench.verdicts.check import CheckReport
 
 
 @click.command(cls=Verb)
@@ -53,6 +60,7 @@ def check(
     from bench.reports.terminal.check import print_check, write_check
     from bench.schema.duel import Spec
     from bench.schema.sizes import Sizes
+    from bench.session.confirm import prepare
     from bench.session.sides import fixed_side
     from bench.store.measured import read_baseline, read_run
     from bench.verdicts.check import check as test
@@ -64,27 +72,35 @@ def check(
     stored = read_baseline(Path(baseline))
     report = test(stored, candidate, allowed)
     files = write_check(report, folder)
-    interrupted = False
     if confirm is not None and not suspects(report):
         # A side that is none is said all the same.
         fixed_side(Spec.parse(confirm))
-    elif confirm is not None:
-        from bench.reports.terminal.confirm import confirmation_lines, settled_by
-        from bench.reports.terminal.duel import DuelLines, print_duel
-        from bench.session.confirm import fought, prepare
-        from bench.verdicts.duel import INTERRUPTED
-
+    interrupted = False
+    if confirm is not None and suspects(report):
         print_check(report, console)
         asked = prepare(report, stored, candidate, confirm, folder)
-        for line in confirmation_lines(asked):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        duel = fought(asked, DuelLines(console), wait=wait)
-        if duel is not None:
-            print_duel(duel, console)
-            interrupted = duel.stopped == INTERRUPTED
-        report = settled_by(report, asked, duel)
+        report, interrupted = _confirmed(report, asked, console, wait=wait)
         files = write_check(report, folder)
     print_check(report, console)
     for file in files:
         click.echo(file)
     return ExitCode.INTERRUPTED if interrupted else report.exit_code
+
+
+def _confirmed(
+    report: CheckReport, asked: Confirmation, console: Console, *, wait: bool
+) -> tuple[CheckReport, bool]:
+    """The report once the suspects went through a duel, which is shown, and whether Ctrl-C ended
+    it."""
+    from bench.reports.terminal.confirm import confirmation_lines, settled_by
+    from bench.reports.terminal.duel import DuelLines, print_duel
+    from bench.session.confirm import fought
+    from bench.verdicts.duel import INTERRUPTED
+
+    for line in confirmation_lines(asked):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    duel = fought(asked, DuelLines(console), wait=wait)
+    if duel is not None:
+        print_duel(duel, console)
+    interrupted = duel is not None and duel.stopped == INTERRUPTED
+    return settled_by(report, asked, duel), interrupted

@@ -10,8 +10,17 @@ import click
 from bench.cli.options import AXES, SIZE_OPTIONS, Verb, options
 from bench.cli.verb import command_line, console_of
 
-DUEL_OPTIONS = (*(axis.replace("_", "-") for axis in AXES), "epochs", "seed", "data", "timeout",
-                "fresh", "output", "resume", "wait")  # fmt: skip
+DUEL_OPTIONS = (
+    *(axis.replace("_", "-") for axis in AXES),
+    "epochs",
+    "seed",
+    "data",
+    "timeout",
+    "fresh",
+    "output",
+    "resume",
+    "wait",
+)
 
 
 @click.command(cls=Verb)
@@ -19,8 +28,12 @@ DUEL_OPTIONS = (*(axis.replace("_", "-") for axis in AXES), "epochs", "seed", "d
 @click.option("--b", metavar="SIDE", help="what is judged")
 @options(lambda option: option.name in DUEL_OPTIONS)
 @options(lambda _: True, SIZE_OPTIONS)
-@click.option("--budget", type=float, metavar="S", help="seconds after which no block begins; "
-              "with --resume counted from then on")  # fmt: skip
+@click.option(
+    "--budget",
+    type=float,
+    metavar="S",
+    help="seconds after which no block begins; with --resume counted from then on",
+)
 @click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
 def duel(**values: Any) -> int:
     """Measure A and B in turns, on a noisy machine, and say whether B is worse.

@@ -29,8 +29,13 @@ DEFAULT_CASE = {
 }
 
 # Options of the settings, and what each sets.
-_SETTINGS = {"epochs": "epochs", "seed": "seed", "data": "data", "timeout": "timeout_s",
-             "fresh": "fork"}  # fmt: skip
+_SETTINGS = {
+    "epochs": "epochs",
+    "seed": "seed",
+    "data": "data",
+    "timeout": "timeout_s",
+    "fresh": "fork",
+}
 
 
 def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
@@ -105,8 +110,18 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
     chosen = {**values, **{k: v for k, v in DEFAULT_CASE.items() if values[k] is None}}
     plan = plan_from({**chosen, "matrix": "quick"}, list, command)
     a, b = (Spec.parse(values[side]) for side in SIDES)
-    return DuelPlan(a, b, plan.cases, plan.settings, sizes.gate, budget, values["rows"], command,
-                    sizes.margin, sizes.accuracy_gate)  # fmt: skip
+    return DuelPlan(
+        a,
+        b,
+        plan.cases,
+        plan.settings,
+        sizes.gate,
+        budget,
+        values["rows"],
+        command,
+        sizes.margin,
+        sizes.accuracy_gate,
+    )
 
 
 def budget_of(values: Mapping[str, Any]) -> float | None:

@@ -66,40 +66,79 @@ OPTIONS: tuple[Option, ...] = (
     Option("threads", str, f"CPU threads inside an operation, or default; {_LIST}", "LIST"),
     Option("backends", str, f"tensorflow (jax and torch are skipped so far); {_LIST}", "LIST"),
     Option("epochs", int, "documented epochs [default: 5; quick: 2]", "N"),
-    Option("launches", int, "fresh processes a case [default: 3 for compiled and multistep, "
-           "1 for fit and sklearn; quick: 1]", "N"),
+    Option(
+        "launches",
+        int,
+        "fresh processes a case [default: 3 for compiled and multistep, "
+        "1 for fit and sklearn; quick: 1]",
+        "N",
+    ),
     Option("seed", int, "launch k trains with seed + k [default: 42]", "N", taken=True),
     Option("accuracy-target", float, "for the time to accuracy [default: 0.85]", "X"),
-    Option("data", str, f"folder of IDX files in place of the embedded ones; also "
-           f"{DATA_VARIABLE}", "FOLDER"),
+    Option(
+        "data",
+        str,
+        f"folder of IDX files in place of the embedded ones; also {DATA_VARIABLE}",
+        "FOLDER",
+    ),
     Option("timeout", float, "seconds that one launch may take [default: 600]", "S", taken=True),
     Option("fresh", bool, "start every launch afresh instead of forking it"),
     Option("label", str, "a word of yours for this machine or set-up", "TEXT"),
-    Option("output", str, "the run's folder [default: a new one under results/]", "FOLDER",
-           taken=True),
+    Option(
+        "output", str, "the run's folder [default: a new one under results/]", "FOLDER", taken=True
+    ),
     Option("resume", str, "finish the run in this folder", "FOLDER", of_plan=False),
     Option("require-all", bool, "a case that would be skipped is an error", of_plan=False),
     Option("no-report", bool, "write no report.html", of_plan=False),
     Option("wait", bool, "wait while another run measures on this machine", of_plan=False),
-)  # fmt: skip
+)
 # What a verdict tolerates and what it must find: of `check`, `duel` and `pytest bench`.
 SIZE_OPTIONS: tuple[Option, ...] = (
-    Option("gate", float, f"slow-down that must be found, as a share [default: {DEFAULT_GATE:g}, "
-           f"which is {DEFAULT_GATE:.0%}; in a duel {DUEL_GATE:g}]", "SHARE", of_plan=False),
-    Option("margin", float, f"slow-down that is tolerated, as a share [default: {MARGIN:g}]",
-           "SHARE", of_plan=False),
-    Option("accuracy-gate", float, f"drop of accuracy that must be found, in points [default: "
-           f"{100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]", "POINTS",
-           of_plan=False),
-)  # fmt: skip
+    Option(
+        "gate",
+        float,
+        f"slow-down that must be found, as a share [default: {DEFAULT_GATE:g}, "
+        f"which is {DEFAULT_GATE:.0%}; in a duel {DUEL_GATE:g}]",
+        "SHARE",
+        of_plan=False,
+    ),
+    Option(
+        "margin",
+        float,
+        f"slow-down that is tolerated, as a share [default: {MARGIN:g}]",
+        "SHARE",
+        of_plan=False,
+    ),
+    Option(
+        "accuracy-gate",
+        float,
+        f"drop of accuracy that must be found, in points [default: "
+        f"{100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]",
+        "POINTS",
+        of_plan=False,
+    ),
+)
 # What `fmnist-bench check` asks of a finished run, `pytest bench` asks of the one it measures.
 GATE_OPTIONS: tuple[Option, ...] = (
-    Option("baseline", str, "folder of stored runs; a confirmed regression fails its test",
-           "FOLDER", of_plan=False),
+    Option(
+        "baseline",
+        str,
+        "folder of stored runs; a confirmed regression fails its test",
+        "FOLDER",
+        of_plan=False,
+    ),
     *SIZE_OPTIONS,
-)  # fmt: skip
-AXES = ("models", "optimizers", "loops", "devices", "batch_sizes", "precisions", "threads",
-        "backends")  # fmt: skip
+)
+AXES = (
+    "models",
+    "optimizers",
+    "loops",
+    "devices",
+    "batch_sizes",
+    "precisions",
+    "threads",
+    "backends",
+)
 
 
 def refuse_empty(name: str, value: object) -> None:

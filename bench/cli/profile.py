@@ -12,14 +12,27 @@ from bench.cli.verb import command_line, console_of, ended
 from bench.schema.errors import UserError
 from bench.session.ending import put_off
 
-PROFILE_OPTIONS = ("matrix", *(axis.replace("_", "-") for axis in AXES), "seed", "data", "timeout",
-                   "label", "output", "require-all", "wait")  # fmt: skip
+PROFILE_OPTIONS = (
+    "matrix",
+    *(axis.replace("_", "-") for axis in AXES),
+    "seed",
+    "data",
+    "timeout",
+    "label",
+    "output",
+    "require-all",
+    "wait",
+)
 
 
 @click.command(cls=Verb)
 @options(lambda option: option.name in PROFILE_OPTIONS)
-@click.option("--seconds", type=float, metavar="S", help="that the readings of a case go on for, "
-              "at least [default: 30]")  # fmt: skip
+@click.option(
+    "--seconds",
+    type=float,
+    metavar="S",
+    help="that the readings of a case go on for, at least [default: 30]",
+)
 def profile(**values: Any) -> int:
     """Say where the time and the memory of each case go; about a minute a case.
 

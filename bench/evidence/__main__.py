@@ -25,8 +25,13 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--suites", type=click.IntRange(min=100), default=SUITES, show_default=True,
-              help="made-up suites in each world")  # fmt: skip
+@click.option(
+    "--suites",
+    type=click.IntRange(min=100),
+    default=SUITES,
+    show_default=True,
+    help="made-up suites in each world",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def simulate(suites: int, output: str) -> None:
     """Count false alarms, power, exit codes and coverage in worlds whose truth is known.
@@ -46,10 +51,21 @@ def simulate(suites: int, output: str) -> None:
 
 
 @cli.command()
-@click.option("--work", default="results/live", show_default=True, metavar="FOLDER",
-              help="where the duels lie; one that is there is not fought again")  # fmt: skip
-@click.option("--pause", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="S",
-              help="seconds between two sessions, to spread them in time")  # fmt: skip
+@click.option(
+    "--work",
+    default="results/live",
+    show_default=True,
+    metavar="FOLDER",
+    help="where the duels lie; one that is there is not fought again",
+)
+@click.option(
+    "--pause",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="S",
+    help="seconds between two sessions, to spread them in time",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def live(work: str, pause: float, output: str) -> None:
     """Fight duels of equals, and of sides slower by 5 and 10%, on this machine.
@@ -69,8 +85,13 @@ def live(work: str, pause: float, output: str) -> None:
 
 
 @cli.command()
-@click.option("--work", default="results/live", show_default=True, metavar="FOLDER",
-              help="where the launches lie; one that is there is not measured again")  # fmt: skip
+@click.option(
+    "--work",
+    default="results/live",
+    show_default=True,
+    metavar="FOLDER",
+    help="where the launches lie; one that is there is not measured again",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def turns(work: str, output: str) -> None:
     """Measure blocks of equals that take turns beside blocks that do not, on this machine.
@@ -83,10 +104,20 @@ def turns(work: str, output: str) -> None:
 
 
 @cli.command()
-@click.option("--work", default="results/equals", show_default=True, metavar="FOLDER",
-              help="where the duels lie; one that is there is not fought again")  # fmt: skip
-@click.option("--duels", type=click.IntRange(min=1), default=40, show_default=True,
-              help="of equals, half of them in each loop")  # fmt: skip
+@click.option(
+    "--work",
+    default="results/equals",
+    show_default=True,
+    metavar="FOLDER",
+    help="where the duels lie; one that is there is not fought again",
+)
+@click.option(
+    "--duels",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="of equals, half of them in each loop",
+)
 @click.option("--collect", is_flag=True, help="fight none, only count those that have ended")
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def equals(work: str, duels: int, collect: bool, output: str) -> None:
@@ -115,10 +146,21 @@ def equals(work: str, duels: int, collect: bool, output: str) -> None:
 
 
 @cli.command()
-@click.option("--work", default="results/equals", show_default=True, metavar="FOLDER",
-              help="where the blocks lie; one that is there is not measured again")  # fmt: skip
-@click.option("--templates", "number", type=click.IntRange(2, 12), default=6, show_default=True,
-              help="of each side")  # fmt: skip
+@click.option(
+    "--work",
+    default="results/equals",
+    show_default=True,
+    metavar="FOLDER",
+    help="where the blocks lie; one that is there is not measured again",
+)
+@click.option(
+    "--templates",
+    "number",
+    type=click.IntRange(2, 12),
+    default=6,
+    show_default=True,
+    help="of each side",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def templates(work: str, number: int, output: str) -> None:
     """Measure how far the templates of a side differ, and how many a duel needs.
@@ -141,8 +183,13 @@ def templates(work: str, number: int, output: str) -> None:
 
 
 @cli.command()
-@click.option("--trials", type=click.IntRange(min=100), default=20_000, show_default=True,
-              help="duels re-randomized from the recorded blocks")  # fmt: skip
+@click.option(
+    "--trials",
+    type=click.IntRange(min=100),
+    default=20_000,
+    show_default=True,
+    help="duels re-randomized from the recorded blocks",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def recorded(trials: int, output: str) -> None:
     """Count what `duel` and `check` decide about the launches in recorded.csv.
@@ -156,8 +203,13 @@ def recorded(trials: int, output: str) -> None:
 
 
 @cli.command(name="time")
-@click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True,
-              help="fresh processes of each command")  # fmt: skip
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="fresh processes of each command",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def time_commands(repetitions: int, output: str) -> None:
     """Time `check` and `compare` on made-up runs of ordinary size.
@@ -186,12 +238,27 @@ def profile(output: str) -> None:
 
 
 @cli.command()
-@click.option("--scripted", type=click.IntRange(min=0), default=80, show_default=True,
-              help="kills of commands that measure with a scripted worker")  # fmt: skip
-@click.option("--real", type=click.IntRange(min=0), default=21, show_default=True,
-              help="kills of commands that measure with TensorFlow")  # fmt: skip
-@click.option("--files", type=click.IntRange(min=0), default=1_000, show_default=True,
-              help="damaged files that the verbs read")  # fmt: skip
+@click.option(
+    "--scripted",
+    type=click.IntRange(min=0),
+    default=80,
+    show_default=True,
+    help="kills of commands that measure with a scripted worker",
+)
+@click.option(
+    "--real",
+    type=click.IntRange(min=0),
+    default=21,
+    show_default=True,
+    help="kills of commands that measure with TensorFlow",
+)
+@click.option(
+    "--files",
+    type=click.IntRange(min=0),
+    default=1_000,
+    show_default=True,
+    help="damaged files that the verbs read",
+)
 @click.option("--short", is_flag=True, help="a few places of each kind")
 @click.option("--work", required=True, metavar="FOLDER", help="a new folder for the trials")
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
@@ -212,10 +279,21 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
 
 
 @cli.command()
-@click.option("--frameworks", default="jax,torch", show_default=True, metavar="LIST",
-              help="those that are installed with CUDA; the first is the load")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(min=1), default=8.0, show_default=True,
-              metavar="S", help="of each load")  # fmt: skip
+@click.option(
+    "--frameworks",
+    default="jax,torch",
+    show_default=True,
+    metavar="LIST",
+    help="those that are installed with CUDA; the first is the load",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=8.0,
+    show_default=True,
+    metavar="S",
+    help="of each load",
+)
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def gpu(frameworks: str, seconds: float, output: str) -> None:
     """Hold what the suite reads of the first GPU against other ways to know it.

@@ -140,8 +140,12 @@ def place_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
             ]
             yield {"loop": loop, "of": what, "effect": "first over second", **_interval(logs)}
         repeated = [_repeated(duel) for duel in own]
-        yield {"loop": loop, "of": "readings", "effect": "after two turns of one side over one",
-               **_interval(repeated)}  # fmt: skip
+        yield {
+            "loop": loop,
+            "of": "readings",
+            "effect": "after two turns of one side over one",
+            **_interval(repeated),
+        }
 
 
 def fixed_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
@@ -153,8 +157,9 @@ def fixed_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
             if len(own) < 2:
                 continue
             logs = [[_fixed(b.readings, seed, k) for k, b in enumerate(d.blocks)] for d in own]
-            firsts = "".join(fixed_order(seed, k, len(b.readings))
-                             for k, b in enumerate(own[0].blocks))  # fmt: skip
+            firsts = "".join(
+                fixed_order(seed, k, len(b.readings)) for k, b in enumerate(own[0].blocks)
+            )
             yield {
                 "seed": seed,
                 "loop": loop,

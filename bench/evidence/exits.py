@@ -143,9 +143,10 @@ def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
             named |= {**world_fields(world), "stored_runs": stored, "candidate_runs": own}
             middle = math.expm1(min(700.0, float(np.median(test.smallest))))
             rows["false_alarms"].append(
-                named | alarm_fields(int(test.rejected.any(-1).sum()), suites)
+                named
+                | alarm_fields(int(test.rejected.any(-1).sum()), suites)
                 | {"median_smallest": middle}
-            )  # fmt: skip
+            )
             for slower in SLOWER:
                 worse = confirmed(found, test.p, margin, SPEED_LEVEL, math.log1p(slower))
                 share = float(worse[:, 0].mean())
@@ -166,10 +167,17 @@ def accuracy_rows(suites: int, seed: int) -> list[Row]:
         for stored, own in product(STORED, CANDIDATES):
             now = runs[:, max(STORED) : max(STORED) + own]
             found = estimate(runs[:, :stored], now, SEED_SCATTER / math.sqrt(launches))
-            named = {"scatter": scatter, "cases": cases, "launches": launches,
-                     "stored_runs": stored, "candidate_runs": own}  # fmt: skip
+            named = {
+                "scatter": scatter,
+                "cases": cases,
+                "launches": launches,
+                "stored_runs": stored,
+                "candidate_runs": own,
+            }
             test = stored_test(found, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL)
             every = ends(found, test, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL, DROPS)
-            rows += [named | {"gate": gate} | end.fields()
-                     for gate, end in zip(DROPS, every, strict=True)]  # fmt: skip
+            rows += [
+                named | {"gate": gate} | end.fields()
+                for gate, end in zip(DROPS, every, strict=True)
+            ]
     return rows

@@ -298,9 +298,10 @@ def energy_row(samples: Sequence[Sample]) -> dict[str, Any]:
     added up over the same time by the trapezoidal rule.
     """
     moves = [
-        place for place in range(1, len(samples))
+        place
+        for place in range(1, len(samples))
         if samples[place].joules != samples[place - 1].joules
-    ]  # fmt: skip
+    ]
     if len(moves) < 3:
         raise UserError("the energy counter moved less than three times: read it for longer")
     within = samples[moves[0] : moves[-1] + 1]

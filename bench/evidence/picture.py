@@ -66,8 +66,12 @@ def draw(tables: Mapping[str, Rows], path: Path) -> None:
 
 def _plain(rows: Rows) -> Rows:
     """Those of 30 cases in three launches and one run of the candidate, and of duels."""
-    return [row for row in rows if row["test"] == "duel"
-            or (row["cases"], row["launches"], row["candidate_runs"]) == (30, 3, 1)]  # fmt: skip
+    return [
+        row
+        for row in rows
+        if row["test"] == "duel"
+        or (row["cases"], row["launches"], row["candidate_runs"]) == (30, 3, 1)
+    ]
 
 
 def _panel(figure: Figure, column: int, line: int) -> Axes:
@@ -105,8 +109,14 @@ def _false_alarms(axes: Axes, rows: Rows) -> None:
         axes.vlines(xs, rates, bounds, color=look["color"], linewidth=0.8)
         axes.plot(xs, rates, markersize=3, **look)
     axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
-    axes.annotate("promised: at most 1%", (0, 1.0), (2, 3), axes.get_yaxis_transform(),
-                  textcoords="offset points", size=SMALL_PT)  # fmt: skip
+    axes.annotate(
+        "promised: at most 1%",
+        (0, 1.0),
+        (2, 3),
+        axes.get_yaxis_transform(),
+        textcoords="offset points",
+        size=SMALL_PT,
+    )
     axes.set(ylim=(-0.03, 1.2), xlabel="drift between runs (%)", ylabel="false alarms (%)")
     axes.set_xticks([0, 1, 2, 3])
 
@@ -124,9 +134,16 @@ def _power(axes: Axes, rows: Rows) -> None:
     axes.minorticks_off()
     figure = axes.get_figure()
     if figure is not None:
-        figure.legend(*axes.get_legend_handles_labels(), loc="lower left",
-                      bbox_to_anchor=(0.055, 0.03), ncols=5, frameon=False, fontsize=TEXT_PT,
-                      handlelength=2.6, columnspacing=1.4)  # fmt: skip
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc="lower left",
+            bbox_to_anchor=(0.055, 0.03),
+            ncols=5,
+            frameon=False,
+            fontsize=TEXT_PT,
+            handlelength=2.6,
+            columnspacing=1.4,
+        )
 
 
 def _coverage(axes: Axes, rows: Rows) -> None:
@@ -154,8 +171,13 @@ def _passed(axes: Axes, rows: Rows, drift: float, about: str) -> None:
             shares.setdefault(row["gate"], []).append(100 * row["exit_0"])
         if shares:
             means = [sum(values) / len(values) for values in shares.values()]
-            axes.plot([100 * gate for gate in shares], means, markersize=4.5, linewidth=1.2,
-                      **_LOOKS[name])  # fmt: skip
+            axes.plot(
+                [100 * gate for gate in shares],
+                means,
+                markersize=4.5,
+                linewidth=1.2,
+                **_LOOKS[name],
+            )
     axes.axhline(50, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
     _by_gate(axes)
     axes.set(ylim=(-4, 104), ylabel="exit 0 (%)")
@@ -168,13 +190,23 @@ def _found(axes: Axes, rows: Rows) -> None:
         look = {**_LOOKS[name], "linestyle": "None"}
         seen = [row for row in own if row["able"] >= row["suites"] / 100]
         xs = [100 * row["gate"] * (0.94 + 0.06 * number) for row in seen]
-        axes.vlines(xs, [100 * row["power_lower"] for row in seen],
-                    [100 * row["power_upper"] for row in seen], color=look["color"],
-                    linewidth=0.7)  # fmt: skip
+        axes.vlines(
+            xs,
+            [100 * row["power_lower"] for row in seen],
+            [100 * row["power_upper"] for row in seen],
+            color=look["color"],
+            linewidth=0.7,
+        )
         axes.plot(xs, [100 * row["power"] for row in seen], markersize=3, **look)
     axes.axhline(90, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
-    axes.annotate("promised: at least 90%", (0, 90), (2, -9), axes.get_yaxis_transform(),
-                  textcoords="offset points", size=SMALL_PT)  # fmt: skip
+    axes.annotate(
+        "promised: at least 90%",
+        (0, 90),
+        (2, -9),
+        axes.get_yaxis_transform(),
+        textcoords="offset points",
+        size=SMALL_PT,
+    )
     _by_gate(axes)
     axes.set(ylim=(78, 101), ylabel="found (%)")
 

@@ -61,8 +61,15 @@ def collect(work: Path) -> tuple[list[Row], list[Row]]:
         launches += own
         turns = int(dict(resume(folder).b.variables).get(TURNS, 0))
         verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
-        rows.append({"session": duel.session, "time_utc": own[0]["time_utc"], "loop": duel.loop,
-                     "slower": duel.slower, **_duel(folder, verdict, turns * turn_s)})  # fmt: skip
+        rows.append(
+            {
+                "session": duel.session,
+                "time_utc": own[0]["time_utc"],
+                "loop": duel.loop,
+                "slower": duel.slower,
+                **_duel(folder, verdict, turns * turn_s),
+            }
+        )
     return launches, rows
 
 
@@ -71,9 +78,14 @@ def _launches(folder: Path, side: str) -> Iterator[Row]:
     started = (run.environment() or {}).get("time_utc", "")
     for record, rounds in _measured(run):
         accuracies = [s.round.val_accuracy for s in rounds if s.round.val_accuracy is not None]
-        yield {"time_utc": started, "case": record.case, "block": record.launch, "side": side,
-               "val_accuracy": accuracies[-1],
-               "seconds": " ".join(f"{s.round.seconds:.6f}" for s in rounds)}  # fmt: skip
+        yield {
+            "time_utc": started,
+            "case": record.case,
+            "block": record.launch,
+            "side": side,
+            "val_accuracy": accuracies[-1],
+            "seconds": " ".join(f"{s.round.seconds:.6f}" for s in rounds),
+        }
 
 
 def _measured(run: RunFolder) -> Iterator[tuple[LaunchRecord, list[StoredRound]]]:
@@ -132,11 +144,15 @@ def read(file: Path) -> list[Row]:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
         return [
-            row | {"session": int(row["session"]), "slower": float(row["slower"]),
-                   "block": int(row["block"]),
-                   "seconds": [float(word) for word in row["seconds"].split()]}
+            row
+            | {
+                "session": int(row["session"]),
+                "slower": float(row["slower"]),
+                "block": int(row["block"]),
+                "seconds": [float(word) for word in row["seconds"].split()],
+            }
             for row in rows
-        ]  # fmt: skip
+        ]
     except (OSError, KeyError, ValueError) as error:
         raise UserError(
             f"{file} cannot be read: {error}; python -m bench.evidence live writes it"
@@ -182,18 +198,29 @@ def _duels(rows: Iterable[Row], trials: int, rng: np.random.Generator) -> Iterat
             codes = decided(values + math.log1p(slower), 1)
             found = int((codes == ExitCode.REGRESSION).sum())
             passed = int((codes == ExitCode.PASSED).sum())
-            yield own | _rate(slower, found, trials) | {"able": None, "passed": passed,
-                                                        "median_smallest": None}  # fmt: skip
+            yield (
+                own
+                | _rate(slower, found, trials)
+                | {"able": None, "passed": passed, "median_smallest": None}
+            )
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Row]:
     cases = sorted({row["case"] for row in rows})
     sessions = sorted({row["session"] for row in rows})
-    runs = np.array([
-        [fmean(launch_log([1] * len(row["seconds"]), row["seconds"]) for row in rows
-               if (row["case"], row["session"]) == (case, session)) for case in cases]
-        for session in sessions
-    ])  # fmt: skip
+    runs = np.array(
+        [
+            [
+                fmean(
+                    launch_log([1] * len(row["seconds"]), row["seconds"])
+                    for row in rows
+                    if (row["case"], row["session"]) == (case, session)
+                )
+                for case in cases
+            ]
+            for session in sessions
+        ]
+    )
     margin = math.log1p(MARGIN)
     for stored, own in SIDES_OF_CHECKS:
         ways = list(_ways(len(sessions), stored, own))
@@ -213,9 +240,15 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
                     # The ways share sessions: they are no independent trials.
                     counted["rate_upper"] = None
                 middle = math.expm1(float(np.median(test.smallest[:, number])))
-                yield named | counted | {"able": int(able.sum()),
-                                         "passed": int((able & ~rejected).sum()),
-                                         "median_smallest": middle}  # fmt: skip
+                yield (
+                    named
+                    | counted
+                    | {
+                        "able": int(able.sum()),
+                        "passed": int((able & ~rejected).sum()),
+                        "median_smallest": middle,
+                    }
+                )
 
 
 def _ways(sessions: int, stored: int, own: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -227,5 +260,10 @@ def _ways(sessions: int, stored: int, own: int) -> Iterator[tuple[list[int], lis
 
 
 def _rate(slower: float, found: int, trials: int) -> Row:
-    return {"slower": slower, "trials": trials, "found": found, "rate": found / trials,
-            "rate_upper": upper_bound(found, trials)}  # fmt: skip
+    return {
+        "slower": slower,
+        "trials": trials,
+        "found": found,
+        "rate": found / trials,
+        "rate_upper": upper_bound(found, trials),
+    }

@@ -65,8 +65,14 @@ def duel_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
     rng = np.random.default_rng(seed)
     rows: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
     for cases in (SUITES[0].cases, 1):
-        own = {"test": "duel", "cases": cases, "launches": None, **world_fields(world),
-               "stored_runs": None, "candidate_runs": None}  # fmt: skip
+        own = {
+            "test": "duel",
+            "cases": cases,
+            "launches": None,
+            **world_fields(world),
+            "stored_runs": None,
+            "candidate_runs": None,
+        }
         values = block_logs(rng, world, suites, cases, LAST_LOOK, LAUNCH_SD)
         codes = decided(values, cases)
         alarms = int((codes == ExitCode.REGRESSION).any(1).sum())
@@ -81,10 +87,13 @@ def duel_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
             worse[:, 0] = decided(values[:, 0] + math.log1p(gate), cases, gate)
             missed = int((_ended(worse) == ExitCode.PASSED).sum())
             rows["exits"].append(
-                own | {"gate": gate, "suites": suites} | _shares("", codes)
-                | _shares("worse_", worse) | {"worse_exit_0_upper": upper_bound(missed, suites)}
+                own
+                | {"gate": gate, "suites": suites}
+                | _shares("", codes)
+                | _shares("worse_", worse)
+                | {"worse_exit_0_upper": upper_bound(missed, suites)}
                 | dict.fromkeys(("able", "power", "power_upper", "power_lower"))
-            )  # fmt: skip
+            )
     return rows
 
 

@@ -48,9 +48,16 @@ def block_rows(work: Path, loop: str, templates: int, tell: Callable[[str], None
             block = blocks.measured(case, number, draw)
             tell(f"{loop}: block {number + 1} of {len(cells)}: {block.failure or block.speed}")
             if not block.failure:
-                rows.append({"loop": loop, "block": number, "template_a": served["a"],
-                             "template_b": served["b"], "log_ratio": block.speed,
-                             "control_log_ratio": block.control})  # fmt: skip
+                rows.append(
+                    {
+                        "loop": loop,
+                        "block": number,
+                        "template_a": served["a"],
+                        "template_b": served["b"],
+                        "log_ratio": block.speed,
+                        "control_log_ratio": block.control,
+                    }
+                )
     return rows
 
 

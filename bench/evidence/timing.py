@@ -86,10 +86,15 @@ def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
         for name, words in commands.items():
             seconds[name].append(_seconds(words, environ))
     return [
-        {"command": name, "repetitions": repetitions, "median_s": median(own),
-         "lowest_s": min(own), "highest_s": max(own)}
+        {
+            "command": name,
+            "repetitions": repetitions,
+            "median_s": median(own),
+            "lowest_s": min(own),
+            "highest_s": max(own),
+        }
         for name, own in seconds.items()
-    ] + [_reading_row(folder, repetitions)]  # fmt: skip
+    ] + [_reading_row(folder, repetitions)]
 
 
 def _reading_row(folder: Path, repetitions: int) -> dict[str, Any]:
@@ -104,8 +109,13 @@ def _reading_row(folder: Path, repetitions: int) -> dict[str, Any]:
         seconds.append(time.perf_counter() - started)
     # The first one reads what the file system does not hold yet, and imports modules.
     own = seconds[1:]
-    return {"command": f"reading a run of {len(cases)} cases", "repetitions": repetitions,
-            "median_s": median(own), "lowest_s": min(own), "highest_s": max(own)}  # fmt: skip
+    return {
+        "command": f"reading a run of {len(cases)} cases",
+        "repetitions": repetitions,
+        "median_s": median(own),
+        "lowest_s": min(own),
+        "highest_s": max(own),
+    }
 
 
 def _full_cases() -> list[Case]:
@@ -141,10 +151,21 @@ def make_run(
                 own = {"case": case.id, "launch": launch, "attempt": 1}
                 rows.append({**own, **timed.to_json()})
             record = LaunchRecord(
-                case.id, launch, 1, launch, Status.OK, device_name="made up", jit_compile=True,
-                warmup_s=1.0, total_s=30.0, test_accuracy=0.84, traffic=_TRAFFIC, rounds=rounds,
-                dense_layers=((784, 100), (100, 10)), noise=Noise(wall_s=30.0, steal_share=0.0),
-            )  # fmt: skip
+                case.id,
+                launch,
+                1,
+                launch,
+                Status.OK,
+                device_name="made up",
+                jit_compile=True,
+                warmup_s=1.0,
+                total_s=30.0,
+                test_accuracy=0.84,
+                traffic=_TRAFFIC,
+                rounds=rounds,
+                dense_layers=((784, 100), (100, 10)),
+                noise=Noise(wall_s=30.0, steal_share=0.0),
+            )
             folder.append_launch(record)
     # All at once: a run appends one by one, which takes a minute for a thousand cases.
     write_csv(path / "rounds.csv", ROUND_COLUMNS, rows)

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.launch.origin import Origin, child_command, digest_of
-from bench.launch.process import Answer, Ended, LaunchPlace, WorkerProcess
+from bench.launch.placement import LaunchPlace
+from bench.launch.process import Answer, Ended, WorkerProcess
 from bench.launch.stepwise import OnRound, Turns, to_the_end
 from bench.machine import counters
 from bench.machine.redact import legible, scrub_text
@@ -104,14 +105,12 @@ class Launcher:
         of an earlier revision knows no pauses. Closing what comes back ends the launch. A
         `template` of another number is another process, that imported everything by itself.
         """
-        told = yield from self._ask(
-            "launch", request, place, on_round, self._watch, pauses, template
-        )
+        told = yield from self._ask(request, place, on_round, self._watch, pauses, template)
         return _record(request, told)
 
     def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
         """Measure what the machine does at best; the reason where that could not be done."""
-        answer = to_the_end(self._ask("ceilings", request, place, lambda _: None)).answer
+        answer = to_the_end(self._ask(request, place, lambda _: None)).answer
         if answer.status is Status.OK:
             try:
                 return Ceilings.from_json(answer.fields["ceilings"])
@@ -121,7 +120,7 @@ class Launcher:
 
     def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
         """Profile one case; whatever goes wrong in the worker is the record's reason."""
-        told = to_the_end(self._ask("profile", request, place, lambda _: None))
+        told = to_the_end(self._ask(request, place, lambda _: None))
         status, reason = told.answer.status, legible(scrub_text(told.answer.reason))
         readings = None
         if status is Status.OK:
@@ -133,7 +132,6 @@ class Launcher:
 
     def _ask(
         self,
-        op: str,
         request: LaunchRequest | CeilingsRequest | ProfileRequest,
         place: LaunchPlace,
         on_round: OnRound,
@@ -155,7 +153,7 @@ class Launcher:
                 if place.fork:
                     started = time.perf_counter()
             close = watch(worker.pid, place.gpu) if watch else None
-            answer = yield from worker.serve(op, request.to_json(), place, on_round, pauses)
+            answer = yield from worker.serve(request.op, request.to_json(), place, on_round, pauses)
             if close:
                 noise = close(_usage(answer.fields))
             answer = self._proven(request, answer)

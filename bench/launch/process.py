@@ -19,33 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import OnRound, Turns
-from bench.machine.nvml import Gpu
 from bench.schema.errors import explained
 from bench.schema.launch import Round, Status
 
 # From an answer or a kill to the end of the process: nothing is left to do then.
 EXIT_LIMIT_S = 10.0
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchPlace:
-    """Where and how a launch runs.
-
-    Attributes:
-        environment: the worker's whole environment.
-        fork: fork from a template with this environment; otherwise a fresh process.
-        log: file that takes what the launch prints.
-        timeout_s: limit from the request to the end.
-        gpu: that the launch uses; None on a CPU.
-    """
-
-    environment: Mapping[str, str]
-    fork: bool
-    log: Path
-    timeout_s: float
-    gpu: Gpu | None = None
 
 
 class Ended(Exception):

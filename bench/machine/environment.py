@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.machine import variables
 from bench.machine.hardware import (
@@ -24,13 +24,12 @@ from bench.machine.hardware import (
     memory_bytes,
 )
 from bench.machine.loaded import CHECKOUT
+from bench.machine.nvml import Inventory, gpu_state
+from bench.machine.placement import child_environment
 from bench.machine.redact import scrub
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
 from bench.schema.plan import validate_label
-
-if TYPE_CHECKING:
-    from bench.machine.nvml import Inventory
 
 SCHEMA_VERSION = 1
 DISTRIBUTION = "fmnist-bench"
@@ -78,8 +77,6 @@ def collect(
     Raises:
         UserError: the label is not one (`validate_label`).
     """
-    from bench.machine.nvml import gpu_state
-
     validate_label(label)
     facts = {
         "os": _operating_system(),
@@ -112,8 +109,15 @@ def fixed_facts(inventory: Inventory) -> dict[str, Any]:
     facts = collect(label=None, dataset_digest="", inventory=inventory)
     cpu = {name: fact for name, fact in facts["cpu"].items() if name != "frequency_hz"}
     gpus = [{name: gpu[name] for name in ("index", "name", "uuid")} for gpu in facts["gpus"]]
-    kept = ("os", "memory_bytes", "driver_version", "cuda_driver_version", "python",
-            "versions", "variables")  # fmt: skip
+    kept = (
+        "os",
+        "memory_bytes",
+        "driver_version",
+        "cuda_driver_version",
+        "python",
+        "versions",
+        "variables",
+    )
     return {"cpu": cpu, "gpus": gpus, **{name: facts[name] for name in kept}}
 
 
@@ -148,8 +152,6 @@ def variables_of(
     What a case itself sets is a fact of the case: its number of threads is left out, unless
     no case leaves the user's.
     """
-    from bench.machine.placement import child_environment
-
     children, plain = [], []
     for device, threads in {(case.device, case.threads): None for case in cases} or {
         ("cpu", None): None

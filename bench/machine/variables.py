@@ -57,7 +57,7 @@ class Rule:
         return re.fullmatch(self.names, name) is not None
 
 
-# The first rule that holds for a name decides.
+# The first rule that holds for a name decides. A table: a rule stays on as few lines as it fills.
 RULES: tuple[Rule, ...] = (
     # What would make the case another one.
     Rule("KERAS_BACKEND", "Keras", Fate.FIXED, "the backend is an axis of the matrix",
@@ -132,7 +132,7 @@ RULES: tuple[Rule, ...] = (
          "the parent's; the digest of the images is recorded"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
 )  # fmt: skip
-# Files of the user: which, who reads them, what becomes of them, why.
+# Files of the user: which, who reads them, what becomes of them, why. A table, as above.
 FILES: tuple[tuple[str, str, Fate, str], ...] = (
     ("`~/.keras/keras.json` (`KERAS_HOME`)", "Keras", Fate.FIXED,
      "where `floatx`, `epsilon`, `image_data_format` or `nnx_enabled` is not Keras's default, or "

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from statistics import median
+from typing import Any
 
 import click
 from rich.console import Console
@@ -78,40 +79,31 @@ LIMIT_S = 900
 @click.option("--device", default="cpu", show_default=True, help="cpu, gpu, gpu:1 ...")
 @click.option("--data", help="folder of IDX files in place of the embedded ones")
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
-def peers(
-    batch_sizes: str,
-    peers: str,
-    launches: int,
-    rounds: int,
-    seed: int,
-    model: str,
-    optimizer: str,
-    precision: str,
-    device: str,
-    data: str | None,
-    wait: bool,
-) -> None:
+def peers(**values: Any) -> None:
     """Measure launches in turns, in random order, and print a row for each batch and peer."""
-    names = chosen(peers)
-    trained = trained_case(names, model, optimizer, precision, device)
-    batches = parse_axes({"batch_sizes": batch_sizes}).batch_sizes or ()
+    names = chosen(values["peers"])
+    axes = (values[axis] for axis in ("model", "optimizer", "precision", "device"))
+    trained = trained_case(names, *axes)
+    batches = parse_axes({"batch_sizes": values["batch_sizes"]}).batch_sizes or ()
     console = Console()
     order = [(batch, name) for batch in batches for name in names]
     measured: dict[tuple[int, str], list[PeerLaunch]] = {pair: [] for pair in order}
     try:
-        with the_machine(lambda reason: console.print(f"waiting: {reason}"), wait):
-            for launch in range(launches):
-                random.Random(f"{seed} {launch}").shuffle(order)
+        with the_machine(lambda reason: console.print(f"waiting: {reason}"), values["wait"]):
+            for launch in range(values["launches"]):
+                random.Random(f"{values['seed']} {launch}").shuffle(order)
                 for batch, name in order:
                     training = Training(
                         batch,
-                        seed + launch,
+                        values["seed"] + launch,
                         trained.model,
                         trained.optimizer,
                         trained.precision,
                         accuracy=not name.endswith(LOSS_ONLY),
                     )
-                    measured[batch, name].append(_measure(name, training, rounds, trained, data))
+                    measured[batch, name].append(
+                        _measure(name, training, values["rounds"], trained, values["data"])
+                    )
     finally:
         # Whatever stops the run, what was measured by then is shown.
         if told := [launch for launches_of in measured.values() for launch in launches_of]:

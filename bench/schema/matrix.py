@@ -139,8 +139,9 @@ def parse_axis(axis: str, text: str) -> tuple[str, ...]:
     """
     values = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     if not all(values):
-        raise UserError(f"--{axis} {text!r}: a value is empty: name one or more, with commas "
-                        "between them")  # fmt: skip
+        raise UserError(
+            f"--{axis} {text!r}: a value is empty: name one or more, with commas between them"
+        )
     return values
 
 

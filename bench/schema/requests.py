@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from bench.schema.bounds import (
     Count,
@@ -33,6 +33,7 @@ class LaunchRequest:
         min_rounds, min_seconds: it goes on, its accuracy taken, until both are reached.
     """
 
+    op: ClassVar[str] = "launch"
     case: Case
     launch: Number
     attempt: Count
@@ -71,6 +72,7 @@ class CeilingsRequest:
         cases: model and batch size of each case of that setting, each pair once.
     """
 
+    op: ClassVar[str] = "ceilings"
     device: str
     precision: str
     threads: int | None
@@ -97,6 +99,7 @@ class ProfileRequest:
         seconds: the readings go on for so long, but for no fewer than `rounds` rounds.
     """
 
+    op: ClassVar[str] = "profile"
     case: Case
     seed: Whole
     folder: Text

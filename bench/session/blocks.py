@@ -25,8 +25,8 @@ from bench.schema.draws import SIDES, BlockDraw
 from bench.schema.duel import Block
 from bench.schema.errors import explained
 from bench.schema.launch import LaunchRecord, Round, Status
+from bench.session.attempts import MOST_ATTEMPTS, RunUnderWay
 from bench.session.control import Reading, control_cells, control_probe, refuse_other_control
-from bench.session.run import MOST_ATTEMPTS, RunUnderWay
 from bench.store.filetypes import BLOCKS, CONTROL
 from bench.store.reader import read_table
 from bench.store.tables import cut_half_line, in_own_form, write_csv

@@ -29,9 +29,9 @@ from bench.schema.draws import SIDES, new_entropy
 from bench.schema.duel import DUEL_VERSION, DuelPlan
 from bench.schema.errors import ELSEWHERE, UserError, explained
 from bench.schema.plan import Plan
+from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
 from bench.session.events import DuelProgress, Progress
-from bench.session.run import RunUnderWay
 from bench.session.sides import Side, fixed_side, prepare, refuse_other_files, refuse_overruled
 from bench.store.files import refuse_unwritable
 from bench.store.reader import read_json

@@ -18,7 +18,7 @@ from bench.analysis import phases
 from bench.analysis.phases import MOST_UNEXPLAINED
 from bench.analysis.profile_rows import Profile
 from bench.launch.launcher import Launcher
-from bench.launch.process import LaunchPlace
+from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
 from bench.machine.lock import the_folder, the_machine
 from bench.machine.redact import scrub_text
@@ -166,8 +166,9 @@ class _Profiling:
             record = replace(record, warnings=(*record.warnings, warning))
         trace, stack = None, None
         try:
-            trace = read_traces(work / STARTUP, work / STEPS, self._traces, work.name,
-                                readings.model_name)  # fmt: skip
+            trace = read_traces(
+                work / STARTUP, work / STEPS, self._traces, work.name, readings.model_name
+            )
         except (OSError, ValueError, LookupError) as error:
             warning = f"the trace cannot be read: {scrub_text(str(error))}"
             record = replace(record, warnings=(*record.warnings, warning))
@@ -195,8 +196,14 @@ def _raw_traces(folder: Path) -> Iterator[Path]:
 
 def _refuse_taken(folder: Path) -> None:
     refuse_unwritable(folder, "--output")
-    for name in ("profile.csv", "plan.json", "rounds.csv", "launches.jsonl", "results.csv",
-                 "duel.json"):  # fmt: skip
+    for name in (
+        "profile.csv",
+        "plan.json",
+        "rounds.csv",
+        "launches.jsonl",
+        "results.csv",
+        "duel.json",
+    ):
         if (folder / name).exists():
             raise UserError(f"{folder} already holds {name}: name another --output")
     for name in ("operations.csv", "memory.csv", "startup.csv", "profiles.jsonl", "traces"):

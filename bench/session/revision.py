@@ -17,9 +17,17 @@ from bench.schema.errors import UserError
 
 # What a hook or a script of Git sets for its own repository, whichever folder is named.
 _OF_A_REPOSITORY = frozenset(
-    ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
-     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX")
-)  # fmt: skip
+    (
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_COMMON_DIR",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+    )
+)
 _LINK, _EXECUTABLE, _SUBMODULE = "120000", "100755", "160000"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 MOST_NAMED = 3

@@ -38,8 +38,10 @@ def require_extra() -> None:
     """
     for package in EXTRA:
         if importlib.util.find_spec(package) is None:
-            raise UserError(f'{package} is not installed: pip install "fmnist-bench[profile]", or '
-                            'pip install ".[profile]" in a clone')  # fmt: skip
+            raise UserError(
+                f'{package} is not installed: pip install "fmnist-bench[profile]", or '
+                'pip install ".[profile]" in a clone'
+            )
 
 
 def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str) -> Trace:

@@ -149,9 +149,9 @@ def check(
         if case in speed
         else _untested(case, held[case], candidate)
         for case in names
-        if held[case] or any(run.rows[case]["status"] != Status.SKIPPED
-                             for run in candidate if case in run.rows)
-    ]  # fmt: skip
+        if held[case]
+        or any(run.rows[case]["status"] != Status.SKIPPED for run in candidate if case in run.rows)
+    ]
     return CheckReport(
         tuple(run.path.name for run in baseline),
         tuple(run.path.name for run in candidate),

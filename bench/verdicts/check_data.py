@@ -66,6 +66,7 @@ def tables(
         return fmean(known) if known else math.nan
 
     sides = times(baseline), times(candidate)
-    stored, now = (np.array([[mean(runs, case) for case in cases] for runs in groups])
-                   for groups in sides)  # fmt: skip
+    stored, now = (
+        np.array([[mean(runs, case) for case in cases] for runs in groups]) for groups in sides
+    )
     return stored, now

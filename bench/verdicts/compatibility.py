@@ -84,6 +84,7 @@ def _uuids(gpus: Sequence[Any]) -> Any:
     return found if all(found) else _ABSENT
 
 
+# A table: a fact a line, its purposes beside each other.
 FACTS: tuple[Fact, ...] = (
     _fact("data", "dataset_digest", _RESUME, _BASELINE, _COMPARE, words="data of SHA-256"),
     _fact("CPU", "cpu.model", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the CPU"),

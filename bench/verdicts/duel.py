@@ -195,5 +195,6 @@ def _look_json(seen: Look | None) -> dict[str, Any] | None:
     if seen is None:
         return None
     values = asdict(seen)
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in values.items()}  # fmt: skip
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }

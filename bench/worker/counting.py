@@ -9,8 +9,14 @@ import tensorflow as tf
 from bench.schema.ceilings import Traffic
 from fmnist_models.loops import Work, state_variables
 
-_WEIGHTLESS = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Activation,
-               keras.layers.ReLU, keras.layers.Softmax, keras.layers.Dropout)  # fmt: skip
+_WEIGHTLESS = (
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.Softmax,
+    keras.layers.Dropout,
+)
 
 
 def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:

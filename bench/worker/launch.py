@@ -5,7 +5,8 @@ from __future__ import annotations
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.requests import LaunchRequest
 from bench.worker.logistic import measure_logistic
-from bench.worker.network import Emit, Pause, measure_network
+from bench.worker.network import measure_network
+from bench.worker.protocol import Emit, Pause
 from fmnist_models.dataset import FashionMnist, TrainingData
 
 

@@ -7,7 +7,7 @@ import time
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
 from bench.worker.memory import PeakMemory
-from bench.worker.network import Emit
+from bench.worker.protocol import Emit
 from fmnist_models import logistic
 from fmnist_models.dataset import FashionMnist
 

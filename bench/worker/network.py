@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ from bench.schema.requests import LaunchRequest
 from bench.worker.counting import dense_layers, traffic
 from bench.worker.energy import Spans, counter
 from bench.worker.memory import PeakMemory
+from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import built_work, check_precision, refuse_settings
 from fmnist_models.dataset import TrainingData
@@ -27,8 +28,6 @@ from fmnist_models.loops import LOOPS, Loop, Snapshot, state_variables
 from fmnist_models.loops.base import read_logs
 
 EVALUATION_BATCH = 2000
-Emit = Callable[[dict[str, Any]], None]
-Pause = Callable[[], None]
 
 
 def measure_network(

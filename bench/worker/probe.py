@@ -17,9 +17,9 @@ from typing import Any
 
 from bench.schema.errors import Unavailable
 from bench.worker.memory import PeakMemory
+from bench.worker.protocol import Emit
 from bench.worker.tensorflow.device import TensorFlowDevice
 
-Emit = Callable[[dict[str, Any]], None]
 ALLOCATED_BYTES = 64 * 2**20
 _LONG_ENOUGH_S = 0.2
 _MOST_PRODUCTS = 4096

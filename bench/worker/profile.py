@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,8 @@ def profile_case(
         device.synchronize()
         first_s = time.perf_counter() - began
     check_precision(case, loop, built.left_policy)
-    device.reset_peak_memory()
-    window = Window(device)
-    loop.train(window, 1)
-    _, peak_host = resident_and_peak() or (None, None)
-    peak_device = device.peak_memory_bytes()
-    memory = _holders(loop, "host" if peak_device is None else "device")
-    memory += _before(before, _bytes_of(raw) + _bytes_of(data))
-    epoch_step_s = window.wall_s / work.steps
+    epoch = _whole_epoch(loop, device)
+    memory = [*epoch.memory, *_before(before, _bytes_of(raw) + _bytes_of(data))]
     del loop
 
     read = _reading(work, case.loop)
@@ -96,17 +91,37 @@ def profile_case(
         steps=read.steps,
         wall_s=wall_s,
         cpu_s=cpu_s,
-        epoch_step_s=epoch_step_s,
+        epoch_step_s=epoch.step_s,
         traced_steps=traced.steps,
         startup_s={**started_s, "build": built_s, "first steps": first_s},
         memory=memory,
-        peak_host_bytes=peak_host,
-        peak_device_bytes=peak_device,
+        peak_host_bytes=epoch.peak_host,
+        peak_device_bytes=epoch.peak_device,
         jit_compile=bool(work.model.jit_compile),
         model_name=work.model.name,
         device_name=device.device_name,
         stack=stack,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """One epoch over all images, before anything is left out."""
+
+    step_s: float
+    peak_host: int | None
+    peak_device: int | None
+    memory: list[tuple[str, str, int]]
+
+
+def _whole_epoch(loop: Loop, device: TensorFlowDevice) -> _Epoch:
+    device.reset_peak_memory()
+    window = Window(device)
+    loop.train(window, 1)
+    _, peak_host = resident_and_peak() or (None, None)
+    peak_device = device.peak_memory_bytes()
+    memory = _holders(loop, "host" if peak_device is None else "device")
+    return _Epoch(window.wall_s / loop.work.steps, peak_host, peak_device, memory)
 
 
 def _reading(work: Work, loop: str) -> Work:
@@ -196,8 +211,16 @@ def _first(work: Work, steps: int) -> Work:
         return work
     rows = steps * work.batch_size
     pixels = None if work.pixels is None else work.pixels[:rows]
-    return Work(work.model, work.x[:rows], work.y[:rows], work.batch_size, work.seed,
-                work.shuffle, work.device, pixels)  # fmt: skip
+    return Work(
+        work.model,
+        work.x[:rows],
+        work.y[:rows],
+        work.batch_size,
+        work.seed,
+        work.shuffle,
+        work.device,
+        pixels,
+    )
 
 
 def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:

@@ -47,11 +47,9 @@ from bench.machine.loaded import loaded_files
 from bench.schema.errors import Invalid, Unavailable, UserError
 from bench.schema.launch import Status
 from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
-from bench.worker import launch
+from bench.worker.protocol import Emit, Pause
 from bench.worker.usage import OwnUsage
 
-Emit = Callable[[dict[str, Any]], None]
-Pause = Callable[[], None]
 Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
 _PR_SET_PDEATHSIG = 1
 LONGEST_REASON = 400
@@ -88,6 +86,7 @@ def main() -> None:
 def _prepare(folder: str | None) -> Measure:
     """Import everything and read the data, all that launches have in common."""
     began_at, began = time.time(), time.perf_counter()
+    from bench.worker import launch
     from bench.worker.tensorflow import ceilings
     from fmnist_models import dataset
 

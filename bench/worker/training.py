@@ -69,8 +69,15 @@ def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevi
     warnings = compile_model(model, optimizers.create(case.optimizer), case.loop)
     if _has_the_documented_loss(model) and not architectures.makes_probabilities(model):
         warnings.append(_NO_PROBABILITIES)
-    work = Work(model, data.train_x, data.train_y, case.batch_size, seed, device=device.name,
-                pixels=data.train_pixels)  # fmt: skip
+    work = Work(
+        model,
+        data.train_x,
+        data.train_y,
+        case.batch_size,
+        seed,
+        device=device.name,
+        pixels=data.train_pixels,
+    )
     return Built(work, data, left if left != name else None, warnings)
 
 

@@ -43,8 +43,12 @@ def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:
     wanted = LOOPS[loop].compile_arguments
     own_compile = type(model).compile is not keras.Model.compile
     try:
-        model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy",
-                      metrics=["accuracy"], **wanted)  # fmt: skip
+        model.compile(
+            optimizer=optimizer,
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            **wanted,
+        )
     except TypeError as error:
         if not own_compile:
             raise

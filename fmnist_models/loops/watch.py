@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import keras
 import tensorflow as tf
@@ -148,8 +147,8 @@ class StepWatch:
             return scale(loss)
 
         with ExitStack() as stack:
-            stack.enter_context(patch.object(keras.layers.Layer, "__call__", called))
-            stack.enter_context(patch.object(optimizer, "scale_loss", scaled))
+            stack.enter_context(standing_in(keras.layers.Layer, "__call__", called))
+            stack.enter_context(standing_in(optimizer, "scale_loss", scaled))
             yield
 
     def _count(self, layer: Any, given: Any) -> None:
@@ -159,6 +158,21 @@ class StepWatch:
             return
         rows = tf.shape(tensors[0], out_type=tf.int64)[0]
         self._rows[id(layer) if id(layer) in self._rows else None].assign_add(rows)
+
+
+@contextmanager
+def standing_in(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """The attribute `name` of an object or class is `value` for as long as the context lasts."""
+    own = name in vars(owner)
+    before = vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:

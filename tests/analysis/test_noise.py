@@ -14,11 +14,17 @@ from bench.schema.noise import Noise, Usage
 
 def test_a_quiet_launch_says_nothing():
     calm = Noise(
-        wall_s=8.0, steal_share=0.005, other_work_share=0.02, cpu_pressure_share=0.05,
-        memory_pressure_share=0.0, quota_throttled_share=0.01, thermal_throttle_events=0,
-        gpu_throttle_reasons=("gpu_idle", "sw_power_cap"), gpu_other_processes=0,
+        wall_s=8.0,
+        steal_share=0.005,
+        other_work_share=0.02,
+        cpu_pressure_share=0.05,
+        memory_pressure_share=0.0,
+        quota_throttled_share=0.01,
+        thermal_throttle_events=0,
+        gpu_throttle_reasons=("gpu_idle", "sw_power_cap"),
+        gpu_other_processes=0,
         involuntary_switches=10**6,
-    )  # fmt: skip
+    )
     for reading in (calm, Noise(), None):
         assert noise.matters(reading) == []
         assert noise.warnings([(0, reading)]) == []
@@ -34,10 +40,12 @@ def test_a_quiet_launch_says_nothing():
         ({"thermal_throttle_events": 3}, "throttled for heat, times a core: 3"),
         ({"cpu_pressure_share": 0.4}, "threads waited for a core in 40% of the time"),
         ({"memory_pressure_share": 0.2}, "threads waited for memory in 20% of the time"),
-        ({"gpu_throttle_reasons": ("gpu_idle", "hw_thermal_slowdown")},
-         "the GPU was slowed by hw_thermal_slowdown"),
+        (
+            {"gpu_throttle_reasons": ("gpu_idle", "hw_thermal_slowdown")},
+            "the GPU was slowed by hw_thermal_slowdown",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_matters_is_said_and_voids_nothing(reading, says):
     (phrase,) = noise.matters(Noise(**reading))
     assert phrase.startswith(says)

@@ -74,8 +74,9 @@ def test_a_precision_that_wins_or_stands_alone_says_nothing():
 
 
 def test_the_split_adds_up_to_the_whole():
-    record = LaunchRecord("a", 0, 1, 42, Status.OK, warmup_s=3.0, after_training_s=0.5,
-                          test_evaluation_s=0.25)  # fmt: skip
+    record = LaunchRecord(
+        "a", 0, 1, 42, Status.OK, warmup_s=3.0, after_training_s=0.5, test_evaluation_s=0.25
+    )
     rounds = [
         StoredRound("a", 0, 1, Round(1, 10, 1, 5.0, 0.5, evaluation_s=0.75)),
         StoredRound("a", 0, 1, Round(2, 10, 1, 4.0, 0.0)),

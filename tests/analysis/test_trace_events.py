@@ -35,11 +35,15 @@ def test_self_time_leaves_out_what_runs_within_on_the_same_thread():
 
 def test_operations_of_tensorflow_are_named_by_path_and_kind():
     events = [
-        ran("_MklMatMul", 0, 4,
-            long_name="StatefulPartitionedCall/gradient_tape/x/MatMul:_MklMatMul"),
+        ran(
+            "_MklMatMul",
+            0,
+            4,
+            long_name="StatefulPartitionedCall/gradient_tape/x/MatMul:_MklMatMul",
+        ),
         ran("Iterator::Prefetch", 5, 3, long_name="Iterator::Root::Prefetch"),
         ran("__inference_f_1", 0, 99, tid=2, long_name="__inference_f_1:__inference_f_1"),
-    ]  # fmt: skip
+    ]
     found = {o.name: (o.kind, o.phase) for o in operations(events)}
     assert found == {
         "gradient_tape/x/MatMul (_MklMatMul)": ("TensorFlow", Phase.BACKWARD),
@@ -98,8 +102,12 @@ def test_a_gpu_shows_kernels_copies_and_gaps():
     assert gpu.copies_s == pytest.approx(5e-6)
     assert (gpu.gaps, gpu.gaps_s) == (2, pytest.approx(15e-6))
     kinds = {(o.kind, o.name): o.count for o in operations(events)}
-    assert kinds == {("kernel", "gemm"): 2, ("kernel", "relu"): 1, ("kernel", "adam"): 1,
-                     ("copy", "MemcpyH2D"): 1}  # fmt: skip
+    assert kinds == {
+        ("kernel", "gemm"): 2,
+        ("kernel", "relu"): 1,
+        ("kernel", "adam"): 1,
+        ("copy", "MemcpyH2D"): 1,
+    }
 
 
 def test_a_host_alone_has_no_devices():
@@ -114,11 +122,14 @@ def test_the_shared_trace_names_case_and_phases():
         ran("EagerExecute", 0, 50),
         {"ph": "i", "name": "ThreadpoolListener::Record", "pid": HOST, "tid": 1, "ts": 3},
     ]
-    shown = named(events, "my-case", {"dot.2": HloInstruction("relu_mlp/dense/MatMul", 8)},
-                  "relu_mlp")  # fmt: skip
+    shown = named(
+        events, "my-case", {"dot.2": HloInstruction("relu_mlp/dense/MatMul", 8)}, "relu_mlp"
+    )
     assert [event["args"].get("name") or event["name"] for event in shown] == [
-        "my-case /host:CPU", "forward: dot.2", "EagerExecute",
-    ]  # fmt: skip
+        "my-case /host:CPU",
+        "forward: dot.2",
+        "EagerExecute",
+    ]
     assert shown[1]["cat"] == "forward"
     assert events[1]["name"] == "dot.2"
 

@@ -25,9 +25,21 @@ def test_help_imports_nothing_slow(program):
 
 
 def test_list_shows_cases_skips_and_time(type_in):
-    code, out, _ = type_in("list", "--models", "relu_mlp", "--optimizers", "adam",
-                           "--devices", "cpu", "--batch-sizes", "32",
-                           "--precisions", "float32,tf32", "--loops", "fit,compiled")  # fmt: skip
+    code, out, _ = type_in(
+        "list",
+        "--models",
+        "relu_mlp",
+        "--optimizers",
+        "adam",
+        "--devices",
+        "cpu",
+        "--batch-sizes",
+        "32",
+        "--precisions",
+        "float32,tf32",
+        "--loops",
+        "fit,compiled",
+    )
     assert code == 0
     assert "relu_mlp-adam-compiled-cpu-b32-float32  x3" in out
     assert "relu_mlp-adam-fit-cpu-b32-tf32  skipped: " in out
@@ -125,8 +137,18 @@ def test_an_unknown_option_is_exit_code_2(type_in):
 
 
 def test_require_all_refuses_before_anything_is_measured(type_in, tmp_path):
-    code, _, err = type_in("run", "--models", "softmax", "--devices", "cpu", "--precisions",
-                           "tf32", "--require-all", "--output", tmp_path / "run")  # fmt: skip
+    code, _, err = type_in(
+        "run",
+        "--models",
+        "softmax",
+        "--devices",
+        "cpu",
+        "--precisions",
+        "tf32",
+        "--require-all",
+        "--output",
+        tmp_path / "run",
+    )
     assert code == 2
     assert "--require-all" in err
     assert not (tmp_path / "run").exists()

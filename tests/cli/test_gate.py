@@ -34,8 +34,14 @@ def store(tmp_path, here):
 
     def make(runs=6, seconds=0.8, cases=(STEADY, SLOWED), **more):
         for seed in range(runs):
-            stored(tmp_path / "base" / f"run{seed}", seed, cases=cases, settings=SETTINGS,
-                   slower={SLOWED.id: seconds / 2 - 1}, **{**here, **more})  # fmt: skip
+            stored(
+                tmp_path / "base" / f"run{seed}",
+                seed,
+                cases=cases,
+                settings=SETTINGS,
+                slower={SLOWED.id: seconds / 2 - 1},
+                **{**here, **more},
+            )
         return tmp_path / "base"
 
     return make
@@ -50,21 +56,47 @@ def measure(program, tmp_path, small_data):
         script.write_text(json.dumps([{"rounds": [1.0] * 4}] * 6))
         script.with_suffix(".count").unlink(missing_ok=True)
         return program(
-            "pytest", ROOT / "bench", "--benchmark-only", "-p", "no:cacheprovider",
-            "-p", "support.fake_launcher", "--models", "softmax", "--optimizers", "adam,sgd",
-            "--loops", "compiled", "--devices", "cpu", "--batch-sizes", "32",
-            "--precisions", "float32", "--epochs", "4", "--data", small_data,
-            "--fmnist-output", tmp_path / "run", *words,
+            "pytest",
+            ROOT / "bench",
+            "--benchmark-only",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "support.fake_launcher",
+            "--models",
+            "softmax",
+            "--optimizers",
+            "adam,sgd",
+            "--loops",
+            "compiled",
+            "--devices",
+            "cpu",
+            "--batch-sizes",
+            "32",
+            "--precisions",
+            "float32",
+            "--epochs",
+            "4",
+            "--data",
+            small_data,
+            "--fmnist-output",
+            tmp_path / "run",
+            *words,
             PYTHONPATH=os.pathsep.join(map(str, (ROOT / "tests", ROOT))),
             FAKE_WORKER_SCRIPT=str(script),
-        )  # fmt: skip
+        )
 
     return go
 
 
 def test_a_regression_fails_its_own_test_and_pytest_benchmark_works_on(measure, store, tmp_path):
-    done = measure("--baseline", store(), "--benchmark-save=mine", "--benchmark-json=out.json",
-                   "--benchmark-storage=saved")  # fmt: skip
+    done = measure(
+        "--baseline",
+        store(),
+        "--benchmark-save=mine",
+        "--benchmark-json=out.json",
+        "--benchmark-storage=saved",
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
@@ -80,9 +112,19 @@ def test_a_regression_fails_its_own_test_and_pytest_benchmark_works_on(measure, 
     assert list((tmp_path / "saved").rglob("*_mine.json"))
 
     (tmp_path / "run").rename(tmp_path / "first")
-    done = measure("--baseline", tmp_path / "base", "--gate", "0.9", "--margin", "0.5",
-                   "--accuracy-gate", "100", "--benchmark-compare",
-                   "--benchmark-compare-fail=min:5%", "--benchmark-storage=saved")  # fmt: skip
+    done = measure(
+        "--baseline",
+        tmp_path / "base",
+        "--gate",
+        "0.9",
+        "--margin",
+        "0.5",
+        "--accuracy-gate",
+        "100",
+        "--benchmark-compare",
+        "--benchmark-compare-fail=min:5%",
+        "--benchmark-storage=saved",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "(0001_mine)" in done.stdout
     assert "the gate is 90.0%, the margin 50.0%" in done.stdout
@@ -116,7 +158,7 @@ def test_cases_in_one_side_alone_are_told(measure, store):
         ({}, ("--gate", "0.001"), "--gate 0.001: write a share above the margin of 0.01"),
         ({"cases": (Case("relu_mlp", "adam", "fit"),)}, (), "hold none of the cases selected"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_a_usage_error_before_anything_is_measured(
     measure, store, tmp_path, change, words, line
 ):
@@ -145,13 +187,15 @@ def test_no_baseline(measure, words, line):
     ("words", "line"),
     [
         (("--benchmark-json", "nowhere/out.json"), "cannot write to nowhere: there is no such"),
-        (("--benchmark-autosave", "--benchmark-storage", "script.json"), "it is no folder; name an"
-         "other --benchmark-storage"),
+        (
+            ("--benchmark-autosave", "--benchmark-storage", "script.json"),
+            "it is no folder; name another --benchmark-storage",
+        ),
         (("--resume", ""), "--resume '': it is empty"),
         (("--fmnist-timeout", "nan"), "--fmnist-timeout nan: must be above 0"),
         (("--fmnist-output", "script.json/run"), "name another --fmnist-output"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_told_as_it_was_typed_before_anything_is_measured(
     measure, tmp_path, words, line
 ):

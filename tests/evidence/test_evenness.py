@@ -39,8 +39,17 @@ def fought(number, *, between=0.0, within=0.01, place=0.0, chance=None):
             (math.exp(place + chance.gauss(0, 0.02)), math.exp(chance.gauss(0, 0.02)))
             for _ in range(PAIRS)
         )
-        blocks.append(EqualBlock(speed, chance.gauss(0, 0.01), (a, b), order, pairs, pairs,
-                                 tuple(bool(p % 2) for p in range(PAIRS))))  # fmt: skip
+        blocks.append(
+            EqualBlock(
+                speed,
+                chance.gauss(0, 0.01),
+                (a, b),
+                order,
+                pairs,
+                pairs,
+                tuple(bool(p % 2) for p in range(PAIRS)),
+            )
+        )
     loop = tuple(CASES)[number % len(CASES)]
     return EqualDuel(f"{number:02d}-{loop}", loop, "2026-03-01T12:00:00+00:00", tuple(blocks))
 
@@ -113,11 +122,15 @@ def square(between, within, n=6, seed=1):
     chance = random.Random(seed)
     a, b = ([chance.gauss(0, between) for _ in range(n)] for _ in "ab")
     return [
-        {"loop": "fit", "template_a": i, "template_b": j,
-         "log_ratio": b[j] - a[i] + chance.gauss(0, within)}
+        {
+            "loop": "fit",
+            "template_a": i,
+            "template_b": j,
+            "log_ratio": b[j] - a[i] + chance.gauss(0, within),
+        }
         for i in range(n)
         for j in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def test_a_square_of_templates_gives_their_variance():
@@ -161,8 +174,9 @@ def test_a_duel_on_disk_is_read_with_its_places(tmp_path):
                     took = seconds + number / 10 if status is Status.OK else 9.0
                     folder.append_round(request, Round(number, 100, 1, took, 0.0))
                 folder.append_launch(LaunchRecord(case.id, launch, attempt, 42, status))
-    blocks = ["case,block,first,template_a,template_b,order,control_a_s,control_b_s,"
-              "control_log_ratio"]  # fmt: skip
+    blocks = [
+        "case,block,first,template_a,template_b,order,control_a_s,control_b_s,control_log_ratio"
+    ]
     readings = ["case,block,pair,place,side,after,seconds", f"{case.id},0,1,1,b,b,99.0"]
     for block in range(2):
         blocks.append(f"{case.id},{block},a,2,{block},abb,0.5,0.5,0.0")

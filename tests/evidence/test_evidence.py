@@ -210,8 +210,10 @@ def profiled(step_s, input_s):
 
 
 def test_a_known_cost_is_held_against_what_the_whole_step_grew_by():
-    pairs = [Pair(2.0, profiled(1.0, 0.5), profiled(4.0, 3.2)),
-             Pair(2.2, profiled(1.5, 0.5), profiled(3.5, 2.3))]  # fmt: skip
+    pairs = [
+        Pair(2.0, profiled(1.0, 0.5), profiled(4.0, 3.2)),
+        Pair(2.2, profiled(1.5, 0.5), profiled(3.5, 2.3)),
+    ]
     row = truth_row(Phase.INPUT, pairs)
     assert (row["pairs"], row["phase"]) == (2, "input pipeline")
     assert row["alone_s"] == pytest.approx(2.1)

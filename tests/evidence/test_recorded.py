@@ -25,12 +25,21 @@ def launches(noise, slower=0.0, cases=("one", "two"), sessions=10, blocks=8):
     """Recorded launches whose rounds scatter so much, side B slower by a share."""
     chance = random.Random(3)
     return [
-        {"session": session, "time_utc": "", "case": case, "slower": 0.0, "block": block,
-         "side": side, "val_accuracy": 0.9,
-         "seconds": [math.exp(chance.gauss(0, noise)) * (1 + slower * (side == "b"))] * 3}
-        for session in range(sessions) for case in cases for block in range(blocks)
+        {
+            "session": session,
+            "time_utc": "",
+            "case": case,
+            "slower": 0.0,
+            "block": block,
+            "side": side,
+            "val_accuracy": 0.9,
+            "seconds": [math.exp(chance.gauss(0, noise)) * (1 + slower * (side == "b"))] * 3,
+        }
+        for session in range(sessions)
+        for case in cases
+        for block in range(blocks)
         for side in "ab"
-    ]  # fmt: skip
+    ]
 
 
 def found(rows, **wanted):

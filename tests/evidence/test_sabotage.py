@@ -77,38 +77,88 @@ def own(builder, reason):
 # `how` is a builder's name for `run`, else what `stored` makes of the candidate of a `check`.
 WORKER = "every launch; `run`"
 SABOTAGES = (
-    Sabotage("half of each batch skipped", WORKER, 2,
-             own("halved", "round 1 trained 400 samples, not 800"), "halved"),
-    Sabotage("learning rate 0", WORKER, 2,
-             own("still", "the weights did not change: nothing was learned"), "still"),
-    Sabotage("NaN in the weights", WORKER, 2,
-             own("exploding", "the training loss became nan in round 1"), "exploding"),
-    Sabotage("float16 weights in a float32 case", WORKER, 2,
-             own("narrow", "output/kernel is float16, not float32"), "narrow"),
-    Sabotage("float16 products in a float32 case", WORKER, 2,
-             own("computing_narrow", "output computes in float16, not float32"),
-             "computing_narrow"),
-    Sabotage("half the time, labels wrong", "accuracy; `check`", 1,
-             f"{FIRST} and 3 more: regression: accuracy fell by 75.0 points",
-             {"accuracy": {case.id: 0.1 for case in CASES},
-              "slower": {case.id: -0.5 for case in CASES}}),
-    Sabotage("another data set", "digest of the files; `check`", 3,
-             "fmnist-bench: error: now trained on data of SHA-256 eeeeeeeeeeee..., base/run0 on "
-             "dddddddddddd...: compare runs of the same --data", {"dataset_digest": "e" * 64}),
-    Sabotage("fewer launches", "settings; `check`", 3,
-             f"fmnist-bench: error: {FIRST} has launches 2 in now and 3 in base/run0: measure it "
-             "with the same --launches", {"settings": RunSettings(launches=2)}),
-    Sabotage("a slow case left out", "cases of the baseline; `check`", 3,
-             f"{FIRST}: missing: in the baseline, but not measured in now", {"cases": CASES[1:]}),
-    Sabotage("results.csv cut short", "reading; `check`", 2,
-             "fmnist-bench: error: now/results.csv line 5 is cut short or too long: take it "
-             "from a copy, or delete it, for its rows follow from the run's other files",
-             {"cut": True}),
-    Sabotage("a baseline of another machine", "hardware; `check`", 3,
-             "fmnist-bench: error: now ran on the CPU Xeon, base/run0 on EPYC: a baseline serves "
-             "one machine; fmnist-bench compare sets two side by side",
-             {"cpu": {"model": "Xeon", "cores_logical": 2}}),
-)  # fmt: skip
+    Sabotage(
+        "half of each batch skipped",
+        WORKER,
+        2,
+        own("halved", "round 1 trained 400 samples, not 800"),
+        "halved",
+    ),
+    Sabotage(
+        "learning rate 0",
+        WORKER,
+        2,
+        own("still", "the weights did not change: nothing was learned"),
+        "still",
+    ),
+    Sabotage(
+        "NaN in the weights",
+        WORKER,
+        2,
+        own("exploding", "the training loss became nan in round 1"),
+        "exploding",
+    ),
+    Sabotage(
+        "float16 weights in a float32 case",
+        WORKER,
+        2,
+        own("narrow", "output/kernel is float16, not float32"),
+        "narrow",
+    ),
+    Sabotage(
+        "float16 products in a float32 case",
+        WORKER,
+        2,
+        own("computing_narrow", "output computes in float16, not float32"),
+        "computing_narrow",
+    ),
+    Sabotage(
+        "half the time, labels wrong",
+        "accuracy; `check`",
+        1,
+        f"{FIRST} and 3 more: regression: accuracy fell by 75.0 points",
+        {"accuracy": {case.id: 0.1 for case in CASES}, "slower": {case.id: -0.5 for case in CASES}},
+    ),
+    Sabotage(
+        "another data set",
+        "digest of the files; `check`",
+        3,
+        "fmnist-bench: error: now trained on data of SHA-256 eeeeeeeeeeee..., base/run0 on "
+        "dddddddddddd...: compare runs of the same --data",
+        {"dataset_digest": "e" * 64},
+    ),
+    Sabotage(
+        "fewer launches",
+        "settings; `check`",
+        3,
+        f"fmnist-bench: error: {FIRST} has launches 2 in now and 3 in base/run0: measure it "
+        "with the same --launches",
+        {"settings": RunSettings(launches=2)},
+    ),
+    Sabotage(
+        "a slow case left out",
+        "cases of the baseline; `check`",
+        3,
+        f"{FIRST}: missing: in the baseline, but not measured in now",
+        {"cases": CASES[1:]},
+    ),
+    Sabotage(
+        "results.csv cut short",
+        "reading; `check`",
+        2,
+        "fmnist-bench: error: now/results.csv line 5 is cut short or too long: take it "
+        "from a copy, or delete it, for its rows follow from the run's other files",
+        {"cut": True},
+    ),
+    Sabotage(
+        "a baseline of another machine",
+        "hardware; `check`",
+        3,
+        "fmnist-bench: error: now ran on the CPU Xeon, base/run0 on EPYC: a baseline serves "
+        "one machine; fmnist-bench compare sets two side by side",
+        {"cpu": {"model": "Xeon", "cores_logical": 2}},
+    ),
+)
 OF_RUNS = [s for s in SABOTAGES if isinstance(s.how, str)]
 OF_CHECKS = [s for s in SABOTAGES if not isinstance(s.how, str)]
 
@@ -144,11 +194,30 @@ def test_a_check_catches_it(type_in, tmp_path, monkeypatch, sabotage):
 
 def test_launches_catch_it(program, tmp_path, small_data):
     (tmp_path / "own.py").write_text(OWN_MODELS)
-    done = program("bench", "run", "--data", small_data,
-                   "--models", ",".join(f"own:{s.how}" for s in OF_RUNS),
-                   "--optimizers", "sgd", "--loops", "compiled", "--batch-sizes", "100",
-                   "--precisions", "float32", "--epochs", "1", "--launches", "1",
-                   "--devices", "cpu", "--output", "run")  # fmt: skip
+    done = program(
+        "bench",
+        "run",
+        "--data",
+        small_data,
+        "--models",
+        ",".join(f"own:{s.how}" for s in OF_RUNS),
+        "--optimizers",
+        "sgd",
+        "--loops",
+        "compiled",
+        "--batch-sizes",
+        "100",
+        "--precisions",
+        "float32",
+        "--epochs",
+        "1",
+        "--launches",
+        "1",
+        "--devices",
+        "cpu",
+        "--output",
+        "run",
+    )
     with (tmp_path / "run/results.csv").open(newline="") as lines:
         found = [f"{r['case']}: {r['status']}: {r['reason']}" for r in csv.DictReader(lines)]
     assert found == [s.line for s in OF_RUNS]

@@ -206,9 +206,13 @@ def test_the_share_is_that_of_the_products(name, precision, least, most, warning
 @pytest.mark.parametrize(
     ("name", "precision", "reason"),
     [
-        ("cleared", "mixed_bfloat16", "hidden, output compute in float32: 0% of the multiply-adds "
-         "are in bfloat16, at least 50% must be for mixed_bfloat16; the builder left the dtype "
-         "policy float32"),
+        (
+            "cleared",
+            "mixed_bfloat16",
+            "hidden, output compute in float32: 0% of the multiply-adds "
+            "are in bfloat16, at least 50% must be for mixed_bfloat16; the builder left the dtype "
+            "policy float32",
+        ),
         ("policy_of_its_own", "mixed_bfloat16", "the builder left the dtype policy float32"),
         ("half_policy_of_its_own", "float32", "hidden computes in bfloat16, not float32"),
         ("nested_float32", "mixed_bfloat16", "inside computes in float32: 2% of the multiply-adds"),
@@ -219,15 +223,18 @@ def test_the_share_is_that_of_the_products(name, precision, least, most, warning
         ("guide", "mixed_float16", "the loss is not scaled, which mixed_float16 needs"),
         ("unscaled", "mixed_float16", "the loss is not scaled, which mixed_float16 needs"),
     ],
-)  # fmt: skip
+)
 def test_another_precision_than_the_case_says_is_invalid(name, precision, reason):
     with pytest.raises(Invalid) as error:
         computed(name, precision)
     assert reason in str(error.value)
 
 
-AUTO_MIXED = ("auto_mixed_precision", "auto_mixed_precision_mkl",
-              "auto_mixed_precision_onednn_bfloat16")  # fmt: skip
+AUTO_MIXED = (
+    "auto_mixed_precision",
+    "auto_mixed_precision_mkl",
+    "auto_mixed_precision_onednn_bfloat16",
+)
 
 
 @pytest.fixture
@@ -284,9 +291,14 @@ def test_the_file_of_a_model_is_read_once_the_model_is_built(tmp_path, monkeypat
 
 
 def test_outputs_that_the_loss_takes_for_probabilities_are_such_or_the_row_warns():
-    warned = {name: [line for line in built(name)[1].warnings if "no probabilities" in line]
-              for name in ("logits", "own_logits", "guide", "rows")}  # fmt: skip
+    warned = {
+        name: [line for line in built(name)[1].warnings if "no probabilities" in line]
+        for name in ("logits", "own_logits", "guide", "rows")
+    }
     assert {name: len(lines) for name, lines in warned.items()} == {
-        "logits": 1, "own_logits": 0, "guide": 0, "rows": 0,
-    }  # fmt: skip
+        "logits": 1,
+        "own_logits": 0,
+        "guide": 0,
+        "rows": 0,
+    }
     assert "end it with softmax" in warned["logits"][0]

@@ -15,7 +15,7 @@ from support import FAKE_WORKER, ROOT
 
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.origin import Origin
-from bench.launch.process import LaunchPlace
+from bench.launch.placement import LaunchPlace
 from bench.machine.loaded import CHECKOUT
 from bench.schema.case import Case
 from bench.schema.launch import Status
@@ -92,8 +92,17 @@ def test_a_launch_that_ends_well_without_a_result_has_failed(launch, fork):
     assert records[1].status is Status.OK
 
 
-LATER = json.dumps({"kind": "round", "round": 1, "samples": 9, "updates": 1, "seconds": 0.5,
-                    "between_epochs_s": 0.0, "of_a_later_version": [1]})  # fmt: skip
+LATER = json.dumps(
+    {
+        "kind": "round",
+        "round": 1,
+        "samples": 9,
+        "updates": 1,
+        "seconds": 0.5,
+        "between_epochs_s": 0.0,
+        "of_a_later_version": [1],
+    }
+)
 
 
 def test_fields_of_a_later_version_are_left_out(launch):

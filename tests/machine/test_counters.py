@@ -205,9 +205,15 @@ def test_a_quota_of_version_1(scene):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "usage_usec 5\n", "nr_periods 0\nnr_throttled 0\n", "nr_periods 5\n", "nr_periods x\n",
-     "nr_periods 9\nnr_throttled 3\n"],
-)  # fmt: skip
+    [
+        "",
+        "usage_usec 5\n",
+        "nr_periods 0\nnr_throttled 0\n",
+        "nr_periods 5\n",
+        "nr_periods x\n",
+        "nr_periods 9\nnr_throttled 3\n",
+    ],
+)
 def test_without_a_quota_or_a_period_there_is_no_share(scene, text):
     scene.write("proc/self/cgroup", "0::/\n")
     scene.mount(("/", "cg", "cgroup2", "rw"))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from bench.machine import devices, environment
+from bench.machine import environment
 from bench.machine.environment import collect
 from bench.machine.variables import Fate, fate_of
 from bench.schema.case import Case
@@ -34,7 +34,7 @@ Collect = Callable[..., dict[str, Any]]
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch) -> Collect:
     """`collect` beside one made-up GPU and no git."""
-    monkeypatch.setattr(devices, "gpu_state", lambda gpu: {"name": gpu.name, "uuid": "GPU-1f"})
+    monkeypatch.setattr(environment, "gpu_state", lambda gpu: {"name": gpu.name, "uuid": "GPU-1f"})
     inventory = SimpleNamespace(
         gpus=(SimpleNamespace(name="NVIDIA H100"),),
         driver_version="570.86.10",

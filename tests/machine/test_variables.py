@@ -147,8 +147,10 @@ def test_a_keras_file_that_changes_nothing_stays(tmp_path: Path, content: object
     [
         ('{"floatx": "float16"}', {"keras.json: floatx": "float16"}),
         ('{"epsilon": 0.001, "floatx": "float32"}', {"keras.json: epsilon": "0.001"}),
-        ('{"image_data_format": "channels_first"}',
-         {"keras.json: image_data_format": "channels_first"}),
+        (
+            '{"image_data_format": "channels_first"}',
+            {"keras.json: image_data_format": "channels_first"},
+        ),
         ('{"nnx_enabled": true}', {"keras.json: nnx_enabled": "True"}),
         ('{"floatx": ["float99"]}', {"keras.json: floatx": "['float99']"}),
         ("{", {"keras.json": "cannot be read: JSONDecodeError"}),
@@ -157,7 +159,7 @@ def test_a_keras_file_that_changes_nothing_stays(tmp_path: Path, content: object
         ("[" * 100_000, {"keras.json": "cannot be read: RecursionError"}),
         (None, {"keras.json": "cannot be read: IsADirectoryError"}),
     ],
-)  # fmt: skip
+)
 def test_a_keras_file_that_would_change_the_work_is_set_aside(
     tmp_path: Path, content: str | None, told: dict[str, str]
 ) -> None:

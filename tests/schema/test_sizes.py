@@ -21,8 +21,21 @@ CASE = Case("relu_mlp", "adam", "compiled")
 
 def typed(**more):
     """What `fmnist-bench duel --a here --b here` is given, and more."""
-    absent = ("budget", "rows", "gate", "margin", "accuracy_gate", "models", "optimizers", "loops",
-              "devices", "batch_sizes", "precisions", "threads", "backends")  # fmt: skip
+    absent = (
+        "budget",
+        "rows",
+        "gate",
+        "margin",
+        "accuracy_gate",
+        "models",
+        "optimizers",
+        "loops",
+        "devices",
+        "batch_sizes",
+        "precisions",
+        "threads",
+        "backends",
+    )
     return dict.fromkeys(absent) | {"a": "here", "b": "here"} | more
 
 

@@ -276,8 +276,11 @@ def test_readings_of_a_block_that_was_killed_do_not_count(blocks, diary, tmp_pat
     file = tmp_path / "control.csv"
     header, *lines = file.read_text().splitlines(keepends=True)
     stale = [line.rsplit(",", 1)[0] + ",99\n" for line in lines]
-    stale += [f"{CASE.id},0,{pair},{place},{side},a,99\n"
-              for pair in (9, 10) for place, side in ((1, "b"), (2, "a"))]  # fmt: skip
+    stale += [
+        f"{CASE.id},0,{pair},{place},{side},a,99\n"
+        for pair in (9, 10)
+        for place, side in ((1, "b"), (2, "a"))
+    ]
     file.write_text("".join((header, *stale, *lines)))
     assert blocks(*sides).holds(CASE, 0)
     assert len(readings_of(file)[CASE.id, 0]) == len(lines)

@@ -232,13 +232,15 @@ def test_a_second_call_finishes_the_same_duel_and_no_other(checked, stored, monk
     [
         ({"versions": {"tensorflow": "2.20.0"}}, "with TensorFlow 2.20.0, here it is 2.21.0"),
         ({"variables": {}}, "the variables .*, here it is .*TF_ENABLE_ONEDNN_OPTS=0"),
-        ({"variables": {"TF_ENABLE_ONEDNN_OPTS": "0", "XLA_FLAGS": "--x"}},
-         "the variables .*XLA_FLAGS=--x, here it is "),
+        (
+            {"variables": {"TF_ENABLE_ONEDNN_OPTS": "0", "XLA_FLAGS": "--x"}},
+            "the variables .*XLA_FLAGS=--x, here it is ",
+        ),
         ({"python": {"version": "3.11.7"}}, "with Python 3.11.7, here it is 3.12.9"),
         ({"gpus": [{"name": "H100"}]}, "with the GPUs H100, here it is none"),
         ({"cpu": {"model": "Xeon", "cores_logical": 2}}, "with the CPU Xeon, here it is Test CPU"),
     ],
-)  # fmt: skip
+)
 def test_an_environment_that_is_not_the_candidates_is_refused(stored, machine, changes, line):
     run = confirm.MeasuredRun(stored("now", 20), {**machine, **changes}, {}, {})
     with pytest.raises(confirm.UserError, match=line):
@@ -288,10 +290,12 @@ def test_a_side_that_is_this_environment_is_refused(checked, stored, side):
         ({"versions": {"tensorflow": "2.20.0"}}, "TensorFlow 2.20.0, the side has 2.21.0"),
         ({"os": {"kernel": "6.1"}}, "kernel 6.1, the side has 6.8"),
         ({"variables": {"XLA_FLAGS": "--x"}}, "XLA_FLAGS=--x, the side has OMP_NUM_THREADS=1"),
-        ({"code": {"a": {"suite": {"bench/schema/case.py": "other"}}}},
-         f"another bench/schema/case.py than that in {preflight.CHECKOUT}"),
+        (
+            {"code": {"a": {"suite": {"bench/schema/case.py": "other"}}}},
+            f"another bench/schema/case.py than that in {preflight.CHECKOUT}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_side_that_is_no_stored_runs_software_clears_nothing(
     checked, stored, monkeypatch, machine, then, line
 ):

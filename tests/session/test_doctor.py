@@ -443,7 +443,9 @@ def test_render_fits_80_columns_and_prints_brackets() -> None:
 
 
 def test_the_parent_imports_no_tensorflow() -> None:
-    script = "import sys, bench.session.doctor; print({'tensorflow', 'keras', 'pynvml'} & {*sys.modules})"
+    script = (
+        "import sys, bench.session.doctor;print({'tensorflow', 'keras', 'pynvml'} & {*sys.modules})"
+    )
     environ = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
     told = subprocess.check_output([sys.executable, "-c", script], env=environ, text=True)
     assert told.strip() == "set()"

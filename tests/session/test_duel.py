@@ -24,8 +24,8 @@ from bench.schema.draws import new_entropy
 from bench.schema.duel import TEMPLATES, DuelPlan, Spec
 from bench.schema.errors import ExitCode, UserError
 from bench.schema.plan import RunSettings
+from bench.session import attempts, control
 from bench.session import blocks as measuring
-from bench.session import control
 from bench.session import duel as duelling
 from bench.session import run as running
 from bench.session.sides import Side
@@ -363,7 +363,7 @@ def test_the_budget_ends_it_and_it_resumes_to_the_same_end(plan, fight, tmp_path
 def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monkeypatch):
     path = tmp_path / "duel"
     wanted = duelling.begin(plan(), path)
-    keep = running.RunUnderWay.keep
+    keep = attempts.RunUnderWay.keep
     calls = []
 
     def third_block_is_cut(self, record):
@@ -372,25 +372,27 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monke
             raise KeyboardInterrupt
         keep(self, record)
 
-    monkeypatch.setattr(running.RunUnderWay, "keep", third_block_is_cut)
+    monkeypatch.setattr(attempts.RunUnderWay, "keep", third_block_is_cut)
     report = duelling.fight(wanted, path, Watching())
     assert report.exit_code == ExitCode.INTERRUPTED
     assert len(written(path)) == 2
-    monkeypatch.setattr(running.RunUnderWay, "keep", keep)
+    monkeypatch.setattr(attempts.RunUnderWay, "keep", keep)
     # Half a line, as a kill leaves it.
     with (path / "blocks.csv").open("a") as out:
         out.write("relu")
     report = duelling.fight(duelling.resume(path), path, Watching())
     assert report.exit_code == ExitCode.PASSED
     assert [row["block"] for row in written(path)] == [str(k) for k in range(8)]
-    attempts = {
-        side: [json.loads(line)["attempt"] for line in
-               (path / side / "launches.jsonl").read_text().splitlines()]
+    tried = {
+        side: [
+            json.loads(line)["attempt"]
+            for line in (path / side / "launches.jsonl").read_text().splitlines()
+        ]
         for side in "ab"
-    }  # fmt: skip
+    }
     # One side was kept before the cut; of the other the rounds were.
     again = [(1, 1, 1, 2, 1, 1, 1, 1, 1), (1, 1, 2, 1, 1, 1, 1, 1)]
-    assert sorted(map(tuple, attempts.values())) == again
+    assert sorted(map(tuple, tried.values())) == again
 
 
 def test_a_block_whose_rounds_are_lost_is_measured_again(plan, fight, tmp_path):

@@ -38,13 +38,25 @@ def scripted(loop, rest_s=0.0, peak_device=None):
     wall_s[Variant.TRACED] = [1.25 * seconds for seconds in step_s[:5]]
     where = "host" if peak_device is None else "device"
     return Readings(
-        rows=3_200, steps=100, wall_s=wall_s, cpu_s=cpu_s, epoch_step_s=2e-3, traced_steps=20,
+        rows=3_200,
+        steps=100,
+        wall_s=wall_s,
+        cpu_s=cpu_s,
+        epoch_step_s=2e-3,
+        traced_steps=20,
         startup_s={"import": 6.0, "images": 1.5, "build": 0.25, "first steps": 2.0},
-        memory=[(where, "weights", MIB), (where, "optimizer slots", 2 * MIB),
-                ("host", "dataset", 300 * MIB)],
-        peak_host_bytes=1_000 * MIB, peak_device_bytes=peak_device, jit_compile=False,
-        model_name="relu_mlp", device_name="CPU", stack=[("fit (trainer.py)", 0.25)],
-    )  # fmt: skip
+        memory=[
+            (where, "weights", MIB),
+            (where, "optimizer slots", 2 * MIB),
+            ("host", "dataset", 300 * MIB),
+        ],
+        peak_host_bytes=1_000 * MIB,
+        peak_device_bytes=peak_device,
+        jit_compile=False,
+        model_name="relu_mlp",
+        device_name="CPU",
+        stack=[("fit (trainer.py)", 0.25)],
+    )
 
 
 OPERATIONS = (
@@ -73,8 +85,9 @@ class ScriptedLauncher:
         if request.case.loop in self.broken:
             return ProfileRecord(request.case, Status.FAILED, "out of luck")
         (Path(request.folder) / STACK).write_text("<html>")
-        return ProfileRecord(request.case, Status.OK, readings=scripted(request.case.loop,
-                                                                       **self.script))  # fmt: skip
+        return ProfileRecord(
+            request.case, Status.OK, readings=scripted(request.case.loop, **self.script)
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -99,9 +112,12 @@ def cases(*loops):
 def profiled(tmp_path, chosen, launcher=None):
     said = []
     outcome = profile.profile(
-        Plan(chosen, RunSettings(), command="fmnist-bench profile"), tmp_path / "out", said.append,
-        launcher=launcher or ScriptedLauncher(), wait=True,
-    )  # fmt: skip
+        Plan(chosen, RunSettings(), command="fmnist-bench profile"),
+        tmp_path / "out",
+        said.append,
+        launcher=launcher or ScriptedLauncher(),
+        wait=True,
+    )
     return outcome, said
 
 
@@ -113,8 +129,9 @@ def table(tmp_path, name):
 def test_the_shares_of_a_case_add_up_to_its_measured_step(tmp_path):
     outcome, said = profiled(tmp_path, cases("fit", "multistep", "compiled"))
     assert outcome.exit_code is ExitCode.PASSED
-    assert said == [f"{n} of 3: {case.id}" for n, case in
-                    enumerate(cases("fit", "multistep", "compiled"), 1)]  # fmt: skip
+    assert said == [
+        f"{n} of 3: {case.id}" for n, case in enumerate(cases("fit", "multistep", "compiled"), 1)
+    ]
     rows = table(tmp_path, "profile.csv")
     assert list(rows[0])[:4] == ["case", "phase", "share", "seconds_per_step"]
     for case in cases("fit", "multistep", "compiled"):
@@ -130,8 +147,16 @@ def test_the_shares_of_a_case_add_up_to_its_measured_step(tmp_path):
 def test_a_profile_is_no_run(tmp_path):
     profiled(tmp_path, cases("fit"))
     found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert found == {"environment.json", "profile.csv", "operations.csv", "memory.csv",
-                     "startup.csv", "devices.csv", "profiles.jsonl", "traces"}  # fmt: skip
+    assert found == {
+        "environment.json",
+        "profile.csv",
+        "operations.csv",
+        "memory.csv",
+        "startup.csv",
+        "devices.csv",
+        "profiles.jsonl",
+        "traces",
+    }
     assert json.loads((tmp_path / "out/environment.json").read_text())["command"]
 
 
@@ -203,17 +228,26 @@ def test_memory_adds_up_to_the_peak(tmp_path):
     rows = table(tmp_path, "memory.csv")
     held = {(row["where"], row["holder"]): int(row["bytes"]) // MIB for row in rows}
     assert held == {
-        ("host", "dataset"): 300, ("host", REST): 700,
-        ("device", "weights"): 1, ("device", "optimizer slots"): 2, ("device", REST): 47,
-    }  # fmt: skip
+        ("host", "dataset"): 300,
+        ("host", REST): 700,
+        ("device", "weights"): 1,
+        ("device", "optimizer slots"): 2,
+        ("device", REST): 47,
+    }
     assert sum(float(row["share"]) for row in rows) == pytest.approx(2)
 
 
 def test_tracing_and_compiling_are_part_of_the_first_steps(tmp_path):
     profiled(tmp_path, cases("fit"))
     stages = {row["stage"]: float(row["seconds"]) for row in table(tmp_path, "startup.csv")}
-    assert stages == {"import": 6.0, "images": 1.5, "build": 0.25, "trace": 0.5, "compile": 1.0,
-                      "first steps": 0.5}  # fmt: skip
+    assert stages == {
+        "import": 6.0,
+        "images": 1.5,
+        "build": 0.25,
+        "trace": 0.5,
+        "compile": 1.0,
+        "first steps": 0.5,
+    }
 
 
 def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path):
@@ -264,8 +298,9 @@ def test_a_folder_that_holds_something_is_refused(tmp_path, name):
 
 def test_the_extra_is_named_in_one_line(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec",
-                        lambda name: None if name == "xprof" else find(name))  # fmt: skip
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "xprof" else find(name)
+    )
     with pytest.raises(UserError, match=r"^xprof is not installed: .*fmnist-bench\[profile\]"):
         traces.require_extra()
 

@@ -18,12 +18,21 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 99\
 
 
 def git(folder, *words):
-    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
-           "GIT_COMMITTER_EMAIL": "a@b", "GIT_CONFIG_GLOBAL": os.devnull}  # fmt: skip
+    who = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
     done = subprocess.run(
         [shutil.which("git"), "-c", "core.autocrlf=false", *words],
-        cwd=folder, env={**os.environ, **who}, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, **who},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.strip()
 
 
@@ -44,8 +53,9 @@ def commit(folder, **texts):
 
 
 def files_of(folder):
-    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*")
-                  if not file.is_dir())  # fmt: skip
+    return sorted(
+        file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()
+    )
 
 
 def test_attributes_leave_nothing_out_and_change_nothing(repository, tmp_path):
@@ -60,8 +70,13 @@ def test_attributes_leave_nothing_out_and_change_nothing(repository, tmp_path):
     name = commit(repository, **texts)
     before = git(repository, "status", "--short"), sorted((repository / ".git").iterdir())
     folder, notes = unpacked(str(repository), name, tmp_path)
-    assert files_of(folder) == [".gitattributes", "bench/mine.py", "data.bin", "lines.txt",
-                                "mine.py"]  # fmt: skip
+    assert files_of(folder) == [
+        ".gitattributes",
+        "bench/mine.py",
+        "data.bin",
+        "lines.txt",
+        "mine.py",
+    ]
     assert (folder / "mine.py").read_bytes() == b"# $Format:%H$\n"
     assert (folder / "lines.txt").read_bytes() == b"a\nb\n"
     assert (folder / "data.bin").read_bytes() == bytes(range(256))
@@ -131,8 +146,16 @@ def test_submodules_and_lfs_pointers_are_named_with_what_to_do(repository, tmp_p
     inner.mkdir()
     git(inner, "init", "-q")
     commit(inner, helper_py="1")
-    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add",
-        str(inner), "lib/inner")  # fmt: skip
+    git(
+        repository,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(inner),
+        "lib/inner",
+    )
     names = {f"weights{number}.bin": POINTER for number in range(5)}
     folder, (submodules, pointers) = unpacked(
         str(repository), commit(repository, **names), tmp_path
@@ -179,8 +202,9 @@ def test_a_path_that_leads_out_is_not_written(repository, tmp_path, monkeypatch)
     line = b"100644 blob 1234\t../evil.py\0"
     real = revision._git
     monkeypatch.setattr(
-        revision, "_git", lambda folder, *words: line if words[0] == "ls-tree" else
-        real(folder, *words)
-    )  # fmt: skip
+        revision,
+        "_git",
+        lambda folder, *words: line if words[0] == "ls-tree" else real(folder, *words),
+    )
     with pytest.raises(UserError, match=r"holds the path '\.\./evil\.py': not unpacked"):
         unpacked(str(repository), name, tmp_path)

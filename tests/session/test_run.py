@@ -323,11 +323,15 @@ def test_where_the_machine_is_always_busy_launches_stand_with_a_warning(execute,
         noises=[BUSY, BUSY, BUSY, worst, CALM, BUSY, BUSY, BUSY],
     )
     assert [(k, attempt, status) for k, attempt, status, _ in launches_of(outcome)] == [
-        (0, 1, "invalid"), (0, 2, "invalid"), (0, 3, "ok"),
+        (0, 1, "invalid"),
+        (0, 2, "invalid"),
+        (0, 3, "ok"),
         (1, 1, "ok"),
         (2, 1, "ok"),
-        (3, 1, "invalid"), (3, 2, "invalid"), (3, 3, "ok"),
-    ]  # fmt: skip
+        (3, 1, "invalid"),
+        (3, 2, "invalid"),
+        (3, 3, "ok"),
+    ]
     (row,) = outcome.rows
     assert (row["status"], row["launches"], row["rounds"]) == ("ok", 4, 8)
     assert row["warnings"] == "disturbed: other processes took 70% of the cores in launch 2"
@@ -729,9 +733,12 @@ def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, 
         rows, "_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
     )
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
-    cases = [Case("relu_mlp", optimizer, loop, precision=precision)
-             for optimizer in ("adam", "sgd", "rmsprop") for loop in ("fit", "compiled")
-             for precision in precisions]  # fmt: skip
+    cases = [
+        Case("relu_mlp", optimizer, loop, precision=precision)
+        for optimizer in ("adam", "sgd", "rmsprop")
+        for loop in ("fit", "compiled")
+        for precision in precisions
+    ]
     outcome = execute(plan_of(*cases, tmp_path=tmp_path, launches=1), [{"rounds": [0.1, 0.2]}])
     # All of them for the ceilings before and after, and each when it was measured.
     assert len(derived) <= 3 * len(cases)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from bench.launch.origin import child_command
-from bench.launch.process import LaunchPlace
+from bench.launch.placement import LaunchPlace
 from bench.machine.devices import inventory
 from bench.machine.loaded import CHECKOUT
 from bench.machine.placement import child_environment
@@ -23,12 +23,21 @@ from bench.session.sides import fixed_side, prepare, refuse_overruled
 
 
 def git(folder, *words):
-    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
-           "GIT_COMMITTER_EMAIL": "a@b", "GIT_CONFIG_GLOBAL": os.devnull}  # fmt: skip
+    who = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
     done = subprocess.run(
-        [shutil.which("git"), *words], cwd=folder, env={**os.environ, **who},
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        [shutil.which("git"), *words],
+        cwd=folder,
+        env={**os.environ, **who},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.strip()
 
 
@@ -140,8 +149,12 @@ def word_of(side, tmp_path):
     (tmp_path / "word.py").write_text(WORD)
     done = subprocess.run(
         child_command(str(tmp_path / "word.py"), side.python, side.suite),
-        env=side.environ, cwd=side.models, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=side.environ,
+        cwd=side.models,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.strip()
 
 

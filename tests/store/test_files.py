@@ -65,9 +65,13 @@ def test_what_only_names_the_suite_is_no_picture_of_it(tmp_path, name):
 
 
 def test_compare_replaces_no_picture_that_lay_there_before_its_table(type_in, tmp_path):
-    runs = [write_run(tmp_path / name, {case: (seconds * n, score)
-                                        for case, (seconds, score) in CASES.items()})
-            for n, name in enumerate("ab", 1)]  # fmt: skip
+    runs = [
+        write_run(
+            tmp_path / name,
+            {case: (seconds * n, score) for case, (seconds, score) in CASES.items()},
+        )
+        for n, name in enumerate("ab", 1)
+    ]
     out = tmp_path / "out"
     out.mkdir()
     old = (ROOT / "results/reference/comparison.png").read_bytes()

@@ -171,10 +171,20 @@ def test_a_word_for_a_number_names_file_line_and_column(run):
 @pytest.mark.parametrize("name", ["plan.json", "environment.json", "launches.jsonl"])
 @pytest.mark.parametrize(
     "text",
-    ["null", "5", "[1]", '"a"', "[" * 100_000, '{"version": 1e999}', "9" * 5000, '{"label": 7}',
-     '{"case": "\\ud800"}', "{"],
+    [
+        "null",
+        "5",
+        "[1]",
+        '"a"',
+        "[" * 100_000,
+        '{"version": 1e999}',
+        "9" * 5000,
+        '{"label": 7}',
+        '{"case": "\\ud800"}',
+        "{",
+    ],
     ids=range(10),
-)  # fmt: skip
+)
 def test_other_json_is_one_line(run, name, text):
     (run / name).write_text(text, "utf-8")
     # Without its ceilings an environment is whole, and what was derived from them is not.
@@ -212,9 +222,15 @@ def test_what_is_no_file_is_named(run, what):
 
 def test_a_name_too_long_is_one_line(type_in, run):
     long = "x" * 300
-    for words in (["compare", run, long], ["check", "--baseline", long, run], ["report", long],
-                  ["check", "--baseline", run, long], ["baseline", "list", long],
-                  ["baseline", "add", long, run], ["baseline", "remove", long, "a"]):  # fmt: skip
+    for words in (
+        ["compare", run, long],
+        ["check", "--baseline", long, run],
+        ["report", long],
+        ["check", "--baseline", run, long],
+        ["baseline", "list", long],
+        ["baseline", "add", long, run],
+        ["baseline", "remove", long, "a"],
+    ):
         code, _, err = type_in(*words)
         assert (code, err.count("\n")) == (2, 1)
         assert "xxx... cannot be read: File name too long" in err
@@ -253,8 +269,14 @@ def test_a_launch_told_of_twice_is_named(run):
 def test_records_are_bounded_and_ignore_what_is_later():
     fields = {"round": 1, "samples": 2, "updates": 1, "seconds": 1, "between_epochs_s": 0}
     assert Round.from_json({**fields, "later": 1}) == Round(1, 2, 1, 1.0, 0.0)
-    for name, value in (("seconds", 0), ("seconds", float("nan")), ("samples", True),
-                        ("val_accuracy", 1.5), ("round", "1"), ("evaluation_s", -1)):  # fmt: skip
+    for name, value in (
+        ("seconds", 0),
+        ("seconds", float("nan")),
+        ("samples", True),
+        ("val_accuracy", 1.5),
+        ("round", "1"),
+        ("evaluation_s", -1),
+    ):
         with pytest.raises(Misfit, match=rf"^{name}: "):
             Round.from_json({**fields, name: value})
     with pytest.raises(Misfit, match="the field status is missing"):

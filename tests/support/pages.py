@@ -21,7 +21,12 @@ def write_profile(path, phase):
     """A folder as `fmnist-bench profile` leaves it, with a case that failed."""
     path.mkdir()
     with (path / "profile.csv").open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows([
-            ("case", "phase", "share", "seconds_per_step"), (FIT.id, phase, 0.25, 0.001),
-            (FIT.id, "forward", 0.75, 0.003), (COMPILED.id, "", "", "")])  # fmt: skip
+        csv.writer(out).writerows(
+            [
+                ("case", "phase", "share", "seconds_per_step"),
+                (FIT.id, phase, 0.25, 0.001),
+                (FIT.id, "forward", 0.75, 0.003),
+                (COMPILED.id, "", "", ""),
+            ]
+        )
     return path

@@ -31,5 +31,10 @@ def readings(loop, rounds=9, rest_s=0.0, slow=lambda number: 1.0):
 
 
 def phase(variant):
-    return {"input": Phase.INPUT, "forward": Phase.FORWARD, "backward": Phase.BACKWARD,
-            "optimizer": Phase.OPTIMIZER, "metrics": Phase.METRICS}[variant]  # fmt: skip
+    return {
+        "input": Phase.INPUT,
+        "forward": Phase.FORWARD,
+        "backward": Phase.BACKWARD,
+        "optimizer": Phase.OPTIMIZER,
+        "metrics": Phase.METRICS,
+    }[variant]

@@ -9,8 +9,12 @@ from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan, RunSettings
 
 LAYERS = ((784, 100), (100, 10))
-TRAFFIC = (("weights", 318_040, 2), ("optimizer slots", 0, 2), ("images", 25_088, 1),
-           ("labels", 128, 1))  # fmt: skip
+TRAFFIC = (
+    ("weights", 318_040, 2),
+    ("optimizer slots", 0, 2),
+    ("images", 25_088, 1),
+    ("labels", 128, 1),
+)
 SAMPLES = 48_000
 
 FIT, COMPILED = (Case("relu_mlp", "sgd", loop) for loop in ("fit", "compiled"))

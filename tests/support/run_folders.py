@@ -38,9 +38,14 @@ def write_run(
     precisions = dict.fromkeys(case.precision for case in plan.cases)
     ceilings = [{**CEILINGS, "precision": precision} for precision in precisions]
     run.write_environment(
-        {"label": label, "dataset_digest": "abc", "time_utc": "2026-03-01T12:00:00+00:00",
-         "ceilings": ceilings, **facts}
-    )  # fmt: skip
+        {
+            "label": label,
+            "dataset_digest": "abc",
+            "time_utc": "2026-03-01T12:00:00+00:00",
+            "ceilings": ceilings,
+            **facts,
+        }
+    )
     for case, (seconds, accuracy) in cases.items():
         for launch in range(plan.settings.launches_of(case)):
             request = LaunchRequest(case, launch, 1, epochs, 42)
@@ -48,13 +53,23 @@ def write_run(
                 # Launches differ, so that there is an interval.
                 took = seconds * (1 + 0.01 * launch)
                 scored = accuracy - 0.01 * (epochs - number)
-                run.append_round(request, Round(number, SAMPLES, UPDATES, took, 0.1,
-                                                val_accuracy=scored))  # fmt: skip
+                run.append_round(
+                    request, Round(number, SAMPLES, UPDATES, took, 0.1, val_accuracy=scored)
+                )
             run.append_launch(
-                LaunchRecord(case.id, launch, 1, 42 + launch, Status.OK, device_name="Test CPU",
-                             jit_compile=case.loop != "fit", warmup_s=1.0, dense_layers=LAYERS,
-                             traffic=TRAFFIC)
-            )  # fmt: skip
+                LaunchRecord(
+                    case.id,
+                    launch,
+                    1,
+                    42 + launch,
+                    Status.OK,
+                    device_name="Test CPU",
+                    jit_compile=case.loop != "fit",
+                    warmup_s=1.0,
+                    dense_layers=LAYERS,
+                    traffic=TRAFFIC,
+                )
+            )
     for case, (status, reason) in reasons.items():
         for launch in range(plan.settings.launches_of(case)):
             run.append_launch(LaunchRecord(case.id, launch, 1, 42, status, reason))

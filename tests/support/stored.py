@@ -22,8 +22,18 @@ FIRST = CASES[0].id
 DEFAULTS = RunSettings()
 
 
-def stored(path, seed, *, slower=None, accuracy=None, cases=CASES, failed=(), noise=0.01,
-           settings=DEFAULTS, **environment):  # fmt: skip
+def stored(
+    path,
+    seed,
+    *,
+    slower=None,
+    accuracy=None,
+    cases=CASES,
+    failed=(),
+    noise=0.01,
+    settings=DEFAULTS,
+    **environment,
+):
     """A run folder in which each launch is a few rounds, and each case has its own speed."""
     chance = random.Random(seed)
     plan = Plan(tuple(cases), settings)

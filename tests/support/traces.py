@@ -10,5 +10,12 @@ def process(pid, name):
 
 
 def ran(name, start, length, tid=1, pid=HOST, **args):
-    return {"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": start, "dur": length,
-            "args": args}  # fmt: skip
+    return {
+        "ph": "X",
+        "name": name,
+        "pid": pid,
+        "tid": tid,
+        "ts": start,
+        "dur": length,
+        "args": args,
+    }

@@ -200,13 +200,17 @@ def test_a_run_is_not_its_own_baseline(type_in, runs):
 @pytest.mark.parametrize(
     ("option", "value", "line"),
     [
-        *[("--gate", value, "write a share above the margin of 0.01 ")
-          for value in ("0.01", "-1", "nan", "10.5")],
+        *[
+            ("--gate", value, "write a share above the margin of 0.01 ")
+            for value in ("0.01", "-1", "nan", "10.5")
+        ],
         *[("--margin", value, "write a share of at least 0,") for value in ("-0.1", "nan", "10")],
-        *[("--accuracy-gate", value, "write points above the 2 that are tolerated")
-          for value in ("2", "nan", "101")],
+        *[
+            ("--accuracy-gate", value, "write points above the 2 that are tolerated")
+            for value in ("2", "nan", "101")
+        ],
     ],
-)  # fmt: skip
+)
 def test_a_bad_size(type_in, runs, option, value, line):
     code, _, err = checked(type_in, runs, stored(runs / "now", 20), option, value)
     assert code == 2
@@ -288,8 +292,9 @@ def test_no_baseline_folder(type_in, runs):
 
 def test_check_imports_nothing_slow(program, runs):
     stored(runs / "now", 20)
-    done = program("bench", "check", "--baseline", runs / "base", runs / "now",
-                   PYTHONPROFILEIMPORTTIME="1")  # fmt: skip
+    done = program(
+        "bench", "check", "--baseline", runs / "base", runs / "now", PYTHONPROFILEIMPORTTIME="1"
+    )
     assert done.returncode == 0, done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not imported & {"tensorflow", "keras", "pandas", "matplotlib", "scipy.stats"}

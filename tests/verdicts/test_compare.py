@@ -149,9 +149,12 @@ def test_a_run_on_the_first_of_two_gpus_has_a_page_and_a_check(tmp_path):
     """Its cases keep the names of its plan wherever they are not set beside another machine's."""
     for name in ("a", "b", "c", "d"):
         case = Case("relu_mlp", "adam", "fit", "gpu:0")
-        write_run(tmp_path / name, {case: (1.0 + ord(name) / 1000, 0.8)},
-                  gpus=[{"index": 0}, {"index": 1}],
-                  time_utc=f"2026-03-0{ord(name) - 96}T12:00:00+00:00")  # fmt: skip
+        write_run(
+            tmp_path / name,
+            {case: (1.0 + ord(name) / 1000, 0.8)},
+            gpus=[{"index": 0}, {"index": 1}],
+            time_utc=f"2026-03-0{ord(name) - 96}T12:00:00+00:00",
+        )
     sources = read_sources([tmp_path / "a"])
     assert [record["case"] for record in case_records(sources)] == [case.id]
     runs = [read_run(tmp_path / name) for name in ("a", "b", "c", "d")]

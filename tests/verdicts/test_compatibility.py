@@ -104,8 +104,10 @@ def test_a_resume_refuses_what_changed_and_says_both_values(fact) -> None:
     refuse_mixing(RUN, RECORD, copy.deepcopy(RECORD))
     changed = with_fact(fact.path, OTHER[fact.name])
     before, after = fact.text(RECORD), fact.text(changed)
-    for then, now, first, second in ((RECORD, changed, before, after),
-                                     (changed, RECORD, after, before)):  # fmt: skip
+    for then, now, first, second in (
+        (RECORD, changed, before, after),
+        (changed, RECORD, after, before),
+    ):
         with pytest.raises(UserError) as caught:
             refuse_mixing(RUN, then, now)
         assert str(caught.value).startswith(
@@ -144,8 +146,9 @@ def test_a_fact_that_is_none_is_not_one_that_is_not_recorded() -> None:
 def test_an_older_run_goes_on_where_what_it_recorded_acted() -> None:
     older = without(("overruled",))
     older["variables"] = {"KERAS_BACKEND": "jax", "OPENBLAS_NUM_THREADS": "8"}
-    refuse_mixing(RUN, older, with_fact(("variables",), {"OMP_NUM_THREADS": "1",
-                                                         "LD_PRELOAD": "x.so"}))  # fmt: skip
+    refuse_mixing(
+        RUN, older, with_fact(("variables",), {"OMP_NUM_THREADS": "1", "LD_PRELOAD": "x.so"})
+    )
     with pytest.raises(UserError, match="variables"):
         refuse_mixing(RUN, older, with_fact(("variables",), {"OMP_NUM_THREADS": "2"}))
 
@@ -288,8 +291,14 @@ def test_threads_meet_on_one_line_within_one_machine_and_software() -> None:
 
 def test_the_manual_has_the_table() -> None:
     manual = (ROOT / "results/README.md").read_text("utf-8")
-    order = (Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM, Purpose.COMPARE, Purpose.THREADS,
-             Purpose.SHOWN)  # fmt: skip
+    order = (
+        Purpose.RESUME,
+        Purpose.BASELINE,
+        Purpose.CONFIRM,
+        Purpose.COMPARE,
+        Purpose.THREADS,
+        Purpose.SHOWN,
+    )
     for fact in FACTS:
         cells = " | ".join("yes" if purpose in fact.purposes else "" for purpose in order)
         assert f"| {fact.name} | `{'.'.join(fact.path)}` | {cells} |" in manual

@@ -103,8 +103,10 @@ def test_evaluations_are_not_in_it(monkeypatch):
     clock.round(2.0, evaluation_s=50.0)
     clock.round(3.0, evaluation_s=50.0)
     assert clock.spans.result() == {
-        "energy_j": 50.0, "energy_samples": 200, "energy_covers": "GPU board (NVML)"
-    }  # fmt: skip
+        "energy_j": 50.0,
+        "energy_samples": 200,
+        "energy_covers": "GPU board (NVML)",
+    }
 
 
 def test_short_rounds_count_where_nothing_comes_between(monkeypatch):
@@ -159,5 +161,7 @@ def test_rows_say_joules_and_what_they_are_of():
     assert found["energy_covers"] == "CPU package (RAPL)"
     unknown = row()
     assert (unknown["samples_per_j"], unknown["epoch_j"], unknown["energy_covers"]) == (
-        None, None, ""
-    )  # fmt: skip
+        None,
+        None,
+        "",
+    )

@@ -48,20 +48,50 @@ def folder(small_data, tmp_path_factory):
     (root / "own_models.py").write_text(OWN_MODELS)
     temporary = root / "tmp"
     temporary.mkdir()
-    environment = {**os.environ, "TMPDIR": str(temporary), "COLUMNS": "80",
-                   "PYTHONPATH": os.pathsep.join([str(root), str(ROOT)])}  # fmt: skip
+    environment = {
+        **os.environ,
+        "TMPDIR": str(temporary),
+        "COLUMNS": "80",
+        "PYTHONPATH": os.pathsep.join([str(root), str(ROOT)]),
+    }
     for name, words in {
-        "plain": ("--models", "relu_mlp", "--loops", ",".join(LOOPS),
-                  "--precisions", "float32"),
-        "own": ("--models", "own_models:regular,own_models:failing", "--loops", "compiled",
-                "--precisions", "mixed_bfloat16"),
-    }.items():  # fmt: skip
+        "plain": ("--models", "relu_mlp", "--loops", ",".join(LOOPS), "--precisions", "float32"),
+        "own": (
+            "--models",
+            "own_models:regular,own_models:failing",
+            "--loops",
+            "compiled",
+            "--precisions",
+            "mixed_bfloat16",
+        ),
+    }.items():
         done = subprocess.run(
-            [sys.executable, "-m", "bench", "profile", *words, "--optimizers", "adam",
-             "--devices", "cpu", "--batch-sizes", "96", "--data", str(small_data),
-             "--seconds", "0.001", "--output", str(root / name)],
-            env=environment, cwd=root, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "bench",
+                "profile",
+                *words,
+                "--optimizers",
+                "adam",
+                "--devices",
+                "cpu",
+                "--batch-sizes",
+                "96",
+                "--data",
+                str(small_data),
+                "--seconds",
+                "0.001",
+                "--output",
+                str(root / name),
+            ],
+            env=environment,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         (root / f"{name}.txt").write_text(done.stdout + done.stderr)
         (root / f"{name}.code").write_text(str(done.returncode))
     return root
@@ -135,8 +165,15 @@ def test_memory_and_start_are_whole(folder, loop):
     assert (by_name["images kept for the loop"] > 0) == (loop == "compiled")
     start = rows(folder / "plain", "startup.csv")[case_of(loop)]
     stages = {row["stage"]: float(row["seconds"]) for row in start}
-    assert list(stages) == ["interpreter", "import", "images", "build", "trace", "compile",
-                            "first steps"]  # fmt: skip
+    assert list(stages) == [
+        "interpreter",
+        "import",
+        "images",
+        "build",
+        "trace",
+        "compile",
+        "first steps",
+    ]
     assert stages["trace"] > 0
     assert (stages["compile"] > 0) or loop == "fit"
 

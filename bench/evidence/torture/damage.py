@@ -14,13 +14,70 @@ from pathlib import Path
 from typing import Any
 
 # What stands where a number, a word or a JSON value should be.
-CELLS = ("", "abc", "nan", "inf", "-inf", "-1", "0", "7", "1e999", "1,5", "1.234,5", "48,000",
-         "0x10", " 1", "1_000", "TRUE", "true", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5000,
-         "1.5", "-0", "None", "x" * 200_000, '"', "1;2", "\x1b[31m", "=1+1")  # fmt: skip
-VALUES: tuple[Any, ...] = (None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "abc",
-                           "x" * 200_000, [], [1], {}, {"a": 1}, [[[]]], "\ud800")  # fmt: skip
-WHOLES = ("null", "5", "[1]", '"a"', "{}", "[" * 20_000, '{"a":' * 20_000, "9" * 5000, "NaN",
-          '{"version": 99}', '{"cases": [{}]}', "{", "", "\n\n")  # fmt: skip
+CELLS = (
+    "",
+    "abc",
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "7",
+    "1e999",
+    "1,5",
+    "1.234,5",
+    "48,000",
+    "0x10",
+    " 1",
+    "1_000",
+    "TRUE",
+    "true",
+    "\N{ARABIC-INDIC DIGIT THREE}",
+    "9" * 5000,
+    "1.5",
+    "-0",
+    "None",
+    "x" * 200_000,
+    '"',
+    "1;2",
+    "\x1b[31m",
+    "=1+1",
+)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**30,
+    float("nan"),
+    float("inf"),
+    "",
+    "abc",
+    "x" * 200_000,
+    [],
+    [1],
+    {},
+    {"a": 1},
+    [[[]]],
+    "\ud800",
+)
+WHOLES = (
+    "null",
+    "5",
+    "[1]",
+    '"a"',
+    "{}",
+    "[" * 20_000,
+    '{"a":' * 20_000,
+    "9" * 5000,
+    "NaN",
+    '{"version": 99}',
+    '{"cases": [{}]}',
+    "{",
+    "",
+    "\n\n",
+)
 
 
 def damaged(file: Path, chance: random.Random) -> str:

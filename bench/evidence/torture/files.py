@@ -33,10 +33,10 @@ from bench.schema.plan import RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
 from bench.session import duel as duelling
+from bench.session.attempts import RunUnderWay
 from bench.session.blocks import CONTROL_COLUMNS, Blocks
 from bench.session.control import Reading, control_cells
 from bench.session.events import Progress
-from bench.session.run import RunUnderWay
 from bench.store import baselines
 from bench.store.filetypes import BLOCKS, PHASES
 from bench.store.measured import read_run
@@ -114,8 +114,15 @@ def counts(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     found = []
     for file in dict.fromkeys(sorted(trial.file for trial in trials)):
         own = Counter(t.outcome if t.right else "wrong" for t in trials if t.file == file)
-        found.append({"file": file, "trials": own.total(), "refused": own["refused"],
-                      "same_figures": own["same"], "wrong": own["wrong"]})  # fmt: skip
+        found.append(
+            {
+                "file": file,
+                "trials": own.total(),
+                "refused": own["refused"],
+                "same_figures": own["same"],
+                "wrong": own["wrong"],
+            }
+        )
     return found
 
 
@@ -295,12 +302,22 @@ def _make_duel(path: Path, images: str) -> None:
         order = "".join(itertools.islice(draw.firsts, 1 + _ROUNDS))
         readings = _readings(order, chance)
         told += [(case.id, number, *astuple(reading)) for reading in readings]
-        rows.append({"case": case.id, "block": number, "first": order[0],
-                     **{f"template_{side}": draw.templates[side] for side in SIDES},
-                     "order": order, **control_cells(order, readings)})  # fmt: skip
+        rows.append(
+            {
+                "case": case.id,
+                "block": number,
+                "first": order[0],
+                **{f"template_{side}": draw.templates[side] for side in SIDES},
+                "order": order,
+                **control_cells(order, readings),
+            }
+        )
     write_csv(path / "blocks.csv", BLOCKS.columns, rows)
-    write_csv(path / "control.csv", CONTROL_COLUMNS,
-              [dict(zip(CONTROL_COLUMNS, row, strict=True)) for row in told])  # fmt: skip
+    write_csv(
+        path / "control.csv",
+        CONTROL_COLUMNS,
+        [dict(zip(CONTROL_COLUMNS, row, strict=True)) for row in told],
+    )
 
 
 def _readings(order: str, chance: random.Random) -> list[Reading]:
@@ -316,8 +333,15 @@ def _readings(order: str, chance: random.Random) -> list[Reading]:
 def _make_profile(run: Path) -> None:
     shares = {"input pipeline": 0.25, "forward": 0.5, "backward": 0.25}
     rows = [
-        {"case": CASES[0].id, "phase": phase, "share": share, "seconds_per_step": share * 1e-3,
-         "step_s": 1e-3, "rounds": 20, "status": "ok"}
+        {
+            "case": CASES[0].id,
+            "phase": phase,
+            "share": share,
+            "seconds_per_step": share * 1e-3,
+            "step_s": 1e-3,
+            "rounds": 20,
+            "status": "ok",
+        }
         for phase, share in shares.items()
-    ]  # fmt: skip
+    ]
     write_csv(run / "profile.csv", PHASES.columns, rows)

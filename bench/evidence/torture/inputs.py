@@ -26,13 +26,38 @@ from bench.schema.errors import ExitCode
 LONG = "a" * 300
 NUMBERS = ("", " ", "x", "-1", "nan", "1e999", "9" * 40, "0x10", "1,5")
 WORDS = ("", " ", ",", "nope!", LONG, "\udcff", "\u2028", "a\nb")
-SIDES = ("", "nonsense", "=", "=x", "a'", "python=", "python=/nope", "python=/bin/true",
-         "checkout=", "checkout=/nope", "checkout=.@", "checkout=/@nope", "here there",
-         LONG)  # fmt: skip
+SIDES = (
+    "",
+    "nonsense",
+    "=",
+    "=x",
+    "a'",
+    "python=",
+    "python=/nope",
+    "python=/bin/true",
+    "checkout=",
+    "checkout=/nope",
+    "checkout=.@",
+    "checkout=/@nope",
+    "here there",
+    LONG,
+)
 LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
 # Options that take a word of a fixed set or a list of them; the others that take text are places.
-_LISTS = frozenset(("matrix", "models", "optimizers", "loops", "devices", "batch_sizes",
-                    "precisions", "threads", "backends", "device"))  # fmt: skip
+_LISTS = frozenset(
+    (
+        "matrix",
+        "models",
+        "optimizers",
+        "loops",
+        "devices",
+        "batch_sizes",
+        "precisions",
+        "threads",
+        "backends",
+        "device",
+    )
+)
 _SIDES = frozenset(("a", "b", "confirm"))
 _VALUE_SHOWN = 12
 
@@ -71,8 +96,16 @@ class Ground:
     def right(self, verb: str) -> tuple[str, ...]:
         """Words that the verb takes."""
         first, second = str(self.candidate), str(next(iter(sorted(self.baseline.iterdir()))))
-        measured = ("--models", "softmax", "--loops", "fit", "--devices", "cpu", "--data",
-                    str(self.data))  # fmt: skip
+        measured = (
+            "--models",
+            "softmax",
+            "--loops",
+            "fit",
+            "--devices",
+            "cpu",
+            "--data",
+            str(self.data),
+        )
         return {
             "run": ("run", *measured, "--output", "new"),
             "list": ("list", *measured),
@@ -100,9 +133,16 @@ class Ground:
 
     def nothing_there(self) -> tuple[str, ...]:
         """Paths at which a command must find something, and does not."""
-        return (*self.wrong_places(), "missing", str(self.folder / "file"), "/dev/null",
-                "/dev/zero", str(self.folder / "loop"), str(self.folder / "fifo"),
-                "\udcff")  # fmt: skip
+        return (
+            *self.wrong_places(),
+            "missing",
+            str(self.folder / "file"),
+            "/dev/null",
+            "/dev/zero",
+            str(self.folder / "loop"),
+            str(self.folder / "fifo"),
+            "\udcff",
+        )
 
 
 def mistakes(ground: Ground) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
+from bench.evidence.torture.processes import MARK, marked, target_of_kill
 from bench.launch.origin import child_command
 from bench.machine.lock import LOCK_VARIABLE
 from bench.schema.errors import UserError
@@ -31,8 +30,6 @@ SIGNALS = tuple(
 )
 TARGETS = ("parent", "template", "launch")
 VERBS = ("run", "duel", "profile")
-# Every process of a trial inherits this variable, by which those left over are found.
-MARK = "TORTURE_TRIAL"
 # After the parent's end its processes have so long.
 _GONE_S = 5.0
 _MOST_ROUNDS_OF_RESUMING = 4
@@ -194,7 +191,7 @@ class _Place:
     def left_over(self) -> list[str]:
         """The processes of the trial that outlived their parent."""
         until = time.perf_counter() + _GONE_S
-        while (left := _marked(self._token)) and time.perf_counter() < until:
+        while (left := marked(self._token)) and time.perf_counter() < until:
             time.sleep(0.05)
         for process in left:
             process.kill()
@@ -251,8 +248,8 @@ class _Place:
 @contextlib.contextmanager
 def _signals_as_usual() -> Iterator[None]:
     """What starts in here obeys each signal, though the torture itself may run under `nohup`."""
-    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL)
-              for name in SIGNALS if name != "SIGKILL"}  # fmt: skip
+    caught = [name for name in SIGNALS if name != "SIGKILL"]
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in caught}
     try:
         yield
     finally:
@@ -262,18 +259,17 @@ def _signals_as_usual() -> Iterator[None]:
 
 def _words(kill: Kill, data: Path, output: Path) -> list[str]:
     """The command of a trial."""
-    chosen = ["--models", "relu_mlp", "--optimizers", "adam", "--devices", "cpu", "--precisions",
-              "float32", "--data", str(data), "--output", str(output)]  # fmt: skip
-    if kill.verb == "run":
-        return ["run", *chosen, "--loops", "fit,compiled", "--batch-sizes", "50,100",
-                "--epochs", "1", "--launches", "2", "--no-report"]  # fmt: skip
-    if kill.verb == "duel":
-        # So wide a gate (500%) that the duel ends at its first look.
-        return ["duel", "--a", "here", "--b", "here", *chosen, "--loops", "compiled",
-                "--batch-sizes", "100", "--epochs", "1", "--gate", "5"]  # fmt: skip
-    # A real case has much to do beside the seconds that are asked for.
-    return ["profile", *chosen, "--loops", "compiled",
-            "--batch-sizes", "50,100" if kill.scripted else "100", "--seconds", "0.1"]  # fmt: skip
+    # So wide a gate (500%) that the duel ends at its first look; and a real case of a profile has
+    # much to do beside the seconds that are asked for.
+    own = {
+        "run": "--loops fit,compiled --batch-sizes 50,100 --epochs 1 --launches 2 --no-report",
+        "duel": "--a here --b here --loops compiled --batch-sizes 100 --epochs 1 --gate 5",
+        "profile": f"--loops compiled --batch-sizes {'50,100' if kill.scripted else '100'} "
+        "--seconds 0.1",
+    }
+    chosen = "--models relu_mlp --optimizers adam --devices cpu --precisions float32"
+    folders = ["--data", str(data), "--output", str(output)]
+    return [kill.verb, *chosen.split(), *own[kill.verb].split(), *folders]
 
 
 def _strike(
@@ -284,7 +280,7 @@ def _strike(
     target = None
     while process.poll() is None:
         if time.perf_counter() >= until:
-            target = _target(process.pid, kill.target)
+            target = target_of_kill(process.pid, kill.target)
             if target is not None:
                 break
         time.sleep(0.001)
@@ -307,41 +303,12 @@ def _codes(kill: Kill, hit: str, fine: tuple[int, ...]) -> set[int]:
     return {*fine, -number, 128 + number}
 
 
-def _target(parent: int, target: str) -> int | None:
-    """The process that a target names, as far as there is one now."""
-    if target == "parent":
-        return parent
-    try:
-        templates = [p for p in psutil.Process(parent).children() if _is_worker(p)]
-        if target == "launch":
-            templates = [launch for template in templates for launch in template.children()]
-        return templates[-1].pid if templates else None
-    except psutil.Error:
-        return None
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    return "--channel" in process.cmdline()
-
-
 def _ended(process: subprocess.Popen[bytes], trial: Trial) -> int | None:
     try:
         return process.wait(_LIMIT_S)
     except subprocess.TimeoutExpired:
         trial.problems.append(f"did not end within {_LIMIT_S:g} s of the signal")
         return None
-
-
-def _marked(token: str) -> list[psutil.Process]:
-    """The processes that inherited this trial's mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == token and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def _counted_twice(folder: Path, verb: str) -> list[str]:

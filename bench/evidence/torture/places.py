@@ -68,9 +68,11 @@ def commands(baseline: Path, candidate: Path, data: Path) -> tuple[Command, ...]
         candidate: another run.
         data: a small data set.
     """
-    chosen = ("--models", "relu_mlp", "--optimizers", "adam", "--devices", "cpu", "--precisions",
-              "float32", "--loops", "compiled", "--epochs", "1", "--data", str(data))  # fmt: skip
+    words = "--models relu_mlp --optimizers adam --devices cpu --precisions float32 "
+    words += "--loops compiled --epochs 1 --data"
+    chosen = (*words.split(), str(data))
     stored, now = str(sorted(baseline.iterdir())[0]), str(candidate)
+    # A command a line or two, so that they can be compared.
     return (
         Command("run", ("run", *chosen, "--batch-sizes", "50,100", "--output", "{out}/x"),
                 ("run", "--resume", "{out}/x"), "x/plan.json", (0,), ("x/results.csv",)),

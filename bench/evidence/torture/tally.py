@@ -85,15 +85,41 @@ def made_ground(folder: Path) -> inputs.Ground:
     """
     data, baseline, typed = folder / "data", folder / "baseline", folder / "typed"
     whole = dataset.load()
-    dataset.write(data, whole.train_images[:TRAINING_IMAGES], whole.train_labels[:TRAINING_IMAGES],
-                  whole.test_images[:TEST_IMAGES], whole.test_labels[:TEST_IMAGES])  # fmt: skip
+    dataset.write(
+        data,
+        whole.train_images[:TRAINING_IMAGES],
+        whole.train_labels[:TRAINING_IMAGES],
+        whole.test_images[:TEST_IMAGES],
+        whole.test_labels[:TEST_IMAGES],
+    )
     typed.mkdir()
     names = ("baseline/one", "baseline/two", "baseline/three", "candidate")
     for day, name in enumerate(names, 1):
-        words = ("run", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "fit,compiled",
-                 "--devices", "cpu", "--precisions", "float32", "--batch-sizes", "50,100",
-                 "--epochs", "1", "--launches", "2", "--data", str(data), "--no-report",
-                 "--output", str(folder / name), "--wait")  # fmt: skip
+        words = (
+            "run",
+            "--models",
+            "relu_mlp",
+            "--optimizers",
+            "adam",
+            "--loops",
+            "fit,compiled",
+            "--devices",
+            "cpu",
+            "--precisions",
+            "float32",
+            "--batch-sizes",
+            "50,100",
+            "--epochs",
+            "1",
+            "--launches",
+            "2",
+            "--data",
+            str(data),
+            "--no-report",
+            "--output",
+            str(folder / name),
+            "--wait",
+        )
         done = subprocess.run(
             [*child_command("bench.evidence.torture.scripted"), *words],
             env={**os.environ, SALT: name},

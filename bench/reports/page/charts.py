@@ -69,10 +69,15 @@ def _throughput(records: Sequence[Record]) -> Figure:
     drawn = alt.layer(
         bars.encode(x=log_axis("low", "samples/s"), x2="high:Q", color=loop_colour(), **place),
         points.encode(x=log_axis("speed", "samples/s"), tooltip=said, **loop_look(), **place),
-    )  # fmt: skip
-    return make("throughput", "Throughput", caption,
-                drawn.properties(width="container", height=alt.Step(17)),
-                (*_CASE, _SPEED, ("low", "low"), ("high", "high")), loops_of(records))  # fmt: skip
+    )
+    return make(
+        "throughput",
+        "Throughput",
+        caption,
+        drawn.properties(width="container", height=alt.Step(17)),
+        (*_CASE, _SPEED, ("low", "low"), ("high", "high")),
+        loops_of(records),
+    )
 
 
 def _accuracy(records: Sequence[Record]) -> Figure:
@@ -103,45 +108,69 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     drawn = alt.layer(
         chart.mark_rule(strokeDash=[5, 3], color="var(--soft)").encode(y="mean(target):Q"),
         front.mark_line(interpolate="step-after", color="var(--front)", strokeWidth=1.5).encode(
-            x=x, y=y, detail="run:N", order="training_s:Q"),
+            x=x, y=y, detail="run:N", order="training_s:Q"
+        ),
         front.mark_point(size=240, color="var(--front)", strokeWidth=1.5).encode(x=x, y=y),
         chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
-    )  # fmt: skip
+    )
     caption = (
         "Validation accuracy after the documented epochs, over the seconds that their training "
         "takes. Ringed and joined: the Pareto front of each run, the cases that no other "
         "that is shown beats in accuracy within the same time. Dashed: the accuracy target."
     )
-    legend = [*loops_of(records), *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
-              Key("on the Pareto front", "ring")]  # fmt: skip
+    legend = [
+        *loops_of(records),
+        *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
+        Key("on the Pareto front", "ring"),
+    ]
     columns = (
         *_CASE,
         ("training_s", "training s"),
         ("accuracy", "accuracy"),
         ("front", "on the front"),
     )
-    return make("accuracy", "Accuracy against time", caption,
-                drawn.properties(width="container", height=HEIGHT + 60), columns,
-                legend)  # fmt: skip
+    return make(
+        "accuracy",
+        "Accuracy against time",
+        caption,
+        drawn.properties(width="container", height=HEIGHT + 60),
+        columns,
+        legend,
+    )
 
 
 def _batches(swept: Sequence[Record]) -> Figure:
     import altair as alt
 
     sizes = sorted({record["batch"] for record in swept})
-    x = alt.X("batch:Q", title="batch size", axis=alt.Axis(values=sizes, format="d"),
-              scale=alt.Scale(type="log", base=2, nice=False, padding=16))  # fmt: skip
-    return _sweep("batch", "Batch sizes", "Throughput of each case that ran at several batch "
-                  "sizes; both axes are logarithmic.", x, swept)  # fmt: skip
+    x = alt.X(
+        "batch:Q",
+        title="batch size",
+        axis=alt.Axis(values=sizes, format="d"),
+        scale=alt.Scale(type="log", base=2, nice=False, padding=16),
+    )
+    return _sweep(
+        "batch",
+        "Batch sizes",
+        "Throughput of each case that ran at several batch sizes; both axes are logarithmic.",
+        x,
+        swept,
+    )
 
 
 def _threads(swept: Sequence[Record]) -> Figure:
     import altair as alt
 
     x = alt.X("threads:O", title="threads inside an operation", axis=alt.Axis(labelAngle=0))
-    return _sweep("threads", "Threads", "Throughput of each case that ran with several numbers of "
-                  "threads, in one run or in runs on the same machine with the same software and "
-                  "variables.", x, swept)  # fmt: skip
+    return _sweep(
+        "threads",
+        "Threads",
+        "Throughput of each case that ran with several numbers of "
+        "threads, in one run or in runs on the same machine with the same software and "
+        "variables.",
+        x,
+        swept,
+    )
 
 
 def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record]) -> Figure:
@@ -159,14 +188,19 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), ("accuracy:Q", ".4f"))
     drawn = alt.layer(
         chart.mark_line(strokeWidth=1.6).encode(
-            x=x, y=y, color=loop_colour(), detail=f"{series}:N",
-            strokeDash=alt.StrokeDash("pair:N", legend=None,
-                                      scale=alt.Scale(domain=pairs, range=dashes))),
-        chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1).encode(
-            x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
-        chart.mark_point(**POINT).encode(
-            x=x, y=y, shape=shape, tooltip=said, **loop_look()),
-    )  # fmt: skip
+            x=x,
+            y=y,
+            color=loop_colour(),
+            detail=f"{series}:N",
+            strokeDash=alt.StrokeDash(
+                "pair:N", legend=None, scale=alt.Scale(domain=pairs, range=dashes)
+            ),
+        ),
+        chart.transform_filter("datum.low != null")
+        .mark_rule(strokeWidth=1)
+        .encode(x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
+        chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
+    )
     lines = ("solid", "dashed", "dotted", "dash-dotted")
     several = len(pairs) > 1
     legend = loops_of(swept) + [
@@ -174,31 +208,41 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     ]
     legend += [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
     columns = (*_CASE, (axis, title.lower()), _SPEED, ("accuracy", "accuracy"))
-    return make(axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns,
-                legend)  # fmt: skip
+    return make(
+        axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns, legend
+    )
 
 
 def _precision(narrow: Sequence[Record]) -> Figure:
     import altair as alt
 
     several = len({record["batch"] for record in narrow}) > 1
-    chart = rows().transform_filter("datum.over_float32 != null").transform_calculate(
-        what="datum.precision + ' · ' + datum.pair" + (" + ' · batch ' + datum.batch" * several)
-    )  # fmt: skip
+    chart = (
+        rows()
+        .transform_filter("datum.over_float32 != null")
+        .transform_calculate(
+            what="datum.precision + ' · ' + datum.pair" + (" + ' · batch ' + datum.batch" * several)
+        )
+    )
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
     x = log_axis("over_float32", "throughput over that of float32")
     said = tooltip(("over_float32:Q", ".2f"), ("speed:Q", ",.0f"), ("accuracy:Q", ".4f"))
     drawn = alt.layer(
         one.encode(x="one:Q"),
-        chart.mark_point(**POINT).encode(x=x, y=alt.Y("what:N", sort=None, title=None),
-                                           **loop_look(),
-                                           tooltip=said),
-    )  # fmt: skip
+        chart.mark_point(**POINT).encode(
+            x=x, y=alt.Y("what:N", sort=None, title=None), **loop_look(), tooltip=said
+        ),
+    )
     caption = "The same case in float32 is 1: right of the line the precision helps, left it hurts."
     columns = (*_CASE, ("precision", "precision"), ("over_float32", "over float32"))
-    return make("precision", "Precision", caption,
-                drawn.properties(width="container", height=alt.Step(24)), columns,
-                loops_of(narrow))  # fmt: skip
+    return make(
+        "precision",
+        "Precision",
+        caption,
+        drawn.properties(width="container", height=alt.Step(24)),
+        columns,
+        loops_of(narrow),
+    )
 
 
 def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator[Figure]:
@@ -209,18 +253,24 @@ def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator
         peak = panel.limits.peak_flops_per_s
         lines = _roof(panel, [record["intensity"] for record in below])
         x, y = log_axis("intensity", "FLOP per byte"), log_axis("gflops", "GFLOP/s", "Y")
-        said = tooltip(("fraction:Q", ".2f"), ("gflops:Q", ".3g"), ("intensity:Q", ".3g"),
-                       ("bound:N", ""))  # fmt: skip
+        said = tooltip(
+            ("fraction:Q", ".2f"), ("gflops:Q", ".3g"), ("intensity:Q", ".3g"), ("bound:N", "")
+        )
         roof = alt.Chart(alt.InlineData(values=lines)).mark_line(
             color="var(--ink)", strokeWidth=1.3
         )
-        dash = alt.StrokeDash("line:N", legend=None, scale=alt.Scale(
-            domain=["cache", "memory"], range=[list(DASHES[0]), list(DASHES[1])]))  # fmt: skip
+        dash = alt.StrokeDash(
+            "line:N",
+            legend=None,
+            scale=alt.Scale(domain=["cache", "memory"], range=[list(DASHES[0]), list(DASHES[1])]),
+        )
         drawn = alt.layer(
             roof.encode(x=x, y=y, strokeDash=dash),
-            rows().transform_filter(f"datum.roof == {number}").mark_point(**POINT).encode(
-                x=x, y=y, tooltip=said, **loop_look()),
-        )  # fmt: skip
+            rows()
+            .transform_filter(f"datum.roof == {number}")
+            .mark_point(**POINT)
+            .encode(x=x, y=y, tooltip=said, **loop_look()),
+        )
         where = f"{source.name}: " if len(sources) > 1 else ""
         cache, memory = (rate / 1e9 for rate in roofline_data.cache_and_memory(panel.limits))
         caption = (
@@ -228,11 +278,21 @@ def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator
             f"products, {cache:,.0f} GB/s from the fastest cache (solid), {memory:,.0f} GB/s from "
             "memory (dashed), all measured in the run."
         )
-        columns = (*_CASE, ("intensity", "FLOP per byte"), ("gflops", "GFLOP/s"),
-                   ("fraction", "of roofline"), ("bound", "bound"))  # fmt: skip
-        yield make(f"roofline-{number}", f"Roofline: {where}{panel.title}", caption,
-                   drawn.properties(width="container", height=HEIGHT), columns,
-                   loops_of(below))  # fmt: skip
+        columns = (
+            *_CASE,
+            ("intensity", "FLOP per byte"),
+            ("gflops", "GFLOP/s"),
+            ("fraction", "of roofline"),
+            ("bound", "bound"),
+        )
+        yield make(
+            f"roofline-{number}",
+            f"Roofline: {where}{panel.title}",
+            caption,
+            drawn.properties(width="container", height=HEIGHT),
+            columns,
+            loops_of(below),
+        )
 
 
 def _roof(panel: roofline_data.RoofPanel, intensities: Sequence[float]) -> list[dict[str, Any]]:

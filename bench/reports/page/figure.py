@@ -27,9 +27,13 @@ SHAPES: Mapping[str, tuple[str, str]] = {
 OTHER_SHAPE = ("cross", "+")
 DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 _TITLES: Mapping[str, str] = {
-    "speed": "samples/s", "training_s": "training, s", "trained_s": "trained, s",
-    "fraction": "of roofline", "gflops": "GFLOP/s", "intensity": "FLOP per byte",
-}  # fmt: skip
+    "speed": "samples/s",
+    "training_s": "training, s",
+    "trained_s": "trained, s",
+    "fraction": "of roofline",
+    "gflops": "GFLOP/s",
+    "intensity": "FLOP per byte",
+}
 CONFIG: Mapping[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -37,12 +41,20 @@ CONFIG: Mapping[str, Any] = {
     # Room for the half of a last label that stands beyond its axis.
     "padding": {"left": 2, "right": 16, "top": 6, "bottom": 2},
     "axis": {
-        "labelColor": "var(--ink)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
-        "domainColor": "var(--soft)", "tickColor": "var(--soft)", "labelFontSize": 12,
-        "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 340,
-        "labelOverlap": "greedy", "labelSeparation": 5, "labelFlush": False,
+        "labelColor": "var(--ink)",
+        "titleColor": "var(--ink)",
+        "gridColor": "var(--rule)",
+        "domainColor": "var(--soft)",
+        "tickColor": "var(--soft)",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelLimit": 340,
+        "labelOverlap": "greedy",
+        "labelSeparation": 5,
+        "labelFlush": False,
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,6 @@ def make(
     chart: Any,
     columns: Sequence[tuple[str, str]],
     legend: Sequence[Key] = (),
-    control: str = "",
 ) -> Figure:
     """A figure of an Altair chart, which is checked against the schema of Vega-Lite."""
     import altair as alt
@@ -96,7 +107,7 @@ def make(
     spec = chart.properties(description=f"{title}. {caption}", autosize=fit).to_dict()
     # The page brings its own configuration; the schema's address would look like a link.
     kept = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
-    return Figure(name, title, caption, kept, tuple(columns), tuple(legend), control)
+    return Figure(name, title, caption, kept, tuple(columns), tuple(legend))
 
 
 def rows(data: str = "rows") -> alt.Chart:

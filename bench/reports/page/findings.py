@@ -63,8 +63,11 @@ def comparison_findings(found: Comparison) -> list[Finding]:
     said = []
     for name, total in found.summaries.items():
         mean = total.geometric_mean
-        beyond = [p for p in found.pairs[name] if p.low is not None and p.high is not None
-                  and (p.low > 1 or p.high < 1)]  # fmt: skip
+        beyond = [
+            p
+            for p in found.pairs[name]
+            if p.low is not None and p.high is not None and (p.low > 1 or p.high < 1)
+        ]
         held = sum(p.low is not None for p in found.pairs[name])
         text = (
             f"Geometric mean over {formatting.cases(total.cases)} that all runs hold; "
@@ -232,8 +235,12 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
         judged = [pair for pair in pairs if all(row["samples_per_s_low"] for row in pair)]
         apart = sum(_apart(pair) for pair in judged)
         kind, verdict = _verdict(ratios)
-        by_loop = {loop: [ratio for ratio, (row, _) in zip(ratios, pairs, strict=True)
-                          if row["loop"] == loop] for loop in LOOPS}  # fmt: skip
+        by_loop = {
+            loop: [
+                ratio for ratio, (row, _) in zip(ratios, pairs, strict=True) if row["loop"] == loop
+            ]
+            for loop in LOOPS
+        }
         said = ", ".join(
             f"{loop} {geometric_mean(own):.2f}{formatting.spread(own)}"
             for loop, own in by_loop.items()
@@ -245,8 +252,11 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
                 f" The intervals lie apart in {apart} of {formatting.cases(len(judged))} with "
                 "several launches on both sides."
             )
-        changes = [100 * (row["val_accuracy"] - plain["val_accuracy"]) for row, plain in pairs
-                   if None not in (row["val_accuracy"], plain["val_accuracy"])]  # fmt: skip
+        changes = [
+            100 * (row["val_accuracy"] - plain["val_accuracy"])
+            for row, plain in pairs
+            if None not in (row["val_accuracy"], plain["val_accuracy"])
+        ]
         if changes:
             text += f" Validation accuracy changes by {fmean(changes):+.2f} points on average."
         return Finding(kind, f"{precision} {verdict}", text)

@@ -17,8 +17,16 @@ from bench.verdicts.compatibility import same_threads_axis
 
 # A page stays under five megabytes, up to about 2,500 cases: of more rounds one in so many is kept.
 MOST_ROUNDS = 10_000
-ROUND_FIELDS = ("key", "place", "launch", "round", "seconds", "over_median", "trained_s",
-                "val_accuracy")  # fmt: skip
+ROUND_FIELDS = (
+    "key",
+    "place",
+    "launch",
+    "round",
+    "seconds",
+    "over_median",
+    "trained_s",
+    "val_accuracy",
+)
 
 Record = dict[str, Any]
 Name = TypeVar("Name", bound=Hashable)
@@ -177,9 +185,17 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
             continue
         ratio = own.seconds / own.samples / middle[stored.case]
         found.append(
-            [keys[stored.case], place, stored.launch, own.round, _short(own.seconds),
-             _short(ratio), _short(trained[launch]), own.val_accuracy and _short(own.val_accuracy)]
-        )  # fmt: skip
+            [
+                keys[stored.case],
+                place,
+                stored.launch,
+                own.round,
+                _short(own.seconds),
+                _short(ratio),
+                _short(trained[launch]),
+                own.val_accuracy and _short(own.val_accuracy),
+            ]
+        )
     return found
 
 

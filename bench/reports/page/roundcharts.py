@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.reports import formatting
@@ -32,9 +33,15 @@ _LINES = {"fit": "dashed", "multistep": "dotted", "compiled": "solid", "sklearn"
 
 # Of the palette, near to the colours of profile.png.
 _PHASE_COLOURS: Mapping[str, int] = {
-    Phase.INPUT: 5, Phase.FORWARD: 1, Phase.BACKWARD: 3, Phase.OPTIMIZER: 6, Phase.METRICS: 4,
-    Phase.PYTHON: 2, Phase.IDLE: 7, Phase.UNEXPLAINED: 8,
-}  # fmt: skip
+    Phase.INPUT: 5,
+    Phase.FORWARD: 1,
+    Phase.BACKWARD: 3,
+    Phase.OPTIMIZER: 6,
+    Phase.METRICS: 4,
+    Phase.PYTHON: 2,
+    Phase.IDLE: 7,
+    Phase.UNEXPLAINED: 8,
+}
 
 
 def round_figures(records: Sequence[Record], one_in: int) -> list[Figure]:
@@ -59,22 +66,32 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
         keys = [record["key"] for record in own]
         dashes = [[1, 0], list(DASHES[2]), [1, 0], [1, 0]]
         dashes[LOOPS.index("fit")] = list(DASHES[1])
-        chart = rows("rounds").transform_filter(
-            f"indexof({keys}, datum.key) >= 0 && datum.val_accuracy != null "
-            "&& (datum.base || narrowed)"
-        ).transform_calculate(at="across == 'epoch' ? datum.round : datum.trained_s")  # fmt: skip
-        said = tooltip(("launch:Q", "d"), ("round:Q", "d"), ("val_accuracy:Q", ".4f"),
-                       ("trained_s:Q", ".3g"))  # fmt: skip
+        chart = (
+            rows("rounds")
+            .transform_filter(
+                f"indexof({keys}, datum.key) >= 0 && datum.val_accuracy != null "
+                "&& (datum.base || narrowed)"
+            )
+            .transform_calculate(at="across == 'epoch' ? datum.round : datum.trained_s")
+        )
+        said = tooltip(
+            ("launch:Q", "d"), ("round:Q", "d"), ("val_accuracy:Q", ".4f"), ("trained_s:Q", ".3g")
+        )
         drawn = chart.mark_line(point={"size": 14}, strokeWidth=1.3).encode(
-            x=alt.X("at:Q", title=None, scale=alt.Scale(zero=False),
-                    axis=alt.Axis(labelExpr=_WHOLE.format("across == 'epoch' && "))),
+            x=alt.X(
+                "at:Q",
+                title=None,
+                scale=alt.Scale(zero=False),
+                axis=alt.Axis(labelExpr=_WHOLE.format("across == 'epoch' && ")),
+            ),
             y=alt.Y("val_accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False)),
             color=_palette("optimizer", optimizers),
-            strokeDash=alt.StrokeDash("loop:N", legend=None,
-                                      scale=alt.Scale(domain=list(LOOPS), range=dashes)),
+            strokeDash=alt.StrokeDash(
+                "loop:N", legend=None, scale=alt.Scale(domain=list(LOOPS), range=dashes)
+            ),
             detail=["key:N", "launch:N"],
             tooltip=said,
-        )  # fmt: skip
+        )
         loops = [loop for loop in LOOPS if any(record["loop"] == loop for record in own)]
         legend = [Key(o, f"c{i % len(PALETTE) + 1}") for i, o in enumerate(optimizers)]
         legend += [Key(f"{_LINES[loop]}: {loop}") for loop in loops]
@@ -94,17 +111,23 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
 def _drift(records: Sequence[Record], one_in: int) -> Figure:
     import altair as alt
 
-    x = alt.X("place:Q", title="round, in the order in which they were measured",
-              scale=alt.Scale(nice=False), axis=alt.Axis(format="d"))  # fmt: skip
+    x = alt.X(
+        "place:Q",
+        title="round, in the order in which they were measured",
+        scale=alt.Scale(nice=False),
+        axis=alt.Axis(format="d"),
+    )
     y = log_axis("over_median", "seconds over the case's median", "Y")
-    said = tooltip(("launch:Q", "d"), ("round:Q", "d"), ("seconds:Q", ".4g"),
-                   ("over_median:Q", ".3f"))  # fmt: skip
+    said = tooltip(
+        ("launch:Q", "d"), ("round:Q", "d"), ("seconds:Q", ".4g"), ("over_median:Q", ".3f")
+    )
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
     drawn = alt.layer(
-        rows("rounds").mark_point(size=12, opacity=0.7, filled=True).encode(
-            x=x, y=y, color=loop_colour(), tooltip=said),
+        rows("rounds")
+        .mark_point(size=12, opacity=0.7, filled=True)
+        .encode(x=x, y=y, color=loop_colour(), tooltip=said),
         one.encode(y="one:Q"),
-    )  # fmt: skip
+    )
     several = len({record["run"] for record in records}) > 1
     caption = (
         "Every raw round of the run, over the median round of its case: a machine that slowed "
@@ -112,10 +135,14 @@ def _drift(records: Sequence[Record], one_in: int) -> Figure:
         + " Several runs lie over each other: filter by run." * several
         + _thinned(one_in)
     )
-    return make("drift", "Raw rounds in order", caption,
-                drawn.properties(width="container", height=HEIGHT),
-                (*_CASE, ("seconds", "seconds"), ("over_median", "over median")),
-                loops_of(records))  # fmt: skip
+    return make(
+        "drift",
+        "Raw rounds in order",
+        caption,
+        drawn.properties(width="container", height=HEIGHT),
+        (*_CASE, ("seconds", "seconds"), ("over_median", "over median")),
+        loops_of(records),
+    )
 
 
 def _one_case(first: int, one_in: int) -> Figure:
@@ -132,9 +159,14 @@ def _one_case(first: int, one_in: int) -> Figure:
         tooltip=said,
     )
     caption = "The raw seconds of one case, a line a launch." + _thinned(one_in)
-    return make("one-case", "Rounds of one case", caption,
-                drawn.properties(width="container", height=HEIGHT),
-                (*_CASE, ("seconds", "seconds")), control="case")  # fmt: skip
+    figure = make(
+        "one-case",
+        "Rounds of one case",
+        caption,
+        drawn.properties(width="container", height=HEIGHT),
+        (*_CASE, ("seconds", "seconds")),
+    )
+    return replace(figure, control="case")
 
 
 def ratio_figure(found: Comparison) -> Figure:
@@ -165,15 +197,20 @@ def ratio_figure(found: Comparison) -> Figure:
         "color": _palette("run", names),
     }
     title = "samples/s over the baseline's"
-    said = [alt.Tooltip("run:N"), alt.Tooltip("case:N"), *(
-        alt.Tooltip(f"{name}:Q", format=".3f") for name in ("ratio", "low", "high"))]  # fmt: skip
+    said = [
+        alt.Tooltip("run:N"),
+        alt.Tooltip("case:N"),
+        *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("ratio", "low", "high")),
+    ]
     drawn = alt.layer(
         one.encode(x="one:Q"),
-        chart.transform_filter("datum.low != null").mark_rule(strokeWidth=1.4).encode(
-            x=log_axis("low", title), x2="high:Q", **place),
+        chart.transform_filter("datum.low != null")
+        .mark_rule(strokeWidth=1.4)
+        .encode(x=log_axis("low", title), x2="high:Q", **place),
         chart.mark_point(size=50, filled=True, opacity=1).encode(
-            x=log_axis("ratio", title), tooltip=said, **place),
-    )  # fmt: skip
+            x=log_axis("ratio", title), tooltip=said, **place
+        ),
+    )
     caption = (
         f"Each case over the same case of {found.baseline}: right of the line the run is faster. "
         "The bar is Welch's 95% interval over launches; it leaves out how machines drift from "
@@ -181,10 +218,14 @@ def ratio_figure(found: Comparison) -> Figure:
     )
     legend = [Key(name, f"c{number % len(PALETTE) + 1}") for number, name in enumerate(names)]
     step = alt.Step(12, **{"for": "offset"})
-    return make("ratios", f"Runs over {found.baseline}", caption,
-                drawn.properties(width="container", height=step),
-                (("run", "run"), ("case", "case"), ("ratio", "ratio"), ("low", "low"),
-                 ("high", "high")), legend)  # fmt: skip
+    return make(
+        "ratios",
+        f"Runs over {found.baseline}",
+        caption,
+        drawn.properties(width="container", height=step),
+        (("run", "run"), ("case", "case"), ("ratio", "ratio"), ("low", "low"), ("high", "high")),
+        legend,
+    )
 
 
 def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
@@ -197,11 +238,15 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
     ids = [row["case"] for profile in profiles for row in profile.rows]
     short, shared = formatting.short_ids(ids), formatting.shared_parts(ids)
     values: list[Mapping[str, Any]] = [
-        {**row, "name": f"{profile.name}: " * several + short[row["case"]] + _step(row["step_s"]),
-         "profile": profile.name, "place": phases.index(row["phase"])}
+        {
+            **row,
+            "name": f"{profile.name}: " * several + short[row["case"]] + _step(row["step_s"]),
+            "profile": profile.name,
+            "place": phases.index(row["phase"]),
+        }
         for profile in profiles
         for row in profile.rows
-    ]  # fmt: skip
+    ]
     if not values:
         return None
     # Lines between the phases, for who prints in grey.
@@ -209,23 +254,38 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
     drawn = bars.encode(
         x=alt.X("share:Q", title="share of the step", axis=alt.Axis(format="%", tickCount=6)),
         y=alt.Y("name:N", sort=None, title=None),
-        color=alt.Color("phase:N", legend=None, scale=alt.Scale(
-            domain=phases, range=[PALETTE[number - 1] for number in numbers])),
+        color=alt.Color(
+            "phase:N",
+            legend=None,
+            scale=alt.Scale(domain=phases, range=[PALETTE[number - 1] for number in numbers]),
+        ),
         order=alt.Order("place:Q"),
-        tooltip=[alt.Tooltip("case:N"), alt.Tooltip("phase:N"),
-                 alt.Tooltip("share:Q", format=".1%"),
-                 alt.Tooltip("seconds_per_step:Q", format=".3g")],
-    )  # fmt: skip
+        tooltip=[
+            alt.Tooltip("case:N"),
+            alt.Tooltip("phase:N"),
+            alt.Tooltip("share:Q", format=".1%"),
+            alt.Tooltip("seconds_per_step:Q", format=".3g"),
+        ],
+    )
     legend = [Key(p, f"c{number}") for p, number in zip(phases, numbers, strict=True)]
     whence = "; ".join(
         profile.name + f" ({profile.measured})" * bool(profile.measured) for profile in profiles
     )
-    return make("profile", "What a step is made of" + f": {shared}" * bool(shared),
-                f"Shares of the measured step, from {whence}: launches of their own, which no "
-                "other figure of this page counts. The filters above do not change this chart.",
-                drawn.properties(width="container", height=alt.Step(26)),
-                (*(("profile", "profile"),) * several, ("case", "case"), ("phase", "phase"),
-                 ("share", "share"), ("seconds_per_step", "seconds a step")), legend)  # fmt: skip
+    return make(
+        "profile",
+        "What a step is made of" + f": {shared}" * bool(shared),
+        f"Shares of the measured step, from {whence}: launches of their own, which no "
+        "other figure of this page counts. The filters above do not change this chart.",
+        drawn.properties(width="container", height=alt.Step(26)),
+        (
+            *(("profile", "profile"),) * several,
+            ("case", "case"),
+            ("phase", "phase"),
+            ("share", "share"),
+            ("seconds_per_step", "seconds a step"),
+        ),
+        legend,
+    )
 
 
 def _step(seconds: float | None) -> str:

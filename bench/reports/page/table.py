@@ -14,8 +14,17 @@ from bench.schema.launch import Status
 
 # With more rows, the columns that are hidden at first stay out, so that the page stays small.
 MOST_WIDE_ROWS = 600
-FILTERS = ("run", "model", "optimizer", "loop", "device", "batch_size", "precision", "threads",
-           "status")  # fmt: skip
+FILTERS = (
+    "run",
+    "model",
+    "optimizer",
+    "loop",
+    "device",
+    "batch_size",
+    "precision",
+    "threads",
+    "status",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,54 +110,119 @@ def _yes_no(value: object) -> str:
 COLUMNS: tuple[Column, ...] = (
     Column("model", "model", "what is trained", number=False),
     Column("optimizer", "optimizer", "empty for scikit-learn", number=False),
-    Column("loop", "loop", "fit: Model.fit as documented; multistep: Model.fit with XLA and 100 "
-           "steps a call; compiled: the whole epoch one XLA call", number=False),
+    Column(
+        "loop",
+        "loop",
+        "fit: Model.fit as documented; multistep: Model.fit with XLA and 100 "
+        "steps a call; compiled: the whole epoch one XLA call",
+        number=False,
+    ),
     Column("device", "device", "where it trained", number=False),
     Column("batch_size", "batch", "samples a step"),
     Column("precision", "precision", "Keras dtype policy", number=False),
     Column("threads", "threads", "inside an operation; empty: TensorFlow's default"),
     Column("status", "status", "how the case ended", number=False),
-    Column("samples_per_s", "samples/s", "samples trained in the timed rounds over their "
-           "seconds: of each launch the median round, over launches the mean of logarithms",
-           _whole),
-    Column("interval", "± %", "half of the 95% Student t interval over launches; empty with "
-           "one launch", _one_place),
+    Column(
+        "samples_per_s",
+        "samples/s",
+        "samples trained in the timed rounds over their "
+        "seconds: of each launch the median round, over launches the mean of logarithms",
+        _whole,
+    ),
+    Column(
+        "interval",
+        "± %",
+        "half of the 95% Student t interval over launches; empty with one launch",
+        _one_place,
+    ),
     Column("step_ms", "step, ms", "one optimizer update at that throughput", _three),
     Column("epoch_s", "epoch, s", "one epoch at that throughput", _three, at_first=False),
-    Column("val_accuracy", "val. accuracy", "on the validation images after the documented "
-           "epochs, mean over launches", _accuracy),
-    Column("test_accuracy", "test accuracy", "on the test images, likewise", _accuracy,
-           at_first=False),
-    Column("time_to_accuracy_s", "to target, s", "training seconds until the validation accuracy "
-           "first reached the target; empty: not in every launch", _three),
-    Column("roofline_fraction", "of roofline", "least time of a step at the machine's measured "
-           "peaks, over the measured step", _two_digits),
-    Column("bound", "bound", "what limits it: compute, memory, or overhead where it stands under "
-           "0.3 of the roofline", number=False),
+    Column(
+        "val_accuracy",
+        "val. accuracy",
+        "on the validation images after the documented epochs, mean over launches",
+        _accuracy,
+    ),
+    Column(
+        "test_accuracy", "test accuracy", "on the test images, likewise", _accuracy, at_first=False
+    ),
+    Column(
+        "time_to_accuracy_s",
+        "to target, s",
+        "training seconds until the validation accuracy "
+        "first reached the target; empty: not in every launch",
+        _three,
+    ),
+    Column(
+        "roofline_fraction",
+        "of roofline",
+        "least time of a step at the machine's measured peaks, over the measured step",
+        _two_digits,
+    ),
+    Column(
+        "bound",
+        "bound",
+        "what limits it: compute, memory, or overhead where it stands under 0.3 of the roofline",
+        number=False,
+    ),
     Column("gflops", "GFLOP/s", "model FLOPs over the measured time", _three, at_first=False),
-    Column("products_fraction", "of products", "time of the case's matrix products alone, over "
-           "the measured time", _two_digits, at_first=False),
-    Column("framework_overhead", "framework", "share of a fit step that compiled does without",
-           _two_digits),
-    Column("epoch_j", "epoch, J", "energy of one epoch; empty where no counter can be read",
-           _three, at_first=False),
+    Column(
+        "products_fraction",
+        "of products",
+        "time of the case's matrix products alone, over the measured time",
+        _two_digits,
+        at_first=False,
+    ),
+    Column(
+        "framework_overhead",
+        "framework",
+        "share of a fit step that compiled does without",
+        _two_digits,
+    ),
+    Column(
+        "epoch_j",
+        "epoch, J",
+        "energy of one epoch; empty where no counter can be read",
+        _three,
+        at_first=False,
+    ),
     Column("samples_per_j", "samples/J", "samples trained a joule, likewise", _three),
     Column("energy_covers", "energy of", "what the joules are of", at_first=False, number=False),
-    Column("warmup_s", "warm-up, s", "tracing, compilation and first steps before round 1",
-           _three, at_first=False),
-    Column("between_epochs_s", "idle, s", "idle time an epoch, outside the rounds", _three,
-           at_first=False),
-    Column("peak_host_memory_bytes", "memory, MB", "how far the process's peak rose in the "
-           "launch", _megabytes, at_first=False),
-    Column("peak_device_memory_bytes", "device, MB", "the device allocator's peak", _megabytes,
-           at_first=False),
+    Column(
+        "warmup_s",
+        "warm-up, s",
+        "tracing, compilation and first steps before round 1",
+        _three,
+        at_first=False,
+    ),
+    Column(
+        "between_epochs_s",
+        "idle, s",
+        "idle time an epoch, outside the rounds",
+        _three,
+        at_first=False,
+    ),
+    Column(
+        "peak_host_memory_bytes",
+        "memory, MB",
+        "how far the process's peak rose in the launch",
+        _megabytes,
+        at_first=False,
+    ),
+    Column(
+        "peak_device_memory_bytes",
+        "device, MB",
+        "the device allocator's peak",
+        _megabytes,
+        at_first=False,
+    ),
     Column("parameters", "parameters", "weights and biases", _whole, at_first=False),
     Column("jit_compile", "XLA", "on or off for the step", _yes_no, at_first=False, number=False),
     Column("launches", "launches", "fresh processes that ended ok", at_first=False),
     Column("rounds", "rounds", "timed epochs of those launches", at_first=False),
     Column("reason", "reason", "why the case did not end ok", number=False, long=True),
     Column("warnings", "warnings", "what a reader must know", number=False, long=True),
-)  # fmt: skip
+)
 # Where all cases agree on these, they need no column at first.
 _ALIKE = ("device", "threads", "status")
 _RUN = Column("run", "run", "label, or folder", number=False)
@@ -164,9 +238,12 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
         if (column.at_first or not narrow)
         and any(_value(column, row) not in (None, "") for _, row in rows)
     ]
-    columns = [replace(column, at_first=False)
-               if column.name in _ALIKE and len({row[column.name] for _, row in rows}) == 1
-               else column for column in columns]  # fmt: skip
+    columns = [
+        replace(column, at_first=False)
+        if column.name in _ALIKE and len({row[column.name] for _, row in rows}) == 1
+        else column
+        for column in columns
+    ]
     if len(sources) > 1:
         columns.insert(0, _RUN)
     table = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.reports.plots.style import (
@@ -44,23 +44,32 @@ class Header:
         return EDGE + text + (0.08 + LEGEND_LINE * len(self.legend) if self.legend else 0) + 0.1
 
 
-def make_header(
-    figure: Figure,
-    label: str,
-    lines: Sequence[str],
-    loops: Sequence[str],
-    markers: Mapping[str, str],
-    placements: Mapping[str, str],
-    *,
-    marks: Mapping[str, Mapping[str, Any]],
-) -> Header:
-    """The header of a picture; `markers` by model, `placements` are line styles by device,
-    `marks` the looks of what else is drawn, all in the order of the legend."""
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What a picture shows, in the order of its legend.
+
+    Attributes:
+        loops: in their colours.
+        markers: by model.
+        placements: line styles by device.
+        marks: the looks of what else is drawn.
+    """
+
+    loops: Sequence[str] = ()
+    markers: Mapping[str, str] = field(default_factory=dict)
+    placements: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def make_header(figure: Figure, label: str, lines: Sequence[str], legend: Legend) -> Header:
+    """The header of a picture: its label, the lines of its machine, and its legend."""
     width = PAGE_WIDTH - 2 * EDGE
     title = "Training on Fashion-MNIST" + (f": {label}" if label else "")
-    blocks = [_loop_items(loops, marks), _model_items(figure, markers)] if loops else []
-    if len(placements) > 1:
-        blocks.append(_placement_items(placements))
+    blocks = []
+    if legend.loops:
+        blocks = [_loop_items(legend.loops, legend.marks), _model_items(figure, legend.markers)]
+    if len(legend.placements) > 1:
+        blocks.append(_placement_items(legend.placements))
     return Header(
         fitted(figure, title, TITLE_PT, width, "bold"),
         tuple(fitted(figure, line, TEXT_PT, width) for line in lines if line),

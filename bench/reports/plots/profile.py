@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.profile_rows import Profile
 from bench.reports.machine_text import machine_lines
-from bench.reports.plots.header import EDGE, PAGE_WIDTH, draw_frame, make_header
+from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
 from bench.reports.plots.run import blank_figure, save_picture
 from bench.reports.plots.style import (
     INK,
@@ -83,15 +83,22 @@ def _group(profile: Profile) -> str:
 
 def _order(profile: Profile) -> tuple[Any, ...]:
     case = profile.case
-    return (case.model, case.optimizer, case.device, case.precision, case.threads or 0,
-            case.batch_size, NETWORK_LOOPS.index(case.loop))  # fmt: skip
+    return (
+        case.model,
+        case.optimizer,
+        case.device,
+        case.precision,
+        case.threads or 0,
+        case.batch_size,
+        NETWORK_LOOPS.index(case.loop),
+    )
 
 
 def _figure(shown: Sequence[Profile], environment: Mapping[str, Any]) -> Figure:
     figure = blank_figure(1, 1)
     title = str(environment.get("label") or "where the time of a step goes")
     lines = machine_lines(environment, [])
-    header = make_header(figure, title, lines, (), {}, {}, marks={})
+    header = make_header(figure, title, lines, Legend())
     groups = [(name, list(own)) for name, own in groupby(shown, key=_group)]
     heights = [BAR * len(own) + GAP * (len(own) - 1) / 3 for _, own in groups]
     top = header.height + 0.55
@@ -103,15 +110,23 @@ def _figure(shown: Sequence[Profile], environment: Mapping[str, Any]) -> Figure:
     middle = (PAGE_WIDTH + left) / 2
     for (name, own), tall in zip(groups, heights, strict=True):
         top += TITLE
-        figure.text(EDGE / PAGE_WIDTH, 1 - (top - 0.12) / height, fitted(
-            figure, name, PANEL_PT, PAGE_WIDTH - 2 * EDGE, "bold"), size=PANEL_PT,
-            weight="bold")  # fmt: skip
+        figure.text(
+            EDGE / PAGE_WIDTH,
+            1 - (top - 0.12) / height,
+            fitted(figure, name, PANEL_PT, PAGE_WIDTH - 2 * EDGE, "bold"),
+            size=PANEL_PT,
+            weight="bold",
+        )
         for word, start, end in (
             ("seconds", left, middle - 0.35),
             ("shares", middle, PAGE_WIDTH - EDGE - 0.1),
         ):
-            place = (start / PAGE_WIDTH, 1 - (top + tall) / height,
-                     (end - start) / PAGE_WIDTH, tall / height)  # fmt: skip
+            place = (
+                start / PAGE_WIDTH,
+                1 - (top + tall) / height,
+                (end - start) / PAGE_WIDTH,
+                tall / height,
+            )
             _draw(figure.add_axes(place, label=f"{word}: {name}"), own, word == "shares")
         top += tall + AXIS + 0.15
     return figure
@@ -127,17 +142,31 @@ def _draw(axes: Axes, own: Sequence[Profile], as_shares: bool) -> None:
             width = share.seconds / unit
             negative = width < 0
             explained = share.phase is not Phase.UNEXPLAINED
-            bar = axes.barh(row, width, left=ends[negative], height=0.72,
-                            color=COLOURS[share.phase], edgecolor=INK, linewidth=0.4,
-                            hatch=None if explained else "////")  # fmt: skip
+            bar = axes.barh(
+                row,
+                width,
+                left=ends[negative],
+                height=0.72,
+                color=COLOURS[share.phase],
+                edgecolor=INK,
+                linewidth=0.4,
+                hatch=None if explained else "////",
+            )
             if as_shares and explained and abs(share.share) >= LEAST_LABELLED:
                 colour = "white" if share.phase in _DARK else INK
-                axes.bar_label(bar, [f"{share.share:.0%}"], label_type="center", size=SMALL_PT,
-                               color=colour)  # fmt: skip
+                axes.bar_label(
+                    bar, [f"{share.share:.0%}"], label_type="center", size=SMALL_PT, color=colour
+                )
             ends[negative] += width
         if not as_shares:
-            axes.text(ends[False], row, f" {profile.split.step_s * 1e3:.3g} ms", size=SMALL_PT,
-                      va="center", color=SOFT_INK)  # fmt: skip
+            axes.text(
+                ends[False],
+                row,
+                f" {profile.split.step_s * 1e3:.3g} ms",
+                size=SMALL_PT,
+                va="center",
+                color=SOFT_INK,
+            )
     axes.set_ylim(len(own) - 0.5, -0.5)
     axes.set_yticks(range(len(own)), ["" if as_shares else p.case.loop for p in own])
     axes.tick_params(axis="y", length=0)
@@ -165,9 +194,18 @@ def _legend(figure: Figure, top: float) -> None:
     x = EDGE
     for phase, colour in COLOURS.items():
         hatch = "////" if phase is Phase.UNEXPLAINED else None
-        figure.add_artist(Rectangle((x / width, 1 - (top + 0.12) / height), 0.18 / width,
-                                    0.13 / height, facecolor=colour, edgecolor=INK, linewidth=0.4,
-                                    hatch=hatch, transform=figure.transFigure))  # fmt: skip
+        figure.add_artist(
+            Rectangle(
+                (x / width, 1 - (top + 0.12) / height),
+                0.18 / width,
+                0.13 / height,
+                facecolor=colour,
+                edgecolor=INK,
+                linewidth=0.4,
+                hatch=hatch,
+                transform=figure.transFigure,
+            )
+        )
         x += 0.24
         figure.text(x / width, 1 - (top + 0.055) / height, str(phase), size=TEXT_PT, va="center")
         x += text_width(figure, [str(phase)], TEXT_PT) + 0.18

@@ -11,7 +11,7 @@ from bench.analysis import roofline
 from bench.reports.machine_text import machine_lines
 from bench.reports.palette import model_markers
 from bench.reports.plots import panels
-from bench.reports.plots.header import EDGE, PAGE_WIDTH, draw_frame, make_header
+from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
 from bench.reports.plots.run import blank_figure, save_picture, texts_of
 from bench.reports.plots.style import (
     INK,
@@ -81,14 +81,15 @@ def _figure(shown: Sequence[RoofPanel], environment: Mapping[str, Any]) -> Figur
         figure,
         str(environment.get("label") or ""),
         machine_lines(environment, [row["device_name"] for row in rows]),
-        [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)],
-        {model: markers[model] for model in dict.fromkeys(row["model"] for row in rows)},
-        {},
-        marks={
-            "the case's products alone": PRODUCTS_MARK,
-            "roof, fastest cache": {"color": INK, "marker": "", "linestyle": "-"},
-            "roof, memory": {"color": INK, "marker": "", "linestyle": "--"},
-        },
+        Legend(
+            [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)],
+            {model: markers[model] for model in dict.fromkeys(row["model"] for row in rows)},
+            marks={
+                "the case's products alone": PRODUCTS_MARK,
+                "roof, fastest cache": {"color": INK, "marker": "", "linestyle": "-"},
+                "roof, memory": {"color": INK, "marker": "", "linestyle": "--"},
+            },
+        ),
     )
     columns = min(COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
@@ -102,8 +103,13 @@ def _figure(shown: Sequence[RoofPanel], environment: Mapping[str, Any]) -> Figur
         top = header.height + line * (ABOVE + PANEL_HEIGHT + BELOW) + ABOVE
         place = (left, height - top - PANEL_HEIGHT, width - BESIDE - 0.1, PANEL_HEIGHT)
         share = [part / (PAGE_WIDTH, height)[i % 2] for i, part in enumerate(place)]
-        _draw(figure.add_axes((share[0], share[1], share[2], share[3]), label=panel.title),
-              panel, markers, rows, shown)  # fmt: skip
+        _draw(
+            figure.add_axes((share[0], share[1], share[2], share[3]), label=panel.title),
+            panel,
+            markers,
+            rows,
+            shown,
+        )
     return figure
 
 
@@ -163,6 +169,13 @@ def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
         # A name that would touch the one before it stands a line lower.
         below = -7 if x - named > NAME_WIDTH * figure_of(axes).dpi else -17
         named = x if below == -7 else -math.inf
-        axes.annotate(f"{batch_size}", (intensity(best), best["gflops"]), xytext=(0, below),
-                      textcoords="offset points", size=SMALL_PT, color=SOFT_INK,
-                      ha="center", va="top")  # fmt: skip
+        axes.annotate(
+            f"{batch_size}",
+            (intensity(best), best["gflops"]),
+            xytext=(0, below),
+            textcoords="offset points",
+            size=SMALL_PT,
+            color=SOFT_INK,
+            ha="center",
+            va="top",
+        )

@@ -13,7 +13,7 @@ from bench.reports.formatting import one_line
 from bench.reports.machine_text import machine_lines
 from bench.reports.palette import model_markers
 from bench.reports.plots import dots, panels
-from bench.reports.plots.header import draw_frame, make_header
+from bench.reports.plots.header import Legend, draw_frame, make_header
 from bench.reports.plots.layout import Page, Wanted, plan_page
 from bench.reports.plots.style import (
     DOTS_PER_INCH,
@@ -127,10 +127,12 @@ def _comparison_figure(
         figure,
         str(environment.get("label") or ""),
         machine_lines(environment, [point.device_name for point in picture.points]),
-        [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
-        {model: picture.markers[model] for model in models},
-        picture.dashes,
-        marks=_marks(picture.points),
+        Legend(
+            [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
+            {model: picture.markers[model] for model in models},
+            picture.dashes,
+            _marks(picture.points),
+        ),
     )
     wanted = Wanted(
         throughput=dots.dots_height(picture.throughput.items),

@@ -85,8 +85,9 @@ def _print_several(found: Comparison, console: Console) -> None:
         for row in zip(*(found.pairs[name] for name in shown), strict=True):
             if any(pair.ratio is not None for pair in row):
                 table.add_row(Text(row[0].case), *map(_cell, row))
-        for line, cells in zip(TOTALS, zip(*(_totals(name, found) for name in shown), strict=True),
-                               strict=True):  # fmt: skip
+        for line, cells in zip(
+            TOTALS, zip(*(_totals(name, found) for name in shown), strict=True), strict=True
+        ):
             table.add_row(line, *cells)
         console.print(table)
     count = next(iter(found.summaries.values())).cases
@@ -132,8 +133,9 @@ def _letter(number: int) -> str:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=Text(title) if title else None, title_justify="left", box=None,
-                  padding=(0, 1, 0, 0))  # fmt: skip
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
     table.add_column("case", overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -16,9 +16,9 @@ from bench.reports.terminal.run import duration
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan
+from bench.session.attempts import LOST
 from bench.session.estimate import launch_seconds
 from bench.session.events import Progress
-from bench.session.run import LOST
 
 
 def progress_for(console: Console) -> Progress:

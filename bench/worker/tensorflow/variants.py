@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import keras
 import tensorflow as tf
@@ -19,6 +18,7 @@ from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.window import Window
 from fmnist_models.loops import LOOPS, Loop, Snapshot, Work
 from fmnist_models.loops.fit import FitLoop
+from fmnist_models.loops.watch import standing_in
 
 _ORDER = (Variant.FORWARD, Variant.BACKWARD, Variant.OPTIMIZER, Variant.METRICS)
 
@@ -103,28 +103,28 @@ class _Parts:
     def only(self, variant: Variant, loop: str) -> Iterator[None]:
         """Leave in what `variant` holds, for as long as the context lasts."""
         model = self._model
-        standing_in: list[tuple[Any, str, Any]] = []
+        left_out: list[tuple[Any, str, Any]] = []
         if variant is Variant.DISPATCH:
-            standing_in = [(model, "train_step", self._nothing)]
+            left_out = [(model, "train_step", self._nothing)]
         elif variant is Variant.INPUT and loop == "compiled":
-            standing_in = [(model, "train_step", self._keep_batch)]
+            left_out = [(model, "train_step", self._keep_batch)]
         elif variant in _ORDER:
             rank = _ORDER.index(variant)
             if rank < _ORDER.index(Variant.METRICS):
-                standing_in += [
+                left_out += [
                     (model, "compute_metrics", self._no_metrics),
                     (model._loss_tracker, "update_state", self._keep_loss),
                 ]
             if variant is Variant.FORWARD:
-                standing_in.append((model.optimizer, "apply", self._drop_gradients))
+                left_out.append((model.optimizer, "apply", self._drop_gradients))
             elif variant is Variant.BACKWARD:
-                standing_in += [
+                left_out += [
                     (model, "train_step", self._with_rows(model.train_step)),
                     (model.optimizer, "apply", self._keep_gradients),
                 ]
         with ExitStack() as stack:
-            for owner, name, stand_in in standing_in:
-                stack.enter_context(patch.object(owner, name, stand_in))
+            for owner, name, stand_in in left_out:
+                stack.enter_context(standing_in(owner, name, stand_in))
             yield
 
     def _nothing(self, data: Any) -> dict[str, tf.Tensor]:

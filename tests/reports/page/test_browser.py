@@ -50,9 +50,18 @@ pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER),
     reason="no headless Chromium here: apt-get install chromium chromium-driver",
 )
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--window-size=1280,900", "--disable-dev-shm-usage")  # fmt: skip
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+    "--disable-dev-shm-usage",
+)
 WIDTHS = {"desktop": 1280, "phone": 390}
 PATIENCE_S = 20
 
@@ -68,8 +77,13 @@ class Reader:
         self.driver.get("about:blank")
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
-        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
+        self.tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         wanted = [{"name": "prefers-color-scheme", "value": theme}]
         self.tell("Emulation.setEmulatedMedia", features=wanted)
         self.driver.get(path.resolve().as_uri())
@@ -99,10 +113,14 @@ class Reader:
 
     def requests(self):
         """Addresses that the page asked for."""
-        events = [json.loads(entry["message"])["message"] for entry in
-                  self.driver.get_log("performance")]  # fmt: skip
-        return [event["params"]["request"]["url"] for event in events
-                if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
+        events = [
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        ]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
 
     def rows(self):
         """Case ids of the rows that are shown, in order."""
@@ -125,7 +143,9 @@ class Reader:
         """How many points a chart shows."""
         return self.script(
             "return document.querySelectorAll(`#figure-${arguments[0]} "
-            ".drawing svg .mark-symbol > path`).length", figure)  # fmt: skip
+            ".drawing svg .mark-symbol > path`).length",
+            figure,
+        )
 
     def picture(self, path, top=0, height=None):
         height = height or self.script("return document.documentElement.scrollHeight")
@@ -180,11 +200,14 @@ def test_it_loads_without_an_error_or_a_request(browser, pages, name, width, the
         url for url in page.requests() if not url.startswith(("file:", "data:", "about:"))
     ] == []
     # Every chart is drawn, and nothing is wider than the screen.
-    assert page.script(
-        "return [...document.querySelectorAll('figure.chart')]"
-        ".filter(chart => chart.querySelectorAll('.drawing svg [role=graphics-symbol], "
-        ".drawing svg path').length < 3).map(chart => chart.id)"
-    ) == []  # fmt: skip
+    assert (
+        page.script(
+            "return [...document.querySelectorAll('figure.chart')]"
+            ".filter(chart => chart.querySelectorAll('.drawing svg [role=graphics-symbol], "
+            ".drawing svg path').length < 3).map(chart => chart.id)"
+        )
+        == []
+    )
     assert page.script("return document.documentElement.scrollWidth") <= width
     dark = page.script("return getComputedStyle(document.body).backgroundColor") != (
         "rgb(255, 255, 255)"
@@ -196,10 +219,18 @@ def test_it_shows_the_numbers_of_results_csv(reference):
     rows = cells()
     assert reference.rows() == [row["case"] for row in rows]
     for heading, column in {
-        "samples/s": "samples_per_s", "step, ms": "step_ms", "val. accuracy": "val_accuracy",
-        "of roofline": "roofline_fraction", "to target, s": "time_to_accuracy_s",
-        "framework": "framework_overhead", "bound": "bound", "reason": "reason",
-        "warnings": "warnings", "status": "status", "batch": "batch_size"}.items():  # fmt: skip
+        "samples/s": "samples_per_s",
+        "step, ms": "step_ms",
+        "val. accuracy": "val_accuracy",
+        "of roofline": "roofline_fraction",
+        "to target, s": "time_to_accuracy_s",
+        "framework": "framework_overhead",
+        "bound": "bound",
+        "reason": "reason",
+        "warnings": "warnings",
+        "status": "status",
+        "batch": "batch_size",
+    }.items():
         assert reference.column(heading) == [row[column] for row in rows]
     shown = reference.one("#table tbody tr").text
     assert f"{float(rows[0]['samples_per_s']):,.0f}" in shown
@@ -226,18 +257,24 @@ def test_filters_hold_for_table_and_charts(reference):
     before = reference.marks("throughput")
     Select(reference.one("select[name=model]")).select_by_visible_text("softmax")
     wanted = [row["case"] for row in cells() if row["model"] == "softmax"]
-    reference.until("return document.getElementById('count').textContent === arguments[0]",
-                    f"{len(wanted)} of {every} cases")  # fmt: skip
+    reference.until(
+        "return document.getElementById('count').textContent === arguments[0]",
+        f"{len(wanted)} of {every} cases",
+    )
     assert reference.rows() == wanted
     reference.until(
         "return document.querySelectorAll('#figure-throughput .drawing svg "
-        ".mark-symbol > path').length === arguments[0]", len(wanted))  # fmt: skip
+        ".mark-symbol > path').length === arguments[0]",
+        len(wanted),
+    )
     reference.one("input[name=loop][value=fit]").click()
     assert all("-compiled-" in case for case in reference.rows())
     reference.one("#filters button[type=reset]").click()
     reference.until(
         "return document.querySelectorAll('#figure-throughput .drawing svg "
-        ".mark-symbol > path').length === arguments[0]", before)  # fmt: skip
+        ".mark-symbol > path').length === arguments[0]",
+        before,
+    )
     assert len(reference.rows()) == every
     reference.one("#search").send_keys("skipped tf32")
     assert len(reference.rows()) == sum(row["status"] == "skipped" for row in cells()) == 2
@@ -295,7 +332,8 @@ def test_a_chart_changes_with_its_control(reference):
     def axis():
         return reference.script(
             "return [...document.querySelectorAll('#figure-curves-2 .drawing svg "
-            ".mark-text.role-axis-label text')].map(text => text.textContent)")  # fmt: skip
+            ".mark-text.role-axis-label text')].map(text => text.textContent)"
+        )
 
     before = axis()
     Select(reference.one("#figure-curves-2 .across")).select_by_value("seconds")
@@ -309,7 +347,8 @@ def test_a_chart_changes_with_its_control(reference):
     chosen = Select(case).first_selected_option.text
     shown = reference.until(
         "return [...document.querySelectorAll('#figure-one-case .data tbody tr')]"
-        ".map(row => row.cells[0].textContent)")  # fmt: skip
+        ".map(row => row.cells[0].textContent)"
+    )
     assert set(shown) == {chosen}
 
 
@@ -331,8 +370,18 @@ def test_columns_and_theme_are_the_readers_choice(reference):
 def test_a_screen_reader_finds_a_name_for_everything(reference):
     reference.tell("Accessibility.enable")
     nodes = reference.tell("Accessibility.getFullAXTree")["nodes"]
-    named = {"button", "checkbox", "combobox", "searchbox", "textbox", "region", "figure", "link",
-             "table", "graphics-document"}  # fmt: skip
+    named = {
+        "button",
+        "checkbox",
+        "combobox",
+        "searchbox",
+        "textbox",
+        "region",
+        "figure",
+        "link",
+        "table",
+        "graphics-document",
+    }
     seen = set()
     for node in nodes:
         role = node.get("role", {}).get("value")
@@ -352,9 +401,12 @@ def test_the_keyboard_reaches_the_content(reference):
 
 def test_text_of_others_stays_text(browser, tmp_path, monkeypatch):
     run = write_run(
-        tmp_path / "run", {**USUAL, HALF: (0.8, 0.86)}, label=HOSTILE,
-        reasons={SOFTMAX: (Status.FAILED, HOSTILE)}, cpu={"model": HOSTILE},
-    )  # fmt: skip
+        tmp_path / "run",
+        {**USUAL, HALF: (0.8, 0.86)},
+        label=HOSTILE,
+        reasons={SOFTMAX: (Status.FAILED, HOSTILE)},
+        cpu={"model": HOSTILE},
+    )
 
     def with_hostile_models(paths):
         """A reader that lets such a model pass, as this one does not."""

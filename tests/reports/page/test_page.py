@@ -36,7 +36,7 @@ from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.errors import UserError
 from bench.schema.launch import Status
-from bench.session.run import RunOutcome
+from bench.session.attempts import RunOutcome
 from bench.store.run_folder import RunFolder
 from bench.verdicts.compare import compare
 
@@ -244,9 +244,19 @@ def test_the_page_has_its_parts():
         assert part in page.ids
         assert ("a", {"href": f"#{part}"}) in page.tags
     figures = {attributes["id"] for tag, attributes in page.tags if tag == "figure"}
-    assert figures >= {f"figure-{name}" for name in (
-        "throughput", "accuracy", "batch", "precision", "roofline-0", "curves-0", "drift",
-        "one-case")}  # fmt: skip
+    assert figures >= {
+        f"figure-{name}"
+        for name in (
+            "throughput",
+            "accuracy",
+            "batch",
+            "precision",
+            "roofline-0",
+            "curves-0",
+            "drift",
+            "one-case",
+        )
+    }
     assert "fmnist-bench run" in page.text
     assert "--output" not in page.text
     assert "AMD EPYC" in page.text
@@ -311,10 +321,13 @@ def test_a_profile_is_drawn_beside_its_run(tmp_path):
 
 def test_the_command_repeats_without_the_folder(tmp_path):
     run = write_run(
-        tmp_path / "run", USUAL, label="one",
+        tmp_path / "run",
+        USUAL,
+        label="one",
         command="fmnist-bench run --output results/x --data /home/somebody/images --label 'a b'",
-        variables={"TF_ENABLE_ONEDNN_OPTS": "0"}, git={"revision": "0123abcd", "dirty": True},
-    )  # fmt: skip
+        variables={"TF_ENABLE_ONEDNN_OPTS": "0"},
+        git={"revision": "0123abcd", "dirty": True},
+    )
     page = Page(write_report([run]).read_text("utf-8"))
     assert "TF_ENABLE_ONEDNN_OPTS=0 fmnist-bench run --data images --label 'a b'" in page.text
     assert "git checkout 0123abcd  # it had changes" in page.text
@@ -335,7 +348,10 @@ def test_runs_of_other_images_are_shown_and_not_compared(tmp_path):
 def test_short_names_tell_every_case_apart():
     rows = {case.id: {**case.to_json()} for case in (FIT, COMPILED, BIG)}
     assert list(short_names(rows).values()) == [
-        "fit · batch 32", "compiled · batch 32", "compiled · batch 512"]  # fmt: skip
+        "fit · batch 32",
+        "compiled · batch 32",
+        "compiled · batch 512",
+    ]
     assert short_names({FIT.id: FIT.to_json()}) == {FIT.id: "relu_mlp"}
 
 
@@ -419,12 +435,14 @@ def test_the_chart_library_loads_only_when_used(program, tmp_path):
 @pytest.mark.parametrize(
     ("ids", "short"),
     [
-        (["m-adam-fit-cpu-b32", "m-adam-fit-cpu-b512", "m-adam-compiled-cpu-b32"],
-         ["fit · b32", "fit · b512", "compiled · b32"]),
+        (
+            ["m-adam-fit-cpu-b32", "m-adam-fit-cpu-b512", "m-adam-compiled-cpu-b32"],
+            ["fit · b32", "fit · b512", "compiled · b32"],
+        ),
         (["m-adam-fit-cpu-b32"], ["m-adam-fit-cpu-b32"]),
         (["m-fit", "m-fit-t2"], ["m-fit", "m-fit-t2"]),
         ([], []),
     ],
-)  # fmt: skip
+)
 def test_ids_are_cut_to_what_tells_them_apart(ids, short):
     assert list(short_ids(ids).values()) == short

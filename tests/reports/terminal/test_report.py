@@ -67,10 +67,15 @@ def test_the_tables_are_these():
 
 def test_the_longest_documented_names_fit_80_columns():
     wide = [
-        row(Case("sigmoid_mlp", "sgd_nesterov", loop, batch_size=8192), 1_234_567.8,
-            val_accuracy=0.8, samples_per_s_low=1e6, samples_per_s_high=1.5e6)
+        row(
+            Case("sigmoid_mlp", "sgd_nesterov", loop, batch_size=8192),
+            1_234_567.8,
+            val_accuracy=0.8,
+            samples_per_s_low=1e6,
+            samples_per_s_high=1.5e6,
+        )
         for loop in ("fit", "multistep", "compiled")
-    ]  # fmt: skip
+    ]
     text = printed(wide)
     assert max(map(len, text.splitlines())) <= 80
     assert "1,234,568" in text
@@ -111,9 +116,16 @@ def test_the_reference_is_compared_over_the_same_work_only():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (61, "1 min 01 s"),
-     (3599.9, "1 h 00 min"), (7_260, "2 h 01 min"), (float("inf"), "?")],
-)  # fmt: skip
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.9, "1 min 00 s"),
+        (61, "1 min 01 s"),
+        (3599.9, "1 h 00 min"),
+        (7_260, "2 h 01 min"),
+        (float("inf"), "?"),
+    ],
+)
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
 

@@ -1,0 +1,331 @@
+"""The launches of a run under way: each measured, again where it was disturbed, and put on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.analysis import noise
+from bench.analysis.rows import ResultTable, time_split
+from bench.launch.launcher import CAN_FORK, Launcher
+from bench.launch.origin import changed
+from bench.launch.placement import LaunchPlace
+from bench.launch.stepwise import Turns, to_the_end
+from bench.machine import devices, hardware, placement, redact
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.errors import ExitCode
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import LEAST, Plan
+from bench.schema.requests import CeilingsRequest, LaunchRequest
+from bench.session.events import Progress
+from bench.session.schedule import schedule
+from bench.store.derived import broken_launch, broken_launches
+from bench.store.run_folder import RunFolder
+
+# results.csv is derived: it may lag behind rounds.csv and launches.jsonl by so much.
+RESULTS_EVERY_S = 5.0
+LOST = "its rounds in rounds.csv are not what it measured"
+
+# What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
+MOST_ATTEMPTS = 3
+
+
+class RunUnderWay:
+    """A run under way: what is on disk, in memory as well.
+
+    Args:
+        environ: what the launches inherit.
+        least: rounds and seconds, by loop, that a launch goes on for beyond its epochs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        progress: Progress,
+        launcher: Launcher,
+        environ: Mapping[str, str] = os.environ,
+        least: Mapping[str, tuple[int, float]] = LEAST,
+    ) -> None:
+        self._environ = environ
+        self._least = least
+        self._plan = plan
+        self._folder = folder
+        self._progress = progress
+        self._launcher = launcher
+        self._inventory = devices.inventory()
+        self._rounds = folder.rounds()
+        self._launches = folder.launches()
+        self._broken = broken_launches(plan, self._launches, self._rounds)
+        # What lost its rounds counts as not measured, until a further attempt is.
+        self._launches = [self._as_it_counts(record) for record in self._launches]
+        self._ceilings = folder.ceilings()
+        self._described = folder.environment() or {}
+        self._table = ResultTable(plan, self._launches, self._rounds, self._ceilings)
+        self._ceilings_s = 0.0
+        self._always_disturbed = False
+        self._written_s = -math.inf
+
+    def to_the_end(self) -> RunOutcome:
+        """Measure what is not on disk yet, between the ceilings before and after."""
+        settings = self._plan.settings
+        order = schedule(self._plan.cases, settings.launches_of, settings.seed)
+        done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
+        remaining = [(case, launch) for case, launch in order if (case.id, launch) not in done]
+        self._progress.run_begins(self._plan, remaining)
+        for (case_id, launch), reason in self._broken.items():
+            self._progress.launch_lost(case_id, launch, reason)
+        started, already = time.perf_counter(), len(self._launches)
+        interrupted = False
+        try:
+            self._measure_ceilings("before", remaining)
+            self.write_results()
+            for case, launch in remaining:
+                self.measure_launch(case, launch)
+            self._measure_ceilings("after", remaining)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            # First what is kept: the screen may be gone.
+            rows = self.write_results()
+            self._progress.run_ends()
+        known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
+        split = time_split(
+            time.perf_counter() - started, known, self._launches[already:], self._rounds
+        )
+        return RunOutcome(
+            self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
+        )
+
+    def _as_it_counts(self, record: LaunchRecord) -> LaunchRecord:
+        reason = self._broken.get((record.case, record.launch), "")
+        if not reason or record.status is not Status.OK:
+            return record
+        return replace(record, status=Status.INTERRUPTED, reason=f"{LOST}: {reason}")
+
+    def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
+        """The last attempt of a launch, None where there was none, and its rounds."""
+        return self._table.launch(case.id, launch)
+
+    def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
+        """Once for each device, precision and number of threads that is still to be trained on."""
+        settings: dict[tuple[str, str, int | None], list[Case]] = {}
+        for case, _ in remaining:
+            if case.loop != SKLEARN_LOOP and not placement.skip_reason(case, self._inventory):
+                settings.setdefault((case.device, case.precision, case.threads), []).append(case)
+        if settings:
+            self._progress.ceilings_begin(moment)
+        starting_s, started = self._launcher.starting_s, time.perf_counter()
+        for setting, cases in settings.items():
+            pairs = sorted({(case.model, case.batch_size) for case in cases})
+            request = CeilingsRequest(*setting, moment, tuple(pairs))
+            name = "-".join(map(str, filter(None, setting)))
+            log = self._folder.logs / f"ceilings-{name}-{moment}.log"
+            found = self._launcher.ceilings(request, self._place(cases[0], log))
+            if isinstance(found, str):
+                self._progress.ceilings_fail(f"{name}: {found}")
+                continue
+            log.unlink(missing_ok=True)
+            self._ceilings.append(found)
+            self._table.ceilings_changed()
+            self._describe(ceilings=[ceilings.to_json() for ceilings in self._ceilings])
+        self._ceilings_s += time.perf_counter() - started
+        self._ceilings_s -= self._launcher.starting_s - starting_s
+
+    def measure_launch(self, case: Case, launch: int) -> None:
+        """Measure one launch, again if need be, and put it on disk.
+
+        A launch that its noise voids is measured again, `MOST_ATTEMPTS` in all; the last of
+        them stands, for then the machine is always so, and until a launch is undisturbed
+        again no other is repeated.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        reason = placement.skip_reason(case, self._inventory)
+        if reason and launch > 0:
+            return
+        self._progress.launch_begins(case, launch)
+        if reason:
+            self.keep(_skipped(self._request(case, launch), reason))
+        else:
+            self._measure_undisturbed(case, launch)
+        self._progress.launch_ends(self._launches[-1])
+
+    def _measure_undisturbed(self, case: Case, launch: int) -> None:
+        most = 1 if self._always_disturbed else MOST_ATTEMPTS
+        for left in reversed(range(most)):
+            record = to_the_end(self.attempt(case, launch))
+            disturbed = noise.voids(record.noise) if record.status is Status.OK else ""
+            if not disturbed or not left:
+                break
+            self.keep(replace(record, status=Status.INVALID, reason=disturbed))
+            self._progress.launch_voided(self._launches[-1])
+        self.keep(record)
+        if record.status is Status.OK:
+            self._always_disturbed = bool(disturbed)
+
+    def keep(self, record: LaunchRecord) -> None:
+        """Put a launch on disk; the row of its case follows within seconds."""
+        self._folder.append_launch(record)
+        self._launches.append(record)
+        self._table.add_launch(record)
+        self._table.derive(record.case)
+        if time.perf_counter() - self._written_s >= RESULTS_EVERY_S:
+            self.write_results()
+
+    def _request(self, case: Case, launch: int) -> LaunchRequest:
+        min_rounds, min_seconds = self._least.get(case.loop, (0, 0.0))
+        return LaunchRequest(
+            case=case,
+            launch=launch,
+            attempt=self._attempt(case, launch),
+            epochs=self._plan.settings.epochs,
+            seed=self._plan.settings.seed + launch,
+            min_rounds=min_rounds,
+            min_seconds=min_seconds,
+        )
+
+    def _attempt(self, case: Case, launch: int) -> int:
+        """One more than any that left a trace, a killed parent's half launch included."""
+        return self._table.last_attempt(case.id, launch) + 1
+
+    def attempt(
+        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0
+    ) -> Turns[LaunchRecord]:
+        """Measure one attempt of a launch, its rounds put on disk; `keep` it or say why not.
+
+        With `pauses` it stands still before each round, until it is taken up again. Of several
+        templates it is forked from the one with the number `template`.
+        """
+        request = self._request(case, launch)
+        own: list[Round] = []
+        log = self._log(request)
+
+        def on_round(round_: Round) -> None:
+            """Put the round on disk before anybody is told of it."""
+            own.append(round_)
+            stored = self._folder.append_round(request, round_)
+            self._rounds.append(stored)
+            self._table.add_round(stored)
+            self._progress.round_ends(round_)
+
+        place = self._place(case, log)
+        record = yield from self._launcher.turns(
+            request, place, on_round, pauses=pauses, template=template
+        )
+        self._note_software(record)
+        record = self._note_code(record)
+        if record.status is Status.OK:
+            log.unlink(missing_ok=True)
+        gpu = devices.resolve(case.device, self._inventory)
+        known = gpu.name if gpu else hardware.cpu_model()
+        record = replace(record, device_name=record.device_name or known, rounds=len(own))
+        return self._whole(replace(record, software={}, files={}), case, own)
+
+    def _whole(self, record: LaunchRecord, case: Case, own: Sequence[Round]) -> LaunchRecord:
+        """The record; `invalid` where it says ok of rounds that cannot count."""
+        if record.status is not Status.OK:
+            return record
+        reason = broken_launch(record, own, case.loop, self._plan.settings.epochs)
+        return replace(record, status=Status.INVALID, reason=reason) if reason else record
+
+    def get_ready(self, case: Case, launch: int, template: int) -> None:
+        """Start the template that the next attempt of a launch is forked from; do not wait."""
+        log = self._log(self._request(case, launch))
+        self._launcher.get_ready(self._place(case, log), template)
+
+    def _log(self, request: LaunchRequest) -> Path:
+        name = request.case.file_name
+        return self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
+
+    def forks(self, case: Case) -> bool:
+        """Whether launches of a case are forks of a template, rather than started afresh."""
+        return self._plan.settings.fork and CAN_FORK and case.device == "cpu"
+
+    def _place(self, case: Case, log: Path) -> LaunchPlace:
+        return LaunchPlace(
+            environment=placement.child_environment(case, self._inventory, self._environ),
+            fork=self.forks(case),
+            log=log,
+            timeout_s=self._plan.settings.timeout_s,
+            gpu=devices.resolve(case.device, self._inventory),
+        )
+
+    def _note_software(self, record: LaunchRecord) -> None:
+        """What only a worker can know of TensorFlow goes into environment.json once."""
+        if record.software and not self._described.get("software"):
+            self._describe(software=redact.scrub(record.software))
+
+    def _describe(self, **facts: Any) -> None:
+        self._described = {**self._described, **facts}
+        self._folder.write_environment(self._described)
+
+    def _note_code(self, record: LaunchRecord) -> LaunchRecord:
+        """Which files the launch ran goes into environment.json, each listing once; the record is
+        `invalid` where one of them is another than that of a launch before."""
+        listings = self._described.get("code", {})
+        if not record.code or record.code in listings:
+            return record
+        others = changed(listings.values(), record.files)
+        if not others:
+            self._describe(code={**listings, record.code: record.files})
+        elif record.status is Status.OK:
+            reason = (
+                f"it ran another {others} than environment.json holds: put it back as it was and "
+                "--resume, or measure anew"
+            )
+            return replace(record, status=Status.INVALID, reason=reason)
+        return record
+
+    def write_results(self) -> list[dict[str, Any]]:
+        """Bring results.csv up to date, as the end of a run must."""
+        rows = self._table.rows()
+        self._folder.write_result_lines(self._table.lines())
+        self._written_s = time.perf_counter()
+        return rows
+
+
+def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
+    return LaunchRecord(
+        request.case.id,
+        request.launch,
+        request.attempt,
+        request.seed,
+        Status.SKIPPED,
+        reason,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run leaves behind.
+
+    Attributes:
+        rows: the rows of results.csv.
+        interrupted: stopped by Ctrl-C; `--resume` goes on.
+        split: where the seconds of this execution went, by `results.time_split`.
+    """
+
+    folder: RunFolder
+    plan: Plan
+    rows: list[dict[str, Any]]
+    launches: list[LaunchRecord]
+    rounds: list[StoredRound]
+    interrupted: bool
+    split: Mapping[str, float]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """2 where a case failed, was killed, timed out or was invalid; 0 otherwise."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        fine = {Status.OK, Status.SKIPPED}
+        if all(row["status"] in fine for row in self.rows):
+            return ExitCode.PASSED
+        return ExitCode.WRONG_USE_OR_FAILED_CASE
