@@ -95,7 +95,7 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
         loops = [loop for loop in LOOPS if any(record["loop"] == loop for record in own)]
         legend = [Key(o, f"c{i % len(PALETTE) + 1}") for i, o in enumerate(optimizers)]
         legend += [Key(f"{_LINES[loop]}: {loop}") for loop in loops]
-        yield make(
+        figure = make(
             f"curves-{number}",
             f"Learning curves: {model}",
             "Validation accuracy after each documented epoch, a line a launch, at the usual batch "
@@ -104,8 +104,8 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
             drawn.properties(width="container", height=HEIGHT),
             (*_CASE, ("trained_s", "trained s"), ("val_accuracy", "accuracy")),
             legend,
-            "across",
         )
+        yield replace(figure, control="across")
 
 
 def _drift(records: Sequence[Record], one_in: int) -> Figure:
