@@ -30,12 +30,12 @@ from bench.cli.options import (
 from bench.machine import devices, environment
 from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for
-from bench.schema.errors import UserError
 from bench.schema.plan import Plan
 from bench.session import attempts, preflight, run
 from bench.session.ending import orderly_stops
 from bench.session.preflight import Opening
 from bench.store.files import refuse_unwritable
+from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     from bench.cli.gate import Guard

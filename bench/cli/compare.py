@@ -8,10 +8,11 @@ import click
 
 from bench.cli.options import Verb
 from bench.cli.verb import console_of
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.session.ending import put_off
 from bench.store import named
 from bench.store.files import PICTURE, target_of
+from fmnist_models.errors import UserError
 
 
 @click.command(cls=Verb)

@@ -15,10 +15,10 @@ from bench.machine import devices
 from bench.schema.bounds import MOST_SECONDS
 from bench.schema.draws import SIDES
 from bench.schema.duel import FORM, DuelPlan, Spec
-from bench.schema.errors import UserError
 from bench.schema.matrix import parse_axes
 from bench.schema.sizes import Sizes
 from bench.session.sides import fixed_side
+from fmnist_models.errors import UserError
 
 DEFAULT_CASE = {
     "models": "relu_mlp",

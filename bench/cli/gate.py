@@ -9,13 +9,13 @@ from typing import Self
 from bench.analysis.rows import result_rows
 from bench.machine import devices, environment
 from bench.reports.terminal.check import write_check
-from bench.schema.errors import UserError
 from bench.schema.plan import Plan
 from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
 from bench.store.measured import read_baseline, read_run
 from bench.verdicts.check import CheckReport, check, refuse_unfit
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 
 class InconclusiveWarning(UserWarning):

@@ -12,7 +12,6 @@ import click
 
 from bench.machine import devices
 from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS
-from bench.schema.errors import UserError
 from bench.schema.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.sizes import (
@@ -23,6 +22,7 @@ from bench.schema.sizes import (
     MARGIN,
 )
 from fmnist_models import DATA_VARIABLE
+from fmnist_models.errors import UserError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LARGEST_SEED = 2**31 - 1_001

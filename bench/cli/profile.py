@@ -9,8 +9,8 @@ import click
 
 from bench.cli.options import AXES, Verb, options, plan_from
 from bench.cli.verb import command_line, console_of, ended
-from bench.schema.errors import UserError
 from bench.session.ending import put_off
+from fmnist_models.errors import UserError
 
 PROFILE_OPTIONS = (
     "matrix",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
+from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from bench.cli.options import Verbs
-from bench.schema.errors import UserError
 from bench.session.ending import run_program
 from bench.store.files import Kind
 from bench.store.tables import write_csv
+from fmnist_models.errors import UserError
 
 SUITES, SEED = 5_000, 2026
 

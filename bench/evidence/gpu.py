@@ -25,7 +25,7 @@ from bench.machine.devices import inventory
 from bench.machine.nvml import Gpu, Inventory, energy_counter, gpu_state, gpu_use, installed
 from bench.machine.placement import child_environment
 from bench.schema.case import Case
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 # nvml.h, nvmlFieldValue: the power at one moment, where nvmlDeviceGetPowerUsage is on some cards
 # the mean of a second.

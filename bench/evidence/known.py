@@ -13,10 +13,10 @@ from typing import Any
 from bench.analysis.profile_rows import Profile
 from bench.evidence.live import BURNING, TURNS, calibrated_turn_s
 from bench.schema.case import Case
-from bench.schema.errors import UserError
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.profile import Phase
 from bench.session.profile import profile
+from fmnist_models.errors import UserError
 
 SLEEPING, SLEEP, SLEPT = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
 SECONDS, PAIRS = 15.0, 3

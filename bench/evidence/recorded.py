@@ -23,7 +23,7 @@ from bench.evidence.exits import upper_bound
 from bench.evidence.live import TURNS, duels
 from bench.evidence.simulate import decided
 from bench.schema.draws import SIDES
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.schema.launch import LaunchRecord, Status, StoredRound
 from bench.schema.sizes import DEFAULT_GATE, MARGIN
 from bench.session.duel import resume
@@ -31,6 +31,7 @@ from bench.store.run_folder import RunFolder
 from bench.verdicts.check import SPEED_LEVEL
 from bench.verdicts.regression import estimate, stored_test
 from bench.verdicts.sequential import LAST_LOOK, SPENDING, block_log
+from fmnist_models.errors import UserError
 
 Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 LOCK_NAME = "fmnist-bench.lock"
 # A folder for the lock, where the usual one is not shared, or not to be shared.

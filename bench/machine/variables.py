@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.redact import scrub_setting
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 Variables = Mapping[str, str]
 

@@ -24,9 +24,10 @@ from bench.machine.lock import the_machine
 from bench.machine.placement import child_environment
 from bench.peers.launch import PeerLaunch, Training
 from bench.schema.case import Case
-from bench.schema.errors import Unavailable, UserError
+from bench.schema.errors import Unavailable
 from bench.schema.matrix import BATCH_SIZES, parse_axes, parse_axis
 from bench.session.ending import run_program
+from fmnist_models.errors import UserError
 
 PEERS: Mapping[str, tuple[str, ...]] = {
     "compiled": ("tensorflow",),

@@ -11,8 +11,8 @@ import optax
 from numpy.typing import NDArray
 
 from bench.peers.launch import Epoch, Training
-from bench.schema.errors import UserError
 from fmnist_models.dataset import TrainingData
+from fmnist_models.errors import UserError
 
 
 def refuse_wrong_results() -> None:

@@ -1,4 +1,10 @@
-"""One process that measures one peer, or one of the suite's loops, and prints JSON."""
+"""One process that measures one peer, or one of the suite's loops, and prints JSON.
+
+Every peer does the same work in its window: draws the epoch's permutation, takes every sample
+once, updates after each batch and after the last partial one, and reports the mean loss and
+accuracy over the epoch. A peer whose name ends in `_loss` reports no accuracy, and is compared with
+one that reports none either.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 # One epoch on an order of samples; returns mean loss and accuracy (None where none is asked for)
 # once all is computed.
@@ -112,7 +119,8 @@ def _measure_loop(
     name: str, data: dataset.TrainingData, training: Training, rounds: int
 ) -> PeerLaunch:
     from fmnist_models import optimizers
-    from fmnist_models.loops import LOOPS, Work, compile_model
+    from fmnist_models.loops import LOOPS, compile_model
+    from fmnist_models.loops.base import Work
 
     model, data = keras_model(training, data)
     optimizer = optimizers.create(training.optimizer)

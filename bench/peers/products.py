@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine.lock import the_machine
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.schema.matrix import BATCH_SIZES, parse_axes
+from fmnist_models.errors import UserError
 
 # (what, rows of the left operand, columns of the right one, transposed): b stands for the batch.
 PRODUCTS: dict[str, tuple[tuple[str, str], tuple[str, str], bool, bool]] = {

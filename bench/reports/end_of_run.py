@@ -11,11 +11,11 @@ from rich.text import Text
 
 from bench.machine import variables
 from bench.reports.terminal.run import print_results, reference_lines, time_line
-from bench.schema.errors import UserError
 from bench.session.attempts import RunOutcome
 from bench.session.ending import put_off
 from bench.session.estimate import REFERENCE, reference_rows
 from bench.store.run_folder import RunFolder
+from fmnist_models.errors import UserError
 
 
 def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> list[UserError]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.backends import BACKENDS
 from bench.schema.bounds import Count, Text
-from bench.schema.errors import UserError
 from fmnist_models.architectures import NETWORKS
+from fmnist_models.errors import UserError
 from fmnist_models.optimizers import OPTIMIZERS
 
 LOGISTIC = "logistic"

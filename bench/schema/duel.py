@@ -14,9 +14,9 @@ from msgspec import Meta
 from bench.schema.bounds import Count, Positive, Size, Text, checked
 from bench.schema.case import Case
 from bench.schema.draws import Draws, EvenDraws, SeededDraws
-from bench.schema.errors import UserError
 from bench.schema.plan import RunSettings
 from bench.schema.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, DUEL_GATE, MARGIN, Sizes
+from fmnist_models.errors import UserError
 
 DUEL_VERSION = 3
 # Of each side, each of which imports the framework by itself: results/README.md says what they

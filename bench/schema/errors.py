@@ -13,8 +13,6 @@ from fmnist_models.errors import UserError
 ELSEWHERE = "name another --output"
 RESUME = "what was measured so far is kept there: make room, then --resume"
 
-__all__ = ["ExitCode", "Invalid", "NotComparable", "Unavailable", "UserError"]
-
 
 class ExitCode(IntEnum):
     """Exit codes of `fmnist-bench`; those above 128 are a shell's for the signal of that number

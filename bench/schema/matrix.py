@@ -16,8 +16,8 @@ from bench.schema.case import (
     Case,
     logistic_case,
 )
-from bench.schema.errors import UserError
 from fmnist_models.architectures import NETWORKS
+from fmnist_models.errors import UserError
 from fmnist_models.optimizers import OPTIMIZERS
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)

@@ -17,7 +17,7 @@ from bench.schema.bounds import (
     Whole,
 )
 from bench.schema.case import Case
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 MAX_LABEL = 80
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 # The slow-down that must be found, as a share of time, where the user names none.
 DEFAULT_GATE = 0.25

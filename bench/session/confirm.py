@@ -17,7 +17,6 @@ from typing import Any
 from bench.machine.loaded import CHECKOUT
 from bench.schema.draws import SIDES
 from bench.schema.duel import DuelPlan, Spec
-from bench.schema.errors import UserError
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.session import preflight
@@ -34,6 +33,7 @@ from bench.verdicts.compatibility import (
 )
 from bench.verdicts.duel import DuelReport
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.schema.errors import UserError
 from bench.store.filetypes import CONTROL
 from bench.store.reader import read_table
 from bench.verdicts.sequential import even_log
+from fmnist_models.errors import UserError
 
 # 2 x 32 MiB, beyond the caches of most machines, read and written.
 _FLOATS = 2**22

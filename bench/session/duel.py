@@ -27,7 +27,7 @@ from bench.machine.placement import skip_reason
 from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.draws import SIDES, new_entropy
 from bench.schema.duel import DUEL_VERSION, DuelPlan
-from bench.schema.errors import ELSEWHERE, UserError, explained
+from bench.schema.errors import ELSEWHERE, explained
 from bench.schema.plan import Plan
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
@@ -49,6 +49,7 @@ from bench.verdicts.duel import (
 )
 from bench.verdicts.sequential import LAST_LOOK, SPENDING
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 # So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
 # long, so that it is held to seconds alone.

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
-from bench.schema.errors import ExitCode, NotComparable, UserError
+from bench.schema.errors import ExitCode, NotComparable
 from bench.session import streams
+from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

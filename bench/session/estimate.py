@@ -10,11 +10,11 @@ from typing import Any
 
 from bench.machine.loaded import CHECKOUT
 from bench.schema.case import SKLEARN_LOOP, Case
-from bench.schema.errors import UserError
 from bench.schema.launch import Status
 from bench.schema.plan import LEAST, RunSettings
 from bench.store.run_folder import RunFolder
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 REFERENCE = CHECKOUT / "results" / "reference"
 IMPORT_S = 10.0

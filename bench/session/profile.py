@@ -23,7 +23,7 @@ from bench.machine import devices, placement
 from bench.machine.lock import the_folder, the_machine
 from bench.machine.redact import scrub_text
 from bench.schema.case import SKLEARN_LOOP, Case
-from bench.schema.errors import ELSEWHERE, ExitCode, UserError, explained
+from bench.schema.errors import ELSEWHERE, ExitCode, explained
 from bench.schema.launch import Status
 from bench.schema.plan import Plan
 from bench.schema.profile import ProfileRecord, Readings
@@ -33,6 +33,7 @@ from bench.session.traces import read_traces, require_extra
 from bench.store.files import ENVIRONMENT, PICTURE, refuse_unwritable, target_of
 from bench.store.profile_folder import write_tables
 from bench.store.tables import write_json
+from fmnist_models.errors import UserError
 
 SECONDS, MOST_SECONDS, ROUNDS = 30.0, 86_400.0, 9
 # Hidden, and of a name that no user gives: it is removed with all that it holds.

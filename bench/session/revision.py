@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 # What a hook or a script of Git sets for its own repository, whichever folder is named.
 _OF_A_REPOSITORY = frozenset(

@@ -20,9 +20,9 @@ from bench.machine.placement import child_environment
 from bench.machine.redact import scrub_text
 from bench.schema.case import Case
 from bench.schema.duel import Spec
-from bench.schema.errors import UserError
 from bench.session.revision import commit_of, top_of, unpacked
 from fmnist_models import DATA_VARIABLE
+from fmnist_models.errors import UserError
 
 _FACTS = CHECKOUT / "bench" / "session" / "side_facts.py"
 _DESCRIBE_LIMIT_S = 120.0

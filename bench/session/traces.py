@@ -20,7 +20,7 @@ from bench.analysis import trace_events
 from bench.analysis.hlo import HloInstruction, parse_hlo
 from bench.analysis.trace_events import Trace
 from bench.machine.loaded import CHECKOUT
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 EXTRA = ("xprof", "pyinstrument")
 TRACE_FILE = "host.xplane.pb"

@@ -12,7 +12,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.schema.bounds import shortened
-from bench.schema.errors import UserError
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
 from bench.store.measured import read_baseline, read_run, run_folders
@@ -23,6 +22,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
+from fmnist_models.errors import UserError
 
 # What a baseline needs of a run: neither its duels, pages and pictures nor its logs.
 _NEEDED = ("plan.json", "environment.json", "rounds.csv", "launches.jsonl", "results.csv")

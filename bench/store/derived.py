@@ -12,7 +12,6 @@ from bench.analysis.rows import measured_launches, result_rows
 from bench.schema.bounds import shortened
 from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.columns import Row
-from bench.schema.errors import UserError
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import WholeRun
@@ -20,6 +19,7 @@ from bench.store.filetypes import RESULTS
 from bench.store.reader import COPY, Cells
 from bench.store.run_folder import RunFolder
 from bench.verdicts.compatibility import refuse_lost_record
+from fmnist_models.errors import UserError
 
 # The same sums over the same numbers; a spreadsheet program keeps 15 digits of them.
 _SAME_FIGURE = 1e-9

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 # Every kind of file has its mark in its first bytes.
 _HEAD = 64 * 1024

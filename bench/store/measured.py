@@ -10,7 +10,6 @@ from statistics import fmean
 from bench.analysis import stats
 from bench.analysis.rows import measured_launches
 from bench.schema.columns import Row
-from bench.schema.errors import UserError
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
 from bench.store.derived import read_whole
@@ -21,6 +20,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
+from fmnist_models.errors import UserError
 
 
 def read_run(path: Path) -> MeasuredRun:

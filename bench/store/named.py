@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.schema.errors import UserError
 from bench.schema.runs import MeasuredRun
 from bench.store.measured import read_machine
 from bench.store.reader import kind_of
 from bench.verdicts.compatibility import refuse_copies
+from fmnist_models.errors import UserError
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:

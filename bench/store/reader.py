@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from bench.schema.bounds import Misfit, checked, joined, shortened
-from bench.schema.errors import UserError
 from bench.store.filetypes import TableSchema
+from fmnist_models.errors import UserError
 
 _T = TypeVar("_T")
 COPY = "take it from a copy"

@@ -19,7 +19,7 @@ from typing import Any, Self
 from bench.schema.ceilings import Ceilings
 from bench.schema.cells import as_cell, csv_text, result_line
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
-from bench.schema.errors import ELSEWHERE, UserError, explained
+from bench.schema.errors import ELSEWHERE, explained
 from bench.schema.launch import LaunchRecord, Round, StoredRound
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.schema.requests import LaunchRequest
@@ -50,6 +50,7 @@ from bench.store.tables import (
     write_json,
     write_text,
 )
+from fmnist_models.errors import UserError
 
 # What a run writes over, where the suite wrote it.
 _REPLACED: Mapping[str, Kind] = {

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.analysis import stats
-from bench.schema.errors import NotComparable, UserError
+from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
 from bench.verdicts.across import across_machines, across_threads, threads_of
 from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
 from bench.verdicts.regression import LEAST_RUNS
+from fmnist_models.errors import UserError
 
 COLUMNS = (
     "case",

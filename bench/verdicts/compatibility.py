@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.machine import variables
-from bench.schema.errors import NotComparable, UserError
+from bench.schema.errors import NotComparable
+from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     from bench.schema.runs import MeasuredRun

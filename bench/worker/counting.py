@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bench.schema.ceilings import Traffic
-from fmnist_models.loops import Work, state_variables
+from fmnist_models.loops.base import Work, state_variables
 
 _WEIGHTLESS = (
     keras.layers.Flatten,

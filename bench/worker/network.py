@@ -24,8 +24,8 @@ from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import built_work, check_precision, refuse_settings
 from fmnist_models.dataset import TrainingData
-from fmnist_models.loops import LOOPS, Loop, Snapshot, state_variables
-from fmnist_models.loops.base import read_logs
+from fmnist_models.loops import LOOPS
+from fmnist_models.loops.base import Loop, Snapshot, read_logs, state_variables
 
 EVALUATION_BATCH = 2000
 

@@ -29,7 +29,8 @@ from bench.worker.tensorflow.variants import Variants
 from bench.worker.training import built_work, check_precision
 from bench.worker.window import Window
 from fmnist_models.dataset import FashionMnist, TrainingData
-from fmnist_models.loops import LOOPS, Loop, Work, state_variables
+from fmnist_models.loops import LOOPS
+from fmnist_models.loops.base import Loop, Work, state_variables
 
 # Steps of one reading: few enough that all variants see the same moment of the machine; of `fit`
 # enough that the first call of a reading, 2 to 3 ms longer, is a few percent of it at most.

@@ -44,11 +44,12 @@ from typing import Any, NoReturn
 import psutil
 
 from bench.machine.loaded import loaded_files
-from bench.schema.errors import Invalid, Unavailable, UserError
+from bench.schema.errors import Invalid, Unavailable
 from bench.schema.launch import Status
 from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
 from bench.worker.protocol import Emit, Pause
 from bench.worker.usage import OwnUsage
+from fmnist_models.errors import UserError
 
 Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
 _PR_SET_PDEATHSIG = 1

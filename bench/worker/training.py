@@ -17,7 +17,9 @@ from bench.worker.precision import Computed, computed, declared, products_of, re
 from bench.worker.tensorflow.device import TensorFlowDevice
 from fmnist_models import architectures, optimizers
 from fmnist_models.dataset import TrainingData
-from fmnist_models.loops import Loop, Work, compile_model, layers_of
+from fmnist_models.loops import compile_model
+from fmnist_models.loops.base import Loop, Work
+from fmnist_models.loops.watch import layers_of
 
 _NO_PROBABILITIES = (
     "the model's outputs are no probabilities, which its loss takes them for: end it with softmax"

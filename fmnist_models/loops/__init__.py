@@ -9,24 +9,12 @@ import keras
 import tensorflow as tf
 
 from fmnist_models.errors import UserError
-from fmnist_models.loops.base import Loop, Observer, Snapshot, Work, state_variables
+from fmnist_models.loops.base import Loop
 from fmnist_models.loops.compiled import CompiledLoop
 from fmnist_models.loops.fit import FitLoop
 from fmnist_models.loops.multistep import MultistepLoop
-from fmnist_models.loops.watch import layers_of
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (FitLoop, MultistepLoop, CompiledLoop)}
-
-__all__ = [
-    "LOOPS",
-    "Loop",
-    "Observer",
-    "Snapshot",
-    "Work",
-    "compile_model",
-    "layers_of",
-    "state_variables",
-]
 
 
 def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:

@@ -14,9 +14,9 @@ from support import ROOT
 from bench.evidence import live
 from bench.evidence.live import INJECTED, INJECTED_LOOPS, SESSIONS, SETTINGS, SLOWER, LiveDuel
 from bench.evidence.recorded import RECORDED, blocks_of, collect, read, two_sided_p, verdicts
-from bench.schema.errors import UserError
 from bench.store.tables import write_csv
 from bench.verdicts.sequential import LAST_LOOK
+from fmnist_models.errors import UserError
 
 EVIDENCE = ROOT / "results" / "evidence"
 

@@ -11,8 +11,9 @@ import pytest
 from support.loops import Recorder, distance
 
 from bench.schema.case import Case
-from bench.schema.errors import Invalid, UserError
+from bench.schema.errors import Invalid
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 BATCH, ROWS = 30, 100
 FLOAT32_TOLERANCE = 1e-3

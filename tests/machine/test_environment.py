@@ -22,8 +22,8 @@ from bench.machine import environment
 from bench.machine.environment import collect
 from bench.machine.variables import Fate, fate_of
 from bench.schema.case import Case
-from bench.schema.errors import UserError
 from bench.schema.plan import validate_label
+from fmnist_models.errors import UserError
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 PROJECT = '[project]\nname = "fmnist-bench"\n'

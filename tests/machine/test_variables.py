@@ -16,7 +16,7 @@ from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
 from bench.machine.variables import FILES, KERAS_HOME, RULES, Fate, fate_of, for_worker, overruled
 from bench.schema.case import Case
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "fit")
 NOTEBOOK = "module://matplotlib_inline.backend_inline"

@@ -15,7 +15,7 @@ from support import ROOT
 
 from bench.peers.__main__ import PEERS, chosen, table
 from bench.peers.launch import PeerLaunch
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 
 def launch(seconds, accuracy=0.9):

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.schema.case import LOOPS, MODELS, PRECISIONS, Case, logistic_case
-from bench.schema.errors import UserError
 from bench.schema.matrix import BATCH_SIZES, Axes, expand, parse_axes
 from bench.schema.plan import RunSettings
 from bench.schema.requests import LaunchRequest
 from bench.session.schedule import schedule
 from fmnist_models.architectures import NETWORKS
+from fmnist_models.errors import UserError
 from fmnist_models.optimizers import OPTIMIZERS
 
 CPU = ("cpu",)

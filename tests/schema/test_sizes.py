@@ -11,10 +11,10 @@ from bench.cli.options import GATE_OPTIONS, SIZE_OPTIONS
 from bench.schema.bounds import checked
 from bench.schema.case import Case
 from bench.schema.duel import DuelPlan
-from bench.schema.errors import UserError
 from bench.schema.sizes import DUEL_GATE, MARGIN, Sizes
 from bench.verdicts.duel import Standing, take_look
 from bench.verdicts.sequential import Decision
+from fmnist_models.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "compiled")
 

@@ -11,7 +11,6 @@ import pytest
 
 from bench.schema.case import Case
 from bench.schema.draws import EvenDraws
-from bench.schema.errors import UserError
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.noise import Noise
 from bench.session import blocks as measuring
@@ -20,6 +19,7 @@ from bench.session.control import readings_of
 from bench.store.filetypes import BLOCKS, CONTROL
 from bench.store.reader import read_table
 from bench.verdicts.sequential import block_log, even_log
+from fmnist_models.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)

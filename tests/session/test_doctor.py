@@ -16,12 +16,12 @@ from support.fakes_gpu import FAST, SLOW, Card, FakeNvml
 
 from bench.machine import devices, nvml
 from bench.reports.terminal.doctor import render
-from bench.schema.errors import UserError
 from bench.session import doctor
 from bench.session.doctor import ProbeResult, diagnose, tensorflow_checks, versions
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Report, Verdict
 from bench.worker import probe
+from fmnist_models.errors import UserError
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
 

@@ -22,7 +22,7 @@ from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
 from bench.schema.draws import new_entropy
 from bench.schema.duel import TEMPLATES, DuelPlan, Spec
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.schema.plan import RunSettings
 from bench.session import attempts, control
 from bench.session import blocks as measuring
@@ -34,6 +34,7 @@ from bench.verdicts.check import Verdict
 from bench.verdicts.duel import DuelReport, Standing, control_differs
 from bench.verdicts.sequential import Decision, look
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 OTHER = Case("softmax", "adam", "compiled", batch_size=512)

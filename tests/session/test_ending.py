@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from bench.schema.errors import ExitCode, NotComparable, UserError
+from bench.schema.errors import ExitCode, NotComparable
 from bench.session import ending
+from fmnist_models.errors import UserError
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes are POSIX's")
 BEGIN = """

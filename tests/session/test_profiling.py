@@ -22,12 +22,13 @@ from bench.machine import lock
 from bench.reports.plots.profile import draw_profiles, profile_figure
 from bench.reports.terminal.profile import _cell, print_profiles
 from bench.schema.case import Case, logistic_case
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.schema.launch import Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.profile import Phase, ProfileRecord, Readings, Variant
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
 from bench.session import profile, traces
+from fmnist_models.errors import UserError
 
 MIB = 2**20
 

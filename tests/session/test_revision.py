@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from bench.schema.errors import UserError
 from bench.session import revision
 from bench.session.revision import commit_of, unpacked
+from fmnist_models.errors import UserError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 99\n"

@@ -30,7 +30,7 @@ from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.schema.launch import Status
 from bench.schema.noise import Noise, Usage
 from bench.schema.plan import Plan, RunSettings
@@ -41,6 +41,7 @@ from bench.store import tables
 from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")

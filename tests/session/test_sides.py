@@ -16,10 +16,10 @@ from bench.machine.loaded import CHECKOUT
 from bench.machine.placement import child_environment
 from bench.schema.case import Case
 from bench.schema.duel import Spec
-from bench.schema.errors import UserError
 from bench.schema.requests import LaunchRequest
 from bench.session import sides
 from bench.session.sides import fixed_side, prepare, refuse_overruled
+from fmnist_models.errors import UserError
 
 
 def git(folder, *words):

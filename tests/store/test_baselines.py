@@ -13,9 +13,9 @@ import pytest
 from support.run_folders import write_run
 
 from bench.schema.case import Case
-from bench.schema.errors import UserError
 from bench.store import baselines
 from bench.store.measured import read_baseline, run_folders
+from fmnist_models.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "compiled")
 FILES = ["environment.json", "launches.jsonl", "plan.json", "results.csv", "rounds.csv"]

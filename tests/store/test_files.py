@@ -13,10 +13,10 @@ from support import ROOT
 from support.run_folders import write_run
 
 from bench.schema.case import Case
-from bench.schema.errors import UserError
 from bench.session.profile import _refuse_taken
 from bench.store.files import PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
 from bench.store.run_folder import refuse_taken
+from fmnist_models.errors import UserError
 
 CASES = {
     Case("relu_mlp", "adam", "fit"): (0.5, 0.8),

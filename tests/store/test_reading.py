@@ -19,7 +19,6 @@ from bench.schema.bounds import Misfit
 from bench.schema.case import Case
 from bench.schema.ceilings import Ceilings
 from bench.schema.columns import RESULT_COLUMNS
-from bench.schema.errors import UserError
 from bench.schema.launch import LaunchRecord, Round
 from bench.session.blocks import COLUMNS
 from bench.store.derived import broken_launches
@@ -28,6 +27,7 @@ from bench.store.measured import read_machine, read_run, run_folders
 from bench.store.named import called, named_runs
 from bench.store.run_folder import RunFolder
 from bench.verdicts.compare import compare
+from fmnist_models.errors import UserError
 
 FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")

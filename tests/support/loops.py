@@ -64,7 +64,7 @@ def images():
 
 def work(model, batch_size=BATCH, *, raw=True, **more):
     """The first images for `model`; with `raw`, as bytes too."""
-    from fmnist_models.loops import Work
+    from fmnist_models.loops.base import Work
 
     pixels, y = images()
     pixels = pixels.reshape(SAMPLES, *model.input_shape[1:])

@@ -19,7 +19,7 @@ from bench.reports.page.records import case_records
 from bench.reports.page.source import read_sources
 from bench.reports.terminal.compare import print_comparison, write_comparison
 from bench.schema.case import Case
-from bench.schema.errors import NotComparable, UserError
+from bench.schema.errors import NotComparable
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
@@ -30,6 +30,7 @@ from bench.store.run_folder import RunFolder
 from bench.verdicts.across import across_machines
 from bench.verdicts.check import check
 from bench.verdicts.compare import COLUMNS, compare
+from fmnist_models.errors import UserError
 
 FIT, COMPILED = (Case("relu_mlp", "adam", loop) for loop in ("fit", "compiled"))
 SOFTMAX = Case("softmax", "sgd", "fit")

@@ -12,7 +12,7 @@ from support import ROOT
 
 from bench.evidence.timing import make_run
 from bench.schema.case import Case
-from bench.schema.errors import NotComparable, UserError
+from bench.schema.errors import NotComparable
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.session import preflight
@@ -20,6 +20,7 @@ from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts import compatibility
 from bench.verdicts.compatibility import FACTS, Purpose, refuse_mixing, same_threads_axis, shown
+from fmnist_models.errors import UserError
 
 RUN = Path("run")
 RECORD: dict[str, Any] = {

@@ -54,7 +54,8 @@ def compiled_loop(model_name):
     import keras
 
     from fmnist_models import architectures, optimizers
-    from fmnist_models.loops import LOOPS, Work, compile_model
+    from fmnist_models.loops import LOOPS, compile_model
+    from fmnist_models.loops.base import Work
 
     keras.utils.set_random_seed(0)
     model = architectures.build(model_name)

@@ -1,7 +1,5 @@
 """Kills, full disks, damaged files and wrong options, tried on the suite's own commands.
 
-`kills` ends processes at random moments, `places` takes away what a command stands on, `files`
-damages what it reads, in the ways of `damage`, and `inputs` mistypes what is typed. Each trial says
-what was done and what was wrong after it. The scripted worker answers within milliseconds, so that
-a moment drawn at random hits every step.
+`kills`, `places`, `files` with `damage`, and `inputs` each are a way to torment a command. Their
+trials say what was done and what was wrong after it.
 """

@@ -28,7 +28,6 @@ from bench.reports.page.source import read_profiles, read_sources
 from bench.schema.case import Case
 from bench.schema.draws import SIDES
 from bench.schema.duel import Block, DuelPlan, Spec
-from bench.schema.errors import UserError
 from bench.schema.plan import RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
@@ -47,6 +46,7 @@ from bench.verdicts.check import check
 from bench.verdicts.compare import compare
 from bench.verdicts.compatibility import refuse_changed_files, refuse_mixing
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 CASES = (Case("softmax", "sgd", "fit"), Case("relu_mlp", "adam", "compiled", batch_size=512))
 _ROUNDS, _BLOCKS, _EPOCHS = 6, 4, 2

@@ -21,9 +21,9 @@ from pathlib import Path
 from bench.evidence.torture.processes import MARK, marked, target_of_kill
 from bench.launch.origin import child_command
 from bench.machine.lock import LOCK_VARIABLE
-from bench.schema.errors import UserError
 from bench.schema.launch import Status
 from bench.store.run_folder import RunFolder
+from fmnist_models.errors import UserError
 
 SIGNALS = tuple(
     name for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)

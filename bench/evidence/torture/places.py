@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.launch.origin import child_command
 from bench.machine.lock import LOCK_VARIABLE
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 _LIMIT_S = 120.0
 # Of a small file system; what a command writes is some ten times as large.

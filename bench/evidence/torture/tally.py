@@ -12,9 +12,9 @@ from typing import Any
 from bench.evidence.torture import files, inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.launch.origin import child_command
-from bench.schema.errors import UserError
 from bench.store.run_folder import RunFolder
 from fmnist_models import dataset
+from fmnist_models.errors import UserError
 
 TRAINING_IMAGES, TEST_IMAGES = 1_000, 200
 

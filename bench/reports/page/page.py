@@ -22,12 +22,13 @@ from bench.reports.page.roundcharts import profile_figure, ratio_figure, round_f
 from bench.reports.page.source import Profile, Source, read_profiles, read_sources
 from bench.reports.page.table import FILTERS, case_table
 from bench.reports.terminal.run import notes
-from bench.schema.errors import NotComparable, UserError
+from bench.schema.errors import NotComparable
 from bench.store.files import PAGE, target_of
 from bench.store.tables import write_text
 from bench.verdicts.across import threads_of
 from bench.verdicts.compare import Comparison, compare
 from bench.verdicts.compatibility import shown as shown_facts
+from fmnist_models.errors import UserError
 
 NAME = "report.html"
 _FILES = files("bench.reports.page") / "files"

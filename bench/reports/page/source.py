@@ -16,7 +16,6 @@ from bench.reports.selection import Point
 from bench.schema.bounds import shortened
 from bench.schema.ceilings import Ceilings
 from bench.schema.columns import Row
-from bench.schema.errors import UserError
 from bench.schema.launch import Status, StoredRound
 from bench.schema.runs import MeasuredRun
 from bench.store.filetypes import PHASES, Profiled
@@ -24,6 +23,7 @@ from bench.store.measured import is_run, run_folders
 from bench.store.named import named_runs
 from bench.store.reader import kind_of, read_json_lines, read_table
 from bench.store.run_folder import RunFolder
+from fmnist_models.errors import UserError
 
 PROFILE_COLUMNS = ("case", "phase", "share", "seconds_per_step")
 # How far the shares of a case may be from 1 by rounding.

@@ -28,8 +28,8 @@ from bench.reports.plots.style import (
 from bench.reports.selection import Chosen, Group, Point, Series
 from bench.schema.case import LOOPS
 from bench.schema.columns import Row
-from bench.schema.errors import UserError
 from bench.store.files import PICTURE, target_of, write_bytes
+from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.store.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.store.tables import write_json, write_text
 from bench.verdicts.check import (
@@ -26,6 +26,7 @@ from bench.verdicts.check import (
     percent,
 )
 from bench.verdicts.regression import POWER
+from fmnist_models.errors import UserError
 
 SCHEMA_VERSION = 2
 FILES = ("check.json", "check.xml", "check.md")

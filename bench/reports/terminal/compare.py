@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.schema.errors import UserError
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
+from fmnist_models.errors import UserError
 
 LEGEND = "samples/s over those of A; ±: half the 95% interval, where there is one"
 TOTALS = ("geometric mean of cases", "all cases together", "accuracy points, lowest", "... highest")

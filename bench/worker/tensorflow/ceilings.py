@@ -16,13 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from bench.schema.ceilings import Ceilings, products_key
-from bench.schema.errors import UserError
 from bench.schema.requests import CeilingsRequest
 from bench.worker.counting import dense_layers
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import keras_policy
 from fmnist_models import architectures
 from fmnist_models.dataset import TrainingData
+from fmnist_models.errors import UserError
 
 # A reading is the best of so many windows of at least so long: a peak, not an average. Of calls
 # that fill a window by themselves there are fewer.

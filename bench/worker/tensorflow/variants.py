@@ -16,7 +16,8 @@ import tensorflow as tf
 from bench.schema.profile import CHAINS, Variant
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.window import Window
-from fmnist_models.loops import LOOPS, Loop, Snapshot, Work
+from fmnist_models.loops import LOOPS
+from fmnist_models.loops.base import Loop, Snapshot, Work
 from fmnist_models.loops.fit import FitLoop
 from fmnist_models.loops.watch import standing_in
 

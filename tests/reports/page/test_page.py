@@ -34,11 +34,11 @@ from bench.reports.page.source import read_sources
 from bench.reports.page.table import COLUMNS, case_table
 from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS
-from bench.schema.errors import UserError
 from bench.schema.launch import Status
 from bench.session.attempts import RunOutcome
 from bench.store.run_folder import RunFolder
 from bench.verdicts.compare import compare
+from fmnist_models.errors import UserError
 
 
 class Page(HTMLParser):

@@ -26,7 +26,7 @@ from bench.reports.plots.panels import spread
 from bench.reports.plots.style import fitted, log_limits, log_ticks, style
 from bench.schema.case import LOOPS, PRECISIONS, Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
-from bench.schema.errors import UserError
+from fmnist_models.errors import UserError
 
 Rows = synthetic.Rows
 KOREAN = "패션 MNIST 모델"

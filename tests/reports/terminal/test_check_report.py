@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from bench.reports.terminal.check import as_json, junit, markdown, print_check, told, write_check
-from bench.schema.errors import ExitCode, UserError
+from bench.schema.errors import ExitCode
 from bench.schema.sizes import Sizes
 from bench.verdicts.check import CheckedCase, CheckReport, Measure, Verdict, settled
+from fmnist_models.errors import UserError
 
 SLOW = CheckedCase(
     "relu_mlp-adam-compiled-cpu-b32-float32",
