@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from support import FAKE_WORKER
+from support.watching import Watching
 
 from bench.launch import launcher as launching
 from bench.launch.launcher import Launcher
@@ -39,28 +40,6 @@ from fmnist_models.errors import UserError
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 OTHER = Case("softmax", "adam", "compiled", batch_size=512)
 MACHINE = {"cpu": {"model": "EPYC"}, "versions": {"tensorflow": "2.21.0"}}
-
-
-class Watching:
-    """A progress that remembers, and can stop the duel in the middle of a block."""
-
-    def __init__(self):
-        self.blocks, self.looks, self.reasons = [], [], []
-
-    def block_voided(self, case, reason):
-        self.reasons.append(reason)
-
-    def waits(self, reason):
-        self.reasons.append(reason)
-
-    def duel_begins(self, plan, folder):
-        pass
-
-    def block_ends(self, standing, control):
-        self.blocks.append((standing.case, len(standing.speed), control))
-
-    def looked(self, standing):
-        self.looks.append((standing.case, standing.speed_look.decision))
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,47 @@
+"""A real duel between a revision from before there were packages and the suite as it is."""
+
+from __future__ import annotations
+
+import json
+
+from support import ROOT
+from support.watching import Watching
+
+from bench.schema.case import Case
+from bench.schema.duel import DuelPlan, Spec
+from bench.schema.errors import ExitCode
+from bench.schema.plan import RunSettings
+from bench.session import duel as duelling
+from bench.store.run_folder import RunFolder
+
+# The last one of a flat `bench`, as `.@7a77e1f` of this repository's history.
+EARLIER = "7a77e1f"
+CASE = Case("softmax", "sgd", "fit", batch_size=200)
+
+
+class OneBlock(Watching):
+    """Ends the duel, as Ctrl-C does, once it has measured a block."""
+
+    def block_ends(self, standing, control):
+        super().block_ends(standing, control)
+        raise KeyboardInterrupt
+
+
+def test_a_revision_from_before_the_packages_serves_as_a_side(small_data, tmp_path, monkeypatch):
+    """It is started by the same name, speaks the same protocol, and trains the same."""
+    monkeypatch.chdir(tmp_path)
+    settings = RunSettings(epochs=1, data=str(small_data))
+    spec = Spec(checkout=str(ROOT), revision=EARLIER)
+    plan = DuelPlan(spec, Spec(), (CASE,), settings, templates=1)
+    path, watching = tmp_path / "duel", OneBlock()
+    report = duelling.fight(duelling.begin(plan, path), path, watching)
+    assert report.exit_code == ExitCode.INTERRUPTED
+    (standing,) = report.cases
+    assert (standing.failure, len(standing.speed)) == ("", 1)
+    assert watching.reasons == []
+    told = {side: RunFolder(path / side).launches() for side in "ab"}
+    assert {launch.status for side in told.values() for launch in side} == {"ok"}
+    accuracies = {side: {launch.test_accuracy for launch in own} for side, own in told.items()}
+    assert accuracies["a"] == accuracies["b"]
+    kept = json.loads((path / "a" / "environment.json").read_text("utf-8"))
+    assert kept["versions"]["tensorflow"]
