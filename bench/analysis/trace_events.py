@@ -17,6 +17,7 @@ from typing import Any
 from bench.analysis.hlo import HloInstruction
 from bench.analysis.trace_ends import END, Event, beyond, end_of, ends, merged
 from bench.schema.profile import Phase
+from fmnist_models.optimizers import OPTIMIZERS
 
 Label = tuple[str, str]
 _MICRO = 1e-6
@@ -25,9 +26,9 @@ _MICRO = 1e-6
 _TRACING = "tf.function-graph_building"
 _COMPILING = re.compile(r"Compil|Grappler|MetaOptimizer")
 _COPY = re.compile(r"memcpy|memset", re.IGNORECASE)
-_OPTIMIZERS = "adam|sgd|rmsprop|adagrad|loss_scale_optimizer"
-# By the path of an operation, first match first. Keras names an optimizer's operations by it, and
-# the gradients' by the tape.
+# Keras names an optimizer's operations by its class, as the registry's names begin.
+_OPTIMIZERS = "|".join({name.partition("_")[0] for name in OPTIMIZERS} | {"loss_scale_optimizer"})
+# By the path of an operation, first match first; the gradients' are named by the tape.
 _PATHS: tuple[tuple[Phase, re.Pattern[str]], ...] = (
     (Phase.INPUT, re.compile(r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range")),
     (Phase.BACKWARD, re.compile(r"(^|/)gradient_tape/")),
