@@ -100,3 +100,9 @@ def type_in(monkeypatch, capsys):
         return end.value.code, streams.out, streams.err
 
     return run
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--refresh-goldens", action="store_true", help="write tests/golden anew, to be read"
+    )

@@ -24,7 +24,7 @@ from bench.session.ending import run_program
 
 def main() -> None:
     """The console script."""
-    run_program("fmnist-bench", lambda: cli(standalone_mode=False))
+    run_program("fmnist-bench", lambda: cli(prog_name="fmnist-bench", standalone_mode=False))
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,262 @@
+"""What each verb prints and writes, to the letter, from fixed records.
+
+`pytest tests/test_golden.py --refresh-goldens` writes tests/golden anew; read the difference before
+it is committed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support import ROOT
+from support.profiles import OPERATIONS, scripted
+from support.run_folders import write_run
+from support.stored import CASES, FIRST, stored
+
+from bench import cli
+from bench.analysis import phases, trace_events
+from bench.analysis.profile_rows import Profile
+from bench.machine.nvml import Inventory
+from bench.reports import end_of_run
+from bench.reports.terminal.confirm import confirmation_lines, settled_by
+from bench.reports.terminal.describe import describe_data
+from bench.reports.terminal.doctor import render
+from bench.reports.terminal.duel import DuelLines, print_duel
+from bench.reports.terminal.profile import print_profiles
+from bench.reports.terminal.progress import progress_for
+from bench.schema.case import Case
+from bench.schema.duel import DuelPlan, Spec
+from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.profile import ProfileRecord
+from bench.schema.sizes import Sizes
+from bench.session.attempts import RunOutcome
+from bench.session.confirm import Confirmation
+from bench.session.profile import ProfileOutcome
+from bench.store.measured import read_baseline, read_run
+from bench.store.run_folder import RunFolder
+from bench.verdicts.check import check
+from bench.verdicts.duel import DuelReport, Standing
+from bench.verdicts.sequential import look
+from bench.verdicts.validity import Check, Report, Verdict, not_applicable
+
+GOLDEN = ROOT / "tests" / "golden"
+WIDTHS = (80, 120)
+SET_UPS = sorted(
+    str(path) for path in (ROOT / "results/examples/set-ups").iterdir() if path.is_dir()
+)
+COMPILED, FIT = (Case("relu_mlp", "adam", loop) for loop in ("compiled", "fit"))
+SOFTMAX = Case("softmax", "sgd", "fit")
+PLAN = Plan((COMPILED, FIT, SOFTMAX), RunSettings(epochs=2), "test", "golden", "fmnist-bench run")
+VERBS = tuple(cli.cli.commands)
+
+
+@pytest.fixture
+def golden(request, tmp_path):
+    """Holds a text against its file, or writes it."""
+
+    def held(name: str, text: str) -> None:
+        told = text.replace(str(tmp_path), "OUT").replace(str(ROOT), "CLONE")
+        file = GOLDEN / name
+        if request.config.getoption("--refresh-goldens"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(told, encoding="utf-8")
+        assert told == file.read_text("utf-8"), f"{name}: pytest {__file__} --refresh-goldens"
+
+    return held
+
+
+def of_run(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines while a run goes on, and what stands at its end; pictures are drawn elsewhere."""
+    progress = progress_for(console)
+    monkeypatch.setattr("bench.reports.terminal.progress.monotonic", lambda: 0.0)
+    progress.waits("another run measures")
+    progress.run_begins(PLAN, [(COMPILED, 0), (FIT, 0)])
+    progress.ceilings_begin("before")
+    progress.launch_begins(COMPILED, 0)
+    progress.round_ends(Round(1, 48_000, 1_500, 0.5, 0.1))
+    progress.launch_voided(
+        LaunchRecord(COMPILED.id, 0, 1, 42, Status.INVALID, "disturbed: work of others 40%")
+    )
+    progress.round_ends(Round(1, 48_000, 1_500, 0.4, 0.1))
+    progress.launch_ends(LaunchRecord(COMPILED.id, 0, 2, 42, Status.OK, test_accuracy=0.8711))
+    progress.launch_begins(FIT, 0)
+    progress.launch_ends(LaunchRecord(FIT.id, 0, 1, 42, Status.KILLED, "killed by signal 9"))
+    progress.run_ends()
+    path = write_run(
+        tmp_path / "run",
+        {COMPILED: (0.4, 0.87), FIT: (4.0, 0.86)},
+        reasons=[(SOFTMAX, ("failed", "out of memory [a line of a log]"))],
+        cpu={"model": "Test CPU"}, versions={"tensorflow": "2.21.0"},
+        overruled={"KERAS_BACKEND": "jax"},
+    )  # fmt: skip
+    folder = RunFolder(path)
+    plan = folder.plan()
+    assert plan is not None
+    for name in ("_draw_comparison", "_draw_roofline"):
+        monkeypatch.setattr(end_of_run, name, lambda *_, name=name: [f"{name[6:]}.png"])
+    outcome = RunOutcome(
+        folder, plan, folder.results(), folder.launches(), folder.rounds(), False,
+        {"rounds": 10.0, "warm-up": 2.0},
+    )  # fmt: skip
+    end_of_run.summarize(outcome, console, report=False)
+
+
+def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines while a duel goes on, and its table: slower, not worse, open, failed."""
+    cases = (COMPILED, FIT, SOFTMAX, replace(SOFTMAX, batch_size=512))
+    sides = Spec(checkout="/clone", revision="a" * 40), Spec(variables=(("TF_X", "0"),))
+    plan = DuelPlan(*sides, cases, RunSettings(epochs=2), budget_s=600, rows=1_000)
+    logs = ([0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)],
+            [0.03, -0.04] * 4, [])  # fmt: skip
+    standings = [Standing(case, list(own)) for case, own in zip(cases, logs, strict=True)]
+    for standing in standings[:3]:
+        standing.accuracy = [0.001] * 8
+        standing.speed_look = look(standing.speed, 0.01, 0.05, 0.25)
+        standing.accuracy_look = look([0.03 + k / 1e4 for k in range(8)] if standing.case is FIT
+                                      else [0.001, 0.0] * 4, 0.005, 0.02, 0.25)  # fmt: skip
+    standings[3].failure = "B failed: out of memory"
+    lines = DuelLines(console)
+    lines.waits("another run measures")
+    lines.duel_begins(plan, tmp_path / "duel")
+    lines.block_voided(COMPILED, "disturbed: work of others 40%")
+    lines.block_ends(standings[0], 0.001)
+    lines.looked(standings[0])
+    print_duel(DuelReport(plan, tuple(standings), (0.001,) * 8, False), console)
+    stopped = DuelReport(plan, tuple(standings[1:2]), (0.1,) * 8, True, "the budget is spent")
+    print_duel(stopped, console)
+
+
+def of_confirm(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `check --confirm` says before its duel, and the reasons after it."""
+    for seed in range(4):
+        stored(tmp_path / "base" / str(seed), seed)
+    now = stored(tmp_path / "now", 9, slower={FIRST: 0.5, CASES[1].id: 0.5})
+    report = check(read_baseline(tmp_path / "base"), [read_run(now)], Sizes.of_check(0.5))
+    plan = DuelPlan(Spec(), Spec(), (CASES[0],), RunSettings())
+    left = {CASES[1].id: "no gpu here"}
+    asked = Confirmation(plan, tmp_path / "duel", False, left, lambda *_: {})
+    for line in confirmation_lines(asked):
+        console.print(line, soft_wrap=True)
+    standing = Standing(CASES[0], [0.2 + k / 1e3 for k in range(8)])
+    standing.speed_look = look(standing.speed, 0.01, 0.05, 1)
+    settled = settled_by(report, asked, DuelReport(plan, (standing,), (0.0,) * 8, False))
+    for case in settled.cases:
+        console.print(f"{case.case}: {case.verdict}: {case.reason}", soft_wrap=True)
+
+
+def of_doctor(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One check of each verdict."""
+    checks = (
+        Check("timer", Verdict.OK, "perf_counter tells 67 ns apart"),
+        Check(
+            "noise", Verdict.WARNING, "a fixed computation varies by 37.0%", "stop other programs"
+        ),
+        Check("versions", Verdict.FAILED, "TensorFlow cannot be imported: [Errno 2]", "install it"),
+        not_applicable("TF32", "a CPU has none"),
+    )
+    render(Report("cpu", checks), console)
+
+
+def of_profile(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of two loops, the story of each, and a case that failed."""
+    trace = trace_events.Trace(0.5, 1.0, OPERATIONS, (), tmp_path / "trace.json.gz")
+    profiles = []
+    for loop in ("fit", "compiled"):
+        readings = scripted(loop, rest_s=1e-4)
+        split = phases.split(loop, readings.wall_s, readings.cpu_s)
+        record = ProfileRecord(Case("relu_mlp", "adam", loop), Status.OK, readings=readings)
+        profiles.append(Profile(record, split, trace))
+    profiles.append(Profile(ProfileRecord(SOFTMAX, Status.FAILED, "out of [luck]")))
+    environment = {"overruled": {"KERAS_BACKEND": "jax"}}
+    print_profiles(ProfileOutcome(tmp_path, tuple(profiles), environment, False), console)
+
+
+def of_describe(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data; the models are Keras's own summaries."""
+    monkeypatch.setattr("bench.reports.terminal.describe.sample_row", lambda *_: None)
+    describe_data(None, tmp_path / "samples.png", console)
+
+
+SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
+    "run": of_run,
+    "duel": of_duel,
+    "confirm": of_confirm,
+    "doctor": of_doctor,
+    "profile": of_profile,
+    "describe": of_describe,
+}
+TYPED: dict[str, tuple[str, ...]] = {
+    "list": ("list", "--matrix", "quick", "--devices", "cpu,gpu:7"),
+    "compare": ("compare", *SET_UPS, "--output", "OUT/compared"),
+    "check": ("check", "--baseline", "OUT/base", "OUT/now", "--gate", "0.5"),
+    "baseline-add": ("baseline", "add", "OUT/kept", "OUT/base/run0"),
+    "baseline-add-failed": ("baseline", "add", "OUT/kept", "OUT/now"),
+    "baseline-list": ("baseline", "list", "OUT/base"),
+    "baseline-remove": ("baseline", "remove", "OUT/base", "run1"),
+    "report": ("report", "OUT/now"),
+    "unknown-verb": ("measure",),
+    "unknown-option": ("run", "--modells", "x"),
+    "mistake": ("run", "--models", "resnet", "--devices", "cpu"),
+}
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scene", SCENES)
+def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
+    with (tmp_path / "screen").open("w+", encoding="utf-8") as out:
+        system = "truecolor" if colour else None
+        console = Console(file=out, width=width, color_system=system, legacy_windows=False)
+        SCENES[scene](console, tmp_path, monkeypatch)
+    text = (tmp_path / "screen").read_text("utf-8")
+    golden(f"{scene}-{width}{'-colour' if colour else ''}.txt", text)
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("verb", TYPED)
+def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colour):
+    for seed in range(4):
+        stored(tmp_path / "base" / f"run{seed}", seed)
+    stored(tmp_path / "now", 9, slower={FIRST: 0.9}, failed=[CASES[3].id])
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    if colour:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("bench.machine.devices.inventory", lambda: Inventory(problem="a test"))
+    monkeypatch.setattr("bench.reports.plots.compare.draw_comparison", lambda *_: None)
+    monkeypatch.setattr("bench.reports.page.page.write_report", lambda *_: tmp_path / "page.html")
+    words = [word.replace("OUT", str(tmp_path)) for word in TYPED[verb]]
+    monkeypatch.setattr("sys.argv", ["fmnist-bench", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    shown = capsys.readouterr()
+    text = f"exit code {end.value.code}\n--- output\n{shown.out}--- error\n{shown.err}"
+    golden(f"{verb}-{width}{'-colour' if colour else ''}.txt", text)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_verb(golden, monkeypatch, verb):
+    context = cli.cli.commands[verb].make_context(verb, [], resilient_parsing=True)
+    context.terminal_width = 80
+    golden(f"help-{verb}.txt", cli.cli.commands[verb].get_help(context) + "\n")
+
+
+def test_the_files_of_a_run_and_of_a_check(golden, tmp_path, type_in):
+    """results.csv, and what a check leaves: JSON, JUnit XML and Markdown."""
+    for seed in range(4):
+        stored(tmp_path / "base" / f"run{seed}", seed)
+    now = stored(tmp_path / "now", 9, slower={FIRST: 0.9}, failed=[CASES[3].id])
+    code, _, _ = type_in("check", "--baseline", tmp_path / "base", now, "--gate", "0.5")
+    assert code == 1
+    for name in ("check.json", "check.xml", "check.md", "results.csv"):
+        text = (now / name).read_text("utf-8")
+        golden(name, re.sub(r'timestamp="[^"]+"', 'timestamp="WHEN"', text))
