@@ -27,8 +27,23 @@ def main() -> None:
     run_program("fmnist-bench", lambda: cli(prog_name="fmnist-bench", standalone_mode=False))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fmnist-bench")
+def _tell_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from bench.machine.environment import version_and_revision
+
+        click.echo(f"fmnist-bench {version_and_revision()}")
+        context.exit()
+
+
+@click.group(cls=Verbs)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show the version and the revision, and exit.",
+)
 def cli() -> None:
     """Time the training of Keras models on Fashion-MNIST, and say how sure that is.
 

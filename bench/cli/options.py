@@ -154,8 +154,14 @@ def refuse_empty(name: str, value: object) -> None:
         )
 
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
 class Verb(click.Command):
     """A command that takes no empty value for any option or argument."""
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **{"context_settings": _HELP, **words})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and refuse what is empty by the name that was typed."""
@@ -169,6 +175,9 @@ class Verb(click.Command):
 
 class Verbs(click.Group):
     """A group whose commands are `Verb`s."""
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **{"context_settings": _HELP, **words})
 
     command_class = Verb
     group_class = type

@@ -143,6 +143,18 @@ def _version(names: tuple[str, ...]) -> str | None:
     return None
 
 
+def version_and_revision() -> str:
+    """The version of the suite, and the revision of a checkout.
+
+    Of a version that is no release the revision is a part, `+gREVISION`, wherever it is installed.
+    """
+    version = _version((DISTRIBUTION,)) or "not installed"
+    git = _git(CHECKOUT)
+    if git is None:
+        return version
+    return f"{version}, revision {git['revision'][:12]}{' with changes' if git['dirty'] else ''}"
+
+
 def variables_of(
     cases: Sequence[Case], inventory: Inventory, environ: Mapping[str, str] = os.environ
 ) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from bench import cli
 from bench.cli.options import OPTIONS
+from bench.machine import environment
 
 
 def test_help_names_every_option_of_a_run():
@@ -167,3 +168,18 @@ def test_describe_prints_the_data_and_the_models(program, tmp_path):
 def test_a_zero_is_a_value_that_resuming_refuses(type_in, tmp_path):
     code, _, err = type_in("run", "--resume", tmp_path, "--seed", "0")
     assert (code, "--seed 0: --resume takes it from the folder" in err) == (2, True)
+
+
+def test_the_version_tells_the_revision(type_in, monkeypatch):
+    git = {"revision": "0123456789abcdef", "dirty": True}
+    monkeypatch.setattr(environment, "_git", lambda root: git)
+    monkeypatch.setattr(environment, "_version", lambda names: "1.2.3")
+    assert type_in("--version") == (
+        0,
+        "fmnist-bench 1.2.3, revision 0123456789ab with changes\n",
+        "",
+    )
+    # Installed: what is no release has its revision in its version.
+    monkeypatch.setattr(environment, "_git", lambda root: None)
+    monkeypatch.setattr(environment, "_version", lambda names: "1.2.4.dev5+g0123456")
+    assert type_in("--version") == (0, "fmnist-bench 1.2.4.dev5+g0123456\n", "")

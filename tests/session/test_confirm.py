@@ -14,7 +14,7 @@ from support import FAKE_WORKER
 
 from bench.analysis.rows import result_rows
 from bench.launch.launcher import Launcher
-from bench.machine import hardware, lock
+from bench.machine import devices, hardware, lock
 from bench.machine.nvml import Inventory
 from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
@@ -25,7 +25,6 @@ from bench.schema.sizes import Sizes
 from bench.session import blocks as measuring
 from bench.session import confirm, preflight
 from bench.session import duel as duelling
-from bench.session import run as running
 from bench.session.sides import Side
 from bench.store.run_folder import RunFolder, read_plan
 from bench.verdicts.check import CheckedCase, CheckReport, Measure, Verdict, suspects
@@ -45,7 +44,7 @@ def machine(tmp_path, monkeypatch):
     labels = np.arange(400, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
-    for module in (running.devices, duelling):
+    for module in (devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
     here = {

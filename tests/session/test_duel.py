@@ -17,7 +17,7 @@ from support.watching import Watching
 
 from bench.launch import launcher as launching
 from bench.launch.launcher import Launcher
-from bench.machine import hardware, lock
+from bench.machine import devices, hardware, lock
 from bench.machine.nvml import Inventory
 from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
@@ -28,7 +28,6 @@ from bench.schema.plan import RunSettings
 from bench.session import attempts, control
 from bench.session import blocks as measuring
 from bench.session import duel as duelling
-from bench.session import run as running
 from bench.session.sides import Side
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import Verdict
@@ -49,7 +48,7 @@ def scripted_machine(tmp_path, monkeypatch):
     images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
     labels = np.arange(400, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
-    for module in (running.devices, duelling):
+    for module in (devices, duelling):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)

@@ -23,7 +23,7 @@ from support import FAKE_WORKER, ROOT
 from bench.analysis import rows
 from bench.analysis.rows import result_rows
 from bench.launch.launcher import CAN_FORK, Launcher
-from bench.machine import hardware, lock
+from bench.machine import devices, hardware, lock
 from bench.machine.loaded import CHECKOUT
 from bench.machine.nvml import Inventory
 from bench.reports.end_of_run import summarize
@@ -34,7 +34,7 @@ from bench.schema.errors import ExitCode
 from bench.schema.launch import Status
 from bench.schema.noise import Noise, Usage
 from bench.schema.plan import Plan, RunSettings
-from bench.session import preflight
+from bench.session import attempts, preflight
 from bench.session import run as running
 from bench.session.estimate import launch_seconds
 from bench.store import tables
@@ -97,7 +97,7 @@ def own_machine(tmp_path, monkeypatch):
     images = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
     labels = np.arange(20, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
-    monkeypatch.setattr(running.devices, "inventory", lambda: Inventory(problem="a test"))
+    monkeypatch.setattr(devices, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
 
 
@@ -129,7 +129,7 @@ def plan_of(*cases, tmp_path, **settings):
 
 
 def order(plan):
-    return list(running.schedule(plan.cases, plan.settings.launches_of, plan.settings.seed))
+    return list(attempts.schedule(plan.cases, plan.settings.launches_of, plan.settings.seed))
 
 
 EXPECTED = {
@@ -728,10 +728,10 @@ def test_a_folder_that_goes_during_a_run_is_named_and_never_ends_well(
 
 def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, monkeypatch):
     """What a launch costs beside the measurement does not grow with the number of cases."""
-    monkeypatch.setattr(running, "RESULTS_EVERY_S", -1.0)
-    derived, plain = [], rows._row
+    monkeypatch.setattr(attempts, "RESULTS_EVERY_S", -1.0)
+    derived, plain = [], rows.case_row
     monkeypatch.setattr(
-        rows, "_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
+        rows, "case_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
     )
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     cases = [
@@ -749,7 +749,7 @@ def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, 
 
 
 def test_results_lag_by_seconds_and_are_whole_however_the_run_ends(execute, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "RESULTS_EVERY_S", 1e9)
+    monkeypatch.setattr(attempts, "RESULTS_EVERY_S", 1e9)
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
 
     class Failing(Quiet):
