@@ -116,10 +116,11 @@ def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             [0.03, -0.04] * 4, [])  # fmt: skip
     standings = [Standing(case, list(own)) for case, own in zip(cases, logs, strict=True)]
     for standing in standings[:3]:
-        standing.accuracy = [0.001] * 8
         standing.speed_look = look(standing.speed, 0.01, 0.05, 0.25)
-        standing.accuracy_look = look([0.03 + k / 1e4 for k in range(8)] if standing.case is FIT
-                                      else [0.001, 0.0] * 4, 0.005, 0.02, 0.25)  # fmt: skip
+        standing.accuracy = (
+            [0.03 + k / 1e4 for k in range(8)] if standing.case is FIT else [0.001, 0.0] * 4
+        )
+        standing.accuracy_look = look(standing.accuracy, 0.005, 0.02, 0.25)
     standings[3].failure = "B failed: out of memory"
     lines = DuelLines(console)
     lines.waits("another run measures")

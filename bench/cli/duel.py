@@ -21,13 +21,36 @@ DUEL_OPTIONS = (
     "resume",
     "wait",
 )
+DEFAULT_CASE = {
+    "models": "relu_mlp",
+    "optimizers": "adam",
+    "loops": "compiled",
+    "devices": "cpu",
+    "batch_sizes": "512",
+}
+# What differs from a run.
+_HELPS = {
+    **{
+        axis.replace("_", "-"): f"comma-separated [default: {only}]"
+        for axis, only in DEFAULT_CASE.items()
+    },
+    "models": "or module:function of your own; comma-separated [default: relu_mlp]",
+    "precisions": "comma-separated [default: float32]",
+    "threads": "inside an operation; comma-separated [default: the framework's]",
+    "backends": "comma-separated [default: tensorflow]",
+    "epochs": "documented epochs [default: 2]",
+    "output": "the duel's folder [default: a new one under results/]",
+    "resume": "finish the duel in this folder",
+    "gate": "slow-down that must be ruled out, as a share [default: 0.05, which is 5%]",
+    "accuracy-gate": "drop of accuracy that must be ruled out, in points [default: 2]",
+}
 
 
 @click.command(cls=Verb)
 @click.option("--a", metavar="SIDE", help="what B is measured against")
 @click.option("--b", metavar="SIDE", help="what is judged")
-@options(lambda option: option.name in DUEL_OPTIONS)
-@options(lambda _: True, SIZE_OPTIONS)
+@options(lambda option: option.name in DUEL_OPTIONS, helps=_HELPS)
+@options(lambda _: True, SIZE_OPTIONS, _HELPS)
 @click.option(
     "--budget",
     type=float,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.cli.duel import DEFAULT_CASE
 from bench.cli.options import AXES, is_given, plan_from
 from bench.machine import devices
 from bench.schema.bounds import MOST_SECONDS
@@ -19,14 +20,6 @@ from bench.schema.matrix import parse_axes
 from bench.schema.sizes import Sizes
 from bench.session.sides import fixed_side
 from fmnist_models.errors import UserError
-
-DEFAULT_CASE = {
-    "models": "relu_mlp",
-    "optimizers": "adam",
-    "loops": "compiled",
-    "devices": "cpu",
-    "batch_sizes": "512",
-}
 
 # Options of the settings, and what each sets.
 _SETTINGS = {

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -269,19 +270,26 @@ def _folder(text: str | None) -> str | None:
 
 
 def options(
-    wanted: Callable[[Option], bool], declared: Sequence[Option] = OPTIONS
+    wanted: Callable[[Option], bool],
+    declared: Sequence[Option] = OPTIONS,
+    helps: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[_F], _F]:
-    """Add the shared options to a verb, in the order in which they are declared."""
+    """Add the shared options to a verb, in the order in which they are declared.
+
+    Args:
+        wanted: which of them.
+        declared: the options to choose from.
+        helps: by name, what an option does where that is not what it does in a run.
+    """
 
     def decorate(function: _F) -> _F:
         """Add the wanted options to `function`."""
         for option in reversed([option for option in declared if wanted(option)]):
+            name, told = f"--{option.name}", helps.get(option.name, option.help)
             if option.kind is bool:
-                add = click.option(f"--{option.name}", is_flag=True, help=option.help)
+                add = click.option(name, is_flag=True, help=told)
             else:
-                add = click.option(
-                    f"--{option.name}", type=option.kind, metavar=option.metavar, help=option.help
-                )
+                add = click.option(name, type=option.kind, metavar=option.metavar, help=told)
             function = add(function)
         return function
 

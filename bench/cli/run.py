@@ -9,6 +9,7 @@ import click
 
 from bench.cli.options import OPTIONS, Verb, options, plan_from, refuse_plan_options
 from bench.cli.verb import command_line, console_of, ended
+from bench.schema.cells import counted
 from bench.schema.errors import ExitCode
 
 _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "label"}
@@ -64,5 +65,6 @@ def list_cases(**values: Any) -> int:
         click.echo(f"{case.id}  " + (f"skipped: {reason}" if reason else f"x{launches}"))
     about = duration(run_seconds(measured, plan.settings))
     skipped = len(plan.cases) - len(measured)
-    click.echo(f"{len(measured)} cases to measure, {skipped} skipped; about {about}")
+    cases = counted(len(measured), "case")
+    click.echo(f"{cases} to measure, {skipped} skipped; about {about}")
     return ExitCode.PASSED

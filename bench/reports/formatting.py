@@ -69,16 +69,6 @@ def times(ratio: float) -> str:
     return f"{ratio:.1f} times" if ratio >= _LARGE else f"{ratio:.2f} times"
 
 
-def cases(number: int) -> str:
-    """So many cases."""
-    return f"{number} case" if number == 1 else f"{number} cases"
-
-
-def pairs(number: int) -> str:
-    """So many pairs."""
-    return f"{number} pair" if number == 1 else f"{number} pairs"
-
-
 def one_line(text: str, most: int) -> str:
     """`text` without line breaks and control characters, shortened in the middle: both ends
     of a module path or a device name say more than its middle."""

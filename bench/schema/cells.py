@@ -15,6 +15,11 @@ def result_line(row: Mapping[str, Any]) -> str:
     return csv_text([[as_cell(row[name]) for name in RESULT_COLUMNS]])
 
 
+def counted(number: int, what: str, more: str = "") -> str:
+    """So many of something: `1 case`, `2 cases`; `more` where the plural is no mere s."""
+    return f"{number:,} {what if number == 1 else more or what + 's'}"
+
+
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
     """Rows of cells as CSV, each line ended by a line feed."""
     text = io.StringIO()

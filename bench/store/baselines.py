@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.schema.bounds import shortened
+from bench.schema.cells import counted
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
 from bench.store.measured import read_baseline, read_run, run_folders
@@ -108,7 +109,9 @@ def describe(folder: Path) -> list[str]:
             broken.append(f"{path.name}  cannot be read: {error}")
     runs.sort(key=lambda run: run.time_utc)
     lines = [
-        "  ".join(filter(None, (run.path.name, run.time_utc, f"{len(run.logs)} cases", run.label)))
+        "  ".join(
+            filter(None, (run.path.name, run.time_utc, counted(len(run.logs), "case"), run.label))
+        )
         for run in runs
     ]
     lines += broken

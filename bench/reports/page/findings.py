@@ -18,6 +18,7 @@ from bench.reports.page.source import Source
 from bench.reports.selection import base_setting, not_drawn
 from bench.reports.terminal.run import compiled_over_fit
 from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
+from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 from bench.verdicts.compare import Comparison
@@ -70,7 +71,7 @@ def comparison_findings(found: Comparison) -> list[Finding]:
         ]
         held = sum(p.low is not None for p in found.pairs[name])
         text = (
-            f"Geometric mean over {formatting.cases(total.cases)} that all runs hold; "
+            f"Geometric mean over {counted(total.cases, 'case')} that all runs hold; "
             f"{total.lowest:.2f} to {total.highest:.2f} case by case. All of them together take "
             f"{1 / total.total_time_ratio:.2f} times as long."
         )
@@ -98,7 +99,7 @@ def _fastest_loop(source: Source) -> Finding | None:
     return Finding(
         "fact",
         f"The fastest loop is {loop}",
-        f"In {times} of {formatting.cases(len(rivals))} that ran in more than one loop. The "
+        f"In {times} of {counted(len(rivals), 'case')} that ran in more than one loop. The "
         f"highest throughput is {best['samples_per_s']:,.0f} samples/s: {formatting.name(best)}.",
     )
 
@@ -119,7 +120,7 @@ def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
         mean = geometric_mean(ratios)
         text = (
             f"At batch size {base[0]} in {base[1]}: geometric mean of "
-            f"{formatting.pairs(len(ratios))} of model and optimizer{formatting.spread(ratios)}."
+            f"{counted(len(ratios), 'pair')} of model and optimizer{formatting.spread(ratios)}."
         )
         if loop == "compiled":
             text += _overhead(rows, base[1])
@@ -155,7 +156,7 @@ def _accuracy_of_loops(source: Source) -> Finding | None:
     return Finding(
         "fact",
         f"compiled ends {beside} fit" + " in accuracy" * ("points" in beside),
-        f"Validation accuracy, mean over {formatting.cases(len(differences))}; "
+        f"Validation accuracy, mean over {counted(len(differences), 'case')}; "
         f"{min(differences):+.1f} to {max(differences):+.1f} points case by case. The loops "
         "shuffle differently, and a network's accuracy scatters with its seed.",
     )
@@ -169,7 +170,7 @@ def _best_for_the_time(source: Source) -> Finding | None:
     best = front[-1]
     row = source.run.rows[names[id(best)]]
     text = (
-        f"Validation accuracy {best.val_accuracy:.4f}. {formatting.cases(len(front))} "
+        f"Validation accuracy {best.val_accuracy:.4f}. {counted(len(front), 'case')} "
         f"{'is' if len(front) == 1 else 'are'} on the Pareto front: no other case is as accurate "
         "in as little training time."
     )
@@ -249,7 +250,7 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
         text = f"Throughput over that of float32: {said}."
         if judged:
             text += (
-                f" The intervals lie apart in {apart} of {formatting.cases(len(judged))} with "
+                f" The intervals lie apart in {apart} of {counted(len(judged), 'case')} with "
                 "several launches on both sides."
             )
         changes = [
@@ -280,7 +281,7 @@ def _bounds(source: Source) -> Finding | None:
     text += f"Nearest to the roof: {formatting.name(best)}, at {best['roofline_fraction']:.2f}."
     return Finding(
         "fact" if not where else "loss",
-        f"{counts[Bound.OVERHEAD]} of {formatting.cases(len(judged))} wait for overhead, neither "
+        f"{counts[Bound.OVERHEAD]} of {counted(len(judged), 'case')} wait for overhead, neither "
         "for arithmetic nor for memory",
         text,
     )
@@ -293,7 +294,7 @@ def _without_figure(source: Source) -> Finding | None:
     said = ", ".join(f"{count} {status}" for status, count in missing.most_common())
     number = sum(missing.values())
     return Finding(
-        "warning", f"{formatting.cases(number)} without a figure: {said}", "Reasons are below."
+        "warning", f"{counted(number, 'case')} without a figure: {said}", "Reasons are below."
     )
 
 
@@ -306,7 +307,7 @@ def _noise(source: Source) -> Finding | None:
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return Finding(
         "warning",
-        f"{formatting.cases(len(warned))} of {len(_measured(source))} carry a warning"
+        f"{counted(len(warned), 'case')} of {len(_measured(source))} carry a warning"
         + (f": {said}" if said else ""),
         "Look at the raw rounds before you trust a small difference there.",
     )
@@ -323,7 +324,7 @@ def _apart(pair: tuple[Row, Row]) -> bool:
 def _verdict(ratios: Sequence[float]) -> tuple[Kind, str]:
     faster = sum(ratio >= _WORTH_A_WORD for ratio in ratios)
     slower = sum(ratio <= 1 / _WORTH_A_WORD for ratio in ratios)
-    of_all = f"of {formatting.cases(len(ratios))}"
+    of_all = f"of {counted(len(ratios), 'case')}"
     if faster and slower:
         return "fact", f"helps in {faster} and hurts in {slower} {of_all}"
     if faster:

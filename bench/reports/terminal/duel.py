@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.stats import student_interval
 from bench.machine import variables
 from bench.reports.terminal.run import duration
 from bench.schema.case import Case
+from bench.schema.cells import counted
 from bench.schema.draws import SIDES
 from bench.schema.duel import HERE, DuelPlan, Spec
 from bench.schema.errors import ExitCode
@@ -73,7 +73,7 @@ class DuelLines:
         most = IMPORT_S * imports + 2 * LAST_LOOK * sum(
             launch_seconds(case, plan.settings, samples, LEAST) for case in plan.cases
         )
-        cases = "1 case" if len(plan.cases) == 1 else f"{len(plan.cases)} cases"
+        cases = counted(len(plan.cases), "case")
         budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
         looks = ", ".join(map(str, SPENDING))
         self._print(
@@ -140,16 +140,27 @@ def _runs_the_same(plan: DuelPlan, sources: Mapping[str, Mapping[str, Any]]) -> 
 
 def print_duel(report: DuelReport, console: Console) -> None:
     """The table, what did not go well, and the verdict."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("case", overflow="fold")
-    for name in ("blocks", "B over A", "least", "p", "flips", "points"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    for standing in report.cases:
-        table.add_row(Text(standing.case.id), *_cells(standing), str(standing.verdict))
-    console.print(table)
+    for line in _table(report.cases):
+        console.print(Text(line), soft_wrap=True)
     for line in (LEGEND, *verdict_lines(report)):
         console.print(Text(line), soft_wrap=True)
+
+
+def _table(standings: Sequence[Standing]) -> Iterator[str]:
+    """A line of numbers below each case, whose id would leave no room for them beside it."""
+    heading = ("blocks", "B over A", "least", "p", "flips", "points", "verdict")
+    rows = [(*_cells(standing), str(standing.verdict)) for standing in standings]
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        """The cells, each at the right of its column but the verdict."""
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        return "  ".join([*padded[:-1], cells[-1]])
+
+    yield line(heading)
+    for standing, row in zip(standings, rows, strict=True):
+        yield standing.case.id
+        yield line(row)
 
 
 def verdict_lines(report: DuelReport) -> list[str]:

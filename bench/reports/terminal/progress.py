@@ -14,6 +14,7 @@ from rich.table import Column
 from bench.analysis import noise
 from bench.reports.terminal.run import duration
 from bench.schema.case import Case
+from bench.schema.cells import counted
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan
 from bench.session.attempts import LOST
@@ -64,7 +65,8 @@ class _LineProgress(Progress):
         self._number = 0
         self._left = _TimeLeft(plan, remaining)
         about = duration(self._left.seconds())
-        self._print(f"{self._total} launches of {len(plan.cases)} cases, about {about}")
+        launches = counted(self._total, "launch", "launches")
+        self._print(f"{launches} of {counted(len(plan.cases), 'case')}, about {about}")
 
     def waits(self, reason: str) -> None:
         """Say why nothing happens yet."""
