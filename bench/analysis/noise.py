@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.schema.noise import SLOWED_BY, Noise
+from bench.schema.noise import DISTURBED, SLOWED_BY, Noise
 
 # Where a signal begins to matter, and why.
 # Idle daemons and the system's own work stay below; more is missing from a loop that uses
@@ -31,8 +31,6 @@ MEMORY_PRESSURE_MATTERS = 0.01
 # A quota ends a period early only where it is used up: one in twenty costs about as much time.
 # It voids nothing, because on such a machine every launch meets it.
 QUOTA_MATTERS = 0.05
-
-DISTURBED = "disturbed: "
 
 
 @dataclass(frozen=True, slots=True)

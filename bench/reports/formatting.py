@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.schema.case import SKLEARN_LOOP
+from bench.schema.cells import counted
 
 # From here on one decimal place says enough.
 _LARGE = 1.95
@@ -67,6 +68,16 @@ def percents(shares: Sequence[float]) -> str:
 def times(ratio: float) -> str:
     """A ratio: 1.64 times, 10.4 times."""
     return f"{ratio:.1f} times" if ratio >= _LARGE else f"{ratio:.2f} times"
+
+
+def disturbed_line(runs: Mapping[str, int]) -> str:
+    """Which runs something disturbed, by the number of their cases; empty where none."""
+    told = ", ".join(f"{name} ({counted(number, 'case')})" for name, number in runs.items())
+    return (
+        f"disturbed while it was measured: {told}; `warnings` of results.csv say how"
+        if told
+        else ""
+    )
 
 
 def one_line(text: str, most: int) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from bench.schema.bounds import Number, Size, Text, checked
 
+DISTURBED = "disturbed: "
+
 # Those of them that are a trouble: the others rest or were asked for, and a power cap is how
 # many cards work at full load.
 SLOWED_BY = frozenset(

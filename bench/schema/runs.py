@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench.schema.ceilings import Ceilings
 from bench.schema.columns import Row
 from bench.schema.launch import LaunchRecord, StoredRound
+from bench.schema.noise import DISTURBED
 from bench.schema.plan import Plan
 
 
@@ -42,6 +43,11 @@ class MeasuredRun:
     def time_utc(self) -> str:
         """When the run began, ISO 8601; empty where not known."""
         return str(self.environment.get("time_utc") or "")
+
+    @property
+    def disturbed(self) -> int:
+        """How many cases something disturbed while they were measured; their rows say what."""
+        return sum(DISTURBED in str(row.get("warnings") or "") for row in self.rows.values())
 
     def run_log(self, case: str) -> float:
         """Log seconds per sample of `case` in this run: the mean over its launches."""

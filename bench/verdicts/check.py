@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from bench.schema.errors import ExitCode, NotComparable
@@ -84,6 +84,7 @@ class CheckReport:
         baseline, candidate: folder names of the runs.
         sizes: what was tolerated, and what had to be found.
         times: at how many different times the candidate ran.
+        disturbed: by run, how many cases something disturbed.
     """
 
     baseline: tuple[str, ...]
@@ -91,6 +92,7 @@ class CheckReport:
     sizes: Sizes
     cases: tuple[CheckedCase, ...]
     times: int = 1
+    disturbed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def smallest(self) -> float | None:
@@ -158,6 +160,7 @@ def check(
         sizes,
         tuple(cases),
         len(times(candidate)),
+        {run.path.name: run.disturbed for run in runs if run.disturbed},
     )
 
 

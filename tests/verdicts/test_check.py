@@ -290,6 +290,21 @@ def test_no_baseline_folder(type_in, runs):
     assert "is not a folder" in err
 
 
+def test_a_disturbed_run_is_named_and_changes_no_verdict(type_in, runs):
+    """What its readings were is in its row; the verdict rests on the times."""
+    stored(runs / "now", 9)
+    quiet, _, _ = checked(type_in, runs, runs / "now")
+    for run in ("now", "base/run2"):
+        file = runs / run / "results.csv"
+        head, first, *rest = file.read_text("utf-8").splitlines()
+        told = first + "disturbed: work of others took 40% of the cores in launch 1"
+        file.write_text("\n".join([head, told, *rest, ""]), "utf-8")
+    code, out, _ = checked(type_in, runs, runs / "now")
+    assert code == quiet
+    assert "disturbed while it was measured: run2 (1 case), now (1 case); `warnings`" in out
+    assert json.loads((runs / "now/check.json").read_text())["disturbed"] == {"run2": 1, "now": 1}
+
+
 def test_check_imports_nothing_slow(program, runs):
     stored(runs / "now", 20)
     done = program(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from bench.analysis.noise import DISTURBED
 from bench.analysis.roofline import OVERHEAD_FRACTION, Bound
 from bench.analysis.rows import sibling
 from bench.analysis.stats import geometric_mean
@@ -21,6 +20,7 @@ from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
+from bench.schema.noise import DISTURBED
 from bench.verdicts.compare import Comparison
 
 _WAITS = {Bound.COMPUTE: "arithmetic", Bound.MEMORY: "memory"}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.reports.formatting import disturbed_line
 from bench.schema.errors import ExitCode
 from bench.store.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.store.tables import write_json, write_text
@@ -82,7 +83,8 @@ def summary_lines(report: CheckReport) -> list[str]:
         )
     counts = Counter(case.verdict for case in report.cases)
     told = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
-    return [seen, f"{_MEANING[report.exit_code]} (exit {int(report.exit_code)}): {told}"]
+    verdict = f"{_MEANING[report.exit_code]} (exit {int(report.exit_code)}): {told}"
+    return [*filter(None, (disturbed_line(report.disturbed), seen)), verdict]
 
 
 def write_check(report: CheckReport, folder: Path) -> tuple[Path, ...]:
@@ -112,6 +114,7 @@ def as_json(report: CheckReport) -> dict[str, Any]:
         "baseline": list(report.baseline),
         "candidate": list(report.candidate),
         "candidate_times": report.times,
+        "disturbed": dict(report.disturbed),
         "gate": report.sizes.gate,
         "margin": report.sizes.margin,
         "level": SPEED_LEVEL,
@@ -164,8 +167,8 @@ def junit(report: CheckReport) -> str:
 
 def markdown(report: CheckReport) -> str:
     """A short summary for a CI page: the verdict, and the cases that did not pass."""
-    seen, verdict = summary_lines(report)
-    lines = [f"### fmnist-bench check: {verdict}", "", f"{seen}.", ""]
+    *seen, verdict = summary_lines(report)
+    lines = [f"### fmnist-bench check: {verdict}", "", *(f"{line}.\n" for line in seen)]
     shown = [case for case in report.cases if case.verdict is not Verdict.PASSED]
     if shown:
         lines += ["| case | slower | accuracy points | verdict |", "|---|---|---|---|"]

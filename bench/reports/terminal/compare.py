@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.reports.formatting import disturbed_line
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
@@ -30,6 +31,9 @@ def print_comparison(found: Comparison, console: Console) -> None:
         _print_one(found, console)
     else:
         _print_several(found, console)
+    disturbed = {name: run.disturbed for name, run in found.runs.items() if run.disturbed}
+    if disturbed:
+        _line(console, disturbed_line(disturbed))
 
 
 def _print_one(found: Comparison, console: Console) -> None:

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.noise import DISTURBED
 from bench.analysis.rows import sibling
 from bench.schema.columns import Row
 from bench.schema.launch import Status
+from bench.schema.noise import DISTURBED
 
 _MINUTE = 60
 _HOUR = 3600
