@@ -309,7 +309,7 @@ class RunOutcome:
     Attributes:
         rows: the rows of results.csv.
         interrupted: stopped by Ctrl-C; `--resume` goes on.
-        split: where the seconds of this execution went, by `results.time_split`.
+        split: where the seconds of this execution went, by `bench.analysis.rows.time_split`.
     """
 
     folder: RunFolder

@@ -1,6 +1,6 @@
 """Ways to be faster and wrong, and what catches each.
 
-results/evidence/sabotage.md is this table: `python tests/test_sabotage.py` prints it.
+results/evidence/sabotage.md is this table: `PYTHONPATH=tests python tests/evidence/test_sabotage.py` prints it.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def table():
         "# Faster and wrong",
         "",
         "What was done to a run or its folder, what catches it, the exit code and the line that "
-        "says so. `tests/test_sabotage.py` does each of them again.",
+        "says so. `tests/evidence/test_sabotage.py` does each of them again.",
         "",
         "| done | caught by | exit code | line |",
         "|---|---|---|---|",
