@@ -190,12 +190,12 @@ def test_a_duel_on_disk_is_read_with_its_places(tmp_path):
     (tmp_path / "control.csv").write_text("\n".join(readings) + "\n")
     verdict = {"control": [0.1, 0.2], "cases": [{"speed": [0.3, 0.4]}]}
     (tmp_path / "verdict.json").write_text(json.dumps(verdict))
-    first, second = read_duel(tmp_path, "compiled").blocks
-    assert (first.speed, first.control, first.templates) == (0.3, 0.1, (2, 0))
-    assert second.templates == (2, 1)
-    assert first.rounds == ((3.1, 1.1), (3.2, 1.2))
-    assert first.readings == ((1.1, 1.2), (2.1, 2.2))
-    assert first.repeated == (True, True)
+    one, two = read_duel(tmp_path, "compiled").blocks
+    assert (one.speed, one.control, one.templates) == (0.3, 0.1, (2, 0))
+    assert two.templates == (2, 1)
+    assert one.rounds == ((3.1, 1.1), (3.2, 1.2))
+    assert one.readings == ((1.1, 1.2), (2.1, 2.2))
+    assert one.repeated == (True, True)
 
 
 def test_the_loops_alternate_and_each_duel_ends_at_its_first_look():

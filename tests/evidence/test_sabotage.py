@@ -1,6 +1,7 @@
 """Ways to be faster and wrong, and what catches each.
 
-results/evidence/sabotage.md is this table: `PYTHONPATH=tests python tests/evidence/test_sabotage.py` prints it.
+results/evidence/sabotage.md is this table, as this file prints it:
+`PYTHONPATH=tests python tests/evidence/test_sabotage.py`.
 """
 
 from __future__ import annotations

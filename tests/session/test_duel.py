@@ -129,9 +129,10 @@ def test_a_side_records_the_variables_that_its_launches_got(plan, fight, tmp_pat
     for record in told.values():
         assert record["overruled"] == {"KERAS_BACKEND": "jax", "OMP_NUM_THREADS": "4"}
         assert "OMP_NUM_THREADS" not in record["variables"]
-    screen = Console(file=io.StringIO(), width=300)
-    DuelLines(screen).duel_begins(duelling.resume(tmp_path / "duel"), tmp_path / "duel")
-    assert screen.file.getvalue().count("overruled, so that each case is what its row says") == 1
+    screen = io.StringIO()
+    lines = DuelLines(Console(file=screen, width=300))
+    lines.duel_begins(duelling.resume(tmp_path / "duel"), tmp_path / "duel")
+    assert screen.getvalue().count("overruled, so that each case is what its row says") == 1
 
 
 def test_a_side_whose_environment_was_lost_does_not_go_on(plan, fight, tmp_path):

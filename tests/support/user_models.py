@@ -200,7 +200,7 @@ class SubClassed(keras.Model):
         return self.out(self.normal(self.hidden(x), training=training))
 
 
-class Odd(layers.Layer):
+class Odd(keras.layers.Layer):
     """A layer of 8 units by a product of its own."""
 
     def __init__(self):
@@ -399,7 +399,7 @@ def nested_float32():
     return keras.Model(image, layers.Dense(10, "softmax", name="output")(inner(image)))
 
 
-class Casting(layers.Layer):
+class Casting(keras.layers.Layer):
     """Says that it computes as the policy does, and casts to `inside`."""
 
     def __init__(self, inside, **more):

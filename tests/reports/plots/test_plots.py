@@ -228,8 +228,8 @@ def test_rows_are_named_by_what_they_ran_on() -> None:
 
 def test_each_device_has_its_accuracy_panel_on_the_same_scales() -> None:
     figure = run.comparison_figure(*every_device(), {})
-    facets = [axes for axes in figure.axes if axes.get_label().startswith("accuracy")]
-    assert [axes.get_label()[10:] for axes in facets] == ["cpu", "gpu:0", "gpu:1"]
+    facets = [axes for axes in figure.axes if str(axes.get_label()).startswith("accuracy")]
+    assert [str(axes.get_label())[10:] for axes in facets] == ["cpu", "gpu:0", "gpu:1"]
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in facets}) == 1
 
 
