@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import Enum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -67,6 +68,26 @@ class Misfit(ValueError):
         self.path, self.shown, self.wanted = tuple(path), shown, wanted
         where = joined(self.path)
         super().__init__(f"{where}: {shown} {wanted}" if where else f"{shown} {wanted}")
+
+
+class Plain:
+    """A record, a dataclass, that travels as plain JSON values."""
+
+    __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote; fields of a later version are ignored.
+
+        Raises:
+            ValueError: a field is missing or out of bounds; it is named.
+        """
+        return checked(values, cls)
 
 
 def checked(values: Any, kind: type[_T], *, cells: bool = False) -> _T:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench.backends import BACKENDS
-from bench.schema.bounds import Count, Text
+from bench.schema.bounds import Count, Plain, Text
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
 from fmnist_models.optimizers import OPTIMIZERS
@@ -35,7 +35,7 @@ BUILDER_PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Case:
+class Case(Plain):
     """One combination of what is trained and how, valid by construction.
 
     Raises:
@@ -96,10 +96,6 @@ class Case:
         if len(name.encode()) <= _LONGEST_FILE_NAME:
             return name
         return f"{name[:40]}-{hashlib.sha256(self.id.encode()).hexdigest()[:12]}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values; `Case(**case.to_json())` gives the case back."""
-        return asdict(self)
 
 
 def logistic_case() -> Case:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from bench.schema.bounds import Count, Positive, Text, checked
+from bench.schema.bounds import Count, Plain, Positive, Text
 
 _Bytes = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}$")]
 
@@ -28,7 +28,7 @@ class Traffic(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
+class Ceilings(Plain):
     """What one setting of this machine reached, measured before or after the cases.
 
     Attributes:
@@ -47,19 +47,6 @@ class Ceilings:
     matmul_flops_per_s: Annotated[Mapping[Text, Positive], Meta(min_length=1)]
     bandwidth_bytes_per_s: Annotated[Mapping[_Bytes, Positive], Meta(min_length=1)]
     products_s: Mapping[Text, Positive]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The ceilings that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
 
 
 def products_key(layers: Sequence[Sequence[int]], batch_size: int) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
-from bench.schema.bounds import Count, Positive, Size, Text, checked
+from bench.schema.bounds import Count, Plain, Positive, Size, Text
 from bench.schema.case import Case
 from bench.schema.draws import Draws, EvenDraws, SeededDraws
 from bench.schema.plan import RunSettings
@@ -32,7 +31,7 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Plain):
     """One side, as the user names it; what is not named is as it is here.
 
     Attributes:
@@ -77,19 +76,6 @@ class Spec:
             else:
                 spec = replace(spec, variables=(*spec.variables, (name, value)))
         return spec
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The spec that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is out of bounds; it is named.
-        """
-        return checked(values, cls)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
 
 
 def _something(word: str, value: str) -> str:

@@ -8,22 +8,21 @@ statistic is derived from them again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 from bench.schema.bounds import (
     Count,
     Loss,
     Number,
+    Plain,
     Positive,
     Share,
     Size,
     Text,
     Whole,
     Word,
-    checked,
 )
 from bench.schema.noise import Noise
 
@@ -41,7 +40,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class Round(Plain):
     """One timed epoch.
 
     Attributes:
@@ -73,22 +72,9 @@ class Round:
         if not (math.isfinite(self.seconds) and self.seconds > 0):
             raise ValueError(f"seconds must be finite and above 0: {self}")
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The round that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
-
 
 @dataclass(frozen=True, slots=True)
-class LaunchRecord:
+class LaunchRecord(Plain):
     """How one launch ended and what it reports beside its rounds.
 
     Attributes:
@@ -149,19 +135,6 @@ class LaunchRecord:
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     noise: Noise | None = None
     rounds: Number | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The record that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass, fields
 
-from bench.schema.bounds import Number, Size, Text, checked
+from bench.schema.bounds import Number, Plain, Size, Text
 
 DISTURBED = "disturbed: "
 
@@ -19,7 +17,7 @@ SLOWED_BY = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Plain):
     """What only a launch's own process knows of its work.
 
     Attributes:
@@ -34,22 +32,9 @@ class Usage:
     voluntary_switches: Number | None = None
     involuntary_switches: Number | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` wrote; fields of another version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
-
 
 @dataclass(frozen=True, slots=True)
-class Noise:
+class Noise(Plain):
     """Readings over one launch, from the request to its end; None where not known.
 
     Shares are between 0 and 1; those "of the cores" are of the time of all cores that the
@@ -98,12 +83,3 @@ class Noise:
             value = getattr(self, name)
             if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and not below 0: {value}")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `dataclasses.asdict` gave; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is out of bounds; it is named.
-        """
-        return checked(values, cls)

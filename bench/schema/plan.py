@@ -11,6 +11,7 @@ from typing import Any
 from bench.schema.bounds import (
     Epochs,
     Launches,
+    Plain,
     Seconds,
     Share,
     Text,
@@ -33,7 +34,7 @@ LEAST: Mapping[str, tuple[int, float]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(Plain):
     """What holds for every case of a run.
 
     Attributes:
@@ -59,10 +60,6 @@ class RunSettings:
         if self.launches is not None:
             return self.launches
         return 3 if case.loop in ("compiled", "multistep") else 1
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
 
-from bench.schema.bounds import Count, Number, Positive, Size, Text, checked
+from bench.schema.bounds import Count, Number, Plain, Positive, Size, Text
 from bench.schema.case import Case
 from bench.schema.launch import Status
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class Readings(Plain):
     """What a profiling launch reports.
 
     Attributes:
@@ -45,22 +44,9 @@ class Readings:
     device_name: Text | None
     stack: Sequence[tuple[Text, Size]] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The readings that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
-
 
 @dataclass(frozen=True, slots=True)
-class ProfileRecord:
+class ProfileRecord(Plain):
     """How the profile of one case ended.
 
     Attributes:
@@ -75,10 +61,6 @@ class ProfileRecord:
     readings: Readings | None = None
     total_s: float = 0.0
     warnings: tuple[str, ...] = field(default=())
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
 
 
 class Phase(StrEnum):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.schema.bounds import (
     Count,
     Number,
+    Plain,
     Positive,
     Size,
     Text,
     Whole,
-    checked,
 )
 from bench.schema.case import Case
 
@@ -23,7 +22,7 @@ STACK = "python.html"
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchRequest:
+class LaunchRequest(Plain):
     """What the worker is asked to measure: one launch of one case.
 
     Attributes:
@@ -43,19 +42,6 @@ class LaunchRequest:
     min_rounds: Number = 0
     min_seconds: Size = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The request that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
-
     @property
     def models(self) -> tuple[str, ...]:
         """Those that are trained, as cases name them."""
@@ -63,7 +49,7 @@ class LaunchRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class CeilingsRequest:
+class CeilingsRequest(Plain):
     """What the worker is asked to measure of the machine itself.
 
     Attributes:
@@ -79,10 +65,6 @@ class CeilingsRequest:
     moment: str
     cases: tuple[tuple[str, int], ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
     @property
     def models(self) -> tuple[str, ...]:
         """Those whose products are timed, as cases name them."""
@@ -90,7 +72,7 @@ class CeilingsRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileRequest:
+class ProfileRequest(Plain):
     """One case to profile.
 
     Attributes:
@@ -105,19 +87,6 @@ class ProfileRequest:
     folder: Text
     seconds: Positive
     rounds: Count
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The request that `to_json` wrote; fields of a later version are ignored.
-
-        Raises:
-            ValueError: a field is missing or out of bounds; it is named.
-        """
-        return checked(values, cls)
 
     @property
     def models(self) -> tuple[str, ...]:
