@@ -16,7 +16,7 @@ from bench.schema.plan import RunSettings
 from bench.session import duel as duelling
 from bench.store.run_folder import RunFolder
 
-# The last one of a flat `bench`, as `.@7a77e1f` of this repository's history.
+# One with a flat `bench`.
 EARLIER = "7a77e1f"
 CASE = Case("softmax", "sgd", "fit", batch_size=200)
 
