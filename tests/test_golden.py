@@ -46,6 +46,7 @@ from bench.verdicts.sequential import look
 from bench.verdicts.validity import Check, Report, Verdict, not_applicable
 
 GOLDEN = ROOT / "tests" / "golden"
+REFRESH = "pytest tests/test_golden.py --refresh-goldens"
 WIDTHS = (80, 120)
 SET_UPS = sorted(
     str(path) for path in (ROOT / "results/examples/set-ups").iterdir() if path.is_dir()
@@ -58,17 +59,17 @@ VERBS = tuple(cli.cli.commands)
 
 @pytest.fixture
 def golden(request, tmp_path):
-    """Holds a text against its file, or writes it."""
+    """A text as it is kept, and what its file holds, which is written first where that is asked."""
 
-    def held(name: str, text: str) -> None:
+    def pair(name: str, text: str) -> tuple[str, str]:
         told = text.replace(str(tmp_path), "OUT").replace(str(ROOT), "CLONE")
         file = GOLDEN / name
         if request.config.getoption("--refresh-goldens"):
             file.parent.mkdir(exist_ok=True)
             file.write_text(told, encoding="utf-8")
-        assert told == file.read_text("utf-8"), f"{name}: pytest {__file__} --refresh-goldens"
+        return told, file.read_text("utf-8")
 
-    return held
+    return pair
 
 
 def of_run(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +217,8 @@ def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
         console = Console(file=out, width=width, color_system=system, legacy_windows=False)
         SCENES[scene](console, tmp_path, monkeypatch)
     text = (tmp_path / "screen").read_text("utf-8")
-    golden(f"{scene}-{width}{'-colour' if colour else ''}.txt", text)
+    told, kept = golden(f"{scene}-{width}{'-colour' if colour else ''}.txt", text)
+    assert told == kept, REFRESH
 
 
 @pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
@@ -241,14 +243,16 @@ def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colou
         cli.main()
     shown = capsys.readouterr()
     text = f"exit code {end.value.code}\n--- output\n{shown.out}--- error\n{shown.err}"
-    golden(f"{verb}-{width}{'-colour' if colour else ''}.txt", text)
+    told, kept = golden(f"{verb}-{width}{'-colour' if colour else ''}.txt", text)
+    assert told == kept, REFRESH
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_each_verb(golden, monkeypatch, verb):
     context = cli.cli.commands[verb].make_context(verb, [], resilient_parsing=True)
     context.terminal_width = 80
-    golden(f"help-{verb}.txt", cli.cli.commands[verb].get_help(context) + "\n")
+    told, kept = golden(f"help-{verb}.txt", cli.cli.commands[verb].get_help(context) + "\n")
+    assert told == kept, REFRESH
 
 
 def test_the_files_of_a_run_and_of_a_check(golden, tmp_path, type_in):
@@ -260,4 +264,5 @@ def test_the_files_of_a_run_and_of_a_check(golden, tmp_path, type_in):
     assert code == 1
     for name in ("check.json", "check.xml", "check.md", "results.csv"):
         text = (now / name).read_text("utf-8")
-        golden(name, re.sub(r'timestamp="[^"]+"', 'timestamp="WHEN"', text))
+        told, kept = golden(name, re.sub(r'timestamp="[^"]+"', 'timestamp="WHEN"', text))
+        assert told == kept, REFRESH

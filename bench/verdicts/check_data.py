@@ -61,6 +61,7 @@ def tables(
     import numpy as np
 
     def mean(runs: Sequence[MeasuredRun], case: str) -> float:
+        """Of one case over the runs of a time that hold it."""
         values = [value(run, case) for run in holders(runs, case)]
         known = [value for value in values if value is not None]
         return fmean(known) if known else math.nan

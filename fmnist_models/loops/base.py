@@ -140,7 +140,8 @@ class Loop(ABC):
 
     @program.setter
     @abstractmethod
-    def program(self, program: Any) -> None: ...
+    def program(self, program: Any) -> None:
+        """Trains by another program from now on."""
 
     @abstractmethod
     def new_program(self) -> Any:

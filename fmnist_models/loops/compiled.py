@@ -54,6 +54,7 @@ class CompiledLoop(Loop):
 
     @program.setter
     def program(self, program: Any) -> None:
+        """As `Loop.program`."""
         self._epoch = program
 
     def new_program(self) -> Any:

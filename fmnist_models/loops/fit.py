@@ -30,6 +30,7 @@ class FitLoop(Loop):
 
     @program.setter
     def program(self, program: Any) -> None:
+        """As `Loop.program`."""
         self.work.model.train_function = program
 
     def new_program(self) -> Any:

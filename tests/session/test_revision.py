@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
+from support.repositories import git
 
 from bench.session import revision
 from bench.session.revision import commit_of, unpacked
@@ -15,25 +15,6 @@ from fmnist_models.errors import UserError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 99\n"
-
-
-def git(folder, *words):
-    who = {
-        "GIT_AUTHOR_NAME": "a",
-        "GIT_AUTHOR_EMAIL": "a@b",
-        "GIT_COMMITTER_NAME": "a",
-        "GIT_COMMITTER_EMAIL": "a@b",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
-    done = subprocess.run(
-        [shutil.which("git"), "-c", "core.autocrlf=false", *words],
-        cwd=folder,
-        env={**os.environ, **who},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture

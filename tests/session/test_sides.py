@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 
 import pytest
+from support.repositories import git
 
 from bench.launch.origin import child_command
 from bench.launch.placement import LaunchPlace
@@ -20,25 +19,6 @@ from bench.schema.requests import LaunchRequest
 from bench.session import sides
 from bench.session.sides import fixed_side, prepare, refuse_overruled
 from fmnist_models.errors import UserError
-
-
-def git(folder, *words):
-    who = {
-        "GIT_AUTHOR_NAME": "a",
-        "GIT_AUTHOR_EMAIL": "a@b",
-        "GIT_COMMITTER_NAME": "a",
-        "GIT_COMMITTER_EMAIL": "a@b",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
-    done = subprocess.run(
-        [shutil.which("git"), *words],
-        cwd=folder,
-        env={**os.environ, **who},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.image import imread
-from support.figures import no_text_leaves_the_page
+from support.figures import texts_off_the_page
 from support.rows import COMPILED, FIT, HALF, ceilings, rows
 from support.synthetic import ENVIRONMENT
 
@@ -45,11 +45,11 @@ def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(results):
 
 
 def test_no_text_is_cut_off(results):
-    no_text_leaves_the_page(roofline_figure(results, MEASURED, ENVIRONMENT))
+    assert texts_off_the_page(roofline_figure(results, MEASURED, ENVIRONMENT)) == []
     many = [ceilings("float32"), *MEASURED[1:], ceilings("mixed_float16")]
     sixteen = Case("relu_mlp", "sgd", "fit", precision="mixed_float16")
     wide = rows({COMPILED: 0.48, HALF: 0.8, sixteen: 4.0}, many)
-    no_text_leaves_the_page(roofline_figure(wide, many, ENVIRONMENT))
+    assert texts_off_the_page(roofline_figure(wide, many, ENVIRONMENT)) == []
 
 
 def test_the_picture_is_written_only_where_there_is_something_to_draw(results, tmp_path):
