@@ -16,7 +16,7 @@ from bench.analysis import stats
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
 from bench.verdicts.across import across_machines, across_threads, threads_of
-from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
+from bench.verdicts.compatibility import Purpose, differing, refuse_other_work
 from bench.verdicts.regression import LEAST_RUNS
 from fmnist_models.errors import UserError
 
@@ -201,8 +201,7 @@ def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
 
 
 def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
-    said = shown([run.environment for run in runs])
-    found = {name: texts for name, texts in said.items() if len(set(texts)) > 1}
+    found = differing([run.environment for run in runs])
     threads = tuple(
         ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
     )
