@@ -309,7 +309,7 @@ def test_of_variables_only_those_that_differ_are_named() -> None:
 
 
 def test_the_manual_has_the_table() -> None:
-    manual = (ROOT / "results/README.md").read_text("utf-8")
+    manual = (ROOT / "docs/reference/environment.md").read_text("utf-8")
     order = (
         Purpose.RESUME,
         Purpose.BASELINE,
