@@ -9,12 +9,15 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 project = "fmnist-bench"
-author = "The fmnist-bench developers"
 extensions = ["myst_parser", "sphinx_click"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "fmnist-bench"
 nitpicky = True
+# The docstrings of the verbs hold options and Markdown's single backticks.
+smartquotes = False
+default_role = "code"
+html_show_copyright = False
 # Anchors of headings as GitHub makes them, so that one link works in both places.
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]

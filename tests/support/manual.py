@@ -80,7 +80,7 @@ def blocks(page: Path) -> Iterator[Block]:
 def words_after(program: str, script: str) -> list[list[str]]:
     """The arguments of each command line of a program, up to what the shell adds."""
     found = []
-    for line in script.splitlines():
+    for line in script.replace("\\\n", " ").splitlines():
         words = shlex.split(line.strip(), comments=True)
         for number, word in enumerate(words):
             if word.rpartition("/")[2] == program:
