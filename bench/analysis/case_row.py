@@ -13,6 +13,7 @@ from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import RunSettings
+from bench.schema.warnings import CaseWarning, Kind, read
 
 Launch = tuple[LaunchRecord, list[Round]]
 
@@ -185,14 +186,14 @@ def _idle_per_round(launches: Sequence[Launch]) -> float:
     )
 
 
-def warnings_of(launches: Sequence[Launch]) -> list[str]:
+def warnings_of(launches: Sequence[Launch]) -> list[CaseWarning]:
     """What the worker said, what the rounds show, and what disturbed the launches; each once,
     in order."""
-    found: list[str] = []
+    found: list[CaseWarning] = []
     for record, rounds in launches:
-        found += record.warnings
+        found += map(read, record.warnings)
         if stats.is_unsteady([r.seconds for r in rounds]):
-            found.append("unsteady")
+            found.append(CaseWarning(Kind.UNSTEADY))
     found += noise.warnings((record.launch, record.noise) for record, _ in launches)
     return list(dict.fromkeys(found))
 

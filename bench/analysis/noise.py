@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.schema.noise import DISTURBED, SLOWED_BY, Noise
+from bench.schema.noise import SLOWED_BY, Noise
+from bench.schema.warnings import DISTURBED, CaseWarning, Kind
 
 # Where a signal begins to matter, and why.
 # Idle daemons and the system's own work stay below; more is missing from a loop that uses
@@ -35,51 +36,33 @@ QUOTA_MATTERS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """A reading that can matter: over which value, and what it says then."""
+    """A reading that can matter: over which value, and of what it warns then."""
 
     reading: str
+    kind: Kind
     matters_over: float
-    says: str
     voids_over: float = math.inf
+
+    def warning(self, value: float, launch: int = 0) -> CaseWarning:
+        """That the reading was `value` in this launch."""
+        return CaseWarning(self.kind, self.kind.severity(value), launch)
 
 
 _SIGNALS: tuple[_Signal, ...] = (
-    _Signal(
-        "other_work_share",
-        OTHER_WORK_MATTERS,
-        "other processes took {:.0%} of the cores",
-        OTHER_WORK_VOIDS,
-    ),
-    _Signal(
-        "steal_share",
-        STEAL_MATTERS,
-        "the hypervisor took {:.0%} of the cores' time",
-        STEAL_VOIDS,
-    ),
-    _Signal("gpu_other_processes", 0, "processes of others on the GPU: {:.0f}", 0),
-    _Signal(
-        "quota_throttled_share",
-        QUOTA_MATTERS,
-        "the control group's CPU quota cut {:.0%} of its periods short",
-    ),
-    _Signal("thermal_throttle_events", 0, "throttled for heat, times a core: {:.0f}"),
-    _Signal(
-        "cpu_pressure_share",
-        CPU_PRESSURE_MATTERS,
-        "threads waited for a core in {:.0%} of the time",
-    ),
-    _Signal(
-        "memory_pressure_share",
-        MEMORY_PRESSURE_MATTERS,
-        "threads waited for memory in {:.0%} of the time",
-    ),
+    _Signal("other_work_share", Kind.OTHER_WORK, OTHER_WORK_MATTERS, OTHER_WORK_VOIDS),
+    _Signal("steal_share", Kind.STEAL, STEAL_MATTERS, STEAL_VOIDS),
+    _Signal("gpu_other_processes", Kind.GPU_PROCESSES, 0, 0),
+    _Signal("quota_throttled_share", Kind.QUOTA, QUOTA_MATTERS),
+    _Signal("thermal_throttle_events", Kind.HEAT, 0),
+    _Signal("cpu_pressure_share", Kind.CPU_PRESSURE, CPU_PRESSURE_MATTERS),
+    _Signal("memory_pressure_share", Kind.MEMORY_PRESSURE, MEMORY_PRESSURE_MATTERS),
 )
 
 
 def voids(noise: Noise | None) -> str:
     """Why these readings void a launch, as its reason; empty where they do not."""
     found = [
-        signal.says.format(value)
+        signal.warning(value).phrase
         for signal in _SIGNALS
         if (value := _value(noise, signal)) is not None and value > signal.voids_over
     ]
@@ -88,15 +71,10 @@ def voids(noise: Noise | None) -> str:
 
 def matters(noise: Noise | None) -> list[str]:
     """What of these readings a reader must know, a phrase each; none for a quiet launch."""
-    found = [
-        signal.says.format(value)
-        for signal in _SIGNALS
-        if (value := _value(noise, signal)) is not None and value > signal.matters_over
-    ]
-    return found + ([f"the GPU was slowed by {slowed}"] if (slowed := _slowed(noise)) else [])
+    return [warning.phrase for warning in warnings([(0, noise)])]
 
 
-def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[str]:
+def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[CaseWarning]:
     """A warning for each signal that matters in some launch, naming the worst one.
 
     Args:
@@ -113,10 +91,10 @@ def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[str]:
         # The first of equals.
         value, launch = max(known, key=lambda pair: (pair[0], -pair[1]), default=(0.0, 0))
         if value > signal.matters_over:
-            found.append(f"{DISTURBED}{signal.says.format(value)} in launch {launch + 1}")
+            found.append(signal.warning(value, launch))
     for launch, noise in launches:
         if slowed := _slowed(noise):
-            found.append(f"{DISTURBED}the GPU was slowed by {slowed} in launch {launch + 1}")
+            found.append(CaseWarning(Kind.GPU_SLOWED, None, launch, slowed))
             break
     return found
 

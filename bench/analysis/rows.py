@@ -13,6 +13,7 @@ from bench.schema.case import PRECISIONS, SKLEARN_LOOP, Case
 from bench.schema.cells import result_line
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan
+from bench.schema.warnings import CaseWarning, Kind, as_text, of_row
 
 _AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
 
@@ -138,7 +139,7 @@ class ResultTable:
                 limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
                 row |= roofline_columns(row, measured[0], limits)
             if measured and self._warn:
-                row["warnings"] = "; ".join(warnings_of(measured))
+                row["warnings"] = as_text(warnings_of(measured))
             self._own[name] = row
         return self._own[name]
 
@@ -262,4 +263,4 @@ def _compare_with_siblings(
         through = "through XLA" if path == "xla" else "in TensorFlow's own kernels"
         slower += f": {through} large products reach {rate:.2f} times the rate of float32 here"
         slower += ", and conversions cost more" if rate >= 1 else ""
-    row["warnings"] = "; ".join(filter(None, (row["warnings"], slower)))
+    row["warnings"] = as_text([*of_row(row), CaseWarning(Kind.SENTENCE, words=slower)])

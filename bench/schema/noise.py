@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 
 from bench.schema.bounds import Number, Plain, Size, Text
 
-DISTURBED = "disturbed: "
-
 # Those of them that are a trouble: the others rest or were asked for, and a power cap is how
 # many cards work at full load.
 SLOWED_BY = frozenset(

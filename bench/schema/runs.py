@@ -11,8 +11,8 @@ from typing import Any, Literal
 from bench.schema.ceilings import Ceilings
 from bench.schema.columns import Row
 from bench.schema.launch import LaunchRecord, StoredRound
-from bench.schema.noise import DISTURBED
 from bench.schema.plan import Plan
+from bench.schema.warnings import of_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class MeasuredRun:
     @property
     def disturbed(self) -> int:
         """How many cases something disturbed while they were measured; their rows say what."""
-        return sum(DISTURBED in str(row.get("warnings") or "") for row in self.rows.values())
+        return sum(any(w.disturbs for w in of_row(row)) for row in self.rows.values())
 
     def run_log(self, case: str) -> float:
         """Log seconds per sample of `case` in this run: the mean over its launches."""

@@ -10,6 +10,7 @@ import pytest
 from bench.analysis import noise
 from bench.schema.launch import LaunchRecord, Status
 from bench.schema.noise import Noise, Usage
+from bench.schema.warnings import CaseWarning, Kind
 
 
 def test_a_quiet_launch_says_nothing():
@@ -49,9 +50,8 @@ def test_a_quiet_launch_says_nothing():
 def test_what_matters_is_said_and_voids_nothing(reading, says):
     (phrase,) = noise.matters(Noise(**reading))
     assert phrase.startswith(says)
-    assert noise.warnings([(0, None), (1, Noise(**reading))]) == [
-        f"disturbed: {phrase} in launch 2"
-    ]
+    (warning,) = noise.warnings([(0, None), (1, Noise(**reading))])
+    assert (str(warning), warning.launch) == (f"disturbed: {phrase} in launch 2", 1)
     assert noise.voids(Noise(**reading)) == ""
 
 
@@ -78,9 +78,7 @@ def test_at_the_limit_a_launch_stands(share):
 def test_a_warning_names_the_worst_launch_and_the_first_of_equals():
     shares = (0.1, None, 0.31, 0.31)
     readings = [(k, Noise(other_work_share=share)) for k, share in enumerate(shares)]
-    assert noise.warnings(readings) == [
-        "disturbed: other processes took 31% of the cores in launch 3"
-    ]
+    assert noise.warnings(readings) == [CaseWarning(Kind.OTHER_WORK, 31, 2)]
 
 
 def test_pressure_that_other_work_explains_is_not_said_twice():

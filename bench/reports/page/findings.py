@@ -20,7 +20,8 @@ from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
-from bench.schema.noise import DISTURBED
+from bench.schema.warnings import Kind as WarningKind
+from bench.schema.warnings import of_row
 from bench.verdicts.compare import Comparison
 
 _WAITS = {Bound.COMPUTE: "arithmetic", Bound.MEMORY: "memory"}
@@ -299,11 +300,13 @@ def _without_figure(source: Source) -> Finding | None:
 
 
 def _noise(source: Source) -> Finding | None:
-    warned = [row for row in _measured(source) if row["warnings"]]
+    warned = [found for row in _measured(source) if (found := of_row(row))]
     if not warned:
         return None
-    kinds = {"unsteady": "unsteady", DISTURBED: "disturbed"}
-    counts = {word: sum(sign in row["warnings"] for row in warned) for sign, word in kinds.items()}
+    counts = {
+        "unsteady": sum(any(w.kind is WarningKind.UNSTEADY for w in found) for found in warned),
+        "disturbed": sum(any(w.disturbs for w in found) for found in warned),
+    }
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return Finding(
         "warning",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -15,7 +14,7 @@ from rich.text import Text
 from bench.analysis.rows import sibling
 from bench.schema.columns import Row
 from bench.schema.launch import Status
-from bench.schema.noise import DISTURBED
+from bench.schema.warnings import CaseWarning, Kind, of_row
 
 _MINUTE = 60
 _HOUR = 3600
@@ -132,17 +131,17 @@ def notes(rows: Sequence[Row]) -> dict[str, list[str]]:
     that the same signal disturbed, the worst of them first.
     """
     found: dict[str, list[str]] = {}
-    disturbed: dict[str, list[tuple[int, str, str]]] = {}
+    disturbed: dict[tuple[Kind, str], list[tuple[CaseWarning, str]]] = {}
     for row in rows:
-        for warning in filter(None, (row["warnings"] or "").split("; ")):
-            if warning.startswith(DISTURBED):
-                signal, figures = re.sub(r"\d+", "", warning), re.findall(r"\d+", warning)
-                disturbed.setdefault(signal, []).append((-int(figures[0]), row["case"], warning))
+        for warning in of_row(row):
+            if warning.disturbs:
+                signal = warning.kind, warning.words
+                disturbed.setdefault(signal, []).append((warning, row["case"]))
             else:
                 found.setdefault(f"warning: {warning}", []).append(row["case"])
     for alike in disturbed.values():
-        worst = sorted(alike, key=lambda item: item[0])
-        found[f"warning: {worst[0][2]}"] = [case for _, case, _ in worst]
+        alike.sort(key=lambda pair: -(pair[0].severity or 0))
+        found[f"warning: {alike[0][0]}"] = [case for _, case in alike]
     for row in rows:
         if not _ok(row):
             found.setdefault(f"{row['status']}: {row['reason']}", []).append(row["case"])

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -162,6 +163,17 @@ def test_the_reference_says_what_the_manual_says():
     assert f"`compiled` trains {mean} times as many samples" in page
     low, high = re.search(r"\((\d+\.\d)\d to (\d+\.\d)\d\)", gain.text).groups()
     assert f"{low} to {high}" in page
+
+
+def test_a_name_that_sounds_like_a_warning_is_not_counted_as_one(source):
+    run = source(USUAL)
+    told = {
+        FIT: "unsteady_block computes in float32: 60% of the multiply-adds are in bfloat16",
+        COMPILED: "unsteady; disturbed: throttled for heat, times a core: 4 in launch 1",
+    }
+    rows = {case.id: {**run.run.rows[case.id], "warnings": told[case]} for case in told}
+    run = replace(run, run=replace(run.run, rows=rows))
+    assert text_of(run, "2 cases of 2 carry").title.endswith("a warning: 1 unsteady, 1 disturbed")
 
 
 def test_runs_beside_each_other():

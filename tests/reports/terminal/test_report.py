@@ -39,6 +39,7 @@ SKIPPED = [
     for loop in ("fit", "compiled")
 ]
 FAILED = row(Case("own:net", "sgd", "fit"), None, status="invalid", reason="the loss is nan")
+FIT_OF = [Case("softmax", optimizer, "fit") for optimizer in ("sgd", "adam")]
 ROWS = [COMPILED, FIT, LOGISTIC, *SKIPPED, FAILED]
 
 GOLDEN = """\
@@ -95,6 +96,20 @@ def test_a_busy_machine_is_one_line_that_names_the_worst():
         f"softmax-adam-fit-cpu-b32-float32 and 2 more: warning: {took.format(31, 2)}",
         "softmax-sgd-fit-cpu-b32-float32: warning: disturbed: throttled for heat, times a core: "
         "4 in launch 1",
+    ]
+
+
+def test_what_has_no_number_stays_in_the_order_of_its_cases():
+    slowed = "disturbed: the GPU was slowed by hw_slowdown in launch {}"
+    unknown = "disturbed: the moon was full"
+    busy = [
+        row(FIT_OF[0], 9_000.0, warnings=f"{slowed.format(1)}; {unknown}"),
+        row(FIT_OF[1], 9_000.0, warnings=f"{slowed.format(2)}; {unknown}"),
+    ]
+    first = f"{FIT_OF[0].id} and 1 more: warning: "
+    assert [line for line in printed(busy).splitlines() if "warning" in line] == [
+        first + slowed.format(1),
+        first + unknown,
     ]
 
 
