@@ -304,7 +304,9 @@ def _untested(case: str, held: int, candidate: Sequence[MeasuredRun]) -> Checked
             reason = f"in the baseline, but not measured in {run.path.name}"
             return CheckedCase(case, Verdict.MISSING, reason)
         if row["status"] != Status.OK:
-            return CheckedCase(case, Verdict.FAILED, f"{row['status']}: {row['reason']}")
+            # The verdict says that it failed; how else it ended, as where it was killed, is told.
+            how = "" if row["status"] == Status.FAILED else f"{row['status']}: "
+            return CheckedCase(case, Verdict.FAILED, how + row["reason"])
     return CheckedCase(case, Verdict.NEW, f"{held} baseline runs hold it, {LEAST_RUNS} are needed")
 
 

@@ -145,10 +145,17 @@ def test_a_new_case_needs_a_baseline_of_its_own(type_in, runs):
     assert f"{new.id}: new: 0 baseline runs hold it, 3 are needed" in out
 
 
-def test_a_failed_case_is_exit_code_2(type_in, runs):
-    code, out, _ = checked(type_in, runs, stored(runs / "now", 20, failed=[FIRST]))
+@pytest.mark.parametrize(("status", "how"), [("failed", ""), ("killed", "killed: ")])
+def test_a_failed_case_is_exit_code_2_and_says_once_how_it_ended(type_in, runs, status, how):
+    now = stored(runs / "now", 20, failed=[FIRST])
+    file = now / "launches.jsonl"
+    file.write_text(file.read_text("utf-8").replace('"failed"', f'"{status}"'), "utf-8")
+    (now / "results.csv").unlink()
+    code, out, _ = checked(type_in, runs, now)
     assert code == 2
-    assert f"{FIRST}: failed: failed: launch 1 of 3: out of memory" in out
+    assert f"{FIRST}: failed: {how}launch 1 of 3: out of memory" in out
+    reasons = {case["case"]: case["reason"] for case in outcome(now)[0]["cases"]}
+    assert reasons[FIRST] == f"{how}launch 1 of 3: out of memory"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def settled_by(report: CheckReport, asked: Confirmation, duel: DuelReport | None
             reason = f"{by_name[name].reason}; the duel was interrupted"
             found[name] = by_name[name].verdict, reason
             continue
-        failed = f"the duel failed: {standing.failure}"
+        failed = f"in the duel, {standing.failure}"
         said = failed if standing.failure else _SAID.get(verdict, "a duel could not decide")
         found[name] = verdict, ": ".join(filter(None, (said, measured_words(standing))))
     return settled(report, found)

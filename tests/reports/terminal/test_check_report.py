@@ -5,14 +5,21 @@ from __future__ import annotations
 import io
 import json
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from bench.reports.terminal.check import as_json, junit, markdown, print_check, told, write_check
+from bench.reports.terminal.confirm import settled_by
+from bench.schema.case import Case
+from bench.schema.duel import DuelPlan, Spec
 from bench.schema.errors import ExitCode
+from bench.schema.plan import RunSettings
 from bench.schema.sizes import Sizes
+from bench.session.confirm import Confirmation
 from bench.verdicts.check import CheckedCase, CheckReport, Measure, Verdict, settled
+from bench.verdicts.duel import DuelReport, Standing
 from fmnist_models.errors import UserError
 
 SLOW = CheckedCase(
@@ -104,6 +111,17 @@ def test_what_a_duel_says_takes_the_place_of_why_a_case_was_blind():
     found = settled(REPORT, {BLIND.case: (Verdict.PASSED, "not confirmed by a duel")})
     assert [told(case) for case in found.cases if case.case == BLIND.case] == [
         "not confirmed by a duel"
+    ]
+
+
+def test_a_case_that_failed_in_the_duel_says_so_once():
+    case = Case("own:net", "sgd", "fit")
+    plan = DuelPlan(Spec(), Spec(), (case,), RunSettings())
+    asked = Confirmation(plan, Path("duel"), False, {}, lambda *_: {})
+    standing = Standing(case, failure="side B failed: out of memory")
+    found = settled_by(REPORT, asked, DuelReport(plan, (standing,), (0.0,), False))
+    assert [(c.verdict, c.reason) for c in found.cases if c.case == case.id] == [
+        (Verdict.FAILED, "in the duel, side B failed: out of memory")
     ]
 
 
