@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CLASSES = 10
 PIXELS = 28 * 28
 INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
+# Of the suite, whose packages are imported before a user's model.
+_TAKEN = ("bench", "fmnist_models")
 # Images that a user's model is tried with.
 _FEW = 2
 _WANTED = (_FEW, CLASSES)
@@ -171,18 +173,12 @@ def _find(name: str) -> Callable[[], Any]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name == module_name or module_name.startswith(f"{error.name}."):
-            raise UserError(
-                f"model {name!r}: no module {module_name!r} in the working directory or "
-                "installed: start where it lies, or install it"
-            ) from error
-        raise UserError(
-            f"model {name!r}: {module_name} needs {error.name!r}, which is not installed"
-        ) from error
+    except ImportError as error:
+        raise UserError(f"model {name!r}: {_not_imported(module_name, error)}") from error
     except Exception as error:
         raise UserError(
-            f"model {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
+            f"model {name!r}: importing {module_name} raised {type(error).__name__}: "
+            f"{_one_line(error)}"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -191,6 +187,25 @@ def _find(name: str) -> Callable[[], Any]:
             "name one that returns a keras.Model"
         )
     return function  # type: ignore[no-any-return]
+
+
+def _not_imported(module: str, error: ImportError) -> str:
+    """Why a user's module was not imported, and what would help."""
+    missing = error.name or ""
+    package = missing.partition(".")[0]
+    if package in _TAKEN:
+        return (
+            f"it needs a package {package!r} that is not fmnist-bench's, which has that name "
+            "already: rename yours"
+        )
+    if not isinstance(error, ModuleNotFoundError):
+        return f"importing {module} raised {type(error).__name__}: {_one_line(error)}"
+    if missing == module or module.startswith(f"{missing}."):
+        return (
+            f"no module {module!r} in the working directory or installed: start where it lies, "
+            "or install it"
+        )
+    return f"{module} needs {missing!r}, which is not installed"
 
 
 def _another(name: str, module: ModuleType) -> str:

@@ -155,12 +155,15 @@ constant = 7
 def own(tmp_path, monkeypatch):
     (tmp_path / "own_builders.py").write_text(OWN)
     (tmp_path / "own_broken.py").write_text("1 / 0")
+    (tmp_path / "own_many_lines.py").write_text("raise ImportError('first\\nsecond')")
+    (tmp_path / "own_below.py").write_text("from bench.layers import Odd")
+    (tmp_path / "own_inside.py").write_text("from bench import odd")
     (tmp_path / "own_needy.py").write_text("import no_such_library")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    for name in ("own_builders", "own_broken", "own_needy"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
 
 
 @pytest.mark.usefixtures("own")
@@ -224,7 +227,11 @@ def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbe
         ("resnet", "unknown model 'resnet'"),
         ("own_absent:good", "no module 'own_absent'"),
         ("own_broken:good", "importing own_broken raised ZeroDivisionError"),
+        ("own_many_lines:good", "importing own_many_lines raised ImportError: first"),
         ("own_needy:good", "needs 'no_such_library'"),
+        ("own_below:good", "needs a package 'bench' that is not fmnist-bench's"),
+        ("own_inside:good", "needs a package 'bench' that is not fmnist-bench's"),
+        ("bench.own:good", "needs a package 'bench' that is not fmnist-bench's"),
         ("own_builders:absent", "has no function 'absent'"),
         ("own_builders:constant", "has no function 'constant'"),
         ("own_builders:needs", "called without arguments, raised TypeError"),
