@@ -1,18 +1,38 @@
-"""What XLA compiled, read from a module as protobuf text. Pure functions over text."""
+"""What XLA compiled and what its profiler wrote, read by `protobuf`. Pure functions over bytes.
+
+Of the messages' definitions (`hlo.proto` and `xla_data.proto` of XLA, `xplane.proto` of TSL) only
+what is asked for stands here: a field's number never changes, xprof brings none of the three, and
+TensorFlow's copies cannot be imported without TensorFlow.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-# A block opens at an indentation and closes at the same one.
-_COMPUTATION = re.compile(r"^  computations \{\n(.*?)^  \}$", re.DOTALL | re.MULTILINE)
-_INSTRUCTION = re.compile(r"^    instructions \{\n(.*?)^    \}$", re.DOTALL | re.MULTILINE)
-_SHAPE = re.compile(r"^      shape \{\n(.*?)^      \}$", re.DOTALL | re.MULTILINE)
-_OPERATION = re.compile(r'^        op_name: "([^"]*)"$', re.MULTILINE)
-
+# By message, the number of each field and what it holds, `*` where it is repeated.
+_MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
+    "HloProto": {"hlo_module": (1, "HloModule")},
+    "HloModule": {"computations": (3, "HloComputation*")},
+    "HloComputation": {"instructions": (2, "HloInstruction*"), "id": (5, "int64")},
+    "HloInstruction": {
+        "name": (1, "string"),
+        "opcode": (2, "string"),
+        "shape": (3, "Shape"),
+        "metadata": (7, "OpMetadata"),
+        "dot_dimension_numbers": (30, "DotDimensionNumbers"),
+        "id": (35, "int64"),
+        "operand_ids": (36, "int64*"),
+        "called_computation_ids": (38, "int64*"),
+    },
+    "Shape": {"dimensions": (3, "int64*")},
+    "OpMetadata": {"op_name": (2, "string")},
+    "DotDimensionNumbers": {"lhs_contracting_dimensions": (1, "int64*")},
+    "XSpace": {"hostnames": (4, "string*")},
+}
 _HOLDING = {"while", "conditional", "call"}
 
 
@@ -31,76 +51,59 @@ class HloInstruction:
     holds_others: bool = False
 
 
-@dataclass(slots=True)
-class _Found:
-    name: str
-    opcode: str
-    dimensions: list[int]
-    path: str
-    operands: list[str]
-    contracted: list[int]
-    calls: list[str]
+@cache
+def message_class(name: str) -> Any:
+    """The class of a message of `_MESSAGES`; fields that are not there are kept as they are."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    field_type = descriptor_pb2.FieldDescriptorProto
+    scalars = {"string": field_type.TYPE_STRING, "int64": field_type.TYPE_INT64}
+    file = descriptor_pb2.FileDescriptorProto(name="bench.proto")
+    for message, fields in _MESSAGES.items():
+        made = file.message_type.add(name=message)
+        for field, (number, held) in fields.items():
+            kind = held.removesuffix("*")
+            label = field_type.LABEL_OPTIONAL if kind == held else field_type.LABEL_REPEATED
+            added = made.field.add(name=field, number=number, label=label)
+            if kind in scalars:
+                added.type = scalars[kind]
+            else:
+                added.type_name = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
-def parse_hlo(text: str) -> dict[str, HloInstruction]:
+def parse_hlo(module: bytes) -> dict[str, HloInstruction]:
     """The instructions of a compiled module, by name.
 
     A dot counts 2 FLOPs for each element of its result and each that is contracted; a fusion
     or a call counts its dots. A loop counts nothing: its body runs many times, and is seen
     by itself.
+
+    Args:
+        module: an `xla.HloProto`.
     """
-    by_id: dict[str, _Found] = {}
-    computations: dict[str, list[_Found]] = {}
-    for body in _COMPUTATION.findall(text):
-        own = []
-        for block in _INSTRUCTION.findall(body):
-            found = _instruction(block)
-            by_id[_field(block, "id")] = found
-            own.append(found)
-        computations[_last_field(body, "id")] = own
+    told = message_class("HloProto").FromString(module).hlo_module
+    computations = {each.id: each.instructions for each in told.computations}
+    by_id = {found.id: found for own in computations.values() for found in own}
     return {
         found.name: HloInstruction(
-            found.path, _flops(found, by_id, computations), found.opcode in _HOLDING
+            found.metadata.op_name,
+            _flops(found, by_id, computations),
+            found.opcode in _HOLDING,
         )
         for found in by_id.values()
     }
 
 
-def _instruction(block: str) -> _Found:
-    shape = _SHAPE.search(block)
-    path = _OPERATION.search(block)
-    return _Found(
-        _field(block, "name").strip('"'),
-        _field(block, "opcode").strip('"'),
-        [int(size) for size in re.findall(r"^        dimensions: (\d+)$", shape[1], re.MULTILINE)]
-        if shape
-        else [],
-        path[1] if path else "",
-        re.findall(r"^      operand_ids: (\d+)$", block, re.MULTILINE),
-        [int(n) for n in re.findall(r"lhs_contracting_dimensions: (\d+)", block)],
-        re.findall(r"^      called_computation_ids: (\d+)$", block, re.MULTILINE),
-    )
-
-
-def _flops(
-    found: _Found, by_id: Mapping[str, _Found], computations: Mapping[str, list[_Found]]
-) -> int:
-    if found.opcode == "dot" and found.operands and found.operands[0] in by_id:
-        left = by_id[found.operands[0]].dimensions
-        contracted = math.prod(left[axis] for axis in found.contracted if axis < len(left))
-        return 2 * math.prod(found.dimensions) * contracted
+def _flops(found: Any, by_id: Mapping[int, Any], computations: Mapping[int, Sequence[Any]]) -> int:
+    if found.opcode == "dot" and found.operand_ids and found.operand_ids[0] in by_id:
+        left = by_id[found.operand_ids[0]].shape.dimensions
+        axes = found.dot_dimension_numbers.lhs_contracting_dimensions
+        contracted = math.prod(left[axis] for axis in axes if axis < len(left))
+        return int(2 * math.prod(found.shape.dimensions) * contracted)
     if found.opcode in ("fusion", "call"):
-        inner = [one for call in found.calls for one in computations.get(call, [])]
+        inner = [one for call in found.called_computation_ids for one in computations.get(call, ())]
         return sum(_flops(one, by_id, computations) for one in inner)
     return 0
-
-
-def _field(block: str, name: str) -> str:
-    found = re.search(rf"^      {name}: (.+)$", block, re.MULTILINE)
-    return found[1] if found else ""
-
-
-def _last_field(body: str, name: str) -> str:
-    """A field of the computation itself, which stands beside its instructions."""
-    found = re.findall(rf"^    {name}: (.+)$", body, re.MULTILINE)
-    return found[-1] if found else ""

@@ -12,20 +12,18 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.analysis import trace_events
-from bench.analysis.hlo import HloInstruction, parse_hlo
+from bench.analysis.hlo import HloInstruction, message_class, parse_hlo
 from bench.analysis.trace_events import Trace
 from bench.machine.loaded import CHECKOUT
 from fmnist_models.errors import UserError
 
 EXTRA = ("xprof", "pyinstrument")
 TRACE_FILE = "host.xplane.pb"
-# Field 4 of XSpace, a string: the names of the machines.
-_HOST_NAMES_TAG = (4 << 3) | 2
 # A machine's shorter name may be part of any word.
 _SHORTEST_NAME = 6
 
@@ -87,9 +85,9 @@ def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
         space: an XSpace, as TensorFlow writes it.
         private: words that must not be in it; None for this machine's own.
     """
-    kept = b"".join(
-        space[start:end] for tag, start, end in _fields(space) if tag != _HOST_NAMES_TAG
-    )
+    message = message_class("XSpace").FromString(space)
+    message.ClearField("hostnames")
+    kept: bytes = message.SerializeToString()
     folders = (Path.home(), Path(sys.prefix), CHECKOUT, Path.cwd())
     words = set(map(str, folders)) if private is None else set(private)
     if private is None and len(socket.gethostname()) >= _SHORTEST_NAME:
@@ -99,30 +97,12 @@ def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
     return kept
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int, int]]:
-    """(tag, start, end) of each field of a message that holds only fields of a length."""
-    place = 0
-    while place < len(message):
-        start = place
-        tag, place = _varint(message, place)
-        length, place = _varint(message, place)
-        place += length
-        yield tag, start, place
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
-
-
 def _events(file: Path) -> list[dict[str, Any]]:
-    text = _tool(file, "trace_viewer", {})
-    return [event for event in json.loads(text)["traceEvents"] if event]
+    with _quiet():
+        from xprof.convert import raw_to_tool_data
+
+        told, _ = raw_to_tool_data.xspace_to_tool_data([str(file)], "trace_viewer", {})
+    return [event for event in json.loads(told)["traceEvents"] if event]
 
 
 def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
@@ -137,17 +117,8 @@ def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
     for module in sorted(file.parent.glob("*.hlo_proto.pb")):
         name = module.name.removesuffix(".hlo_proto.pb")
         if name.rpartition("(")[0] in ran:
-            options = {"graph_viewer_options": {"module_name": name, "type": "pbtxt"}}
-            known |= parse_hlo(_tool(file, "graph_viewer", options))
+            known |= parse_hlo(module.read_bytes())
     return known
-
-
-def _tool(file: Path, tool: str, options: Mapping[str, Any]) -> str:
-    with _quiet():
-        from xprof.convert import raw_to_tool_data
-
-        data, _ = raw_to_tool_data.xspace_to_tool_data([str(file)], tool, dict(options))
-    return data.decode() if isinstance(data, bytes) else str(data)
 
 
 @contextlib.contextmanager

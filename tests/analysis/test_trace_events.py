@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.traces import GPU, HOST, process, ran
 
-from bench.analysis.hlo import HloInstruction, parse_hlo
+from bench.analysis.hlo import HloInstruction, message_class, parse_hlo
 from bench.analysis.trace_events import covered, device_times, named, operations, phase_of, starting
 from bench.schema.profile import Phase
 
@@ -218,9 +218,12 @@ hlo_module {
 
 
 def test_flops_of_dots_and_of_fusions_that_hold_them():
-    known = parse_hlo(MODULE)
+    from google.protobuf import text_format
+
+    module = text_format.Parse(MODULE, message_class("HloProto")(), allow_unknown_field=True)
+    known = parse_hlo(module.SerializeToString())
     assert known["dot.9"] == HloInstruction("relu_mlp/dense/MatMul", 2 * 8 * 3 * 4)
     assert known["dot_fusion"] == HloInstruction("relu_mlp/dense/Relu", 2 * 8 * 3 * 4)
     assert known["while.1"].flops == 0
     assert known["p.0"].path == ""
-    assert parse_hlo("") == {}
+    assert parse_hlo(b"") == {}
