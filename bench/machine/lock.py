@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 from fmnist_models.errors import UserError
 
 LOCK_NAME = "fmnist-bench.lock"
@@ -52,33 +54,13 @@ def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
 def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock on a file that all users share; False where another process does.
 
-    Not `filelock` on POSIX: in a folder such as /tmp it takes no file that another user made, and
+    Not by a `FileLock`: in a folder such as /tmp it refuses a file that another user made, and
     so only the first user of a machine could ever measure. To lock a file is to read it.
     """
-    if sys.platform == "win32":
-        import filelock
-
-        lock = filelock.FileLock(file, mode=0o666)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except filelock.Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
-        return
-    import fcntl
-
     handle = _shared(file)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            taken = True
-        except BlockingIOError:
-            taken = False
-        yield taken
+        # Seldom looked at, for whoever holds it measures.
+        yield lock_descriptor(handle, blocking=wait, poll_interval=1.0)
     finally:
         os.close(handle)
 
@@ -86,14 +68,15 @@ def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
 def _shared(file: Path) -> int:
     """The file, open for reading; made for all users where it is not there."""
     # A pipe that somebody put in its place would be waited for.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     for _ in range(2):
         try:
             return os.open(file, flags)
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 handle = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)
-                os.fchmod(handle, 0o666)
+                if hasattr(os, "fchmod"):
+                    os.fchmod(handle, 0o666)
                 return handle
     return os.open(file, flags)
 
@@ -125,17 +108,13 @@ def the_folder(path: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    import fcntl
-
     with explained(path, ELSEWHERE):
         handle = os.open(path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run writes to {path}: name another --output") from None
-        except OSError:
-            pass
+        # What cannot be locked here is nobody's.
+        with contextlib.suppress(OSError):
+            if not lock_descriptor(handle, blocking=False):
+                raise UserError(f"another run writes to {path}: name another --output")
         yield
     finally:
         os.close(handle)
