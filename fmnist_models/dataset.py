@@ -310,7 +310,10 @@ def _pair(
 
 
 def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
-    """The array of an IDX file: a big-endian magic number, the sizes, then the bytes."""
+    """The array of an IDX file: a big-endian magic number, the sizes, then the bytes.
+
+    By NumPy: the packages for IDX (idx2numpy, python-mnist) are of 2020.
+    """
     start = 4 * (1 + dimensions)
     if len(content) < start:
         raise DatasetError(f"{file} is truncated inside its IDX header: copy it again")

@@ -1,6 +1,8 @@
 """Reads the system's counters around a launch, and makes its `bench.schema.noise.Noise` of them.
 
-Whatever a system does not count, hides or garbles is None; nothing here raises for it.
+Whatever a system does not count, hides or garbles is None; nothing here raises for it. Of Linux's
+counters psutil has no pressure, no throttling and no quota, and its times of each CPU do not say
+which CPU they are of: where one is offline, the process's own could not be told.
 """
 
 from __future__ import annotations

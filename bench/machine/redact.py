@@ -1,4 +1,8 @@
-"""Takes out of text and data what tells who and where: host, user, folders."""
+"""Takes out of text and data what tells who and where: host, user, folders.
+
+Not by scrubadub or Presidio: they look for kinds of personal data in prose, such as addresses, and
+know neither this machine's names nor its paths.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from bench.schema.case import LOOPS
 
 # Okabe and Ito's colours, apart in lightness as well; the fill tells the loops apart
-# without any colour.
+# without any colour. Matplotlib has them in late versions only, and Altair, which draws the page,
+# in none.
 LOOP_COLOURS = dict(zip(LOOPS, ("#E69F00", "#009E73", "#0072B2", "#000000"), strict=True))
 LOOP_FILLS = dict(zip(LOOPS, ("none", "left", "full", "full"), strict=True))
 MODEL_MARKERS = {"softmax": "o", "sigmoid_mlp": "s", "relu_mlp": "^", "logistic": "D"}

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, and only over what the suite itself wrote.
 
 A name that the user chose may hold anything: what is there is looked at before it is replaced.
+Not by a library: `atomicwrites` is no longer kept, and `boltons` has one name for the half-written
+file, which two writers would share and a killed one leaves.
 """
 
 from __future__ import annotations

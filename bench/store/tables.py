@@ -1,4 +1,7 @@
-"""Tables and JSON files, replaced whole or not at all."""
+"""Tables and JSON files, replaced whole or not at all.
+
+By the standard library's csv and json: to import pandas takes longer than to write any table here.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 The unit is a run: what differs from one run to the next is the machine's drift, which no
 number of launches inside a run can show. Values are logs of seconds per sample, or negated
-accuracies: larger is worse.
+accuracies: larger is worse. Distributions are scipy's; it has neither Holm's procedure nor
+moderated variances, which are limma's, a package for R.
 """
 
 from __future__ import annotations
