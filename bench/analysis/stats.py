@@ -2,6 +2,9 @@
 
 All of them work in log seconds per sample and take the launch as the unit: rounds of one
 launch are autocorrelated, so an interval made from them would be too narrow.
+
+The formulas of two intervals stand here, with quantiles of scipy.special: scipy.stats has both, and
+takes a second or more to import.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, variance
 
+# The upper end of a two-sided interval of 95%.
+_UPPER = 0.975
 UNSTEADY_MIN_ROUNDS = 20
 UNSTEADY_CHANGE = 0.02
 UNSTEADY_P = 0.01
@@ -35,9 +40,7 @@ class Throughput:
     launches: int
 
 
-def throughput(
-    launches: Sequence[Sequence[tuple[int, float]]], confidence: float = 0.95
-) -> Throughput:
+def throughput(launches: Sequence[Sequence[tuple[int, float]]]) -> Throughput:
     """Samples/s of a case, with a Student t interval over its launches.
 
     Each launch is a list of rounds, (samples, seconds) each. A launch counts as the log of
@@ -54,7 +57,7 @@ def throughput(
         launch_log([samples for samples, _ in rounds], [seconds for _, seconds in rounds])
         for rounds in launches
     ]
-    interval = student_interval(logs, confidence)
+    interval = student_interval(logs)
     low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
     return Throughput(math.exp(-fmean(logs)), low, high, len(logs))
 
@@ -80,18 +83,15 @@ def launch_log(samples: Sequence[int], seconds: Sequence[float]) -> float:
     return math.log(median(per_sample))
 
 
-def student_interval(logs: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """The Student t interval of the mean of `logs`, one value a launch; None with one value.
+def student_interval(logs: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% Student t interval of the mean of `logs`, one value a launch; None with one value.
 
-    mean -+ t((1 + confidence) / 2, n - 1) s / sqrt(n), where s is the sample standard
-    deviation with n - 1 in the denominator (Student, "The probable error of a mean",
-    Biometrika 6, 1908).
+    mean -+ t(0.975, n - 1) s / sqrt(n), where s is the sample standard deviation with n - 1 in
+    the denominator (Student, "The probable error of a mean", Biometrika 6, 1908).
 
     Raises:
-        ValueError: no values, one that is not finite, or a confidence outside (0, 1).
+        ValueError: no values, or one that is not finite.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence {confidence}: must lie between 0 and 1")
     if not logs:
         raise ValueError("logs: at least one is needed")
     for value in logs:
@@ -100,20 +100,16 @@ def student_interval(logs: Sequence[float], confidence: float = 0.95) -> tuple[f
     n = len(logs)
     if n == 1:
         return None
-    # scipy.special, not scipy.stats: a quantile is all that is needed, and the latter
-    # takes a second to import.
     from scipy.special import stdtrit
 
     mean = fmean(logs)
     error = math.sqrt(variance(logs, mean) / n)
-    half_width = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
+    half_width = float(stdtrit(n - 1, _UPPER)) * error
     return mean - half_width, mean + half_width
 
 
-def welch_interval(
-    logs: Sequence[float], others: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """The interval of the difference of two means, first less second, by Welch's t; None
+def welch_interval(logs: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of the difference of two means, first less second, by Welch's t; None
     where a side has fewer than two values.
 
     The variances may differ; degrees of freedom are Welch's and Satterthwaite's (Welch, "The
@@ -121,10 +117,8 @@ def welch_interval(
     involved", Biometrika 34, 1947).
 
     Raises:
-        ValueError: a value that is not finite, or a confidence outside (0, 1).
+        ValueError: a value that is not finite.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence {confidence}: must lie between 0 and 1")
     for value in (*logs, *others):
         if not math.isfinite(value):
             raise ValueError(f"logs: {value} is not finite")
@@ -139,7 +133,7 @@ def welch_interval(
 
     sides = zip(errors, (logs, others), strict=True)
     freedom = 1 / math.fsum((error / whole) ** 2 / (len(side) - 1) for error, side in sides)
-    half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(whole)
+    half_width = float(stdtrit(freedom, _UPPER)) * math.sqrt(whole)
     return difference - half_width, difference + half_width
 
 
@@ -189,15 +183,6 @@ def time_to_accuracy(rounds: Sequence[tuple[float, float | None]], target: float
 def reaches(accuracy: float, target: float) -> bool:
     """Whether `accuracy`, perhaps rounded to float32, is at or above `target`."""
     return accuracy >= target - ACCURACY_ROUNDING
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """The geometric mean, exp(mean of the logs).
-
-    Raises:
-        ValueError: no values, or one that is not finite and above 0.
-    """
-    return math.exp(fmean(math.log(value) for value in _positive("values", values)))
 
 
 def _positive(name: str, values: Iterable[float]) -> list[float]:

@@ -29,7 +29,7 @@ def ends(events: Iterable[Event]) -> dict[int, float]:
 
 def end_of(event: Event, ended: Mapping[int, float]) -> float:
     """When an operation ended, its last part included."""
-    _, own = _interval(event)
+    _, own = interval(event)
     return max(own, ended.get(_flow(event), own))
 
 
@@ -81,11 +81,11 @@ def _helping(operations: Sequence[Event], events: Iterable[Event]) -> list[Inter
     """When any thread was in a region and in none of the operations."""
     busy: dict[Any, list[Interval]] = {}
     for event in operations:
-        busy.setdefault((event["pid"], event["tid"]), []).append(_interval(event))
+        busy.setdefault((event["pid"], event["tid"]), []).append(interval(event))
     regions: dict[Any, list[Interval]] = {}
     for event in events:
         if event.get("ph") == "X" and event["name"] == _REGION:
-            regions.setdefault((event["pid"], event["tid"]), []).append(_interval(event))
+            regions.setdefault((event["pid"], event["tid"]), []).append(interval(event))
     return merged(
         part
         for thread, own in regions.items()
@@ -114,5 +114,6 @@ def _flow(event: Event) -> int:
     return int((event.get("args") or {}).get("flow", 0)) >> _DIRECTION_BITS
 
 
-def _interval(event: Event) -> Interval:
+def interval(event: Event) -> Interval:
+    """Where an event begins and ends, in microseconds."""
     return event["ts"], event["ts"] + event["dur"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.hlo import HloInstruction
-from bench.analysis.trace_ends import END, Event, beyond, end_of, ends, merged
+from bench.analysis.trace_ends import END, Event, beyond, end_of, ends, interval, merged
 from bench.schema.profile import Phase
 from fmnist_models.optimizers import OPTIMIZERS
 
@@ -149,9 +149,9 @@ def starting(events: Iterable[Event]) -> tuple[float, float]:
         if event.get("ph") != "X":
             continue
         if event["name"] == _TRACING:
-            tracing.append(_interval(event))
+            tracing.append(interval(event))
         elif _COMPILING.search(event["name"]):
-            compiling.append(_interval(event))
+            compiling.append(interval(event))
     traced = covered(tracing)
     return traced * _MICRO, (covered([*tracing, *compiling]) - traced) * _MICRO
 
@@ -164,8 +164,8 @@ def device_times(events: Sequence[Event]) -> list[DeviceTime]:
             continue
         ran = [e for e in events if e.get("ph") == "X" and e.get("pid") == pid]
         labelled = [(e, label) for e in ran if (label := _label(e, on_device=True))]
-        kernels = [_interval(event) for event, (kind, _) in labelled if kind == "kernel"]
-        both = [_interval(event) for event, _ in labelled]
+        kernels = [interval(event) for event, (kind, _) in labelled if kind == "kernel"]
+        both = [interval(event) for event, _ in labelled]
         if not both:
             continue
         window = max(end for _, end in both) - min(start for start, _ in both)
@@ -254,7 +254,7 @@ def _self_times(own: list[tuple[Event, Label]]) -> list[tuple[Event, Label, floa
     times: list[tuple[Event, Label, list[float]]] = []
     open_: list[tuple[float, list[float]]] = []
     for event, label in own:
-        start, end = _interval(event)
+        start, end = interval(event)
         while open_ and open_[-1][0] <= start:
             open_.pop()
         if open_:
@@ -263,10 +263,6 @@ def _self_times(own: list[tuple[Event, Label]]) -> list[tuple[Event, Label, floa
         times.append((event, label, alone))
         open_.append((end, alone))
     return [(event, label, max(0.0, alone[0])) for event, label, alone in times]
-
-
-def _interval(event: Event) -> tuple[float, float]:
-    return event["ts"], event["ts"] + event["dur"]
 
 
 @dataclass(frozen=True, slots=True)

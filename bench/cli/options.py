@@ -1,4 +1,7 @@
-"""The options of a run, declared once: `fmnist-bench run` and `pytest bench` share them."""
+"""The options of a run, declared once: `fmnist-bench run` and `pytest bench` share them.
+
+Ranges and defaults are not left to click, for pytest parses them with a parser of its own.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ from fmnist_models.errors import UserError
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LARGEST_SEED = 2**31 - 1_001
 _DEFAULTS = RunSettings()
+# Of a group or of a command that stands alone.
+HELP = {"help_option_names": ["-h", "--help"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +160,8 @@ def refuse_empty(name: str, value: object) -> None:
         )
 
 
-_HELP = {"help_option_names": ["-h", "--help"]}
-
-
 class Verb(click.Command):
     """A command that takes no empty value for any option or argument."""
-
-    def __init__(self, *args: Any, **words: Any) -> None:
-        super().__init__(*args, **{"context_settings": _HELP, **words})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and refuse what is empty by the name that was typed."""
@@ -175,10 +174,10 @@ class Verb(click.Command):
 
 
 class Verbs(click.Group):
-    """A group whose commands are `Verb`s."""
+    """A group whose commands are `Verb`s, and take `-h` as it does."""
 
     def __init__(self, *args: Any, **words: Any) -> None:
-        super().__init__(*args, **{"context_settings": _HELP, **words})
+        super().__init__(*args, context_settings=HELP, **words)
 
     command_class = Verb
     group_class = type

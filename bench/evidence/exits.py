@@ -28,10 +28,10 @@ Row = dict[str, Any]
 Flags = NDArray[np.bool_]
 
 
-def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
-    """The exact one-sided upper bound of a share (C. J. Clopper and E. S. Pearson, "The use
+def upper_bound(hits: int, trials: int) -> float:
+    """The exact one-sided upper 95% bound of a share (C. J. Clopper and E. S. Pearson, "The use
     of confidence or fiducial limits", Biometrika 26, 1934)."""
-    return 1.0 if hits == trials else float(betaincinv(hits + 1, trials - hits, confidence))
+    return 1.0 if hits == trials else float(betaincinv(hits + 1, trials - hits, 0.95))
 
 
 def world_fields(world: World) -> Row:

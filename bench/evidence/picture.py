@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.reports.plots import panels
 from bench.reports.plots.run import blank_figure, save_picture
 from bench.reports.plots.style import INK, SMALL_PT, SOFT_INK, TEXT_PT, TITLE_PT, style
+from bench.schema.cells import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def _panel(figure: Figure, column: int, line: int) -> Axes:
 def _name(row: Mapping[str, Any]) -> str:
     if row["test"] == "check":
         return f"check, {row['stored_runs']} runs"
-    return f"duel of {row['cases']} case{'s' if row['cases'] > 1 else ''}"
+    return f"duel of {counted(row['cases'], 'case')}"
 
 
 def _series(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:

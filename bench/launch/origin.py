@@ -17,12 +17,12 @@ from pathlib import Path
 
 from bench.launch.child import INSTALLED
 from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
+from bench.schema.cells import few_of
 
 # By name of the module, its path and digest.
 Files = Mapping[str, tuple[str, str]]
 # By the word for a folder, the digests of the files below it.
 Listing = dict[str, dict[str, str]]
-MOST_NAMED = 3
 
 
 def child_command(
@@ -121,10 +121,7 @@ def changed(before: Iterable[Mapping[str, Mapping[str, str]]], now: Listing) -> 
         for file, digest in files.items()
         if now.get(where, {}).get(file, digest) != digest
     }
-    if not names:
-        return ""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{', '.join(sorted(names)[:MOST_NAMED])}{more}"
+    return few_of(sorted(names))
 
 
 def holds_suite(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.analysis.stats import throughput
-from bench.cli.options import Verb
+from bench.cli.options import HELP, Verb
 from bench.launch.origin import child_command
 from bench.machine.devices import inventory, resolve
 from bench.machine.lock import the_machine
@@ -47,7 +47,7 @@ LOSS_ONLY = "_loss"
 LIMIT_S = 900
 
 
-@click.command(cls=Verb, help=__doc__)
+@click.command(cls=Verb, help=__doc__, context_settings=HELP)
 @click.option(
     "--batch-sizes",
     default=",".join(map(str, BATCH_SIZES)),

@@ -82,7 +82,7 @@ def disturbed_line(runs: Mapping[str, int]) -> str:
 
 def one_line(text: str, most: int) -> str:
     """`text` without line breaks and control characters, shortened in the middle: both ends
-    of a module path or a device name say more than its middle."""
+    of a module path or a device name say more than its middle. `textwrap.shorten` drops the end."""
     clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if len(clean) <= most:
         return clean

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.schema.cells import counted
+
 
 def machine_lines(environment: Mapping[str, Any], device_names: Sequence[str]) -> list[str]:
     """Two lines of text: the machine, and the software with date and revision.
@@ -41,7 +43,7 @@ def _cores(cpu: Mapping[str, Any]) -> str:
     parts = []
     for key, word in (("cores_physical", "core"), ("cores_logical", "thread")):
         if cpu.get(key):
-            parts.append(f"{cpu[key]} {word}{'s' if cpu[key] != 1 else ''}")
+            parts.append(counted(cpu[key], word))
     allowed = cpu.get("affinity") or ()
     if 0 < len(allowed) < (cpu.get("cores_logical") or 0):
         parts.append(f"{len(allowed)} of them allowed")

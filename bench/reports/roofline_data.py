@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.analysis import roofline
 from bench.schema import ceilings
+from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 
@@ -54,4 +55,4 @@ def intensity(row: Row) -> float:
 
 
 def _threads(number: int | None) -> str:
-    return "" if number is None else f", {number} thread{'s' if number != 1 else ''}"
+    return "" if number is None else f", {counted(number, 'thread')}"

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any, Generic, TypeVar
 
 from bench.schema.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
+from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 from fmnist_models.optimizers import OPTIMIZERS
@@ -221,7 +222,7 @@ def _speeds_by_launch(rounds: Sequence[Row]) -> tuple[tuple[float, ...], ...]:
 def _placement(row: Row) -> str:
     parts = [row["device"]]
     if row.get("threads") is not None:
-        parts.append(f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}")
+        parts.append(counted(row["threads"], "thread"))
     if row["backend"] not in ("tensorflow", SKLEARN_LOOP):
         parts.append(row["backend"])
     return ", ".join(parts)

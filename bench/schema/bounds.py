@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from enum import Enum
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
@@ -132,11 +131,6 @@ def shortened(value: Any) -> str:
     # ASCII, for what is broken may be text that no screen takes.
     text = ascii(value if not isinstance(value, str) else value[: _SHOWN + 1])
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def one_of(known: type[Enum]) -> str:
-    """The values of an enumeration for a message."""
-    return ", ".join(str(item.value) for item in known)
 
 
 def _misfit(message: str, values: Any) -> Misfit:

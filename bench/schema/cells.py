@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,17 @@ def result_line(row: Mapping[str, Any]) -> str:
 def counted(number: int, what: str, more: str = "") -> str:
     """So many of something: `1 case`, `2 cases`; `more` where the plural is no mere s."""
     return f"{number:,} {what if number == 1 else more or what + 's'}"
+
+
+def few_of(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many there are beside them: `a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
+def finite(value: Any) -> Any:
+    """The value; None in place of a float that is no finite number, for JSON knows none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bench.schema.cells import few_of
 from fmnist_models.errors import UserError
 
 # What a hook or a script of Git sets for its own repository, whichever folder is named.
@@ -30,7 +31,6 @@ _OF_A_REPOSITORY = frozenset(
 )
 _LINK, _EXECUTABLE, _SUBMODULE = "120000", "100755", "160000"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,7 @@ def _is_pointer(file: Path) -> bool:
 
 
 def _named(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{what}{'s' if len(names) > 1 else ''} {', '.join(names[:MOST_NAMED])}{more}"
+    return f"{what}{'s' if len(names) > 1 else ''} {few_of(names)}"
 
 
 def _contents(top: str) -> subprocess.Popen[bytes]:

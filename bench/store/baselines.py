@@ -115,9 +115,8 @@ def describe(folder: Path) -> list[str]:
         for run in runs
     ]
     lines += broken
-    count = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
     more = f", {len(broken)} more cannot be read" if broken else ""
-    return [*lines, count + more]
+    return [*lines, counted(len(runs), "run") + more]
 
 
 def _names(folder: Path) -> list[str]:

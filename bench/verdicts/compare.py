@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import Any
 
 from bench.analysis import stats
@@ -192,7 +193,7 @@ def _summary(
     speeds = [(run.rows[c]["samples_per_s"], baseline.rows[c]["samples_per_s"]) for c in common]
     ratios = [own / other for own, other in speeds]
     total = math.fsum(1 / other for _, other in speeds) / math.fsum(1 / own for own, _ in speeds)
-    mean = stats.geometric_mean(ratios)
+    mean = geometric_mean(ratios)
     return Summary(len(common), min(ratios), max(ratios), mean, total, _missing(run, cases))
 
 

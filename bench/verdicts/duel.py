@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.schema.case import Case
+from bench.schema.cells import finite
 from bench.schema.duel import Block, DuelPlan
 from bench.schema.errors import ExitCode
 from bench.schema.sizes import DUEL_ACCURACY_MARGIN, MARGIN, Sizes
@@ -194,7 +195,4 @@ def _look_from(values: Mapping[str, Any] | None) -> Look | None:
 def _look_json(seen: Look | None) -> dict[str, Any] | None:
     if seen is None:
         return None
-    values = asdict(seen)
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
-    }
+    return {name: finite(value) for name, value in asdict(seen).items()}

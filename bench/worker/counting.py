@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -59,13 +61,14 @@ def traffic(work: Work) -> list[Traffic]:
     images = work.x if work.pixels is None else work.pixels
     batch = min(work.batch_size, work.samples)
     return [
-        Traffic("weights", sum(map(_size_bytes, model.trainable_variables)), 2),
-        Traffic("optimizer slots", sum(map(_size_bytes, slots)), 2),
+        Traffic("weights", sum(map(size_bytes, model.trainable_variables)), 2),
+        Traffic("optimizer slots", sum(map(size_bytes, slots)), 2),
         Traffic("images", batch * images[0].nbytes, 1),
         Traffic("labels", batch * work.y.itemsize, 1),
     ]
 
 
-def _size_bytes(variable: keras.Variable) -> int:
+def size_bytes(variable: Any) -> int:
+    """Bytes of a variable or a tensor."""
     size: int = tf.as_dtype(variable.dtype).size
     return int(np.prod(variable.shape)) * size

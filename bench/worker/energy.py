@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,15 @@ class Counter:
     read: Callable[[], float | None]
 
 
-def counter(device: str, environ: Mapping[str, str] = os.environ) -> Counter | None:
+def counter(device: str) -> Counter | None:
     """The counter of what trains a case; None where this machine has none that may be read.
 
     Args:
-        device: as the case names it.
-        environ: whose `CUDA_VISIBLE_DEVICES` holds the UUID of the one GPU.
+        device: as the case names it; where it is a GPU, `CUDA_VISIBLE_DEVICES` holds the UUID of
+            the one.
     """
     if device != "cpu":
-        read = energy_counter(environ.get("CUDA_VISIBLE_DEVICES", ""))
+        read = energy_counter(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         return None if read is None else Counter("GPU board (NVML)", NVML_UPDATE_S, read)
     zones = [_Zone(folder) for folder in sorted(_POWERCAP.glob("*-rapl:*")) if _is_package(folder)]
     if not zones or any(zone.joules() is None for zone in zones):

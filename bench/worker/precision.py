@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.schema.cells import few_of
 from bench.schema.errors import Invalid
 
 LEAST_SHARE = 0.5
@@ -284,9 +285,8 @@ def _named(products: Sequence[Product]) -> str:
         by_dtype.setdefault(product.dtype, {})[product.layer] = None
     parts = []
     for dtype, names in by_dtype.items():
-        few = ", ".join(list(names)[:_MOST_NAMES])
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        parts.append(f"{few}{more} compute{'s' if len(names) == 1 else ''} in {dtype}")
+        few = few_of(list(names), _MOST_NAMES)
+        parts.append(f"{few} compute{'s' if len(names) == 1 else ''} in {dtype}")
     return "; ".join(parts)
 
 

@@ -23,6 +23,7 @@ from pyinstrument import Profiler
 
 from bench.schema.profile import Readings, Variant
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
+from bench.worker.counting import size_bytes
 from bench.worker.memory import PeakMemory, resident_and_peak
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.variants import Variants
@@ -230,9 +231,9 @@ def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:
     weights = {id(v): v for v in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights]
     return [
-        (where, "images kept for the loop", sum(map(_tensor_bytes, loop.resident))),
-        (where, "weights", sum(map(_tensor_bytes, weights.values()))),
-        (where, "optimizer slots", sum(map(_tensor_bytes, slots))),
+        (where, "images kept for the loop", sum(map(size_bytes, loop.resident))),
+        (where, "weights", sum(map(size_bytes, weights.values()))),
+        (where, "optimizer slots", sum(map(size_bytes, slots))),
     ]
 
 
@@ -243,11 +244,6 @@ def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, in
         imported = max(0, resident - dataset_bytes)
         found.append(("host", "Python, TensorFlow and libraries", imported))
     return found
-
-
-def _tensor_bytes(tensor: Any) -> int:
-    size: int = tf.as_dtype(tensor.dtype).size
-    return int(np.prod(tensor.shape)) * size
 
 
 def _bytes_of(arrays: Any) -> int:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+
+def figure_of(draw: Callable[..., Any], *data: Any) -> Figure:
+    """What `draw` would save of the data."""
+    kept: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(draw.__globals__, "save_picture", lambda figure, _: kept.append(figure))
+        draw(*data, Path("unsaved.png"))
+    (figure,) = kept
+    return figure
 
 
 def texts(figure: Figure) -> list[Text]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Literal
 
 from bench.analysis.roofline import OVERHEAD_FRACTION, Bound
 from bench.analysis.rows import sibling
-from bench.analysis.stats import geometric_mean
 from bench.reports import formatting
 from bench.reports.page.records import pareto
 from bench.reports.page.source import Source

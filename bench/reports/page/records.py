@@ -12,6 +12,7 @@ from bench.reports import roofline_data
 from bench.reports.page.source import Source
 from bench.reports.selection import Point, base_setting
 from bench.schema.case import SKLEARN_LOOP
+from bench.schema.cells import finite
 from bench.schema.columns import Row
 from bench.verdicts.compatibility import same_threads_axis
 
@@ -209,8 +210,3 @@ def _collect(pairs: Iterable[tuple[Name, float]]) -> dict[Name, list[float]]:
 def _short(value: float) -> float:
     """Six digits, which no eye tells from more."""
     return float(f"{value:.6g}")
-
-
-def finite(value: float | None) -> float | None:
-    """The value; None in place of what is no number, for JSON knows none."""
-    return value if value is not None and math.isfinite(value) else None

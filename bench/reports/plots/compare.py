@@ -69,7 +69,8 @@ class _Rows:
 
 
 def draw_comparison(found: Comparison, path: Path) -> None:
-    """Write the picture of a comparison to `path` as PNG, in one move.
+    """Write the picture of a comparison to `path` as PNG, in one move; the axes of its figure are
+    labelled `ratio` and `throughput`.
 
     Raises:
         UserError: the picture cannot be written.
@@ -77,13 +78,6 @@ def draw_comparison(found: Comparison, path: Path) -> None:
     texts = [*found.runs, *found.cases, *_machines(found)]
     with style(texts):
         save_picture(_figure(found), path)
-
-
-def comparison_picture(found: Comparison) -> Figure:
-    """The figure that `draw_comparison` writes; its axes are labelled `ratio` and
-    `throughput`."""
-    with style([*found.runs, *found.cases, *_machines(found)]):
-        return _figure(found)
 
 
 def _figure(found: Comparison) -> Figure:

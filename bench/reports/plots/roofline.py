@@ -46,6 +46,7 @@ def draw_roofline(
     path: Path,
 ) -> bool:
     """Write the picture to `path` as PNG, in one move; False where there is nothing to draw.
+    The axes of its figure are labelled by their titles.
 
     Args:
         results: rows with the keys `RESULT_COLUMNS`.
@@ -61,16 +62,6 @@ def draw_roofline(
         with style(texts_of(results, environment)):
             save_picture(_figure(shown, environment), path)
     return bool(shown)
-
-
-def roofline_figure(
-    results: Sequence[Row],
-    ceilings: Sequence[ceilings.Ceilings],
-    environment: Mapping[str, Any],
-) -> Figure:
-    """The figure that `draw_roofline` writes; its axes are labelled by their titles."""
-    with style(texts_of(results, environment)):
-        return _figure(roof_panels(results, ceilings), environment)
 
 
 def _figure(shown: Sequence[RoofPanel], environment: Mapping[str, Any]) -> Figure:

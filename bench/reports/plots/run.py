@@ -27,6 +27,7 @@ from bench.reports.plots.style import (
 )
 from bench.reports.selection import Chosen, Group, Point, Series
 from bench.schema.case import LOOPS
+from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.store.files import PICTURE, target_of, write_bytes
 from fmnist_models.errors import UserError
@@ -46,6 +47,9 @@ def comparison(
 ) -> None:
     """Write the picture of a run to `path` as PNG, in one move.
 
+    The axes of its figure are labelled `throughput`, `accuracy: PLACEMENT`, `batches` and
+    `precisions`.
+
     Args:
         results: rows with the keys `RESULT_COLUMNS`; those that are not ok are counted in
             the footer.
@@ -58,15 +62,6 @@ def comparison(
     """
     with style(texts_of(results, environment)):
         save_picture(_comparison_figure(results, rounds, environment), path)
-
-
-def comparison_figure(
-    results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
-) -> Figure:
-    """The figure that `comparison` writes; its axes are labelled `throughput`,
-    `accuracy: PLACEMENT`, `batches` and `precisions`."""
-    with style(texts_of(results, environment)):
-        return _comparison_figure(results, rounds, environment)
 
 
 def sample_row(
@@ -230,7 +225,7 @@ def _joined(*parts: str) -> str:
 def _more(count: int, what: str) -> str:
     if not count:
         return ""
-    return f"{count} more {what}{'s' if count > 1 else ''} in results.csv"
+    return f"{counted(count, f'more {what}')} in results.csv"
 
 
 def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.reports.formatting import disturbed_line
+from bench.schema.cells import finite
 from bench.schema.errors import ExitCode
 from bench.store.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.store.tables import write_json, write_text
@@ -122,8 +122,8 @@ def as_json(report: CheckReport) -> dict[str, Any]:
         "accuracy_margin": report.sizes.accuracy_margin,
         "accuracy_level": ACCURACY_LEVEL,
         "power": POWER,
-        "smallest": _finite(report.smallest),
-        "smallest_drop": _finite(report.smallest_drop),
+        "smallest": finite(report.smallest),
+        "smallest_drop": finite(report.smallest_drop),
         "cases": [
             {
                 "case": case.case,
@@ -140,6 +140,7 @@ def as_json(report: CheckReport) -> dict[str, Any]:
 def junit(report: CheckReport) -> str:
     """JUnit XML: a test a case; regressions are failures, failed cases errors, and what
     could not be decided is skipped."""
+    # One suite of plain cases: junitparser would make this no shorter.
     from xml.etree import ElementTree
 
     kinds = {
@@ -216,14 +217,7 @@ def _points(share: float) -> str:
 def _measure(measure: Measure | None) -> dict[str, Any] | None:
     if measure is None:
         return None
-    return {
-        name: _finite(value) if isinstance(value, float) else value
-        for name, value in asdict(measure).items()
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return {name: finite(value) for name, value in asdict(measure).items()}
 
 
 def _printable(text: str) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.reports.formatting import disturbed_line
+from bench.schema.cells import counted, few_of
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
@@ -44,11 +45,10 @@ def _print_one(found: Comparison, console: Console) -> None:
     for name in found.pairs:
         console.print(_table_of_one(name, found))
         total = found.summaries[name]
-        cases = "case" if total.cases == 1 else "cases"
         _line(
             console,
             f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
-            f"(geometric mean of {total.cases} {cases} that all runs hold, "
+            f"(geometric mean of {counted(total.cases, 'case')} that all runs hold, "
             f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
             f"{total.total_time_ratio:.3f} times as fast",
         )
@@ -148,8 +148,7 @@ def _table(title: str, headings: Sequence[str]) -> Table:
 
 def _print_missing(name: str, missing: Sequence[str], console: Console) -> None:
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        _line(console, f"{name} has no result for {', '.join(missing[:3])}{more}")
+        _line(console, f"{name} has no result for {few_of(missing)}")
 
 
 def _line(console: Console, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from statistics import geometric_mean
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.rows import sibling
+from bench.reports.formatting import spread
+from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 from bench.schema.warnings import CaseWarning, Kind, of_row
@@ -22,6 +25,7 @@ _HOUR = 3600
 
 def duration(seconds: float) -> str:
     """Seconds as a person reads them: `8 s`, `4 min 10 s`, `1 h 05 min`."""
+    # humanize spells the units out, which no column of a table has room for.
     if not math.isfinite(seconds):
         return "?"
     whole = round(seconds)
@@ -67,8 +71,6 @@ def reference_lines(
     Geometric mean of the per-case ratios over the cases that both hold and that ran the
     same work (epochs and data), which the caller judges.
     """
-    from bench.analysis.stats import geometric_mean
-
     if not same_work:
         return []
     by_case = {row["case"]: row for row in reference}
@@ -80,11 +82,9 @@ def reference_lines(
             if row["loop"] == loop and _ok(row) and row["case"] in by_case
         ]
         if ratios:
-            spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-            cases = "case" if len(ratios) == 1 else "cases"
             lines.append(
-                f"{loop}: {geometric_mean(ratios):.2f} times the reference{spread}, "
-                f"{len(ratios)} {cases}"
+                f"{loop}: {geometric_mean(ratios):.2f} times the reference{spread(ratios)}, "
+                f"{counted(len(ratios), 'case')}"
             )
     if lines:
         lines.insert(0, f"Throughput beside the reference run ({machine}):")

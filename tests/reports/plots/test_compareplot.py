@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from matplotlib.image import imread
 from support import synthetic
-from support.figures import drawn, panel, texts
+from support.figures import drawn, figure_of, panel, texts
 from support.stored import stored
 
-from bench.reports.plots.compare import comparison_picture, draw_comparison
+from bench.reports.plots.compare import draw_comparison
 from bench.schema.case import Case
 from bench.store.named import named_runs
 from bench.verdicts.compare import compare
@@ -39,7 +39,7 @@ def letters(axes):
 @pytest.mark.parametrize("cases", [FEW, MANY], ids=["few", "many"])
 @pytest.mark.parametrize("runs", [2, 3, 10])
 def test_no_text_is_cut_or_covers_another(comparison, runs, cases):
-    figure = comparison_picture(comparison(runs, cases))
+    figure = figure_of(draw_comparison, comparison(runs, cases))
     shown = texts(figure)
     page = figure.bbox
     boxes = [text.get_window_extent() for text in shown]
@@ -56,7 +56,7 @@ def test_no_text_is_cut_or_covers_another(comparison, runs, cases):
 
 def test_every_ratio_and_rate_is_drawn(comparison):
     found = comparison(3, MANY)
-    figure = comparison_picture(found)
+    figure = figure_of(draw_comparison, found)
     ratios = [p.ratio for pairs in found.pairs.values() for p in pairs if p.ratio is not None]
     assert letters(panel(figure, "ratio")) == pytest.approx(sorted(ratios))
     rates = [run.rows[c]["samples_per_s"] for run in found.runs.values() for c in run.logs]
@@ -66,7 +66,7 @@ def test_every_ratio_and_rate_is_drawn(comparison):
 
 
 def test_what_finds_no_room_is_counted(comparison):
-    figure = comparison_picture(comparison(10, MANY))
+    figure = figure_of(draw_comparison, comparison(10, MANY))
     assert any("cases more in comparison.csv" in text.get_text() for text in texts(figure))
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 from support import ROOT, synthetic
-from support.figures import drawn, panel, texts, texts_off_the_page
+from support.figures import drawn, figure_of, panel, texts, texts_off_the_page
 
 from bench.reports import selection
 from bench.reports.formatting import one_line
@@ -105,11 +105,11 @@ RUNS = {
 
 @pytest.fixture(params=RUNS, scope="module")
 def figure(request: pytest.FixtureRequest) -> Figure:
-    return run.comparison_figure(*RUNS[request.param](), synthetic.ENVIRONMENT)
+    return figure_of(run.comparison, *RUNS[request.param](), synthetic.ENVIRONMENT)
 
 
 def documented() -> Figure:
-    return run.comparison_figure(*synthetic.run(synthetic.documented()), synthetic.ENVIRONMENT)
+    return figure_of(run.comparison, *synthetic.run(synthetic.documented()), synthetic.ENVIRONMENT)
 
 
 def drawn_texts(figure: Figure) -> list[str]:
@@ -164,7 +164,7 @@ def test_picture_is_a_png_of_sane_size(name: str, tmp_path: Path) -> None:
 
 def test_throughput_shows_each_case_interval_and_round() -> None:
     results, rounds = synthetic.run(synthetic.documented())
-    axes = panel(run.comparison_figure(results, rounds, {}), "throughput")
+    axes = panel(figure_of(run.comparison, results, rounds, {}), "throughput")
     base = [r for r in results if (r["batch_size"], r["precision"]) == (32, "float32")]
     base += [r for r in results if r["model"] == "logistic"]
     cases = {r["case"] for r in base}
@@ -179,7 +179,7 @@ def test_throughput_shows_each_case_interval_and_round() -> None:
 def test_accuracy_shows_seconds_of_the_documented_epochs() -> None:
     results, rounds = synthetic.run([Case("relu_mlp", "adam", "compiled"), logistic_case()])
     network, logistic = results
-    axes = panel(run.comparison_figure(results, rounds, {}), "accuracy: cpu")
+    axes = panel(figure_of(run.comparison, results, rounds, {}), "accuracy: cpu")
     folds = [r["seconds"] for r in rounds if r["case"] == "logistic-sklearn-cpu-b1-float64"][:5]
     assert len(folds) == 5
     expected = [
@@ -193,7 +193,7 @@ def test_accuracy_shows_seconds_of_the_documented_epochs() -> None:
 
 def test_batch_sweep_is_a_line_a_loop() -> None:
     results, rounds = synthetic.run(synthetic.documented())
-    axes = panel(run.comparison_figure(results, rounds, {}), "batches")
+    axes = panel(figure_of(run.comparison, results, rounds, {}), "batches")
     expected = {
         loop: [
             (r["batch_size"], r["samples_per_s"])
@@ -215,19 +215,19 @@ def test_batch_sweep_is_a_line_a_loop() -> None:
 
 def test_precision_sweep_has_a_row_a_precision() -> None:
     results, rounds = precisions()
-    axes = panel(run.comparison_figure(results, rounds, {}), "precisions")
+    axes = panel(figure_of(run.comparison, results, rounds, {}), "precisions")
     assert [t.get_text() for t in axes.get_yticklabels()] == [*PRECISIONS, "mixed_float8"]
     assert {x for x, _ in drawn(axes)} == {row["samples_per_s"] for row in results}
 
 
 def test_rows_are_named_by_what_they_ran_on() -> None:
-    axes = panel(run.comparison_figure(*RUNS["threads"](), {}), "throughput")
+    axes = panel(figure_of(run.comparison, *RUNS["threads"](), {}), "throughput")
     places = "cpu", "cpu, 1 thread", "cpu, 16 threads"
     assert [t.get_text() for t in axes.get_yticklabels()] == [f"sgd_nesterov · {p}" for p in places]
 
 
 def test_each_device_has_its_accuracy_panel_on_the_same_scales() -> None:
-    figure = run.comparison_figure(*every_device(), {})
+    figure = figure_of(run.comparison, *every_device(), {})
     facets = [axes for axes in figure.axes if str(axes.get_label()).startswith("accuracy")]
     assert [str(axes.get_label())[10:] for axes in facets] == ["cpu", "gpu:0", "gpu:1"]
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in facets}) == 1
@@ -263,20 +263,20 @@ def test_what_is_not_drawn_is_counted_in_the_footer() -> None:
     for size, status in ((64, "skipped"), (128, "skipped"), (256, "timed_out")):
         case = Case("softmax", "sgd", "fit", batch_size=size)
         results.append(synthetic.not_ok(case, status, "reason") | {"samples_per_s": 1e9})
-    figure = run.comparison_figure(results, rounds, {})
+    figure = figure_of(run.comparison, results, rounds, {})
     assert "Not drawn: 2 skipped, 1 timed out: see results.csv" in drawn_texts(figure)
     assert len(drawn(panel(figure, "throughput"))) == 1
 
 
 def test_rows_beyond_the_limit_are_counted_in_the_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "MOST_ROWS", 10)
-    figure = run.comparison_figure(*forty_own_models(), {})
+    figure = figure_of(run.comparison, *forty_own_models(), {})
     assert len(panel(figure, "throughput").get_yticks()) == 10
     assert "batch 32, float32, 30 more rows in results.csv" in drawn_texts(figure)
 
 
 def test_empty_panels_say_why() -> None:
-    said = drawn_texts(run.comparison_figure(*all_failed(), {}))
+    said = drawn_texts(figure_of(run.comparison, *all_failed(), {}))
     assert "no case was timed" in said
     assert "no case has an accuracy and a time" in said
     assert "no case was timed at two batch sizes" in said
@@ -319,7 +319,7 @@ def test_any_label_is_drawn_without_a_warning(label: str, tmp_path: Path) -> Non
         warnings.simplefilter("error")
         run.comparison(results, rounds, {"label": label}, tmp_path / "picture.png")
     with style([label]):
-        figure = run.comparison_figure(results, rounds, {"label": label})
+        figure = figure_of(run.comparison, results, rounds, {"label": label})
         title = figure.texts[0].get_window_extent()
     assert title.x1 <= figure.bbox.x1
 
@@ -344,17 +344,19 @@ def test_the_users_own_settings_are_not_touched() -> None:
         assert dict(matplotlib.rcParams) == before
 
 
-def test_pyplot_is_never_loaded() -> None:
+def test_pyplot_is_never_loaded(tmp_path: Path) -> None:
     code = """
 import sys
+from pathlib import Path
 sys.path[:0] = ["tests"]
 from support import synthetic
 from bench.reports.plots import run as plots
 assert "matplotlib" not in sys.modules and "numpy" not in sys.modules
-plots.comparison_figure(*synthetic.run(synthetic.documented()), {})
+plots.comparison(*synthetic.run(synthetic.documented()), {}, Path(sys.argv[1]))
 assert "matplotlib.pyplot" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    picture = tmp_path / "comparison.png"
+    done = subprocess.run([sys.executable, "-c", code, picture], cwd=ROOT, check=False)
     assert done.returncode == 0
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.image import imread
-from support.figures import texts_off_the_page
+from support.figures import figure_of, texts_off_the_page
 from support.rows import COMPILED, FIT, HALF, ceilings, rows
 from support.synthetic import ENVIRONMENT
 
-from bench.reports.plots.roofline import draw_roofline, roofline_figure
+from bench.reports.plots.roofline import draw_roofline
 from bench.schema.case import Case
 
 MEASURED = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
@@ -21,7 +21,7 @@ def results():
 
 
 def test_every_setting_is_a_panel_and_every_case_a_point(results):
-    figure = roofline_figure(results, MEASURED, ENVIRONMENT)
+    figure = figure_of(draw_roofline, results, MEASURED, ENVIRONMENT)
     assert [axes.get_label() for axes in figure.axes] == ["cpu, float32", "cpu, mixed_bfloat16"]
     drawn = figure.axes[0].get_lines()
     points = {
@@ -36,7 +36,7 @@ def test_every_setting_is_a_panel_and_every_case_a_point(results):
 
 
 def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(results):
-    axes = roofline_figure(results, MEASURED, ENVIRONMENT).axes[0]
+    axes = figure_of(draw_roofline, results, MEASURED, ENVIRONMENT).axes[0]
     roofs = [line for line in axes.get_lines() if len(line.get_xdata()) == 3]
     assert len(roofs) == 2
     for line, rate in zip(roofs, (5e10, 2e10), strict=True):
@@ -45,11 +45,11 @@ def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(results):
 
 
 def test_no_text_is_cut_off(results):
-    assert texts_off_the_page(roofline_figure(results, MEASURED, ENVIRONMENT)) == []
+    assert texts_off_the_page(figure_of(draw_roofline, results, MEASURED, ENVIRONMENT)) == []
     many = [ceilings("float32"), *MEASURED[1:], ceilings("mixed_float16")]
     sixteen = Case("relu_mlp", "sgd", "fit", precision="mixed_float16")
     wide = rows({COMPILED: 0.48, HALF: 0.8, sixteen: 4.0}, many)
-    assert texts_off_the_page(roofline_figure(wide, many, ENVIRONMENT)) == []
+    assert texts_off_the_page(figure_of(draw_roofline, wide, many, ENVIRONMENT)) == []
 
 
 def test_the_picture_is_written_only_where_there_is_something_to_draw(results, tmp_path):
