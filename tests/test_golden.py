@@ -21,6 +21,7 @@ from support.stored import CASES, FIRST, stored
 from bench import cli
 from bench.analysis import phases, trace_events
 from bench.analysis.profile_rows import Profile
+from bench.cli.options import HELP
 from bench.machine.nvml import Inventory
 from bench.reports import end_of_run
 from bench.reports.terminal.confirm import confirmation_lines, settled_by
@@ -249,7 +250,7 @@ def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colou
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_each_verb(golden, monkeypatch, verb):
-    context = cli.cli.commands[verb].make_context(verb, [], resilient_parsing=True)
+    context = cli.cli.commands[verb].make_context(verb, [], resilient_parsing=True, **HELP)
     context.terminal_width = 80
     told, kept = golden(f"help-{verb}.txt", cli.cli.commands[verb].get_help(context) + "\n")
     assert told == kept, REFRESH

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bench.schema.columns import RESULT_COLUMNS
@@ -30,6 +31,11 @@ def few_of(names: Sequence[str], most: int = 3) -> str:
 def finite(value: Any) -> Any:
     """The value; None in place of a float that is no finite number, for JSON knows none."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def finite_fields(record: Any) -> dict[str, Any] | None:
+    """The fields of a dataclass, each as `finite`; None of None."""
+    return record and {name: finite(value) for name, value in asdict(record).items()}
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:

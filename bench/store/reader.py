@@ -85,32 +85,29 @@ def read_text(file: Path, remedy: str = COPY) -> str | None:
     return text
 
 
-def read_json(
-    file: Path, kind: type[_T], remedy: str = COPY, *, newest: int | None = None
-) -> tuple[_T, Any] | None:
+def read_json(file: Path, kind: type[_T], *, newest: int | None = None) -> tuple[_T, Any] | None:
     """A JSON file as a `kind`, and as plain values; None where there is no file.
 
     Args:
         file: its path.
         kind: a dataclass or another type, as of `bench.schema.bounds.checked`.
-        remedy: what helps where it cannot be read, as the end of a sentence.
         newest: the newest version of it that is known here.
 
     Raises:
         UserError: it is not JSON, is of a later version, or a value is not what it must be; it
             is named.
     """
-    text = read_text(file, remedy)
+    text = read_text(file)
     if text is None:
         return None
-    values = _parsed(text, f"{file}", remedy)
+    values = _parsed(text, f"{file}", COPY)
     version = values.get("version") if isinstance(values, dict) else None
     if newest is not None and isinstance(version, int) and version > newest:
         raise UserError(
             f"{file} is of version {shortened(version)}, newer than {newest}, the newest that is "
             "known here: update fmnist-bench"
         )
-    return _typed(values, kind, f"{file}", remedy), values
+    return _typed(values, kind, f"{file}", COPY), values
 
 
 def read_json_lines(file: Path, kind: type[_T], remedy: str = COPY) -> list[_T]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.schema.case import Case
-from bench.schema.cells import finite
+from bench.schema.cells import finite_fields
 from bench.schema.duel import Block, DuelPlan
 from bench.schema.errors import ExitCode
 from bench.schema.sizes import DUEL_ACCURACY_MARGIN, MARGIN, Sizes
@@ -151,8 +151,8 @@ def as_json(report: DuelReport) -> dict[str, Any]:
                 "failure": standing.failure,
                 "speed": standing.speed,
                 "accuracy": standing.accuracy,
-                "speed_look": _look_json(standing.speed_look),
-                "accuracy_look": _look_json(standing.accuracy_look),
+                "speed_look": finite_fields(standing.speed_look),
+                "accuracy_look": finite_fields(standing.accuracy_look),
             }
             for standing in report.cases
         ],
@@ -190,9 +190,3 @@ def _look_from(values: Mapping[str, Any] | None) -> Look | None:
     told: dict[str, Any] = {k: math.inf if v is None else v for k, v in values.items()}
     told["decision"] = Decision(told["decision"])
     return Look(**told)
-
-
-def _look_json(seen: Look | None) -> dict[str, Any] | None:
-    if seen is None:
-        return None
-    return {name: finite(value) for name, value in asdict(seen).items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.reports.formatting import disturbed_line
-from bench.schema.cells import finite
+from bench.schema.cells import finite, finite_fields
 from bench.schema.errors import ExitCode
 from bench.store.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.store.tables import write_json, write_text
@@ -22,7 +21,6 @@ from bench.verdicts.check import (
     SPEED_LEVEL,
     CheckedCase,
     CheckReport,
-    Measure,
     Verdict,
     percent,
 )
@@ -129,8 +127,8 @@ def as_json(report: CheckReport) -> dict[str, Any]:
                 "case": case.case,
                 "verdict": str(case.verdict),
                 "reason": case.reason,
-                "speed": _measure(case.speed),
-                "accuracy": _measure(case.accuracy),
+                "speed": finite_fields(case.speed),
+                "accuracy": finite_fields(case.accuracy),
             }
             for case in report.cases
         ],
@@ -212,12 +210,6 @@ def _cells(case: CheckedCase) -> Sequence[str]:
 
 def _points(share: float) -> str:
     return f"{100 * share:.1f} points" if share < 1 else "no size"
-
-
-def _measure(measure: Measure | None) -> dict[str, Any] | None:
-    if measure is None:
-        return None
-    return {name: finite(value) for name, value in asdict(measure).items()}
 
 
 def _printable(text: str) -> str:
