@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import click
 
 from bench import cli
+from bench.cli.options import AXES
 from bench.launch import launcher
 from bench.schema.errors import ExitCode
 
@@ -44,20 +45,7 @@ SIDES = (
 )
 LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
 # Options that take a word of a fixed set or a list of them; the others that take text are places.
-_LISTS = frozenset(
-    (
-        "matrix",
-        "models",
-        "optimizers",
-        "loops",
-        "devices",
-        "batch_sizes",
-        "precisions",
-        "threads",
-        "backends",
-        "device",
-    )
-)
+_LISTS = frozenset((*AXES, "matrix", "device"))
 _SIDES = frozenset(("a", "b", "confirm"))
 _VALUE_SHOWN = 12
 
