@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from bench.schema.case import LOOPS
 
-# Okabe and Ito's colours, apart in lightness as well; the fill tells the loops apart
-# without any colour.
+# Colours of Okabe and Ito, which differ in lightness too; the fill distinguishes the loops
+# without colour.
 LOOP_COLOURS = dict(zip(LOOPS, ("#E69F00", "#009E73", "#0072B2", "#000000"), strict=True))
 LOOP_FILLS = dict(zip(LOOPS, ("none", "left", "full", "full"), strict=True))
 MODEL_MARKERS = {"softmax": "o", "sigmoid_mlp": "s", "relu_mlp": "^", "logistic": "D"}
@@ -15,7 +15,7 @@ OWN_MARKERS = ("v", "P", "X", "<", ">", "p")
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
-    """A marker for every model; the user's own share one where there are too many."""
+    """A marker for every model; a user's own models share one where there are too many."""
     own = [model for model in models if model not in MODEL_MARKERS]
     shapes = OWN_MARKERS if len(own) <= len(OWN_MARKERS) else OWN_MARKERS[:1] * len(own)
     return MODEL_MARKERS | dict(zip(own, shapes, strict=False))
