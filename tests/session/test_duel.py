@@ -555,7 +555,7 @@ def test_a_duel_that_has_ended_says_so_and_shows_its_verdict(type_in, tmp_path, 
     code, out, err = type_in("duel", "--resume", tmp_path / "duel", *ended, "--budget", "5")
     assert (code, err) == (1, "")
     out = out.replace("\n", " ")
-    assert "has ended; this is what it came to:" in out
+    assert "has ended; its result:" in out
     assert "B is worse (exit 1); the gate is 5.0%" in out
     assert " 8 1." in " ".join(out.split())
 
