@@ -179,7 +179,7 @@ def _told(said: str, value: Any) -> tuple[str, str]:
     if missing := re.fullmatch(r"Object missing required field `(.*)`", said):
         return f"the field {missing.group(1)}", "is missing"
     if said.startswith("Invalid enum value"):
-        return shortened(value), "is none of the values that are known here"
+        return shortened(value), "is not a known value"
     if expected := re.match(r"Expected `([^`]*)`(?: of length)?( [<>]=? [\d.e+-]+)?", said):
         kinds = [_KINDS.get(word, word) for word in expected.group(1).split(" | ")]
         kinds = [word for word in kinds if word != "nothing"]

@@ -64,7 +64,7 @@ class Spec(Plain):
         for word in words if words != [HERE] else ():
             name, equals, value = word.partition("=")
             if not equals or not _VARIABLE.fullmatch(name):
-                raise UserError(f"side {text!r}: {word!r} says nothing; {FORM}")
+                raise UserError(f"side {text!r}: {word!r} is no setting; {FORM}")
             if name in given:
                 raise UserError(f"side {text!r}: {name} is named twice")
             given.add(name)

@@ -121,7 +121,7 @@ def tensorflow_checks(probed: ProbeResult, *, is_gpu: bool) -> list[Check]:
             found.append(_step_check(name, facts, is_gpu))
     if probed.ending:
         last = ", ".join([*probed.steps][-1:]) or "none"
-        told = f"it {probed.ending}; the last step it came to the end of: {last}"
+        told = f"it {probed.ending}; the last finished step: {last}"
         found.append(Check("TensorFlow process", Verdict.FAILED, told, "reinstall TensorFlow"))
     return found
 

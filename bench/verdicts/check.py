@@ -211,8 +211,8 @@ def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRu
         as_one = f" of {apart} times, an hour counting as one" if apart < len(baseline) else ""
         raise NotComparable(
             f"the baseline holds {len(baseline)} runs{as_one}: {LEAST_RUNS} taken at different "
-            "times are the least that show how the machine drifts, 6 to 10 make a gate; add them "
-            "with fmnist-bench baseline add"
+            "times are the least that show the machine's drift, 6 to 10 are better; add them with "
+            "fmnist-bench baseline add"
         )
     runs = [*baseline, *candidate]
     refuse_copies(runs)

@@ -60,7 +60,7 @@ def not_applicable(name: str, why: str) -> Check:
 
 def timer(resolution_s: float, monotonic: bool) -> Check:
     """Whether `perf_counter` resolves steps of some microseconds and never goes back."""
-    finding = f"perf_counter tells {_seconds(resolution_s)} apart"
+    finding = f"perf_counter resolves {_seconds(resolution_s)}"
     if not monotonic:
         return Check(
             "timer", Verdict.FAILED, f"{finding}, but can go back", "use another system or Python"
@@ -141,7 +141,7 @@ def driver(version: str | None, knows: str | None, built: str | None) -> Check:
         knows: the newest CUDA that the driver supports.
         built: the CUDA that TensorFlow was built for.
     """
-    finding = f"driver {version or 'of unknown version'} knows CUDA {knows or '?'}"
+    finding = f"driver {version or 'of unknown version'} supports CUDA {knows or '?'}"
     if built:
         finding += f", TensorFlow is built for {built}"
     if driver_is_too_old(knows, built):
@@ -181,7 +181,7 @@ def placement(misplaced: Sequence[str], name: str) -> Check:
             "; ".join(misplaced),
             "unset what places operations (TF_XLA_FLAGS, a site's own patches)",
         )
-    return Check("placement", Verdict.OK, f"a variable and a compiled result lie on {name}")
+    return Check("placement", Verdict.OK, f"a variable and a compiled result are on {name}")
 
 
 def synchronization(dispatch_s: float, synced_s: float, read_s: float) -> Check:
@@ -193,7 +193,7 @@ def synchronization(dispatch_s: float, synced_s: float, read_s: float) -> Check:
         read_s: seconds until the chain's result was read; it cannot be read before it is computed.
     """
     finding = (
-        f"a chain of products: {_seconds(dispatch_s)} to hand over, {_seconds(synced_s)} with "
+        f"a chain of products: {_seconds(dispatch_s)} to dispatch, {_seconds(synced_s)} with "
         f"waiting, {_seconds(read_s)} with reading the result"
     )
     if read_s < 0.02:
@@ -224,16 +224,16 @@ def tf32(errors: Mapping[str, Mapping[str, float]], capable: bool) -> Check:
             "unset NVIDIA_TF32_OVERRIDE and flags in XLA_FLAGS; update TensorFlow",
         )
     if not capable:
-        return not_applicable("TF32", "this GPU has none; float32 keeps its digits")
+        return not_applicable("TF32", "this GPU has none; float32 is exact")
     unmoved = [way for way, error in errors.items() if error["on"] < _TF32_LOSES]
     if unmoved:
         return Check(
             "TF32",
             Verdict.WARNING,
-            f"switched on, it changes no digit ({', '.join(unmoved)})",
+            f"switched on, it changes no result ({', '.join(unmoved)})",
             "tf32 rows would repeat float32: leave them out",
         )
-    return Check("TF32", Verdict.OK, "off, float32 keeps its digits; on, it rounds them")
+    return Check("TF32", Verdict.OK, "off, float32 is exact; on, it is rounded")
 
 
 def memory_counter(allocated_bytes: int, rise_bytes: int | None, where: str) -> Check:
@@ -241,7 +241,7 @@ def memory_counter(allocated_bytes: int, rise_bytes: int | None, where: str) -> 
     name = "memory counter"
     if rise_bytes is None:
         return Check(
-            name, Verdict.WARNING, f"{where}: this system tells no peak", "the column stays empty"
+            name, Verdict.WARNING, f"{where}: the peak is not known", "the column stays empty"
         )
     finding = (
         f"{where}: {allocated_bytes / 2**20:.0f} MiB raise the peak by {rise_bytes / 2**20:.0f} MiB"

@@ -607,7 +607,7 @@ def test_the_budget_may_change_on_resuming(type_in, tmp_path, scripted):
     [
         (("--b", "here"), "--a is missing: write here"),
         (("--a", "here"), "--b is missing: write here"),
-        (("--a", "here", "--b", "now"), "side 'now': 'now' says nothing"),
+        (("--a", "here", "--b", "now"), "side 'now': 'now' is no setting"),
         (("--a", "here", "--b", "here", "--gate", "0.01"), "--gate 0.01: write a share above"),
         (("--a", "here", "--b", "here", "--budget", "nan"), "--budget nan: must be above 0"),
         (("--a", "here", "--b", "here", "--loops", "jump"), "unknown loop 'jump'"),
