@@ -1,1 +1,4 @@
-"""How training is measured: cases, launches, results, and what people see of them."""
+"""How training is measured: cases, launches, results and reports.
+
+Models, data and loops are not here, but in `fmnist_models`.
+"""

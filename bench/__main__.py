@@ -1,4 +1,4 @@
-"""`fmnist-bench`, and `python -m bench`: until the program runs, Ctrl-C ends it without a word."""
+"""`fmnist-bench` and `python -m bench`: starts the command line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import signal
 import sys
 import traceback
 
-# Imports take a moment, in which nothing has begun that would have to be ended in good order.
-# `bench.session.ending` takes the signal over from here.
+# During the imports, Ctrl-C ends the process at once and without a message, because there is
+# nothing to end properly. `bench.session.ending` handles the signal afterwards.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-_WRONG_USE, _DEFECT = 2, 4  # of bench.schema.errors.ExitCode, which may be what cannot be imported
+_WRONG_USE, _DEFECT = 2, 4  # as in bench.schema.errors.ExitCode, whose import may fail
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _told(why: str, code: int) -> int:
-    """The exit code, once the reason was printed."""
+    """Print the reason, and return the exit code."""
     sys.stderr.write(f"fmnist-bench: error: {' '.join(why.split())}\n")
     return code
 

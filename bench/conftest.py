@@ -1,8 +1,8 @@
-"""`pytest bench --benchmark-only`: the same run, told through pytest-benchmark.
+"""`pytest bench --benchmark-only`: a run with the output of pytest-benchmark.
 
-All selected cases are measured first, launches round-robin as in `fmnist-bench run`; then
-each test replays the rounds of its case, so that pytest-benchmark's tables, JSON and
-comparisons hold exactly the seconds of rounds.csv.
+All selected cases are measured first, with launches round-robin as in `fmnist-bench run`. Then each
+test replays the rounds of its case. So pytest-benchmark's tables, JSON and comparisons have
+exactly the seconds of rounds.csv.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bench.cli.gate import Guard
     from bench.verdicts.check import CheckReport
 
-# With these pytest runs no test.
+# With these options pytest runs no test.
 _IDLE = ("collectonly", "setupplan", "setuponly", "benchmark_skip")
 PLAN = pytest.StashKey[Plan]()
 RESUMED = pytest.StashKey[Opening]()
@@ -51,7 +51,7 @@ CHECKED: pytest.StashKey[CheckReport] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the options of a run; those that pytest or a plugin owns carry a prefix."""
+    """Add the options of a run; a name that pytest or a plugin uses gets a prefix."""
     group = parser.getgroup("fmnist-bench")
     for option in (*OPTIONS, *GATE_OPTIONS):
         if option.kind is bool:
@@ -73,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options; a user's mistake is pytest's usage error."""
+    """Read the options; a user's error becomes a usage error of pytest."""
     if config.getoption("help", default=False) or config.getoption("numprocesses", default=None):
         if config.getoption("numprocesses", default=None):
             raise pytest.UsageError("leave -n out: launches at once would slow each other")
@@ -97,14 +97,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test a case."""
+    """Make one test for each case."""
     if "case_id" in metafunc.fixturenames:
         metafunc.parametrize("case_id", [case.id for case in metafunc.config.stash[PLAN].cases])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Measure what was selected before the first test asks for it."""
+    """Measure the selected cases before the first test."""
     config = session.config
     wanted = {case_id for case_id in map(_case_id, session.items) if case_id}
     if wanted and not any(map(config.getoption, _IDLE)) and not session.testsfailed:
@@ -122,7 +122,7 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 @pytest.fixture
 def checked(request: pytest.FixtureRequest) -> CheckReport | None:
-    """What the check against `--baseline` found; None without one."""
+    """The report of the check against `--baseline`; None without that option."""
     return request.config.stash.get(CHECKED, None)
 
 
@@ -135,15 +135,15 @@ def outcome(request: pytest.FixtureRequest) -> attempts.RunOutcome:
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
-    """Machine and software in place of the default, which names the node.
+    """Machine and software, in place of the default, which contains the host name.
 
-    Only what stays the same from run to run, because pytest-benchmark compares the whole.
+    Only facts that are the same in every run, because pytest-benchmark compares them all.
     """
     return environment.fixed_facts(devices.inventory())
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The same end as `fmnist-bench run` shows."""
+    """Show the same output as at the end of `fmnist-bench run`, and the check."""
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
         terminalreporter.section("fmnist-bench")
@@ -161,7 +161,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _refuse_unwritable(config: pytest.Config) -> None:
-    """What pytest-benchmark is to write once everything was measured must have its folder now."""
+    """Refuse, before the measurement, files that pytest-benchmark could not write after it.
+
+    Raises:
+        UserError: a folder or file cannot be written, or pygal is missing.
+    """
     file = config.getoption("benchmark_json", default=None)
     if file is not None:
         refuse_unwritable(Path(file).parent, "--benchmark-json", create=False)
@@ -181,7 +185,12 @@ def _refuse_unwritable(config: pytest.Config) -> None:
 
 
 def _open_guard(config: pytest.Config) -> None:
-    """Read the baseline, where one is given, before anything else is done."""
+    """Read the baseline, where one is given, before the measurement.
+
+    Raises:
+        UserError: the baseline cannot be read, or a size is given without one.
+        NotComparable: its runs do not fit each other.
+    """
     folder, *sizes = (config.getoption(_dest(option)) for option in GATE_OPTIONS)
     if folder is None:
         for option, value in zip(GATE_OPTIONS[1:], sizes, strict=True):
@@ -230,14 +239,14 @@ def _flag(option: Option) -> str:
 
 
 def _usage_error(error: UserError | OSError) -> pytest.UsageError:
-    """A user's mistake in pytest's words; so is what the system refuses, such as a long name."""
+    """A usage error of pytest for a user's error or an error of the system, such as a long name."""
     if isinstance(error, OSError):
         return pytest.UsageError(f"{error.filename}: {error.strerror or error}")
     return pytest.UsageError(_as_typed(str(error)))
 
 
 def _as_typed(message: str) -> str:
-    """A message with the options that carry a prefix here as they are typed."""
+    """The message with the prefix of pytest added to the options that have one."""
     for option in OPTIONS:
         if option.taken:
             message = re.sub(rf"--{option.name}\b", _flag(option), message)

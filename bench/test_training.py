@@ -1,4 +1,4 @@
-"""One pytest-benchmark entry a case: its rounds, replayed."""
+"""One pytest-benchmark entry per case, which replays its rounds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from bench.verdicts.check import CheckedCase, CheckReport, Verdict
 
 
 class _ReplayedClock:
-    """A timer that stands still but for the seconds that the worker measured.
+    """A timer that advances only by the seconds that the worker measured.
 
-    It is set back to zero before each round, because a running sum would change their
-    last digits.
+    It is reset to zero before each round, because a running sum would change their last digits.
     """
 
     def __init__(self) -> None:
@@ -28,19 +27,19 @@ class _ReplayedClock:
         self._seconds: Iterator[float] = iter(())
 
     def load(self, seconds: list[float]) -> None:
-        """The rounds to replay."""
+        """Set the seconds of the rounds to replay."""
         self._seconds = iter(seconds)
 
     def reset(self) -> None:
-        """Before a round."""
+        """Set the timer to zero before a round."""
         self._now = 0.0
 
     def pass_round(self) -> None:
-        """The round: its seconds pass."""
+        """Advance the timer by the seconds of the next round."""
         self._now = next(self._seconds, math.nan)
 
     def __call__(self) -> float:
-        """Read the clock."""
+        """The present time of the timer in seconds."""
         return self._now
 
 
@@ -51,11 +50,13 @@ CLOCK = _ReplayedClock()
 def test_training(
     benchmark: Any, case_id: str, outcome: RunOutcome, checked: CheckReport | None
 ) -> None:
-    """The rounds of the launches that ended ok, else the reason why there are none; with
-    `--baseline` the verdict on them."""
+    """Replay the rounds of the launches that ended ok, or show the reason why there are none.
+
+    With `--baseline`, a confirmed regression fails the test.
+    """
     row = next(row for row in outcome.rows if row["case"] == case_id)
     if row["status"] != Status.OK:
-        # The fixture must know that it stays unused on purpose.
+        # Tells the fixture that it is unused on purpose.
         benchmark.skipped = True
         if row["status"] == Status.SKIPPED:
             pytest.skip(row["reason"])
@@ -82,9 +83,9 @@ def test_training(
 
 
 def _judge(case: CheckedCase) -> None:
-    """A confirmed regression fails; what could not be decided is a warning."""
+    """Fail the test for a confirmed regression; warn for a case that could not be decided."""
     if case.verdict is Verdict.REGRESSION:
         pytest.fail(f"{case.verdict}: {case.reason}", pytrace=False)
     if case.verdict is not Verdict.PASSED:
-        # At the test's own line pytest puts cases of one wording together.
+        # stacklevel 2 gives all cases one line, so pytest groups equal warnings.
         warnings.warn(f"{case.verdict}: {told(case)}", InconclusiveWarning, stacklevel=2)

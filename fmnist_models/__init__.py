@@ -1,4 +1,7 @@
-"""What is trained: the data, the documented models, their optimizers, and the loops."""
+"""What is trained: the data, the documented models, their optimizers, and the loops.
 
-# Here and not in `dataset`, which needs NumPy: `--help` names it and must be quick.
+Nothing here measures time, and nothing here imports `bench`.
+"""
+
+# Not in `dataset`, which imports NumPy: `--help` shows this name and must be quick.
 DATA_VARIABLE = "FMNIST_DATA"

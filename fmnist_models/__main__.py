@@ -9,7 +9,7 @@ from fmnist_models.errors import UserError
 
 
 def main() -> int:
-    """Print the summaries; 2 and one line for a model that is not there."""
+    """Print the summaries; returns 0, or 2 after one line for a model that cannot be built."""
     for name in sys.argv[1:] or NETWORKS:
         try:
             model = build(name)

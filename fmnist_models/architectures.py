@@ -1,4 +1,4 @@
-"""The documented networks: one builder each, the registry, and a user's own builders."""
+"""The documented networks: a builder for each, the registry, and a user's own builders."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _TAKEN = ("bench", "fmnist_models")
 # Images that a user's model is tried with.
 _FEW = 2
 _WANTED = (_FEW, CLASSES)
-# Of bfloat16, in which probabilities of 1 can come out above it.
+# Rounding error of bfloat16, in which a probability of 1 can be above 1.
 _ROUNDING = 0.01
-# TensorFlow refuses to train a model of this name ("not a valid root scope name"), so it
-# stays a title and the Keras name is ASCII.
+# TensorFlow refuses to train a model of this name ("not a valid root scope name"). So it is only
+# the title, and the Keras name is ASCII.
 SIGMOID_TITLE = "패션 MNIST 모델"
 SIGMOID_NAME = "fashion_mnist_model"
 
@@ -40,9 +40,9 @@ class Network:
 
     Attributes:
         builder: makes a fresh, uncompiled model.
-        title: how a person reads it.
-        documented_as: what the documents call it.
-        parameters: weights and biases.
+        title: its name for people.
+        documented_as: its name in the course documents.
+        parameters: number of weights and biases.
     """
 
     builder: Callable[[], keras.Model]
@@ -62,7 +62,7 @@ def softmax() -> keras.Model:
 
 
 def sigmoid_mlp() -> keras.Model:
-    """A sigmoid hidden layer of 100, made of layer objects: 79,510 parameters."""
+    """A sigmoid hidden layer of 100, built from layer objects: 79,510 parameters."""
     import keras
 
     hidden = keras.layers.Dense(100, activation="sigmoid", name="hidden")
@@ -71,7 +71,7 @@ def sigmoid_mlp() -> keras.Model:
 
 
 def sigmoid_mlp_from_list() -> keras.Model:
-    """The same network, its layers made in a list inside `Sequential`."""
+    """The same network, with its layers in a list inside `Sequential`."""
     import keras
 
     return keras.Sequential(
@@ -85,7 +85,7 @@ def sigmoid_mlp_from_list() -> keras.Model:
 
 
 def sigmoid_mlp_by_add() -> keras.Model:
-    """The same network, its layers appended with `.add()`."""
+    """The same network, with its layers appended by `.add()`."""
     import keras
 
     model = keras.Sequential(name=SIGMOID_NAME)
@@ -129,12 +129,12 @@ def build(name: str) -> keras.Model:
     Args:
         name: a name of `NETWORKS`, or `module:function` of a builder that takes no
             arguments and returns an uncompiled `keras.Model` with inputs of 784 or 28x28
-            and ten outputs. The working directory comes first on Python's path from here on,
-            as for a script that lies there. A model that has no input shape yet is built for the
-            first of the two that it takes.
+            and ten outputs. From then on, the working directory is first on Python's path, as for
+            a script in it. A model without an input shape is built for the first of the two
+            shapes that it accepts.
 
     Raises:
-        UserError: the builder cannot be imported or called, or its model is none of that.
+        UserError: the builder cannot be imported or called, or returns another kind of model.
     """
     if name in NETWORKS:
         return NETWORKS[name].builder()
@@ -147,18 +147,18 @@ def build(name: str) -> keras.Model:
 
 
 def input_shape(model: keras.Model) -> tuple[int, ...]:
-    """The shape of one image as a built model takes it, (784,) or (28, 28).
+    """The shape of one image for a built model, (784,) or (28, 28).
 
-    Where the model does not know it, the first of the two that it takes a few images of.
+    Where the model does not report it, the first of the two that the model accepts.
 
     Raises:
-        UserError: it takes neither.
+        UserError: it accepts neither.
     """
     shapes = _fitting(_known_input_shape(model))
     if len(shapes) == 1:
         return shapes[0]
     for shape in shapes:
-        # Whatever a user's layers raise, the next is tried.
+        # A user's layers may raise anything; then the next shape is tried.
         with contextlib.suppress(Exception):
             if _outputs(model, shape) == _WANTED:
                 return shape
@@ -168,7 +168,8 @@ def input_shape(model: keras.Model) -> tuple[int, ...]:
 def _find(name: str) -> Callable[[], Any]:
     module_name, _, function_name = name.partition(":")
     here = str(Path.cwd())
-    # First, wherever else it stands; and kept, for a builder may import its neighbours later.
+    # Put first, even where it is already on the path. It stays there, because a builder may import
+    # other modules later.
     if sys.path[:1] != [here]:
         sys.path.insert(0, here)
     try:
@@ -209,7 +210,7 @@ def _not_imported(module: str, error: ImportError) -> str:
 
 
 def _another(name: str, module: ModuleType) -> str:
-    """The module by its name; said more where it is not the one in the working directory."""
+    """The module's name for a message; says so where it is not the working directory's module."""
     found = getattr(module, "__file__", None)
     own = Path(*name.split("."))
     wanted = next((f for f in (own.with_suffix(".py"), own / "__init__.py") if f.exists()), None)
@@ -219,7 +220,7 @@ def _another(name: str, module: ModuleType) -> str:
 
 
 def _call(name: str, function: Callable[[], Any]) -> keras.Model:
-    """An uncompiled model of a user's builder."""
+    """An uncompiled model from a user's builder; raises UserError where it is none."""
     import keras
 
     try:
@@ -242,9 +243,12 @@ def _call(name: str, function: Callable[[], Any]) -> keras.Model:
 
 
 def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
-    """A model of the builder that made ten numbers of each of a few images.
+    """A model from the builder, after a test that it gives ten numbers for each image.
 
-    What was half built for a shape that it does not take is thrown away.
+    A model that was partly built for a wrong shape is discarded, and the builder called again.
+
+    Raises:
+        UserError: the model takes other inputs, or gives other outputs.
     """
     model = _call(name, builder)
     known = _known_input_shape(model)
@@ -274,7 +278,7 @@ def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
 
 
 def _fitting(known: tuple[int | None, ...] | None) -> tuple[tuple[int, ...], ...]:
-    """The shapes of an image that a model takes which knows so much of them; None fits any."""
+    """The image shapes that agree with the shape that a model reports; None agrees with both."""
     if known is None:
         return INPUT_SHAPES
     return tuple(
@@ -286,9 +290,9 @@ def _fitting(known: tuple[int | None, ...] | None) -> tuple[tuple[int, ...], ...
 
 
 def _known_input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
-    """The shape of one image by Keras's own account; None where it has none."""
+    """The shape of one image that Keras reports; None where it reports none."""
     shape = None
-    # A property of models that are graphs of layers; others have none, or it raises.
+    # Models that are graphs of layers have this property; for others it is missing or raises.
     with contextlib.suppress(Exception):
         shape = model.input_shape
     if shape is None and model.built:
@@ -302,8 +306,10 @@ def _known_input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
 
 
 def makes_probabilities(model: keras.Model) -> bool:
-    """Whether what a built model makes of a few images lies between 0 and 1, as its loss takes it
-    to do: what does not may be logits, and trains badly without a word."""
+    """Whether the outputs of a built model are between 0 and 1, as its loss requires.
+
+    Outputs outside that range may be logits, with which training is bad but raises no error.
+    """
     import keras
 
     made = keras.ops.convert_to_numpy(keras.ops.cast(_made(model, input_shape(model)), "float32"))
@@ -311,15 +317,14 @@ def makes_probabilities(model: keras.Model) -> bool:
 
 
 def _outputs(model: keras.Model, shape: tuple[int, ...]) -> Any:
-    """The shape of what the model makes of a few images, or the name of their type where it is
-    no single array."""
+    """The shape of the model's outputs for a few images; the name of their type for no array."""
     outputs = _made(model, shape)
     found = getattr(outputs, "shape", None)
     return type(outputs).__name__ if found is None else tuple(found)
 
 
 def _made(model: keras.Model, shape: tuple[int, ...]) -> Any:
-    """What the model makes of a few images; its state is as before."""
+    """The model's outputs for a few images; its state is restored afterwards."""
     import keras
     import numpy as np
 
@@ -332,5 +337,5 @@ def _made(model: keras.Model, shape: tuple[int, ...]) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    """The first line of a message that holds words."""
+    """The first line of a message that is not empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

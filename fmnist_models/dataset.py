@@ -42,8 +42,8 @@ EMBEDDED: dict[str, str] = {
     TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-# 1/255 in two parts: one of 12 bits, whose product with a byte is exact in float32, and the
-# rest. byte * high + byte * low is the float32 next to byte / 255.0 for each of the 256 bytes.
+# 1/255 in two parts: one of 12 bits, whose product with a byte is exact in float32, and the rest.
+# byte * high + byte * low gives the float32 nearest to byte / 255.0 for each of the 256 bytes.
 _HIGH = round(2**19 / 255) / 2**19
 PIXEL_SCALE: tuple[float, float] = (_HIGH, 1 / 255 - _HIGH)
 VALIDATION_SHARE = 0.2
@@ -55,7 +55,7 @@ Bytes = NDArray[np.uint8]
 
 
 class DatasetError(UserError):
-    """The images cannot be read or are not what they must be."""
+    """The images cannot be read, or have wrong contents."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,7 @@ class FashionMnist:
     Attributes:
         train_images: uint8, shape (n, 28, 28).
         train_labels: uint8, shape (n,), 0 to 9.
-        test_images, test_labels: likewise.
+        test_images, test_labels: in the same form.
         digest: SHA-256 over the four decoded files, hexadecimal.
     """
 
@@ -78,13 +78,13 @@ class FashionMnist:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """The images as networks take them: float32 pixels from 0 to 1, int32 labels.
+    """The images in the form for networks: float32 pixels from 0 to 1, int32 labels.
 
     Attributes:
-        train_x, val_x: 80 and 20 hundredths of the training images, shape (n, 28, 28) or
-            (n, 784).
-        test_x: the test images, kept for a separate accuracy.
-        train_pixels: `train_x` before the division by 255.0, in the same shape.
+        train_x, val_x: 80% and 20% of the training images, shape (n, 28, 28) or (n, 784).
+        train_y, val_y, test_y: labels 0 to 9, shape (n,).
+        test_x: the test images, for a separate accuracy.
+        train_pixels: `train_x` before the division by 255.0, uint8, in the same shape.
     """
 
     train_x: NDArray[np.float32]
@@ -96,7 +96,7 @@ class TrainingData:
     train_pixels: Bytes
 
     def flat(self) -> TrainingData:
-        """The same images as rows of 784 pixels; nothing is copied."""
+        """The same images as rows of 784 pixels, without a copy."""
         return TrainingData(
             self.train_x.reshape(len(self.train_x), -1),
             self.train_y,
@@ -110,7 +110,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the documents print of the data."""
+    """The facts of the data that the course documents print."""
 
     shapes: dict[str, tuple[int, ...]]
     train_counts: dict[str, int]
@@ -128,7 +128,7 @@ class Summary:
 
 
 def embedded_folder() -> Path:
-    """Where the images of the repository lie."""
+    """The folder of the images in the repository."""
     return Path(__file__).resolve().parent / "data"
 
 
@@ -141,8 +141,8 @@ def data_folder(option: str | None) -> Path:
 def load(folder: Path | None = None) -> FashionMnist:
     """Read and verify the four files.
 
-    The embedded files must have the published SHA-256; those of another folder must have
-    the same format and get a digest of their own.
+    The embedded files must have the published SHA-256. Files of another folder must have the same
+    format; their digest is computed.
 
     Raises:
         DatasetError: a file is missing, truncated, not gzip or not IDX, its counts
@@ -169,7 +169,7 @@ def load(folder: Path | None = None) -> FashionMnist:
 
 
 def split(data: FashionMnist) -> TrainingData:
-    """Divide pixels by 255.0 and split the training images 80/20, always the same way.
+    """Divide pixels by 255.0 and split the training images 80/20, always in the same way.
 
     Raises:
         DatasetError: there are fewer than two training images.
@@ -214,19 +214,22 @@ def write(
     test_images: Bytes,
     test_labels: Bytes,
 ) -> None:
-    """Write the four files, so that `load` reads the same arrays again."""
+    """Write the four files to `folder`, which is created; `load` reads the same arrays again.
+
+    Images have the shape (n, 28, 28), labels (n,). Raises OSError where a file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = (train_images, train_labels, test_images, test_labels)
     for name, array in zip(EMBEDDED, arrays, strict=True):
         magic = _MAGIC_OF_IMAGES if array.ndim == 3 else _MAGIC_OF_LABELS
         header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
-        # The time stamp is left out, so that equal arrays make equal files.
+        # Without a time stamp, equal arrays give equal files.
         content = gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
         (folder / name).write_bytes(content)
 
 
 def training_samples(folder: Path | None) -> int:
-    """How many samples of the images in `folder` are trained on, by the header of their file.
+    """Number of training samples of the images in `folder`, from the header of their file.
 
     Raises:
         DatasetError: the header cannot be read.
@@ -240,20 +243,20 @@ def training_samples(folder: Path | None) -> int:
         raise DatasetError(f"{file} cannot be read: {error}") from error
     if magic != _MAGIC_OF_IMAGES:
         raise DatasetError(f"{file} holds no images")
-    # As train_test_split rounds.
+    # train_test_split rounds in the same way.
     return int(count) - math.ceil(VALIDATION_SHARE * int(count))
 
 
 def _refuse_special(file: Path) -> None:
-    """A pipe or a device would be waited for, or never end.
+    """Refuse a pipe or a device, because reading it may never end.
 
     Raises:
-        DatasetError: something else than a file or a folder is there.
+        DatasetError: it is neither a file nor a folder.
     """
     try:
         mode = file.stat().st_mode
     except OSError:
-        # Whoever reads it says what is wrong.
+        # The reader of the file reports the error.
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise DatasetError(f"{file} is a pipe or a device: make it a readable file")
@@ -334,7 +337,7 @@ def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
 
 
 def scaled(images: Bytes) -> NDArray[np.float32]:
-    """Pixels as networks take them: divided by 255.0."""
+    """The pixels divided by 255.0, as float32 of the same shape."""
     return (images / 255.0).astype(np.float32)
 
 

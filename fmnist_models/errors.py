@@ -1,11 +1,11 @@
-"""The one base class of mistakes that a user can cause."""
+"""The base class of errors that a user can cause."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake that a user can cause and can mend.
+    """An error that a user can cause and can correct.
 
-    The message is one line that names the value and what would fix it. It is caught in
-    one place, printed without a traceback, and ends the program with exit code 2.
+    The message is one line that names the value and the remedy. It is caught in one place, printed
+    without a traceback, and ends the program with exit code 2.
     """

@@ -1,4 +1,4 @@
-"""The baseline before any network: scikit-learn's logistic regression by SGD."""
+"""The baseline without a network: scikit-learn's logistic regression by SGD."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ FOLDS = 5
 
 
 class FitObserver(Protocol):
-    """What is told of each fit."""
+    """Receives the events of each fit."""
 
     def fit_begins(self) -> None:
         """`fit` is called next."""
 
     def fit_ends(self, samples: int, passes: int, updates: int) -> None:
-        """`fit` has returned, after `passes` over `samples`."""
+        """`fit` has returned, after `passes` passes over `samples` samples."""
 
     def fold_scored(self, accuracy: float) -> None:
-        """The fold that was left out has been judged."""
+        """The fit was evaluated on the fold that was left out."""
 
     def scored_on_test(self, accuracy: float) -> None:
-        """The fit on all training images has been judged on the test images."""
+        """The fit on all training images was evaluated on the test images."""
 
 
 def classifier() -> SGDClassifier:
@@ -39,11 +39,11 @@ def classifier() -> SGDClassifier:
 
 
 def cross_validate_and_test(data: FashionMnist, observer: FitObserver) -> tuple[int, list[str]]:
-    """Judge the classifier by 5-fold cross-validation, then on the test images.
+    """Evaluate the classifier by 5-fold cross-validation, then on the test images.
 
-    The folds are those of scikit-learn's `cross_validate(cv=5)`, fitted one after the
-    other; one more fit on all training images gives the test accuracy. Pixels are divided
-    by 255.0, float64, shape (samples, 784).
+    The folds are those of scikit-learn's `cross_validate(cv=5)`, fitted one after the other. One
+    more fit on all training images gives the test accuracy. Pixels are divided by 255.0, float64,
+    shape (samples, 784).
 
     Returns:
         the number of coefficients and intercepts, and the warnings of the fits.

@@ -1,4 +1,4 @@
-"""The documented optimizers: one factory each, and the registry."""
+"""The documented optimizers: a factory for each, and the registry."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Documented:
     """One documented optimizer.
 
     Attributes:
-        create: makes a fresh optimizer; one must not serve two models.
-        documented_as: how the documents write it.
+        create: makes a fresh optimizer, because two models must not share one.
+        documented_as: its form in the course documents.
     """
 
     create: Callable[[], keras.optimizers.Optimizer]
@@ -28,7 +28,7 @@ class Documented:
 
 
 def rmsprop() -> keras.optimizers.Optimizer:
-    """What `compile` takes when it names none: learning rate 0.001, rho 0.9."""
+    """Keras's default in `compile`: RMSprop, learning rate 0.001, rho 0.9."""
     import keras
 
     return keras.optimizers.RMSprop()
@@ -83,7 +83,7 @@ def create(name: str) -> keras.optimizers.Optimizer:
     """A fresh optimizer of the registry.
 
     Raises:
-        UserError: the registry knows no such name.
+        UserError: the registry has no such name.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"unknown optimizer {name!r}: choose from {', '.join(OPTIMIZERS)}")

@@ -156,7 +156,7 @@ def of_confirm(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def of_doctor(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One check of each verdict."""
     checks = (
-        Check("timer", Verdict.OK, "perf_counter tells 67 ns apart"),
+        Check("timer", Verdict.OK, "perf_counter resolves 67 ns"),
         Check(
             "noise", Verdict.WARNING, "a fixed computation varies by 37.0%", "stop other programs"
         ),

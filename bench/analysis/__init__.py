@@ -1,4 +1,4 @@
 """From records to numbers: statistics, rooflines, phases and traces.
 
-Pure functions over what `bench.schema` defines: nothing here reads a file or asks the machine.
+Pure functions over the types of `bench.schema`: nothing here reads a file or asks the machine.
 """

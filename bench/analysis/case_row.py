@@ -1,4 +1,4 @@
-"""What a row of results.csv says of a case by itself, without its siblings."""
+"""Computes a row of results.csv without the comparison with other cases."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def case_row(
     ended: Sequence[LaunchRecord],
     measured: Sequence[Launch],
 ) -> dict[str, Any]:
-    """The row of a case, without what only its siblings tell.
+    """The row of a case, without the comparison with other cases.
 
     Args:
-        case: the row's.
-        settings: of the run.
-        wanted: launches that the case was to have.
+        case: the case.
+        settings: settings of the run.
+        wanted: number of launches that the case must have.
         ended: its launches, the last attempt of each.
         measured: those that ended ok, with their rounds.
     """
@@ -72,8 +72,7 @@ def _status(wanted: int, ended: Sequence[LaunchRecord]) -> tuple[Status, str]:
 
 
 def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> dict[str, Any]:
-    """What the launches of one case say together: means over launches, throughput by
-    `stats.throughput`."""
+    """The figures of a case: means over its launches, and throughput by `stats.throughput`."""
     records = [record for record, _ in launches]
     every = [rounds for _, rounds in launches]
     speed = stats.throughput([[(r.samples, r.seconds) for r in rounds] for rounds in every])
@@ -103,8 +102,10 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
 def roofline_columns(
     row: Mapping[str, Any], launch: Launch, limits: roofline.Limits | None
 ) -> dict[str, Any]:
-    """The columns that say how far the case is from its ceilings, where its work can be
-    counted and ceilings were measured."""
+    """The columns of a case's FLOPs, bytes and roofline.
+
+    Empty where the work cannot be counted; without the roofline where no ceilings were measured.
+    """
     record, _ = launch
     if record.dense_layers is None or record.traffic is None:
         return {}
@@ -133,7 +134,7 @@ def roofline_columns(
 
 
 def _folds(settings: RunSettings, every: Sequence[list[Round]]) -> dict[str, Any]:
-    """Each fit is a round; the folds carry an accuracy, the fit on all images none."""
+    """The accuracy columns of the logistic baseline; each fit is a round, folds have accuracies."""
     scored = [r for rounds in every for r in rounds]
     accuracy = _mean(scored, lambda r: r.val_accuracy)
     return {
@@ -167,8 +168,12 @@ def _documented_epochs(
 
 
 def _energy(records: Sequence[LaunchRecord], samples: int) -> dict[str, Any]:
-    """Joules over all launches together, an epoch being so many samples; nothing where no
-    counter could be read."""
+    """The energy columns over all launches together; empty where no counter could be read.
+
+    Args:
+        records: the launches.
+        samples: samples of an epoch.
+    """
     told = [(r.energy_j, r.energy_samples) for r in records if r.energy_j and r.energy_samples]
     if not told:
         return {}
@@ -179,7 +184,7 @@ def _energy(records: Sequence[LaunchRecord], samples: int) -> dict[str, Any]:
 
 
 def _idle_per_round(launches: Sequence[Launch]) -> float:
-    """Seconds of a launch outside its windows, evaluation excluded, over its rounds."""
+    """Mean idle seconds per round: seconds outside the windows, without evaluation."""
     return fmean(
         (sum(r.between_epochs_s for r in rounds) + (record.after_training_s or 0.0)) / len(rounds)
         for record, rounds in launches

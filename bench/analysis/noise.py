@@ -1,7 +1,7 @@
-"""What disturbed a launch: the readings, when they matter, and when they void it.
+"""Judges what disturbed a launch: which readings give a warning, and which make it invalid.
 
-Plain data and pure functions; `bench.machine.counters` reads, and a launch is judged by its
-readings alone, never by its own time.
+Plain data and pure functions; `bench.machine.counters` takes the readings. A launch is judged
+only by these, never by its own time.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ from dataclasses import dataclass
 from bench.schema.noise import SLOWED_BY, Noise
 from bench.schema.warnings import DISTURBED, CaseWarning, Kind
 
-# Where a signal begins to matter, and why.
-# Idle daemons and the system's own work stay below; more is missing from a loop that uses
-# every core.
+# The limits of the signals, and their reasons.
+# Idle daemons and the system's own work take less; more slows a loop that uses every core.
 OTHER_WORK_MATTERS = 0.05
-# From here on a launch that would use every core lost a quarter of the machine: no figure of it
-# says what the machine can do.
+# A launch that uses every core has lost a quarter of the machine, so its figures do not show what
+# the machine can do.
 OTHER_WORK_VOIDS = 0.25
-# A hypervisor takes a few ticks for itself; 2% is what a launch's throughput is trusted to.
+# A hypervisor takes a few ticks for itself; a launch's throughput is exact to about 2%.
 STEAL_MATTERS = 0.02
-# Stolen time is lost for sure, while other work may run beside: so a lower limit.
+# Lower than for other work, which may run on idle cores; stolen time is always lost.
 STEAL_VOIDS = 0.20
-# A launch's own threads wait for each other's cores in 3 to 5% of the time on a quiet machine;
-# here others, or more threads than cores, keep them waiting.
+# On a quiet machine, a launch's own threads wait for each other's cores in 3 to 5% of the time;
+# above this limit, other processes or too many threads make them wait.
 CPU_PRESSURE_MATTERS = 0.20
-# A launch whose threads all fit into memory never waits for pages.
+# A launch that fits into memory never waits for pages.
 MEMORY_PRESSURE_MATTERS = 0.01
-# A quota ends a period early only where it is used up: one in twenty costs about as much time.
-# It voids nothing, because on such a machine every launch meets it.
+# A quota cuts a period short only where it is used up; one in twenty costs about 5% of the time.
+# It makes no launch invalid, because on such a machine it affects every launch.
 QUOTA_MATTERS = 0.05
 
 
@@ -60,7 +59,7 @@ _SIGNALS: tuple[_Signal, ...] = (
 
 
 def voids(noise: Noise | None) -> str:
-    """Why these readings void a launch, as its reason; empty where they do not."""
+    """The reason why these readings make a launch invalid; empty where they do not."""
     found = [
         signal.warning(value).phrase
         for signal in _SIGNALS
@@ -78,7 +77,7 @@ def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[CaseWarning]:
     """A warning for each signal that matters in some launch, naming the worst one.
 
     Args:
-        launches: number of each launch, 0 for the first, and its readings.
+        launches: (number from 0, readings) of each launch.
     """
     launches = list(launches)
     found = []
@@ -88,7 +87,7 @@ def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[CaseWarning]:
             for launch, noise in launches
             if (value := _value(noise, signal)) is not None
         ]
-        # The first of equals.
+        # The first of several launches with the same value.
         value, launch = max(known, key=lambda pair: (pair[0], -pair[1]), default=(0.0, 0))
         if value > signal.matters_over:
             found.append(signal.warning(value, launch))
@@ -103,7 +102,7 @@ def _value(noise: Noise | None, signal: _Signal) -> float | None:
     if noise is None:
         return None
     value: float | None = getattr(noise, signal.reading)
-    # Pressure that other work explains is said already.
+    # No second warning for pressure that is due to other work.
     explained = (noise.other_work_share or 0.0) > OTHER_WORK_MATTERS
     return None if signal.reading == "cpu_pressure_share" and explained else value
 

@@ -1,38 +1,37 @@
-"""How a step's time falls apart into phases. Pure functions over seconds.
+"""Splits the time of a step into phases. Pure functions over seconds.
 
-Every loop's step is one program to the clock: XLA makes one call of an epoch, and TensorFlow
-runs the operations of a step on several threads at once. So its parts are not watched but left
-out. The worker trains the same rows with variants of the case's own loop, each of which does a
-little more than the one before it:
+The parts of a step cannot be timed one by one: XLA runs an epoch as one call, and TensorFlow runs
+the operations of a step on several threads at once. So the worker leaves parts out. It trains the
+same rows with variants of the case's own loop, each of which does a little more than the one
+before it:
 
-    dispatch    the loop turns, with nothing to compute
+    dispatch    the loop runs, with nothing to compute
     input       ... and makes every batch (in `fit` and `multistep` this comes last)
-    forward     ... and computes the loss, which is kept
-    backward    ... and the gradients, which are kept
+    forward     ... and computes the loss, and stores it
+    backward    ... and computes the gradients, and stores them
     optimizer   ... and updates the weights
-    metrics     ... and the running loss and metrics: all that the loop does
+    metrics     ... and the running loss and metrics: the whole work of the loop
 
-A phase is the difference between its variant and the one before. In `compiled` nothing runs beside
-the step, and the batch is what the first variant adds. In `fit` and `multistep` the
-input pipeline runs beside the step, so its share is what the step would be spared if every batch
-were there already: all variants but the last take the same batch again and again. Of the
-dispatch variant, the seconds in which the process held no core at all are `idle`.
+The time of a phase is the difference between its variant and the variant before. In `compiled`
+the batch is made inside the step, so `input` comes right after `dispatch`. In `fit` and
+`multistep` the input pipeline runs in parallel to the step. There the share of `input` is the
+time that the step would save if every batch were ready: all variants but the last use one batch
+again and again. `idle` is the time of the dispatch variant in which the process used no core.
 
-Beside the variants the loop trains as it is: that is the measured step. What the phases do not
-add up to is `unexplained`, and may be negative.
+The unchanged loop is timed as well: that is the measured step. `unexplained` is the measured step
+less the sum of the phases, and may be negative.
 
-All variants take turns, once each round, in random order, so that what others take of the machine
-hits all alike. How slow a round was is the median over its readings of each one's ratio to the
-median of its variant; a reading over that, at its median over the rounds, is what the variant
-takes. So no slow minute shifts a phase, and all phases but `unexplained` add up to the last variant
-exactly.
+All variants run once in each round, in random order, so that other load on the machine affects
+all alike. The slowness of a round is the median, over its readings, of the reading's ratio to the
+median of its variant. A reading is divided by the slowness of its round; the time of a variant is
+the median of that over the rounds. So a slow minute shifts no phase, and all phases but
+`unexplained` add up to the last variant exactly.
 
-What this cannot tell: XLA fuses across phases, and TensorFlow runs operations of one phase beside
-those of another. A difference is what a phase adds to those before it, and another order would give
-other shares. What a variant stores, the gradients above all, costs it time that the next one need
-not take, so that a short phase may come out below nothing. That the differences add up is no proof
-that they are right: `python -m bench.evidence profile` puts in what costs a known time, and sees
-whether it is found again.
+Limits of the method: XLA fuses across phases, and TensorFlow runs operations of several phases at
+once. A difference is what a phase adds to the phases before it; another order would give other
+shares. A variant stores results, above all the gradients, which the next variant need not store,
+so a short phase may come out below zero. That the differences add up does not prove them right.
+`python -m bench.evidence profile` adds work of a known cost and tests whether the split finds it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from statistics import median, quantiles
 
 from bench.schema.profile import CHAINS, Phase, Variant
 
-# Shares of a step that are not explained, beyond which the result carries a warning.
+# A larger unexplained share of a step, of either sign, gives a warning.
 MOST_UNEXPLAINED = 0.15
 _FEWEST_FOR_QUARTILES = 4
 
@@ -63,9 +62,9 @@ class Share:
     """One phase of a measured step.
 
     Attributes:
-        seconds: of a step; may be negative.
+        seconds: seconds of the phase in one step; may be negative.
         low, high: quartiles of the seconds over the rounds.
-        share: of the measured step.
+        share: seconds over those of the measured step.
     """
 
     phase: Phase
@@ -77,12 +76,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A measured step and what it consists of.
+    """A measured step and its phases.
 
     Attributes:
-        step_s: seconds of a step of the loop as it is.
-        shares: every phase, in the order of `Phase`; they add up to the step exactly, for
-            `unexplained` is one of them.
+        step_s: seconds of a step of the unchanged loop.
+        shares: every phase, in the order of `Phase`; with `unexplained`, they add up to the step
+            exactly.
     """
 
     step_s: float
@@ -106,9 +105,9 @@ def split(
     """The phases of a step.
 
     Args:
-        loop: whose chain of variants was read.
-        wall_s: seconds of a step by variant, a value a round, rounds in order.
-        cpu_s: likewise, the CPU time of the whole process.
+        loop: the loop of the case; it decides the order of the variants.
+        wall_s: seconds of a step by variant, one value for each round, in order.
+        cpu_s: CPU seconds of the whole process in a step, in the same form.
 
     Raises:
         ValueError: a variant is missing, or variants have different numbers of rounds.
@@ -158,8 +157,10 @@ def overhead(with_s: Sequence[float], without_s: Sequence[float]) -> float | Non
 
 
 def _slowness(readings: Sequence[Sequence[float]]) -> list[float]:
-    """How slow each round was, 1 being usual: the median over variants of a reading's ratio to the
-    median of its variant."""
+    """The slowness of each round, 1 for a usual one.
+
+    It is the median, over the variants, of a reading's ratio to the median of its variant.
+    """
     usual = [median(values) for values in readings]
     return [
         median(r / u for r, u in zip(own, usual, strict=True))

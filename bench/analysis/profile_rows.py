@@ -1,7 +1,4 @@
-"""The tables of a profile: a row a phase, an operation, a holder of memory, a stage of the start.
-
-Nothing here is measured.
-"""
+"""The tables of a profile: phases, operations, memory, stages of the start, and GPU time."""
 
 from __future__ import annotations
 
@@ -55,8 +52,8 @@ class Profile:
     """One case, profiled.
 
     Attributes:
-        split, trace: None where the case did not end ok.
-        stack: the file of Python's own stack; None where it was not sampled.
+        split, trace: the phases, and the traces' contents; None where the case did not end ok.
+        stack: the file with the samples of Python's stack; None where it was not sampled.
     """
 
     record: ProfileRecord
@@ -79,7 +76,7 @@ class Profile:
 
 
 def phase_rows(profile: Profile) -> list[dict[str, Any]]:
-    """A row a phase, with the keys `PHASE_COLUMNS`; one with the reason where there are none."""
+    """One row for each phase, with the keys `PHASE_COLUMNS`; one row with the reason if none."""
     record = profile.record
     row: dict[str, Any] = {
         **dict.fromkeys(PHASE_COLUMNS),
@@ -113,9 +110,9 @@ def phase_rows(profile: Profile) -> list[dict[str, Any]]:
 
 
 def memory_rows(record: ProfileRecord) -> list[dict[str, Any]]:
-    """What holds the memory, host and device: the holders, and the rest up to the peak.
+    """One row for each holder of memory on host and device, and one for the rest up to the peak.
 
-    Where the holders are of a CPU they are the host's. Rows add up to the peak.
+    The rows of a place add up to its peak. On a CPU all holders are on the host.
     """
     readings = record.readings
     if readings is None:
@@ -140,7 +137,7 @@ def memory_rows(record: ProfileRecord) -> list[dict[str, Any]]:
 
 
 def startup_rows(profile: Profile) -> list[dict[str, Any]]:
-    """Seconds by stage of the start; tracing and compiling are told apart by the trace."""
+    """One row for each stage of the start, in seconds; the trace gives tracing and compiling."""
     readings, trace = profile.record.readings, profile.trace
     if readings is None or trace is None:
         return []
@@ -153,7 +150,7 @@ def startup_rows(profile: Profile) -> list[dict[str, Any]]:
 
 
 def operation_rows(profile: Profile) -> list[dict[str, Any]]:
-    """A row an operation of the traced steps."""
+    """One row for each operation of the traced steps."""
     readings, trace = profile.record.readings, profile.trace
     if readings is None or trace is None:
         return []
@@ -175,7 +172,7 @@ def operation_rows(profile: Profile) -> list[dict[str, Any]]:
 
 
 def device_rows(profile: Profile) -> list[dict[str, Any]]:
-    """A row a GPU that was traced."""
+    """One row for each GPU that was traced."""
     times = profile.trace.devices if profile.trace else ()
     return [
         {"case": profile.case.id, **{name: getattr(t, name) for name in DEVICE_COLUMNS[1:]}}

@@ -1,24 +1,24 @@
-"""How far a case is from what this machine could do at best: pure functions over numbers.
+"""How far a case is from the best that this machine can do: pure functions over numbers.
 
-Two ceilings, both measured in the run itself (`bench.worker`): the machine's peaks, which make the
-roofline of Williams, Waterman and Patterson ("Roofline: an insightful visual
-performance model for multicore architectures", CACM 52(4), 2009), and the products-only
-loop, which trains nothing but does every matrix product of the epoch.
+There are two ceilings, both measured in the run itself (`bench.worker`). One is the machine's
+peaks, which give the roofline of Williams, Waterman and Patterson ("Roofline: an insightful visual
+performance model for multicore architectures", CACM 52(4), 2009). The other is the products-only
+loop, which trains nothing but computes every matrix product of the epoch.
 
 Counting rule. A step's model FLOPs are 2mkn for each product of an (m, k) with a (k, n)
-matrix: for every Dense layer the forward and the weight-gradient product, and for all but
-the first the input-gradient product. Biases, activations, loss, metrics and the optimizer's
-arithmetic count nothing. A step's bytes are those that no order of the work can avoid:
+matrix. Every Dense layer has the forward and the weight-gradient product; all but the first have
+the input-gradient product. Biases, activations, loss, metrics and the optimizer's arithmetic are
+not counted. A step's bytes are the traffic that no order of the work can avoid:
 
 | array | moves a step |
 |---|---|
 | weights, at the size of their variables | read once, written once |
-| optimizer slots (variables with a dimension at least) | read once, written once |
-| images of the batch, as the bytes that they were published as | read once |
+| optimizer slots (variables of at least one dimension) | read once, written once |
+| images of the batch, one byte a pixel as published | read once |
 | labels of the batch | read once |
 
-Gradients, activations, copies and conversions count nothing: an ideal machine never stores
-them. More bytes than these would make the limit longer and the fraction better.
+Gradients, activations, copies and conversions are not counted: an ideal machine never stores
+them. Counting more bytes would make the limit longer and the fraction larger.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from typing import Any, NamedTuple
 
 from bench.schema.ceilings import Ceilings, Traffic
 
-# Below this fraction neither arithmetic nor memory is what a step waits for.
+# Below this fraction, a step waits neither for arithmetic nor for memory.
 OVERHEAD_FRACTION = 0.3
 
 
 class Bound(StrEnum):
-    """What a case waits for."""
+    """What limits the speed of a case."""
 
     COMPUTE = "compute"
     MEMORY = "memory"
@@ -52,12 +52,12 @@ class Product(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """2mkn: a multiplication and an addition each."""
+        """FLOPs of the product, 2mkn: mkn multiplications and mkn additions."""
         return 2 * self.m * self.k * self.n
 
 
 def training_products(layers: Sequence[tuple[int, int]], batch_size: int) -> list[Product]:
-    """The matrix products of one training step, in the order in which they are done.
+    """The matrix products of one training step, in the order of execution.
 
     Args:
         layers: (inputs, units) of each Dense layer, the first one first.
@@ -85,11 +85,11 @@ def step_bytes(traffic: Iterable[Traffic]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The best of everything that was measured for one setting.
+    """The best rates that were measured for one setting.
 
     Attributes:
-        matmul_flops_per_s: by path; the best of them is the roof.
-        bandwidth_bytes_per_s: ascending pairs of working set in bytes and rate.
+        matmul_flops_per_s: best product rate by path; the largest is the peak.
+        bandwidth_bytes_per_s: (working set in bytes, rate), with ascending working sets.
         products_s: seconds of an epoch of products only, by `products_key`.
     """
 
@@ -99,15 +99,15 @@ class Limits:
 
     @property
     def peak_flops_per_s(self) -> float:
-        """The roof: the best product rate of any path."""
+        """The peak: the best product rate of any path."""
         return max(self.matmul_flops_per_s.values())
 
     def bandwidth(self, working_set_bytes: int) -> float:
-        """The fastest rate that memory showed to a working set no larger than this one.
+        """Bytes/s of memory for a working set of this size, as an upper limit.
 
-        The ladder's smallest size stands for anything smaller. The largest size that does
-        not exceed the working set is taken: it was at least as well cached, so that the limit
-        stays one.
+        The best rate of all measured sizes from the largest that does not exceed the working set
+        upwards. A size that does not exceed it is cached at least as well, so the rate stays an
+        upper limit. A working set below the smallest measured size takes that size.
         """
         sizes = [size for size, _ in self.bandwidth_bytes_per_s if size <= working_set_bytes]
         floor = max(sizes, default=self.bandwidth_bytes_per_s[0][0])
@@ -117,7 +117,7 @@ class Limits:
 def limits(
     measured: Iterable[Ceilings], device: str, precision: str, threads: int | None
 ) -> Limits | None:
-    """The best of all measurements of one setting, before and after; None without any."""
+    """The best of all measurements of one setting; None where there is none."""
     own = [
         c for c in measured if (c.device, c.precision, c.threads) == (device, precision, threads)
     ]
@@ -133,13 +133,14 @@ def limits(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a case stands below its ceilings.
+    """A measured step compared with the roofline.
 
     Attributes:
-        limit_s: the least time of a step at the machine's peaks: the longer of its FLOPs over
+        limit_s: the least seconds of a step at the machine's peaks: the longer of its FLOPs over
             the peak rate and its bytes over the bandwidth.
         fraction: that limit over the measured step.
-        bound: what the longer one is, or `overhead` where the fraction is under 0.3.
+        bound: `compute` or `memory`, whichever takes longer; `overhead` where the fraction is
+            below 0.3.
     """
 
     limit_s: float
@@ -148,10 +149,10 @@ class Standing:
 
 
 def standing(flops: int, traffic: Sequence[Traffic], step_s: float, machine: Limits) -> Standing:
-    """Where a step of `flops` and `traffic`, measured to take `step_s`, stands.
+    """Compare a step of `flops` and `traffic`, measured at `step_s` seconds, with the roofline.
 
     Raises:
-        ValueError: the step took no time, or a time that is not finite.
+        ValueError: `step_s` is not finite and above 0.
     """
     if not (math.isfinite(step_s) and step_s > 0):
         raise ValueError(f"step_s {step_s}: must be finite and above 0")
@@ -165,7 +166,7 @@ def standing(flops: int, traffic: Sequence[Traffic], step_s: float, machine: Lim
 
 
 def _best(choose: Any, tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Of each key of the tables, the best value."""
+    """The best value of each key in any of the tables."""
     best: dict[str, float] = {}
     for table in tables:
         for key, value in table.items():

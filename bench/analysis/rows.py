@@ -1,4 +1,4 @@
-"""Derives a row a case from the rounds and launches of a run; nothing here is measured."""
+"""Computes the rows of results.csv, one for each case, from the rounds and launches of a run."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ def result_rows(
     *,
     warn: bool = True,
 ) -> list[dict[str, Any]]:
-    """One row a case of the plan, in its order, with the keys of `RESULT_COLUMNS`.
+    """One row for each case of the plan, in its order, with the keys of `RESULT_COLUMNS`.
 
-    Of each launch only the last attempt counts. Measurements come from the launches that
-    ended ok; where one did not, the row says so and keeps what the others measured. Without
-    `warn` the warnings of the launches, which take most of the time, are left out.
+    Only the last attempt of each launch counts. Figures come from the launches that ended ok;
+    where one did not, the row gives its status and keeps the figures of the others. With `warn`
+    False the warnings of the launches are left out, because they take most of the time.
     """
     return ResultTable(plan, launches, rounds, ceilings, warn=warn).rows()
 
 
 class ResultTable:
-    """The rows of a run while it grows: a launch costs the same however many cases there are.
+    """The rows of a run while it grows; a new launch costs the same for any number of cases.
 
     Args:
-        launches, rounds: those that are there already; more are added as they come.
-        ceilings: of the machine; the same list may grow.
-        warn: derive the warnings of the launches, which take most of the time.
+        plan: the cases and settings of the run.
+        launches, rounds: those measured so far; `add_launch` and `add_round` add more.
+        ceilings: of the machine; the caller may append to this list (`ceilings_changed`).
+        warn: compute the warnings of the launches, which take most of the time.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class ResultTable:
         self._timed: dict[tuple[str, int, int], list[Round]] = {}
         self._ended: dict[str, dict[int, LaunchRecord]] = {}
         self._attempts: dict[tuple[str, int], int] = {}
-        # Of each case alone, and beside its siblings; absent where it is to be derived again.
+        # Rows without and with the comparison with siblings; a missing row is computed again.
         self._own: dict[str, dict[str, Any]] = {}
         self._rows: dict[str, dict[str, Any]] = {}
         self._lines: dict[str, str] = {}
@@ -71,13 +72,13 @@ class ResultTable:
             self.add_launch(record)
 
     def add_round(self, stored: StoredRound) -> None:
-        """A round; it counts once its launch has ended ok."""
+        """Add a round; it counts once its launch has ended ok."""
         key = (stored.case, stored.launch, stored.attempt)
         self._timed.setdefault(key, []).append(stored.round)
         self._note_attempt(*key)
 
     def add_launch(self, record: LaunchRecord) -> None:
-        """A launch that has ended, in place of its earlier attempts."""
+        """Add a launch that has ended; it replaces its earlier attempts."""
         self._ended.setdefault(record.case, {})[record.launch] = record
         self._note_attempt(record.case, record.launch, record.attempt)
         self._own.pop(record.case, None)
@@ -87,27 +88,26 @@ class ResultTable:
                 self._lines.pop(name, None)
 
     def ceilings_changed(self) -> None:
-        """Every row stands beside the ceilings."""
+        """Compute every row again, because all depend on the ceilings."""
         self._own.clear()
         self._rows.clear()
         self._lines.clear()
 
     def last_attempt(self, case: str, launch: int) -> int:
-        """The highest attempt of which there is a trace; 0 where there is none."""
+        """The highest attempt of which a round or the record is known; 0 where there is none."""
         return self._attempts.get((case, launch), 0)
 
     def launch(self, case: str, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
-        """The last attempt of a launch that has ended, None where there is none, and its
-        rounds."""
+        """The last ended attempt of a launch with its rounds; (None, []) where there is none."""
         record = self._ended.get(case, {}).get(launch)
         return record, [] if record is None else self._rounds_of(record)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows, in the order of the plan; what was derived before is kept."""
+        """All rows, in the order of the plan; unchanged rows are not computed again."""
         return [self._row(name) for name in self._cases]
 
     def lines(self) -> list[str]:
-        """All rows as results.csv holds them."""
+        """All rows as lines of results.csv."""
         return [self._lines.get(name) or self._line(name) for name in self._cases]
 
     def derive(self, case: str) -> None:
@@ -128,7 +128,7 @@ class ResultTable:
         return self._lines[name]
 
     def _own_row(self, name: str) -> dict[str, Any]:
-        """A case's row without what only its siblings tell."""
+        """A case's row without the comparison with its siblings."""
         if name not in self._own:
             case = self._cases[name]
             ended = list(self._ended.get(name, {}).values())
@@ -152,7 +152,7 @@ class ResultTable:
         return found if found and found["status"] == Status.OK else None
 
     def _looking_at(self, case: Case) -> Iterator[str]:
-        """A case, and those whose rows stand beside it."""
+        """The ids of a case and of the cases whose rows compare with it."""
         yield case.id
         values = case.to_json()
         others = [{"loop": "fit"}, *({"precision": name} for name in PRECISIONS)]
@@ -203,17 +203,17 @@ def time_split(
     launches: Sequence[LaunchRecord],
     rounds: Sequence[StoredRound],
 ) -> dict[str, float]:
-    """Where the seconds of a run went; the parts add up to `total_s`.
+    """The seconds of a run by kind of work; the parts add up to `total_s`.
 
     Args:
-        total_s: from the first launch to the end of the last one.
-        known: parts that no launch reports: `import` and `ceilings`.
+        total_s: seconds from the first launch to the end of the last one.
+        known: seconds of the parts that no launch reports: `import` and `ceilings`.
         launches: those that the run measured, failed ones included.
-        rounds: theirs; others are left out.
+        rounds: rounds of these launches; others are ignored.
 
     Returns:
-        `training` (the timed windows), `evaluation`, `compilation` (warm-ups), what is
-        `known`, `idle` (between the epochs of a loop, which is `fit` waiting) and `other`.
+        `training` (the timed windows), `evaluation`, `compilation` (warm-ups), the parts of
+        `known`, `idle` (between the epochs of a loop, where `fit` waits) and `other`.
     """
     own = {(r.case, r.launch, r.attempt) for r in launches}
     timed = [s.round for s in rounds if (s.case, s.launch, s.attempt) in own]
@@ -230,7 +230,7 @@ def time_split(
 
 
 def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: Any) -> Any:
-    """The row of the same case but for the axes in `other`, where it ended ok; else None."""
+    """The row of the case that differs only in the axes `other`; None unless it ended ok."""
     wanted = {axis: row[axis] for axis in _AXES} | other
     found = (r for r in rows if all(r[axis] == value for axis, value in wanted.items()))
     return next((r for r in found if r["status"] == Status.OK), None)
@@ -241,8 +241,11 @@ def _compare_with_siblings(
     sibling: Callable[..., dict[str, Any] | None],
     ceilings: Sequence[ceilings.Ceilings],
 ) -> None:
-    """What a row can only say beside others: the framework's share of `fit`, and why a
-    precision loses to float32."""
+    """Add to a row what needs other rows.
+
+    These are the framework's share of the time of `fit`, and a warning where a mixed precision is
+    slower than float32.
+    """
     if row["samples_per_s"] is None:
         return
     if row["loop"] == "fit" and (compiled := sibling(row, loop="compiled")):

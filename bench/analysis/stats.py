@@ -19,8 +19,8 @@ _UPPER = 0.975
 UNSTEADY_MIN_ROUNDS = 20
 UNSTEADY_CHANGE = 0.02
 UNSTEADY_P = 0.01
-# Accuracies come as float32: 10,800 right of 12,000 reads 0.89999998 and has reached 0.9.
-# One image more or less changes an accuracy by far more than this.
+# Accuracies are computed in float32: 10,800 right of 12,000 gives 0.89999998, which must count
+# as 0.9. One image more or less changes an accuracy by far more than this.
 ACCURACY_ROUNDING = 1e-6
 
 
@@ -31,7 +31,7 @@ class Throughput:
     Attributes:
         samples_per_s: the estimate.
         low, high: ends of its interval; None with one launch.
-        launches: how many launches it rests on.
+        launches: number of launches that it is computed from.
     """
 
     samples_per_s: float
@@ -43,10 +43,10 @@ class Throughput:
 def throughput(launches: Sequence[Sequence[tuple[int, float]]]) -> Throughput:
     """Samples/s of a case, with a Student t interval over its launches.
 
-    Each launch is a list of rounds, (samples, seconds) each. A launch counts as the log of
-    its median seconds per sample (`launch_log`); the estimate is exp(-mean of the logs),
-    that is the geometric mean of the launches' rates, and the interval is that of the mean
-    (`student_interval`), carried through the same exp. The order of launches is irrelevant.
+    Each launch is a list of rounds, (samples, seconds) each. The value of a launch is the log of
+    its median seconds per sample (`launch_log`). The estimate is exp(-mean of the logs), which is
+    the geometric mean of the launches' rates. The interval is that of the mean
+    (`student_interval`), transformed by the same exp. The order of launches does not matter.
 
     Raises:
         ValueError: no launch, a launch without rounds, or a bad number in one.
@@ -112,9 +112,9 @@ def welch_interval(logs: Sequence[float], others: Sequence[float]) -> tuple[floa
     """The 95% interval of the difference of two means, first less second, by Welch's t; None
     where a side has fewer than two values.
 
-    The variances may differ; degrees of freedom are Welch's and Satterthwaite's (Welch, "The
-    generalization of Student's problem when several different population variances are
-    involved", Biometrika 34, 1947).
+    None where a side has fewer than two values. The variances may differ; the degrees of freedom
+    are Welch's and Satterthwaite's (Welch, "The generalization of Student's problem when several
+    different population variances are involved", Biometrika 34, 1947).
 
     Raises:
         ValueError: a value that is not finite.
@@ -138,12 +138,12 @@ def welch_interval(logs: Sequence[float], others: Sequence[float]) -> tuple[floa
 
 
 def is_unsteady(seconds: Sequence[float]) -> bool:
-    """Whether the rounds of one launch, in order, still drift.
+    """Whether the rounds of one launch drift over time.
 
-    True where there are at least 20 rounds, the medians of the first and the last third
-    differ by over 2% (their ratio or its inverse exceeds 1.02, so speeding up and slowing
-    down weigh alike), and Spearman's rank correlation of seconds with the order of rounds
-    has a two-sided p below 0.01.
+    True where all three hold. There are at least 20 rounds. The medians of the first and the last
+    third differ by over 2%: their ratio or its inverse exceeds 1.02, so a rise and a fall of the
+    speed count alike. Spearman's rank correlation of seconds with the order of rounds has a
+    two-sided p below 0.01.
 
     Raises:
         ValueError: no rounds, or a length that is not finite and above 0.
@@ -164,8 +164,8 @@ def time_to_accuracy(rounds: Sequence[tuple[float, float | None]], target: float
     """Training seconds until the first evaluation at or above `target`; None if never.
 
     Args:
-        rounds: (seconds, validation accuracy after the round, or None where none was
-            taken), in order. A NaN accuracy never counts. Evaluation time is not in it.
+        rounds: (seconds, validation accuracy after the round), in order; None where there was
+            no evaluation. A NaN accuracy never counts. The seconds exclude evaluation.
         target: an accuracy above 0 and at most 1.
 
     Raises:
@@ -181,7 +181,7 @@ def time_to_accuracy(rounds: Sequence[tuple[float, float | None]], target: float
 
 
 def reaches(accuracy: float, target: float) -> bool:
-    """Whether `accuracy`, perhaps rounded to float32, is at or above `target`."""
+    """Whether `accuracy`, which may be rounded to float32, is at or above `target`."""
     return accuracy >= target - ACCURACY_ROUNDING
 
 

@@ -1,8 +1,8 @@
-"""Until when XLA's operations ran. Pure functions over events in Chrome's trace format.
+"""When XLA's operations ended. Pure functions over events in Chrome's trace format.
 
-On a CPU, XLA's runtime hands parts of an operation to other threads. Its event is over when the
-calling thread goes on; `end: NAME`, whose flow is that of the event, says when the last part was
-done. What the other threads do for it stands in the trace as regions without a name.
+On a CPU, XLA's runtime gives parts of an operation to other threads. The operation's event ends
+when the calling thread goes on. An event `end: NAME` with the same flow number marks the end of
+the last part. The trace shows the work of the other threads as regions without a name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Event = Mapping[str, Any]
 Interval = tuple[float, float]
 END = "end: "
 _REGION = "ThreadpoolListener::Region"
-# XFlow keeps a direction in the two lowest bits of a flow (tsl, xplane_schema.h).
+# XFlow stores a direction in the two lowest bits of a flow (tsl, xplane_schema.h).
 _DIRECTION_BITS = 2
 
 
 def ends(events: Iterable[Event]) -> dict[int, float]:
-    """When each flow ended, by its number."""
+    """The end of each flow in microseconds, by the flow's number."""
     return {
         _flow(event): event["ts"]
         for event in events
@@ -36,16 +36,17 @@ def end_of(event: Event, ended: Mapping[int, float]) -> float:
 def beyond(
     operations: Sequence[Event], events: Sequence[Event], ended: Mapping[int, float]
 ) -> list[float]:
-    """Microseconds that each operation ran for after its event was over, in their order.
+    """Microseconds that each operation ran after its event ended, in the order of `operations`.
 
-    Of the time until its end, that in which any thread was in a region and in no operation. Where
-    several operations are under way, each has an even part of it: a trace does not tell which of
-    them a region serves.
+    Counted is the time until the operation's end in which any thread was in a region and in no
+    operation. Where several operations run at once, the time is divided equally: a trace does not
+    say which of them a region belongs to.
 
     Args:
-        operations: those that may hand parts over; no loops and calls, which hold others.
+        operations: events of operations that may give parts to other threads; no loops and calls,
+            which contain other operations.
         events: the whole trace.
-        ended: what `ends` found.
+        ended: the result of `ends`.
     """
     helping = _helping(operations, events)
     changes: list[tuple[float, int, int]] = []
@@ -67,7 +68,7 @@ def beyond(
 
 
 def merged(intervals: Iterable[Interval]) -> list[Interval]:
-    """The union of intervals, as intervals that do not touch."""
+    """The union of intervals, as ascending intervals that do not touch."""
     found: list[Interval] = []
     for start, end in sorted(intervals):
         if found and start <= found[-1][1]:
@@ -78,7 +79,7 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def _helping(operations: Sequence[Event], events: Iterable[Event]) -> list[Interval]:
-    """When any thread was in a region and in none of the operations."""
+    """The intervals in which any thread was in a region and in none of the operations."""
     busy: dict[Any, list[Interval]] = {}
     for event in operations:
         busy.setdefault((event["pid"], event["tid"]), []).append(interval(event))
@@ -94,7 +95,7 @@ def _helping(operations: Sequence[Event], events: Iterable[Event]) -> list[Inter
 
 
 def _without(intervals: Sequence[Interval], holes: Sequence[Interval]) -> list[Interval]:
-    """What is left of intervals without the holes; both in order and apart."""
+    """The intervals less the holes; both must be ascending and must not touch."""
     left, place = [], 0
     for start, end in intervals:
         while place < len(holes) and holes[place][1] <= start:

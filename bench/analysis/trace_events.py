@@ -1,9 +1,9 @@
-"""What the events of a trace say. Pure functions over events in Chrome's trace format.
+"""Operations and GPU times of a trace. Pure functions over events in Chrome's trace format.
 
-An event is `{"name", "pid", "tid", "ts", "dur", "args"}`, in microseconds, `ph` being `X`; the
-names of processes and threads come as events whose `ph` is `M`. TensorFlow's profiler writes
-`args.long_name` at its own operations and at each stage of the input pipeline, and `args.hlo_op` at
-what XLA runs.
+An event is `{"name", "pid", "tid", "ts", "dur", "args"}` with `ph` `X` and times in microseconds.
+Events with `ph` `M` name processes and threads. TensorFlow's profiler writes `args.long_name` for
+its own operations and for each stage of the input pipeline, and `args.hlo_op` for XLA's
+instructions.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fmnist_models.optimizers import OPTIMIZERS
 
 Label = tuple[str, str]
 _MICRO = 1e-6
-# What TensorFlow names so is Python that builds a graph; XLA's and Grappler's passes are told by
-# these words of their names.
+# TensorFlow's name for Python code that builds a graph; and the words by which the passes of XLA
+# and Grappler are recognized.
 _TRACING = "tf.function-graph_building"
 _COMPILING = re.compile(r"Compil|Grappler|MetaOptimizer")
 _COPY = re.compile(r"memcpy|memset", re.IGNORECASE)
-# Keras names an optimizer's operations by its class, as the registry's names begin.
+# Keras names an optimizer's operations after its class; the registry's names begin with it.
 _OPTIMIZERS = "|".join({name.partition("_")[0] for name in OPTIMIZERS} | {"loss_scale_optimizer"})
-# By the path of an operation, first match first; the gradients' are named by the tape.
+# The phase of an operation by its path; the first match decides. The gradient tape names its own.
 _PATHS: tuple[tuple[Phase, re.Pattern[str]], ...] = (
     (Phase.INPUT, re.compile(r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range")),
     (Phase.BACKWARD, re.compile(r"(^|/)gradient_tape/")),
@@ -39,16 +39,17 @@ _PATHS: tuple[tuple[Phase, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation, added up over all its runs.
+    """One operation, with the sums over all its runs.
 
     Attributes:
         kind: `TensorFlow`, `XLA`, `input pipeline`, `kernel` or `copy`.
-        phase: by its path; None where that does not tell.
-        total_s: of all runs, from start to end, what was handed to other threads included.
-        self_s: in which it ran itself: without what ran within, on the same thread, and, of
-            what was handed over, without waiting for a thread (`bench.analysis.trace_ends.beyond`).
-        share: of the self time of all operations.
-        flops_per_s: over the self time; None where the FLOPs are not known.
+        phase: by the operation's path; None where the path names none.
+        total_s: seconds of all runs from start to end, with the parts on other threads.
+        self_s: seconds of its own work. Operations nested in it on the same thread are left out,
+            and so is the time in which its parts waited for another thread
+            (`bench.analysis.trace_ends.beyond`).
+        share: self_s over that of all operations.
+        flops_per_s: FLOPs over self_s; None where the FLOPs are not known.
     """
 
     name: str
@@ -66,9 +67,10 @@ class DeviceTime:
     """What a GPU did between its first and its last event.
 
     Attributes:
-        window_s: from the first to the last.
-        kernels_s, copies_s: in which a kernel, or no kernel but a copy, was running.
-        gaps: how many times it stood still, and gaps_s for how long.
+        window_s: seconds from the start of the first to the end of the last event.
+        kernels_s: seconds in which a kernel was running.
+        copies_s: seconds in which a copy was running, and no kernel.
+        gaps, gaps_s: number and seconds of the times in which nothing was running.
     """
 
     device: str
@@ -82,12 +84,12 @@ class DeviceTime:
 def operations(
     events: Iterable[Event], hlo: Mapping[str, HloInstruction] | None = None, model: str = ""
 ) -> list[Operation]:
-    """The operations of a trace, those that took longest themselves first.
+    """The operations of a trace, with the longest self time first.
 
     Args:
-        events: of the trace.
-        hlo: what is known of XLA's instructions, by name.
-        model: the Keras name of the model, under which its layers' operations stand.
+        events: events of the trace.
+        hlo: XLA's instructions, by name.
+        model: the Keras name of the model, with which the paths of its layers' operations begin.
     """
     hlo = hlo or {}
     events = list(events)
@@ -133,7 +135,7 @@ def operations(
 
 
 def phase_of(path: str, model: str = "") -> Phase | None:
-    """The phase of an operation by its path; None where that does not tell."""
+    """The phase of an operation by its path; None where the path names none."""
     for phase, pattern in _PATHS:
         if pattern.search(path):
             return phase
@@ -143,7 +145,7 @@ def phase_of(path: str, model: str = "") -> Phase | None:
 
 
 def starting(events: Iterable[Event]) -> tuple[float, float]:
-    """Seconds in which graphs were traced, and in which anything was compiled besides."""
+    """(seconds of tracing graphs, seconds of compiling outside tracing) of the start."""
     tracing, compiling = [], []
     for event in events:
         if event.get("ph") != "X":
@@ -184,16 +186,16 @@ def device_times(events: Sequence[Event]) -> list[DeviceTime]:
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
+    """Length of the union of intervals, in their unit."""
     return sum(end - start for start, end in merged(intervals))
 
 
 def named(
     events: Sequence[Event], case: str, hlo: Mapping[str, HloInstruction], model: str
 ) -> list[dict[str, Any]]:
-    """The events for a person to look at: processes named by the case, operations by phase.
+    """The events for a trace viewer: process names begin with the case, operations with a phase.
 
-    What only marks the end of something, or a moment, is left out: it doubles the file.
+    Events that only mark an end or a moment are left out: they double the size of the file.
     """
     shown = []
     for event in events:
@@ -222,7 +224,7 @@ def _process_names(events: Iterable[Event]) -> dict[Any, str]:
 
 
 def _label(event: Event, on_device: bool) -> Label | None:
-    """Kind and name of an operation; None for whatever else a trace holds."""
+    """Kind and name of an operation; None for an event that is no operation."""
     name = event.get("name", "")
     if event.get("ph") != "X" or name.startswith(END):
         return None
@@ -230,8 +232,8 @@ def _label(event: Event, on_device: bool) -> Label | None:
     if on_device:
         if _COPY.search(name):
             return "copy", name
-        # Lines of whole operations, modules and graphs repeat what the streams' lines hold, and
-        # some of them carry a `correlation_id` as well.
+        # The lines of whole operations, modules and graphs repeat the events of the streams'
+        # lines, and some of them have a `correlation_id` too.
         return ("kernel", name) if "kernel_details" in args else None
     if "hlo_op" in args:
         return "XLA", args["hlo_op"]
@@ -241,7 +243,7 @@ def _label(event: Event, on_device: bool) -> Label | None:
     if long_name:
         path, _, kind = long_name.rpartition(":")
         path = path.removeprefix("StatefulPartitionedCall/")
-        # A call of a whole function: what runs in it is told by itself.
+        # A call of a whole function: the operations in it have events of their own.
         if path.startswith("__inference_"):
             return None
         return "TensorFlow", f"{path} ({kind})" if path else kind
@@ -249,7 +251,7 @@ def _label(event: Event, on_device: bool) -> Label | None:
 
 
 def _self_times(own: list[tuple[Event, Label]]) -> list[tuple[Event, Label, float]]:
-    """Each event of one thread with its duration less what is nested in it."""
+    """Each event of one thread with its microseconds less those of the events nested in it."""
     own.sort(key=lambda item: (item[0]["ts"], -item[0]["dur"]))
     times: list[tuple[Event, Label, list[float]]] = []
     open_: list[tuple[float, list[float]]] = []
@@ -267,13 +269,13 @@ def _self_times(own: list[tuple[Event, Label]]) -> list[tuple[Event, Label, floa
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a case's traces tell.
+    """The contents of a case's traces.
 
     Attributes:
-        tracing_s, compiling_s: of the start.
-        operations: of a few warm steps.
-        devices: what each GPU did in them.
-        file: for Perfetto.
+        tracing_s, compiling_s: seconds of the start.
+        operations: those of a few steps after the warm-up.
+        devices: what each GPU did in these steps.
+        file: the trace for Perfetto.
     """
 
     tracing_s: float

@@ -1,6 +1,6 @@
-"""A backend of Keras as the parent knows it; nothing here imports a framework.
+"""The backends of Keras as the parent process needs them; nothing here imports a framework.
 
-Names, packages and variables of a framework belong here, what drives it into `bench.worker`.
+Names, packages and variables of a framework belong here. Code that drives it is in `bench.worker`.
 """
 
 from __future__ import annotations

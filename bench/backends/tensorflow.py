@@ -1,6 +1,7 @@
-"""TensorFlow as the parent knows it."""
+"""What the parent process knows of TensorFlow."""
 
 from __future__ import annotations
 
-# The newest CUDA that the driver knows, told by the parent: no TensorFlow API says it.
+# Passes the newest CUDA version that the driver supports to the worker: TensorFlow has no API
+# for it.
 CUDA_DRIVER_VARIABLE = "FMNIST_CUDA_DRIVER"

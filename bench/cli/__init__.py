@@ -1,6 +1,7 @@
-"""`fmnist-bench`: what a person types. Every verb is a few lines; the work is elsewhere.
+"""`fmnist-bench`: the command line. Every verb is a few lines; the work is in other packages.
 
-A module a verb, imported here for its words alone: what it needs it imports when it is called.
+Each verb is a module. Modules import what a verb needs only when it is called, so that `--help`
+is quick.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def cli() -> None:
 
     Start with `fmnist-bench run --matrix quick` (about two minutes).
 
-    Exit codes of every verb: 0, well; 1, a confirmed regression; 2, wrong use, or a case failed;
+    Exit codes of every verb: 0, success; 1, a confirmed regression; 2, wrong use, or a case failed;
     3, inconclusive; 4, a defect of this suite; 130, 143, 129, stopped by Ctrl-C, SIGTERM, SIGHUP;
     141, the pipe that took the output was closed.
     """

@@ -19,7 +19,7 @@ def baseline() -> None:
 @click.argument("folder")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def baseline_add(folder: str, runs: tuple[str, ...]) -> int:
-    """Copy runs into the baseline FOLDER, which is made where it is not there."""
+    """Copy runs into the baseline FOLDER, which is created if missing."""
     from bench.store import baselines
 
     for path in baselines.add(Path(folder), [Path(run) for run in runs]):

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 @click.option(
     "--confirm",
     metavar="SIDE",
-    help="send regressions, and what was measured worse but could not be confirmed, through a "
-    "duel of SIDE, where the baseline's software still is, against this environment, which must "
-    "be the candidate's, with its images and settings; SIDE as in fmnist-bench duel",
+    help="measure regressions, and cases that were worse but not confirmed, again in a duel. "
+    "SIDE is the baseline's software, named as in fmnist-bench duel; the other side is this "
+    "environment, which must be the candidate's",
 )
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def check(
@@ -46,12 +46,12 @@ def check(
     """Check a run, or several of one candidate, against stored runs of the same machine.
 
     A case is a regression where it is slower by more than the margin beyond doubt, or where its
-    accuracy fell by more than 2 points beyond doubt; in an unchanged suite that is seen in fewer
+    accuracy fell by more than 2 points beyond doubt. In an unchanged suite that happens in fewer
     than 1% of checks. A case passes only where a slow-down as large as the gate, and a drop of
-    accuracy as large as its gate, would have been found nine times in ten. The gate does not
-    excuse: a smaller slow-down that is beyond doubt is a regression too. Runs of a candidate that
-    began within an hour count as one: give it time between them, as between those of the
-    baseline. The baseline is never changed.
+    accuracy as large as its gate, would have been found nine times in ten. A slow-down smaller
+    than the gate is a regression too, where it is beyond doubt. Runs of a candidate that began
+    within an hour count as one, so leave time between them, as between those of the baseline.
+    The baseline is never changed.
 
     Exit codes: 0, no regression, and one as large as the gate would have been found; 1, a
     confirmed regression; 2, wrong use, or a case failed; 3, the baseline is too small or too
@@ -73,7 +73,7 @@ def check(
     report = test(stored, candidate, allowed)
     files = write_check(report, folder)
     if confirm is not None and not suspects(report):
-        # A side that is none is said all the same.
+        # A wrong side is an error even where no duel is needed.
         fixed_side(Spec.parse(confirm))
     interrupted = False
     if confirm is not None and suspects(report):
@@ -90,8 +90,11 @@ def check(
 def _confirmed(
     report: CheckReport, asked: Confirmation, console: Console, *, wait: bool
 ) -> tuple[CheckReport, bool]:
-    """The report once the suspects went through a duel, which is shown, and whether Ctrl-C ended
-    it."""
+    """Run and print the duel of the suspects.
+
+    Returns:
+        the report with the duel's verdicts, and whether Ctrl-C ended the duel.
+    """
     from bench.reports.terminal.confirm import confirmation_lines, settled_by
     from bench.reports.terminal.duel import DuelLines, print_duel
     from bench.session.confirm import fought

@@ -1,4 +1,4 @@
-"""`fmnist-bench compare`: runs side by side."""
+"""`fmnist-bench compare`: compares runs case by case."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
     found = comparing.compare(chosen, base)
     file = Path(output) / "comparison.csv"
     picture = file.with_suffix(".png")
-    # Asked before the table is written: beside it any picture would pass for an older one of ours.
+    # Before the table is written: beside a table, any picture looks like an older one of the suite.
     target_of(picture, PICTURE)
     write_comparison(found, file)
     failed: list[UserError] = []

@@ -1,4 +1,4 @@
-"""`fmnist-bench doctor`: what this machine really does."""
+"""`fmnist-bench doctor`: checks this machine and its TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.cli.verb import console_of
 @click.command(cls=Verb)
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu or gpu")
 def doctor(device: str) -> int:
-    """Check in a minute what this machine really does, and what would mend it."""
+    """Check this machine and its TensorFlow in about a minute, and show remedies."""
     from bench.reports.terminal.doctor import render
     from bench.session.doctor import diagnose
 

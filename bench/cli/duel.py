@@ -1,4 +1,4 @@
-"""`fmnist-bench duel`: two sides in turns."""
+"""`fmnist-bench duel`: measures two sides in turns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_CASE = {
     "devices": "cpu",
     "batch_sizes": "512",
 }
-# What differs from a run.
+# Help texts of options that differ from those of a run.
 _HELPS = {
     **{
         axis.replace("_", "-"): f"comma-separated [default: {only}]"
@@ -55,7 +55,7 @@ _HELPS = {
     "--budget",
     type=float,
     metavar="S",
-    help="seconds after which no block begins; with --resume counted from then on",
+    help="seconds after which no block begins; with --resume, counted anew",
 )
 @click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
 def duel(**values: Any) -> int:
@@ -65,19 +65,19 @@ def duel(**values: Any) -> int:
     SIDE is the word here, or any of these, with spaces between them:
       python=INTERPRETER         or the folder of a virtual environment
       checkout=FOLDER@REVISION   of a repository that holds your model, or of this suite;
-                                 without @REVISION as it is now; a side stands in the
-                                 checkout that holds its model
+                                 without @REVISION as it is now; a side's working folder
+                                 is the checkout that holds its model
       NAME=VALUE                 an environment variable
 
-    A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks each
-    case is looked at, and ends where it is decided: B is slower by more than the margin, or its
-    accuracy lower by more than 0.5 points, beyond doubt (1% for all cases and looks
-    together), or a change as large as the gate is ruled out: a B that is worse by the gate
-    passes in at most one duel of ten. A probe of the memory that neither side can change runs
-    before every round: where it differs, there is no verdict.
+    A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks there is
+    a look at each case, which ends when it is decided. It is a regression where B is slower by
+    more than the margin, or its accuracy is lower by more than 0.5 points, beyond doubt (1% for
+    all cases and looks together). It passes where a change as large as the gate is ruled out: a
+    B that is worse by the gate passes in at most one duel of ten. Before every round, a probe
+    that no side can influence measures the memory; where it differs, there is no verdict.
 
-    --resume finishes a duel in the orders that were drawn when it began. Of what the duel does
-    only --budget may be changed then.
+    --resume finishes a duel in the orders that were drawn when it began. Only --budget may be
+    changed then.
 
     Exit codes: 0, B is not worse by the gate; 1, it is worse; 2, wrong use, or a launch failed;
     3, not decided after the last block or the budget, or the probe differs.
@@ -101,9 +101,9 @@ def duel(**values: Any) -> int:
         lines = DuelLines(console)
         report = duelling.fight(plan, folder, lines, wait=values["wait"], new=new)
     else:
-        click.echo(f"the duel in {folder} has ended; this is what it came to:")
+        click.echo(f"the duel in {folder} has ended; its result:")
     print_duel(report, console)
     if report.stopped:
-        click.echo(f"go on with it: fmnist-bench duel --resume {folder} (--budget S for a new one)")
+        click.echo(f"resume it: fmnist-bench duel --resume {folder} (--budget S for a new budget)")
     click.echo(folder / "verdict.json")
     return report.exit_code

@@ -1,4 +1,4 @@
-"""What may change in a duel that goes on, and what is refused."""
+"""Makes the plan of a duel from its options, and checks the options of a resumed one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.schema.sizes import Sizes
 from bench.session.sides import fixed_side
 from fmnist_models.errors import UserError
 
-# Options of the settings, and what each sets.
+# The field of `RunSettings` that each option sets.
 _SETTINGS = {
     "epochs": "epochs",
     "seed": "seed",
@@ -32,17 +32,17 @@ _SETTINGS = {
 
 
 def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
-    """The plan of a duel that goes on: its own, with `--budget` where one is given.
+    """The plan of a resumed duel: its own, with `--budget` where that is given.
 
-    An option that says what the duel does is allowed.
+    Another option is allowed where it has the value that the duel began with.
 
     Args:
-        plan: of the duel.
-        values: by option; None where the user gave nothing.
+        plan: the duel's plan.
+        values: the values by option; None where the user gave none.
         path: the duel's folder.
 
     Raises:
-        UserError: another option differs from the duel; it is named.
+        UserError: another option differs from the duel; the message names it.
     """
     for name, theirs, same in _differing(plan, values, path):
         if not same():
@@ -58,7 +58,7 @@ def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
 def _differing(
     plan: DuelPlan, values: Mapping[str, Any], path: Path
 ) -> list[tuple[str, Any, Callable[[], bool]]]:
-    """Each option that is given, its value, and whether the duel began with it."""
+    """(option, value, whether the duel began with that value) for each option that is given."""
     same: dict[str, Callable[[], bool]] = {
         "a": lambda: fixed_side(Spec.parse(values["a"])) == plan.a,
         "b": lambda: fixed_side(Spec.parse(values["b"])) == plan.b,
@@ -75,7 +75,7 @@ def _differing(
 
 
 def _same_setting(plan: DuelPlan, values: Mapping[str, Any], option: str) -> bool:
-    # A value out of range is refused in the words of that.
+    # `plan_from` raises the usual error for a value out of range.
     asked = plan_from({option: values[option], "devices": "cpu"}, list, "").settings
     field = _SETTINGS[option]
     return bool(getattr(asked, field) == getattr(plan.settings, field))
@@ -90,7 +90,7 @@ def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
 
 
 def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
-    """The plan that the options of `fmnist-bench duel` ask for.
+    """The plan from the options of `fmnist-bench duel`.
 
     Raises:
         UserError: a side is missing, or a value is out of range or unknown.

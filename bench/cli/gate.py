@@ -1,4 +1,4 @@
-"""The gate of `pytest bench`: stored runs, asked before anything is measured and after."""
+"""The gate of `pytest bench`: checks against stored runs, before and after the measurement."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from fmnist_models.errors import UserError
 
 
 class InconclusiveWarning(UserWarning):
-    """A case that the stored runs could not decide about."""
+    """A case that could not be decided with the stored runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Stored runs, and the sizes that a change is held against."""
+    """Stored runs, and the changes that are tolerated and must be found."""
 
     baseline: tuple[MeasuredRun, ...]
     sizes: Sizes
 
     @classmethod
     def open(cls, folder: Path, sizes: Sizes) -> Self:
-        """The stored runs in `folder`.
+        """A guard with the stored runs in `folder`.
 
         Raises:
-            UserError: no such folder, or a run cannot be read.
-            NotComparable: fewer than three runs, or not all of one machine and work.
+            UserError: there is no such folder, or a run cannot be read.
+            NotComparable: there are fewer than three runs, or they differ in machine or work.
         """
         guard = cls(tuple(read_baseline(folder)), sizes)
         refuse_unfit(guard.baseline, ())
         return guard
 
     def refuse(self, plan: Plan) -> None:
-        """Ask of a plan what `check` would ask of its run.
+        """Refuse, before the measurement, a plan whose run `check` would refuse.
 
         Raises:
             UserError: no case of it is in the baseline.
@@ -59,14 +59,14 @@ class Guard:
         """Check the finished run in `folder`, and write check.json, .xml and .md into it.
 
         Raises:
-            UserError: the run cannot be read, or the folder not be written.
+            UserError: the run cannot be read, or the folder cannot be written.
         """
         report = check(self.baseline, [read_run(folder)], self.sizes)
         return report, write_check(report, folder)
 
 
 def _planned(plan: Plan) -> MeasuredRun:
-    """A run of this plan on this machine, as far as it is known before it is measured."""
+    """A run of this plan on this machine, with the facts that are known before it is measured."""
     digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
     described = environment.collect(
         label=plan.label, dataset_digest=digest, inventory=devices.inventory(), cases=plan.cases

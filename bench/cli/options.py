@@ -37,14 +37,16 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, as every entry point offers it.
+    """One option of every entry point.
 
     Attributes:
-        name: without dashes in front.
+        name: its name, without the leading dashes.
         kind: str, int, float, or bool for a flag.
-        taken: pytest or a plugin in wide use owns the name, so that there it is
+        help: its help text.
+        metavar: the name of its value in the help.
+        taken: pytest or a common plugin has an option of that name, so in pytest it is
             `--fmnist-NAME`.
-        of_plan: part of what `--resume` takes from the folder.
+        of_plan: `--resume` takes its value from the folder.
     """
 
     name: str
@@ -89,7 +91,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("timeout", float, "seconds that one launch may take [default: 600]", "S", taken=True),
     Option("fresh", bool, "start every launch afresh instead of forking it"),
-    Option("label", str, "a word of yours for this machine or set-up", "TEXT"),
+    Option("label", str, "your name for this machine or set-up", "TEXT"),
     Option(
         "output", str, "the run's folder [default: a new one under results/]", "FOLDER", taken=True
     ),
@@ -98,7 +100,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-report", bool, "write no report.html", of_plan=False),
     Option("wait", bool, "wait while another run measures on this machine", of_plan=False),
 )
-# What a verdict tolerates and what it must find: of `check`, `duel` and `pytest bench`.
+# The changes that a verdict tolerates and must find, for `check`, `duel` and `pytest bench`.
 SIZE_OPTIONS: tuple[Option, ...] = (
     Option(
         "gate",
@@ -124,7 +126,7 @@ SIZE_OPTIONS: tuple[Option, ...] = (
         of_plan=False,
     ),
 )
-# What `fmnist-bench check` asks of a finished run, `pytest bench` asks of the one it measures.
+# `pytest bench` checks the run that it measures, as `fmnist-bench check` does a finished run.
 GATE_OPTIONS: tuple[Option, ...] = (
     Option(
         "baseline",
@@ -148,23 +150,23 @@ AXES = (
 
 
 def refuse_empty(name: str, value: object) -> None:
-    """An unset variable of a shell makes a value empty, and never stands for the default.
+    """Refuse an empty value, which an unset shell variable gives; it never means the default.
 
     Raises:
-        UserError: `value`, or one of several, is a text without a character.
+        UserError: `value`, or one of several, is empty or only spaces.
     """
     values = value if isinstance(value, tuple) else (value,)
     if any(isinstance(text, str) and not text.strip() for text in values):
         raise UserError(
-            f"{name} '': it is empty, as an unset variable makes it; give a value or leave it out"
+            f"{name} '': it is empty, maybe from an unset variable; give a value or leave it out"
         )
 
 
 class Verb(click.Command):
-    """A command that takes no empty value for any option or argument."""
+    """A command that refuses empty values of options and arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and refuse what is empty by the name that was typed."""
+        """Parse the arguments, and refuse empty values, named as they were typed."""
         rest = super().parse_args(ctx, args)
         for parameter in self.params:
             is_option = isinstance(parameter, click.Option)
@@ -184,15 +186,15 @@ class Verbs(click.Group):
 
 
 def is_given(value: Any) -> bool:
-    """Whether the user gave an option this value; 0 is one, a flag that is not there is not."""
+    """Whether the user gave the option: 0 is a value; None and False are not."""
     return value is not None and value is not False
 
 
 def refuse_plan_options(values: Mapping[str, Any]) -> None:
-    """With `--resume` the cases and settings come from the folder.
+    """Refuse options of the plan together with `--resume`, which takes them from the folder.
 
     Raises:
-        UserError: another option of the plan is given along with it.
+        UserError: such an option is given.
     """
     for option in OPTIONS:
         if option.of_plan and is_given(values.get(option.key)):
@@ -203,12 +205,12 @@ def refuse_plan_options(values: Mapping[str, Any]) -> None:
 
 
 def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], command: str) -> Plan:
-    """The plan that the options ask for; absent values take their defaults.
+    """The plan from the options; missing values take their defaults.
 
     Args:
-        values: by `Option.key`; None where the user gave nothing.
-        present: names the devices of this machine, asked only where `devices` is absent.
-        command: the words that repeat the run.
+        values: the values by `Option.key`; None where the user gave none.
+        present: returns the devices of this machine; called only where `devices` is missing.
+        command: the command line that repeats the run.
 
     Raises:
         UserError: a value is out of range or unknown.
@@ -232,7 +234,7 @@ def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], comma
 
 
 def _each_once(named: Sequence[str]) -> tuple[str, ...]:
-    """The devices by the names that a matrix gives them; says which of them are one."""
+    """The devices by the names that a matrix gives them, each once; prints changed names."""
     if all(device == "cpu" for device in named):
         return tuple(named)
     machine = devices.inventory()
@@ -273,12 +275,12 @@ def options(
     declared: Sequence[Option] = OPTIONS,
     helps: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[_F], _F]:
-    """Add the shared options to a verb, in the order in which they are declared.
+    """A decorator that adds shared options to a verb, in the order of their declaration.
 
     Args:
-        wanted: which of them.
+        wanted: whether to add an option.
         declared: the options to choose from.
-        helps: by name, what an option does where that is not what it does in a run.
+        helps: help texts that replace those of a run, by option name.
     """
 
     def decorate(function: _F) -> _F:

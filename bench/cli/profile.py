@@ -31,17 +31,18 @@ PROFILE_OPTIONS = (
     "--seconds",
     type=float,
     metavar="S",
-    help="that the readings of a case go on for, at least [default: 30]",
+    help="least seconds of the readings of a case [default: 30]",
 )
 def profile(**values: Any) -> int:
-    """Say where the time and the memory of each case go; about a minute a case.
+    """Show where the time and the memory of each case go; about a minute a case.
 
-    Takes the selection of `run`. Each case is taken apart in a launch of its own, which no run
-    ever counts: input pipeline, forward, backward, optimizer update, metrics, Python and dispatch,
-    idle, and what is not explained. Beside that the operations, what holds the memory, what the
-    start costs, and a trace that opens in Perfetto and TensorBoard.
+    Takes the options of `run` that choose cases. Each case is profiled in a separate launch, which
+    is no part of a run. Its step is split into input pipeline, forward, backward, optimizer
+    update, metrics, Python and dispatch, idle, and unexplained. The profile also has the
+    operations, the holders of memory, the costs of the start, and a trace for Perfetto and
+    TensorBoard.
 
-    Needs the packages of the extra `profile`. --timeout limits a launch beside its readings.
+    Needs the packages of the extra `profile`. --timeout limits a launch without its readings.
     Exit codes: 0, all cases ok or skipped; 2, wrong use, or a case failed.
     """
     from bench.machine.devices import inventory, present

@@ -1,4 +1,4 @@
-"""`fmnist-bench report`: a page of runs."""
+"""`fmnist-bench report`: writes a page of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fmnist-bench run` and `list`: the cases of a matrix, measured or shown."""
+"""`fmnist-bench run` and `list`: measures or lists the cases of a matrix."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def list_cases(**values: Any) -> int:
 
     machine = inventory()
     plan = plan_from(values, lambda: present(machine), command_line())
-    # What `run` would refuse.
+    # `run` would refuse a wrong label or wrong data.
     validate_label(plan.label)
     dataset.load(dataset.data_folder(plan.settings.data))
     measured = []

@@ -1,4 +1,4 @@
-"""What verbs share: the console, the words of the command, and how they end."""
+"""Functions that verbs share: the console, the command line, and the exit code."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ def console_of() -> Console:
 
 
 def command_line() -> str:
-    """The words that repeat this command."""
+    """The command line that repeats this command."""
     return shlex.join(["fmnist-bench", *sys.argv[1:]])
 
 
 def ended(code: int, failed: Sequence[UserError]) -> int:
-    """The exit code of what was shown as far as could be; that of a stop stands.
+    """The exit code of a verb of which some output files may have failed.
+
+    Args:
+        code: the exit code without these errors.
+        failed: the errors; they are printed where the verb was interrupted.
 
     Raises:
-        UserError: the first of `failed`.
+        UserError: the first of `failed`, unless the verb was interrupted.
     """
     if failed and code != ExitCode.INTERRUPTED:
         raise failed[0]

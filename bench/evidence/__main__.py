@@ -1,4 +1,4 @@
-"""`python -m bench.evidence`: what the documents claim of the verdicts, counted again."""
+"""`python -m bench.evidence`: measure again what the documents state about the verdicts."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def cli() -> None:
     type=click.IntRange(min=100),
     default=SUITES,
     show_default=True,
-    help="made-up suites in each world",
+    help="simulated suites in each world",
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def simulate(suites: int, output: str) -> None:
-    """Count false alarms, power, exit codes and coverage in worlds whose truth is known.
+    """Count false alarms, power, exit codes and coverage in simulated worlds.
 
     Writes false_alarms.csv, power.csv, exits.csv, accuracy_exits.csv, coverage.csv and
     simulation.png; some minutes.
@@ -56,7 +56,7 @@ def simulate(suites: int, output: str) -> None:
     default="results/live",
     show_default=True,
     metavar="FOLDER",
-    help="where the duels lie; one that is there is not fought again",
+    help="folder of the duels; a finished one is not run again",
 )
 @click.option(
     "--pause",
@@ -68,7 +68,7 @@ def simulate(suites: int, output: str) -> None:
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def live(work: str, pause: float, output: str) -> None:
-    """Fight duels of equals, and of sides slower by 5 and 10%, on this machine.
+    """Run duels of equals, and of sides slower by 5 and 10%, on this machine.
 
     Writes live.csv and recorded.csv; an hour or more.
     """
@@ -90,11 +90,11 @@ def live(work: str, pause: float, output: str) -> None:
     default="results/live",
     show_default=True,
     metavar="FOLDER",
-    help="where the launches lie; one that is there is not measured again",
+    help="folder of the launches; a finished one is not measured again",
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def turns(work: str, output: str) -> None:
-    """Measure blocks of equals that take turns beside blocks that do not, on this machine.
+    """Compare blocks of equals with and without alternating rounds, on this machine.
 
     Writes turns.csv; four minutes.
     """
@@ -109,19 +109,19 @@ def turns(work: str, output: str) -> None:
     default="results/equals",
     show_default=True,
     metavar="FOLDER",
-    help="where the duels lie; one that is there is not fought again",
+    help="folder of the duels; a finished one is not run again",
 )
 @click.option(
     "--duels",
     type=click.IntRange(min=1),
     default=40,
     show_default=True,
-    help="of equals, half of them in each loop",
+    help="number of duels of equals, half of them in each loop",
 )
-@click.option("--collect", is_flag=True, help="fight none, only count those that have ended")
+@click.option("--collect", is_flag=True, help="run none, only count the finished ones")
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def equals(work: str, duels: int, collect: bool, output: str) -> None:
-    """Fight short duels of equals: are p-values uniform, and is the control even?
+    """Run short duels of equals: are p-values uniform, and is the control equal for both sides?
 
     Writes equals.csv, equals_summary.csv, equals_places.csv and equals_fixed.csv; about an hour.
     """
@@ -135,7 +135,7 @@ def equals(work: str, duels: int, collect: bool, output: str) -> None:
         fight_equals(Path(work), duels, DuelLines(Console()))
     found = read_duels(Path(work), duels)
     if len(found) < 2:
-        raise UserError(f"{work} holds {len(found)} duels that have ended: two are the least")
+        raise UserError(f"{work} holds {len(found)} finished duels: at least two are needed")
     tables = {
         "equals": map(evenness.one_duel, found),
         "equals_summary": evenness.summary_rows(found),
@@ -151,7 +151,7 @@ def equals(work: str, duels: int, collect: bool, output: str) -> None:
     default="results/equals",
     show_default=True,
     metavar="FOLDER",
-    help="where the blocks lie; one that is there is not measured again",
+    help="folder of the blocks; a finished one is not measured again",
 )
 @click.option(
     "--templates",
@@ -159,11 +159,11 @@ def equals(work: str, duels: int, collect: bool, output: str) -> None:
     type=click.IntRange(2, 12),
     default=6,
     show_default=True,
-    help="of each side",
+    help="number of templates of each side",
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def templates(work: str, number: int, output: str) -> None:
-    """Measure how far the templates of a side differ, and how many a duel needs.
+    """Measure how much the templates of a side differ, and how many a duel needs.
 
     Writes templates.csv, template_variance.csv and template_number.csv; a quarter of an hour.
     """
@@ -212,7 +212,7 @@ def recorded(trials: int, output: str) -> None:
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def time_commands(repetitions: int, output: str) -> None:
-    """Time `check` and `compare` on made-up runs of ordinary size.
+    """Time `check` and `compare` on generated runs of ordinary size.
 
     Writes time.csv; half a minute.
     """
@@ -226,7 +226,7 @@ def time_commands(repetitions: int, output: str) -> None:
 @cli.command()
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def profile(output: str) -> None:
-    """Profile a layer and an input pipeline of known cost, and see whether it is found again.
+    """Profile a layer and an input pipeline of known cost, and compare it with the profile.
 
     Writes profile_truth.csv; about a quarter of an hour.
     """
@@ -275,7 +275,7 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
     wrong = sum(row["wrong"] for row in rows)
     click.echo(f"{sum(row['trials'] for row in rows)} trials, {wrong} with something wrong")
     if wrong:
-        raise UserError(f"something was wrong after {wrong} trials: the lines above name it")
+        raise UserError(f"something was wrong after {wrong} trials: see the lines above")
 
 
 @cli.command()
@@ -284,7 +284,7 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
     default="jax,torch",
     show_default=True,
     metavar="LIST",
-    help="those that are installed with CUDA; the first is the load",
+    help="frameworks that are installed with CUDA; the first one makes the load",
 )
 @click.option(
     "--seconds",
@@ -292,11 +292,11 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
     default=8.0,
     show_default=True,
     metavar="S",
-    help="of each load",
+    help="seconds of each load",
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def gpu(frameworks: str, seconds: float, output: str) -> None:
-    """Hold what the suite reads of the first GPU against other ways to know it.
+    """Compare the suite's readings of the first GPU with other measurements.
 
     Writes gpu_frameworks.csv, gpu_use.csv, gpu_energy.csv, gpu.json and a trace; two minutes. Needs
     JAX or PyTorch with CUDA, and no TensorFlow.

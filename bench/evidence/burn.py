@@ -1,4 +1,4 @@
-"""A network whose every step takes a known time longer: the truth that a duel has to find.
+"""A network whose steps take longer by a known time, which a duel must find.
 
 Only a worker imports this module, as the builder `bench.evidence.burn:relu_mlp`.
 """
@@ -20,10 +20,11 @@ TURNS = "FMNIST_BURN_TURNS"
 
 @keras.saving.register_keras_serializable("fmnist_bench")
 class Burn(keras.layers.Layer):
-    """Passes its input on unchanged, after so many turns of a loop of one number.
+    """Returns its input unchanged, after `turns` iterations of a loop over one number.
 
-    XLA compiles the loop in every training loop alike. It begins with a pixel and its end is
-    added to the input, times 0, so that it can neither be left out nor done beside the products.
+    XLA compiles the loop in every training loop in the same way. The loop starts with a pixel, and
+    its result times 0 is added to the input. So XLA can neither leave it out nor run it in parallel
+    to the products.
     """
 
     def __init__(self, turns: int, **kwargs: Any) -> None:
@@ -31,28 +32,28 @@ class Burn(keras.layers.Layer):
         self.turns = turns
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The inputs."""
+        """The inputs, unchanged."""
         start = tf.cast(tf.reshape(inputs, [-1])[0], tf.float32)
         return inputs + tf.cast(0.0 * burned(start, self.turns), inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """What makes the same layer again."""
+        """The configuration of the layer."""
         return {**super().get_config(), "turns": self.turns}
 
 
 @tf.function(jit_compile=True)
 def burned(start: tf.Tensor, turns: int) -> tf.Tensor:
-    """A finite number that takes `turns` dependent multiplications to find."""
+    """A finite number that needs `turns` dependent multiplications."""
 
     def turn(done: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One multiplication and addition more."""
+        """One multiplication and addition."""
         return done + 1, value * 0.999 + 0.001
 
     return tf.while_loop(lambda done, _: done < turns, turn, (tf.constant(0), start))[1]
 
 
 def turn_s() -> float:
-    """Seconds of one turn: the median difference between two lengths, read in turns."""
+    """Seconds of one iteration: the median difference between two lengths, measured in turns."""
     few, many, differences = 10_000, 110_000, []
     with tf.device("/CPU:0"):
         start = tf.constant(0.5)
@@ -68,7 +69,7 @@ def turn_s() -> float:
 
 
 def relu_mlp() -> keras.Model:
-    """The documented ReLU network, behind as many turns as the environment says."""
+    """The documented ReLU network after a `Burn` layer; the environment sets its iterations."""
     layers = NETWORKS["relu_mlp"].builder().layers
     burn = Burn(int(os.environ.get(TURNS, "0")))
     return keras.Sequential([keras.Input(shape=(28, 28)), burn, *layers], name="relu_mlp")

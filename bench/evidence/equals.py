@@ -1,6 +1,6 @@
-"""Many short duels of equals on this machine: p-values, control, places and templates.
+"""Runs and reads many short duels of equals: p-values, control, places and templates.
 
-Every duel keeps its folder: one that is there goes on where it stopped, or is only read.
+Every duel keeps its folder. An unfinished one is resumed, a finished one is only read.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from bench.verdicts.sequential import SPENDING
 
 Pairs = tuple[tuple[float, float], ...]
 BLOCKS = min(SPENDING)
-# So wide that every duel ends at the first look: the p-value of its blocks is what counts.
+# So wide that every duel ends at the first look; only the p-value of its blocks is needed.
 GATE = 10.0
-# Case and training images, cut short so that a duel takes a minute or two.
+# (case, number of training images), few enough that a duel takes a minute or two.
 CASES = {
     "compiled": (Case("relu_mlp", "adam", "compiled", batch_size=512), 8_000),
     "fit": (Case("relu_mlp", "adam", "fit", batch_size=32), 1_000),
 }
-# The default seed, with which every duel of earlier revisions had one and the same order.
+# The default seed, with which all duels of earlier revisions had the same order.
 SEED = 42
 
 
 @dataclass(frozen=True, slots=True)
 class EqualBlock:
-    """A block of equals, as it lies on disk.
+    """A block of equals, read from disk.
 
     Attributes:
         speed, control: its log ratios, B over A.
-        templates: that served A and B.
-        order: the side that was first in each pair of turns, the warm-up's before all.
-        rounds: seconds of the round that came first in each pair, and of the second's.
-        readings: likewise of the control, the warm-up's pair left out.
-        repeated: of each of these pairs, whether its first turn was of the side that had the
-            turn before.
+        templates: the templates of A and of B.
+        order: the side that was first in each pair of turns; the first letter is the warm-up's.
+        rounds: (seconds of the first round, seconds of the second round) of each pair.
+        readings: the same for the control's readings, without the warm-up's pair.
+        repeated: whether the first turn of a pair was of the side that had the turn before, for
+            each of these pairs.
     """
 
     speed: float
@@ -61,7 +61,7 @@ class EqualBlock:
 
 @dataclass(frozen=True, slots=True)
 class EqualDuel:
-    """A duel of equals that has ended."""
+    """A finished duel of equals."""
 
     name: str
     loop: str
@@ -77,7 +77,7 @@ def names(duels: int) -> Iterator[tuple[str, str]]:
 
 
 def plan_of(loop: str) -> DuelPlan:
-    """A duel of equals as a user starts it, but for its gate."""
+    """The plan of a duel of equals; only the gate differs from that of a user's duel."""
     case, rows = CASES[loop]
     settings = RunSettings(epochs=1, seed=SEED)
     command = "python -m bench.evidence equals"
@@ -85,10 +85,11 @@ def plan_of(loop: str) -> DuelPlan:
 
 
 def fight_equals(work: Path, duels: int, progress: DuelProgress) -> None:
-    """Fight what `work` does not hold yet.
+    """Run the duels that `work` does not have yet.
 
     Raises:
-        UserError: a duel cannot be fought.
+        UserError: a duel cannot be run.
+        KeyboardInterrupt: a duel was interrupted; it can be resumed.
     """
     for name, loop in names(duels):
         folder = work / name
@@ -96,13 +97,13 @@ def fight_equals(work: Path, duels: int, progress: DuelProgress) -> None:
             continue
         plan = resume(folder) if (folder / "duel.json").exists() else begin(plan_of(loop), folder)
         if fight(plan, folder, progress, wait=True).stopped:
-            # A verdict of half a duel would be taken for a whole one.
+            # The verdict of an unfinished duel would be taken for that of a finished one.
             (folder / "verdict.json").unlink()
             raise KeyboardInterrupt
 
 
 def read_duels(work: Path, duels: int) -> list[EqualDuel]:
-    """Those of the duels that have ended."""
+    """The finished ones of the duels in `work`."""
     return [
         read_duel(work / name, loop)
         for name, loop in names(duels)
@@ -111,7 +112,7 @@ def read_duels(work: Path, duels: int) -> list[EqualDuel]:
 
 
 def read_duel(folder: Path, loop: str) -> EqualDuel:
-    """A duel of one case that has ended."""
+    """Read a finished duel of one case."""
     verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
     (told,) = verdict["cases"]
     described = RunFolder(folder / SIDES[0]).environment() or {}
@@ -120,11 +121,11 @@ def read_duel(folder: Path, loop: str) -> EqualDuel:
 
 
 def read_blocks(folder: Path, logs: list[tuple[float, float]]) -> tuple[EqualBlock, ...]:
-    """The blocks of a duel of one case.
+    """Read the blocks of a duel of one case.
 
     Args:
-        folder: of the duel.
-        logs: the log ratios of speed and control, by number of the block.
+        folder: the duel's folder.
+        logs: (log ratio of speed, log ratio of the control) of each block, in order.
     """
     seconds = {side: _seconds(RunFolder(folder / side)) for side in SIDES}
     readings = {
@@ -161,7 +162,7 @@ def _in_order(first: str) -> tuple[str, ...]:
 
 
 def _seconds(folder: RunFolder) -> dict[int, list[float]]:
-    """Of each round of each launch that counts."""
+    """Seconds of each round, by launch; of the launches that ended ok."""
     attempts = {r.launch: r.attempt for r in folder.launches() if r.status is Status.OK}
     found: dict[int, list[float]] = {}
     for stored in folder.rounds():

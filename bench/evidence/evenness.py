@@ -1,4 +1,4 @@
-"""What duels of equals show: uniform p-values, an even control, and what templates add.
+"""Tests duels of equals: uniform p-values, an equal control, and the variance of templates.
 
 Pure functions over the blocks of `bench.evidence.equals`.
 """
@@ -19,13 +19,13 @@ from bench.schema.draws import SIDES, SeededDraws
 from bench.verdicts.sequential import block_log, paired_p
 
 Row = dict[str, Any]
-# Seeds whose order, fixed in earlier revisions, is laid over what was measured.
+# Seeds of the orders of earlier revisions, which are applied to the measured readings.
 FIXED_SEEDS = (42, 1, 2)
 PERMUTATIONS, SEED_OF_SHUFFLES = 10_000, 2026
 
 
 def one_duel(duel: EqualDuel) -> Row:
-    """The figures of one duel: p and t of its blocks and of its control, and its draw."""
+    """The row of one duel: p of its blocks, t of its control, its templates and orders."""
     speeds, controls = [b.speed for b in duel.blocks], [b.control for b in duel.blocks]
     between, _ = components([duel])
     return {
@@ -45,8 +45,7 @@ def one_duel(duel: EqualDuel) -> Row:
 
 
 def summary_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
-    """A row a loop, and one for all: are the p-values uniform, is the control even, what do
-    templates add?"""
+    """One row per loop, and one for all: uniformity of p, equality of the control, templates."""
     from scipy.stats import kstest, t
 
     for loop in (*CASES, "all"):
@@ -80,21 +79,21 @@ def summary_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
 
 
 def t_of(values: Sequence[float]) -> float:
-    """Student's t of a mean against 0; 0 where nothing scatters and the mean is 0."""
+    """Student's t of a mean against 0; without scatter, infinite, or 0 where the mean is 0."""
     error = math.sqrt(variance(values) / len(values))
     mean = fmean(values)
     return mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
 
 
 def components(duels: Sequence[EqualDuel], of: str = "speed") -> tuple[float, float]:
-    """The variance of a log ratio (`speed` or `control`) between templates of a side, and that of
-    a block within them.
+    """(variance between templates of a side, variance of a block within them) of a log ratio.
 
-    Two blocks of one duel that share a template of one side share what it adds. So the matrix of
-    products of a duel's values, each less their mean, has the expectation between H S H + within
-    H, where S counts the templates that two blocks share and H takes away the mean; both are
-    fitted to all duels together by least squares (C. R. Rao's MINQUE of 1971 with equal weights).
-    Between can be negative where there is none.
+    `of` is `speed` or `control`. Two blocks of one duel with a common template share its effect.
+    So the matrix of products of a duel's centred values has the expectation between H S H +
+    within H. S counts the templates that two blocks share, and H subtracts the mean. Both variances
+    are fitted to all duels together by least squares (C. R. Rao's MINQUE of 1971 with equal
+    weights). The variance between templates can be negative where there is none. Both are NaN
+    where the duels cannot determine them.
     """
     normal, right = np.zeros((2, 2)), np.zeros(2)
     for duel in duels:
@@ -110,8 +109,11 @@ def components(duels: Sequence[EqualDuel], of: str = "speed") -> tuple[float, fl
 
 
 def templates_p(duels: Sequence[EqualDuel], of: str = "speed") -> float:
-    """The p-value of no variance between templates: how often blocks that share templates are
-    at least as much alike where the values of each duel are shuffled among its blocks."""
+    """The p-value of no variance between templates, by permutation.
+
+    It is the share of shuffles, of the values among the blocks of each duel, in which blocks with
+    common templates are at least as similar.
+    """
     rng = np.random.default_rng(SEED_OF_SHUFFLES)
     seen, shuffled = 0.0, np.zeros(PERMUTATIONS)
     for duel in duels:
@@ -124,11 +126,11 @@ def templates_p(duels: Sequence[EqualDuel], of: str = "speed") -> float:
 
 
 def place_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
-    """What the place in a pair of turns adds, to the control and to the rounds; a row each.
+    """The effect of the place in a pair of turns on the control and on the rounds, a row each.
 
-    A reading comes before the turn that it is counted for, so that it can depend on the turns
-    before it alone: the second of a pair follows two turns of one side half of the time, the
-    first never. What that adds is the third row.
+    A reading is taken before its turn, so it can depend only on earlier turns. The second reading
+    of a pair follows two turns of one side half of the time; the first never does. The third row
+    is the effect of that.
     """
     for loop in CASES:
         own = [duel for duel in duels if duel.loop == loop]
@@ -149,8 +151,10 @@ def place_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
 
 
 def fixed_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
-    """What the control would have come to, had the orders been those that earlier revisions
-    drew from a seed: the readings as they were taken, the sides as that order has them."""
+    """The control with the orders that earlier revisions drew from a seed.
+
+    The readings are as measured; the sides are assigned by that order.
+    """
     for seed in FIXED_SEEDS:
         for loop in CASES:
             own = [duel for duel in duels if duel.loop == loop]
@@ -171,7 +175,7 @@ def fixed_rows(duels: Sequence[EqualDuel]) -> Iterator[Row]:
 
 
 def fixed_order(seed: int, number: int, pairs: int) -> str:
-    """Who was first in each pair of rounds of a block, the warm-up left out."""
+    """The side that was first in each pair of rounds of a block, without the warm-up."""
     draws = SeededDraws(seed)
     case, _ = CASES["compiled"]
     draws.cases(number, [case])
@@ -181,7 +185,7 @@ def fixed_order(seed: int, number: int, pairs: int) -> str:
 
 
 def _fixed(readings: Pairs, seed: int, number: int) -> float:
-    """The control of a block as earlier revisions took it: one median over all pairs."""
+    """The control of a block as in earlier revisions: one median over all pairs."""
     sides: dict[str, list[float]] = {side: [] for side in SIDES}
     for pair, first in zip(readings, fixed_order(seed, number, len(readings)), strict=True):
         for side, seconds in zip(SIDES if first == "a" else SIDES[::-1], pair, strict=True):
@@ -213,7 +217,7 @@ def _log(pair: tuple[float, float]) -> float:
 
 
 def _shared(duel: EqualDuel) -> NDArray[np.float64]:
-    """How many templates each two blocks have in common, 2 at most."""
+    """Number of common templates of each two blocks, shape (blocks, blocks), at most 2."""
     served = np.array([block.templates for block in duel.blocks])
     shared: NDArray[np.float64] = (served[:, None, :] == served[None, :, :]).sum(2).astype(float)
     return shared

@@ -1,4 +1,4 @@
-"""Counts how `check` ends in made-up worlds: false alarms, power, and exit codes by gate."""
+"""Counts how `check` ends in simulated worlds: false alarms, power, and exit codes by gate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ STORED, CANDIDATES = (3, 6, 10), (1, 3)
 SUITES = (Suite(30, 3), Suite(7, 3), Suite(7, 10))
 SLOWER = (0.02, 0.05, 0.10, 0.20)
 GATES = (0.05, 0.075, 0.10, 0.15, 0.20, 0.25, 0.30, 0.50)
-# Of single launches by their seeds; 0: the stored runs repeat each other to the last image.
+# Standard deviations of the accuracy of single launches over seeds; with 0, the stored runs are
+# equal in every image.
 SCATTERS, DROPS = (0.0, 0.005, 0.007), (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.10)
 Row = dict[str, Any]
 Flags = NDArray[np.bool_]
@@ -44,20 +45,20 @@ def world_fields(world: World) -> Row:
 
 
 def alarm_fields(hits: int, trials: int) -> Row:
-    """The columns of a rate of false alarms."""
+    """The columns of a rate of false alarms, with its 95% upper bound."""
     bound = upper_bound(hits, trials)
     return {"suites": trials, "alarms": hits, "rate": hits / trials, "rate_upper": bound}
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How many suites end in each way, unchanged and with the first case worse by the gate.
+    """How suites end, unchanged and with the first case worse by the gate; shape (suites,).
 
     Attributes:
-        alarmed, able: shape (suites,): unchanged, whether a regression is confirmed; whether
-            every case is such that the gate would be found.
-        found: worse by the gate, whether the first case is confirmed.
-        alarmed_worse: worse by the gate, whether any case is.
+        alarmed: whether a regression is confirmed in the unchanged suite.
+        able: whether the gate would be found in every case.
+        found: whether the first case is confirmed where it is worse by the gate.
+        alarmed_worse: whether any case is confirmed then.
     """
 
     alarmed: Flags
@@ -91,15 +92,16 @@ def _shares(name: str, alarmed: Flags, able: Flags) -> Row:
 
 
 def confirmed(found: Estimate, p: Array, margin: float, level: float, by: float) -> Flags:
-    """Which cases are confirmed where the first of each suite is worse by so much: its runs shift
-    as a whole, so that they scatter as before.
+    """Which cases are confirmed where the first case of each suite is worse by `by`.
+
+    All runs of that case shift by the same amount, so their scatter does not change.
 
     Args:
-        found: of many suites.
-        p: of `one_sided`, where nothing is worse.
-        margin: what is allowed, in the unit of the changes.
+        found: the estimates of many suites.
+        p: the result of `one_sided` for the unchanged suites.
+        margin: the allowed change, in the unit of the changes.
         level: family-wise error rate.
-        by: in that unit.
+        by: the shift, in the same unit.
     """
     first = Estimate(*(values[:, :1] for values in (found.change + by, found.error, found.freedom)))
     return holm(np.concatenate([one_sided(first, margin), p[:, 1:]], 1), level)
@@ -108,14 +110,14 @@ def confirmed(found: Estimate, p: Array, margin: float, level: float, by: float)
 def ends(
     found: Estimate, test: StoredTest, margin: float, level: float, gates: Iterable[float]
 ) -> Iterator[Ends]:
-    """How the suites of `found` end, a gate after the other.
+    """How the suites of `found` end, for each gate in order.
 
     Args:
-        found: of many suites.
-        test: `stored_test` of it, where nothing is worse.
-        margin: what is allowed, in the unit of the changes.
+        found: the estimates of many suites.
+        test: the result of `stored_test` for the unchanged suites.
+        margin: the allowed change, in the unit of the changes.
         level: family-wise error rate.
-        gates: in that unit.
+        gates: the gates, in the same unit.
     """
     for gate in gates:
         worse = confirmed(found, test.p, margin, level, gate)
@@ -124,12 +126,12 @@ def ends(
 
 
 def _any(cases: Flags) -> Flags:
-    """Of each suite, whether any case is so."""
+    """Whether any case of a suite is True, for each suite."""
     return np.asarray(cases.any(-1))
 
 
 def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
-    """What `check` makes of the speed in one world: rows of `false_alarms`, `power`, `exits`."""
+    """The results of `check` for speed in one world: rows of `false_alarms`, `power`, `exits`."""
     rng = np.random.default_rng(seed)
     pool = launch_medians(rng, world)
     rows: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
@@ -157,7 +159,7 @@ def speed_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
 
 
 def accuracy_rows(suites: int, seed: int) -> list[Row]:
-    """What `check` makes of the accuracy alone, by how much seeds scatter it."""
+    """The results of `check` for accuracy alone, by its scatter over seeds."""
     rng = np.random.default_rng(seed)
     rows = []
     for scatter, launches, cases in product(SCATTERS, (1, 3), (30, 7)):

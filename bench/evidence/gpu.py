@@ -1,7 +1,7 @@
-"""What the suite says of a real GPU, held against other ways to know it.
+"""Compares the suite's readings of a real GPU with other measurements.
 
-The part of the suite that knows GPUs and needs no TensorFlow: NVML's facts, who computes on the
-card, energy, and that a child sees the one device that it was given. Frameworks run in children,
+It tests the code for GPUs that needs no TensorFlow: NVML's facts, the processes on the card, the
+energy, and that a child sees only its own device. Frameworks run in children,
 `bench.evidence.gpu_child`.
 """
 
@@ -27,13 +27,12 @@ from bench.machine.placement import child_environment
 from bench.schema.case import Case
 from fmnist_models.errors import UserError
 
-# nvml.h, nvmlFieldValue: the power at one moment, where nvmlDeviceGetPowerUsage is on some cards
-# the mean of a second.
+# nvml.h, nvmlFieldValue: power now; nvmlDeviceGetPowerUsage may give the mean of a second.
 _POWER_INSTANT = 186
 _CHILD_LIMIT_S = 300
 _SAMPLE_S = 0.002
 NO_UUID = "GPU-00000000-0000-0000-0000-000000000000"
-# Of a product: at rest the card is read, at work it has no rest, in turns it rests after each.
+# Arguments of the child's load; None for no load.
 LOADS: Mapping[str, Mapping[str, float] | None] = {
     "at rest": None,
     "products": {},
@@ -42,10 +41,10 @@ LOADS: Mapping[str, Mapping[str, float] | None] = {
 
 
 class Recorder:
-    """pynvml, which keeps what each of its calls answered, so that a test can replay it.
+    """A wrapper of pynvml that records the answer of each call, so that a test can replay it.
 
     Attributes:
-        answers: by the call's name and those of its arguments that are numbers or texts.
+        answers: the answers, by the call's name and its arguments that are numbers or texts.
     """
 
     def __init__(self, nvml: Any) -> None:
@@ -58,7 +57,7 @@ class Recorder:
             return found
 
         def call(*arguments: Any) -> Any:
-            """As NVML's call."""
+            """Make NVML's call, and record its answer or error."""
             told = [str(value) for value in arguments if isinstance(value, int | str)]
             key = " ".join([name, *told])
             try:
@@ -73,7 +72,7 @@ class Recorder:
 
 
 def _plain(answer: Any) -> Any:
-    """As JSON keeps it: structures as objects, handles as null."""
+    """An answer as JSON values: structures become objects."""
     if isinstance(answer, bytes):
         return answer.decode()
     if isinstance(answer, list | tuple):
@@ -87,7 +86,7 @@ def _plain(answer: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Energy counter and power of a card at one moment."""
+    """The energy counter and the power of a card at one moment."""
 
     at_s: float
     joules: float
@@ -95,17 +94,17 @@ class Sample:
 
 
 class Child:
-    """A process that uses a framework, held to one device as a case's worker is.
+    """A process that uses a framework on one device, restricted to it like a case's worker.
 
     Args:
         framework: `jax` or `torch`.
-        device: as a case names it.
-        machine: its GPUs.
+        device: the device, as a case spells it.
+        machine: the machine's GPUs.
     """
 
     def __init__(self, framework: str, device: str, machine: Inventory) -> None:
         environment = child_environment(Case("relu_mlp", "adam", "fit", device), machine)
-        # Else the first child takes most of the memory, and another finds none.
+        # Otherwise the first child takes most of the memory, and none is left for another.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self._framework = framework
         self._process = subprocess.Popen(
@@ -118,7 +117,7 @@ class Child:
         self.pid = self._process.pid
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to one request; `begin` and `answer` in one."""
+        """Send one request, and return its answer."""
         self.begin(**request)
         return self.answer()
 
@@ -129,7 +128,7 @@ class Child:
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """What the child answers.
+        """Wait for the child's answer.
 
         Raises:
             UserError: it ended without an answer.
@@ -142,14 +141,13 @@ class Child:
         if not line:
             code = self._process.wait()
             raise UserError(
-                f"{self._framework} did not answer and ended with code {code}: "
-                "what it printed stands above"
+                f"{self._framework} did not answer and ended with code {code}: see its output above"
             )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """End the child."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -158,7 +156,7 @@ class Child:
 
 @contextlib.contextmanager
 def child(framework: str, device: str, machine: Inventory) -> Iterator[Child]:
-    """A `Child` that is ended."""
+    """A `Child` that ends with the context."""
     started = Child(framework, device, machine)
     try:
         yield started
@@ -167,7 +165,7 @@ def child(framework: str, device: str, machine: Inventory) -> Iterator[Child]:
 
 
 def the_gpu() -> tuple[Inventory, Gpu]:
-    """The first GPU that may be used.
+    """The machine's GPUs, and the first one that may be used.
 
     Raises:
         UserError: there is none.
@@ -179,8 +177,7 @@ def the_gpu() -> tuple[Inventory, Gpu]:
 
 
 def card_facts() -> dict[str, Any]:
-    """What environment.json would keep of the GPU, and NVML's answers that it was made of, under
-    another UUID."""
+    """The GPU's facts in environment.json and their NVML answers, with the UUID replaced."""
     import pynvml
 
     _, gpu = the_gpu()
@@ -194,7 +191,7 @@ def card_facts() -> dict[str, Any]:
 
 
 def framework_rows(frameworks: Sequence[str], device: str) -> list[dict[str, Any]]:
-    """What each framework does in a child that was given `device`."""
+    """One row per framework, with its results in a child that may use only `device`."""
     machine, gpu = the_gpu()
     rows = []
     for framework in frameworks:
@@ -224,12 +221,12 @@ def framework_rows(frameworks: Sequence[str], device: str) -> list[dict[str, Any
 
 
 def use_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]]:
-    """What the readings of a launch say of the GPU: alone at rest, alone at work, beside another.
+    """The readings of a launch about the GPU: alone at rest, alone at work, with another process.
 
     Args:
-        framework: that trains.
-        device: as a case names it.
-        seconds: of each situation.
+        framework: the framework that makes the load.
+        device: the device, as a case spells it.
+        seconds: seconds of each situation.
     """
     machine, gpu = the_gpu()
     rows = []
@@ -237,7 +234,7 @@ def use_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]
         own.ask(op="load", seconds=0.1)
 
         def read(situation: str, work: bool) -> None:
-            """One window of a launch."""
+            """Read one window of a launch."""
             close = counters.watch(own.pid, gpu)
             if work:
                 own.begin(op="load", seconds=seconds)
@@ -270,17 +267,20 @@ def use_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]
 
 
 def energy_rows(framework: str, device: str, seconds: float) -> list[dict[str, Any]]:
-    """The joules of the energy counter over those of the power samples, under each of `LOADS`."""
+    """One row per load: joules by the energy counter and by power samples.
+
+    Raises UserError where the GPU has no energy counter.
+    """
     machine, gpu = the_gpu()
     read = energy_counter(gpu.uuid)
     if read is None:
-        raise UserError(f"{gpu.name} has no energy counter that NVML tells")
+        raise UserError(f"{gpu.name} has no energy counter that NVML can read")
     rows = []
     with child(framework, device, machine) as loaded:
         loaded.ask(op="load", seconds=1)
         for load, words in LOADS.items():
             if words is not None:
-                # The power needs a while to settle.
+                # The power needs about a second to become constant.
                 loaded.begin(op="load", seconds=seconds + 2, **words)
                 time.sleep(1)
             samples, cost_s = _samples(gpu, read, seconds)
@@ -292,10 +292,11 @@ def energy_rows(framework: str, device: str, seconds: float) -> list[dict[str, A
 
 
 def energy_row(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What the samples of one load say.
+    """The columns for the samples of one load.
 
-    The energy is that between the first and the last move of the counter; the power samples are
-    added up over the same time by the trapezoidal rule.
+    The energy is taken between the first and the last update of the counter. The power samples are
+    integrated over the same time by the trapezoidal rule. Raises UserError where the counter was
+    updated fewer than three times.
     """
     moves = [
         place
@@ -303,7 +304,7 @@ def energy_row(samples: Sequence[Sample]) -> dict[str, Any]:
         if samples[place].joules != samples[place - 1].joules
     ]
     if len(moves) < 3:
-        raise UserError("the energy counter moved less than three times: read it for longer")
+        raise UserError("the energy counter was updated fewer than three times: raise --seconds")
     within = samples[moves[0] : moves[-1] + 1]
     by_power = sum(
         (b.at_s - a.at_s) * (a.watts + b.watts) / 2 for a, b in itertools.pairwise(within)
@@ -322,7 +323,7 @@ def energy_row(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def _samples(gpu: Gpu, read: Any, seconds: float) -> tuple[list[Sample], float]:
-    """Samples of so many seconds, and the median seconds of reading the counter."""
+    """(samples taken for `seconds`, median seconds of reading the counter)."""
     import pynvml
 
     card = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)

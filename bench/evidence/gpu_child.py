@@ -1,7 +1,7 @@
-"""What a framework does on the one device that its process sees: the child of `bench.evidence.gpu`.
+"""The child of `bench.evidence.gpu`: runs a framework on the one device that its process sees.
 
-`python -m bench.evidence.gpu_child FRAMEWORK` prints a JSON object for each line of its standard
-input, which is one as well, with `op` and that operation's arguments.
+`python -m bench.evidence.gpu_child FRAMEWORK` reads JSON objects, one per line of its standard
+input, with `op` and the operation's arguments. It prints one JSON object for each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any, Protocol
 
 ALLOCATED_BYTES = 64 * 2**20
-# After each traced call: a gap that a reader must find.
+# Seconds of the gap after each traced call, which a reader of the trace must find.
 REST_S = 0.01
 _TF32_SIZE, _TF32_VALUE = 1024, 1 + 2.0**-12
 _PRODUCT_SIZE = 8192
@@ -25,25 +25,25 @@ _READINGS = 15
 
 
 class Framework(Protocol):
-    """What is asked of a framework; arrays are its own."""
+    """The operations of a framework; arrays are its own."""
 
     def about(self) -> dict[str, Any]:
-        """Version, and the devices that it sees."""
+        """Version, devices that it sees, and their UUIDs where it reports them."""
 
     def full(self, size: int, value: float) -> Any:
         """A square matrix of one value, in float32."""
 
     def random(self, size: int) -> Any:
-        """A square matrix of normal numbers over the root of its size, in float32."""
+        """A square matrix of normal numbers divided by the root of its size, in float32."""
 
     def product(self, tf32: bool) -> Callable[[Any, Any], Any]:
-        """The product of two matrices, with TF32 allowed or not."""
+        """A function for the product of two matrices, with or without TF32."""
 
     def wait(self, result: Any) -> None:
-        """Until it is computed."""
+        """Wait until `result` is computed."""
 
     def memory_rise(self, byte_count: int) -> dict[str, int | None]:
-        """How far the framework's own peak rises over an allocation of so many bytes."""
+        """The rise of the framework's memory peak by an allocation of `byte_count` bytes."""
 
 
 class Jax:
@@ -55,7 +55,7 @@ class Jax:
         self._jax = jax
 
     def about(self) -> dict[str, Any]:
-        """As `Framework.about`; JAX does not tell UUIDs."""
+        """As `Framework.about`; JAX reports no UUIDs."""
         devices = self._jax.devices()
         names = [device.device_kind for device in devices]
         return {"version": self._jax.__version__, "devices": names, "uuids": []}
@@ -149,7 +149,7 @@ FRAMEWORKS: dict[str, Callable[[], Framework]] = {"jax": Jax, "torch": Torch}
 
 
 def main() -> None:
-    """Answer each line until there is none; what libraries print goes to stderr."""
+    """Answer each line of stdin until it ends; output of libraries goes to stderr."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
         framework = FRAMEWORKS[sys.argv[1]]()
@@ -171,7 +171,7 @@ def _probe(framework: Framework, size: int = _PRODUCT_SIZE) -> dict[str, Any]:
 
 
 def _waiting(framework: Framework, size: int) -> dict[str, float]:
-    """Seconds to hand over a chain of products, and until the device has computed it."""
+    """Seconds to dispatch a chain of products, and until the device has computed it."""
     multiply, factor = framework.product(tf32=False), framework.random(size)
     framework.wait(multiply(factor, factor))
     readings: list[tuple[float, float]] = []
@@ -187,9 +187,9 @@ def _waiting(framework: Framework, size: int) -> dict[str, float]:
 
 
 def _tf32(framework: Framework, size: int) -> dict[str, dict[str, float]]:
-    """The relative error of a product whose factors TF32 cannot hold, and the rate of a large one.
+    """The relative error of a product that TF32 rounds, and FLOP/s of a large product.
 
-    TF32 keeps 10 bits after the binary point: 1 + 2^-12 becomes 1.
+    TF32 has 10 bits after the binary point, so the factor 1 + 2^-12 becomes 1.
     """
     left, right = framework.full(_TF32_SIZE, _TF32_VALUE), framework.full(_TF32_SIZE, 1.0)
     factor = framework.random(size)
@@ -215,7 +215,7 @@ def _tf32(framework: Framework, size: int) -> dict[str, dict[str, float]]:
 def _load(
     framework: Framework, seconds: float, rest_s: float = 0.0, size: int = _PRODUCT_SIZE
 ) -> dict[str, float]:
-    """Keep the device at work for so long, with a rest after every product."""
+    """Compute products for `seconds`, with a rest of `rest_s` after each."""
     multiply, factor = framework.product(tf32=True), framework.random(size)
     framework.wait(multiply(factor, factor))
     end, products = time.perf_counter() + seconds, 0
@@ -229,7 +229,7 @@ def _load(
 def _trace(
     framework: Framework, folder: str, calls: int, scanned: int = 8, batch: int = 128
 ) -> dict[str, Any]:
-    """Trace warm calls of the peer `jax_scan`, each of so many steps, with a rest after each."""
+    """Trace `calls` calls of the peer `jax_scan` after a warm-up, with a rest after each call."""
     import jax
     import numpy as np
 

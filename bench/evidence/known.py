@@ -1,4 +1,4 @@
-"""Profiles of what costs a known time: is it found again, and in the right phase?"""
+"""Profiles work of a known cost, and tests whether the profile shows it in the right phase."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ _ORDERS = {False: ("without", "with"), True: ("with", "without")}
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """Something of a known cost.
+    """Additional work of a known cost.
 
     Attributes:
-        phase: in which it must be found.
-        variable: of the environment, which holds its amount.
-        seconds: of a step, about: long beside the noise of a shared machine, short enough for
-            many rounds.
+        model: the builder of the model with that work.
+        loop: the loop that trains it.
+        phase: the phase that must show the cost.
+        variable: the environment variable with its amount.
+        seconds: about its seconds in a step: long compared with the noise of a shared machine,
+            short enough for many rounds.
     """
 
     model: str
@@ -50,7 +52,7 @@ INJECTIONS = (
 
 
 def truth_rows(folder: Path, told: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Profile each injection with and without its cost, `PAIRS` times; a row each.
+    """Profile each injection with and without its cost, `PAIRS` times; one row per injection.
 
     Raises:
         UserError: a profile failed.
@@ -62,7 +64,7 @@ def truth_rows(folder: Path, told: Callable[[str], None]) -> list[dict[str, Any]
             work = folder / f"{number}-{pair}"
             work.mkdir(parents=True)
             cost = _sleep if injection.variable == SLEEP else _burn
-            # The side that comes first changes, so that drift hits both.
+            # The first profile alternates, so that drift affects both alike.
             pairs.append(cost(injection, work, told, with_first=pair % 2 == 1))
         rows.append(truth_row(injection.phase, pairs))
     return rows
@@ -73,7 +75,8 @@ class Pair:
     """One injection, profiled without and with its cost.
 
     Attributes:
-        alone_s: what it takes by its own account, of a step.
+        alone_s: seconds of the injection in a step, measured by itself.
+        without, with_: the profiles.
     """
 
     alone_s: float
@@ -82,12 +85,12 @@ class Pair:
 
 
 def truth_row(phase: Phase, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What was known and what was found of one injection, means over its pairs.
+    """The known and the found cost of one injection, as means over its pairs.
 
-    `alone_s` is what the injection takes by its own account: burning, in a process of its own
-    before and after the profile; sleeping, as the pipeline noted it. `added_s` is by how much the
-    whole step grew, of which nothing was left out; `found_s` by how much the phase did. The shares
-    are of the step with the injection; `lowest` and `highest` are the extremes over the pairs.
+    `alone_s` is the cost measured by itself: for the burning layer, in a separate process before
+    and after the profile; for the sleep, as the pipeline recorded it. `added_s` is the increase of
+    the whole step, `found_s` that of the phase. Shares are of the step with the injection.
+    `lowest` and `highest` are the extremes over the pairs.
     """
     added, found, steps, unexplained = [], [], [], []
     for pair in pairs:
@@ -159,7 +162,7 @@ def _profiled(
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """The environment with some variables more, for as long as the context lasts."""
+    """Within the context, add variables to the environment."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:

@@ -1,6 +1,6 @@
-"""Duels on this machine whose truth is known: of equals, and of a step that burns time.
+"""Runs duels with a known truth on this machine: of equals, and of a side with a slower step.
 
-Every duel keeps its folder, so that what was measured is never measured again.
+Every duel keeps its folder, so nothing is measured twice.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ from bench.session.duel import begin, fight, resume
 from bench.store.run_folder import RunFolder
 from bench.store.tables import write_json
 
-# The builder that burns, and the variable that tells it for how long.
+# The builder of the slower model, and the variable with its number of iterations.
 BURNING, TURNS = "bench.evidence.burn:relu_mlp", "FMNIST_BURN_TURNS"
 SESSIONS = 10
 SLOWER = (0.05, 0.10)
-# Sessions in which slower sides are measured as well.
+# Sessions in which slower sides are measured too.
 INJECTED = range(3, 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the duels of one loop train: cut short, so that one takes a minute or two.
+    """The work of the duels of one loop, small enough that a duel takes a minute or two.
 
     Attributes:
-        gate: of duels of equals; a wider one is decided sooner and alarms no less often.
-        budget_s: no block begins later; None fights to a verdict. What is recorded in a short
-            budget serves the re-randomized duels and the checks alone.
+        batch_size: samples a step.
+        rows: number of training images.
+        gate: gate of duels of equals; a wider one is decided sooner, with as many alarms.
+        budget_s: no block begins after this many seconds; None runs to a verdict. Duels with a
+            short budget are used only for the re-randomized duels and the checks.
     """
 
     batch_size: int
@@ -64,8 +66,9 @@ class LiveDuel:
     """One duel of the evidence.
 
     Attributes:
-        session: from 1; the sessions are spread in time.
-        slower: nominal share of B's step that it burns; 0 for equals.
+        session: number from 1; the sessions are at different times.
+        loop: the loop of its case.
+        slower: nominal slow-down of B's step, as a share; 0 for equals.
     """
 
     session: int
@@ -74,11 +77,11 @@ class LiveDuel:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"{self.session:02d}-{self.loop}-{100 * self.slower:g}"
 
     def plan(self, turns: int) -> DuelPlan:
-        """What it measures; `turns` is what B's step burns."""
+        """The plan of the duel; `turns` is the number of iterations in B's step."""
         setting = SETTINGS[self.loop]
         sides = (Spec(), Spec())
         model = "relu_mlp"
@@ -99,7 +102,7 @@ class LiveDuel:
 
 
 def duels() -> Iterator[LiveDuel]:
-    """All of them in the order in which they are fought."""
+    """All duels, in the order in which they run."""
     for session in range(1, SESSIONS + 1):
         due = [LiveDuel(session, loop) for loop in SETTINGS]
         if session in INJECTED:
@@ -109,10 +112,10 @@ def duels() -> Iterator[LiveDuel]:
 
 
 def fight_all(work: Path, pause_s: float, lines: DuelLines) -> None:
-    """Fight what `work` does not hold yet, with a pause between the sessions.
+    """Run the duels that `work` does not have yet, with a pause between the sessions.
 
     Raises:
-        UserError: a duel cannot be fought.
+        UserError: a duel cannot be run.
     """
     turn_s = turn_seconds(work)
     session = 1
@@ -132,7 +135,7 @@ def fight_all(work: Path, pause_s: float, lines: DuelLines) -> None:
 
 
 def turn_seconds(work: Path) -> float:
-    """Seconds of one turn of the burning loop, measured once for all sessions."""
+    """Seconds of one iteration of the burning loop, measured once for all sessions."""
     file = work / "turn_s.json"
     if file.exists():
         return float(json.loads(file.read_text("utf-8")))
@@ -144,7 +147,7 @@ def turn_seconds(work: Path) -> float:
 
 
 def calibrated_turn_s() -> float:
-    """Seconds of one turn of the burning loop now, on its own in a fresh process."""
+    """Seconds of one iteration of the burning loop, measured now in a fresh process."""
     done = subprocess.run(
         child_command("bench.evidence.burn"),
         capture_output=True,
@@ -156,6 +159,6 @@ def calibrated_turn_s() -> float:
 
 
 def _step_s(folder: Path, loop: str) -> float:
-    """Seconds of a step of side A, the median over its rounds."""
+    """Seconds of a step of side A, as the median over its rounds."""
     rounds = RunFolder(folder / SIDES[0]).rounds()
     return median(stored.round.seconds / stored.round.updates for stored in rounds)

@@ -1,4 +1,4 @@
-"""The picture of the simulation: false alarms, power and coverage, and how a check ends."""
+"""Draws the simulation: false alarms, power and coverage, and how a check ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, Any]]
-# Told apart by shape and line as well, for readers without colour.
+# They differ in shape and line too, for readers without colour.
 _LOOKS: Mapping[str, Mapping[str, Any]] = {
     "check, 3 runs": {"color": "#E69F00", "marker": "o", "linestyle": ":"},
     "check, 6 runs": {"color": "#009E73", "marker": "s", "linestyle": "-."},
@@ -31,7 +31,7 @@ _COVERAGE: Mapping[tuple[str, str], Mapping[str, Any]] = {
 }
 
 
-# A column of panels, a row of them.
+# Left edges of the columns, bottoms of the rows, and size of the panels, as shares of the page.
 _LEFTS, _BOTTOMS, _WIDTH, _HEIGHT = (0.065, 0.395, 0.725), (0.57, 0.145), 0.26, 0.27
 
 
@@ -66,7 +66,7 @@ def draw(tables: Mapping[str, Rows], path: Path) -> None:
 
 
 def _plain(rows: Rows) -> Rows:
-    """Those of 30 cases in three launches and one run of the candidate, and of duels."""
+    """The rows of duels, and of checks with 30 cases, 3 launches and one run of the candidate."""
     return [
         row
         for row in rows
@@ -96,7 +96,7 @@ def _series(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _false_alarms(axes: Axes, rows: Rows) -> None:
-    """Each world is a point with its bound; a column a drift, side by side within it."""
+    """Draw each world as a point with its upper bound, in a column for each drift."""
     panels.title(axes, "False alarms", "share of unchanged suites, with 95% upper bound")
     for number, (name, own) in enumerate(_series(rows).items()):
         look = {**_LOOKS[name], "linestyle": "None"}
@@ -164,7 +164,7 @@ def _coverage(axes: Axes, rows: Rows) -> None:
 
 
 def _passed(axes: Axes, rows: Rows, drift: float, about: str) -> None:
-    """A line a number of stored runs: the mean over the worlds of that drift."""
+    """Draw one line per number of stored runs: the mean over the worlds with that drift."""
     panels.title(axes, "Unchanged suites that pass (exit 0)", about)
     for name, own in _series([row for row in rows if row["drift"] == drift]).items():
         shares: dict[float, list[float]] = {}
@@ -185,7 +185,7 @@ def _passed(axes: Axes, rows: Rows, drift: float, about: str) -> None:
 
 
 def _found(axes: Axes, rows: Rows) -> None:
-    """Every world in which at least one suite in a hundred passes, with its 95% bounds."""
+    """Draw every world in which at least 1% of the suites pass, with its 95% bounds."""
     panels.title(axes, "The gate found where the exit is 0", "worlds in which 1% or more pass")
     for number, (name, own) in enumerate(_series(rows).items()):
         look = {**_LOOKS[name], "linestyle": "None"}

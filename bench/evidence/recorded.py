@@ -1,6 +1,6 @@
-"""What the live duels recorded, as tables, and what the suite's decisions make of it.
+"""Makes tables of the recorded live duels, and applies the suite's decisions to them.
 
-recorded.csv is all that the rest needs: a row a launch, its seconds in it.
+recorded.csv has one row per launch with its seconds; the other tables need nothing else.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ Row = dict[str, Any]
 RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")
 SCALED_DUELS = (0.0, 0.02, 0.05, 0.10)
 SCALED_CHECKS = (0.0, 0.05, 0.10, 0.20, 0.50)
-# Sessions that are stored, and sessions of the candidate; with nine and one, every session is in.
+# (stored sessions, sessions of the candidate); nine and one are all sessions.
 SIDES_OF_CHECKS = ((3, 1), (6, 1), (9, 1), (3, 3), (6, 3))
 
 
 def collect(work: Path) -> tuple[list[Row], list[Row]]:
-    """The launches and the duels that `live` left in `work`: rows of recorded.csv and live.csv.
+    """The rows of recorded.csv and of live.csv, from the duels that `live` ran in `work`.
 
     Raises:
-        UserError: a duel is missing or has not ended.
+        UserError: a duel is missing or unfinished.
     """
     turn_s = float(json.loads((work / "turn_s.json").read_text("utf-8")))
     launches: list[Row] = []
@@ -53,7 +53,7 @@ def collect(work: Path) -> tuple[list[Row], list[Row]]:
     for duel in sorted(duels(), key=lambda duel: (duel.session, duel.loop, duel.slower)):
         folder = work / duel.name
         if not (folder / "verdict.json").exists():
-            raise UserError(f"{folder} holds no verdict: python -m bench.evidence live fights it")
+            raise UserError(f"{folder} holds no verdict: run python -m bench.evidence live")
         own = [
             {"session": duel.session, "slower": duel.slower, **row}
             for side in SIDES
@@ -90,7 +90,7 @@ def _launches(folder: Path, side: str) -> Iterator[Row]:
 
 
 def _measured(run: RunFolder) -> Iterator[tuple[LaunchRecord, list[StoredRound]]]:
-    """The launches that ended ok, with the rounds of that attempt."""
+    """The launches that ended ok, with their rounds."""
     rounds = run.rounds()
     for record in run.launches():
         if record.status is Status.OK:
@@ -129,7 +129,7 @@ def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
 
 
 def two_sided_p(values: Sequence[float]) -> float:
-    """Student's t against a mean of 0: uniform where nothing differs."""
+    """The two-sided p-value of Student's t against a mean of 0."""
     n = len(values)
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
     return 2 * float(stdtr(n - 1, -abs(fmean(values)) / error))
@@ -139,7 +139,7 @@ def read(file: Path) -> list[Row]:
     """The rows of recorded.csv.
 
     Raises:
-        UserError: it is missing or is none.
+        UserError: the file is missing, or is no recorded.csv.
     """
     try:
         with file.open(newline="", encoding="utf-8") as lines:
@@ -156,18 +156,18 @@ def read(file: Path) -> list[Row]:
         ]
     except (OSError, KeyError, ValueError) as error:
         raise UserError(
-            f"{file} cannot be read: {error}; python -m bench.evidence live writes it"
+            f"{file} cannot be read: {error}; write it with python -m bench.evidence live"
         ) from error
 
 
 def verdicts(rows: Iterable[Row], trials: int, seed: int) -> list[Row]:
-    """What `duel` and `check` decide about the recorded launches of equals, as they are and
-    with seconds made longer.
+    """The decisions of `duel` and `check` on recorded launches of equals.
 
-    A duel draws 24 of a case's blocks and tosses a coin for each, which side is called A. A
-    check takes so many sessions for the candidate and so many others for the stored runs, in
-    every way; its cases stand together, and one of them at a time is made slower. The gate is by
-    how much that one is slower, and the default where nothing is.
+    They are taken as recorded, and with longer seconds of one side. A duel draws 24 of a case's
+    blocks, and draws at random for each which side is A. A check takes every choice of sessions
+    for the candidate and for the stored runs (`SIDES_OF_CHECKS`). All its cases are tested
+    together, and one at a time is made slower. The gate is that slow-down, or the default where
+    nothing is slower.
     """
     equals = [row for row in rows if row["slower"] == 0]
     rng = np.random.default_rng(seed)
@@ -238,7 +238,7 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
                 able = test.smallest[:, number] <= math.log1p(slower or DEFAULT_GATE)
                 counted = _rate(slower, int(rejected.sum()), len(ways))
                 if stored + own < len(sessions):
-                    # The ways share sessions: they are no independent trials.
+                    # The choices share sessions, so they are not independent, and have no bound.
                     counted["rate_upper"] = None
                 middle = math.expm1(float(np.median(test.smallest[:, number])))
                 yield (
@@ -253,7 +253,7 @@ def _checks(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _ways(sessions: int, stored: int, own: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Every choice of stored sessions and of others for the candidate."""
+    """Every choice of (stored sessions, other sessions for the candidate)."""
     for candidate in combinations(range(sessions), own):
         others = [session for session in range(sessions) if session not in candidate]
         for chosen in combinations(others, stored):

@@ -31,20 +31,21 @@ DUEL_GATES = (DUEL_GATE, 0.10)
 
 
 def worlds() -> Iterator[World]:
-    """Every autocorrelation with every drift, shared by all cases or half their own."""
+    """Every autocorrelation with every drift; the drift is shared by all cases, or half of it."""
     for autocorrelation, drift in product(AUTOCORRELATIONS, DRIFTS):
         for shared in (1.0, 0.5) if drift else (1.0,):
             yield World(autocorrelation, drift, shared)
 
 
 def decided(values: Array, cases: int, gate: float = DUEL_GATE) -> NDArray[np.int8]:
-    """The exit code that a duel comes to in each series of 24 blocks, looks taken one after the
-    other: what `sequential.look` decides, for many at once; a test holds the two together.
+    """The exit code of a duel for each series of 24 blocks; shape (...).
+
+    It decides as `sequential.look` does, for many duels at once; a test compares the two.
 
     Args:
-        values: shape (..., 24), log ratios.
-        cases: over which the error is divided.
-        gate: what must be ruled out, as a share.
+        values: log ratios, shape (..., 24).
+        cases: number of cases among which the error is divided.
+        gate: the slow-down that must be ruled out, as a share.
     """
     margin, limit = math.log1p(MARGIN), math.log1p(gate)
     codes = np.full(values.shape[:-1], ExitCode.INCONCLUSIVE, dtype=np.int8)
@@ -61,7 +62,7 @@ def decided(values: Array, cases: int, gate: float = DUEL_GATE) -> NDArray[np.in
 
 
 def duel_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:
-    """False alarms, power and exit codes of a duel in one world: of 30 cases, and of one."""
+    """False alarms, power and exit codes of duels of 30 cases and of one, in one world."""
     rng = np.random.default_rng(seed)
     rows: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
     for cases in (SUITES[0].cases, 1):
@@ -110,8 +111,11 @@ def _shares(name: str, codes: NDArray[np.int8]) -> Row:
 
 
 def coverage_rows(world: World, trials: int, seed: int) -> list[Row]:
-    """How often nominal 95% intervals hold the truth: that of throughput over launches, for
-    this run and for the machine in the long run, and that of a duel's log ratio."""
+    """How often nominal 95% intervals contain the true value; one row per interval.
+
+    These are the interval of throughput over launches, for this run's rate and for the machine's
+    long-run rate, and the interval of a duel's log ratio.
+    """
     rng = np.random.default_rng(seed)
     pool = launch_medians(rng, world)
     center = float(pool.mean())
@@ -136,8 +140,7 @@ def _coverage(interval: str, truth: str, n: int, values: Array, world: World) ->
 
 
 def simulate(suites: int, seed: int, chosen: Iterable[World]) -> dict[str, list[Row]]:
-    """The tables, each a list of rows: `false_alarms`, `power`, `exits`, `accuracy_exits`,
-    `coverage`."""
+    """The rows of the tables `false_alarms`, `power`, `exits`, `accuracy_exits` and `coverage`."""
     tables: dict[str, list[Row]] = {"false_alarms": [], "power": [], "exits": []}
     coverage: list[Row] = []
     for number, world in enumerate(chosen):

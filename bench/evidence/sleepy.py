@@ -1,6 +1,6 @@
 """A network whose input pipeline sleeps for a known time before every batch.
 
-It notes how long each sleep took, for a system wakes a thread late, on busy cores by much.
+It records how long each sleep took, because the system wakes a thread late, on busy cores by much.
 
 Only a worker imports this module, as the builder `bench.evidence.sleepy:relu_mlp`.
 """
@@ -18,18 +18,18 @@ import tensorflow as tf
 
 from fmnist_models.architectures import NETWORKS
 
-# How long to sleep, and the file that takes a line a sleep, in seconds.
+# Variables with the seconds of a sleep, and with the file for the measured seconds of each sleep.
 SLEEP, SLEPT = "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
 
 
 @keras.saving.register_keras_serializable("fmnist_bench")
 class Sleepy(keras.Sequential):
-    """Trains on arrays through a pipeline that makes no batch ahead, and sleeps for each."""
+    """Trains through a pipeline that prepares no batch in advance, and sleeps before each."""
 
     def fit(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, **settings: Any
     ) -> keras.callbacks.History:
-        """Keras's own, on the slow pipeline."""
+        """Call Keras's `fit` with the slow pipeline."""
         batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size).map(_slowly)
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
@@ -41,7 +41,7 @@ def _slowly(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     seconds, noted = float(os.environ.get(SLEEP, "0")), _notes()
 
     def sleep(labels: tf.Tensor) -> tf.Tensor:
-        """Hand the labels on, late."""
+        """Return the labels after a sleep."""
         began = time.perf_counter()
         time.sleep(seconds)
         noted.write(f"{time.perf_counter() - began}\n")
@@ -54,7 +54,7 @@ def _slowly(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 @cache
 def _notes() -> TextIO:
-    """Where sleeps are noted, a line a write, which a process that is killed does not lose."""
+    """The file for the sleeps; it is line-buffered, so that a kill loses no line."""
     return Path(os.environ.get(SLEPT, os.devnull)).open("a", buffering=1)
 
 

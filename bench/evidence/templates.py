@@ -1,4 +1,4 @@
-"""How far the templates of one side differ: blocks of equals, each template with each other."""
+"""Measures how much the templates of a side differ, with blocks of equals for all their pairs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _CONFIDENCE, _LEVEL = 0.95, 0.05
 
 
 def block_rows(work: Path, loop: str, templates: int, tell: Callable[[str], None]) -> list[Row]:
-    """A row a block: each template of A meets each of B once, in random order.
+    """One row per block: each template of A with each template of B, in random order.
 
     Args:
-        work: where the duel goes; a block that is there is not measured again.
-        loop: of `bench.evidence.equals.CASES`.
-        templates: of each side.
-        tell: is told what goes on.
+        work: folder of the duel; a finished block is not measured again.
+        loop: a loop of `bench.evidence.equals.CASES`.
+        templates: number of templates of each side.
+        tell: called with a line of progress.
 
     Raises:
-        UserError: the duel cannot be fought.
+        UserError: the duel cannot be run.
     """
     path = work / f"templates-{loop}"
     plan = resume(path) if (path / "duel.json").exists() else begin(plan_of(loop), path)
@@ -64,13 +64,13 @@ def block_rows(work: Path, loop: str, templates: int, tell: Callable[[str], None
 def variance_row(rows: Sequence[Row]) -> Row:
     """The variance of log time between templates and within them, of one loop's blocks.
 
-    A two-way layout of random effects without repetition, one way the templates of A, the
-    other those of B: between = (MS(templates) - MS(rest)) / n, with Fisher's F over both ways
-    together, and the exact interval of its ratio to the rest (H. Scheffe, "The analysis of
-    variance", 1959, section 7.2).
+    A two-way layout of random effects without repetition: the templates of A and those of B.
+    between = (MS(templates) - MS(rest)) / n, with Fisher's F over both factors together, and the
+    exact interval of its ratio to the rest (H. Scheffe, "The analysis of variance", 1959, section
+    7.2).
 
     Raises:
-        ValueError: a template of A did not meet each of B once.
+        ValueError: the blocks are not one for each pair of templates.
     """
     from scipy.stats import f
 
@@ -103,10 +103,10 @@ def variance_row(rows: Sequence[Row]) -> Row:
 
 
 def alarm_rows(variances: Row) -> Iterator[Row]:
-    """What so many templates a side make of a duel of equals: a row a number.
+    """The false alarms of a duel of equals by number of templates a side, as rows.
 
-    Each serves as many of its first blocks as the others, as nearly as can be. Given for the
-    variance between templates that was found, and for the upper end of its interval.
+    The templates serve equal numbers of the first blocks, or nearly equal ones. The rows are for
+    the estimated variance between templates, and for the upper end of its interval.
     """
     ends = {"found": "between_over_within", "upper end": "between_over_within_high"}
     for number, (name, column) in product(NUMBERS, ends.items()):
@@ -122,8 +122,10 @@ def alarm_rows(variances: Row) -> Iterator[Row]:
 
 
 def inflation(templates: int, share: float) -> float:
-    """How much wider than Student's the t of the first look is, where templates of a side
-    differ by a variance of `share` times that within them."""
+    """The factor by which the t of the first look is wider than Student's t.
+
+    The variance between templates of a side is `share` times that within them.
+    """
     served = [len(range(k, BLOCKS, templates)) for k in range(templates)]
     of_mean = 1 / BLOCKS + 2 * share * sum((n / BLOCKS) ** 2 for n in served)
     shared = 2 * sum(n * (n - 1) for n in served) / (BLOCKS * (BLOCKS - 1))
@@ -132,7 +134,7 @@ def inflation(templates: int, share: float) -> float:
 
 
 def alarm_rate(inflated: float) -> float:
-    """How often the one-sided p of a t so much too wide is at most 5%."""
+    """The probability that the one-sided p is at most 5%, for a t too wide by that factor."""
     from scipy.stats import t
 
     return float(t.sf(t.isf(_LEVEL, BLOCKS - 1) / inflated, BLOCKS - 1))

@@ -1,4 +1,4 @@
-"""How long `check` and `compare` take, as commands that a person waits for."""
+"""Times `check` and `compare` as whole commands."""
 
 from __future__ import annotations
 
@@ -51,12 +51,14 @@ _TRAFFIC = (("weights", 318_040, 2), ("images", 25_088, 1))
 
 
 def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
-    """Seconds of each command, from its start to its end, one fresh process each, after one
-    that is not timed: Python has compiled the modules by then, as it has for users.
+    """One row per command: seconds from its start to its end, in fresh processes.
+
+    Each command first runs once without being timed. So Python has compiled the modules, as it has
+    for users.
 
     Args:
-        folder: an empty one, for made-up runs.
-        repetitions: of each command, in turns.
+        folder: an empty folder for generated runs.
+        repetitions: number of timed processes of each command; the commands alternate.
 
     Raises:
         RuntimeError: a command failed.
@@ -74,7 +76,7 @@ def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
         ],
         f"compare of {CASES} cases in {RUNS} runs": [*CLI, "compare", *runs, "--output", compared],
         "help": [*CLI, "--help"],
-        # The floor under whatever draws a picture.
+        # The least time of a command that draws a picture.
         "import of matplotlib": ["-c", "import matplotlib.figure"],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
@@ -98,8 +100,10 @@ def time_rows(folder: Path, repetitions: int) -> list[dict[str, Any]]:
 
 
 def _reading_row(folder: Path, repetitions: int) -> dict[str, Any]:
-    """Seconds of reading a run as large as the matrix `full` on one device, checks included, in a
-    process that has its modules."""
+    """The row for reading a run as large as the matrix `full` on one device, with all checks.
+
+    It is measured in this process, which has imported the modules.
+    """
     cases = (*_full_cases(), logistic_case())
     run = make_run(folder / "full", 0, cases, launches=None)
     seconds = []
@@ -107,7 +111,7 @@ def _reading_row(folder: Path, repetitions: int) -> dict[str, Any]:
         started = time.perf_counter()
         read_run(run)
         seconds.append(time.perf_counter() - started)
-    # The first one reads what the file system does not hold yet, and imports modules.
+    # The first reading also fills the file system's cache and imports modules.
     own = seconds[1:]
     return {
         "command": f"reading a run of {len(cases)} cases",
@@ -135,7 +139,10 @@ def make_run(
     rounds: int = ROUNDS,
     launches: int | None = 3,
 ) -> Path:
-    """A run in the folder `path`, by default as large as a real one, its seconds from `seed`."""
+    """Write a generated run to the folder `path`, by default as large as a real one.
+
+    Its seconds are drawn from `seed`. Returns `path`.
+    """
     chance = random.Random(seed)
     plan = Plan(tuple(cases or _cases()), RunSettings(launches=launches))
     folder = RunFolder.create(path, plan)
@@ -167,7 +174,7 @@ def make_run(
                 noise=Noise(wall_s=30.0, steal_share=0.0),
             )
             folder.append_launch(record)
-    # All at once: a run appends one by one, which takes a minute for a thousand cases.
+    # Written at once: appending round by round takes a minute for a thousand cases.
     write_csv(path / "rounds.csv", ROUND_COLUMNS, rows)
     measured = folder.launches(), folder.rounds(), folder.ceilings()
     folder.write_results(result_rows(plan, *measured))
@@ -194,7 +201,7 @@ def _seconds(words: Sequence[str | Path], environ: Mapping[str, str]) -> float:
         check=False,
     )
     elapsed = time.perf_counter() - started
-    # A blind check ends with 3, and has done all of its work.
+    # An inconclusive check ends with 3, after all of its work.
     if done.returncode not in (0, 3):
         raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr.decode()}")
     return elapsed

@@ -1,4 +1,4 @@
-"""Why the launches of a block take turns: blocks that do beside blocks that do not."""
+"""Compares blocks whose launches alternate round by round with blocks whose launches do not."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ WAYS = ("turns", "launches")
 
 
 def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Log ratios of equals, a row a block, both ways of measuring in turns.
+    """Log ratios of equals, one row per block; the two ways of measuring alternate.
 
     Args:
-        work: where the duels go; what is there is not measured again.
-        tell: is told what goes on.
+        work: folder of the duels; a finished block is not measured again.
+        tell: called with a line of progress.
 
     Raises:
-        UserError: a duel cannot be fought.
+        UserError: the duel cannot be run.
     """
     plan, path = LiveDuel(0, "compiled").plan(0), work / "turns"
     if not (path / "duel.json").exists():
         plan = begin(plan, path)
     (case,) = plan.cases
-    # Of one template a side: what templates differ by must not scatter either way's blocks.
+    # One template a side, so that differences between templates do not add to the scatter.
     draws = EvenDraws("turns", 1)
     rows = []
     with the_machine(tell, True), sides_under_way(plan, path) as sides:

@@ -1,4 +1,4 @@
-"""Made-up machines whose truth is known: heavy tails, autocorrelated rounds, drifting runs."""
+"""Simulates machines with known truth: heavy tails, autocorrelated rounds, drifting runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from bench.analysis.stats import launch_log
 Array = NDArray[np.float64]
 ROUNDS = 20
 LAUNCH_SD, ROUND_SD = 0.02, 0.03
-# Student's t with four degrees of freedom, whose fourth moment is infinite already.
+# Degrees of freedom of Student's t; with four, its fourth moment is infinite.
 TAILS = 4.0
-# Cases differ in noise: their standard deviations scatter by so much, in logs.
+# Standard deviation of the log of a case's noise.
 NOISE_SPREAD = 0.4
 _POOL = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One made-up machine; standard deviations are of log seconds.
+    """One simulated machine; standard deviations are of log seconds.
 
     Attributes:
-        autocorrelation: of successive rounds in a launch, and of the host from one launch
-            to the next.
-        drift: standard deviation of a whole run about the machine's long-run level.
-        shared: share of the drift's variance that hits all cases of a run alike.
+        autocorrelation: of successive rounds in a launch, and of the host's level in successive
+            launches.
+        drift: standard deviation of a whole run from the machine's long-run level.
+        shared: share of the drift's variance that is the same for all cases of a run.
     """
 
     autocorrelation: float
@@ -38,14 +38,14 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What a run measures: so many cases, each in so many launches."""
+    """The size of a run: number of cases, and of launches per case."""
 
     cases: int
     launches: int
 
 
 def heavy(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draws of mean 0 and standard deviation 1 with heavy tails."""
+    """Random numbers of mean 0 and standard deviation 1 with heavy tails."""
     return rng.standard_t(TAILS, shape) / math.sqrt(TAILS / (TAILS - 2))
 
 
@@ -59,8 +59,10 @@ def autoregressive(rng: np.random.Generator, shape: tuple[int, ...], coefficient
 
 
 def launch_medians(rng: np.random.Generator, world: World) -> Array:
-    """What the rounds of a launch add to its log: a pool to draw from, made by
-    `stats.launch_log` of autocorrelated rounds."""
+    """A pool of the scatter that rounds add to a launch's log, shape (20000,).
+
+    Each value is `stats.launch_log` of simulated autocorrelated rounds.
+    """
     rounds = np.exp(ROUND_SD * autoregressive(rng, (_POOL, ROUNDS), world.autocorrelation))
     ones = [1] * ROUNDS
     return np.array([launch_log(ones, seconds) for seconds in rounds.tolist()])
@@ -69,15 +71,15 @@ def launch_medians(rng: np.random.Generator, world: World) -> Array:
 def run_logs(
     rng: np.random.Generator, world: World, pool: Array, suites: int, runs: int, suite: Suite
 ) -> Array:
-    """Log seconds of each run, shape (suites, runs, cases), where nothing changed.
+    """Log seconds of each unchanged run, shape (suites, runs, cases).
 
     Args:
-        rng: where chance comes from.
+        rng: the random generator.
         world: the machine.
-        pool: of `launch_medians`.
-        suites: how many, each with the noise of its own cases.
-        runs: at different times.
-        suite: its cases and launches.
+        pool: the result of `launch_medians`.
+        suites: number of suites; each draws the noise of its cases anew.
+        runs: number of runs at different times.
+        suite: numbers of cases and launches.
     """
     shape = (suites, runs, suite.launches, suite.cases)
     noise = LAUNCH_SD * np.exp(NOISE_SPREAD * rng.standard_normal((suites, 1, 1, suite.cases)))
@@ -92,8 +94,8 @@ def block_logs(
 ) -> Array:
     """Log ratios B/A of duels between equals, shape (suites, cases, blocks).
 
-    The two launches of a block follow one another on a host whose level wanders with
-    standard deviation `world.drift`; which side is first is tossed.
+    The two launches of a block follow one another on a host whose level varies with a standard
+    deviation of `world.drift`. The side that is first is drawn at random.
     """
     host = world.drift * autoregressive(rng, (suites, cases, 2 * blocks), world.autocorrelation)
     launches = host + sd * heavy(rng, host.shape)

@@ -1,4 +1,4 @@
-"""One launch seen from outside: the process, what it is asked, and what comes back.
+"""The parent's side of one launch: the worker process, the request and the answer.
 
-Nothing here knows a run or a duel, draws, or writes a run's files.
+Nothing here depends on a run or a duel, makes pictures, or writes a run's files.
 """

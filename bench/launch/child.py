@@ -1,11 +1,11 @@
-"""Starts a module of the suite: `python -P child.py SUITE MODULE ARGUMENT...`, as `-m` would;
-or a file that is to run beside it, where MODULE ends with `.py`.
+"""Starts a module of the suite as `-m` would: `python -P child.py SUITE MODULE ARGUMENT...`.
 
-Python's own `-m` takes the first package `bench` that the working folder or PYTHONPATH holds,
-whoever wrote it. Here the suite's two packages are imported from the folder SUITE before anything
-else is looked up, and from then on Python finds their modules there. The path itself is left as the
-user's interpreter made it. `bench.launch.origin` writes this command; any interpreter and any
-revision of the suite can be started with it.
+Where MODULE ends with `.py`, it starts that file, with the suite importable.
+
+Python's own `-m` takes the first package `bench` in the working folder or in PYTHONPATH, which
+may be another one. This module imports the suite's two packages from the folder SUITE first, so
+Python finds all their modules there. Afterwards `sys.path` is as the user's interpreter made it.
+`bench.launch.origin` writes this command, for any interpreter and any revision of the suite.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import os
 import runpy
 import sys
 
-# In place of SUITE: the suite that this interpreter has installed.
+# In place of SUITE: take the suite that is installed for this interpreter.
 INSTALLED = "installed"
 
 
 def main() -> None:
-    """Import the packages from where they are wanted, then run the module."""
+    """Import the suite's packages from SUITE, then run the module."""
     _, suite, module, *arguments = sys.argv
     path = list(sys.path)
     sys.path[:] = _without_pythonpath(path) if suite == INSTALLED else [suite, *path]
     try:
         _import_packages()
     except ModuleNotFoundError:
-        # Installed into a folder that only PYTHONPATH names.
+        # The suite is installed in a folder that only PYTHONPATH names.
         sys.path[:] = path
         _import_packages()
     finally:
@@ -40,7 +40,7 @@ def main() -> None:
 
 def _import_packages() -> None:
     import bench  # noqa: F401
-    import fmnist_models  # noqa: F401 - what counts is that Python knows them
+    import fmnist_models  # noqa: F401 - only to have both in sys.modules
 
 
 def _without_pythonpath(path: list[str]) -> list[str]:

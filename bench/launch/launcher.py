@@ -1,7 +1,7 @@
-"""One launch, from the request to its record: which worker is asked, and what it answers.
+"""One launch, from the request to its record: chooses the worker and reads its answer.
 
-Whatever happens to a worker (an exception, a crash, the out-of-memory killer, a hang)
-comes back as a `LaunchRecord` with a status and a reason.
+An exception, a crash, a kill for lack of memory or a hang of the worker becomes a `LaunchRecord`
+with a status and a reason.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
 WORKER = child_command("bench.worker")
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
-# What reading a result of another shape, or of a later version, raises.
+# Errors from reading a result of another form, or of a later version.
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
 
 
 class Launcher:
-    """Runs launches, one at a time; templates are kept, one for each environment and number.
+    """Runs launches one at a time, and keeps a template for each environment and number.
 
-    Launches of two launchers may take turns, a round each (`turns`).
+    Two launchers can alternate their launches round by round (`turns`).
 
     Args:
-        worker: the command of a worker; another interpreter's measures that one.
+        worker: the command of a worker, which may be that of another interpreter.
         data: folder of IDX files in place of the embedded ones.
-        origin: where the worker's files must lie; a launch that ran others is invalid.
+        origin: where the worker's files must be; a launch that ran other files is invalid.
         watch: reads what disturbs each launch; None for `counters.watch`.
 
     Attributes:
-        starting_s: seconds spent so far until workers were ready: imports and data.
+        starting_s: seconds spent so far until workers were ready, for imports and data.
     """
 
     def __init__(
@@ -75,8 +75,11 @@ class Launcher:
         self._templates.clear()
 
     def get_ready(self, place: LaunchPlace, template: int = 0) -> None:
-        """Start the template that `turns` will need, without waiting for it: those of two
-        launchers import side by side. What goes wrong is said when the template is needed."""
+        """Start the template that `turns` will need, and do not wait for it.
+
+        So the templates of two launchers import in parallel. An error is reported when the
+        template is needed.
+        """
         key = _key(place, template)
         if place.fork and key not in self._templates:
             with contextlib.suppress(Ended):
@@ -85,8 +88,8 @@ class Launcher:
     def run(self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound) -> LaunchRecord:
         """Measure one launch; `on_round` is called as each round ends.
 
-        Never raises for what goes wrong in the worker; KeyboardInterrupt passes through,
-        after the worker was killed.
+        An error in the worker raises nothing: the record has it. KeyboardInterrupt passes
+        through, after the worker was killed.
         """
         return to_the_end(self.turns(request, place, on_round, pauses=False))
 
@@ -101,15 +104,21 @@ class Launcher:
     ) -> Turns[LaunchRecord]:
         """Measure one launch as `run` does, in steps.
 
-        With `pauses` it stands still before each round, until it is taken up again; a worker
-        of an earlier revision knows no pauses. Closing what comes back ends the launch. A
-        `template` of another number is another process, that imported everything by itself.
+        Closing the returned generator ends the launch.
+
+        Args:
+            request: the launch.
+            place: where and how it runs.
+            on_round: called as each round ends.
+            pauses: wait before each round until the generator is resumed; a worker of an earlier
+                revision cannot.
+            template: number of the template process; each number has its own process and imports.
         """
         told = yield from self._ask(request, place, on_round, self._watch, pauses, template)
         return _record(request, told)
 
     def ceilings(self, request: CeilingsRequest, place: LaunchPlace) -> Ceilings | str:
-        """Measure what the machine does at best; the reason where that could not be done."""
+        """Measure the machine's ceilings; the reason where that failed."""
         answer = to_the_end(self._ask(request, place, lambda _: None)).answer
         if answer.status is Status.OK:
             try:
@@ -119,7 +128,7 @@ class Launcher:
         return legible(scrub_text(answer.reason))
 
     def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
-        """Profile one case; whatever goes wrong in the worker is the record's reason."""
+        """Profile one case; an error in the worker is the record's reason."""
         told = to_the_end(self._ask(request, place, lambda _: None))
         status, reason = told.answer.status, legible(scrub_text(told.answer.reason))
         readings = None
@@ -139,7 +148,7 @@ class Launcher:
         pauses: bool = False,
         template: int = 0,
     ) -> Turns[_Told]:
-        """What a worker answers; with `watch`, where it lived to the end, the noise as well."""
+        """The answer of a worker, with the noise where `watch` is given and the worker lived."""
         key = _key(place, template)
         worker = self._templates.pop(key, None) if place.fork else None
         noise: Noise | None = None
@@ -171,8 +180,10 @@ class Launcher:
     def _proven(
         self, request: LaunchRequest | CeilingsRequest | ProfileRequest, answer: Answer
     ) -> Answer:
-        """The answer with the listing of the files that the worker ran; whatever it measured with
-        other files than its own is invalid."""
+        """The answer with the listing of the files that the worker ran.
+
+        It is `invalid` where the worker ran other files than those of `origin`.
+        """
         fields = dict(answer.fields)
         files = fields.pop("files", None)
         if answer.status is not Status.OK:
@@ -192,7 +203,7 @@ def _key(place: LaunchPlace, template: int) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """An answer, what disturbed it, and the seconds that it took, pauses left out."""
+    """An answer, what disturbed the launch, and its seconds without pauses."""
 
     answer: Answer
     noise: Noise | None
@@ -200,7 +211,7 @@ class _Told:
 
 
 def _usage(told: Mapping[str, Any]) -> Usage | None:
-    """What the launch reported of itself; None where it failed, or is of another revision."""
+    """The usage that the launch reported; None where it failed or an earlier revision ran it."""
     try:
         return Usage.from_json(told["usage"])
     except UNREADABLE:

@@ -1,8 +1,8 @@
-"""Which files a child runs: how it is started with the right ones, and the proof that it was.
+"""Starts a worker with the right files, and tests that it ran them.
 
-A child reports the file and digest of each module that it imported (`bench.machine.loaded`). Here
-they are held against what it was meant to run, and made into the listing that a run keeps, without
-a word of where on this machine they lie.
+A worker reports path and digest of each module that it imported (`bench.machine.loaded`). This
+module compares them with the files that it should run, and makes the listing that a run stores.
+The listing has no paths of this machine.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from bench.launch.child import INSTALLED
 from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
 from bench.schema.cells import few_of
 
-# By name of the module, its path and digest.
+# (path, digest) by the name of the module.
 Files = Mapping[str, tuple[str, str]]
-# By the word for a folder, the digests of the files below it.
+# The digest of each file, by place (`suite`, `models` or `elsewhere`) and name.
 Listing = dict[str, dict[str, str]]
 
 
 def child_command(
     module: str, python: str = sys.executable, suite: Path | None = CHECKOUT
 ) -> tuple[str, ...]:
-    """The command of a process that runs a module of the suite, wherever the user stands and
-    whatever PYTHONPATH holds.
+    """The command that runs a module of the suite, in any working folder and with any PYTHONPATH.
 
     Args:
-        module: of the suite; the words that are appended are its arguments.
+        module: a module of the suite; words appended to the command are its arguments.
         python: an interpreter of Python 3.11 or later.
-        suite: the folder that holds the suite; None for the one that the interpreter has installed.
+        suite: the folder that holds the suite; None for the one installed for the interpreter.
     """
     start = CHECKOUT / "bench" / "launch" / "child.py"
     return (python, "-P", str(start), str(suite or INSTALLED), module)
@@ -42,13 +41,13 @@ def child_command(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the files of a child must lie.
+    """Where the files of a worker must be.
 
     Attributes:
-        suite: holds the suite's two packages; None for what its interpreter has installed.
-        models: the checkout that holds the user's model, in which the child stands; None where it
-            stands where the user does, and the model may be installed.
-        not_from: the folder that a revision was taken from, whose files are another's.
+        suite: folder of the suite's two packages; None for those installed for its interpreter.
+        models: the checkout with the user's model, which is the worker's working folder. None
+            where that is the user's working folder, and the model may be installed.
+        not_from: the folder that a revision was taken from; its files are of another revision.
     """
 
     suite: Path | None = CHECKOUT
@@ -56,11 +55,11 @@ class Origin:
     not_from: Path | None = None
 
     def refusal(self, files: Files | None, models: Iterable[str]) -> str:
-        """Why a child that reports these files is not what it was meant to be; empty where it is.
+        """Why the files that a worker reports are not the right ones; empty where they are.
 
         Args:
-            files: None of a revision that reports none.
-            models: those that it trained, as cases name them.
+            files: the reported files; None from a revision that reports none.
+            models: names of the models that it trained, as cases spell them.
         """
         own = {model.partition(":")[0] for model in models if ":" in model}
         if files is None:
@@ -85,13 +84,16 @@ class Origin:
         if _lies_below(path, self.models):
             return True
         if name in own:
-            # A link that somebody made in a folder of theirs is theirs; a revision has no such.
+            # The user may link the model into the checkout; an unpacked revision has no such link.
             return self.not_from is None and path.is_relative_to(self.models)
         return self.not_from is None or not _lies_below(path, self.not_from)
 
     def listing(self, files: Files) -> Listing:
-        """The digests of the files by where they lie: `suite`, `models` (the side's checkout, else
-        the user's working folder) or `elsewhere`, whose paths are made of the modules' names."""
+        """The digests of the files, by place and name.
+
+        The places are `suite`, `models` (the side's checkout, else the user's working folder) and
+        `elsewhere`. Names of files outside `models` are made from the names of their modules.
+        """
         models = self.models or Path.cwd()
         found: Listing = {}
         for name, (file, digest) in sorted(files.items()):
@@ -107,13 +109,13 @@ class Origin:
 
 
 def digest_of(listing: Mapping[str, Mapping[str, str]]) -> str:
-    """SHA-256 of a listing: equal for equal files, wherever they lie."""
+    """SHA-256 of a listing; equal for equal files on any machine."""
     text = json.dumps(listing, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def changed(before: Iterable[Mapping[str, Mapping[str, str]]], now: Listing) -> str:
-    """The files of `now` that an earlier listing has with another content; empty where none."""
+    """The names of files in `now` whose digest differs in an earlier listing; empty if none."""
     names = {
         file
         for listing in before
@@ -125,16 +127,17 @@ def changed(before: Iterable[Mapping[str, Mapping[str, str]]], now: Listing) -> 
 
 
 def holds_suite(folder: Path) -> bool:
-    """Whether a folder is a checkout of this suite, of this revision or another."""
+    """Whether a folder is a checkout of this suite, of any revision."""
     worker = folder / "bench" / "worker"
     is_there = worker.with_suffix(".py").exists() or (worker / "__main__.py").exists()
     return is_there and (folder / "fmnist_models").is_dir()
 
 
 def python_digest(root: Path, packages: Iterable[str] = (".",)) -> str:
-    """SHA-256 over the Python files below the folders `packages` of `root`: their paths and what
-    they hold. Left out are hidden folders, virtual environments, and duels with the revisions
-    that they unpacked."""
+    """SHA-256 over paths and contents of the Python files below the folders `packages` of `root`.
+
+    Hidden folders, virtual environments and duels (with their unpacked revisions) are left out.
+    """
     whole = hashlib.sha256()
     found = (file for package in packages for file in _python_files(root / package))
     for name, file in sorted((file.relative_to(root).as_posix(), file) for file in found):
@@ -164,12 +167,12 @@ def _package(name: str) -> str:
 
 
 def _named(name: str, path: Path) -> str:
-    """As much of a path as the module's name has parts: no folder of the user's."""
+    """The last parts of a path, as many as the module's name has; no folder of the user."""
     parts = len(name.split(".")) + (path.stem == "__init__")
     return "/".join(path.parts[-parts:])
 
 
 def _lies_below(path: Path, folder: Path) -> bool:
-    """Whether it does so once links are followed."""
+    """Whether `path` is below `folder`, with all links resolved."""
     real = os.path.normcase(os.path.realpath(path))
     return Path(real).is_relative_to(os.path.normcase(os.path.realpath(folder)))

@@ -1,4 +1,4 @@
-"""Where one launch runs, and for how long it may."""
+"""Where one launch runs, and its time limit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class LaunchPlace:
     Attributes:
         environment: the worker's whole environment.
         fork: fork from a template with this environment; otherwise a fresh process.
-        log: file that takes what the launch prints.
-        timeout_s: limit from the request to the end.
-        gpu: that the launch uses; None on a CPU.
+        log: the file that everything the launch prints is written to.
+        timeout_s: limit in seconds, from the request to the end.
+        gpu: the GPU that the launch uses; None on a CPU.
     """
 
     environment: Mapping[str, str]

@@ -1,6 +1,6 @@
-"""The parent's end of a worker process: starts it, asks it, follows it, outlives it.
+"""The parent's side of a worker process: starts it, sends requests, reads answers, ends it.
 
-Requests go in as lines of JSON on its standard input; answers come back over a pipe of their own.
+Requests are lines of JSON on the worker's standard input; answers come over a separate pipe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.launch.stepwise import OnRound, Turns
 from bench.schema.errors import explained
 from bench.schema.launch import Round, Status
 
-# From an answer or a kill to the end of the process: nothing is left to do then.
+# Limit from an answer or a kill to the end of the process, which then has no more work.
 EXIT_LIMIT_S = 10.0
 _T = TypeVar("_T")
 
@@ -39,11 +39,11 @@ class Ended(Exception):
 
 
 class _TimedOut(Ended):
-    """Nothing came from the worker until the deadline."""
+    """The worker sent nothing until the deadline."""
 
 
 class _Garbled(Ended):
-    """What came from the worker is not of the protocol."""
+    """The worker sent something that is not in the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Answer:
 
     Attributes:
         reason: one line; empty where the status is ok.
-        fields: what the result holds; nothing where there is none.
+        fields: the fields of the result; empty where there is none.
     """
 
     status: Status
@@ -61,7 +61,7 @@ class Answer:
 
     @classmethod
     def of_result(cls, message: Mapping[str, Any]) -> Self:
-        """A `result`; what it says of status and reason is the parent's to say."""
+        """The answer of a `result` message, whose own status and reason are ignored."""
         ours = ("kind", "status", "reason")
         return cls(Status.OK, "", {k: v for k, v in message.items() if k not in ours})
 
@@ -69,7 +69,18 @@ class Answer:
 class WorkerProcess:
     """One worker process, its channel and the thread that reads it.
 
-    It stands in `folder`; None for the parent's working folder.
+    Args:
+        command: the command of a worker.
+        place: its environment and its log.
+        folder: its working folder; None for the parent's.
+
+    Attributes:
+        idle: the process is ready for a request.
+        paused_s: seconds of pauses in the current or last request.
+
+    Raises:
+        Ended: the process cannot be started.
+        UserError: the log cannot be written.
     """
 
     def __init__(
@@ -105,19 +116,19 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the worker itself; the launches that it forks are its children."""
+        """Process id of the worker itself; forked launches are its children."""
         return self._process.pid
 
     def _read(self, channel: int) -> None:
         with os.fdopen(channel, "rb") as lines:
             for line in lines:
-                # A worker that was killed can leave half a line.
+                # A worker that is killed can leave half a line.
                 if line.endswith(b"\n"):
                     self._messages.put(line)
         self._messages.put(None)
 
     def wait_until_ready(self, limit_s: float) -> None:
-        """Wait for imports and data; raises `Ended` when they fail."""
+        """Wait at most `limit_s` seconds for imports and data; raises `Ended` when they fail."""
         try:
             message = self._next(time.perf_counter() + limit_s)
         except _TimedOut:
@@ -138,13 +149,15 @@ class WorkerProcess:
         on_round: OnRound,
         pauses: bool,
     ) -> Turns[Answer]:
-        """Ask for one measurement and follow it to its end.
+        """Request one measurement and follow it to its end.
 
-        What has arrived by the deadline counts, however late it is read; what arrives later does
-        not. A worker that does not take up its next request soon after an answer stays not `idle`.
+        Messages that arrive before the deadline count, even where they are read later; later ones
+        do not. A worker that is not ready for another request soon after its answer does not
+        become `idle`.
 
         Raises:
-            Ended: the worker ended without an answer, or sent what is no message of the protocol.
+            Ended: the worker ended without an answer, or sent something that is not in the
+                protocol.
         """
         self.idle = False
         self.paused_s = 0.0
@@ -186,10 +199,10 @@ class WorkerProcess:
                 raise _unexpected(message)
 
     def _wait_for_exit(self, answer: Answer) -> None:
-        """Until the template says that the launch has ended; not for long, for it may stand still.
+        """Wait for the template's message that the launch has ended, for at most 10 s.
 
         Raises:
-            Ended: something else came than the end of a launch that had answered.
+            Ended: another message came after the launch's answer.
         """
         deadline = time.perf_counter() + EXIT_LIMIT_S
         while True:
@@ -203,7 +216,7 @@ class WorkerProcess:
                 self._exited(message)
                 return
             if message["kind"] == "forked":
-                # A launch can be quicker than its template is to tell of it.
+                # A launch can answer before its template reports the fork.
                 self._note_fork(message)
             elif answer.status is not Status.TIMED_OUT:
                 raise _unexpected(message, " after its answer")
@@ -212,7 +225,7 @@ class WorkerProcess:
         self._forked = _read("a fork", lambda: int(message["pid"]))
 
     def _exited(self, message: Mapping[str, Any]) -> Answer:
-        """The launch that the template forked has ended; what that means without an answer."""
+        """The answer for a forked launch that has ended without one."""
         code = _read("an exit", lambda: int(message["code"]))
         self._forked = None
         self.idle = True
@@ -244,7 +257,7 @@ class WorkerProcess:
         raise _Garbled(Status.FAILED, f"the worker sent what is no message: {shown}")
 
     def _end_of_process(self) -> Ended:
-        """Why the worker ended, whose channel has closed."""
+        """Why a worker with a closed channel ended."""
         try:
             return self._death(self._process.wait(EXIT_LIMIT_S))
         except subprocess.TimeoutExpired:
@@ -257,7 +270,7 @@ class WorkerProcess:
             name = known.get(number, f"signal {number}")
             hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
             if number == signal.SIGABRT:
-                # Whoever calls abort() says why before.
+                # Libraries print the reason before they call abort().
                 hint = f": {_last_line(self._log)}"
             return Ended(Status.KILLED, f"killed by {name}{hint}")
         if code == 0:
@@ -271,9 +284,9 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._process.kill()
         if self._forked is not None:
-            # Linux does it by itself; the launch may have ended in this moment as well.
+            # On Linux the system does this too, and the launch may just have ended by itself.
             _end(self._forked)
-        # A process that hangs in the kernel ends when it comes back from there.
+        # A process that hangs in a system call ends only when the call returns.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_LIMIT_S)
         if self._process.stdin is not None:
@@ -313,10 +326,10 @@ def _unexpected(message: Mapping[str, Any], when: str = "") -> _Garbled:
 
 
 def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
-    """The channel's number in the child, and what hands it over without anything else.
+    """The channel's number in the child, and the Popen arguments that pass only this handle.
 
-    The child gets a process group of its own, so that Ctrl-C reaches the parent alone,
-    which then ends the launch in an orderly way.
+    The child gets a process group of its own. So Ctrl-C reaches only the parent, which then ends
+    the launch properly.
     """
     if sys.platform == "win32":
         import msvcrt

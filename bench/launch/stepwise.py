@@ -1,4 +1,4 @@
-"""A measurement in steps, so that two launches can take turns."""
+"""A measurement in steps, so that two launches can alternate."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from bench.schema.launch import Round
 
 _T = TypeVar("_T")
 OnRound = Callable[[Round], None]
-# A measurement under way; each pause is before a round, until it is taken up again.
+# A running measurement; it pauses before each round until the generator is resumed.
 Turns = Generator[None, None, _T]
 
 
 def to_the_end(steps: Turns[_T]) -> _T:
-    """What a measurement comes to that nothing else takes turns with."""
+    """Run a measurement to its end without others in between, and return its result."""
     while True:
         try:
             next(steps)

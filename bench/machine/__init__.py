@@ -1,4 +1,4 @@
-"""What this computer is, what others do on it, and what a child may see of it.
+"""Facts of this computer, readings of the load on it, and the environment of a worker.
 
-Facts and readings only: nothing here starts a launch, judges a number or imports a framework.
+Nothing here starts a launch, judges a number or imports a framework.
 """

@@ -1,4 +1,4 @@
-"""Reads the system's counters around a launch, and makes its `bench.schema.noise.Noise` of them.
+"""Reads the system's counters around a launch, and makes a `bench.schema.noise.Noise` of them.
 
 Whatever a system does not count, hides or garbles is None; nothing here raises for it. Of Linux's
 counters psutil has no pressure, no throttling and no quota, and its times of each CPU do not say
@@ -29,25 +29,25 @@ Watch = Callable[[int, Gpu | None], Close]
 
 _PROC = Path("/proc")
 _SYS = Path("/sys")
-# The kernel counts the cores' time in ticks of 10 ms; in a shorter window they are too few.
+# The kernel counts the cores' time in ticks of 10 ms; a shorter window has too few of them.
 SHORTEST_S = 0.5
-# proc(5), /proc/stat; the time of guests is in user and nice already.
+# proc(5), /proc/stat; user and nice already include the time of guests.
 _FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _NOT_BUSY = frozenset({"idle", "iowait", "steal"})
 _IN_PSUTIL_NOT_BUSY = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})
 
 
 def watch(pid: int, gpu: Gpu | None) -> Close:
-    """Open the window of one launch; call what comes back to close it and get its readings.
+    """Start the readings of one launch; call the returned function to end and get them.
 
     Args:
-        pid: the worker that is ready to serve the launch, itself or by a fork.
-        gpu: that the launch uses; None on a CPU.
+        pid: process id of the worker that will serve the launch, itself or by a fork.
+        gpu: the GPU that the launch uses; None on a CPU.
     """
     before = _read(pid, gpu)
 
     def close(usage: Usage | None) -> Noise:
-        """The readings since; `usage` is what the launch itself reported, if it did."""
+        """The readings since the start; `usage` is what the launch reported, None if nothing."""
         return _noise(before, _read(pid, gpu), usage, pid, hardware.cpu_clock_hz())
 
     return close
@@ -64,7 +64,7 @@ class _CoreTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    """Running totals at one moment."""
+    """The counters at one moment; they count up."""
 
     at_s: float
     cores: _CoreTimes | None
@@ -98,7 +98,7 @@ def _noise(
         total_s = after.cores.total_s - before.cores.total_s
         steal_s = _rise(before.cores.steal_s, after.cores.steal_s)
         busy_s, own_s = after.cores.busy_s - before.cores.busy_s, _rise(before.own_s, after.own_s)
-        # Ticks are coarse: own time may seem to exceed all busy time.
+        # Ticks are coarse, so own time may come out above all busy time.
         other_s = None if own_s is None or busy_s < 0 else max(0.0, busy_s - own_s)
     cpu_stalled_s = _rise(before.cpu_pressure_s, after.cpu_pressure_s)
     memory_stalled_s = _rise(before.memory_pressure_s, after.memory_pressure_s)
@@ -147,7 +147,7 @@ def _core_times() -> _CoreTimes | None:
 
 
 def _core_times_elsewhere() -> _CoreTimes | None:
-    """On macOS and Windows: all cores, for there they cannot be told apart by affinity."""
+    """Times of all cores, on macOS and Windows: times of the usable ones alone are not known."""
     import psutil
 
     try:
@@ -159,14 +159,17 @@ def _core_times_elsewhere() -> _CoreTimes | None:
 
 
 def _own_tree_s() -> float | None:
-    """CPU time of this process and of all that it started: workers, with the launches that
-    they waited for, and launches that take turns with the one that is watched."""
+    """CPU seconds of this process and of all that it started; None where not readable.
+
+    These are workers, launches that the workers waited for, and launches that are measured in
+    turns with this one.
+    """
     import psutil
 
     spent_s = time.process_time()
     try:
         for process in psutil.Process().children(recursive=True):
-            # What ends meanwhile is in the times of the worker that waited for it.
+            # The time of a process that has ended is in the times of the worker that waited for it.
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 spent_s += times.user + times.system + times.children_user + times.children_system
@@ -176,14 +179,14 @@ def _own_tree_s() -> float | None:
 
 
 def _pressure_s(resource: str) -> float | None:
-    """Seconds so far in which some thread waited for `resource`: the kernel's PSI."""
+    """Seconds since the system started in which some thread waited for `resource` (kernel PSI)."""
     text = _text(_PROC / "pressure" / resource)
     found = re.search(r"^some .*\btotal=(\d+)$", text, re.MULTILINE)
     return int(found[1]) / 1e6 if found else None
 
 
 def _thermal_counts() -> dict[Path, int]:
-    """Throttling for heat so far, by counter: cores that share hardware count alike."""
+    """Thermal throttle events so far, by counter; cores that share hardware count the same."""
     files = (_SYS / "devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
     return {file: int(text) for file in files if (text := _text(file).strip()).isdecimal()}
 
@@ -200,10 +203,10 @@ def _throttled_share(
 
 
 def _others_on_gpu(before: GpuUse | None, after: GpuUse | None, pid: int) -> int | None:
-    """The larger of both readings, the launch itself left out.
+    """The larger count of other processes of the two readings, without the launch itself.
 
-    In a container NVML may tell the host's number of the launch's process: where `pid` is
-    not in the list, one of those in it is taken for the launch.
+    In a container NVML may give the host's process id of the launch. So after the launch one
+    process is subtracted, whether its id is `pid` or not.
     """
     counts = []
     if before is not None and before.compute_pids is not None:
@@ -214,7 +217,7 @@ def _others_on_gpu(before: GpuUse | None, after: GpuUse | None, pid: int) -> int
 
 
 def _rise(before: _Number | None, after: _Number | None) -> _Number | None:
-    """How far a counter rose; None where it is not known, or was set back meanwhile."""
+    """How far a counter rose; None where it is not known, or was reset in between."""
     return None if before is None or after is None or after < before else after - before
 
 
@@ -224,12 +227,12 @@ def _largest_rise(before: Mapping[_K, int], after: Mapping[_K, int]) -> int | No
 
 
 def _share(part: float | None, whole: float | None) -> float | None:
-    """At most 1, for the two are not read at the very same moment."""
+    """`part` over `whole`, limited to 1, because the two are not read at the same moment."""
     return None if part is None or whole is None or whole <= 0 else min(1.0, part / whole)
 
 
 def _text(file: Path) -> str:
-    """What the file holds; nothing where it cannot be read."""
+    """The text of the file; empty where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What CUDA needs on this machine, and what its versions have."""
+"""What CUDA needs on this machine, and what its versions support."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bench.schema.errors import Unavailable
 SEE_DOCTOR = "run fmnist-bench doctor --device gpu"
 TF32_SINCE = "8.0 and later"
 _TF32_MAJOR = 8
-# What TensorFlow opens before it registers a GPU (tsl, dso_loader.cc and dlopen_checker.cc),
-# in the versions that each CUDA ships: CUDA toolkit release notes, component versions.
+# The libraries that TensorFlow opens before it registers a GPU (tsl, dso_loader.cc and
+# dlopen_checker.cc), by CUDA's major version. Versions: CUDA toolkit release notes, components.
 _LIBRARIES: Mapping[int, tuple[str, ...]] = {
     12: (
         "libcudart.so.12",
@@ -37,10 +37,10 @@ _LIBRARIES: Mapping[int, tuple[str, ...]] = {
 
 
 def refuse_tf32(name: str, compute_capability: tuple[int, int] | None) -> None:
-    """Nothing, where a GPU has TF32 or may have it.
+    """Accept a GPU that has TF32 or whose compute capability is not known.
 
     Raises:
-        Unavailable: it has none: only compute capability 8.0 and later do.
+        Unavailable: the compute capability is below 8.0, so the GPU has no TF32.
     """
     if compute_capability is not None and compute_capability[0] < _TF32_MAJOR:
         has = "{}.{}".format(*compute_capability)
@@ -48,10 +48,10 @@ def refuse_tf32(name: str, compute_capability: tuple[int, int] | None) -> None:
 
 
 def driver_is_too_old(driver: str | None, built: str | None) -> bool:
-    """Whether a driver that knows CUDA `driver` cannot run what is built for CUDA `built`.
+    """Whether a driver that supports CUDA `driver` cannot run code built for CUDA `built`.
 
-    Within one major version an older driver will do: CUDA compatibility guide, "minor
-    version compatibility". Unknown versions are no reason.
+    Within one major version an older driver is enough: CUDA compatibility guide, "minor
+    version compatibility". False where a version is not known.
     """
     numbers = [re.match(r"\d+", version or "") for version in (driver, built)]
     majors = [int(number[0]) for number in numbers if number]
@@ -61,15 +61,16 @@ def driver_is_too_old(driver: str | None, built: str | None) -> bool:
 def missing_cuda_libraries(
     cuda: str | None, cudnn: str | None, load: Callable[[str], Any] = ctypes.CDLL
 ) -> list[str]:
-    """Those libraries that TensorFlow needs and that do not load; empty where not known.
+    """The libraries that TensorFlow needs and that do not load; empty where not known.
 
-    They are looked for as TensorFlow does: where the linker looks, and in the wheels that
-    `tensorflow[and-cuda]` installs. Linux only; CUDA wheels of TensorFlow exist nowhere else.
+    They are searched for as TensorFlow does: on the linker's path, and in the wheels that
+    `tensorflow[and-cuda]` installs. On Linux only: other systems have no CUDA wheels of
+    TensorFlow.
 
     Args:
-        cuda: the version that TensorFlow was built for.
-        cudnn: likewise.
-        load: opens a library by name or path, or raises OSError.
+        cuda: the CUDA version that TensorFlow was built for.
+        cudnn: the cuDNN version that TensorFlow was built for.
+        load: opens a library by name or path; raises OSError where it cannot.
     """
     major = re.match(r"\d+", cuda or "")
     if major is None or int(major[0]) not in _LIBRARIES or sys.platform != "linux":

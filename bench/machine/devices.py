@@ -1,6 +1,7 @@
-"""Which devices there are, and which of them a name of the matrix means.
+"""Which devices this machine has, and which of them a name in the matrix means.
 
-`bench.machine.nvml` asks NVIDIA's library, and `bench.machine.placement` holds a child to one.
+`bench.machine.nvml` asks NVIDIA's library; `bench.machine.placement` restricts a worker to one
+device.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from bench.schema.errors import Unavailable
 
 
 def inventory(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Inventory:
-    """The GPUs of this machine, within what the user's CUDA_VISIBLE_DEVICES allows.
+    """The GPUs of this machine that the user's CUDA_VISIBLE_DEVICES allows.
 
-    Never raises for what is missing or broken: the inventory's `problem` says it.
+    Never raises where a driver or GPU is missing or broken: the inventory's `problem` says so.
 
     Args:
         environ: the user's environment.
-        nvml: the module pynvml, or what stands in for it; None imports it.
+        nvml: the module pynvml, or a replacement for tests; None imports it.
     """
     return _visible(installed(nvml), environ)
 
 
 def present(machine: Inventory) -> list[str]:
-    """The devices that a matrix takes where the user names none: the CPU and each GPU."""
+    """The devices of a matrix where the user names none: the CPU and each GPU."""
     if len(machine.gpus) == 1:
         return ["cpu", "gpu"]
     return ["cpu", *(f"gpu:{gpu.index}" for gpu in machine.gpus)]
@@ -37,8 +38,8 @@ def present(machine: Inventory) -> list[str]:
 def resolve(device: str, machine: Inventory) -> Gpu | None:
     """The GPU that a device of the matrix means; None for the CPU.
 
-    `gpu` is the first GPU that may be used, `gpu:N` the one that nvidia-smi numbers N
-    (counting each MIG device), whatever CUDA_VISIBLE_DEVICES hides.
+    `gpu` is the first GPU that may be used. `gpu:N` is number N of nvidia-smi, with each MIG
+    device counted; CUDA_VISIBLE_DEVICES does not change the numbers.
 
     Raises:
         Unavailable: there is no such GPU; the message is the row's reason.
@@ -59,8 +60,10 @@ def resolve(device: str, machine: Inventory) -> Gpu | None:
 
 
 def known_as(device: str, machine: Inventory) -> str:
-    """The name that `present` gives a device, so that one GPU has one name; a device that is not
-    there keeps the one it has."""
+    """The name that `present` gives to a device, so that one GPU has one name.
+
+    A device that this machine does not have keeps its name.
+    """
     try:
         gpu = resolve(device, machine)
     except Unavailable:
@@ -71,7 +74,7 @@ def known_as(device: str, machine: Inventory) -> str:
 
 
 def _visible(found: Inventory, environ: Mapping[str, str]) -> Inventory:
-    """`found` within CUDA_VISIBLE_DEVICES, read as CUDA reads it.
+    """The part of `found` that CUDA_VISIBLE_DEVICES allows, read as CUDA reads it.
 
     An entry that names no device ends the list: CUDA C++ programming guide, "CUDA
     environment variables".
@@ -110,11 +113,11 @@ def _visible(found: Inventory, environ: Mapping[str, str]) -> Inventory:
 def _numbering(
     gpus: tuple[Gpu, ...], words: list[str], environ: Mapping[str, str]
 ) -> list[Gpu] | None:
-    """The GPUs as CUDA counts them; None where that is not known.
+    """The GPUs in CUDA's order; None where that is not known.
 
-    Without CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA puts the fastest first, by a rule of its own,
-    and of a card in MIG mode it counts one device only. Who names every number leaves none
-    out, in whatever order.
+    Without CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA puts the fastest GPU first, by a rule that it does
+    not publish. Of a card in MIG mode it counts only one device. A list of all numbers means all
+    GPUs, whatever the order.
     """
     by_bus = sorted(gpus, key=lambda gpu: (gpu.pci_bus_id, gpu.index))
     if any(gpu.is_mig for gpu in gpus):

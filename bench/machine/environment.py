@@ -1,6 +1,6 @@
-"""What machine and what software: the facts of environment.json, without TensorFlow.
+"""The facts of machine and software in environment.json, read without TensorFlow.
 
-A fact that this system does not tell is None. No host name, user name or path is kept.
+A fact that this system does not report is None. No host name, user name or path is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bench.schema.plan import validate_label
 
 SCHEMA_VERSION = 1
 DISTRIBUTION = "fmnist-bench"
-# Each fact under the names that its package may be installed by.
+# Each fact with the names of the packages that may provide it.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "tensorflow": (
         "tensorflow",
@@ -53,7 +53,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "nvidia-cuda-runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"),
     DISTRIBUTION: (DISTRIBUTION,),
 }
-# What of a checkout is the suite: results beside it make it no other code.
+# The suite's own code in a checkout: a changed file elsewhere, such as a result, is no change.
 _CODE = ("bench", "fmnist_models", "pyproject.toml")
 
 
@@ -68,14 +68,14 @@ def collect(
     """The whole of environment.json, as plain JSON values.
 
     Args:
-        label: the user's own word for this machine or run, kept as it is.
-        dataset_digest: of the images that are trained on.
-        inventory: the GPUs and driver, as `bench.machine.devices.inventory` found them.
+        label: the user's name for this machine or run, kept as it is.
+        dataset_digest: digest of the images that are trained on.
+        inventory: the GPUs and the driver, from `bench.machine.devices.inventory`.
         software: what only a worker can know: build flags, CUDA and cuDNN versions.
-        cases: whose workers' variables are recorded; none stands for a case of the CPU.
+        cases: the cases whose workers' variables are recorded; empty stands for one CPU case.
 
     Raises:
-        UserError: the label is not one (`validate_label`).
+        UserError: `validate_label` refuses the label.
     """
     validate_label(label)
     facts = {
@@ -105,7 +105,7 @@ def collect(
 
 
 def fixed_facts(inventory: Inventory) -> dict[str, Any]:
-    """What of `collect` stays the same between two runs on an unchanged machine."""
+    """The facts of `collect` that are the same in two runs on an unchanged machine."""
     facts = collect(label=None, dataset_digest="", inventory=inventory)
     cpu = {name: fact for name, fact in facts["cpu"].items() if name != "frequency_hz"}
     gpus = [{name: gpu[name] for name in ("index", "name", "uuid")} for gpu in facts["gpus"]]
@@ -144,9 +144,9 @@ def _version(names: tuple[str, ...]) -> str | None:
 
 
 def version_and_revision() -> str:
-    """The version of the suite, and the revision of a checkout.
+    """The version of the suite, with the revision where it runs from a checkout.
 
-    Of a version that is no release the revision is a part, `+gREVISION`, wherever it is installed.
+    The version of a commit that is no release contains the revision, as `+gREVISION`.
     """
     version = _version((DISTRIBUTION,)) or "not installed"
     git = _git(CHECKOUT)
@@ -158,18 +158,18 @@ def version_and_revision() -> str:
 def variables_of(
     cases: Sequence[Case], inventory: Inventory, environ: Mapping[str, str] = os.environ
 ) -> dict[str, dict[str, str]]:
-    """`variables` and `overruled` of environment.json: what the workers of `cases` get, and what of
-    the user's `environ` they do not.
+    """`variables` and `overruled` of environment.json.
 
-    What a case itself sets is a fact of the case: its number of threads is left out, unless
-    no case leaves the user's.
+    `variables` are those that all workers of `cases` get; `overruled` are those of the user's
+    `environ` that no worker gets. The number of threads that a case sets is left out of
+    `variables`, because it is a fact of the case.
     """
     children, plain = [], []
     for device, threads in {(case.device, case.threads): None for case in cases} or {
         ("cpu", None): None
     }:
         case = Case("relu_mlp", "adam", "fit", device, threads=threads)
-        # A GPU that is not there has no worker.
+        # A case on a missing GPU has no worker.
         with contextlib.suppress(Unavailable):
             children.append(child_environment(case, inventory, environ))
             plain.append(child_environment(replace(case, threads=None), inventory, environ))
@@ -183,8 +183,8 @@ def variables_of(
 def _git(root: Path) -> dict[str, Any] | None:
     """Revision and dirty flag of `root`; None unless it is a checkout of this project.
 
-    Installed into another project's repository, this package would otherwise report that
-    one's revision as its own.
+    Without the check, this package would report the revision of another repository in which it
+    is installed.
     """
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]

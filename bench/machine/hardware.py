@@ -32,7 +32,7 @@ _SYS = Path("/sys")
 
 
 def cpu_facts() -> dict[str, Any]:
-    """Every fact of the CPU, and of the part of it that this process may use."""
+    """Facts of the CPU and of the part of it that this process may use; units in the keys."""
     import psutil
 
     clock = _clock()
@@ -51,13 +51,13 @@ def cpu_facts() -> dict[str, Any]:
 
 
 def cpu_clock_hz() -> int | None:
-    """The clock at this moment, mean over the cores."""
+    """The current clock, as the mean over the cores; None where not known."""
     clock = _clock()
     return round(clock.current * 1e6) or None if clock else None
 
 
 def memory_bytes() -> int:
-    """Physical memory."""
+    """Bytes of physical memory."""
     import psutil
 
     return int(psutil.virtual_memory().total)
@@ -65,13 +65,13 @@ def memory_bytes() -> int:
 
 @functools.cache
 def cpu_model() -> str:
-    """The processor's name as its maker writes it; the architecture where none is told."""
+    """The processor's name as its maker writes it; the architecture where it is not known."""
     brand = _brand_of_linux() or _brand_of_macos() or _brand_of_windows() or _brand_elsewhere()
     return " ".join(brand.split())
 
 
 def cpu_affinity() -> list[int] | None:
-    """The logical CPUs that this process may use, ascending; None where not told (macOS)."""
+    """The logical CPUs that this process may use, ascending; None where not known (macOS)."""
     getaffinity = getattr(os, "sched_getaffinity", None)
     if getaffinity is not None:
         return sorted(getaffinity(0))
@@ -84,9 +84,9 @@ def cpu_affinity() -> list[int] | None:
 
 
 def cgroup_cpu_quota() -> float | None:
-    """How many CPUs' worth of time the control groups grant; None where there is no limit.
+    """CPU seconds per second that the control groups allow; None where there is no limit.
 
-    The least of cpu.max (v2) or cpu.cfs_quota_us / cpu.cfs_period_us (v1) from this
+    The smallest of cpu.max (v2) or cpu.cfs_quota_us / cpu.cfs_period_us (v1), from this
     process's group up to the root that it can see.
     """
     quotas = []
@@ -100,10 +100,10 @@ def cgroup_cpu_quota() -> float | None:
 
 
 def cgroup_cpu_periods() -> dict[Path, tuple[int, int]]:
-    """Periods of the CPU quota so far, and how many of them it cut short, by control group.
+    """(periods, throttled periods) of the CPU quota so far, by control group.
 
-    From cpu.stat (v1 and v2 alike) of each group that has a quota, this process's and those
-    around it; groups in which no period has passed yet are left out.
+    Read from cpu.stat (v1 and v2) of this process's group and of its parents, where they have a
+    quota. Groups in which no period has passed yet are left out.
     """
     found = {}
     for group in _cgroups("cpu"):
@@ -116,7 +116,7 @@ def cgroup_cpu_periods() -> dict[Path, tuple[int, int]]:
 
 
 def cgroup_memory_limit_bytes() -> int | None:
-    """The least memory limit of the control groups, v1 or v2; None where there is none."""
+    """The smallest memory limit of the control groups, v1 or v2; None where there is none."""
     limits = []
     for group in _cgroups("memory"):
         text = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or ""
@@ -129,7 +129,10 @@ def cgroup_memory_limit_bytes() -> int | None:
 def command_output(
     *command: str, environ: Mapping[str, str] | None = None, any_exit: bool = False
 ) -> str | None:
-    """What `command` prints; None if it is absent, slow, or (unless `any_exit`) fails."""
+    """The stripped standard output of `command`; None if it cannot start or takes over 10 s.
+
+    None also where it fails, unless `any_exit`.
+    """
     try:
         ended = subprocess.run(
             command,
@@ -148,7 +151,7 @@ def command_output(
 
 
 def _clock() -> Any:
-    """What psutil tells of the clock, in MHz; None where it cannot."""
+    """Clock frequencies of psutil in MHz; None where it cannot read them."""
     import psutil
 
     try:
@@ -158,10 +161,10 @@ def _clock() -> Any:
 
 
 def _cgroups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control groups, each hierarchy from the inside out.
+    """Folders of this process's control groups, in each hierarchy from the group to the root.
 
-    A group's path is relative to its hierarchy's root, which in a container need not be
-    what is mounted: cgroups(7). What lies outside the mount is taken to be its top.
+    A group's path is relative to the root of its hierarchy, and a container may mount another
+    folder than that root: cgroups(7). For a group outside the mount, the mount's top is taken.
     """
     paths: dict[str, str] = {}
     for line in (_read(_PROC / "self/cgroup") or "").splitlines():
@@ -172,7 +175,7 @@ def _cgroups(controller: str) -> Iterator[Path]:
         if mounted is None:
             continue
         root, mount, version, options = mounted.groups()
-        # The one hierarchy of v2 stands with no controllers beside it.
+        # /proc/self/cgroup lists no controllers for the one hierarchy of v2.
         key = "" if version == "2" else controller
         if key not in paths or not (version == "2" or controller in options.split(",")):
             continue
@@ -184,7 +187,7 @@ def _cgroups(controller: str) -> Iterator[Path]:
 
 
 def _unescape(text: str) -> str:
-    """Spaces and the like are octal numbers in mountinfo."""
+    """`text` of mountinfo with its octal escapes, such as that of a space, decoded."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
 
 
@@ -239,14 +242,17 @@ def _caches() -> dict[str, int]:
 
 
 def _vector_extensions() -> list[str] | None:
-    """The flags by which oneDNN and XLA choose their kernels; None where not told."""
+    """The CPU flags by which oneDNN and XLA choose their kernels; None where not known."""
     text = _read(_PROC / "cpuinfo") or ""
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return sorted(filter(_VECTOR_FLAG.fullmatch, found[1].split())) if found else None
 
 
 def _sysctl(*names: str) -> dict[str, str]:
-    """Those of `names` that macOS knows; it fails when one is unknown, and prints the rest."""
+    """The values of `names` that macOS knows; empty elsewhere.
+
+    sysctl fails where one name is unknown, but prints the others.
+    """
     if platform.system() != "Darwin":
         return {}
     lines = (command_output("/usr/sbin/sysctl", *names, any_exit=True) or "").splitlines()

@@ -1,8 +1,8 @@
 """Which files a process runs: the modules that it imported, with their digests.
 
-Only workers use this module. The standard library and what is installed are left out, for
-environment.json holds their versions; the suite's own packages and the user's model are named
-wherever they lie.
+Only workers use this module. The standard library and installed packages are left out, because
+environment.json holds their versions. The suite's own packages and the user's model are always
+listed, even where they are installed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _STANDARD = tuple(
 )
 
 
-# What TensorFlow makes of a `tf.function` of the user's, under another name each time; the file
-# that it was made of is listed.
+# TensorFlow generates a module from a user's `tf.function`, with a new name each time. The file
+# that it was generated from is listed.
 _GENERATED = "__autograph_generated_file"
 
 
 def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
-    """The path and the SHA-256 digest of each module that this process imported, by its name.
+    """(path, SHA-256 digest) of each module that this process imported, by the module's name.
 
     Args:
-        models: as cases name them; of a `module:function` the module's package is named too where
-            it is installed, and the module that defines the function.
+        models: names of models, as cases spell them. For a `module:function`, the module's package
+            and the module that defines the function are listed even where they are installed.
     """
     named = {*SUITE_PACKAGES, *_holders(models)}
     below = tuple(f"{package}." for package in named)
@@ -64,15 +64,17 @@ def _holders(models: Iterable[str]) -> Iterator[str]:
 
 
 def _name(known_as: str, module: ModuleType) -> str:
-    """What the module is called: the one that runs as `__main__` (`__mp_main__` to Python's
-    multiprocessing) has a name as well."""
+    """The module's own name, also where it runs as `__main__`.
+
+    Python's multiprocessing calls that module `__mp_main__`.
+    """
     spec = getattr(module, "__spec__", None)
     runs = known_as in ("__main__", "__mp_main__")
     return spec.name if runs and spec is not None else known_as
 
 
 def _path(module: ModuleType) -> str | None:
-    # Not an attribute's look-up, at which a module that is loaded late would load.
+    # Not getattr, which would import a module that is loaded lazily.
     file = getattr(module, "__dict__", {}).get("__file__")
     if not isinstance(file, str):
         return None
@@ -89,10 +91,10 @@ def _is_installed(path: str) -> bool:
 
 @cache
 def _digest(path: str) -> str:
-    """Of a file, read once in a template for all its launches."""
+    """SHA-256 of a file, read once in a template for all its launches; empty if unreadable."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as Python's own loader does
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        # Inside an archive, or gone since.
+        # The file is inside an archive, or was removed since.
         return ""

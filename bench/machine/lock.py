@@ -1,4 +1,4 @@
-"""One machine, one run: whatever measures holds this lock. One folder, one run: likewise."""
+"""Locks: only one run measures on a machine, and only one run writes to a folder, at a time."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from filelock import lock_descriptor
 from fmnist_models.errors import UserError
 
 LOCK_NAME = "fmnist-bench.lock"
-# A folder for the lock, where the usual one is not shared, or not to be shared.
+# Names a folder for the lock, where the usual one is not shared or must not be.
 LOCK_VARIABLE = "FMNIST_LOCK"
 
 
 @contextlib.contextmanager
 def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
-    """Two runs at once would measure each other: one machine, one run.
+    """Hold the machine's lock, because two runs at once would slow each other.
 
     Args:
-        waits: told why, where another run has the machine and this one waits.
-        wait: for the other run's end; otherwise it is an error.
+        waits: called with the reason, where another run has the lock and this one waits.
+        wait: wait for the other run's end; otherwise another run is an error.
 
     Raises:
-        UserError: another run has the machine, or it cannot be told whether one has.
+        UserError: another run has the lock, or the file cannot be locked.
     """
     file = lock_file()
     with contextlib.ExitStack() as held:
@@ -52,7 +52,7 @@ def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock on a file that all users share; False where another process does.
+    """Hold the lock on a file that all users share; yields False where another process has it.
 
     Not by a `FileLock`: in a folder such as /tmp it refuses a file that another user made, and
     so only the first user of a machine could ever measure. To lock a file is to read it.
@@ -82,7 +82,7 @@ def _shared(file: Path) -> int:
 
 
 def lock_file() -> Path:
-    """The machine's lock: the same for each user, whatever their folders for temporary files."""
+    """Path of the machine's lock: the same for all users, who may have different TMPDIRs."""
     named = os.environ.get(LOCK_VARIABLE)
     if named:
         return Path(named) / LOCK_NAME
@@ -93,13 +93,13 @@ def lock_file() -> Path:
 
 @contextlib.contextmanager
 def the_folder(path: Path) -> Iterator[None]:
-    """No two runs may write to one folder, which is made where it is not there.
+    """Create the folder where it is missing, and hold its lock against other runs.
 
-    The folder itself is locked, so that nothing is left in it. Where the system cannot do that
-    (Windows, some network file systems), the machine's lock has to do.
+    The folder itself is locked, so no lock file is left in it. Where the system cannot do that
+    (Windows, some network file systems), only the machine's lock protects it.
 
     Raises:
-        UserError: another run writes there, or the folder cannot be made.
+        UserError: another run writes there, or the folder cannot be created.
     """
     from bench.schema.errors import ELSEWHERE, explained
 

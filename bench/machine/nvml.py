@@ -1,7 +1,6 @@
-"""Which GPUs there are and in what state, as NVIDIA's management library (NVML) tells it.
+"""The GPUs of this machine and their state, from NVIDIA's management library (NVML).
 
-A part of `bench.machine.devices`, which the rest of the suite asks instead. NVML is loaded when it
-is first needed; any of its calls may be missing, refused or fail, and then a fact is None.
+NVML is loaded when it is first needed. A call that is missing, refused or fails gives None.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ _STATE = (
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU that a case can name; each device of a card in MIG mode is one of its own.
+    """A GPU that a case can name; each MIG device of a card is a GPU.
 
     Attributes:
-        index: the N of `gpu:N`: NVML's order, which is nvidia-smi's and not CUDA's.
-        uuid: `GPU-...` or `MIG-...`, the one name that NVML and CUDA share.
-        compute_capability: major and minor; None where unknown.
-        pci_bus_id: of the card, such as `00000000:07:00.0`; empty where unknown.
+        index: the N of `gpu:N`, in the order of NVML and nvidia-smi, which is not CUDA's.
+        uuid: `GPU-...` or `MIG-...`, the only name that NVML and CUDA share.
+        compute_capability: (major, minor); None where unknown.
+        pci_bus_id: the card's bus id, such as `00000000:07:00.0`; empty where unknown.
     """
 
     index: int
@@ -66,9 +65,9 @@ class Inventory:
     """The GPUs that this process may use, and why some or all are missing.
 
     Attributes:
-        cuda_driver_version: the newest CUDA that the driver knows, such as "12.4".
-        problem: one line; empty when all is well.
-        hidden: GPUs that are there but that CUDA_VISIBLE_DEVICES hides.
+        cuda_driver_version: the newest CUDA that the driver supports, such as "12.4".
+        problem: why GPUs are missing, in one line; empty where none are.
+        hidden: GPUs of this machine that CUDA_VISIBLE_DEVICES hides.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -80,13 +79,13 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """Who and what is on a GPU at one moment; None for each fact that NVML does not tell.
+    """Clock and processes of a GPU at one moment; None for each fact that NVML does not report.
 
     Attributes:
-        clock_hz: of the streaming multiprocessors.
-        throttle_reasons: what holds the clock, by `clock_event_names`.
-        compute_pids: processes that compute on it and draw nothing there (on Windows each
-            window of a desktop would count otherwise), by the host's numbers.
+        clock_hz: clock of the streaming multiprocessors.
+        throttle_reasons: why the clock is held down, by `clock_event_names`.
+        compute_pids: the host's ids of the processes that compute on it. Processes that also draw
+            are left out: on Windows each window of a desktop would count.
     """
 
     clock_hz: float | None = None
@@ -99,10 +98,10 @@ class _NoNvmlError(Exception):
 
 
 def installed(nvml: Any = None) -> Inventory:
-    """Every GPU that the driver lists; never raises for what is missing or broken.
+    """Every GPU that the driver lists; never raises where a driver or GPU is missing or broken.
 
     Args:
-        nvml: the module pynvml, or what stands in for it; None imports it.
+        nvml: the module pynvml, or a replacement for tests; None imports it.
     """
     try:
         with _session(nvml) as api:
@@ -119,9 +118,9 @@ def installed(nvml: Any = None) -> Inventory:
 
 
 def gpu_state(gpu: Gpu, nvml: Any = None) -> dict[str, Any]:
-    """What environment.json keeps of a GPU; None for each fact that NVML does not tell.
+    """The facts of a GPU in environment.json; None for each fact that NVML does not report.
 
-    For a MIG device, power, clocks and temperature are those of the card it is a part of.
+    For a MIG device, power, clocks and temperature are those of its card.
     """
     capability = gpu.compute_capability
     state: dict[str, Any] = {
@@ -143,7 +142,7 @@ def gpu_state(gpu: Gpu, nvml: Any = None) -> dict[str, Any]:
 
 
 def gpu_use(gpu: Gpu, nvml: Any = None) -> GpuUse:
-    """Who computes on a GPU, and how fast it runs; the clock of a MIG device is its card's."""
+    """The processes that compute on a GPU, and its clock; for a MIG device, its card's clock."""
     with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
         handle, card = _handle_and_card(api, gpu)
         if card is not None:
@@ -162,10 +161,10 @@ def gpu_use(gpu: Gpu, nvml: Any = None) -> GpuUse:
 
 
 def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | None:
-    """Reads the joules that a GPU's board has used since its driver was loaded; None where it
-    cannot tell: before Volta, for a part of a card (MIG), without a driver.
+    """A function that reads the joules that a GPU's board has used since its driver was loaded.
 
-    NVML stays started, for starting it takes much longer than a reading.
+    None where there is no such counter: GPUs before Volta, MIG devices, no driver. NVML stays
+    initialized, because that takes much longer than a reading.
     """
     if not uuid.startswith("GPU-"):
         return None
@@ -184,7 +183,7 @@ def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | 
 
 
 def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
-    """NVML's handle of a GPU, and of the card that a MIG device is a part of."""
+    """NVML's handles of a GPU and of its card; the two differ for a MIG device."""
     card = handle = _ask(nvml, "nvmlDeviceGetHandleByUUID", gpu.uuid)
     if gpu.is_mig and handle is not None:
         card = _ask(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
@@ -193,7 +192,7 @@ def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _session(nvml: Any) -> Iterator[Any]:
-    """pynvml, started, and shut down afterwards."""
+    """Initialize NVML, yield pynvml, and shut NVML down."""
     api = _started(nvml)
     try:
         yield api
@@ -202,7 +201,7 @@ def _session(nvml: Any) -> Iterator[Any]:
 
 
 def _started(nvml: Any) -> Any:
-    """pynvml, started; raises `_NoNvmlError` where it cannot be."""
+    """Initialize NVML and return pynvml; raises `_NoNvmlError` where that is not possible."""
     try:
         api = importlib.import_module("pynvml") if nvml is None else nvml
     except ImportError:
@@ -239,7 +238,7 @@ def _ask(nvml: Any, call: str, *arguments: Any) -> Any:
     function = getattr(nvml, call, None)
     if function is None:
         return None
-    # Not an NVMLError: what an unversioned call raises when the driver is of another age.
+    # Raised where driver and binding disagree on a function's version; it is no NVMLError.
     mismatch = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
     try:
         answer = function(*arguments)
@@ -249,7 +248,7 @@ def _ask(nvml: Any, call: str, *arguments: Any) -> Any:
 
 
 def _gpus(nvml: Any) -> tuple[tuple[Gpu, ...], list[str]]:
-    """Every usable GPU, and a line for each card that is not one."""
+    """Every usable GPU, and a line for each card that cannot be used."""
     gpus: list[Gpu] = []
     problems = []
     index = 0
@@ -275,7 +274,7 @@ def _gpus(nvml: Any) -> tuple[tuple[Gpu, ...], list[str]]:
 
 
 def _mig_handles(nvml: Any, card: Any) -> list[Any]:
-    """Handles of the MIG devices; places without one answer NVML_ERROR_NOT_FOUND."""
+    """Handles of the card's MIG devices; an index without one gives NVML_ERROR_NOT_FOUND."""
     places = range(_ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", card) or 0)
     handles = (_ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", card, place) for place in places)
     return [handle for handle in handles if handle is not None]
@@ -299,7 +298,7 @@ def _gpu(nvml: Any, index: int, handle: Any, card: Any, is_mig: bool) -> Gpu:
 def _card_state(nvml: Any, card: Any) -> dict[str, Any]:
     mig = _ask(nvml, "nvmlDeviceGetMigMode", card)
     persistence = _ask(nvml, "nvmlDeviceGetPersistenceMode", card)
-    # The second of each pair is the older name, which older drivers know alone.
+    # The second call of each pair is the older name; older drivers know no other.
     temperature = _first(
         _ask(nvml, "nvmlDeviceGetTemperatureV", card, nvml.NVML_TEMPERATURE_GPU),
         _ask(nvml, "nvmlDeviceGetTemperature", card, nvml.NVML_TEMPERATURE_GPU),
@@ -331,7 +330,7 @@ def _clock_events(nvml: Any, card: Any) -> int | None:
 
 
 def clock_event_names(bits: int) -> list[str]:
-    """Names of the set bits, lowest first; a bit that nvml.h did not name yet as a number."""
+    """Names of the set bits, lowest first; a bit unknown here as a hexadecimal number."""
     single = (1 << place for place in range(bits.bit_length()))
     return [_CLOCK_EVENTS.get(bit, hex(bit)) for bit in single if bits & bit]
 
@@ -346,5 +345,5 @@ def _first(*answers: Any) -> Any:
 
 
 def _cuda_version(number: int | None) -> str | None:
-    """12040 is 12.4: NVML API reference, nvmlSystemGetCudaDriverVersion_v2."""
+    """12040 becomes 12.4: NVML API reference, nvmlSystemGetCudaDriverVersion_v2."""
     return None if number is None else f"{number // 1000}.{number % 1000 // 10}"

@@ -1,4 +1,4 @@
-"""The environment that holds a child to one device, and why a case cannot run here."""
+"""The environment that restricts a worker to one device, and why a case cannot run here."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ def child_environment(
 ) -> dict[str, str]:
     """The whole environment of the process that measures `case`, set before it starts.
 
-    A GPU is named by its UUID, for NVML and CUDA count differently; a CPU case sees no GPU,
-    so that it trains the same program everywhere. What the user set passes through
-    (TF_*, XLA_FLAGS, ...) unless it would make the case another one or break a launch: the
-    table is `bench.machine.variables.RULES`.
+    A GPU is named by its UUID, because NVML and CUDA count differently. A CPU case sees no GPU,
+    so it trains the same program everywhere. Variables that the user set (TF_*, XLA_FLAGS, ...)
+    pass, unless they would change the case or break a launch: `bench.machine.variables.RULES`.
 
-    OpenBLAS starts its threads when NumPy is imported, and a template must have none when
-    it forks, so it gets one thread, whatever the user set; nothing that is timed uses it.
-    OpenMP starts its own at first use, so there the user's number stands.
+    OpenBLAS starts its threads when NumPy is imported, and a template must have no threads when
+    it forks. So OpenBLAS gets one thread, whatever the user set; no timed work uses it. OpenMP
+    starts its threads at first use, so there the user's number holds.
 
-    `threads` limits TensorFlow's intra-op pool, whose size XLA's takes over: in TensorFlow
-    2.21 `TF_NUM_INTRAOP_THREADS=1` leaves one thread `tf_XLAEigen` and a CPU time of 1.00
-    times the wall time, plain and compiled; 4 gives four.
+    `threads` limits TensorFlow's intra-op pool, and XLA's pool takes the same size. In TensorFlow
+    2.21, `TF_NUM_INTRAOP_THREADS=1` gives one thread `tf_XLAEigen` and a CPU time of 1.00 times
+    the wall time, plain and compiled; 4 gives four threads.
 
     Raises:
-        Unavailable: the case's GPU is not there.
+        Unavailable: this machine does not have the case's GPU.
     """
     gpu = resolve(case.device, machine)
     child = variables.for_worker(environ)

@@ -60,8 +60,10 @@ def scrub_setting(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """`text` as one line that every file can hold: control characters become spaces, halves of a
-    character the sign for one that is not known."""
+    """`text` on one line, in characters that every file can hold.
+
+    Control characters become spaces; lone surrogates become U+FFFD.
+    """
     return _HALF.sub("\N{REPLACEMENT CHARACTER}", _CONTROL.sub(" ", text))
 
 

@@ -1,8 +1,8 @@
-"""Which variables and files of the user reach the measured process, and which act: one table.
+"""Which environment variables and files of the user reach the measured process: one table.
 
-A case is what its row says whatever the user's environment holds. What only changes how fast the
-work is done passes and is recorded; what would make it other work, or break a launch, does not
-pass, and the record says so beside what did.
+A case does the work that its row names, whatever the user's environment holds. A variable that
+changes only the speed of the work passes and is recorded. One that would change the work or break
+a launch does not pass, and the record says so.
 
 The names come from the sources of Keras 3.15, TensorFlow 2.21 (`strings` of its libraries),
 matplotlib 3.11, NumPy 2.4 and scikit-learn 1.9, and from the manuals of Python, CUDA, oneDNN,
@@ -27,23 +27,24 @@ Variables = Mapping[str, str]
 
 
 class Fate(StrEnum):
-    """What becomes of a variable that the user set."""
+    """What the suite does with a variable that the user set."""
 
-    PASSED = "passed"  # reaches the worker, is recorded, and must match where one run goes on
-    FIXED = "fixed"  # the suite's value holds; the record and one line of the run say so
-    KEPT_OUT = "kept out"  # the same, but no figure could depend on it: recorded without a word
-    IGNORED = "ignored"  # reaches the worker, where it changes nothing that is measured
+    PASSED = "passed"  # reaches the worker, is recorded, and must match where a run is resumed
+    FIXED = "fixed"  # the suite's value is used; the record and a line of the run say so
+    KEPT_OUT = "kept out"  # as FIXED, but it changes no figure, so only the record says so
+    IGNORED = "ignored"  # reaches the worker, but changes nothing that is measured
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Variables that share a fate.
+    """Variables that are treated in the same way.
 
     Attributes:
-        names: a regular expression of whole names.
-        readers: who reads them.
+        names: a regular expression that matches whole names.
+        readers: the programs that read them.
+        fate: what the suite does with them.
         why: the reason, for the manual.
-        value: what every worker gets; None where it gets none, or the case decides.
+        value: the value in every worker; None where they are unset, or the case decides.
     """
 
     names: str
@@ -53,11 +54,11 @@ class Rule:
     value: str | None = None
 
     def holds_for(self, name: str) -> bool:
-        """Whether the variable `name` is one of these."""
+        """Whether the rule is about the variable `name`."""
         return re.fullmatch(self.names, name) is not None
 
 
-# The first rule that holds for a name decides. A table: a rule stays on as few lines as it fills.
+# The first rule that matches a name decides. Not formatted, so that each rule takes few lines.
 RULES: tuple[Rule, ...] = (
     # What would make the case another one.
     Rule("KERAS_BACKEND", "Keras", Fate.FIXED, "the backend is an axis of the matrix",
@@ -132,7 +133,7 @@ RULES: tuple[Rule, ...] = (
          "the parent's; the digest of the images is recorded"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
 )  # fmt: skip
-# Files of the user: which, who reads them, what becomes of them, why. A table, as above.
+# (files, readers, fate, why) of the user's files.
 FILES: tuple[tuple[str, str, Fate, str], ...] = (
     ("`~/.keras/keras.json` (`KERAS_HOME`)", "Keras", Fate.FIXED,
      "where `floatx`, `epsilon`, `image_data_format` or `nnx_enabled` is not Keras's default, or "
@@ -145,11 +146,11 @@ FILES: tuple[tuple[str, str, Fate, str], ...] = (
     ("`pytest.ini`, `pyproject.toml`, `conftest.py` of your folder", "pytest", Fate.IGNORED,
      "pytest only starts the run; the workers know nothing of it"),
 )  # fmt: skip
-# What a worker gets where the user sets none.
+# The values in a worker where the user sets none.
 DEFAULTS: Variables = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}
-# A folder whose keras.json says nothing, so that Keras's own defaults hold, of whatever version.
+# A folder with an empty keras.json, so that the defaults of the installed Keras hold.
 KERAS_HOME = Path(__file__).resolve().parent / "keras_home"
-# Keras's defaults, by the key of keras.json; the backend is KERAS_BACKEND's in any case.
+# Keras's defaults by the key of keras.json; KERAS_BACKEND always decides the backend.
 _KERAS_DEFAULTS: Mapping[str, Any] = {
     "floatx": "float32",
     "epsilon": 1e-7,
@@ -157,7 +158,7 @@ _KERAS_DEFAULTS: Mapping[str, Any] = {
     "nnx_enabled": False,
 }
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY(_|$)")
-# What revisions recorded whose environment.json has no `overruled`.
+# The variables that earlier revisions recorded, whose environment.json has no `overruled`.
 _RECORDED_BEFORE = re.compile(
     r"TF_(?!CONFIG$|VAR_|TOKEN_|CLI_).+|(OMP|KMP|OPENBLAS|MKL|KERAS|DNNL|ONEDNN)_.+"
     r"|XLA_FLAGS|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_TF32_OVERRIDE"
@@ -165,19 +166,21 @@ _RECORDED_BEFORE = re.compile(
 
 
 def rule_of(name: str) -> Rule | None:
-    """The rule for the variable `name`; None where nothing that is measured reads it."""
+    """The first rule for the variable `name`; None where no rule names it."""
     return next((rule for rule in RULES if rule.holds_for(name)), None)
 
 
 def fate_of(name: str) -> Fate:
-    """What becomes of the variable `name`; what no rule names is ignored."""
+    """What the suite does with the variable `name`; one that no rule names is ignored."""
     rule = rule_of(name)
     return Fate.IGNORED if rule is None else rule.fate
 
 
 def for_worker(environ: Variables) -> dict[str, str]:
-    """What every worker gets of the user's variables, with the suite's own, before its case adds
-    what it decides."""
+    """The environment of every worker, from the user's variables and the suite's own values.
+
+    The variables that a case decides are not yet in it.
+    """
     passed = {
         name: value
         for name, value in environ.items()
@@ -194,10 +197,10 @@ def for_worker(environ: Variables) -> dict[str, str]:
 
 
 def recorded(children: Iterable[Variables]) -> dict[str, str]:
-    """`variables` of environment.json: what passed, as the workers of all `children` got it.
+    """`variables` of environment.json: those that passed with the same value in all `children`.
 
-    No folder, user name or secret is kept (`scrub_setting`). An empty variable is as good as none
-    to those that read them.
+    No folder, user name or secret is kept (`scrub_setting`). An empty variable is left out,
+    because its readers treat it as unset.
     """
     first, *others = children
     return {
@@ -208,12 +211,15 @@ def recorded(children: Iterable[Variables]) -> dict[str, str]:
 
 
 def is_recorded(name: str) -> bool:
-    """Whether a worker's value of this variable belongs into the record."""
+    """Whether a worker's value of this variable is recorded; the value of a secret is not."""
     return fate_of(name) is Fate.PASSED and not _SECRET.search(name)
 
 
 def overruled(environ: Variables, children: Iterable[Variables]) -> dict[str, str]:
-    """`overruled` of environment.json: what the user set and no worker of `children` got."""
+    """`overruled` of environment.json: variables of the user that no worker of `children` got.
+
+    Settings of keras.json that are replaced are in it too.
+    """
     children = tuple(children)
     found = {
         name: scrub_setting(value)
@@ -227,16 +233,16 @@ def overruled(environ: Variables, children: Iterable[Variables]) -> dict[str, st
 
 
 def keras_settings(environ: Variables) -> dict[str, str]:
-    """What the user's keras.json says that Keras's defaults do not, by `keras.json: KEY`.
+    """Settings of the user's keras.json that differ from Keras's defaults, by `keras.json: KEY`.
 
-    Where it says anything, or cannot be read as Keras reads it, workers read an empty one in its
-    place: the work must be the same on every machine. `backend` is left out, for a worker's
-    KERAS_BACKEND comes first.
+    Where there are any, or Keras could not read the file, workers read an empty file instead,
+    because the work must be the same on every machine. `backend` is left out: a worker's
+    KERAS_BACKEND overrides it.
     """
     path = _keras_file(environ)
     try:
         if path.is_fifo() or path.is_char_device():
-            # It would be waited for, or never end.
+            # Reading it would wait forever, or never end.
             return {"keras.json": "is no file"}
         settings = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -256,14 +262,14 @@ def keras_settings(environ: Variables) -> dict[str, str]:
 
 
 def refuse_unreadable(environ: Variables) -> None:
-    """What a worker could not start with is refused before anything is measured.
+    """Refuse, before anything is measured, a matplotlibrc with which a worker cannot start.
 
     Keras imports matplotlib, which reads the first matplotlibrc that it finds
-    (`matplotlib.matplotlib_fname`) and raises where it is not UTF-8; what else is wrong there it
-    only warns of.
+    (`matplotlib.matplotlib_fname`). It raises where the file is not UTF-8, and only warns of
+    other errors.
 
     Raises:
-        UserError: that file cannot be read as text, or is a pipe, which would be waited for.
+        UserError: that file cannot be read as text, or is a pipe, on which matplotlib would wait.
     """
     named = Path(environ.get("MATPLOTLIBRC") or "matplotlibrc")
     home = Path(_home(environ))
@@ -287,8 +293,7 @@ def refuse_unreadable(environ: Variables) -> None:
 
 
 def warning(environment: Mapping[str, Any]) -> str:
-    """The line of a run whose `environment` says that something of weight was overruled; else
-    empty."""
+    """A line that names the overruled variables that could have changed a figure; else empty."""
     told = [
         f"{name}={value}" if not name.startswith("keras.json") else f"{name} {value}"
         for name, value in dict(environment.get("overruled") or {}).items()
@@ -300,11 +305,11 @@ def warning(environment: Mapping[str, Any]) -> str:
 
 
 def acted(environments: Iterable[Mapping[str, Any]]) -> list[dict[str, str] | None]:
-    """The variables that acted in each of several environments, such that they compare: None
-    where a record holds none.
+    """The variables that had an effect in each environment, in a form that can be compared.
 
-    A record without `overruled` is of a revision that recorded what its parent had, by fewer
-    names: of all of them only those names count then, and of its own only what passed.
+    None where a record holds no variables. A record without `overruled` was written by an earlier
+    revision, which recorded fewer names, with the parent's values. If there is one, only these
+    names are compared in all records, and of its own variables only those that pass.
     """
     environments = list(environments)
     before = [environment.get("overruled") is None for environment in environments]
@@ -324,7 +329,7 @@ def acted(environments: Iterable[Mapping[str, Any]]) -> list[dict[str, str] | No
 
 
 def _home(environ: Variables) -> str:
-    """The home folder of a process with these variables; never raises, as `Path.home` may."""
+    """The home folder of a process with these variables; unlike `Path.home`, it never raises."""
     own = "" if os.name == "nt" else environ.get("HOME", "")
     return own or os.path.expanduser("~")  # noqa: PTH111
 

@@ -1,5 +1,5 @@
-"""The same training as `relu_mlp` with Adam, written for other frameworks by hand.
+"""The training of `relu_mlp` with Adam, written by hand for other frameworks.
 
-A module a peer, as the community of its framework would write it: nothing in it is shared with the
-others but the images, the order of samples and the clock. `bench.peers.launch` says what each does.
+Each peer is a module in its framework's usual style. Peers share only the images, the order of
+samples and the clock. `bench.peers.launch` describes their common work.
 """

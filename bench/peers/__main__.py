@@ -1,4 +1,4 @@
-"""`python -m bench.peers`: the suite's loops beside other frameworks, in one run."""
+"""`python -m bench.peers`: compare the suite's loops with other frameworks, in one run."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "compiled_loss": ("tensorflow",),
     "jax_scan_loss": ("jax", "optax"),
 }
-# These are written for one model by hand.
+# Peers that are written by hand for one model.
 NOT_KERAS = ("jax_scan", "torch_eager", "jax_scan_loss")
-# A peer's name with this at its end: the same without the accuracy, whose work none of its rounds
-# does.
+# The end of a peer's name for the same training without computing the accuracy.
 LOSS_ONLY = "_loss"
 LIMIT_S = 900
 
@@ -81,7 +80,7 @@ LIMIT_S = 900
 @click.option("--data", help="folder of IDX files in place of the embedded ones")
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 def peers(**values: Any) -> None:
-    """Measure launches in turns, in random order, and print a row for each batch and peer."""
+    """Measure launches in random order, and print a row for each batch size and peer."""
     names = chosen(values["peers"])
     axes = (values[axis] for axis in ("model", "optimizer", "precision", "device"))
     trained = trained_case(names, *axes)
@@ -106,7 +105,7 @@ def peers(**values: Any) -> None:
                         _measure(name, training, values["rounds"], trained, values["data"])
                     )
     finally:
-        # Whatever stops the run, what was measured by then is shown.
+        # The launches measured so far are shown, even after an error or Ctrl-C.
         if told := [launch for launches_of in measured.values() for launch in launches_of]:
             where = " and ".join(sorted({launch.device for launch in told}))
             title = f"{trained.model}, {trained.optimizer}, {trained.precision}, {where}"
@@ -119,14 +118,18 @@ def table(
     names: Sequence[str],
     title: str,
 ) -> Table:
-    """Samples/s of each, how many times those of each the first reaches, and the range of the
-    last round's accuracies over launches.
+    """A table with samples/s, the ratio to the first peer, and the accuracy of each peer.
 
-    A launch counts as its median round; launches are combined as `stats.throughput` does. A
-    ratio is that of the k-th launches, which trained the same order and lay near each other in
-    time: the median over k, and the range. It is taken over the first peer that does the same
-    work: reports an accuracy, or none. What was not measured has no row, and no ratio where it is
-    the first.
+    Samples/s are those of `stats.throughput`. A ratio is the samples/s of the first peer over
+    those of a peer, launch by launch: the k-th launches trained on the same order and ran close in
+    time. Shown are the median over k, and the range. The first peer is the first one with the same
+    work: with accuracy, or without. The accuracies are the range of the last round over launches.
+
+    Args:
+        measured: the launches by (batch size, peer); a pair without launches has no row.
+        batches: the batch sizes, in order.
+        names: the peers, in order.
+        title: the title of the table.
     """
     first = names[0].removesuffix(LOSS_ONLY)
     shown = Table(title=title, title_justify="left", box=None)
@@ -147,7 +150,7 @@ def table(
 
 
 def _over(yardstick: Sequence[PeerLaunch], launches: Sequence[PeerLaunch]) -> str:
-    """How many times the samples/s of these the yardstick reaches, launch by launch."""
+    """The ratios of samples/s, first peer over these launches: median and range, as text."""
     ratios = [_rate([a]) / _rate([b]) for a, b in zip(yardstick, launches, strict=False)]
     if not ratios:
         return ""
@@ -162,7 +165,11 @@ def _rate(launches: Sequence[PeerLaunch]) -> float:
 def _measure(
     name: str, training: Training, rounds: int, case: Case, folder: str | None
 ) -> PeerLaunch:
-    """One launch in a fresh process, held to the device as a case is."""
+    """Measure one launch in a fresh process, on the case's device.
+
+    Raises:
+        UserError: the process failed, took too long, or trained on another device.
+    """
     request = {
         "name": name.removesuffix(LOSS_ONLY),
         "training": asdict(training),
@@ -195,7 +202,7 @@ def chosen(text: str) -> tuple[str, ...]:
     """The peers of a comma-separated list, each once.
 
     Raises:
-        UserError: a name is unknown, its package is not installed, or there is none.
+        UserError: a name is unknown or empty, or its package is not installed.
     """
     names = parse_axis("peers", text)
     for name in names:
@@ -213,7 +220,7 @@ def chosen(text: str) -> tuple[str, ...]:
 def trained_case(
     names: Sequence[str], model: str, optimizer: str, precision: str, device: str
 ) -> Case:
-    """What all peers train, and where.
+    """The case that all peers train: model, optimizer, precision and device.
 
     Raises:
         UserError: a value is unknown, a peer is written for another model, or there is no such

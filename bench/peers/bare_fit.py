@@ -1,4 +1,4 @@
-"""`Model.fit` as a user's own script calls it: what the suite's `fit` must not fall behind."""
+"""`Model.fit` as in a user's script; the suite's `fit` must not be slower."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmnist_models.dataset import TrainingData
 
 
 class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
-    """Times each epoch as Keras's progress bar does: from its begin to its end."""
+    """Times each epoch as Keras's progress bar does: from its beginning to its end."""
 
     def __init__(self, launch: PeerLaunch) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def train(data: TrainingData, training: Training, rounds: int) -> PeerLaunch:
-    """One call of `fit`, its first epoch not timed."""
+    """Train with one call of `fit`; the first epoch is not timed."""
     model, data = keras_model(training, data)
     model.compile(
         optimizers.create(training.optimizer),

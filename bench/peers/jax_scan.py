@@ -1,4 +1,4 @@
-"""JAX with optax: one jitted epoch, `lax.scan` over its batches, data on the device."""
+"""JAX with optax: a jitted epoch that runs `lax.scan` over its batches, with data on the device."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from fmnist_models.errors import UserError
 
 
 def refuse_wrong_results() -> None:
-    """Compute two things that a released JAX computed wrong, silently, on CPUs.
+    """Refuse a JAX that computes one of two known wrong results on CPUs.
 
-    A batch of products with one matrix, and a sum over each (jax-ml/jax#39103: the last row was
-    wrong under `jit`); and the arc tangent of 50 numbers and more (jax-ml/jax#39352). In float32,
-    and in float64 where JAX has it enabled.
+    Some releases compute them without an error. The first is a batch of products with one matrix
+    and a sum over each (jax-ml/jax#39103: the last row was wrong under `jit`). The second is the
+    arc tangent of 50 numbers and more (jax-ml/jax#39352). Both are tested in float32, and in
+    float64 where JAX has it enabled.
 
     Raises:
-        UserError: this JAX computes one of them wrong, so that its speed says nothing.
+        UserError: this JAX computes one of them wrong, so its speed cannot be compared.
     """
     kinds = [(jnp.float32, 32_769)]
     if jax.config.jax_enable_x64:
@@ -45,13 +46,13 @@ def refuse_wrong_results() -> None:
 def _must_agree(what: str, told: jax.Array, right: NDArray[Any]) -> None:
     if not np.allclose(told, right, rtol=1e-5, atol=1e-6):
         raise UserError(
-            f"JAX {jax.__version__} computes {what} wrong, and is no yardstick: "
+            f"JAX {jax.__version__} computes {what} wrong, so its speed cannot be compared: "
             "pip install -c constraints.txt jax"
         )
 
 
 def initial_weights(seed: int) -> dict[str, dict[str, jax.Array]]:
-    """The weights before the first step, as Keras draws them: Glorot's uniform, biases 0."""
+    """The weights before the first step, as in Keras: Glorot uniform, and biases 0."""
     first, second = jax.random.split(jax.random.key(seed))
     glorot = jax.nn.initializers.glorot_uniform()
     return {
@@ -61,13 +62,13 @@ def initial_weights(seed: int) -> dict[str, dict[str, jax.Array]]:
 
 
 def build(data: TrainingData, training: Training) -> Epoch:
-    """The epoch of 784-100-10 with a ReLU and Adam, weights and slots donated to each call.
+    """The epoch of 784-100-10 with a ReLU and Adam; weights and slots are donated to each call.
 
     Raises:
-        UserError: the installed JAX is known to compute wrong results.
+        UserError: the installed JAX computes wrong results.
     """
     if jax.default_backend() == "gpu":
-        # Else a float32 product is one of TF32 there, which the check would call wrong.
+        # The default there is TF32, which the check would take for a wrong result.
         jax.config.update("jax_default_matmul_precision", "float32")
     refuse_wrong_results()
     images, labels = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
@@ -77,7 +78,7 @@ def build(data: TrainingData, training: Training) -> Epoch:
     full = len(data.train_x) // batch
 
     def loss_and_hits(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean loss of a batch, and how many of it were right (0 where nobody asks)."""
+        """Mean loss of a batch, and its number of right answers (0 without accuracy)."""
         hidden = jax.nn.relu(x @ params["hidden"]["w"] + params["hidden"]["b"])
         logits = hidden @ params["output"]["w"] + params["output"]["b"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
@@ -95,7 +96,7 @@ def build(data: TrainingData, training: Training) -> Epoch:
         return (params, slots, loss_sum + loss * rows.size, hit_sum + hits), None
 
     def whole_epoch(params: Any, slots: Any, order: jax.Array) -> Any:
-        """Every full batch, then the rest."""
+        """Train on every full batch, then on the rest."""
         carry = (params, slots, jnp.float32(0), jnp.int32(0))
         carry, _ = jax.lax.scan(step, carry, order[: full * batch].reshape(full, batch))
         if full * batch < order.size:
@@ -106,7 +107,7 @@ def build(data: TrainingData, training: Training) -> Epoch:
     state: list[Any] = [params, optimizer.init(params)]
 
     def epoch(order: NDArray[np.int32]) -> tuple[float, float | None]:
-        """Mean loss and accuracy of an epoch in this order."""
+        """Train an epoch in this order; returns its mean loss and accuracy."""
         state[0], state[1], loss_sum, hit_sum = run(*state, jnp.asarray(order))
         accuracy = int(hit_sum) / order.size if training.accuracy else None
         return float(loss_sum) / order.size, accuracy

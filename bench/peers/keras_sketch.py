@@ -1,7 +1,7 @@
-"""Keras with a naive whole-epoch function: what `compiled` began as.
+"""Keras with a simple whole-epoch function: the first version of `compiled`.
 
-One `tf.function(jit_compile=True)` around the model's own `train_step`, which gathers each
-batch by itself from float32 images.
+One `tf.function(jit_compile=True)` around the model's own `train_step`; each step gathers its
+batch from float32 images.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def build(data: TrainingData, training: Training) -> Epoch:
     full = len(data.train_x) // batch
 
     def whole_epoch(order: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Every full batch, then the rest."""
+        """Train on every full batch, then on the rest."""
 
         def train_on(rows: tf.Tensor) -> None:
             """One update on the rows of a batch."""
             model.train_step((tf.gather(images, rows), tf.gather(labels, rows)))
 
         def body(step: tf.Tensor) -> tuple[tf.Tensor]:
-            """One turn of the loop: one step."""
+            """One iteration of the loop: one step."""
             train_on(tf.slice(order, [step * batch], [batch]))
             return (step + 1,)
 
@@ -47,7 +47,7 @@ def build(data: TrainingData, training: Training) -> Epoch:
     run = tf.function(whole_epoch, jit_compile=True, autograph=False)
 
     def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
-        """Mean loss and accuracy of an epoch in this order."""
+        """Train an epoch in this order; returns its mean loss and accuracy."""
         model.reset_metrics()
         metrics = run(tf.constant(order))
         return float(metrics["loss"]), float(metrics["accuracy"])

@@ -1,9 +1,9 @@
-"""One process that measures one peer, or one of the suite's loops, and prints JSON.
+"""Measures one peer, or one of the suite's loops, in a process, and prints JSON.
 
-Every peer does the same work in its window: draws the epoch's permutation, takes every sample
+Every peer does the same work in its window. It draws the epoch's permutation, takes every sample
 once, updates after each batch and after the last partial one, and reports the mean loss and
-accuracy over the epoch. A peer whose name ends in `_loss` reports no accuracy, and is compared with
-one that reports none either.
+accuracy over the epoch. A peer whose name ends in `_loss` reports no accuracy, and is compared
+only with others that report none.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from bench.schema.errors import ExitCode
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
-# One epoch on an order of samples; returns mean loss and accuracy (None where none is asked for)
-# once all is computed.
+# Trains one epoch in an order of samples, and returns mean loss and accuracy (None without
+# accuracy) when everything is computed.
 Epoch = Callable[[NDArray[np.int32]], tuple[float, float | None]]
 SUITE_LOOPS = ("compiled", "fit")
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a peer trains.
+    """The training of a peer.
 
     Attributes:
+        batch_size: samples a step; the last step takes the rest.
+        seed: seed of the weights and of the order.
         model, optimizer, precision: as the matrix spells them; peers that are not Keras train
-            relu_mlp with Adam in float32 alone.
-        batch_size: samples a step; the last one takes what is left.
-        seed: of the weights and of the order.
-        accuracy: is it computed and reported too; `compiled` and `jax_scan` can do without.
+            only relu_mlp with Adam in float32.
+        accuracy: compute and report the accuracy; only `compiled` and `jax_scan` can leave it out.
     """
 
     batch_size: int
@@ -51,14 +51,14 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class PeerLaunch:
-    """What one process measured.
+    """The rounds that one process measured.
 
     Attributes:
-        samples: trained in each round.
-        seconds: of each round; the epoch that traces, compiles and warms up is left out.
+        samples: samples trained in each round.
+        seconds: seconds of each round, without the first epoch, which traces and compiles.
         losses, accuracies: running means over each of these epochs; no accuracies where
-            none were asked for.
-        device: that the framework used: `cpu`, or the name of a GPU.
+            `Training.accuracy` is False.
+        device: the device that the framework used: `cpu`, or the name of a GPU.
     """
 
     samples: int
@@ -68,7 +68,7 @@ class PeerLaunch:
     device: str = ""
 
     def add(self, seconds: float, loss: float, accuracy: float | None) -> None:
-        """Keep one more round."""
+        """Add a round; `accuracy` is None where it was not computed."""
         self.seconds.append(seconds)
         self.losses.append(loss)
         if accuracy is not None:
@@ -79,11 +79,14 @@ def measure(name: str, data: dataset.TrainingData, training: Training, rounds: i
     """Train for `rounds` timed epochs.
 
     Args:
-        name: a loop of the suite, or a module of `bench.peers` with `build`, which makes an
-            `Epoch`, or with `train`, where the framework itself goes from epoch to epoch.
+        name: a loop of the suite, or a module of `bench.peers`. The module has `build`, which
+            makes an `Epoch`, or `train`, where the framework runs the loop over epochs.
         data: the images, split.
         training: what is trained on them.
-        rounds: timed epochs, after one that is not.
+        rounds: number of timed epochs, after one that is not timed.
+
+    Raises:
+        UserError: the framework computes wrong results, or the model cannot be built.
     """
     if name in SUITE_LOOPS:
         return _measure_loop(name, data, training, rounds)
@@ -103,7 +106,7 @@ def measure(name: str, data: dataset.TrainingData, training: Training, rounds: i
 
 
 def keras_model(training: Training, data: dataset.TrainingData) -> tuple[Any, dataset.TrainingData]:
-    """The Keras model in its precision, not compiled, and the images in the shape it takes."""
+    """The uncompiled Keras model in its precision, and the images in the model's input shape."""
     import keras
 
     from bench.worker.training import keras_policy
@@ -127,8 +130,8 @@ def _measure_loop(
     if training.accuracy:
         compile_model(model, optimizer, name)
     else:
-        # As `compile_model` does it, without the metric. Compiled a second time, a model of Keras
-        # keeps the metrics of the first.
+        # As in `compile_model`, without the metric. It cannot be removed afterwards: a Keras model
+        # that is compiled again keeps its first metrics.
         loss = "sparse_categorical_crossentropy"
         model.compile(optimizer, loss=loss, **LOOPS[name].compile_arguments)
     work = Work(
@@ -141,14 +144,16 @@ def _measure_loop(
     )
     loop = LOOPS[name](work)
     observer = _Rounds(PeerLaunch(work.samples), rounds)
-    # The peers' first epoch trains as well: after it, all stand where one epoch led them.
+    # No warm-up: the peers' first, untimed epoch trains too, so all have trained equally long.
     loop.train(observer, rounds + 1)
     return observer.launch
 
 
 class _Rounds:
-    """Times every epoch but the first. The metrics that end an epoch are read on the host, so
-    that nothing is still running then."""
+    """Times every epoch except the first.
+
+    The host reads the metrics at an epoch's end, so all work of the epoch is done then.
+    """
 
     def __init__(self, launch: PeerLaunch, rounds: int) -> None:
         self.launch = launch
@@ -160,7 +165,7 @@ class _Rounds:
         self._opened = time.perf_counter()
 
     def window_closes(self) -> None:
-        """The clock runs on until the epoch's metrics are there, as the peers' does."""
+        """Do nothing: as for the peers, the clock stops when the epoch's metrics are known."""
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
         """Stop the clock; True while more rounds are wanted."""
@@ -172,7 +177,7 @@ class _Rounds:
 
 
 def _device_used() -> str:
-    """Where the one framework that this process imported computes unless told otherwise."""
+    """The default device of the framework that this process imported: `cpu`, or a GPU's name."""
     if tensorflow := sys.modules.get("tensorflow"):
         gpus = tensorflow.config.get_visible_devices("GPU")
         details = tensorflow.config.experimental.get_device_details
@@ -186,7 +191,7 @@ def _device_used() -> str:
 def main() -> None:
     """Read a request as JSON from the command line, measure it, print the launch.
 
-    A framework that computes wrong results is one line and exit code 2.
+    Where a framework computes wrong results, print one line and end with exit code 2.
     """
     request: dict[str, Any] = json.loads(sys.argv[1])
     data = dataset.split(dataset.load(dataset.data_folder(request["folder"])))

@@ -1,9 +1,9 @@
-"""Does every loop land where a bare `Model.fit` lands? `python -m bench.peers.parity FILE`.
+"""`python -m bench.peers.parity FILE`: the accuracies of plain `Model.fit`, to compare loops with.
 
-Trains each documented pair of network and optimizer with nothing but Keras, as a user
-would write it, and appends a row a seed to FILE: model, optimizer, seed, val_accuracy,
-test_accuracy. Rows that FILE holds already are not trained again. The columns compare
-with those of a run's `launches.jsonl` and `rounds.csv` of the same seeds.
+Trains each documented pair of network and optimizer with Keras alone, as a user would write it.
+Appends one row per seed to FILE: model, optimizer, seed, val_accuracy, test_accuracy. Rows that
+FILE already has are not trained again. The columns can be compared with those of a run's
+`launches.jsonl` and `rounds.csv` of the same seeds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS = ("model", "optimizer", "seed", "val_accuracy", "test_accuracy")
 def bare_fit(
     model_name: str, optimizer: str, seed: int, data: dataset.TrainingData
 ) -> tuple[float, float]:
-    """Validation and test accuracy after five documented epochs."""
+    """(validation accuracy, test accuracy) after the five documented epochs."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -46,7 +46,7 @@ def bare_fit(
 
 
 def main() -> None:
-    """Train what FILE does not hold yet, three seeds of each pair."""
+    """Train the pairs and seeds that FILE does not have yet."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers.parity", description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])

@@ -1,8 +1,7 @@
-"""`python -m bench.peers.products`: each matrix product of relu_mlp alone, by who computes it.
+"""`python -m bench.peers.products`: time each matrix product of relu_mlp in TensorFlow and XLA.
 
-A process measures plain TensorFlow and XLA in turns; processes with XLA's YNNPACK and
-without it take turns as well. A figure is the best of many short windows, then the median over
-processes.
+A process measures plain TensorFlow and XLA in turns; processes with and without XLA's YNNPACK
+alternate. A figure is the best of many short windows, then the median over processes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from bench.schema.errors import ExitCode
 from bench.schema.matrix import BATCH_SIZES, parse_axes
 from fmnist_models.errors import UserError
 
-# (what, rows of the left operand, columns of the right one, transposed): b stands for the batch.
+# Shapes of the left and right operand, and whether each is transposed; b is the batch size.
 PRODUCTS: dict[str, tuple[tuple[str, str], tuple[str, str], bool, bool]] = {
     "forward 784x100": (("b", "784"), ("784", "100"), False, False),
     "forward 100x10": (("b", "100"), ("100", "10"), False, False),
@@ -35,11 +34,11 @@ PRODUCTS: dict[str, tuple[tuple[str, str], tuple[str, str], bool, bool]] = {
     "weight gradient 100x10": (("b", "100"), ("b", "10"), True, False),
 }
 FLAGS = {"YNNPACK": "", "Eigen": "--xla_cpu_experimental_ynn_fusion_type="}
-PLAIN_TURNS = 32  # a power of two, as the turns of a window are
+PLAIN_TURNS = 32  # a power of two, like the number of products in a window
 # A reading is the best of many short windows: on shared cores some of them are undisturbed.
 WINDOWS = 60
 WINDOW_S = 0.002
-# Seconds a product, and cores in use meanwhile.
+# (seconds of a product, cores in use during it).
 Reading = tuple[float, float]
 
 
@@ -49,7 +48,7 @@ Reading = tuple[float, float]
 @click.option("--wait", is_flag=True, help="wait while another run measures on this machine")
 @click.option("--worker", is_flag=True, hidden=True)
 def products(batch_sizes: str, launches: int, wait: bool, worker: bool) -> None:
-    """Measure, and print a row for each product and batch."""
+    """Measure the products, and print a row for each product and batch size."""
     batches = parse_axes({"batch_sizes": batch_sizes}).batch_sizes or ()
     if worker:
         print(json.dumps(list(_measured(batches))))  # noqa: T201 - the parent reads it
@@ -63,7 +62,7 @@ def products(batch_sizes: str, launches: int, wait: bool, worker: bool) -> None:
                     for name, batch, plain, xla in _in_a_process(kernels, batch_sizes):
                         readings.setdefault((name, batch, kernels), []).append((plain, xla))
     finally:
-        # Whatever stops the run, what was measured by then is shown.
+        # The readings so far are shown, even after an error or Ctrl-C.
         console.print(_table(readings))
 
 
@@ -81,8 +80,10 @@ def _in_a_process(kernels: str, batch_sizes: str) -> Any:
 
 
 def _table(readings: dict[tuple[str, int, str], list[tuple[Reading, Reading]]]) -> Table:
-    """Microseconds of plain TensorFlow, and how many times as long XLA takes, with the range over
-    processes; the cores that each has in use stand behind."""
+    """A table with the microseconds of plain TensorFlow, and the ratio of XLA's time to it.
+
+    A ratio is followed by its range over processes; the number after `on` is the cores in use.
+    """
     shown = Table(box=None)
     for heading in ("product", "batch", "TensorFlow, us", *FLAGS):
         shown.add_column(heading, justify="right", no_wrap=True)
@@ -104,11 +105,11 @@ def _table(readings: dict[tuple[str, int, str], list[tuple[Reading, Reading]]]) 
 
 
 def _measured(batches: tuple[int, ...]) -> Iterator[tuple[str, int, Reading, Reading]]:
-    """Name, batch, and the readings of plain TensorFlow and of XLA."""
+    """(name, batch size, reading of plain TensorFlow, reading of XLA) of each product."""
     import numpy as np
     import tensorflow as tf
 
-    # Else the equal products of a row would be done once.
+    # Otherwise TensorFlow would compute the equal products of a row only once.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     random = np.random.default_rng(0)
     for name, (left, right, transpose_a, transpose_b) in PRODUCTS.items():
@@ -143,15 +144,15 @@ def _measured(batches: tuple[int, ...]) -> Iterator[tuple[str, int, Reading, Rea
 
 
 def _looped(tf: Any, product: Callable[[Any, Any], Any]) -> Any:
-    """XLA does the product so many times, one after another.
+    """A function in which XLA computes the product `turns` times, one after another.
 
-    Each puts one number of its result into the left operand of the next, in place: so that none
-    can be moved out of the loop or done beside another.
+    Each product writes one number of its result into the left operand of the next, in place. So
+    no product can be moved out of the loop or run in parallel to another.
     """
     from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_dynamic_update_slice
 
     def loop(a: Any, b: Any, turns: Any) -> Any:
-        """The left operand and the last product."""
+        """Run the loop; returns the left operand and the last product."""
 
         def turn(number: Any, a: Any, _: Any) -> Any:
             """One product."""
@@ -166,11 +167,13 @@ def _looped(tf: Any, product: Callable[[Any, Any], Any]) -> Any:
 
 
 def _in_a_row(tf: Any, product: Callable[[Any, Any], Any], turns: int) -> Any:
-    """Plain TensorFlow does the product so many times, one after another, without a loop: its own
-    would cost more than a small product."""
+    """A function in which plain TensorFlow computes the product `turns` times in a row.
+
+    It has no loop, because TensorFlow's loop costs more than a small product.
+    """
 
     def row(a: Any, b: Any) -> Any:
-        """The last product."""
+        """Compute the products one after another; returns the last one."""
         done = product(a, b)
         for _ in range(turns - 1):
             with tf.control_dependencies([done]):
@@ -181,18 +184,18 @@ def _in_a_row(tf: Any, product: Callable[[Any, Any], Any], turns: int) -> Any:
 
 
 def _window(call: Callable[[], Any], calls: int) -> Reading:
-    """Seconds of so many calls, and the cores in use meanwhile."""
+    """(seconds of `calls` calls, cores in use during them)."""
     worked, started = time.process_time(), time.perf_counter()
     for _ in range(calls):
         result = call()
-    # The call returns before its kernels have: a number of the result waits for them.
+    # The call returns before its kernels end; reading the result waits for them.
     _ = result[-1].numpy()
     seconds = time.perf_counter() - started
     return seconds, (time.process_time() - worked) / seconds
 
 
 def main() -> None:
-    """One line for a user's mistake, exit code 2."""
+    """Run the command; a user's error is one line and exit code 2."""
     try:
         products()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""PyTorch, eager, with fused Adam and the images on the device; float32 is its default there."""
+"""PyTorch in eager mode, with fused Adam and the images on the device, in float32 (its default)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmnist_models.dataset import TrainingData
 
 
 def build(data: TrainingData, training: Training) -> Epoch:
-    """The epoch of 784-100-10 with a ReLU; loss and hits stay tensors until its end."""
+    """The epoch of 784-100-10 with a ReLU; loss and hits stay on the device until its end."""
     torch.manual_seed(training.seed)
     torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
     place = torch.get_default_device()
@@ -26,7 +26,7 @@ def build(data: TrainingData, training: Training) -> Epoch:
     criterion = nn.CrossEntropyLoss()
 
     def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
-        """Mean loss and accuracy of an epoch in this order."""
+        """Train an epoch in this order; returns its mean loss and accuracy."""
         loss_sum, hit_sum = torch.zeros(()), torch.zeros((), dtype=torch.long)
         for rows in torch.from_numpy(order).long().to(place).split(training.batch_size):
             x, y = images[rows], labels[rows]

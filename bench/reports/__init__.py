@@ -1,4 +1,4 @@
-"""What a person sees: terminal, pictures, report.html and the files of a CI job.
+"""Output for people: terminal, pictures, report.html and the files of a CI job.
 
-Nothing here measures, judges or reads a run; what is shown was worked out below.
+Nothing here measures, judges or computes a figure of a run; lower packages do that.
 """

@@ -1,4 +1,4 @@
-"""What a finished run shows: picture, tables, the reference beside it, and the paths."""
+"""The output of a finished run: pictures, tables, the comparison with the reference, and paths."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ from fmnist_models.errors import UserError
 
 
 def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> list[UserError]:
-    """Draw comparison.png and roofline.png, write report.html unless told not to, and print the
-    tables of a run; returns what could not be written, which hides nothing that was measured."""
+    """Draw comparison.png and roofline.png, write report.html, and print the tables of a run.
+
+    Args:
+        outcome: the run.
+        console: where the tables are printed.
+        report: whether to write report.html.
+
+    Returns:
+        the errors of files that could not be written; the tables are printed all the same.
+    """
     environment = outcome.folder.environment() or {}
     written, failed = ["results.csv", "rounds.csv", "environment.json"], list[UserError]()
     for write in (_draw_comparison, _draw_roofline, *([_write_report] if report else [])):
@@ -47,7 +55,7 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
 
 
 def _draw_comparison(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:
-    """The picture's name; none where the run measured nothing."""
+    """Draw comparison.png; its name, or no name where the run measured nothing."""
     if not outcome.rounds:
         return []
     from bench.reports.plots.run import comparison

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import counted
 
-# From here on one decimal place says enough.
+# From this ratio on, one decimal place is enough.
 _LARGE = 1.95
 
 
 def name(row: Mapping[str, object]) -> str:
-    """A case in words: what is not the same everywhere, in the order of its id."""
+    """A case as text: model, optimizer, loop, batch size and precision."""
     parts = [row["model"], row["optimizer"], row["loop"]]
     if row["loop"] != SKLEARN_LOOP:
         parts += [f"batch {row['batch_size']}", row["precision"]]

@@ -1,4 +1,4 @@
-"""A machine in a few lines."""
+"""A machine and its software in two lines of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.schema.cells import counted
 def machine_lines(environment: Mapping[str, Any], device_names: Sequence[str]) -> list[str]:
     """Two lines of text: the machine, and the software with date and revision.
 
-    What `environment` lacks is left out; `device_names` stand in for a missing machine.
+    Facts that `environment` does not have are left out; `device_names` replace a missing machine.
     """
     cpu = _part(environment, "cpu")
     gpus = Counter(str(gpu.get("name") or "GPU") for gpu in environment.get("gpus") or ())

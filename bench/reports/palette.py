@@ -16,7 +16,7 @@ OWN_MARKERS = ("v", "P", "X", "<", ">", "p")
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
-    """A marker for every model; the user's own share one where there are too many."""
+    """A marker for every model; a user's own models share one where there are too many."""
     own = [model for model in models if model not in MODEL_MARKERS]
     shapes = OWN_MARKERS if len(own) <= len(OWN_MARKERS) else OWN_MARKERS[:1] * len(own)
     return MODEL_MARKERS | dict(zip(own, shapes, strict=False))

@@ -1,4 +1,4 @@
-"""Chooses from the rows of a run what a roofline shows; draws nothing."""
+"""Chooses the data of a roofline from the rows of a run; draws nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench.schema.launch import Status
 
 @dataclass(frozen=True, slots=True)
 class RoofPanel:
-    """One device, precision and number of threads.
+    """The roofline of one device, precision and number of threads.
 
     Attributes:
-        title: names the three.
-        limits: what the machine reached there at best.
-        rows: the cases that can be held against it.
+        title: text with these three.
+        limits: the best rates that the machine reached.
+        rows: the cases with a roofline fraction.
     """
 
     title: str
@@ -28,7 +28,7 @@ class RoofPanel:
 
 
 def roof_panels(results: Sequence[Row], ceilings: Sequence[ceilings.Ceilings]) -> list[RoofPanel]:
-    """A panel for each setting that has a roof and a case below it, in the order of the rows."""
+    """A panel for each setting with ceilings and a case, in the order of the rows."""
     grouped: dict[tuple[str, str, int | None], list[Row]] = {}
     for row in results:
         if row["status"] == Status.OK and row["roofline_fraction"] is not None:
@@ -44,13 +44,13 @@ def roof_panels(results: Sequence[Row], ceilings: Sequence[ceilings.Ceilings]) -
 
 
 def cache_and_memory(limits: roofline.Limits) -> tuple[float, float]:
-    """Bytes/s of the fastest working set, which a cache holds, and of the largest."""
+    """Bytes/s of the fastest working set, which fits in a cache, and of the largest one."""
     rates = [rate for _, rate in limits.bandwidth_bytes_per_s]
     return max(rates), rates[-1]
 
 
 def intensity(row: Row) -> float:
-    """FLOP per byte that must move, of a row with a roofline fraction."""
+    """FLOP per byte of unavoidable traffic, for a row with a roofline fraction."""
     return float(row["flops_per_sample"] * row["batch_size"] / row["bytes_per_step"])
 
 

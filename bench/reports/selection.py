@@ -1,4 +1,4 @@
-"""Chooses from the rows of a run what each panel of the picture shows; draws nothing."""
+"""Chooses the data of each panel of the picture from the rows of a run; draws nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.schema.columns import Row
 from bench.schema.launch import Status
 from fmnist_models.optimizers import OPTIMIZERS
 
-# What the sweeps of the documented matrix vary around.
+# The setting, and the model and optimizer, of the sweeps of the documented matrix.
 USUAL_SETTING = (32, "float32")
 USUAL_PAIR = ("relu_mlp", "adam")
 
@@ -33,10 +33,10 @@ class Point:
     Attributes:
         placement: the device, with threads and backend where they are not the default.
         low, high: the interval of `samples_per_s`; None where there is none.
-        training_s: seconds of training until `val_accuracy` was taken: the documented
-            epochs, or the mean fold of the logistic baseline.
-        training_s, val_accuracy, accuracy_target: NaN where not known.
-        rounds: samples/s of every round, a tuple a launch.
+        training_s: seconds of training before `val_accuracy` was taken: of the documented
+            epochs, or of the mean fold of the logistic baseline. NaN where not known.
+        val_accuracy, accuracy_target: NaN where not known.
+        rounds: samples/s of every round, one tuple per launch.
     """
 
     model: str
@@ -56,7 +56,7 @@ class Point:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Sorts as the documents do: registered names first, the user's own after them."""
+        """A sort key: registered names in their order, then the user's own."""
         return (
             _rank(MODELS, self.model),
             _rank(tuple(OPTIMIZERS), self.optimizer),
@@ -69,7 +69,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows under one heading of a dot plot; each row holds a point a loop."""
+    """Rows under one heading of a dot plot; each row is (label, one point per loop)."""
 
     heading: str
     rows: tuple[tuple[str, tuple[Point, ...]], ...]
@@ -85,7 +85,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chosen(Generic[Item]):
-    """What a panel shows, what all of it has in common, and how much found no room."""
+    """The items of a panel, the text of what they share, and the number of items left out."""
 
     items: tuple[Item, ...]
     common: str
@@ -93,7 +93,7 @@ class Chosen(Generic[Item]):
 
 
 def points(results: Iterable[Row], rounds: Iterable[Row]) -> list[Point]:
-    """The cases that ended ok and have a speed, in the order of `Point.order`."""
+    """The cases that ended ok and have a throughput, in the order of `Point.order`."""
     by_case = _rounds_that_count(rounds)
     measured = [
         _point(row, by_case.get(row["case"], []))
@@ -104,8 +104,10 @@ def points(results: Iterable[Row], rounds: Iterable[Row]) -> list[Point]:
 
 
 def not_drawn(results: Sequence[Row]) -> Counter[str]:
-    """How many cases the picture leaves out, by status; `not timed` for an ok one without
-    a speed."""
+    """Numbers of cases that the picture leaves out, by status.
+
+    The status is `not timed` for a case that ended ok without a throughput.
+    """
     statuses = (
         str(row["status"]).replace("_", " ") if row["status"] != Status.OK else "not timed"
         for row in results
@@ -115,8 +117,10 @@ def not_drawn(results: Sequence[Row]) -> Counter[str]:
 
 
 def base_setting(measured: Sequence[Point]) -> tuple[int, str] | None:
-    """Batch size and precision that cases are compared at: the documented ones where they
-    were measured, else the most frequent; None without a network."""
+    """The (batch size, precision) at which cases are compared; None without a network.
+
+    It is the documented setting where that was measured, else the most frequent one.
+    """
     counts = Counter((p.batch_size, p.precision) for p in measured if p.loop != SKLEARN_LOOP)
     if not counts or USUAL_SETTING in counts:
         return USUAL_SETTING if counts else None
@@ -124,13 +128,13 @@ def base_setting(measured: Sequence[Point]) -> tuple[int, str] | None:
 
 
 def at_base(measured: Sequence[Point]) -> list[Point]:
-    """The cases at the base setting, and the logistic baseline, which has but one."""
+    """The cases at the base setting, and the logistic baseline, which has only one setting."""
     base = base_setting(measured)
     return [p for p in measured if p.loop == SKLEARN_LOOP or (p.batch_size, p.precision) == base]
 
 
 def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]:
-    """A group a model, a row an optimizer and placement; at most `most_rows` rows."""
+    """One group per model, one row per optimizer and placement; at most `most_rows` rows."""
     chosen = at_base(measured)
     several = len({p.placement for p in chosen}) > 1
 
@@ -143,7 +147,7 @@ def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group
 
 
 def timed_by_placement(measured: Sequence[Point]) -> dict[str, list[Point]]:
-    """The cases at the base setting whose accuracy and training time are known."""
+    """The cases at the base setting with known accuracy and training time, by placement."""
     timed = [p for p in at_base(measured) if p.training_s > 0 and math.isfinite(p.val_accuracy)]
     return _collect(
         sorted(timed, key=lambda p: _rank(("cpu",), p.placement)), lambda p: p.placement
@@ -151,8 +155,10 @@ def timed_by_placement(measured: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def precision_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]:
-    """A group a sweep, a row a precision: wherever a case was measured in two or more, at
-    the base batch size if there is one so."""
+    """One group per case that was measured in two or more precisions, one row per precision.
+
+    Only at the base batch size, if there is such a group.
+    """
     swept = _swept(measured, lambda p: (*_pair(p), p.loop, p.placement, p.batch_size), "precision")
     swept = _at_base_if_any(measured, swept, "batch_size")
     kept = sorted(swept, key=lambda p: (_pair(p) != USUAL_PAIR, *p.order[:3], p.batch_size))
@@ -169,9 +175,11 @@ def precision_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]
 
 
 def batch_series(measured: Sequence[Point], most_series: int) -> Chosen[Series]:
-    """A series wherever a case was measured at two or more batch sizes, in the base
-    precision if there is one so; a label names what differs between the series, `common`
-    what does not."""
+    """One series per case that was measured at two or more batch sizes.
+
+    Only in the base precision, if there is such a series. A label has what differs between the
+    series; `common` has what they share.
+    """
     swept = _swept(measured, lambda p: (*_pair(p), p.loop, p.placement, p.precision), "batch_size")
     swept = _at_base_if_any(measured, swept, "precision")
     swept.sort(key=lambda p: (_pair(p) != USUAL_PAIR, *p.order))
@@ -230,14 +238,14 @@ def _placement(row: Row) -> str:
 
 def _training_s(row: Row, rounds: Sequence[Row]) -> float:
     if row["loop"] == SKLEARN_LOOP:
-        # Its epoch is a pass over the data, its accuracy the mean over folds of many passes.
+        # Its accuracy is the mean over folds, so its time is that of a mean fold, not of an epoch.
         folds = [r["seconds"] for r in rounds if math.isfinite(_number(r["val_accuracy"]))]
         return fmean(folds) if folds else math.nan
     return _number(row.get("epochs")) * _number(row.get("epoch_s"))
 
 
 def _rounds_that_count(rounds: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rounds by case; of each launch the last attempt only."""
+    """The rounds of the last attempt of each launch, by case."""
     last: dict[tuple[str, int], int] = {}
     every = list(rounds)
     for row in every:
@@ -252,7 +260,7 @@ def _chosen(parts: Sequence[str], shared: Sequence[bool], *, same: bool) -> list
 
 
 def _swept(measured: Sequence[Point], key: Callable[[Point], Hashable], axis: str) -> list[Point]:
-    """The points whose fellows, equal in `key`, have two or more values on `axis`."""
+    """The points of groups, equal in `key`, that have two or more values of `axis`."""
     networks = [p for p in measured if p.loop != SKLEARN_LOOP]
     by_key = _collect(networks, key).values()
     return [p for ps in by_key if len({getattr(p, axis) for p in ps}) > 1 for p in ps]
@@ -298,7 +306,7 @@ def _pair_name(point: Point) -> str:
 
 
 def _rank(known: Sequence[str], value: str) -> tuple[int, list[tuple[str, int]]]:
-    """The place in `known`; behind it all else, where model_9 comes before model_10."""
+    """A sort key: the place in `known`, then other values, with model_9 before model_10."""
     if value in known:
         return known.index(value), []
     return len(known), [(text, int(digits or 0)) for text, digits in _NUMBERED.findall(value)]

@@ -1,4 +1,4 @@
-"""The plain data that crosses a pipe or lies in a file, and the bounds that it must keep.
+"""The records that travel over a pipe or are stored in a file, and the bounds of their values.
 
-Nothing here measures, reads or writes: types, their checks, and the constants that define them.
+Types, their checks and their constants only: nothing here measures, reads or writes.
 """

@@ -29,17 +29,23 @@ LOGISTIC_FIELDS: dict[str, Any] = {
     "backend": SKLEARN_LOOP,
 }
 DEVICE_PATTERN = re.compile(r"cpu|gpu(:\d+)?")
-# Leaves room in the 255 bytes of a name for numbers and endings.
+# A file name has at most 255 bytes; the rest is for numbers and endings.
 _LONGEST_FILE_NAME = 200
 BUILDER_PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case(Plain):
-    """One combination of what is trained and how, valid by construction.
+    """One combination of what is trained and how; its values are checked when it is made.
+
+    Attributes:
+        model: a name of `MODELS`, or a builder as `module:function`.
+        device: `cpu`, `gpu` or `gpu:N`.
+        batch_size: samples a step.
+        threads: threads of one operation on the CPU; None for the framework's default.
 
     Raises:
-        UserError: a field holds a value that its axis does not know.
+        UserError: a field holds an unknown value, or one out of range.
     """
 
     model: Text
@@ -78,8 +84,10 @@ class Case(Plain):
 
     @property
     def id(self) -> str:
-        """A readable name made of the fields alone, such as
-        `relu_mlp-adam-compiled-cpu-b32-float32`; what is not the default is appended."""
+        """A readable name made of the fields alone: `relu_mlp-adam-compiled-cpu-b32-float32`.
+
+        Threads and backend are appended where they are not the default.
+        """
         parts = [self.model, self.optimizer, self.loop, self.device, f"b{self.batch_size}"]
         parts.append(self.precision)
         if self.threads is not None:
@@ -90,8 +98,7 @@ class Case(Plain):
 
     @property
     def file_name(self) -> str:
-        """The id as a part of a file's name: no sign that a system does not take, and not too
-        long."""
+        """The id as part of a file name: characters that every system takes, at most 200 bytes."""
         name = re.sub(r"[^\w.-]", "_", self.id)
         if len(name.encode()) <= _LONGEST_FILE_NAME:
             return name

@@ -1,4 +1,4 @@
-"""What a machine reaches at best, as it is measured in a run."""
+"""The best rates that a machine reaches, as a run measures them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _Bytes = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}$")]
 
 
 class Traffic(NamedTuple):
-    """One array of a step, and how often it crosses between memory and processor.
+    """One array of a step, and how often it moves between memory and processor.
 
     Attributes:
-        array: what it is.
-        size_bytes: its size.
-        moves: reads and writes a step.
+        array: what it holds.
+        size_bytes: its size in bytes.
+        moves: reads and writes of it in one step.
     """
 
     array: str
@@ -35,9 +35,10 @@ class Ceilings(Plain):
         device, precision, threads: the setting, as the matrix spells it.
         moment: `before` or `after` the cases.
         matmul_flops_per_s: the best rate of large square products, by path (`plain`, `xla`).
-        bandwidth_bytes_per_s: the best rate of a triad b = b + s c, by the bytes of its two
-            arrays together, the best path of each.
-        products_s: seconds of one epoch of products only, by `products_key`, the best path.
+        bandwidth_bytes_per_s: the best rate of a triad b = b + s c on the best path, by the
+            bytes of its two arrays together.
+        products_s: seconds of one epoch of matrix products only, on the best path, by
+            `products_key`.
     """
 
     device: Text
@@ -50,5 +51,10 @@ class Ceilings(Plain):
 
 
 def products_key(layers: Sequence[Sequence[int]], batch_size: int) -> str:
-    """The name of a products-only epoch: `784x100-100x10-b32`."""
+    """The name of an epoch of matrix products only: `784x100-100x10-b32`.
+
+    Args:
+        layers: (inputs, units) of each layer.
+        batch_size: samples a step.
+    """
     return "-".join([*(f"{inputs}x{units}" for inputs, units in layers), f"b{batch_size}"])

@@ -1,4 +1,4 @@
-"""Values as the cells of a CSV file: shortest digits that give the same float again, SI units."""
+"""Values as the cells of a CSV file: the shortest digits that restore the float, SI units."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from bench.schema.columns import RESULT_COLUMNS
 
 
 def result_line(row: Mapping[str, Any]) -> str:
-    """A row of results.csv as it stands there."""
+    """A row as a line of results.csv, with its line feed."""
     return csv_text([[as_cell(row[name]) for name in RESULT_COLUMNS]])
 
 
 def counted(number: int, what: str, more: str = "") -> str:
-    """So many of something: `1 case`, `2 cases`; `more` where the plural is no mere s."""
+    """A number with its noun: `1 case`, `2 cases`.
+
+    Args:
+        number: how many.
+        what: the noun in the singular.
+        more: the plural, where it is not `what` with an s.
+    """
     return f"{number:,} {what if number == 1 else more or what + 's'}"
 
 
@@ -46,7 +52,7 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def as_cell(value: Any) -> str:
-    """A value as CSV holds it: shortest digits that give the same float again, SI units."""
+    """A value as text of a CSV cell: empty for None, floats with the digits that restore them."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""What chance decides in a duel: orders and templates, the same again each time it is resumed.
+"""What is drawn at random in a duel: orders and templates, the same again when it is resumed.
 
-The training seed decides none of it. An order that the seed fixed would be the same in every duel,
-and whatever is uneven in it would lean all of them to the same side.
+The training seed decides none of it. An order fixed by the seed would be the same in every duel,
+and any unevenness in it would bias all of them towards the same side.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SIDES = ("a", "b")
 
 @dataclass(frozen=True, slots=True)
 class BlockDraw:
-    """What chance decides of one block.
+    """What is drawn for one block.
 
     Attributes:
-        templates: that serves, by side.
-        firsts: the side that goes first in each pair of turns, without end.
+        templates: index of the template that the launches are forked from, by side.
+        firsts: the side that goes first in each pair of turns; an endless iterator.
     """
 
     templates: Mapping[str, int]
@@ -31,10 +31,10 @@ class BlockDraw:
 
 
 class Draws(Protocol):
-    """What chance decides of each block."""
+    """What is drawn for each block."""
 
     def cases(self, number: int, cases: Sequence[Case]) -> list[Case]:
-        """The cases in the order in which block `number` measures them; asked before `block`."""
+        """The cases in the order in which block `number` measures them; call it before `block`."""
 
     def block(self, case: Case, number: int) -> BlockDraw:
         """The draw of a block of a case."""
@@ -47,15 +47,15 @@ def new_entropy() -> str:
 
 @dataclass(frozen=True, slots=True)
 class EvenDraws:
-    """Even orders: of every two pairs of turns each side goes first in one, and of every so many
-    blocks as there are templates each template serves one.
+    """Balanced orders of turns and of templates.
 
-    A block's draw depends on nothing but the fields, the case and the block's number, so that
-    what was measured before, or stopped, does not change it.
+    Of every two pairs of turns, each side goes first in one. Of every `templates` blocks, each
+    template serves one. A block's draw depends only on the fields, the case and the block's
+    number: blocks measured or stopped before do not change it.
 
     Attributes:
-        entropy: what everything is drawn from.
-        templates: of each side; the two sides draw theirs independently.
+        entropy: the seed of all draws.
+        templates: number of templates of each side; the two sides draw theirs independently.
     """
 
     entropy: str
@@ -81,11 +81,13 @@ class EvenDraws:
 
 
 class SeededDraws:
-    """The draw of revisions that took it from the training seed: a duel that one of them began
-    goes on with it.
+    """The draws of earlier revisions, which took them from the training seed.
+
+    A duel that such a revision began goes on with them. `block` raises ValueError where `cases`
+    was not called for that block.
 
     Args:
-        seed: of the training.
+        seed: the training seed.
     """
 
     def __init__(self, seed: int) -> None:

@@ -32,13 +32,13 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Spec(Plain):
-    """One side, as the user names it; what is not named is as it is here.
+    """One side as the user names it; a field that is not given is as in the user's own set-up.
 
     Attributes:
         python: an interpreter, or the folder of a virtual environment.
         checkout: a folder that holds the user's model, or another checkout of this suite.
-        revision: of the Git repository that holds the checkout.
-        variables: of the environment, name and value.
+        revision: a revision of the Git repository that holds the checkout.
+        variables: (name, value) of environment variables.
     """
 
     python: Text | None = None
@@ -48,10 +48,10 @@ class Spec(Plain):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The side that `text` names: `FORM` says how.
+        """The side that `text` names, in the form that `FORM` states.
 
         Raises:
-            UserError: it is written in another form.
+            UserError: `text` has another form, or names a thing twice.
         """
         try:
             words = shlex.split(text)
@@ -64,7 +64,7 @@ class Spec(Plain):
         for word in words if words != [HERE] else ():
             name, equals, value = word.partition("=")
             if not equals or not _VARIABLE.fullmatch(name):
-                raise UserError(f"side {text!r}: {word!r} says nothing; {FORM}")
+                raise UserError(f"side {text!r}: {word!r} is no setting; {FORM}")
             if name in given:
                 raise UserError(f"side {text!r}: {name} is named twice")
             given.add(name)
@@ -85,12 +85,12 @@ def _something(word: str, value: str) -> str:
 
 
 def _split(word: str, value: str) -> tuple[str, str | None]:
-    """The folder and the revision of a checkout; either may hold the sign between them."""
+    """The folder and the revision of a checkout; either may contain the `@` between them."""
     _something(word, value)
     parts = value.split("@")
     ways = [("@".join(parts[:n]), "@".join(parts[n:])) for n in range(len(parts), 0, -1)]
     is_there = [way for way in ways if way[0] and Path(way[0]).is_dir()]
-    # The longest folder that is there; else what is meant most likely, to be complained about.
+    # The longest folder that exists; else the most likely meaning, for the error message.
     folder, revision = (is_there or [*ways[1:2], *ways])[0]
     if len(folder) == len(value):
         return folder, None
@@ -103,10 +103,10 @@ class Block:
     """One block of a case, measured.
 
     Attributes:
-        speed: log of B's time over A's, by `even_log` over the rounds that took turns.
-        accuracy: how far B's validation accuracy is below A's; None where the loop has none.
-        control: log of the control's time before B over that before A, likewise.
-        failure: why the block says nothing; empty where it does.
+        speed: log of B's time over A's, by `even_log` over the rounds measured in turns.
+        accuracy: A's validation accuracy less B's, as a share; None where the loop has none.
+        control: log of the control's time before B over its time before A, by `even_log`.
+        failure: why the block gives no result; empty where it gives one.
     """
 
     speed: float
@@ -121,14 +121,14 @@ class DuelPlan:
 
     Attributes:
         a, b: the sides; B is judged.
-        gate: the slow-down that has to be ruled out, as a share.
-        budget_s: no block begins after so many seconds; None for no limit.
-        rows: the first so many training images are used; None for all.
+        gate: the slow-down that must be ruled out, as a share.
+        budget_s: no block begins after this many seconds; None for no limit.
+        rows: how many training images are used, from the first on; None for all.
         margin: the slow-down that is tolerated, as a share.
-        accuracy_gate: the drop of accuracy that has to be ruled out, 0.01 being a point.
-        templates: processes of each side that its launches are forked from.
-        entropy: what the orders and templates are drawn from; empty until the duel begins, and
-            in duels of revisions that drew them from the seed.
+        accuracy_gate: the drop of accuracy that must be ruled out; 0.01 is one point.
+        templates: number of processes of each side that its launches are forked from.
+        entropy: the seed of the orders and templates; empty until the duel begins, and in duels
+            of earlier revisions, which drew them from the training seed.
     """
 
     a: Spec
@@ -146,18 +146,18 @@ class DuelPlan:
 
     @property
     def sizes(self) -> Sizes:
-        """What is tolerated, and what has to be ruled out."""
+        """What is tolerated, and what must be ruled out."""
         return Sizes(self.margin, self.gate, DUEL_ACCURACY_MARGIN, self.accuracy_gate)
 
     @property
     def draws(self) -> Draws:
-        """What chance decides in this duel."""
+        """The orders and templates of this duel."""
         if self.entropy:
             return EvenDraws(self.entropy, self.templates)
         return SeededDraws(self.settings.seed)
 
     def asks_the_same(self, other: DuelPlan) -> bool:
-        """Whether both would measure the same, whatever chance decides and however long."""
+        """Whether both plans measure the same; draws, templates, time limit and command aside."""
         mine, yours = (
             replace(plan, budget_s=None, command="", entropy="", templates=TEMPLATES)
             for plan in (self, other)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from fmnist_models.errors import UserError
 
-# What helps where a folder cannot be written: a new one, and one that holds something already.
+# Remedies where a folder cannot be written: a new folder, and one that already holds results.
 ELSEWHERE = "name another --output"
 RESUME = "what was measured so far is kept there: make room, then --resume"
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `fmnist-bench`; those above 128 are a shell's for the signal of that number
-    less 128."""
+    """Exit codes of `fmnist-bench`; one above 128 is a shell's code for signal (code - 128)."""
 
     PASSED = 0
     REGRESSION = 1
@@ -30,20 +29,24 @@ class ExitCode(IntEnum):
 
 
 class NotComparable(UserError):
-    """Two runs did other work, so no ratio of theirs means anything; exit code 3."""
+    """Two runs did different work, so the ratio of their times means nothing; exit code 3."""
 
 
 class Unavailable(Exception):
-    """What a case asks for is not on this machine; the message is the row's reason."""
+    """The machine does not have what a case asks for; the message is the row's reason."""
 
 
 class Invalid(Exception):
-    """A launch did other work than its case says; the message is the row's reason."""
+    """A launch did other work than its case names; the message is the row's reason."""
 
 
 @contextlib.contextmanager
 def explained(path: Path, remedy: str = RESUME) -> Iterator[None]:
-    """A full disk, a read-only folder or one that is gone is one line; what is on disk stays."""
+    """Turn a failed write to `path` into one line for the user; files already written stay.
+
+    Raises:
+        UserError: the disk is full, or the folder is read-only, gone or otherwise not writable.
+    """
     try:
         yield
     except FileNotFoundError as error:

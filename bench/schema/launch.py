@@ -1,8 +1,8 @@
-"""What one launch reports, as plain data that validates itself.
+"""What one launch reports, as plain data that checks itself.
 
-A `Round` is one timed epoch; a `LaunchRecord` is everything else that is known of one
-launch. Both travel as JSON from the worker and lie in a run's folder as they came: every
-statistic is derived from them again.
+A `Round` is one timed epoch; a `LaunchRecord` is everything else that is known of one launch.
+The worker sends both as JSON, and a run's folder stores them unchanged. Every statistic is
+computed from them.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ class Round(Plain):
     Attributes:
         round: 1 for the first round of the launch.
         samples: samples trained inside the window (for `sklearn`, samples times passes).
-        updates: steps inside the window, each an optimizer update but where a warning says so.
+        updates: steps inside the window; each is an optimizer update unless a warning says not.
         seconds: length of the window.
         between_epochs_s: idle seconds between the previous window (or the start of
-            training) and this one, evaluation and hand-shakes excluded.
+            training) and this one, without evaluation and waits for the parent.
         evaluation_s: seconds of the evaluation after this round; None where there was none.
         train_loss, train_accuracy: running means over the epoch; None where not known.
-        val_loss, val_accuracy: of the evaluation after this round; None where none.
+        val_loss, val_accuracy: of the evaluation after this round; None where there was none.
+
+    Raises:
+        ValueError: a count is below 1, or seconds is not finite and above 0.
     """
 
     round: Count
@@ -80,30 +83,30 @@ class LaunchRecord(Plain):
     Attributes:
         case: id of the case.
         reason: one line; empty where the status is ok.
-        device_name: CPU or GPU model that trained.
+        device_name: model of the CPU or GPU that trained.
         parameters: trainable and other weights of the model.
         jit_compile: as Keras resolved it; None for `sklearn`.
         warmup_s: seconds of tracing, compilation and first steps before round 1.
         after_training_s: idle seconds between the last round and the loop's return.
         total_s: seconds from the request to the launch's end, as the parent saw them.
         test_evaluation_s: seconds of the evaluation on the test images.
-        test_accuracy, test_loss: after the documented epochs.
-        peak_host_memory_bytes: rise of the process's peak since the launch began.
-        peak_device_memory_bytes: the device allocator's peak; None on a CPU.
+        test_accuracy, test_loss: of the test images, after the documented epochs.
+        peak_host_memory_bytes: rise of the process's peak memory since the launch began.
+        peak_device_memory_bytes: peak of the device's allocator; None on a CPU.
         dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for
             other models.
-        traffic: (array, bytes, moves a step) of `Traffic`; None for `sklearn`.
+        traffic: the fields of each `Traffic`; None for `sklearn`.
         software: versions and build flags that only the worker can know.
-        code: digest of the files that the launch ran (`bench.launch.origin`); empty where it told
-            none.
-        files: those files, by the word for where they lie, with their digests.
+        code: digest of the files that the launch ran (`bench.launch.origin`); empty where it
+            reported none.
+        files: the digest of each of those files by its name, grouped by where they are.
         energy_j, energy_samples: joules of the spans that were long enough to count, and the
             samples trained in them; None where no counter can be read.
-        energy_covers: what the joules are of.
-        precision_share: of the multiply-adds that were in the case's precision; None for
+        energy_covers: the parts of the machine whose joules are counted.
+        precision_share: share of the multiply-adds that ran in the case's precision; None for
             `sklearn`.
         noise: what disturbed the launch; None where it was not read.
-        rounds: how many it timed; None where an earlier version wrote it.
+        rounds: number of timed rounds; None in a record of an earlier version.
     """
 
     case: Word

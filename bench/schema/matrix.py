@@ -1,4 +1,4 @@
-"""The named matrices, and the axes that replace theirs."""
+"""The named matrices, and the axes that a user puts in place of theirs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fmnist_models.errors import UserError
 from fmnist_models.optimizers import OPTIMIZERS
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
-# More is a slip of the finger, and a thread more than a machine can start ends the process.
+# Larger values are typing errors; a process that starts more threads than the system allows dies.
 _MOST: Mapping[str, int] = {"batch_sizes": 10_000_000, "threads": 4096}
 SWEPT_MODEL = "relu_mlp"
 SWEPT_OPTIMIZER = "adam"
@@ -41,16 +41,18 @@ class Axes:
     backends: tuple[str, ...] | None = None
 
     def over(self, other: Axes) -> Axes:
-        """`other`, with each axis that this one names replaced."""
+        """`other`, with each axis that `self` gives put in place of its own."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(other, **{name: axis for name, axis in given.items() if axis is not None})
 
     def cases(self) -> Iterator[Case]:
-        """The product; the logistic baseline, which has one form only, comes once, where
-        its loop and the CPU are among the axes.
+        """The cases of the product of the axes.
+
+        The logistic baseline has one form only. It comes once, where its loop and the CPU are
+        among the axes.
 
         Raises:
-            UserError: a value is not known to its axis.
+            UserError: an axis holds an unknown value.
         """
         for model in self.models or ():
             if model == LOGISTIC:
@@ -104,7 +106,7 @@ MATRICES: Mapping[str, tuple[str, tuple[Axes, ...]]] = {
         ),
     ),
 }
-# What a matrix changes of the settings, where the user names nothing.
+# Settings that a matrix changes where the user gives no option.
 EPOCHS: Mapping[str, int] = {"quick": 2}
 LAUNCHES: Mapping[str, int] = {"quick": 1}
 
@@ -115,7 +117,7 @@ def expand(matrix: str, given: Axes, present: Sequence[str]) -> list[Case]:
     Args:
         matrix: a name of `MATRICES`.
         given: axes that replace those of the matrix.
-        present: devices to take where `given` names none.
+        present: devices of this machine, taken where `given` names none.
 
     Raises:
         UserError: an unknown matrix, an unknown value, or no case at all.
@@ -132,10 +134,10 @@ def expand(matrix: str, given: Axes, present: Sequence[str]) -> list[Case]:
 
 
 def parse_axis(axis: str, text: str) -> tuple[str, ...]:
-    """A comma-separated list as a user wrote it, each value once.
+    """The values of a comma-separated list, each once, in the user's order.
 
     Raises:
-        UserError: a value is empty, as where a script's variable is not set.
+        UserError: a value is empty, such as where a script's variable is not set.
     """
     values = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     if not all(values):
@@ -149,7 +151,7 @@ def parse_axes(texts: Mapping[str, str | None]) -> Axes:
     """The axes of the options `--models` ... `--backends`, None where not given.
 
     Raises:
-        UserError: a list is empty or holds a value that its axis does not know.
+        UserError: a value is empty, unknown or out of range.
     """
     parsed: dict[str, tuple[object, ...]] = {}
     for axis, text in texts.items():

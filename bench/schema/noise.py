@@ -1,4 +1,4 @@
-"""What disturbed a launch, as it is read."""
+"""Readings of what disturbed a launch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Usage(Plain):
     """What only a launch's own process knows of its work.
 
     Attributes:
-        cpu_s: CPU time of all its threads, and of processes that it waited for.
-        wall_s: from the start of its work to the end.
-        voluntary_switches: of its threads, such as waits for each other.
-        involuntary_switches: of its threads, where the scheduler took the core away.
+        cpu_s: CPU seconds of all its threads, and of processes that it waited for.
+        wall_s: seconds from the start of its work to the end.
+        voluntary_switches: context switches of its threads to wait, such as for each other.
+        involuntary_switches: context switches where the scheduler took the core away.
     """
 
     cpu_s: Size
@@ -35,29 +35,34 @@ class Usage(Plain):
 class Noise(Plain):
     """Readings over one launch, from the request to its end; None where not known.
 
-    Shares are between 0 and 1; those "of the cores" are of the time of all cores that the
-    suite may use together.
+    Shares are between 0 and 1. A share "of the cores" is a share of the time of all cores that
+    the suite may use.
 
     Attributes:
-        wall_s: length of the window that was read.
-        steal_share: time of the cores that a hypervisor gave to others.
-        other_work_share: busy time of the cores that neither the launch nor this suite's own
-            processes spent. The kernel's work on their behalf (writing back pages, freeing
-            the memory of ended processes) is in it; what others did on cores that the suite
-            may not use is not, nor what they took of caches and memory bandwidth.
-        cpu_pressure_share: wall time with a runnable thread, anyone's, that had no core.
-        memory_pressure_share: wall time with a thread, anyone's, that waited for memory.
-        quota_throttled_share: periods that the control groups' CPU quota cut short, in the
-            group where they were most; None where no quota is set.
-        thermal_throttle_events: rise of the CPU counter of throttling for heat that rose most.
-        cpu_s: CPU time of the launch's own process.
-        cpu_cores: cores that it kept busy on average, its CPU time over its wall time.
+        wall_s: seconds of the window that was read.
+        steal_share: share of the cores that a hypervisor gave to others.
+        other_work_share: share of the cores that was busy with work of others: neither of the
+            launch nor of this suite's processes. It includes the kernel's work for the suite,
+            such as writing back pages and freeing the memory of ended processes. It leaves out
+            cores that the suite may not use, and the use of caches and memory bandwidth.
+        cpu_pressure_share: share of the wall time in which any runnable thread of the system had
+            no core.
+        memory_pressure_share: share of the wall time in which any thread of the system waited
+            for memory.
+        quota_throttled_share: share of the periods that a control group's CPU quota cut short,
+            in the group with the largest share; None where no quota is set.
+        thermal_throttle_events: the largest rise of a CPU's counter of thermal throttling.
+        cpu_s: CPU seconds of the launch's own process.
+        cpu_cores: cores that it kept busy on average: its CPU time over its wall time.
         voluntary_switches, involuntary_switches: its context switches.
-        cpu_clock_hz: mean over the cores when the launch had just ended.
-        gpu_clock_hz: of the streaming multiprocessors, likewise.
-        gpu_throttle_reasons: what held the GPU's clock then, as NVML names it.
-        gpu_other_processes: that computed on the GPU before or at the end; those that draw
-            a screen are left out.
+        cpu_clock_hz: mean over the cores just after the launch ended.
+        gpu_clock_hz: clock of the streaming multiprocessors just after the launch ended.
+        gpu_throttle_reasons: why the GPU's clock was held down then, in NVML's names.
+        gpu_other_processes: other processes that computed on the GPU before or at the end;
+            those that draw a screen are left out.
+
+    Raises:
+        ValueError: a number is not finite or below 0.
     """
 
     wall_s: Size | None = None

@@ -24,10 +24,10 @@ MAX_LABEL = 80
 
 PLAN_VERSION = 1
 
-# `compiled` and `multistep` go on at least so long, so that drift inside a launch shows.
+# `compiled` and `multistep` train at least this long, so that drift inside a launch shows.
 MIN_ROUNDS = 20
 MIN_SECONDS = 2.0
-# Of a run, by loop; whatever is not here stops after its documented epochs.
+# (rounds, seconds) of a launch by loop; other loops stop after the documented epochs.
 LEAST: Mapping[str, tuple[int, float]] = MappingProxyType(
     dict.fromkeys(("multistep", "compiled"), (MIN_ROUNDS, MIN_SECONDS))
 )
@@ -35,13 +35,13 @@ LEAST: Mapping[str, tuple[int, float]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class RunSettings(Plain):
-    """What holds for every case of a run.
+    """The settings of every case of a run.
 
     Attributes:
-        epochs: documented epochs, the ones that give the accuracy.
+        epochs: documented epochs, after which the accuracy is taken.
         seed: launch k trains with seed + k.
-        launches: fresh processes a case; None lets each loop choose (1 or 3).
-        accuracy_target: validation accuracy for the time to accuracy.
+        launches: fresh processes for each case; None lets each loop choose (1 or 3).
+        accuracy_target: validation accuracy of the time to accuracy, as a share.
         timeout_s: limit of one launch in seconds.
         data: folder of IDX files in place of the embedded ones.
         fork: fork CPU launches from a template process where the system can.
@@ -56,7 +56,7 @@ class RunSettings(Plain):
     fork: bool = True
 
     def launches_of(self, case: Case) -> int:
-        """How many launches `case` gets: as asked, else 3 for `compiled` and `multistep`."""
+        """Launches of `case`: the user's number, or 3 for `compiled` and `multistep`, or 1."""
         if self.launches is not None:
             return self.launches
         return 3 if case.loop in ("compiled", "multistep") else 1
@@ -68,7 +68,7 @@ class Plan:
 
     Attributes:
         matrix: name of the matrix that the cases came from.
-        command: the words that repeat the run.
+        command: the command line that repeats the run.
     """
 
     cases: tuple[Case, ...]
@@ -83,10 +83,11 @@ class Plan:
 
 
 def validate_label(label: str | None) -> None:
-    """Accepts None, and any text of at most 80 characters that prints on one line.
+    """Accept None, and any text of at most 80 characters that prints on one line.
 
     Raises:
-        UserError: a control character, a line break, a broken encoding, or too long.
+        UserError: the label holds a control character or a line break, is not in the encoding
+            of the command line, or is too long.
     """
     if label is None:
         return
@@ -94,6 +95,6 @@ def validate_label(label: str | None) -> None:
         raise UserError(
             f"label {label[:20]!r}...: has {len(label)} characters, shorten it to {MAX_LABEL}"
         )
-    # Cs: a byte of the command line that is not in its encoding.
+    # Cs stands for a byte of the command line that is not in its encoding.
     if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in label):
         raise UserError(f"label {label!a}: leave out control characters and line breaks")

@@ -1,4 +1,4 @@
-"""What a profiling launch is asked for and what it answers, as plain data."""
+"""What a profiling launch reports, and the parts of a step, as plain data."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ class Readings(Plain):
     """What a profiling launch reports.
 
     Attributes:
-        rows, steps: that each reading trained, of the images and of the optimizer.
-        wall_s, cpu_s: seconds of a step by `Variant`, a value a round.
-        epoch_step_s: of a step in one epoch over all images, before anything was left out.
-        traced_steps: that the saved trace shows.
-        startup_s: seconds by stage, in order; the last, `first steps`, holds tracing and compiling,
-            which the trace of the start tells apart.
-        memory: (where, holder, bytes), where being `host` or `device`.
-        peak_host_bytes: of the whole process; None where the system cannot tell.
-        peak_device_bytes: of the device's allocator; None on a CPU.
-        model_name: Keras's, under which its operations stand in a trace.
-        stack: (function, share of the samples in it and not below), of Python's own stack.
+        rows: training images of each reading.
+        steps: optimizer steps of each reading.
+        wall_s, cpu_s: seconds of one step by `Variant`, one value for each round.
+        epoch_step_s: seconds of one step of the whole loop, in an epoch over all images.
+        traced_steps: number of steps in the saved trace.
+        startup_s: seconds by stage, in order. The last, `first steps`, includes tracing and
+            compiling; the trace of the start separates them.
+        memory: (place, holder, bytes); the place is `host` or `device`.
+        peak_host_bytes: peak memory of the whole process; None where the system cannot tell.
+        peak_device_bytes: peak of the device's allocator; None on a CPU.
+        model_name: the name that Keras gives to its operations in a trace.
+        stack: (function, share of the samples with that function on top of Python's stack).
     """
 
     rows: Count
@@ -51,8 +52,9 @@ class ProfileRecord(Plain):
 
     Attributes:
         reason: one line; empty where the status is ok.
-        readings: None where there are none.
-        warnings: what a reader must know.
+        readings: what the launch reported; None where it reported nothing.
+        total_s: seconds of the whole profile.
+        warnings: what a reader must know to read the figures.
     """
 
     case: Case
@@ -64,7 +66,7 @@ class ProfileRecord(Plain):
 
 
 class Phase(StrEnum):
-    """A part of a step, in the order in which pictures stack them."""
+    """A part of a step, in the order of the stacked bars."""
 
     INPUT = "input pipeline"
     FORWARD = "forward"
@@ -77,9 +79,9 @@ class Phase(StrEnum):
 
 
 class Variant(StrEnum):
-    """What one reading of a step leaves in.
+    """Which parts of a step a reading includes.
 
-    `STEP` is the loop as it is; `TRACED` and `SAMPLED` are it under TensorFlow's profiler and
+    `STEP` is the whole loop. `TRACED` is the whole loop under TensorFlow's profiler, `SAMPLED`
     under the sampler of Python's stack.
     """
 

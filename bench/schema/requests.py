@@ -16,7 +16,7 @@ from bench.schema.bounds import (
 )
 from bench.schema.case import Case
 
-# Names of the files that a launch leaves in its folder, beside TensorFlow's own.
+# Names of the traces and of the file that a profiling launch writes, beside TensorFlow's own.
 STARTUP, STEPS = "startup", "steps"
 STACK = "python.html"
 
@@ -29,7 +29,8 @@ class LaunchRequest(Plain):
         launch: 0 for the first launch of the case.
         attempt: 1, or more where the launch was measured again.
         seed: the seed of this launch (the run's seed + launch).
-        min_rounds, min_seconds: it goes on, its accuracy taken, until both are reached.
+        min_rounds, min_seconds: after the documented epochs, training goes on until both are
+            reached.
     """
 
     op: ClassVar[str] = "launch"
@@ -44,7 +45,7 @@ class LaunchRequest(Plain):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those that are trained, as cases name them."""
+        """Names of the models that are trained, as cases spell them."""
         return (self.case.model,)
 
 
@@ -55,7 +56,7 @@ class CeilingsRequest(Plain):
     Attributes:
         device, precision, threads: the setting, as the matrix spells it.
         moment: `before` or `after` the cases.
-        cases: model and batch size of each case of that setting, each pair once.
+        cases: (model, batch size) of the cases of that setting, each pair once.
     """
 
     op: ClassVar[str] = "ceilings"
@@ -67,7 +68,7 @@ class CeilingsRequest(Plain):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those whose products are timed, as cases name them."""
+        """Names of the models whose matrix products are timed, as cases spell them."""
         return tuple(model for model, _ in self.cases)
 
 
@@ -76,9 +77,9 @@ class ProfileRequest(Plain):
     """One case to profile.
 
     Attributes:
-        seed: as of a launch.
-        folder: where the launch puts its traces.
-        seconds: the readings go on for so long, but for no fewer than `rounds` rounds.
+        seed: the seed of the training.
+        folder: where the launch writes its traces.
+        seconds: the readings go on for this long, and for at least `rounds` rounds.
     """
 
     op: ClassVar[str] = "profile"
@@ -90,5 +91,5 @@ class ProfileRequest(Plain):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those that are trained, as cases name them."""
+        """Names of the models that are trained, as cases spell them."""
         return (self.case.model,)

@@ -1,4 +1,4 @@
-"""A finished run as it is compared."""
+"""A finished run in the form in which it is compared."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.schema.warnings import of_row
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRun:
-    """One folder of results, read.
+    """One folder of results, or one record for several runs of a machine.
 
     Attributes:
         rows: the rows of results.csv by case, in their order.
-        logs: by case that ended ok, the log seconds per sample of each launch, or of each
-            run where it stands for several.
-        unit: what one of the `logs` is.
-        files: what the folder holds; None where it stands for several runs.
+        logs: log seconds per sample of each launch, or of each run where there are several; by
+            case, for cases that ended ok.
+        unit: what one of the `logs` is of.
+        files: the contents of the folder; None for several runs.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class MeasuredRun:
 
     @property
     def label(self) -> str:
-        """The user's word for the set-up; empty where there is none."""
+        """The user's name for the set-up; empty where there is none."""
         return str(self.environment.get("label") or "")
 
     @property
@@ -56,11 +56,11 @@ class MeasuredRun:
 
 @dataclass(frozen=True, slots=True)
 class WholeRun:
-    """The files of a run, which agree with each other.
+    """The contents of a run's files, after a test that they agree with each other.
 
     Attributes:
-        plan: None where there is no plan.json.
-        rows: of results.csv, in order.
+        plan: the plan; None where there is no plan.json.
+        rows: rows of results.csv, in order.
     """
 
     plan: Plan | None

@@ -1,4 +1,4 @@
-"""What a verdict tolerates and what it must find: one record for `check`, `duel` and pytest."""
+"""The changes that a verdict tolerates and must find, for `check`, `duel` and pytest."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _MOST = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Two sizes of a change, kept apart: what is tolerated, and what must be found.
+    """The change that is tolerated (margin) and the change that must be found (gate).
 
     Attributes:
-        margin: a slow-down up to this share is tolerated; above it a confirmed one counts.
-        gate: a slow-down of this share must be found; where it would not be, nothing passes.
-        accuracy_margin, accuracy_gate: the same of a drop of accuracy, 0.01 being a point.
+        margin: a slow-down up to this share is tolerated; a confirmed one above it counts.
+        gate: a slow-down of this share must be found; where it could be missed, nothing passes.
+        accuracy_margin, accuracy_gate: the same for a drop of accuracy; 0.01 is one point.
 
     Raises:
-        UserError: a value is out of range, by the name of its option.
+        UserError: a value is out of range; the message names its option.
     """
 
     margin: float
@@ -39,7 +39,7 @@ class Sizes:
     accuracy_gate: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no size."""
+        """Refuse values out of range."""
         if not 0 <= self.margin < _MOST:
             raise UserError(
                 f"--margin {self.margin:g}: write a share of at least 0, such as 0.01 for 1%"
@@ -59,7 +59,7 @@ class Sizes:
     def of_check(
         cls, gate: float | None = None, margin: float | None = None, points: float | None = None
     ) -> Self:
-        """Those of a check; None takes the default, `points` is the accuracy gate."""
+        """The sizes of a check; None takes the default, `points` is the accuracy gate."""
         accuracy = CHECK_ACCURACY_MARGIN, _share(points, CHECK_ACCURACY_GATE)
         return cls(_given(margin, MARGIN), _given(gate, DEFAULT_GATE), *accuracy)
 
@@ -67,14 +67,16 @@ class Sizes:
     def of_duel(
         cls, gate: float | None = None, margin: float | None = None, points: float | None = None
     ) -> Self:
-        """Those of a duel, likewise."""
+        """The sizes of a duel; None takes the default, `points` is the accuracy gate."""
         accuracy = DUEL_ACCURACY_MARGIN, _share(points, DUEL_ACCURACY_GATE)
         return cls(_given(margin, MARGIN), _given(gate, DUEL_GATE), *accuracy)
 
     @property
     def confirming_gate(self) -> float:
-        """The gate of a duel that confirms a check: what the check found beyond doubt, its own
-        wide gate must not clear."""
+        """The gate of a duel that confirms a check, as a share: narrower than the check's own.
+
+        With the check's wide gate, the duel could pass a slow-down that the check had found.
+        """
         return min(self.gate, max(DUEL_GATE, 2 * self.margin))
 
     @property

@@ -1,4 +1,4 @@
 """A measuring session from its plan to its folder: runs, duels, profiles, and the doctor.
 
-Nothing here draws or words a report; whoever watches is told through `bench.session.events`.
+Nothing here makes pictures or reports; progress is reported through `bench.session.events`.
 """

@@ -1,4 +1,4 @@
-"""The launches of a run under way: each measured, again where it was disturbed, and put on disk."""
+"""Measures the launches of a run, repeats those that were disturbed, and writes them to disk."""
 
 from __future__ import annotations
 
@@ -27,20 +27,24 @@ from bench.session.schedule import schedule
 from bench.store.derived import broken_launch, broken_launches
 from bench.store.run_folder import RunFolder
 
-# results.csv is derived: it may lag behind rounds.csv and launches.jsonl by so much.
+# results.csv is computed from rounds.csv and launches.jsonl, and may be this much older.
 RESULTS_EVERY_S = 5.0
 LOST = "its rounds in rounds.csv are not what it measured"
 
-# What disturbs a launch is mostly gone at the next; three in a row, and the machine is so.
+# A disturbance is mostly over at the next attempt; after three, it is taken as permanent.
 MOST_ATTEMPTS = 3
 
 
 class RunUnderWay:
-    """A run under way: what is on disk, in memory as well.
+    """A run while it is measured, with the contents of its files in memory.
 
     Args:
-        environ: what the launches inherit.
-        least: rounds and seconds, by loop, that a launch goes on for beyond its epochs.
+        plan: the cases and settings.
+        folder: the run's folder, which may already hold launches.
+        progress: is told of each event.
+        launcher: starts the launches.
+        environ: the environment that the launches inherit.
+        least: least (rounds, seconds) of a launch, by loop; it trains on after its epochs.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class RunUnderWay:
         self._rounds = folder.rounds()
         self._launches = folder.launches()
         self._broken = broken_launches(plan, self._launches, self._rounds)
-        # What lost its rounds counts as not measured, until a further attempt is.
+        # A launch with lost rounds counts as not measured until it is measured again.
         self._launches = [self._as_it_counts(record) for record in self._launches]
         self._ceilings = folder.ceilings()
         self._described = folder.environment() or {}
@@ -72,7 +76,7 @@ class RunUnderWay:
         self._written_s = -math.inf
 
     def to_the_end(self) -> RunOutcome:
-        """Measure what is not on disk yet, between the ceilings before and after."""
+        """Measure the launches that are missing on disk, and the ceilings before and after them."""
         settings = self._plan.settings
         order = schedule(self._plan.cases, settings.launches_of, settings.seed)
         done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
@@ -91,7 +95,7 @@ class RunUnderWay:
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            # First what is kept: the screen may be gone.
+            # The file first, because writing to the terminal may fail.
             rows = self.write_results()
             self._progress.run_ends()
         known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
@@ -109,11 +113,11 @@ class RunUnderWay:
         return replace(record, status=Status.INTERRUPTED, reason=f"{LOST}: {reason}")
 
     def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
-        """The last attempt of a launch, None where there was none, and its rounds."""
+        """The last attempt of a launch with its rounds; (None, []) where there was none."""
         return self._table.launch(case.id, launch)
 
     def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
-        """Once for each device, precision and number of threads that is still to be trained on."""
+        """Measure the ceilings of each (device, precision, threads) of the remaining launches."""
         settings: dict[tuple[str, str, int | None], list[Case]] = {}
         for case, _ in remaining:
             if case.loop != SKLEARN_LOOP and not placement.skip_reason(case, self._inventory):
@@ -138,14 +142,14 @@ class RunUnderWay:
         self._ceilings_s -= self._launcher.starting_s - starting_s
 
     def measure_launch(self, case: Case, launch: int) -> None:
-        """Measure one launch, again if need be, and put it on disk.
+        """Measure one launch and write it to disk; a disturbed launch is measured again.
 
-        A launch that its noise voids is measured again, `MOST_ATTEMPTS` in all; the last of
-        them stands, for then the machine is always so, and until a launch is undisturbed
-        again no other is repeated.
+        There are at most `MOST_ATTEMPTS` attempts, and the last one counts, because the
+        disturbance is taken as permanent then. No other launch is repeated until one is
+        undisturbed.
 
         Raises:
-            UserError: the disk is full.
+            UserError: the files cannot be written, such as where the disk is full.
         """
         reason = placement.skip_reason(case, self._inventory)
         if reason and launch > 0:
@@ -171,7 +175,7 @@ class RunUnderWay:
             self._always_disturbed = bool(disturbed)
 
     def keep(self, record: LaunchRecord) -> None:
-        """Put a launch on disk; the row of its case follows within seconds."""
+        """Write a launch to disk; the row of its case is written within seconds."""
         self._folder.append_launch(record)
         self._launches.append(record)
         self._table.add_launch(record)
@@ -192,23 +196,28 @@ class RunUnderWay:
         )
 
     def _attempt(self, case: Case, launch: int) -> int:
-        """One more than any that left a trace, a killed parent's half launch included."""
+        """One more than the highest attempt on disk, which may be an unfinished one."""
         return self._table.last_attempt(case.id, launch) + 1
 
     def attempt(
         self, case: Case, launch: int, *, pauses: bool = False, template: int = 0
     ) -> Turns[LaunchRecord]:
-        """Measure one attempt of a launch, its rounds put on disk; `keep` it or say why not.
+        """Measure one attempt of a launch, and write its rounds to disk.
 
-        With `pauses` it stands still before each round, until it is taken up again. Of several
-        templates it is forked from the one with the number `template`.
+        The caller must `keep` the returned record, as it is or as `invalid`.
+
+        Args:
+            case: the case.
+            launch: number of the launch, from 0.
+            pauses: wait before each round until the generator is resumed.
+            template: number of the template that it is forked from.
         """
         request = self._request(case, launch)
         own: list[Round] = []
         log = self._log(request)
 
         def on_round(round_: Round) -> None:
-            """Put the round on disk before anybody is told of it."""
+            """Write the round to disk, then report it."""
             own.append(round_)
             stored = self._folder.append_round(request, round_)
             self._rounds.append(stored)
@@ -229,14 +238,14 @@ class RunUnderWay:
         return self._whole(replace(record, software={}, files={}), case, own)
 
     def _whole(self, record: LaunchRecord, case: Case, own: Sequence[Round]) -> LaunchRecord:
-        """The record; `invalid` where it says ok of rounds that cannot count."""
+        """The record; `invalid` where it ended ok but its rounds cannot be used."""
         if record.status is not Status.OK:
             return record
         reason = broken_launch(record, own, case.loop, self._plan.settings.epochs)
         return replace(record, status=Status.INVALID, reason=reason) if reason else record
 
     def get_ready(self, case: Case, launch: int, template: int) -> None:
-        """Start the template that the next attempt of a launch is forked from; do not wait."""
+        """Start the template of the next attempt of a launch, and do not wait for it."""
         log = self._log(self._request(case, launch))
         self._launcher.get_ready(self._place(case, log), template)
 
@@ -245,7 +254,7 @@ class RunUnderWay:
         return self._folder.logs / f"{name}-{request.launch}-{request.attempt}.log"
 
     def forks(self, case: Case) -> bool:
-        """Whether launches of a case are forks of a template, rather than started afresh."""
+        """Whether launches of a case are forks of a template, not fresh processes."""
         return self._plan.settings.fork and CAN_FORK and case.device == "cpu"
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
@@ -258,7 +267,7 @@ class RunUnderWay:
         )
 
     def _note_software(self, record: LaunchRecord) -> None:
-        """What only a worker can know of TensorFlow goes into environment.json once."""
+        """Write the first worker's facts of TensorFlow to environment.json."""
         if record.software and not self._described.get("software"):
             self._describe(software=redact.scrub(record.software))
 
@@ -267,8 +276,11 @@ class RunUnderWay:
         self._folder.write_environment(self._described)
 
     def _note_code(self, record: LaunchRecord) -> LaunchRecord:
-        """Which files the launch ran goes into environment.json, each listing once; the record is
-        `invalid` where one of them is another than that of a launch before."""
+        """Write the listing of the files that the launch ran to environment.json, once each.
+
+        Returns:
+            the record; `invalid` where a file differs from that of an earlier launch.
+        """
         listings = self._described.get("code", {})
         if not record.code or record.code in listings:
             return record
@@ -284,7 +296,7 @@ class RunUnderWay:
         return record
 
     def write_results(self) -> list[dict[str, Any]]:
-        """Bring results.csv up to date, as the end of a run must."""
+        """Write results.csv from all launches so far; returns its rows."""
         rows = self._table.rows()
         self._folder.write_result_lines(self._table.lines())
         self._written_s = time.perf_counter()
@@ -304,12 +316,12 @@ def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What a run leaves behind.
+    """The outcome of a run.
 
     Attributes:
         rows: the rows of results.csv.
-        interrupted: stopped by Ctrl-C; `--resume` goes on.
-        split: where the seconds of this execution went, by `bench.analysis.rows.time_split`.
+        interrupted: the run was stopped by Ctrl-C, and `--resume` continues it.
+        split: seconds of this execution by kind of work, from `bench.analysis.rows.time_split`.
     """
 
     folder: RunFolder
@@ -322,7 +334,7 @@ class RunOutcome:
 
     @property
     def exit_code(self) -> ExitCode:
-        """2 where a case failed, was killed, timed out or was invalid; 0 otherwise."""
+        """130 if interrupted; 2 where a case ended neither ok nor skipped; 0 otherwise."""
         if self.interrupted:
             return ExitCode.INTERRUPTED
         fine = {Status.OK, Status.SKIPPED}

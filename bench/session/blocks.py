@@ -1,9 +1,9 @@
-"""The blocks of a duel: one fresh launch of each side, taking turns round by round.
+"""Measures the blocks of a duel: one fresh launch of each side, alternating round by round.
 
-What others take of a machine comes and goes within seconds, so that two launches one after
-the other see different machines. Rounds that alternate see the same one. Where launches cannot
-take turns (on a GPU, whose memory one process has; workers of an earlier revision), the block is
-one launch after the other.
+The load of other processes changes within seconds, so two launches one after the other run under
+different conditions. Alternating rounds run under the same. Where launches cannot alternate, they
+run one after the other: on a GPU, whose memory one process takes, and with workers of an earlier
+revision.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from bench.store.tables import cut_half_line, in_own_form, write_csv
 from bench.verdicts.sequential import even_log
 
 COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
-# Of one reading: few before each round, many where there is but one reading a launch.
+# Passes of one control reading: few before each round, many where a launch has one reading only.
 _PASSES, _PASSES_ALONE = 1, 20
 
 
 class Blocks:
-    """Measures blocks, and keeps them in blocks.csv, and the control's readings in control.csv.
+    """Measures blocks; writes them to blocks.csv, and the control's readings to control.csv.
 
     Args:
         path: the duel's folder.
-        sides: a run under way each, by name.
-        epochs: documented ones, the last of which gives the accuracy.
-        on_void: is told of a block that is measured again, and why.
-        turns: rounds alternate where they can; False measures one launch after the other.
+        sides: the run of each side, by name.
+        epochs: documented epochs; the last one gives the accuracy.
+        on_void: called with the case and the reason of a block that is measured again.
+        turns: alternate the rounds where that is possible; False measures one launch after the
+            other.
     """
 
     def __init__(
@@ -75,19 +76,19 @@ class Blocks:
         )
 
     def measured(self, case: Case, number: int, draw: BlockDraw) -> Block:
-        """A block, measured unless it is on disk.
+        """A block, from disk or measured now.
 
         Args:
-            case: of both sides.
-            number: from 0; both launches train with the seed of the run plus it.
-            draw: which templates serve, and who goes first, in the warm-up and in each pair
-                of rounds.
+            case: the case, the same for both sides.
+            number: number of the block, from 0; both launches train with the run's seed plus it.
+            draw: the templates, and the side that goes first in the warm-up and in each pair of
+                rounds.
 
         Raises:
-            UserError: the disk is full.
+            UserError: the files cannot be written, such as where the disk is full.
         """
-        # Taken before a block on disk is passed over: the draw of an earlier revision goes on
-        # from here to the next case.
+        # Drawn even where the block is on disk: the random numbers of an earlier revision's draw
+        # continue from here to the next case.
         firsts = chain([next(draw.firsts)], draw.firsts)
         if self.holds(case, number):
             return self._block(case, number, self._kept[case.id, number])
@@ -107,7 +108,7 @@ class Blocks:
         return block
 
     def _block(self, case: Case, number: int, row: Mapping[str, Any]) -> Block:
-        """What the launches of a block come to, whose row of blocks.csv is given."""
+        """The result of a block, from its launches and its row of blocks.csv."""
         launches = {side: self._sides[side].measured(case, number) for side in SIDES}
         failure = _failure(launches, self._epochs)
         if failure:
@@ -125,10 +126,10 @@ class Blocks:
         return Block(speed, drop, row["control_log_ratio"])
 
     def _measure(self, case: Case, number: int, draw: BlockDraw) -> tuple[str, list[Reading]]:
-        """Both launches; again, both of them, where a signal of noise voids one.
+        """Measure both launches; measure both again where one was disturbed.
 
-        As in a run, the last of `MOST_ATTEMPTS` stands, and until a block is undisturbed again
-        no other is repeated.
+        As in a run, the last of `MOST_ATTEMPTS` counts, and no other block is repeated until one
+        is undisturbed.
         """
         most = 1 if self._always_disturbed else MOST_ATTEMPTS
         for left in reversed(range(most)):
@@ -149,8 +150,11 @@ class Blocks:
     def _take_turns(
         self, case: Case, number: int, draw: BlockDraw
     ) -> tuple[dict[str, LaunchRecord], str, list[Reading]]:
-        """One attempt of each launch: the first warms up, then the other, then a round of
-        each, until both have ended; who was first in each pair, and the control's readings."""
+        """Measure one attempt of each launch: both warm up, then their rounds alternate.
+
+        Returns:
+            the records by side, the side that was first in each pair, and the control's readings.
+        """
         pauses = self._turns and case.device == "cpu"
         passes = _PASSES if pauses else _PASSES_ALONE
         order, readings = "", []
@@ -158,7 +162,7 @@ class Blocks:
         with ExitStack() as stack:
             running: dict[str, Turns[LaunchRecord]] = {}
             for side in SIDES:
-                # Those that are not there yet import side by side.
+                # Missing templates import in parallel.
                 self._sides[side].get_ready(case, number, draw.templates[side])
             for side in SIDES:
                 template = draw.templates[side]
@@ -181,8 +185,11 @@ class Blocks:
         return records, order, readings
 
     def _on_disk(self) -> list[dict[str, Any]]:
-        """The rows of blocks.csv; a file of an earlier revision, or one that another program saved
-        again, gets the form of this one."""
+        """The rows of blocks.csv.
+
+        A file of an earlier revision, or one that another program saved again, is rewritten in
+        the present form.
+        """
         with explained(self._path):
             cut_half_line(self._file)
             cut_half_line(self._path / "control.csv")
@@ -199,7 +206,7 @@ class Blocks:
     def _keep(self, row: Mapping[str, Any], readings: Sequence[Reading]) -> None:
         key = (row["case"], row["block"])
         told = [(*key, *astuple(reading)) for reading in readings]
-        # The block last: one that is on disk has its readings there as well.
+        # The block last, so that a block on disk always has its readings.
         self._append(self._path / "control.csv", CONTROL_COLUMNS, told)
         self._append(self._file, COLUMNS, [[row[name] for name in COLUMNS]])
         self._kept[key] = dict(row)
@@ -214,7 +221,7 @@ class Blocks:
 
 
 def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]], epochs: int) -> str:
-    """Why a block says nothing: a launch that did not end well, or other work on one side."""
+    """Why a block gives no result: a launch did not end ok, or the sides did different work."""
     for side, (record, rounds) in launches.items():
         if record is None or record.status is not Status.OK:
             why = f"{record.status}: {record.reason}" if record else "it was not measured"

@@ -1,7 +1,7 @@
-"""`check --confirm`: the cases that a check suspects go through a duel.
+"""`check --confirm`: a duel measures the cases that a check suspects.
 
-A duel that clears a case must have measured what the candidate measured, so it takes the cases,
-settings and images of the candidate, and is refused where this environment is another one.
+To clear a case, the duel must measure what the candidate measured. So it takes the candidate's
+cases, settings and images, and is refused where the environment has changed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from fmnist_models.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """How the suspects of a check are to be confirmed.
+    """The duel that confirms the suspects of a check.
 
     Attributes:
-        plan: of the duel; without cases where none of the suspects can duel.
-        folder: of the duel.
-        goes_on: the folder holds this very duel, unfinished.
+        plan: plan of the duel; without cases where no suspect can duel.
+        folder: folder of the duel.
+        goes_on: the folder holds the same duel, unfinished.
         left: why a suspect cannot duel, by case; it keeps its verdict.
-        expected: what the sides must be.
+        expected: checks that the sides are the baseline's and the candidate's software.
     """
 
     plan: DuelPlan
@@ -62,18 +62,18 @@ def prepare(
     side: str,
     output: Path,
 ) -> Confirmation:
-    """The duel of `side` against this environment that the suspects of a check ask for.
+    """Prepare the duel of `side` against this environment for the suspects of a check.
 
     Args:
-        report: of the check, whose margin is the duel's.
-        baseline: the stored runs, one of which `side` must be like.
+        report: the check; the duel takes its margin.
+        baseline: the stored runs; `side` must have the software of one of them.
         candidate: the runs that were checked.
-        side: where the baseline's software still is, as in `fmnist-bench duel`.
-        output: the folder in which the duel's is made.
+        side: the baseline's software, named as in `fmnist-bench duel`.
+        output: the folder in which the duel's folder is created.
 
     Raises:
-        UserError: `side` is not one or is this environment, or this environment or its images are
-            not those of the candidate.
+        UserError: `side` names no side or names this environment, or this environment or its
+            images differ from the candidate's.
     """
     first_side = fixed_side(Spec.parse(side))
     if _is_here(first_side):
@@ -98,10 +98,10 @@ def prepare(
 
 
 def fought(asked: Confirmation, progress: DuelProgress, *, wait: bool) -> DuelReport | None:
-    """The duel of the suspects, fought to its end or until Ctrl-C; None where none can duel.
+    """Run the duel of the suspects to its end or until Ctrl-C; None where no suspect can duel.
 
     Raises:
-        UserError: the duel cannot be fought.
+        UserError: the duel cannot be run.
     """
     if not asked.plan.cases:
         return None
@@ -112,16 +112,18 @@ def fought(asked: Confirmation, progress: DuelProgress, *, wait: bool) -> DuelRe
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """Side A must be what one of the stored runs was measured with, and side B what the candidate
-    was: else a duel would clear what it has not measured."""
+    """Checks that side A has the software of a stored run, and gives side B the candidate's files.
+
+    Without this, a duel could clear software that it has not measured.
+    """
 
     baseline: Sequence[MeasuredRun]
     candidate: MeasuredRun
 
     def __call__(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
-        """As `bench.session.duel.Expected`."""
+        """The listings of files for a side, as of `bench.session.duel.Expected`."""
         if label != SIDES[0].upper():
-            # That the rest is the candidate's was asked before.
+            # `prepare` has checked the other facts of side B.
             return dict(self.candidate.environment.get("code") or {})
         why = ""
         for run in sorted(self.baseline, key=lambda run: run.time_utc, reverse=True):
@@ -136,7 +138,7 @@ class _Expected:
 
 
 def _why_other(run: MeasuredRun, side: Side, described: Mapping[str, Any]) -> str:
-    """What a stored run had that the side has not; empty where it has all that counts."""
+    """The first difference between a stored run and the side; empty where there is none."""
     found = first_difference(Purpose.CONFIRM, run.environment, described)
     if found is not None:
         fact, then, now = found
@@ -148,7 +150,7 @@ def _why_other(run: MeasuredRun, side: Side, described: Mapping[str, Any]) -> st
 
 
 def _is_here(side: Spec) -> bool:
-    """Whether a side that is `fixed` is nothing but this environment."""
+    """Whether a side, from `fixed_side`, is this environment."""
     here = Path(sys.executable)
     python = Path(side.python or here)
     same_python = (python.parent, os.path.realpath(python)) == (
@@ -164,12 +166,12 @@ def _data(run: MeasuredRun, settings: RunSettings) -> str | None:
     """The folder of the images that a run trained on, found by their digest.
 
     Raises:
-        UserError: they are not where they were, and are not the embedded ones either.
+        UserError: neither the run's folder nor the suite has these images.
     """
     wanted = run.environment.get("dataset_digest")
     for folder in dict.fromkeys((settings.data, None)):
         try:
-            # Not `data_folder(None)`, which would read a variable.
+            # Not `data_folder(None)`, which reads an environment variable.
             digest = dataset.load(Path(folder) if folder else None).digest
         except (OSError, UserError):
             continue
@@ -183,11 +185,11 @@ def _data(run: MeasuredRun, settings: RunSettings) -> str | None:
 
 
 def _refuse_other_environment(run: MeasuredRun, here: Mapping[str, Any]) -> None:
-    """A duel in another environment would clear a case that it has not measured.
+    """Refuse a duel where this environment is not the run's.
 
     Raises:
-        UserError: a version, a variable, a file that ran or the machine is not what the run had;
-            it is named.
+        UserError: a version, a variable, a file that ran or the machine differs; the message
+            names it.
     """
     found = first_difference(Purpose.RESUME, run.environment, here)
     if found is not None:
@@ -202,8 +204,10 @@ def _refuse_other_environment(run: MeasuredRun, here: Mapping[str, Any]) -> None
 
 
 def _folder(plan: DuelPlan, output: Path) -> tuple[Path, bool]:
-    """Where the duel goes, and whether it is there, unfinished: `duel`, or with a number where
-    that name is taken."""
+    """The folder of the duel, and whether it holds the same duel, unfinished.
+
+    It is `duel`, or `duel-N` where that name is used.
+    """
     for number in count(1):
         path = output / ("duel" if number == 1 else f"duel-{number}")
         if not path.exists():

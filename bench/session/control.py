@@ -1,6 +1,7 @@
-"""The control of a duel: what neither side can change, read before each turn.
+"""The control of a duel: a reading before each turn that no side can influence.
 
-Where it differs, the machine was another one for A than for B, and the duel says nothing.
+Where it differs between the sides, the machine was not equally fast for both, and the duel is
+inconclusive.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bench.store.reader import read_table
 from bench.verdicts.sequential import even_log
 from fmnist_models.errors import UserError
 
-# 2 x 32 MiB, beyond the caches of most machines, read and written.
+# Two arrays of 32 MiB, one read and one written: larger than the caches of most machines.
 _FLOATS = 2**22
 # A spreadsheet program keeps 15 digits of a number.
 _SAME_FIGURE = 1e-9
@@ -31,10 +32,11 @@ class Reading:
     """One reading of the control.
 
     Attributes:
-        pair: of turns, from 0, which is the warm-up.
-        place: in the pair, 1 or 2.
-        side: whose turn came next.
-        after: the side whose turn came before; empty at the block's begin.
+        pair: number of the pair of turns; 0 is the warm-up.
+        place: place in the pair, 1 or 2.
+        side: the side that had the next turn.
+        after: the side that had the turn before; empty at the block's beginning.
+        seconds: seconds of one pass of the probe.
     """
 
     pair: int
@@ -45,10 +47,9 @@ class Reading:
 
 
 def control_probe() -> Probe:
-    """A probe of the memory's bandwidth that neither side can change: seconds of one pass,
-    the best of so many.
+    """A probe of the memory bandwidth: returns the seconds of the best of `passes` passes.
 
-    It runs in this process, so no interpreter, checkout or variable of a side reaches it.
+    It runs in this process, so no interpreter, checkout or variable of a side can influence it.
     """
     import numpy as np
 
@@ -56,7 +57,7 @@ def control_probe() -> Probe:
     target = np.zeros(_FLOATS)
 
     def probe(passes: int) -> float:
-        """Copy the array to and fro."""
+        """Copy the array `passes` times; the seconds of the fastest copy."""
         seconds = []
         for _ in range(passes):
             started = time.perf_counter()
@@ -70,12 +71,12 @@ def control_probe() -> Probe:
 def control_cells(order: str, readings: Sequence[Reading]) -> dict[str, float]:
     """The control's cells of blocks.csv.
 
-    A reading before a warm-up counts only where there are no others: the machine had been idle
-    before it, or had compiled a model.
+    A reading before a warm-up is used only where there are no others, because before it the
+    machine was idle or compiled a model.
 
     Args:
-        order: the side that was first in each pair of turns, the warm-up's before all.
-        readings: of the block, in order, of both sides.
+        order: the side that was first in each pair of turns; the first letter is the warm-up's.
+        readings: the block's readings of both sides, in order.
     """
     firsts = order[1:] or order
     counted = [reading for reading in readings if reading.pair or not order[1:]]
@@ -90,8 +91,7 @@ def control_cells(order: str, readings: Sequence[Reading]) -> dict[str, float]:
 def readings_of(file: Path) -> dict[Key, list[Reading]]:
     """The readings of each block in control.csv, by case and number.
 
-    A block whose launches were killed is measured again, and its readings with it: the last
-    ones count.
+    A block whose launches were killed is measured again with new readings; the last ones count.
 
     Raises:
         UserError: the file cannot be read.
@@ -107,20 +107,21 @@ def readings_of(file: Path) -> dict[Key, list[Reading]]:
 
 
 def refuse_other_control(blocks: Path, rows: Sequence[Mapping[str, Any]], control: Path) -> None:
-    """The control's cells in blocks.csv are derived from control.csv, and must follow from it.
+    """Refuse a blocks.csv whose control cells do not agree with control.csv.
 
-    Rows without an order are of revisions that kept no readings, and are taken as they are.
+    Rows without an order are of earlier revisions, which stored no readings; they are accepted.
 
     Args:
         blocks: path of blocks.csv.
-        rows: of that file.
+        rows: rows of that file.
         control: path of control.csv.
 
     Raises:
-        UserError: a block has no readings, or others than its row says; the first one is named.
+        UserError: a block has no readings, or its row differs from them; the message names the
+            first one.
     """
     found = readings_of(control)
-    # Of two rows of one block, measured again because it had lost its rounds, the later one counts.
+    # A block that had lost its rounds was measured again; its last row counts.
     last = {(row["case"], row["block"]): row for row in rows}
     for key, row in last.items():
         own = found.get(key, [])

@@ -1,7 +1,7 @@
-"""`fmnist-bench doctor`: what this machine really does, in under a minute.
+"""`fmnist-bench doctor`: checks this machine and its TensorFlow in under a minute.
 
-The parent looks at the machine; TensorFlow is looked at in a child, `bench.worker.probe`;
-`bench.verdicts.validity` says what the numbers mean.
+The parent checks the machine; a child, `bench.worker.probe`, checks TensorFlow.
+`bench.verdicts.validity` judges the numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROBE = child_command("bench.worker.probe")
 PROBE_LIMIT_S = 180.0
 _NOISE_S = 1.0
 _STEPS = ("device", "placement", "waiting", "TF32", "memory counter")
-# Level 0 and the loader's own level 1 are needed for the names of libraries that fail.
+# With log level 0, and 1 for the loader, TensorFlow prints the names of libraries that fail.
 _TELL_ALL = {
     "TF_CPP_MIN_LOG_LEVEL": "0",
     "TF_CPP_VMODULE": "dso_loader=1,cudart_stub=1,cuda_diagnostics=1",
@@ -42,12 +42,12 @@ _TELL_ALL = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the child told before it ended.
+    """The output of the child process.
 
     Attributes:
         steps: facts by the name of their step.
-        log: what it and TensorFlow printed.
-        ending: how it ended, where that was not as it should; else empty.
+        log: everything that it and TensorFlow printed on stderr.
+        ending: how it ended, where it hung or failed; else empty.
     """
 
     steps: Mapping[str, Mapping[str, Any]]
@@ -56,10 +56,10 @@ class ProbeResult:
 
 
 def diagnose(device: str = "cpu") -> Report:
-    """Check the machine and what TensorFlow does on `device`; imports no TensorFlow itself.
+    """Check the machine, and TensorFlow on `device` in a child process.
 
     Raises:
-        UserError: `device` is none that a case could name.
+        UserError: `device` is no name of a device.
     """
     case = Case("softmax", "sgd", "fit", device=device)
     machine = inventory()
@@ -88,7 +88,7 @@ def _how_to_have_it(machine: Inventory) -> str:
 
 
 def versions(probed: ProbeResult) -> Check:
-    """Whether Python finds a TensorFlow and a Keras that work."""
+    """Whether TensorFlow can be imported, and Keras is version 3."""
     facts = probed.steps.get("versions", {"error": probed.ending or "the child told nothing"})
     if "error" in facts:
         return Check(
@@ -104,7 +104,7 @@ def versions(probed: ProbeResult) -> Check:
 
 
 def tensorflow_checks(probed: ProbeResult, *, is_gpu: bool) -> list[Check]:
-    """The verdict on each step of the child; what it did not come to is not applicable."""
+    """The verdict on each step of the child; a step that was not reached is not applicable."""
     found = [versions(probed)]
     for name in _STEPS:
         facts = probed.steps.get(name.split()[0].lower())
@@ -121,7 +121,7 @@ def tensorflow_checks(probed: ProbeResult, *, is_gpu: bool) -> list[Check]:
             found.append(_step_check(name, facts, is_gpu))
     if probed.ending:
         last = ", ".join([*probed.steps][-1:]) or "none"
-        told = f"it {probed.ending}; the last step it came to the end of: {last}"
+        told = f"it {probed.ending}; the last finished step: {last}"
         found.append(Check("TensorFlow process", Verdict.FAILED, told, "reinstall TensorFlow"))
     return found
 
@@ -174,7 +174,7 @@ def _machine_checks() -> list[Check]:
 
 
 def _noise() -> Check:
-    """About a second of one fixed computation, again and again."""
+    """Repeat a fixed computation for about a second, and judge how much it varies."""
     before = _stolen_and_total()
     samples: list[float] = []
     end = time.perf_counter() + _NOISE_S
@@ -190,7 +190,7 @@ def _noise() -> Check:
 
 
 def _stolen_and_total() -> tuple[int, int] | None:
-    """Ticks of CPU time that a hypervisor took, and all: proc(5), /proc/stat."""
+    """(stolen, all) ticks of CPU time: proc(5), /proc/stat; None where not known."""
     try:
         first = Path("/proc/stat").read_text("ascii").splitlines()[0]
     except OSError:
@@ -221,7 +221,7 @@ def _probe(device: str, case: Case, machine: Inventory) -> ProbeResult:
 
 
 def _steps(output: bytes | None) -> dict[str, dict[str, Any]]:
-    """Facts by step; a line that was cut off is left out."""
+    """The facts by step; an unfinished last line is left out."""
     whole = _decoded(output).rpartition("\n")[0]
     messages = [json.loads(line) for line in whole.splitlines()]
     return {message.pop("step"): message for message in messages}

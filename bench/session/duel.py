@@ -1,11 +1,11 @@
-"""A or B on one noisy machine: paired blocks in random order, and looks that may stop early.
+"""Compares A and B on one noisy machine: paired blocks in random order, and at most three looks.
 
-duel.json      the two sides, the settings and what the orders are drawn from, for resuming
-a/, b/         a run's folder each: every launch of that side
-blocks.csv     a row a finished block: its order, its templates, and the control probe
-control.csv    a row a reading of the control probe
-verdict.json   what it came to
-checkouts/     revisions that were unpacked
+duel.json      the two sides, the settings and the seed of the orders, for resuming
+a/, b/         a run's folder for each side, with all its launches
+blocks.csv     one row per finished block: its order, its templates, and the control probe
+control.csv    one row per reading of the control probe
+verdict.json   the report
+checkouts/     unpacked revisions
 """
 
 from __future__ import annotations
@@ -51,24 +51,26 @@ from bench.verdicts.sequential import LAST_LOOK, SPENDING
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
-# So many pairs of rounds average out what comes and goes within seconds. Epochs of `fit` can be
-# long, so that it is held to seconds alone.
+# Least (rounds, seconds) of a launch: enough pairs of rounds to average out load that changes
+# within seconds. `fit` has no least number of rounds, because its epochs can be long.
 LEAST = {"fit": (0, 2.0), "multistep": (20, 0.5), "compiled": (20, 0.5)}
 
 
-# Of a side, by its label and what environment.json is going to hold of it: the listings of files
-# that its launches must keep to. It raises where the side is another one.
+# Takes a side's label, the side and its facts; returns the listings of files that its launches
+# must run. Raises UserError where the side is not the expected one.
 Expected = Callable[[str, Side, Mapping[str, Any]], Mapping[str, Any]]
-# What a duel writes into its folder, beside duel.json.
+# The files and folders of a duel, beside duel.json.
 _WRITTEN = ("a", "b", "data", "checkouts", "blocks.csv", "control.csv", "verdict.json")
 
 
 def begin(plan: DuelPlan, path: Path) -> DuelPlan:
-    """A new duel's folder, with duel.json; returns the plan with its sides fixed and its orders
-    drawn.
+    """Create a new duel's folder with duel.json.
+
+    Returns:
+        the plan with fixed sides and a seed of the orders.
 
     Raises:
-        UserError: as `fixed`, or the folder cannot be written.
+        UserError: `fixed` refuses the plan, or the folder cannot be written.
     """
     plan = fixed(plan, path)
     plan = replace(plan, entropy=plan.entropy or new_entropy())
@@ -79,12 +81,14 @@ def begin(plan: DuelPlan, path: Path) -> DuelPlan:
 
 
 def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
-    """The plan with its sides as they are now, once it is sure that it can be fought in a new
-    folder; nothing is written.
+    """The plan with fixed sides (`fixed_side`), after a test that the duel can be run.
+
+    Nothing is written.
 
     Raises:
-        UserError: the folder holds a duel, a side does not exist, a variable of it is overruled in
-            its launches, or a case cannot duel.
+        UserError: the folder holds a duel or files with its names or cannot be written, `rows` is
+            out of range, a side does not exist, a variable of a side is overruled in its launches,
+            or a case cannot duel.
     """
     if (path / "duel.json").exists():
         raise UserError(
@@ -119,7 +123,7 @@ def why_not(case: Case) -> str:
 
 
 def resume(path: Path) -> DuelPlan:
-    """The plan of a duel that has begun.
+    """The plan of the duel in the folder `path`.
 
     Raises:
         UserError: the folder holds no duel, or its plan cannot be read.
@@ -131,8 +135,10 @@ def resume(path: Path) -> DuelPlan:
 
 
 def finished(plan: DuelPlan, path: Path) -> DuelReport | None:
-    """The report of a duel that came to its end; None of one that was stopped, in which a case
-    failed, or whose verdict.json cannot be read: fighting it on mends that.
+    """The report of a finished duel.
+
+    None where it was stopped, a case failed, or verdict.json cannot be read; such a duel can be
+    resumed.
     """
     try:
         found = read_json(path / "verdict.json", dict)
@@ -154,18 +160,25 @@ def fight(
     new: bool = False,
     expected: Expected | None = None,
 ) -> DuelReport:
-    """Measure the blocks that the folder does not hold yet, until all cases are decided.
+    """Measure the missing blocks until all cases are decided, and write verdict.json.
 
-    With `new` it begins the duel, once it has the machine: one that is refused because another
-    run measures leaves no folder. Ctrl-C ends the launch under way and the duel; what was
-    measured is kept.
+    Ctrl-C ends the current launch and the duel; finished blocks are kept.
+
+    Args:
+        plan: the duel.
+        path: its folder.
+        progress: is told of each event.
+        wait: wait for another run on this machine; otherwise another run is an error.
+        new: create the folder, after the lock was taken, so that a refused duel leaves no folder.
+        expected: checks each side; None accepts any.
 
     Raises:
-        UserError: another run has the machine (unless `wait`), a side does not run this
-            suite or is not what is `expected`, or the disk is full; with `new`, as `begin`.
+        UserError: another run has the lock (unless `wait`), a side does not run this suite or is
+            not the `expected` one, or a file cannot be written; with `new`, `begin` refuses the
+            plan.
     """
     if new:
-        # Said before it waits for others.
+        # Errors are reported before it waits for another run.
         plan = fixed(plan, path)
     with the_machine(progress.waits, wait), the_folder(path):
         if new:
@@ -182,11 +195,11 @@ def fight(
 def sides_under_way(
     plan: DuelPlan, path: Path, expected: Expected | None = None
 ) -> Iterator[dict[str, RunUnderWay]]:
-    """Both sides, ready to be measured; their processes end with the context.
+    """The runs of both sides, ready to be measured; their processes end with the context.
 
     Raises:
-        UserError: a side does not run this suite or is not what is `expected`, or its machine, data
-            or software is no longer what it was.
+        UserError: a side does not run this suite or is not the `expected` one, or its machine,
+            data or software has changed since the duel began.
     """
     data = _data(plan, path)
     with explained(path):
@@ -212,7 +225,7 @@ def sides_under_way(
 
 
 def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgress) -> DuelReport:
-    """All blocks, or as many as are needed."""
+    """Measure blocks until every case is decided, the control differs or the budget is spent."""
     standings = {case: Standing(case) for case in plan.cases}
     control: list[float] = []
     draws = plan.draws
@@ -250,7 +263,7 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
 
 
 def _data(plan: DuelPlan, path: Path) -> str | None:
-    """The folder of images: the plan's, or its first rows, written once."""
+    """The folder of the images: the plan's, or a copy of its first rows, which is written once."""
     if plan.rows is None:
         return plan.settings.data
     folder = path / "data"
@@ -277,10 +290,10 @@ def _side_folder(
     data: str | None,
     expected: Expected | None,
 ) -> RunFolder:
-    """A side's folder, new or as it was left.
+    """The folder of a side, created or resumed.
 
     Raises:
-        UserError: its machine, data or software is not what is expected, or no longer what it was.
+        UserError: its machine, data or software is not the expected one, or has changed.
     """
     described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
     described |= variables_of(plan.cases, inventory(), side.environ)
@@ -291,12 +304,12 @@ def _side_folder(
         then = folder.environment()
         refuse_lost_record(path, then, len(folder.launches()))
         if then is None:
-            # Killed between plan.json and environment.json: nothing was measured yet.
+            # There is no launch yet, so the facts of now hold.
             folder.write_environment(described)
         else:
             refuse_mixing(path, then, described)
             if then.get("code"):
-                # What was measured tells which files count; else all that could be.
+                # The launches so far list the files that they ran.
                 roots = {"suite": side.suite, "models": side.models or Path.cwd()}
                 refuse_changed_files(path, then, {k: v for k, v in roots.items() if v})
             else:

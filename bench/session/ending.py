@@ -1,7 +1,7 @@
-"""How a program of this suite ends: exit codes, signals, and streams that take nothing more.
+"""Ends a program of this suite: exit codes, signals, and streams that cannot be written.
 
-`run_program` is the one place where a mistake becomes a line, a signal its code, and what nobody
-expected a file with the traceback.
+`run_program` is the only place that turns a user's error into one line, a signal into its exit
+code, and an unexpected exception into a file with the traceback.
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ _ORDERLY = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: whatever ends in good order at Ctrl-C does so here as well."""
+    """SIGTERM or SIGHUP came; code that ends properly at Ctrl-C does so here as well."""
 
 
 class Stops:
-    """Which signal ended the program, if any did."""
+    """A signal handler that keeps the signal that ended the program; None if there was none."""
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal. The first one is obeyed; others, such as the SIGHUP that some managers
-        of services send along, must not break off what ends in good order."""
+        """Raise `Stopped` at the first signal, and ignore later ones.
+
+        A later signal, such as the SIGHUP that some service managers add, must not interrupt the
+        ending.
+        """
         if self.number is None:
             self.number = number
             raise Stopped
@@ -57,16 +60,18 @@ class Stops:
 
 @contextlib.contextmanager
 def orderly_stops() -> Iterator[Stops]:
-    """SIGTERM and SIGHUP raise `Stopped` in here, and Ctrl-C KeyboardInterrupt, unless whoever
-    started this ignores them."""
+    """Within the context, SIGTERM and SIGHUP raise `Stopped`, and Ctrl-C KeyboardInterrupt.
+
+    A signal that the starting process ignores stays ignored.
+    """
     stops, before = Stops(), {}
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        # `bench.__main__` leaves it so.
+        # `bench.__main__` has set SIGINT to its default.
         with contextlib.suppress(ValueError):
             before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in _ORDERLY:
         if signal.getsignal(number) == signal.SIG_DFL:
-            # Only the main thread may; elsewhere its owner has decided.
+            # ValueError: only the main thread may set a handler.
             with contextlib.suppress(ValueError):
                 before[number] = signal.signal(number, stops)
     try:
@@ -78,7 +83,7 @@ def orderly_stops() -> Iterator[Stops]:
 
 @contextlib.contextmanager
 def put_off(later: list[UserError]) -> Iterator[None]:
-    """A mistake in here is kept in `later`, so that what is left to show is shown first."""
+    """Append a UserError in the context to `later`, so that the rest can be shown first."""
     try:
         yield
     except UserError as error:
@@ -89,8 +94,8 @@ def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
     """Run `verb` and end the process with its exit code, whatever happens.
 
     Args:
-        name: the program's, as it stands before a message.
-        verb: returns an exit code; None for 0.
+        name: the program's name, which precedes a message.
+        verb: the function to run; returns an exit code, or None for 0.
     """
     streams.open_missing()
     sys.stdout, sys.stderr = out, err = _recording(sys.stdout), _recording(sys.stderr)
@@ -100,19 +105,19 @@ def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
                 code, line = verb() or 0, ""
             except BaseException as error:  # noqa: BLE001 - the one place that catches everything
                 code, line = _told(error, (out, err))
-            # click may have put others in their place.
+            # click may have replaced the streams.
             sys.stdout, sys.stderr = out, err
             if code != ExitCode.INTERRUPTED:
                 if code != ExitCode.DEFECT and (lost := _flush(out)):
-                    # What else went wrong is said all the same.
+                    # An earlier error is reported in place of the stream's.
                     code, of_stream = _of_stream(lost)
                     line = line or of_stream
                 _say(name, line)
         except KeyboardInterrupt:
-            # The signal came while another end was being told.
+            # The signal came while another ending was reported.
             code, line = ExitCode.INTERRUPTED, "interrupted"
         sys.stdout, sys.stderr = out, err
-        # Nothing in here waits, so nothing needs to be broken off.
+        # Nothing in this block waits, so no interrupt is needed.
         with _deaf_to_ctrl_c(), _without_waiting(out), _without_waiting(err):
             if code == ExitCode.INTERRUPTED:
                 _flush(out)
@@ -131,7 +136,7 @@ def _say(name: str, line: str) -> None:
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     before = None
-    # Only the main thread may.
+    # ValueError: only the main thread may set a handler.
     with contextlib.suppress(ValueError):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -143,7 +148,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_waiting(stream: TextIO | None) -> Iterator[None]:
-    """What `stream` does not take at once is refused: whoever reads it may stand still."""
+    """Make writes to `stream` fail instead of wait, because its reader may have stopped."""
     try:
         number = stream.fileno() if stream is not None else None
     except (OSError, ValueError):
@@ -156,18 +161,18 @@ def _without_waiting(stream: TextIO | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # Others may share it: the terminal's shell does.
+        # Other processes, such as the terminal's shell, may share the stream.
         with contextlib.suppress(OSError):
             os.set_blocking(number, True)
 
 
 class _Recording(io.FileIO):
-    """A stream's file that remembers why it took no more."""
+    """A stream's file that remembers its first failed write."""
 
     lost: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
-        """Write, and remember what is refused."""
+        """Write `data`, and remember the error of a failed write."""
         try:
             return super().write(data)
         except OSError as error:
@@ -176,17 +181,17 @@ class _Recording(io.FileIO):
 
 
 def _recording(stream: TextIO | None) -> TextIO | None:
-    """The same stream, its failures remembered and what it cannot encode replaced."""
+    """The same stream, which remembers failed writes and replaces characters it cannot encode."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     if sys.platform == "win32" and stream.isatty():
-        # A console of Windows is no plain file: it takes letters, not bytes.
+        # A console of Windows is no plain file: it takes characters, not bytes.
         stream.reconfigure(errors="replace")
         return stream
     try:
         file = _Recording(stream.fileno(), "wb", closefd=False)
     except (OSError, ValueError):
-        # A test's own stream, which is no file.
+        # A stream without a file, such as a test's.
         stream.reconfigure(errors="replace")
         return stream
     _flush(stream)
@@ -200,13 +205,13 @@ def _recording(stream: TextIO | None) -> TextIO | None:
 
 
 def _lost(stream: TextIO | None) -> OSError | None:
-    """Why `stream` took no more; None where it took everything."""
+    """The error of a failed write to `stream`; None where none failed."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     return raw.lost if isinstance(raw, _Recording) else None
 
 
 def _told(error: BaseException, streams: Sequence[TextIO | None]) -> tuple[int, str]:
-    """The exit code of what was raised, and the line that says why."""
+    """The exit code and the message for an exception."""
     for lost in filter(None, map(_lost, streams)):
         # click and rich turn a closed pipe into a SystemExit of code 1.
         closed = isinstance(error, SystemExit) and lost.errno == errno.EPIPE
@@ -232,7 +237,7 @@ def _told(error: BaseException, streams: Sequence[TextIO | None]) -> tuple[int, 
 
 
 def _by_the_system(error: BaseException) -> str:
-    """What the system or the installation refused, which is nothing that the suite did wrong."""
+    """The message for an error of the system or the installation; empty for a defect."""
     if isinstance(error, ImportError) and not _is_own(error):
         return f"{error}: install what it needs again"
     if isinstance(error, MemoryError):
@@ -244,12 +249,12 @@ def _by_the_system(error: BaseException) -> str:
 
 
 def _is_own(error: ImportError) -> bool:
-    """Whether it is a module of the suite that is not there or lacks a name."""
+    """Whether a module of the suite is missing or lacks a name."""
     return (error.name or "bench").partition(".")[0] in ("bench", "fmnist_models")
 
 
 def _defect(error: BaseException) -> str:
-    """One line about what nobody expected, its traceback in a file."""
+    """The message for an unexpected exception; its traceback is written to a file."""
     text = "".join(traceback.format_exception(error))
     words = " ".join(str(error).split())
     said = f"error: a defect of this suite: {type(error).__name__}: {words}"
@@ -267,7 +272,7 @@ def _of_stream(lost: OSError) -> tuple[int, str]:
     if lost.errno == errno.EPIPE:
         return ExitCode.CLOSED_PIPE, ""
     if lost.errno == errno.EIO:
-        # The terminal has gone; its signal may come later, or be ignored.
+        # The terminal is closed; its SIGHUP may come later, or be ignored.
         return ExitCode.HUNG_UP, ""
     why = lost.strerror or str(lost)
     said = f"error: cannot write to standard output: {why}; what was to be kept is on disk"
@@ -275,7 +280,7 @@ def _of_stream(lost: OSError) -> tuple[int, str]:
 
 
 def _flush(stream: TextIO | None) -> OSError | None:
-    """Why `stream` took less than was written to it, now or before; None where it took all."""
+    """Flush `stream`; the error of this or an earlier failed write, None where none failed."""
     try:
         if stream is not None and not stream.closed:
             stream.flush()
@@ -285,7 +290,7 @@ def _flush(stream: TextIO | None) -> OSError | None:
 
 
 def _abandon_broken(stream: TextIO | None) -> None:
-    """Python flushes at its exit, and complains where that fails: let that go nowhere."""
+    """Point a broken stream to the null device, because Python's flush at exit would fail."""
     if stream is not None and _flush(stream) is not None:
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""How long a run will take, judged by the committed reference run."""
+"""Estimates how long a run will take, from the committed reference run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from fmnist_models.errors import UserError
 
 REFERENCE = CHECKOUT / "results" / "reference"
 IMPORT_S = 10.0
-# Where there is no reference run: samples/s at batch 32 on two cores, and warm-up.
+# Without a reference run: samples/s at batch 32 on two cores, and seconds of a warm-up and of a
+# launch of `logistic`.
 _ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
 _ROUGH_WARMUP_S = 3.0
 _ROUGH_LOGISTIC_S = 120.0
 TRAINING_SAMPLES = 48_000
-# Ceilings, before and after: of a device, precision and number of threads, and of each shape.
+# Seconds of the ceilings, before and after together: for each device, precision and number of
+# threads, and for each shape of products.
 _PEAKS_S, _PRODUCTS_S = 10.0, 4.0
 
 
@@ -52,14 +54,15 @@ def launch_seconds(
     samples: int | None = None,
     least: Mapping[str, tuple[int, float]] = LEAST,
 ) -> float:
-    """Seconds of one launch: the case's own row of the reference run, else the nearest
-    row's, scaled to the epochs and training samples asked for.
+    """Seconds of one launch, from the most similar row of the reference run.
+
+    They are scaled to the number of epochs and training samples.
 
     Args:
-        case: what is trained.
-        settings: of the run.
-        samples: an epoch; None for those of the settings' data.
-        least: rounds and seconds, by loop, that a launch goes on for.
+        case: the case.
+        settings: settings of the run.
+        samples: training samples of an epoch; None for those of the settings' data.
+        least: least (rounds, seconds) of a launch, by loop.
     """
     row = _nearest(case, reference_rows())
     if samples is None:
@@ -78,7 +81,7 @@ def launch_seconds(
 
 @cache
 def _samples(data: str | None) -> int:
-    """Of an epoch; what is wrong with the data is said where they are read."""
+    """Training samples of an epoch; an error in the data is reported where they are read."""
     if data is None:
         return TRAINING_SAMPLES
     try:
@@ -88,10 +91,10 @@ def _samples(data: str | None) -> int:
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row most like `case`, among those of its loop."""
+    """The row of the same loop that is most similar to `case`; None where there is none."""
 
     def distance(row: Mapping[str, Any]) -> float:
-        """How unlike `case` a row is; 0 for its own."""
+        """The distance of a row from `case`; 0 for the row of the same case."""
         return float(
             4 * (row["model"] != case.model)
             + 2 * (row["precision"] != case.precision)

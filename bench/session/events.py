@@ -1,4 +1,4 @@
-"""What whoever watches a session is told, as it happens."""
+"""The events of a session, for classes that show its progress."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from bench.verdicts.duel import (
 
 
 class DuelProgress(Protocol):
-    """What a person sees while a duel goes on."""
+    """Shows the progress of a duel."""
 
     def waits(self, reason: str) -> None:
-        """Another run has the machine."""
+        """The duel waits for another run on this machine."""
 
     def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
-        """The first block is next."""
+        """The first block begins."""
 
     def block_voided(self, case: Case, reason: str) -> None:
-        """A block was disturbed, as the reason says, and starts again."""
+        """A block was disturbed, for the given reason, and is measured again."""
 
     def block_ends(self, standing: Standing, control: float) -> None:
-        """A block of a case was measured; `control` is its log ratio."""
+        """A block of a case was measured; `control` is its control's log ratio."""
 
     def looked(self, standing: Standing) -> None:
         """A look was taken at a case."""
 
 
 class Progress:
-    """What a person sees while a run goes on: nothing, unless a subclass shows it."""
+    """Receives the events of a run; subclasses show them, this class shows nothing."""
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
-        """The launches that will be measured, in order."""
+        """The run begins; `remaining` are the launches to measure, in order."""
 
     def waits(self, reason: str) -> None:
-        """Another run has the machine."""
+        """The run waits for another run on this machine."""
 
     def ceilings_begin(self, moment: str) -> None:
-        """What the machine does at best is measured next, `before` or `after` the cases."""
+        """The machine's ceilings are measured next, `before` or `after` the cases."""
 
     def ceilings_fail(self, reason: str) -> None:
         """One setting's ceilings could not be measured; the run goes on without them."""
 
     def launch_begins(self, case: Case, launch: int) -> None:
-        """A launch starts."""
+        """A launch begins."""
 
     def round_ends(self, round_: Round) -> None:
         """A round of the launch ended."""
 
     def launch_voided(self, record: LaunchRecord) -> None:
-        """The launch was disturbed, as its reason says, and starts again."""
+        """The launch was disturbed, for the reason in its record, and is measured again."""
 
     def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
-        """A launch that had ended ok is measured again, for its rounds are not all there."""
+        """A launch that had ended ok is measured again, because its rounds cannot be used."""
 
     def launch_ends(self, record: LaunchRecord) -> None:
-        """The launch ended, well or not."""
+        """The launch ended, with any status."""
 
     def run_ends(self) -> None:
         """The last launch ended, or the run was stopped."""

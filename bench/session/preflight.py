@@ -1,4 +1,4 @@
-"""What must hold before the first launch: a run begun, a run resumed, and why neither may be."""
+"""Checks before the first launch of a new or resumed run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
 RESULTS = Path("results")
-# Holds the suite, a clone or not.
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A run's folder that is opened once the machine is the run's; until then nothing in it is
-    written or cut.
+    """A run's folder that is opened after the machine's lock was taken.
+
+    Before that, nothing in it is written or cut.
 
     Attributes:
         path: the folder.
-        open: makes it, or mends what a killed run left of it.
+        open: creates the folder, or repairs the folder of a killed run.
     """
 
     path: Path
@@ -46,11 +46,11 @@ def new_folder_name(matrix: str, label: str | None) -> Path:
 
 
 def begin(plan: Plan, output: Path | None) -> Opening:
-    """A new folder for `plan`, with its environment.json.
+    """Check a new run; its folder is created when the result is opened.
 
     Raises:
         UserError: the data or the label is wrong, TensorFlow is missing, or the folder
-            holds something already.
+            already holds files.
     """
     validate_label(plan.label)
     require_tensorflow()
@@ -61,12 +61,12 @@ def begin(plan: Plan, output: Path | None) -> Opening:
 
 
 def resume(path: Path) -> tuple[Opening, Plan]:
-    """An unfinished run, once it is sure that it goes on as it began.
+    """Check that an unfinished run can be resumed with the same machine, software and data.
 
-    Where the run was stopped before it had an environment.json, it gets one.
+    Where the run was stopped before its environment.json was written, opening writes one.
 
     Raises:
-        UserError: no run is there, or what must match does not.
+        UserError: there is no run, or a fact differs that must match.
     """
     plan = read_plan(path)
     require_tensorflow()
@@ -77,7 +77,7 @@ def resume(path: Path) -> tuple[Opening, Plan]:
         refuse_changed_files(path, then, {"suite": CHECKOUT, "models": Path.cwd()})
 
     def reopened() -> RunFolder:
-        """The folder, with an environment.json."""
+        """Open the folder; write environment.json where it is missing."""
         folder = RunFolder.resume(path)[0]
         if then is None:
             folder.write_environment(now)
@@ -87,10 +87,10 @@ def resume(path: Path) -> tuple[Opening, Plan]:
 
 
 def refuse_skips(cases: Sequence[Case], inventory: nvml.Inventory) -> None:
-    """What `--require-all` asks for.
+    """Refuse a run with cases that would be skipped (`--require-all`).
 
     Raises:
-        UserError: a case would be skipped; the first one is named.
+        UserError: a case would be skipped; the message names the first one.
     """
     skips = [(case, placement.skip_reason(case, inventory)) for case in cases]
     skips = [(case, reason) for case, reason in skips if reason]
@@ -101,10 +101,11 @@ def refuse_skips(cases: Sequence[Case], inventory: nvml.Inventory) -> None:
 
 
 def require_tensorflow() -> None:
-    """TensorFlow is found, without being imported, and so are no files that it fails on.
+    """Check, without importing it, that TensorFlow is installed and can be imported.
 
     Raises:
-        UserError: it or Keras is not installed, or could not be imported.
+        UserError: TensorFlow or Keras is not installed, or a file would make its import fail
+            (`variables.refuse_unreadable`).
     """
     variables.refuse_unreadable(os.environ)
     for package in ("tensorflow", "keras"):
@@ -116,7 +117,7 @@ def require_tensorflow() -> None:
 
 
 def environment_of(plan: Plan) -> dict[str, Any]:
-    """What environment.json holds of this machine, for a run of `plan`."""
+    """The contents of environment.json on this machine, for a run of `plan`."""
     digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
     return environment.collect(
         label=plan.label,

@@ -1,7 +1,7 @@
 """A profile from its plan to its folder: where the time and the memory of each case go.
 
-A profile is no run: it leaves parts of the work out and looks on while the rest runs. Its folder
-holds no results.csv, and nothing compares or checks it.
+A profile is no run: it leaves parts of the work out and runs profilers. Its folder has no
+results.csv, and `compare` and `check` do not accept it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from bench.store.tables import write_json
 from fmnist_models.errors import UserError
 
 SECONDS, MOST_SECONDS, ROUNDS = 30.0, 86_400.0, 9
-# Hidden, and of a name that no user gives: it is removed with all that it holds.
+# A hidden folder that is removed with its contents, so its name must not be one of a user.
 _WORK = ".fmnist-bench-raw-traces"
 _KEPT = "what was profiled so far is kept there: profile the rest into another --output"
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileOutcome:
-    """What profiling leaves behind."""
+    """The outcome of profiling."""
 
     folder: Path
     profiles: tuple[Profile, ...]
@@ -52,7 +52,7 @@ class ProfileOutcome:
 
     @property
     def exit_code(self) -> ExitCode:
-        """2 where a case failed; 0 where all ended ok or were skipped."""
+        """130 if interrupted; 2 where a case failed; 0 where all ended ok or were skipped."""
         if self.interrupted:
             return ExitCode.INTERRUPTED
         fine = {Status.OK, Status.SKIPPED}
@@ -70,26 +70,26 @@ def profile(
     wait: bool = False,
     launcher: Launcher | None = None,
 ) -> ProfileOutcome:
-    """Profile each case of `plan`, in a fresh process each, and write the tables.
+    """Profile each case of `plan` in a fresh process, and write the tables.
 
     Args:
-        plan: the cases; epochs and launches mean nothing here.
+        plan: the cases; epochs and launches are ignored.
         output: the folder; None for a new one under results/.
-        told: hears a line before each case.
-        seconds: that the readings of a case take, at least.
-        wait: for another run's end, where one measures on this machine.
-        launcher: starts the workers.
+        told: called with a line before each case.
+        seconds: least seconds of the readings of a case.
+        wait: wait for another run on this machine; otherwise another run is an error.
+        launcher: starts the workers; None for a new one.
 
     Raises:
-        UserError: a package is missing, another run has the machine, or the folder cannot be
-            written or holds a profile already.
+        UserError: a package is missing, another run has the lock, or the folder cannot be written
+            or already holds results.
     """
     require_tensorflow()
     require_extra()
     described = {**environment_of(plan), "command": plan.command}
     folder = output or new_folder_name("profile", plan.label)
     if os.path.lexists(folder / _WORK):
-        # Of a profile that was killed; of one under way, the lock refuses.
+        # A killed profile left it; where a profile is still running, the lock raises.
         with the_folder(folder):
             shutil.rmtree(folder / _WORK, ignore_errors=True)
     _refuse_taken(folder)
@@ -114,7 +114,7 @@ def profile(
 
 
 class _Profiling:
-    """A profile under way; the tables are written again after each case."""
+    """A running profile; the tables are written again after each case."""
 
     def __init__(self, plan: Plan, folder: Path, work: Path, seconds: float) -> None:
         self._plan = plan
@@ -126,7 +126,7 @@ class _Profiling:
         self.profiles: list[Profile] = []
 
     def add(self, case: Case, launcher: Launcher) -> None:
-        """Profile one case and put it on disk."""
+        """Profile one case, and write the tables."""
         reason = placement.skip_reason(case, self._inventory)
         if case.loop == SKLEARN_LOOP:
             reason = "scikit-learn's fit has no steps that could be taken apart"
@@ -149,7 +149,7 @@ class _Profiling:
             environment=placement.child_environment(case, self._inventory),
             fork=False,
             log=log,
-            # The readings go on for as long as they were asked to.
+            # The readings take `seconds` in addition to the work of a launch.
             timeout_s=settings.timeout_s + self._seconds,
             gpu=devices.resolve(case.device, self._inventory),
         )
@@ -182,8 +182,10 @@ class _Profiling:
 
 @contextlib.contextmanager
 def _raw_traces(folder: Path) -> Iterator[Path]:
-    """Where the workers put what the tables are made from: gone at the end, however that comes.
-    What a killed profile left of it goes as well."""
+    """A folder for the workers' raw traces, which is removed at the end, also after an error.
+
+    A folder that a killed profile left is removed too.
+    """
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
     try:
@@ -191,7 +193,7 @@ def _raw_traces(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
         with contextlib.suppress(OSError):
-            # Only where no case left a log.
+            # Removed only where it is empty: no case left a log.
             (folder / "logs").rmdir()
 
 
@@ -208,7 +210,7 @@ def _refuse_taken(folder: Path) -> None:
         if (folder / name).exists():
             raise UserError(f"{folder} already holds {name}: name another --output")
     for name in ("operations.csv", "memory.csv", "startup.csv", "profiles.jsonl", "traces"):
-        # With an environment.json of the suite they are what a killed profile left.
+        # Beside an environment.json of the suite, they are of a killed profile.
         if (folder / name).exists() and not (folder / "environment.json").exists():
             raise UserError(f"{folder} holds {name} of no profile: name another --output")
     for name, kind in (("environment.json", ENVIRONMENT), ("profile.png", PICTURE)):

@@ -1,7 +1,7 @@
-"""The files of a commit as they are, put into a folder; the repository stays untouched.
+"""Unpacks the files of a commit into a folder, and does not change the repository.
 
-They are read as Git stores them. `git archive` and a checkout would leave out, convert or fill in
-what .gitattributes says (export-ignore, export-subst, filters, line ends).
+The files are read as Git stores them. `git archive` and a checkout would leave out or change files
+as .gitattributes says (export-ignore, export-subst, filters, line ends).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from bench.schema.cells import few_of
 from fmnist_models.errors import UserError
 
-# What a hook or a script of Git sets for its own repository, whichever folder is named.
+# Variables that Git sets for hooks and scripts; with them, it ignores the folder that is named.
 _OF_A_REPOSITORY = frozenset(
     (
         "GIT_DIR",
@@ -35,7 +35,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A file of a commit: its mode, the name of its content, and its path."""
+    """A file of a commit: its mode, the object name of its content, and its path."""
 
     mode: str
     content: str
@@ -43,31 +43,34 @@ class _Entry:
 
 
 def commit_of(folder: str, revision: str) -> str:
-    """The commit that a revision means now in the repository that holds `folder`.
+    """The commit that a revision names at present in the repository of `folder`.
 
     Raises:
-        UserError: the folder is in no repository, or the revision is none of it.
+        UserError: the folder is in no repository, the repository has no such revision, or Git is
+            not installed.
     """
     wanted = f"{revision}^{{commit}}"
     return _text(_git(folder, "rev-parse", "--verify", "--end-of-options", wanted))
 
 
 def top_of(folder: str) -> Path:
-    """The folder of the repository that holds `folder`."""
+    """The top folder of the repository of `folder`."""
     return Path(_text(_git(folder, "rev-parse", "--show-toplevel")))
 
 
 def unpacked(folder: str, commit: str, below: Path) -> tuple[Path, tuple[str, ...]]:
-    """What `folder` holds in a commit, as a folder below `below`, unpacked unless it is there; and
-    warnings of what it lacks, for Git keeps it elsewhere.
+    """Unpack `folder` of a commit into a folder below `below`, unless it is already there.
 
-    A kill in the middle leaves nothing that is taken for the whole.
+    A kill during this leaves no folder that looks complete.
+
+    Returns:
+        the folder, and warnings of contents that Git stores elsewhere (submodules, Git LFS).
 
     Raises:
-        UserError: the commit or the folder in it is gone, or a path cannot be written here.
+        UserError: the commit, or the folder in it, is missing, or a path cannot be written.
     """
     inside = _text(_git(folder, "rev-parse", "--show-prefix"))
-    # A folder that the commit does not hold is no place to ask from.
+    # Git is called in the top folder, because the commit may not have `folder`.
     top = str(top_of(folder))
     tree = _text(_git(top, "rev-parse", "--verify", "--end-of-options", f"{commit}:{inside}"))
     target = below / f"{commit[:12]}-{tree[:12]}"
@@ -92,14 +95,14 @@ def _entries(top: str, tree: str) -> Iterator[_Entry]:
         facts, _, name = line.partition(b"\t")
         mode, _, content = facts.decode().split()
         path = PurePosixPath(os.fsdecode(name))
-        # No honest tree holds such a path; it would write outside the folder.
+        # Such a path would write outside the folder.
         if path.is_absolute() or {"..", ".git"} & {part.lower() for part in path.parts}:
             raise UserError(f"{tree[:12]} of {top} holds the path {str(path)!r}: not unpacked")
         yield _Entry(mode, content, path)
 
 
 def _write(top: str, entries: list[_Entry], target: Path) -> None:
-    """Write every file; links last, so that nothing is written through one."""
+    """Write every file; links last, so that no file is written through a link."""
     files = [entry for entry in entries if entry.mode != _SUBMODULE]
     files.sort(key=lambda entry: entry.mode == _LINK)
     with _contents(top) as process:
@@ -124,7 +127,7 @@ def _put(file: Path, mode: str, content: bytes) -> None:
         try:
             file.symlink_to(os.fsdecode(content))
         except (OSError, NotImplementedError):
-            # As Git does where the system has no links.
+            # Where the system has no links, Git does the same.
             file.write_bytes(content)
         return
     file.write_bytes(content)
@@ -133,7 +136,7 @@ def _put(file: Path, mode: str, content: bytes) -> None:
 
 
 def _lacking(entries: list[_Entry], target: Path) -> Iterator[str]:
-    """What a revision does not hold itself, and what to do about it."""
+    """A warning with a remedy for submodules, and one for files in Git LFS."""
     submodules = [str(entry.path) for entry in entries if entry.mode == _SUBMODULE]
     if submodules:
         yield (
@@ -160,7 +163,7 @@ def _named(what: str, names: list[str]) -> str:
 
 
 def _contents(top: str) -> subprocess.Popen[bytes]:
-    """A process that takes names of contents, a line each, and prints them."""
+    """A process that reads object names, one per line, and prints their contents."""
     return subprocess.Popen(
         [_program(top), "-C", top, "cat-file", "--batch"],
         stdin=subprocess.PIPE,
@@ -171,7 +174,7 @@ def _contents(top: str) -> subprocess.Popen[bytes]:
 
 
 def _git(folder: str, *words: str) -> bytes:
-    """What Git prints."""
+    """The standard output of a Git command; raises UserError where it fails."""
     done = subprocess.run(
         [_program(folder), "-C", folder, *words],
         stdin=subprocess.DEVNULL,

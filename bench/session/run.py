@@ -1,4 +1,4 @@
-"""A run from its plan to its folder: the one path that every entry point takes."""
+"""Runs a plan and writes its folder; every entry point uses it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def execute(
     wait: bool = False,
     launcher: Launcher | None = None,
 ) -> RunOutcome:
-    """Measure what of `plan` the folder does not hold yet.
+    """Measure the launches of `plan` that the folder does not have yet.
 
-    The folder is opened once the machine is this run's: a run that is refused leaves nothing.
-    Ctrl-C ends the launch under way and the run; what was measured is kept.
+    The folder is opened after the lock was taken, so a refused run leaves no files. Ctrl-C ends
+    the current launch and the run; finished launches are kept.
 
     Raises:
-        UserError: another run has the machine (unless `wait`) or the folder, or the disk is full.
+        UserError: another run has the machine's lock (unless `wait`) or the folder's, or a file
+            cannot be written.
     """
     with (
         the_machine(progress.waits, wait),

@@ -1,4 +1,4 @@
-"""The order of launches: round-robin, so that drift of the machine hits all cases alike."""
+"""The order of launches: round-robin, so that drift of the machine affects all cases alike."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bench.schema.case import Case
 def schedule(
     cases: Sequence[Case], launches_of: Callable[[Case], int], seed: int
 ) -> Iterator[tuple[Case, int]]:
-    """Every launch of every case as (case, launch): launch 0 of each in random order,
-    then launch 1 of each that has one in another, and so on.
+    """Every launch of every case as (case, launch).
 
-    The order is a function of the cases and `seed` alone.
+    Launch 0 of every case comes first, in random order, then launch 1 in another random order, and
+    so on. The order depends only on the cases and `seed`.
     """
     draw = random.Random(seed)
     for launch in range(max(map(launches_of, cases), default=0)):

@@ -1,7 +1,7 @@
-"""Run by a side's own interpreter, with the suite of that side: what its environment.json holds.
+"""Prints the facts of a side's environment.json; run by its interpreter with the side's suite.
 
-Prints one line of JSON, the last one: where `bench` came from, and the facts. A file rather than a
-module of the suite, for a side's suite may be an earlier revision, which has none.
+The last line is JSON: the path of `bench`, and the facts. This file is run by its path, because
+the side's suite may be an earlier revision, which does not have this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _module(name: str) -> Any:
     try:
         return importlib.import_module(f"bench.machine.{name}")
     except ModuleNotFoundError:
-        # A revision from before there were packages.
+        # An early revision, in which `bench` had no packages.
         return importlib.import_module(f"bench.{name}")
 
 

@@ -1,4 +1,4 @@
-"""The two sides of a duel: an interpreter, a checkout and environment variables each."""
+"""The two sides of a duel: each has an interpreter, a checkout and environment variables."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _OLD_PYTHON = "nknown option: -P"
 
 
 def fixed_side(spec: Spec) -> Spec:
-    """The same side whatever happens until the duel is resumed: paths are absolute, and a
-    revision is a commit.
+    """The side with absolute paths, and a commit for the revision.
+
+    So it is the same side when the duel is resumed later.
 
     Raises:
         UserError: there is no such interpreter, folder or revision.
@@ -43,7 +44,7 @@ def fixed_side(spec: Spec) -> Spec:
         found = shutil.which(str(folder / inside) if folder.is_dir() else python)
         if found is None:
             raise UserError(f"python={python}: no such interpreter")
-        # A link must not be followed: it is what makes a virtual environment.
+        # The link is not resolved: a virtual environment's interpreter is a link.
         python = str(Path.cwd() / found)
     revision = spec.revision
     if checkout is not None:
@@ -61,13 +62,11 @@ class Side:
 
     Attributes:
         python: its interpreter.
-        suite: the folder that holds the suite of its workers; None for the one that the interpreter
-            has installed.
-        environ: what its launches inherit.
-        models: the checkout that holds the user's model; None where it is looked for where the user
-            stands.
+        suite: the folder of its workers' suite; None for the one installed for the interpreter.
+        environ: the environment that its launches inherit.
+        models: the checkout with the user's model; None where the user's working folder is used.
         not_from: the folder that a revision was unpacked from.
-        notes: what a reader must know of it.
+        notes: warnings about it.
     """
 
     python: str
@@ -78,17 +77,18 @@ class Side:
     notes: tuple[str, ...] = ()
 
     def launcher(self, data: str | None) -> Launcher:
-        """Starts the side's workers."""
+        """A launcher of the side's workers; `data` is the folder of IDX files."""
         command = child_command("bench.worker", self.python, self.suite)
         return Launcher(command, data, Origin(self.suite, self.models, self.not_from))
 
     def describe(self, label: str, dataset_digest: str) -> dict[str, Any]:
-        """What its environment.json holds, as its own interpreter sees it, and under `sources` a
-        digest of the files that it is going to run.
+        """The facts of its environment.json, read by its own interpreter.
+
+        `sources` has digests of the Python files that it may run.
 
         Raises:
             UserError: the interpreter does not run this suite, or runs another one; the message
-                says why.
+                has the reason.
         """
         told = self._asked(label, dataset_digest)
         bench = str(told["bench"])
@@ -104,7 +104,7 @@ class Side:
         return {**told["facts"], "sources": sources}
 
     def _asked(self, label: str, dataset_digest: str) -> dict[str, Any]:
-        """What the side's interpreter says of itself and its suite."""
+        """The path of `bench` and the facts that the side's interpreter reports."""
         try:
             done = subprocess.run(
                 [*child_command(str(_FACTS), self.python, self.suite), label, dataset_digest],
@@ -149,21 +149,21 @@ def prepare(
     environ: Mapping[str, str] = os.environ,
     models: Iterable[str] = (),
 ) -> Side:
-    """A side from a spec that is `fixed`; a revision is unpacked below `folder`.
+    """The side of a spec from `fixed_side`; a revision is unpacked below `folder`.
 
     Args:
-        spec: what the user named.
-        folder: takes what is unpacked.
-        environ: of the user.
-        models: those of the cases, as cases name them: a checkout of the suite that holds one of
-            them is where it is taken from.
+        spec: the side, with absolute paths and a commit.
+        folder: the folder for unpacked revisions.
+        environ: the user's environment.
+        models: names of the cases' models. A checkout of the suite that has the module of one of
+            them is also the checkout of the models.
 
     Raises:
-        UserError: the revision is gone.
+        UserError: the revision is missing, or cannot be unpacked.
     """
     side = Side(
         spec.python or sys.executable,
-        # A wheel holds what is right for its own interpreter.
+        # Another interpreter uses its own installed suite, unless this suite is a checkout.
         CHECKOUT if spec.python is None or (CHECKOUT / "pyproject.toml").exists() else None,
         {**environ, **dict(spec.variables)},
     )
@@ -187,10 +187,12 @@ def refuse_overruled(
     machine: Inventory,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """A side whose variable does not reach its workers would be measured as if it had none.
+    """Refuse a side with a variable that does not reach its workers.
+
+    Such a side would be measured without that variable.
 
     Raises:
-        UserError: a launch of a case gets another value, or none; the variable is named.
+        UserError: a launch of a case gets another value or none; the message names the variable.
     """
     for case in cases:
         child = child_environment(case, machine, {**environ, **dict(spec.variables)})
@@ -211,16 +213,16 @@ def refuse_overruled(
 def refuse_other_files(
     path: Path, label: str, then: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """A duel must not go on with other files on a side.
+    """Refuse to resume a duel with other files on a side.
 
     Args:
         path: the side's folder.
-        label: of the side.
-        then: what its environment.json holds; an earlier version wrote nothing of the files.
-        now: what it would hold.
+        label: the side's label.
+        then: contents of its environment.json; earlier versions stored no digests of files.
+        now: the contents that it would have now.
 
     Raises:
-        UserError: the suite or the checkout that holds the model is no longer what it was.
+        UserError: Python files of the suite, or of the checkout with the model, have changed.
     """
     before, after = then.get("sources") or {}, now.get("sources") or {}
     words = {"suite": "the suite", "models": "the checkout that holds the model"}

@@ -1,6 +1,6 @@
-"""Reads the traces that TensorFlow's profiler left, with `xprof`, and makes files to share.
+"""Reads the traces of TensorFlow's profiler with `xprof`, and makes files that can be published.
 
-The parent's side: xprof reads what the worker wrote, and needs no TensorFlow.
+It runs in the parent process: xprof needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SHORTEST_NAME = 6
 
 
 def require_extra() -> None:
-    """What profiling needs beside TensorFlow.
+    """Check that the packages for profiling are installed.
 
     Raises:
-        UserError: a package is missing; it names the extra that brings it.
+        UserError: a package is missing; the message names the extra to install.
     """
     for package in EXTRA:
         if importlib.util.find_spec(package) is None:
@@ -43,17 +43,20 @@ def require_extra() -> None:
 
 
 def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str) -> Trace:
-    """Read the two traces of a case and leave two files to share in `output`.
+    """Read the two traces of a case, and write two files without private names to `output`.
 
-    `CASE.json.gz` opens in Perfetto and in Chrome, `plugins/profile/CASE/` in TensorBoard and
-    in `xprof`, with `output` as its folder.
+    `CASE.json.gz` is for Perfetto and Chrome; `plugins/profile/CASE/` is for TensorBoard and
+    `xprof`, which take `output` as their folder.
 
     Args:
         startup: folder of the trace of the start.
-        steps: folder of the trace of a few warm steps.
-        output: where the files go.
-        case: id of the case, by which they are named.
+        steps: folder of the trace of a few steps after the warm-up.
+        output: folder of the files.
+        case: name of the case, after which the files are named.
         model: the Keras name of the model.
+
+    Raises:
+        OSError, ValueError, LookupError: a trace is missing or cannot be read.
     """
     tracing_s, compiling_s = trace_events.starting(_events(startup / TRACE_FILE))
     events = _events(steps / TRACE_FILE)
@@ -61,7 +64,7 @@ def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str)
     shown = trace_events.named(events, case, hlo, model)
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"{case}.json.gz"
-    # Without a time and a name in its head, the same trace makes the same file.
+    # Without time and file name in the gzip header, the same trace gives the same file.
     with file.open("wb") as out, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as packed:
         packed.write(json.dumps({"traceEvents": shown, "displayTimeUnit": "ns"}).encode())
     board = output / "plugins" / "profile" / case
@@ -77,13 +80,13 @@ def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str)
 
 
 def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
-    """A trace without the name of the machine and the folders of its user.
+    """A trace without the host name and the user's folders.
 
-    What is replaced within keeps its length, which the format counts.
+    A replaced word keeps its length, because the format stores lengths.
 
     Args:
         space: an XSpace, as TensorFlow writes it.
-        private: words that must not be in it; None for this machine's own.
+        private: the words to replace; None for those of this machine.
     """
     message = message_class("XSpace").FromString(space)
     message.ClearField("hostnames")
@@ -106,12 +109,15 @@ def _events(file: Path) -> list[dict[str, Any]]:
 
 
 def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
-    """What XLA compiled of what the trace shows, for a trace holds all that the process did."""
+    """The instructions, by name, of the modules that ran in the trace.
+
+    A trace holds all modules that the process compiled.
+    """
     ran = {event.get("args", {}).get("hlo_module") for event in events}
     with _quiet():
         from xprof.convert import raw_to_tool_data
 
-        # Leaves every module in a file of its own, named by the module and a number.
+        # Writes every module to a file, named after the module with a number.
         raw_to_tool_data.xspace_to_tool_names([str(file)])
     known: dict[str, HloInstruction] = {}
     for module in sorted(file.parent.glob("*.hlo_proto.pb")):
@@ -123,7 +129,7 @@ def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Xprof's library tells its own story on standard error, which no option stops."""
+    """Discard standard error, because xprof's library writes logs to it and has no option."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

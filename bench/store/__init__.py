@@ -1,4 +1,5 @@
-"""Folders and files: the one package that writes, and the one that reads what was written.
+"""Folders and files: the only package that writes files, and that reads the suite's own files.
 
-What a file says is typed and bounded here, or refused with its remedy. Nothing here measures.
+Values that are read get their types and bounds here, or are refused with a remedy. Nothing here
+measures.
 """

@@ -1,4 +1,4 @@
-"""A baseline: a folder of runs, to which only `fmnist-bench baseline` adds or takes away."""
+"""A baseline: a folder of runs that only `fmnist-bench baseline` changes."""
 
 from __future__ import annotations
 
@@ -25,24 +25,27 @@ from bench.verdicts.compatibility import (
 )
 from fmnist_models.errors import UserError
 
-# What a baseline needs of a run: neither its duels, pages and pictures nor its logs.
+# The files of a run that a baseline needs; duels, pages, pictures and logs are left out.
 _NEEDED = ("plan.json", "environment.json", "rounds.csv", "launches.jsonl", "results.csv")
-# A copy under way. It is hidden, so nothing reads it, and what a kill left is cleared away.
+# Prefix of an unfinished copy. It is hidden, so nothing reads it; the next change removes it.
 _UNDER_WAY = ".adding-"
 _LOCK = ".lock"
 
 
 def add(folder: Path, runs: Sequence[Path]) -> list[Path]:
-    """Copy runs into the baseline `folder`, which is made where it is not there.
+    """Copy runs into the baseline `folder`, which is created where it is missing.
 
-    Nothing is added unless every run may be, and a run that is killed or finds no room leaves
-    no part of itself.
+    Either all runs are added or none. A copy that is killed or runs out of space leaves no part
+    of a run.
+
+    Returns:
+        the folders of the new copies.
 
     Raises:
-        UserError: a run is no run, holds a case that failed, is in the baseline already or
-            under a name that is taken there, a run there cannot be read, or the folder cannot
-            be written.
-        NotComparable: it is of another machine, data set or work than those there.
+        UserError: a folder is no run, or its run holds a failed case, is already in the baseline
+            or has a name that is used there; a run of the baseline cannot be read; or the folder
+            cannot be written.
+        NotComparable: a run is of another machine, data set or work than the others.
     """
     new = [read_run(path) for path in runs]
     for run in new:
@@ -50,7 +53,7 @@ def add(folder: Path, runs: Sequence[Path]) -> list[Path]:
     kind = kind_of(folder)
     if kind not in ("folder", None):
         raise UserError(f"{folder} is not a folder: name another")
-    # Before the folder is made, too.
+    # Checked here as well, so that runs that do not fit each other create no folder.
     _refuse_together(new)
     with _changing(folder):
         _refuse_together([*read_baseline(folder), *new])
@@ -67,10 +70,14 @@ def add(folder: Path, runs: Sequence[Path]) -> list[Path]:
 def remove(folder: Path, names: Sequence[str]) -> list[Path]:
     """Delete runs of the baseline `folder` by name, whatever they hold.
 
-    Of a symbolic link the link goes, and what it leads to stays.
+    Of a symbolic link only the link is deleted.
+
+    Returns:
+        the deleted folders.
 
     Raises:
-        UserError: the baseline holds no folder of that name; none is deleted then.
+        UserError: the baseline has no folder of a name (then none is deleted), or it cannot be
+            changed.
     """
     if kind_of(folder) != "folder":
         raise UserError(f"{folder} is not a folder: name one that holds runs")
@@ -87,7 +94,7 @@ def remove(folder: Path, names: Sequence[str]) -> list[Path]:
             if path.is_symlink():
                 path.unlink()
                 continue
-            # Out of sight first, so that a kill leaves no half run.
+            # Hidden first, so that a kill leaves no visible part of a run.
             hidden = Path(tempfile.mkdtemp(prefix=_UNDER_WAY, dir=folder))
             path.rename(hidden / path.name)
             shutil.rmtree(hidden)
@@ -95,7 +102,9 @@ def remove(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def describe(folder: Path) -> list[str]:
-    """A line a run of the baseline `folder`, the earliest first; then what cannot be read.
+    """One line for each run of the baseline `folder`, the earliest first, and a count.
+
+    Runs that cannot be read follow the others.
 
     Raises:
         UserError: there is no such folder.
@@ -120,7 +129,7 @@ def describe(folder: Path) -> list[str]:
 
 
 def _names(folder: Path) -> list[str]:
-    """Of everything in the baseline that may be a run or what is left of one."""
+    """The names of the visible folders and links in the baseline."""
     return sorted(
         path.name
         for path in folder.iterdir()
@@ -130,22 +139,24 @@ def _names(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _changing(folder: Path) -> Iterator[None]:
-    """The baseline, to be changed by this process alone; what a killed one left is gone.
+    """Hold the baseline's lock, and remove what a killed process left there.
+
+    The folder is created where it is missing.
 
     Raises:
         UserError: another process changes it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Others who may write here may take the lock that a killed process left.
+        # Mode 0o666, so that other users can take a lock file that a killed process left.
         with FileLock(folder / _LOCK, timeout=0, mode=0o666):
             for left in folder.glob(f"{_UNDER_WAY}*"):
-                # Hidden, so it harms nobody where it is another user's.
+                # Errors are ignored: another user's copy cannot be removed, but it is hidden.
                 shutil.rmtree(left, ignore_errors=True)
             try:
                 yield
             finally:
-                # Who waits for the lock of a file that is gone makes a new one.
+                # A process that finds the lock file gone makes a new one.
                 with contextlib.suppress(OSError):
                     (folder / _LOCK).unlink()
     except Timeout as error:
@@ -157,7 +168,7 @@ def _changing(folder: Path) -> Iterator[None]:
 
 
 def _copy(folder: Path, sources: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Copy runs out of sight, put them on disk, and show them all once they are whole."""
+    """Copy runs into a hidden folder, sync them to disk, then rename all to their targets."""
     hidden = Path(tempfile.mkdtemp(prefix=_UNDER_WAY, dir=folder))
     try:
         for source, target in zip(sources, targets, strict=True):
@@ -176,7 +187,7 @@ def _copy(folder: Path, sources: Sequence[Path], targets: Sequence[Path]) -> Non
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or a folder where the system can, on the disk itself."""
+    """Flush a file to the disk; a folder too, except on Windows, which cannot."""
     if path.is_dir() and os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

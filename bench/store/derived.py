@@ -1,4 +1,4 @@
-"""Whether results.csv says what the rounds and launches of its run say: it is derived from them."""
+"""Reads a run and tests that results.csv agrees with the rounds and launches that it is made of."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from bench.store.run_folder import RunFolder
 from bench.verdicts.compatibility import refuse_lost_record
 from fmnist_models.errors import UserError
 
-# The same sums over the same numbers; a spreadsheet program keeps 15 digits of them.
+# The figures are the same sums of the same numbers; a spreadsheet program keeps 15 digits.
 _SAME_FIGURE = 1e-9
-# Sentences, which every version words in its own way, and warnings take long to derive.
+# Texts: their wording differs between versions, and warnings take long to compute.
 _NOT_COMPARED = frozenset(("reason", "warnings"))
 
 
 def read_whole(path: Path) -> WholeRun:
-    """The run in the folder `path`, its results.csv held against what it is derived from.
+    """The run in the folder `path`, after a test that its files agree with each other.
 
-    Where results.csv is not there and plan.json is, its rows are derived.
+    Where results.csv is missing but plan.json is there, the rows are computed.
 
     Raises:
-        UserError: no run is there, a file is not what it must be, rounds of a launch that ended
-            ok are lost or there twice, or a cell of results.csv does not follow from them.
+        UserError: there is no run, a file has wrong contents, a launch that ended ok has missing
+            or duplicate rounds, or a cell of results.csv does not agree with the other files.
     """
     folder = RunFolder(path)
     plan = folder.plan()
@@ -68,7 +68,7 @@ def read_whole(path: Path) -> WholeRun:
 
 
 def _planned(folder: RunFolder, rows: Sequence[Row]) -> Plan:
-    """What a run was to measure that left no plan.json, as its rows tell it."""
+    """The plan of a run without plan.json, from the rows of its results.csv."""
     file = folder.path / "results.csv"
     if not rows:
         raise UserError(f"{file} holds no case")
@@ -99,8 +99,10 @@ def _refuse_strangers(
 
 
 def _is_behind(rows: Sequence[Row], derived: Sequence[Row]) -> bool:
-    """Whether a run that was killed, or goes on, had not brought results.csv up to date: there a
-    case waits for launches that have ended."""
+    """Whether results.csv lacks launches that have ended: the run was killed, or is running.
+
+    Such a file has an `interrupted` case of which more launches have ended.
+    """
     wanted = {row["case"]: row for row in derived}
     return any(
         row["status"] == Status.INTERRUPTED
@@ -138,8 +140,10 @@ def _refuse_other_rows(
 
 
 def _as_written(rows: Sequence[Row], derived: Sequence[Row]) -> list[Row]:
-    """The rows in the file's order: its sentences, and figures as they follow, with those of
-    columns that a file of an earlier version lacks."""
+    """The rows in the file's order: status and texts from the file, all other cells computed.
+
+    So the columns that a file of an earlier version does not have are filled too.
+    """
     wanted = {row["case"]: row for row in derived}
     kept = ("status", "reason", "warnings")
     return [{**wanted[row["case"]], **{name: row[name] for name in kept}} for row in rows]
@@ -167,8 +171,10 @@ def _same(value: Any, wanted: Any) -> bool:
 def broken_launches(
     plan: Plan, launches: Sequence[LaunchRecord], rounds: Sequence[StoredRound]
 ) -> dict[tuple[str, int], str]:
-    """Why launches that ended ok cannot count, by case and launch: their rounds are not all
-    there, or there twice, or are of other work than their fellows."""
+    """Why launches that ended ok cannot be used, by case and launch.
+
+    Their rounds are missing or duplicate, or differ from each other in samples or updates.
+    """
     loops = {case.id: case.loop for case in plan.cases}
     found = {}
     for case, measured in measured_launches(launches, rounds).items():
@@ -182,13 +188,13 @@ def broken_launches(
 def broken_launch(
     record: LaunchRecord, rounds: Sequence[Round], loop: str | None, epochs: int
 ) -> str:
-    """Why a launch that ended ok cannot count; empty where it can.
+    """Why a launch that ended ok cannot be used; empty where it can.
 
     Args:
-        record: of the launch.
-        rounds: its own, in order.
-        loop: its case's; None where the plan does not know its case.
-        epochs: documented ones of the run.
+        record: the launch.
+        rounds: its rounds, in order.
+        loop: the loop of its case; None where the plan does not have the case.
+        epochs: documented epochs of the run.
     """
     networks = loop != SKLEARN_LOOP
     return _broken(record, rounds, epochs if networks else 1, same=networks)

@@ -19,7 +19,7 @@ from fmnist_models.errors import UserError
 # Every kind of file has its mark in its first bytes.
 _HEAD = 64 * 1024
 _PARTIAL = ".partial"
-# Pictures of revisions that left no mark of their own have matplotlib's, beside one of these.
+# Pictures of early revisions have only matplotlib's mark; one of these files is beside them.
 _OF_THE_SUITE = ("plan.json", "profiles.jsonl", "comparison.csv", "check.json")
 _MATPLOTLIB = b"Matplotlib version"
 
@@ -44,7 +44,7 @@ class Kind:
         return cls("a table of this suite", ",".join(columns[:3]).encode())
 
     def is_of(self, file: Path) -> bool:
-        """Whether a regular file may be one of this kind; an empty one loses nothing."""
+        """Whether a regular file is of this kind; True for an empty file, which holds no data."""
         with file.open("rb") as lines:
             head = lines.read(_HEAD)
         if not head or not head.startswith(self.begin):
@@ -90,15 +90,15 @@ def target_of(path: Path, kind: Kind) -> Path:
 
 
 def refuse_unwritable(folder: Path, option: str, *, create: bool = True) -> None:
-    """A folder into which something goes later must be there, or be one that can be made.
+    """Refuse an output folder that cannot be written, before anything is measured.
 
     Args:
-        folder: is not made here.
-        option: that names it, as it is typed.
-        create: it may be made later.
+        folder: the folder; it is not created here.
+        option: the option that names it, as it is typed.
+        create: whether it may be created later.
 
     Raises:
-        UserError: it cannot be written or made.
+        UserError: it cannot be written or created.
     """
     try:
         above = folder.absolute().parents if create else ()

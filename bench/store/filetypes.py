@@ -1,4 +1,4 @@
-"""The schema of the files that are no records: rows of tables, and environment.json."""
+"""The types of the values in tables and in environment.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bench.schema.ceilings import Ceilings
 from bench.schema.columns import LATER_COLUMNS, RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.launch import Status
 
-# What a cell of results.csv may be, beside empty; a text column that is empty is "".
+# The types of the cells of results.csv; an empty cell of a text column is "".
 RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
     {
         "case": Word,
@@ -81,7 +81,7 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "warnings": Text,
     }
 )
-# What an empty cell of a column stands for, where that is not "no value".
+# The value of an empty cell, for the columns where it is not None.
 _BLANK: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(
         (
@@ -104,8 +104,8 @@ class TableSchema:
     """The columns of a table.
 
     Args:
-        types: by column, those that are wanted, in the order of the suite's own files.
-        later: columns that files of an earlier version lack; there their cells are empty.
+        types: the type of each column that is read, in the order of the suite's own files.
+        later: columns that files of an earlier version do not have; their cells are empty then.
     """
 
     def __init__(self, types: Mapping[str, Any], later: tuple[str, ...] = ()) -> None:
@@ -116,7 +116,7 @@ class TableSchema:
 
     @property
     def row(self) -> Any:
-        """The type of a row, as a dictionary with these keys."""
+        """The type of a row: a dictionary with the columns as keys."""
         return _row_type(tuple(self.types.items()))
 
 
@@ -192,13 +192,13 @@ class _Sources(TypedDict, total=False):
 
 
 class Profiled(TypedDict):
-    """What is read of a line of profiles.jsonl."""
+    """The fields of a line of profiles.jsonl that are read."""
 
     case: Case
 
 
 class Environment(TypedDict, total=False):
-    """What is read of environment.json; other fields are kept as they are."""
+    """The fields of environment.json that are checked; others are kept as they are."""
 
     label: Text | None
     time_utc: Text | None

@@ -1,4 +1,4 @@
-"""Finished runs as `compare` and `check` read them: what was measured, and on what."""
+"""Reads finished runs for `compare` and `check`: their figures, and the machine they ran on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def read_run(path: Path) -> MeasuredRun:
     """The run in the folder `path`.
 
     Raises:
-        UserError: no run is there, a file is not what it must be, or results.csv does not follow
-            from the rounds and launches.
+        UserError: there is no run, a file has wrong contents, or results.csv does not agree with
+            the rounds and launches.
     """
     whole = read_whole(path)
     rows = {row["case"]: row for row in whole.rows}
@@ -45,21 +45,20 @@ def read_run(path: Path) -> MeasuredRun:
 
 
 def is_run(path: Path) -> bool:
-    """Whether the folder `path` holds a run of which something was measured.
+    """Whether the folder `path` holds a run with results, launches or rounds.
 
     Raises:
-        UserError: that cannot be told, as where the name is too long.
+        UserError: the path cannot be read, such as where the name is too long.
     """
     return any(kind_of(path / name) for name in ("results.csv", "launches.jsonl", "rounds.csv"))
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The runs that a folder of runs holds, by name; hidden ones, such as a copy under way, are
-    left out.
+    """The folders of runs in `path`, sorted by name, without hidden ones (unfinished copies).
 
     Raises:
-        UserError: there is no such folder, or it is a duel's, whose sides are no runs of one
-            machine.
+        UserError: there is no such folder, it cannot be read, or it holds a duel, whose sides
+            must not be taken for runs of one machine.
     """
     if kind_of(path) != "folder":
         raise UserError(f"{path} is not a folder: name one that holds runs")
@@ -73,7 +72,7 @@ def run_folders(path: Path) -> list[Path]:
 
 
 def read_runs(path: Path) -> list[MeasuredRun]:
-    """The runs of the folder of runs `path`, the earliest first.
+    """The runs in the folders below `path`, the earliest first.
 
     Raises:
         UserError: there is no such folder, a run cannot be read, or two are the same.
@@ -82,11 +81,11 @@ def read_runs(path: Path) -> list[MeasuredRun]:
 
 
 def read_baseline(path: Path) -> list[MeasuredRun]:
-    """As `read_runs`, of a folder that `fmnist-bench baseline` keeps.
+    """The runs of a baseline, the earliest first.
 
     Raises:
-        UserError: as `read_runs`; where a run cannot be read, the message also says how to take
-            it out.
+        UserError: there is no such folder, a run cannot be read, or two are the same. Where a run
+            cannot be read, the message also says how to remove it.
     """
     runs = []
     for folder in run_folders(path):
@@ -106,13 +105,13 @@ def _in_order(runs: Iterable[MeasuredRun]) -> list[MeasuredRun]:
 
 
 def read_machine(path: Path) -> MeasuredRun:
-    """The run in the folder `path`, or the runs of one machine in it taken as one.
+    """The run in the folder `path`, or one record for all the runs of one machine in it.
 
-    Of several runs only the cases that ended ok in all of them count; a figure is the mean
-    over the runs (of logs for throughput).
+    Of several runs, only the cases that ended ok in all of them have figures. A figure is the
+    mean over the runs; for throughput, the mean of the logs.
 
     Raises:
-        UserError: neither is there or both are, a run cannot be read, or two are the same.
+        UserError: the folder holds neither or both, a run cannot be read, or two are the same.
         NotComparable: the runs are of different machines, data sets or epochs.
     """
     if kind_of(path) != "folder":

@@ -1,4 +1,4 @@
-"""The runs of several folders, by the names that a user may give them."""
+"""Reads the runs of several folders, and finds one by a name that the user gives."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fmnist_models.errors import UserError
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
-    """The runs in these folders, in this order, by label, else by folder name, else by path.
+    """The runs in these folders, in this order; the key is label, else folder name, else path.
 
-    A name that may also mean another of the runs is not used. A folder that holds runs of one
-    machine stands for all of them (`read_machine`).
+    A name that another of the runs also has is not used. A folder of runs of one machine gives
+    one record (`read_machine`).
 
     Raises:
-        UserError: a folder holds no run, cannot be read, or is named twice, as by a link.
+        UserError: a folder holds no run, cannot be read, or is named twice, such as by a link.
         NotComparable: a folder of runs holds those of several machines.
     """
     seen: dict[Path, Path] = {}
     for folder in folders:
-        # Asked first, because a link to itself cannot be resolved.
+        # Before realpath, because a link to itself cannot be resolved.
         kind_of(folder)
         before = seen.setdefault(Path(os.path.realpath(folder)), folder)
         if before is not folder:
@@ -36,7 +36,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, MeasuredRun]:
 
 
 def _names(run: MeasuredRun) -> list[str]:
-    """What a run may be called, the best first; the last one is no other's."""
+    """The possible names of a run, the best first; the last one is unique."""
     resolved = Path(os.path.realpath(run.path))
     return [name for name in (run.label, resolved.name, str(run.path), str(resolved)) if name]
 
@@ -48,10 +48,10 @@ def _own_name(run: MeasuredRun, runs: Sequence[MeasuredRun]) -> str:
 
 
 def called(name: str, runs: Mapping[str, MeasuredRun]) -> str:
-    """The key of the one run that `--baseline` may mean: a name here, a label, folder or path.
+    """The key of the run that `--baseline` names by key, label, folder or path.
 
     Raises:
-        UserError: none has that name, or several.
+        UserError: no run or several runs have that name.
     """
     if name in runs:
         return name

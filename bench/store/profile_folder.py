@@ -1,4 +1,4 @@
-"""What a profile leaves in its folder."""
+"""Writes the tables of a profile."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The one way in which files are read: what is not as the suite writes it is a line of text.
+"""Reads text, JSON and tables; an unreadable file raises an error of one line with a remedy.
 
-A table that a spreadsheet program saved again is read where it can mean one thing only: with a
-mark of its encoding at the start, CRLF, TRUE and FALSE, quotes around every cell, semicolons or
-tabs between them, other columns or another order of them, and empty cells or rows at the end.
-Decimal commas, separators of thousands and other encodings are refused.
+A table that a spreadsheet program saved again is accepted where its meaning is clear. It may have
+a byte order mark, CRLF, TRUE and FALSE, quotes around every cell, semicolons or tabs as separators,
+additional columns, another order of columns, and empty cells or rows at the end. Decimal commas,
+thousands separators and other encodings are refused.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def kind_of(path: Path) -> Literal["file", "folder", "other"] | None:
-    """What is at `path`; None where there is nothing.
+    """The kind of what is at `path`; None where there is nothing.
 
     Raises:
-        UserError: that cannot be told: the name is too long, or a link leads to itself.
+        UserError: the path cannot be read: the name is too long, or a link leads to itself.
     """
     try:
         mode = path.stat().st_mode
@@ -54,7 +54,8 @@ def read_text(file: Path, remedy: str = COPY) -> str | None:
     """The text of a file in UTF-8; None where there is none.
 
     Raises:
-        UserError: it is a folder, a device or too large, cannot be read, or is no such text.
+        UserError: it is a folder or a device, is larger than 1 GiB, cannot be read, or is not
+            UTF-8 text.
     """
     kind = kind_of(file)
     if kind is None:
@@ -94,8 +95,8 @@ def read_json(file: Path, kind: type[_T], *, newest: int | None = None) -> tuple
         newest: the newest version of it that is known here.
 
     Raises:
-        UserError: it is not JSON, is of a later version, or a value is not what it must be; it
-            is named.
+        UserError: it is not JSON, is of a later version, or holds a wrong value; the message
+            names the value.
     """
     text = read_text(file)
     if text is None:
@@ -111,12 +112,12 @@ def read_json(file: Path, kind: type[_T], *, newest: int | None = None) -> tuple
 
 
 def read_json_lines(file: Path, kind: type[_T], remedy: str = COPY) -> list[_T]:
-    """A JSON value a line, each as a `kind`; [] where there is no file.
+    """The lines of a file of one JSON value per line, each as a `kind`; [] where there is no file.
 
     Raises:
-        UserError: a line is not JSON, or a value is not what it must be; it is named.
+        UserError: a line is not JSON or holds a wrong value; the message names line and value.
     """
-    # Not splitlines, which takes some signs inside a text for the end of a line.
+    # Not splitlines, which also splits at characters such as U+2028 inside a text.
     lines = (read_text(file, remedy) or "").split("\n")
     if lines and not lines[-1].strip():
         lines.pop()
@@ -129,12 +130,13 @@ def read_json_lines(file: Path, kind: type[_T], remedy: str = COPY) -> list[_T]:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The cells of a table, by column, as text; an empty one is None or what stands for it.
+    """The cells of a table as text; an empty one is None, or the column's value for it.
 
     Attributes:
-        rows: those that hold something.
+        rows: the rows that are not empty, each by column.
         lines: the number of each row's last line in the file.
-        columns: those of the file that are known.
+        columns: the columns of the file that the schema has.
+        remedy: the end of an error message, which says what to do.
     """
 
     file: Path
@@ -144,10 +146,10 @@ class Cells:
     remedy: str
 
     def typed(self, values: Sequence[Mapping[str, Any]], kind: type[_T]) -> list[_T]:
-        """`values`, one of each row, made of its cells, as a `kind` each.
+        """`values`, one for each row and made of its cells, each converted to `kind`.
 
         Raises:
-            UserError: a cell is not what it must be; file, line and column are named.
+            UserError: a cell has a wrong value; the message names file, line and column.
         """
         try:
             return checked(values, list[kind], cells=True)  # type: ignore[valid-type]
@@ -160,7 +162,7 @@ class Cells:
     def refused(
         self, line: object, column: Sequence[str | int], shown: str, wanted: str
     ) -> UserError:
-        """The error that names a cell."""
+        """The error for a cell, with file, line, column and remedy."""
         where = f", column {column[0]}" if column and isinstance(column[0], str) else ""
         shown = "an empty cell" if shown == "null" else shown
         return UserError(f"{self.file} line {line}{where}: {shown} {wanted}: {self.remedy}")
@@ -176,12 +178,13 @@ def read_table(
     Args:
         file: its path.
         schema: its columns.
-        remedy: what helps where it cannot be read, as the end of a sentence.
-        grows: it is written row by row: without the end of its line the last row counts as cut
-            short, and an empty file is one that was just begun.
+        remedy: the end of the error message, which says what to do.
+        grows: the table is written row by row. A last row without a line end counts as cut short,
+            and an empty file is allowed.
 
     Raises:
-        UserError: a column is missing, a row is cut short, or a cell is not what it must be.
+        UserError: the file cannot be read, a column is missing, a row is cut short, or a cell has
+            a wrong value.
     """
     cells = read_cells(file, schema, remedy, grows=grows)
     return cells.typed(cells.rows, schema.row), cells
@@ -190,16 +193,10 @@ def read_table(
 def read_cells(
     file: Path, schema: TableSchema, remedy: str = COPY, *, grows: bool = False
 ) -> Cells:
-    """The cells of a table, as `read_table`.
-
-    Args:
-        file: its path.
-        schema: its columns.
-        remedy: what helps where it cannot be read, as the end of a sentence.
-        grows: as of `read_table`.
+    """The cells of a table as text, with the arguments of `read_table`.
 
     Raises:
-        UserError: a column is missing, or a row is cut short.
+        UserError: the file cannot be read, a column is missing, or a row is cut short.
     """
     text = read_text(file, remedy)
     if text is None or (grows and not text):
@@ -214,7 +211,7 @@ def read_cells(
     _refuse_header(header, schema, file, remedy)
     names = [name for name in schema.columns if name in header]
     places = [header.index(name) for name in names]
-    # The rest of a row's values in one go, for tables have tens of thousands of rows.
+    # Few operations for each row, because tables have tens of thousands of rows.
     special = {name: blank for name, blank in schema.blank.items() if blank is not None}
     absent = dict.fromkeys(schema.later)
     found, lines = [], []
@@ -245,7 +242,7 @@ def _refuse_header(header: Sequence[str], schema: TableSchema, file: Path, remed
 
 
 def _split(text: str, file: Path, remedy: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and cells of each row that holds something."""
+    """(line number, cells) of each row that is not empty."""
     head = text[: text.find("\n")] if "\n" in text else text
     separator = max(_SEPARATORS, key=head.count)
     # Not DictReader, which takes twice as long over the rounds of ten runs.
@@ -267,8 +264,8 @@ def _parsed(text: str, where: str, remedy: str) -> Any:
     try:
         values = json.loads(text)
         if _HALF_A_CHARACTER.search(text):
-            # Half of a pair stands for no character, unless for a byte of a file's name that is
-            # not UTF-8, as `os.fsdecode` gives it.
+            # A lone surrogate is no character. Only those of `os.fsdecode` are allowed, which
+            # stand for bytes of a file name that are not UTF-8.
             json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, " if "\n" in text.strip() else ""
@@ -302,6 +299,6 @@ def _why(error: OSError) -> str:
 
 
 def _name(path: Path) -> str:
-    """A path whose length or bytes may be the fault, on one line."""
+    """A path for a message on one line; shortened, as its length or bytes may be the error."""
     text = str(path)
     return text if text.isprintable() and len(text) <= 120 else shortened(text)

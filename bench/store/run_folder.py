@@ -1,11 +1,11 @@
-"""A run's folder: what was measured goes to disk as it comes, and is never changed.
+"""A run's folder: measurements are written at once, and never changed afterwards.
 
 plan.json          the cases and settings that `--resume` finishes
 environment.json   machine and software
-rounds.csv         a row a round, appended when the round ends
-launches.jsonl     a line a launch, appended when the launch ends
-results.csv        a row a case, derived from the two above, replaced as they grow
-logs/              what a launch printed, kept where it did not end well
+rounds.csv         one row per round, appended when the round ends
+launches.jsonl     one line per launch, appended when the launch ends
+results.csv        one row per case, computed from the two above, replaced when they grow
+logs/              what a launch printed, kept where it did not end ok
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from bench.store.tables import (
 )
 from fmnist_models.errors import UserError
 
-# What a run writes over, where the suite wrote it.
+# Files that a new run replaces, where the suite wrote them.
 _REPLACED: Mapping[str, Kind] = {
     "environment.json": ENVIRONMENT,
     "comparison.png": PICTURE,
@@ -71,12 +71,14 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, plan: Plan, environment: Mapping[str, Any] | None = None) -> Self:
-        """A new run's folder; plan.json comes last, so that there is a whole run or none.
+        """Create a new run's folder.
 
-        What a begin that was killed has left is written again.
+        plan.json is written last, so that a kill leaves no folder that looks like a run. Files
+        that such a kill left are replaced.
 
         Raises:
-            UserError: the folder holds a run or files of others already, or cannot be written.
+            UserError: the folder already holds a run or another program's files, or cannot be
+                written.
         """
         refuse_taken(path)
         folder = cls(path)
@@ -90,9 +92,10 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path) -> tuple[Self, Plan]:
-        """A run's folder and what it was to measure; half-written last lines are cut off, and a
-        rounds.csv that another program saved again is put back into its own form, so that no other
-        run may be writing to it.
+        """Open the folder of a run that is to be resumed; returns it with its plan.
+
+        Half-written last lines are cut off, and a rounds.csv that another program saved again is
+        rewritten in the suite's form. So no other run may be writing to the folder.
 
         Raises:
             UserError: the folder holds no run, or its plan or its rounds cannot be read.
@@ -109,7 +112,7 @@ class RunFolder:
         return folder, plan
 
     def append_round(self, request: LaunchRequest, round_: Round) -> StoredRound:
-        """Put a round on disk."""
+        """Append a round to rounds.csv."""
         stored = StoredRound(request.case.id, request.launch, request.attempt, round_)
         values = {**asdict(stored), **round_.to_json()}
         row = [as_cell(values[name]) for name in ROUND_COLUMNS]
@@ -117,12 +120,17 @@ class RunFolder:
         return stored
 
     def append_launch(self, record: LaunchRecord) -> None:
-        """Put the end of a launch on disk."""
+        """Append the record of an ended launch to launches.jsonl."""
         line = json.dumps(record.to_json(), ensure_ascii=False) + "\n"
         self._append("launches.jsonl", line)
 
     def _append(self, name: str, text: str, header: str = "") -> None:
-        """Add to a file, whose header comes first, unless something else has changed it."""
+        """Append to a file, with the header where it is empty.
+
+        Raises:
+            UserError: another program changed the file since the last append, or it cannot be
+                written.
+        """
         file = self.path / name
         with explained(self.path), file.open("ab") as out:
             size = out.tell()
@@ -135,10 +143,10 @@ class RunFolder:
             self._sizes[name] = out.tell()
 
     def plan(self) -> Plan | None:
-        """What the run was to measure; None where there is no plan.json.
+        """The run's plan; None where there is no plan.json.
 
         Raises:
-            UserError: it cannot be read, or is of a later version; the value is named.
+            UserError: it cannot be read, holds a wrong value, or is of a later version.
         """
         found = read_json(self.path / "plan.json", Plan, newest=PLAN_VERSION)
         return None if found is None else found[0]
@@ -160,8 +168,8 @@ class RunFolder:
         """Every launch on disk, in order.
 
         Raises:
-            UserError: a line cannot be read, or tells of an attempt that an earlier one told
-                of; the message names it.
+            UserError: a line cannot be read, or is of the same attempt as an earlier one; the
+                message names the line.
         """
         file = self.path / "launches.jsonl"
         records = read_json_lines(file, LaunchRecord, self._again())
@@ -189,7 +197,7 @@ class RunFolder:
         self.write_result_lines(map(result_line, rows))
 
     def write_result_lines(self, lines: Iterable[str]) -> None:
-        """Replace results.csv by what `result_line` made of its rows."""
+        """Replace results.csv in one move by lines that `result_line` made."""
         with explained(self.path):
             text = "".join((csv_text([RESULT_COLUMNS]), *lines))
             write_text(self.path / "results.csv", text)
@@ -198,13 +206,13 @@ class RunFolder:
         """The rows of results.csv as typed values; an empty cell is None, or "" for text.
 
         Raises:
-            UserError: the file is missing or is not a results.csv, or a cell is not what it must
-                be; file, line and column are named.
+            UserError: the file is missing or is not a results.csv, or a cell has a wrong value;
+                the message names file, line and column.
         """
         return self.results_cells()[0]
 
     def results_cells(self) -> tuple[list[dict[str, Any]], Cells]:
-        """As `results`, and the cells that the rows were read from."""
+        """The rows as of `results`, and the cells that they were read from."""
         file = self.path / "results.csv"
         if not self.holds_results():
             refuse_absent(self.path)
@@ -216,30 +224,30 @@ class RunFolder:
         return kind_of(self.path / "results.csv") is not None
 
     def derived_again(self) -> str:
-        """What helps where results.csv is not as it was written."""
+        """The remedy where results.csv was changed, as the end of an error message."""
         if kind_of(self.path / "plan.json") is None:
             return COPY
         return f"{COPY}, or delete it, for its rows follow from the run's other files"
 
     def environment(self) -> dict[str, Any] | None:
-        """What environment.json holds; None where there is none.
+        """The contents of environment.json; None where there is none.
 
         Raises:
-            UserError: it cannot be read, or a value is not what it must be; it is named.
+            UserError: it cannot be read or holds a wrong value; the message names the value.
         """
         found = self._environment()
         return None if found is None else dict(found[1])
 
     def ceilings(self) -> list[Ceilings]:
-        """What environment.json holds of the machine's ceilings, in order.
+        """The machine's ceilings in environment.json, in order.
 
         Raises:
-            UserError: it cannot be read, or a value is not what it must be; it is named.
+            UserError: it cannot be read or holds a wrong value; the message names the value.
         """
         return self.described()[1]
 
     def described(self) -> tuple[dict[str, Any] | None, list[Ceilings]]:
-        """`environment` and `ceilings`, from one reading."""
+        """The results of `environment` and `ceilings`, with the file read once."""
         found = self._environment()
         return (None, []) if found is None else (dict(found[1]), found[0].get("ceilings", []))
 
@@ -253,17 +261,17 @@ class RunFolder:
 
 
 def refuse_absent(path: Path) -> None:
-    """A name that leads nowhere is most often mistyped.
+    """Refuse a path at which there is nothing, because it is most often mistyped.
 
     Raises:
-        UserError: nothing is there.
+        UserError: there is nothing at `path`.
     """
     if kind_of(path) is None:
         raise UserError(f"{path}: there is no such folder: name the folder of a run")
 
 
 def read_plan(path: Path) -> Plan:
-    """What the run in the folder `path` was to measure; nothing there is changed.
+    """The plan of the run in the folder `path`; nothing there is changed.
 
     Raises:
         UserError: the folder holds no run, or its plan cannot be read.
@@ -276,11 +284,11 @@ def read_plan(path: Path) -> Plan:
 
 
 def refuse_taken(path: Path) -> None:
-    """A new run's folder must hold nothing that the run would write over.
+    """Refuse a folder in which a new run would replace other files.
 
     Raises:
-        UserError: it holds a run, or a file of that name which is none of this suite's; or it
-            cannot be made.
+        UserError: the folder holds a run, or a file with the name of a run's file that the suite
+            did not write, or it cannot be created or written.
     """
     refuse_unwritable(path, "--output")
     if (path / "plan.json").exists():
@@ -288,7 +296,7 @@ def refuse_taken(path: Path) -> None:
             f"{path} already holds a run: name another --output, or finish it with --resume {path}"
         )
     for name in ("rounds.csv", "launches.jsonl", "results.csv", "profile.csv", "duel.json"):
-        # A run writes none of them before its plan, or at all.
+        # A run writes none of these before its plan.json; the last two it never writes.
         if (path / name).exists():
             raise UserError(f"{path} holds {name} but no plan.json: name another --output")
     for name, kind in _REPLACED.items():

@@ -52,14 +52,14 @@ def write_text(file: Path, text: str, kind: Kind | None = None) -> None:
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8; of a file name that is not, the bytes as JSON writes them, which reads back."""
+    """`text` as UTF-8; lone surrogates, from file names that are not UTF-8, as JSON escapes."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def cut_half_line(file: Path) -> None:
     """Take away what a killed process left of its last line."""
     if kind_of(file) != "file":
-        # Whatever else is there is named by who reads it; a pipe would be waited for.
+        # The reader of the file reports anything else; reading a pipe would wait forever.
         return
     content = file.read_bytes()
     # A program that saved the file again may end lines by a carriage return alone.

@@ -1,4 +1,4 @@
-"""Numbers in, judgements out: whether a set-up is slower, and whether two may be compared.
+"""Judges numbers: whether a set-up is slower, and whether two runs may be compared.
 
-Pure functions; nothing here reads a file, measures or words a report.
+Pure functions, apart from digests of files. Nothing here measures or writes a report.
 """

@@ -1,4 +1,4 @@
-"""Runs of several set-ups made to meet: their cases under names that they share."""
+"""Gives the cases of runs on several set-ups common names, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from bench.schema.runs import MeasuredRun
 
 
 def across_machines(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
-    """The same runs, cases on the first GPU of each named by `gpu`, whichever of its two names the
-    run used: a machine with one GPU so meets one with several."""
+    """The same runs, with `gpu` as the device of the cases on each machine's first GPU.
+
+    A run calls that GPU `gpu` or `gpu:N`. With one name, a machine with one GPU can be compared
+    with a machine with several.
+    """
     found = []
     for run in runs:
         names = _names(run.rows, run.environment)
@@ -28,8 +31,7 @@ def across_machines(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
 
 
 def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str, str]:
-    """What each case is compared as; where a run used both names of its first GPU, each as it
-    is."""
+    """The common name of each case; unchanged where a run used both names of its first GPU."""
     gpus = environment.get("gpus") or ()
     first = f"gpu:{gpus[0].get('index')}" if gpus else None
     names = {}
@@ -43,8 +45,10 @@ def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str,
 
 
 def across_threads(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
-    """The same runs, their cases named without the number of threads where that is a fact of
-    the set-up rather than an axis: each run has one number throughout, and they differ."""
+    """The same runs, with case names without the number of threads where it is no axis.
+
+    It is no axis where each run used one number for all its cases, and the runs differ in it.
+    """
     numbers = [threads_of(run) for run in runs]
     if any(len(own) != 1 for own in numbers) or len(set(numbers)) == 1:
         return list(runs)
@@ -58,8 +62,7 @@ def across_threads(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
 
 
 def threads_of(run: MeasuredRun) -> tuple[int | None, ...]:
-    """The numbers of threads that the networks of a run were trained with, None being the
-    default."""
+    """The numbers of threads of a run's networks, each once; None stands for the default."""
     return tuple(
         dict.fromkeys(row["threads"] for row in run.rows.values() if row["loop"] != SKLEARN_LOOP)
     )

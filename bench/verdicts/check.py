@@ -1,4 +1,4 @@
-"""Checks a candidate against runs stored earlier: speed and accuracy, and what they could see."""
+"""Checks speed and accuracy of a candidate against stored runs, and which changes it could find."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from bench.verdicts.compatibility import (
 )
 from bench.verdicts.regression import LEAST_RUNS, StoredTest, estimate, stored_test
 
-# Of one launch, where the stored runs repeat each other to the last image and so show none: 0.5
-# to 0.7 points were seen over seeds.
+# The least standard deviation of one launch's accuracy, as a share. Stored runs of one seed may
+# agree in every image and show no scatter; over seeds, 0.5 to 0.7 points were measured.
 SEED_SCATTER = 0.007
-# A check may raise 1% of false alarms. Launches have heavier tails than Student's t allows for,
-# so that less is spent by name (results/evidence). A fault of accuracy is a gross one: it needs
-# less of it.
+# At most 1% of checks may raise a false alarm. The levels are lower than that, because launches
+# have heavier tails than Student's t assumes (results/evidence). A fault of accuracy shows as a
+# large drop, so a small level is enough for it.
 SPEED_LEVEL, ACCURACY_LEVEL = 0.005, 0.001
 
 
 class Verdict(StrEnum):
-    """What became of one case."""
+    """The verdict on one case."""
 
     PASSED = "passed"
     REGRESSION = "regression"
@@ -42,15 +42,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One measure of one case.
+    """The test of one case's speed or accuracy.
 
     Attributes:
-        change: for speed the share of time added (0.1: ten percent slower); for accuracy the
-            drop, 0.01 being a point.
+        change: for speed, the added share of time (0.1 is ten percent slower); for accuracy, the
+            drop (0.01 is one point).
         smallest: the least true change that is found with a probability of `POWER`.
         threshold: the least measured change that would have been confirmed.
-        p: one-sided, against the margin.
-        regressed: confirmed within the family: larger than the margin beyond doubt.
+        p: one-sided p-value against the margin.
+        regressed: the change is above the margin, confirmed at the level for all cases together.
     """
 
     change: float
@@ -62,10 +62,12 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class CheckedCase:
-    """One case; `speed` and `accuracy` are None where it was not tested.
+    """The outcome of one case.
 
     Attributes:
-        brief: the reason without figures, where it has any that tell cases of one kind apart.
+        reason: why the verdict is not `passed`; else empty.
+        speed, accuracy: the tests; None where the case was not tested.
+        brief: the reason without figures, so that cases with the same reason can be grouped.
     """
 
     case: str
@@ -83,8 +85,8 @@ class CheckReport:
     Attributes:
         baseline, candidate: folder names of the runs.
         sizes: what was tolerated, and what had to be found.
-        times: at how many different times the candidate ran.
-        disturbed: by run, how many cases something disturbed.
+        times: number of different times at which the candidate ran.
+        disturbed: number of disturbed cases, by run.
     """
 
     baseline: tuple[str, ...]
@@ -96,18 +98,20 @@ class CheckReport:
 
     @property
     def smallest(self) -> float | None:
-        """The slow-down that is found in whichever case it strikes, with a probability of
-        `POWER`; None where no case was tested."""
+        """The least slow-down that is found in any case with a probability of `POWER`.
+
+        None where no case was tested.
+        """
         return max((case.speed.smallest for case in self.cases if case.speed), default=None)
 
     @property
     def smallest_drop(self) -> float | None:
-        """The same of a drop of accuracy."""
+        """The least drop of accuracy that is found in any case; None where none was tested."""
         return max((case.accuracy.smallest for case in self.cases if case.accuracy), default=None)
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 a confirmed regression, else 2 a failed case, else 3 something not seen, else 0."""
+        """1 for a regression, else 2 for a failed case, else 3 for an undecided one, else 0."""
         found = {case.verdict for case in self.cases}
         if Verdict.REGRESSION in found:
             return ExitCode.REGRESSION
@@ -122,7 +126,7 @@ def check(
     """Test every case of one or more runs of a candidate against the stored runs.
 
     Args:
-        baseline: runs at different times.
+        baseline: stored runs, taken at different times.
         candidate: runs of one candidate.
         sizes: what is tolerated, and what must be found.
 
@@ -165,8 +169,11 @@ def check(
 
 
 def suspects(report: CheckReport) -> list[str]:
-    """The cases that a duel should look at: regressions, and what this check could not confirm
-    and a duel could: measured slower, or less accurate, by the gate of a duel."""
+    """The cases that a duel should measure.
+
+    These are regressions, and undecided cases whose measured loss of speed or accuracy reaches
+    the gate of a duel.
+    """
     return [
         case.case
         for case in report.cases
@@ -182,7 +189,7 @@ def _a_duel_would_find(case: CheckedCase, sizes: Sizes) -> bool:
 
 
 def settled(report: CheckReport, found: Mapping[str, tuple[Verdict, str]]) -> CheckReport:
-    """The report with the verdicts that a duel found, by case, and what it says of them."""
+    """The report with the (verdict, reason) of a duel for each case in `found`."""
     cases = [
         replace(case, verdict=found[case.case][0], reason=found[case.case][1], brief="")
         if case.case in found
@@ -193,18 +200,19 @@ def settled(report: CheckReport, found: Mapping[str, tuple[Verdict, str]]) -> Ch
 
 
 def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRun]) -> None:
-    """What `check` refuses, which needs no figure of the candidate and so can be asked early.
+    """Refuse runs that `check` cannot use; callable early, as it needs no figure of the candidate.
 
     Raises:
-        UserError, NotComparable: as `check`.
+        UserError: a run is given twice.
+        NotComparable: fewer than three stored runs, or another machine, data set or work.
     """
     apart = len(times(baseline))
     if apart < LEAST_RUNS:
         as_one = f" of {apart} times, an hour counting as one" if apart < len(baseline) else ""
         raise NotComparable(
             f"the baseline holds {len(baseline)} runs{as_one}: {LEAST_RUNS} taken at different "
-            "times are the least that show how the machine drifts, 6 to 10 make a gate; add them "
-            "with fmnist-bench baseline add"
+            "times are the least that show the machine's drift, 6 to 10 are better; add them with "
+            "fmnist-bench baseline add"
         )
     runs = [*baseline, *candidate]
     refuse_copies(runs)
@@ -256,7 +264,7 @@ def _measures(
 
 
 def _share(log: float) -> float:
-    """The slow-down that a log stands for; infinite where a float cannot hold it."""
+    """The slow-down of a log ratio, as a share; infinite where a float cannot hold it."""
     return math.expm1(log) if log < 700 else math.inf
 
 
@@ -280,7 +288,7 @@ def _tested(
 def _unseen(
     speed: Measure, accuracy: Measure | None, sizes: Sizes, partly: bool
 ) -> list[tuple[str, str]]:
-    """Why a case that did not regress does not pass either: with and without its figures."""
+    """Why a case without a regression does not pass: (reason with figures, reason without)."""
     found = []
     if speed.smallest > sizes.gate:
         reason = f"slow-downs are found from {percent(speed.smallest)} on, not from the gate"
@@ -311,5 +319,5 @@ def _untested(case: str, held: int, candidate: Sequence[MeasuredRun]) -> Checked
 
 
 def percent(share: float) -> str:
-    """A slow-down for a person; beyond 1000% the figure says nothing more."""
+    """A slow-down as text in percent; `>1000%` above that."""
     return f"{share:.1%}" if share <= 10 else ">1000%"

@@ -1,4 +1,4 @@
-"""What a check tests: the figures of runs, as tables of times by cases."""
+"""The figures that a check tests, as tables of times by cases."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Runs that began within so many seconds share the drift of the hour: they count as one, stored
-# ones and those of a candidate. Six stored runs of one hour, taken for six, would raise an alarm
-# in every eighth unchanged suite of a host that drifts by 3%.
+# Runs that began within this many seconds share the drift of the hour, so they count as one. If
+# six stored runs of one hour counted as six, a host that drifts by 3% would raise an alarm in
+# every eighth unchanged suite.
 APART_S = 3600.0
 
 
@@ -26,13 +26,13 @@ def holders(runs: Sequence[MeasuredRun], case: str) -> list[MeasuredRun]:
 
 
 def loss(run: MeasuredRun, case: str) -> float | None:
-    """The share of validation images that were wrong."""
+    """The share of validation images that were classified wrongly; None where not measured."""
     accuracy = run.rows[case]["val_accuracy"]
     return None if accuracy is None else 1 - accuracy
 
 
 def times(runs: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:
-    """The runs by when they began: those within an hour of the first of them together."""
+    """The runs in groups by start time: a group holds those within an hour of its first run."""
     found: list[tuple[float, list[MeasuredRun]]] = []
     for began, run in sorted(((_began(run), run) for run in runs), key=lambda pair: pair[0]):
         if found and began - found[-1][0] < APART_S:
@@ -43,7 +43,7 @@ def times(runs: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:
 
 
 def _began(run: MeasuredRun) -> float:
-    """Seconds since 1970; 0 where the run does not tell."""
+    """Start of the run in seconds since 1970; 0 where not known."""
     try:
         return datetime.fromisoformat(run.time_utc).timestamp()
     except ValueError:
@@ -56,12 +56,14 @@ def tables(
     cases: Sequence[str],
     value: Callable[[MeasuredRun, str], float | None],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of both sides, times by cases, the mean over the runs of a time; NaN where they lack the
-    case."""
+    """The values of baseline and candidate, each of shape (times, cases).
+
+    A value is the mean over the runs of a time (`times`); NaN where none of them has the case.
+    """
     import numpy as np
 
     def mean(runs: Sequence[MeasuredRun], case: str) -> float:
-        """Of one case over the runs of a time that hold it."""
+        """The mean of one case over the runs of a time that have it."""
         values = [value(run, case) for run in holders(runs, case)]
         known = [value for value in values if value is not None]
         return fmean(known) if known else math.nan

@@ -1,8 +1,8 @@
-"""Compares runs of one or many machines case by case: ratios, what they lack, what differs.
+"""Compares runs of one or many machines case by case: ratios, missing cases, differences.
 
-A ratio is that of throughputs, candidate over baseline. Its interval is Welch's: over the
-launches of two runs it says how far these scatter, not how far the machines drift from hour to
-hour; over three runs or more of each machine it says that too.
+A ratio is candidate over baseline, in samples/s. Its interval is Welch's. Over the launches of two
+runs, it covers their scatter but not the drift of the machines from hour to hour. Over three or
+more runs of each machine, it covers both.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Summary:
     """One candidate over the cases that ended ok in every run.
 
     Attributes:
-        cases: how many there are.
-        lowest, highest: the range of their ratios.
-        geometric_mean: of their ratios.
-        total_time_ratio: seconds of an epoch of each case, summed: baseline over candidate.
+        cases: number of these cases.
+        lowest, highest: range of their ratios.
+        geometric_mean: geometric mean of their ratios.
+        total_time_ratio: seconds of one epoch, summed over these cases: baseline over candidate.
         missing: cases that ended ok in another run and not in this one.
     """
 
@@ -76,15 +76,15 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
         baseline: name of the run that the others are compared with.
-        runs: all of them by name, in the order given.
-        cases: every case of any run, in the order in which they first appear.
-        pairs: by candidate's name, a pair a case of `cases`.
-        summaries: by candidate's name.
-        differences: by fact, what each run says, baseline first, where they do not agree.
+        runs: all runs by name, in the order given.
+        cases: the cases of all runs, in the order in which they first appear.
+        pairs: a pair for each of `cases`, by the candidate's name.
+        summaries: by the candidate's name.
+        differences: the texts of each run, baseline first, by fact; only facts that differ.
         baseline_missing: cases that ended ok in another run and not in the baseline.
     """
 
@@ -100,9 +100,8 @@ class Comparison:
 def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
     """Compare runs with one of them, by default the first.
 
-    `baseline` is a key of `runs`: `bench.store.named.called` finds it by other names.
-
-    Runs that each have one number of threads, and not the same, are matched without it.
+    `baseline` is a key of `runs`; `bench.store.named.called` finds it by other names. Where each
+    run has one number of threads and these differ, cases are matched without it.
 
     Raises:
         UserError: fewer than two runs.
@@ -142,7 +141,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
 
 
 def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
-    """A row a case and candidate, with the keys `COLUMNS`."""
+    """A row for each case and candidate, with the keys `COLUMNS`."""
     base = found.runs[found.baseline]
     for name, pairs in found.pairs.items():
         run = found.runs[name]
@@ -170,7 +169,7 @@ def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
     interval = None
     if _interval_over(case, run, baseline):
         interval = stats.welch_interval(run.logs[case], baseline.logs[case])
-    # Logs are of seconds: the faster run has the smaller one.
+    # The logs are of seconds, so the faster run has the smaller one.
     low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
     accuracies = [side.rows[case]["val_accuracy"] for side in (run, baseline)]
     known = None not in accuracies
@@ -178,8 +177,11 @@ def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
 
 
 def _interval_over(case: str, run: MeasuredRun, baseline: MeasuredRun) -> str:
-    """What the interval of a ratio is made from; empty where there is none: launches of one
-    run a side, or three runs or more a side, never one beside the other."""
+    """`launches` or `runs`, whichever the interval of a ratio is made from; empty without one.
+
+    Both sides need at least two launches of one run, or both at least three runs. Launches of one
+    side are never compared with runs of the other.
+    """
     sides = run, baseline
     if run.unit != baseline.unit or not all(case in side.logs for side in sides):
         return ""

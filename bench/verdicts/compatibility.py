@@ -1,8 +1,8 @@
-"""What two records must agree in, and for what: one table, and the refusals that follow from it.
+"""The facts that two records must agree in, by purpose, and the checks that refuse others.
 
-A run is resumed only where its launches stay launches of one thing; a stored baseline speaks of
-one machine; `compare` sets any two side by side that did the same work, and shows in what they
-differ. A fact that a record lacks, because an older revision wrote it, matches anything.
+A run is resumed only on the same machine with the same software, data and code. A stored baseline
+is valid for one machine. `compare` accepts any runs that did the same work, and shows in what they
+differ. A fact that an earlier revision did not record matches any value.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _DIGEST_SHOWN = 12
 
 
 class Purpose(Enum):
-    """What two records are brought together for."""
+    """Why two records are compared."""
 
-    RESUME = "resume"  # a run or a side of a duel goes on
+    RESUME = "resume"  # a run or a side of a duel is resumed
     BASELINE = "baseline"  # stored runs, and the candidate that is checked against them
-    CONFIRM = "confirm"  # a stored run, and the side of a duel that stands for it
-    COMPARE = "compare"  # runs of any machines, side by side
-    THREADS = "threads"  # numbers of threads on one line of the page's chart
-    SHOWN = "shown"  # need not agree: `compare` and the page say where it does not
+    CONFIRM = "confirm"  # a stored run, and the side of a duel that measures it again
+    COMPARE = "compare"  # runs of any machines
+    THREADS = "threads"  # runs on one line of the page's chart of threads
+    SHOWN = "shown"  # need not agree: `compare` and the page show the differences
 
 
 _RESUME, _BASELINE, _CONFIRM = Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM
@@ -46,11 +46,11 @@ class Fact:
     """A fact of environment.json.
 
     Attributes:
-        name: in a table.
+        name: its name in a table.
         path: the keys that lead to it.
-        purposes: for which it must agree, or is shown.
-        words: in a sentence, before its value; empty for the name.
-        of: what of the value counts; None for all of it.
+        purposes: those for which it must agree, or is shown.
+        words: the words before its value in a sentence; empty for the name.
+        of: takes from the value the part that is compared; None for all of it.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Fact:
     of: Callable[[Any], Any] | None = None
 
     def text(self, environment: Environment) -> str:
-        """The fact as a person reads it; `not recorded` where the record has no such key."""
+        """The fact as text; `not recorded` where the record has no such key."""
         value: Any = environment
         for key in self.path:
             if not isinstance(value, Mapping) or key not in value:
@@ -80,12 +80,12 @@ def _fact(
 
 
 def _uuids(gpus: Sequence[Any]) -> Any:
-    """Those of a list of GPUs; as if not recorded where one has none."""
+    """The UUIDs of a list of GPUs; `not recorded` where one has none."""
     found = [gpu.get("uuid") if isinstance(gpu, Mapping) else None for gpu in gpus]
     return found if all(found) else _ABSENT
 
 
-# A table: a fact a line, its purposes beside each other.
+# Not formatted, so that each fact is on one line.
 FACTS: tuple[Fact, ...] = (
     _fact("data", "dataset_digest", _RESUME, _BASELINE, _COMPARE, words="data of SHA-256"),
     _fact("CPU", "cpu.model", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the CPU"),
@@ -97,7 +97,7 @@ FACTS: tuple[Fact, ...] = (
           words="a CPU quota of"),
     _fact("memory in bytes", "memory_bytes", _SHOWN),
     _fact("GPUs", "gpus", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the GPUs"),
-    # Two cards of one model are two machines to a run that goes on.
+    # A run must not be resumed on another card of the same model.
     _fact("UUIDs of the GPUs", "gpus", _RESUME, of=_uuids),
     _fact("driver", "driver_version", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the driver"),
     _fact("operating system", "os.name", _SHOWN),
@@ -114,10 +114,10 @@ FACTS: tuple[Fact, ...] = (
     _fact("revision", "git.revision", _RESUME, _SHOWN, words="the suite's revision"),
     _fact("changes", "git.dirty", _RESUME, words="changes of the suite since its revision:"),
 )  # fmt: skip
-# Columns of results.csv in which the rows of one case must agree.
+# Columns of results.csv that must agree in the rows of one case.
 COLUMNS: Mapping[Purpose, tuple[str, ...]] = {
     Purpose.COMPARE: ("epochs",),
-    # In a case measured with other settings neither seconds nor accuracy compare.
+    # With other settings, neither the seconds nor the accuracy of a case can be compared.
     Purpose.BASELINE: ("epochs", "seed", "launches"),
 }
 _DATA = FACTS[0]
@@ -129,7 +129,7 @@ def facts(purpose: Purpose) -> tuple[Fact, ...]:
 
 
 def shown(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]:
-    """By fact, what each record says; the variables are those that acted."""
+    """The text of each record, by fact; of the variables, those that had an effect."""
     acted = _with_acted(environments)
     return {
         fact.name: tuple(_told(fact.text(environment)) for environment in acted)
@@ -156,21 +156,21 @@ def differing(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]
 
 
 def same_threads_axis(environments: Sequence[Environment]) -> list[str]:
-    """A key each: records with the same key differ in nothing but threads."""
+    """A key for each record; records with the same key differ only in threads."""
     kept = facts(Purpose.THREADS)
     return [repr([fact.text(e) for fact in kept]) for e in _with_acted(environments)]
 
 
 def refuse_lost_record(path: Path, environment: Environment | None, launches: int) -> None:
-    """What was measured, and nobody knows on what, is nothing to go on with or to compare.
+    """Refuse a folder that has launches but no environment.json, so their machine is not known.
 
     Args:
-        path: of a run, or of a side of a duel.
-        environment: what its environment.json holds; None where there is none.
-        launches: that it holds.
+        path: folder of a run, or of a side of a duel.
+        environment: contents of its environment.json; None where it is missing.
+        launches: number of launches in the folder.
 
     Raises:
-        UserError: there are launches, and environment.json is gone.
+        UserError: there are launches, and environment.json is missing.
     """
     if environment is None and launches:
         raise UserError(
@@ -180,15 +180,15 @@ def refuse_lost_record(path: Path, environment: Environment | None, launches: in
 
 
 def refuse_mixing(path: Path, then: Environment, now: Environment) -> None:
-    """A run must not go on as another one: other machine, data, software, settings or code.
+    """Refuse to resume a run on another machine, or with other data, software or code.
 
     Args:
         path: the run's folder.
-        then: what its environment.json holds.
-        now: what it would hold.
+        then: contents of its environment.json.
+        now: the contents that it would have now.
 
     Raises:
-        UserError: something differs; it is named, with both values.
+        UserError: a fact differs; the message names it with both values.
     """
     found = first_difference(Purpose.RESUME, then, now)
     if found is not None:
@@ -200,15 +200,15 @@ def refuse_mixing(path: Path, then: Environment, now: Environment) -> None:
 
 
 def refuse_changed_files(path: Path, then: Environment, roots: Mapping[str, Path]) -> None:
-    """A run must not go on with other files of the suite or of the user's model.
+    """Refuse to resume a run with other files of the suite or of the user's model.
 
     Args:
         path: the run's folder.
         then: its environment.json, whose `code` lists the files that its launches ran.
-        roots: the folder that each word of those lists stands for; others cannot be asked.
+        roots: the folder for each place named in those lists; other places are not checked.
 
     Raises:
-        UserError: a file is gone or holds something else; the first is named.
+        UserError: a file is missing or changed; the message names the first.
     """
     found = first_changed_file(path, then, roots)
     if found is not None:
@@ -222,11 +222,10 @@ def refuse_changed_files(path: Path, then: Environment, roots: Mapping[str, Path
 def first_changed_file(
     path: Path, then: Environment, roots: Mapping[str, Path]
 ) -> tuple[str, Path] | None:
-    """The first file that `refuse_changed_files` would refuse, and the folder that lacks it; None
-    where there is none.
+    """The first missing or changed file with its folder; None where there is none.
 
     Raises:
-        UserError: a name in `code` is that of no file below a folder.
+        UserError: a name in `code` leads out of the folder.
     """
     for listing in dict(then.get("code") or {}).values():
         for word, root in roots.items():
@@ -239,10 +238,10 @@ def first_changed_file(
 
 
 def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
-    """One run counted twice would look like a quiet machine.
+    """Refuse a run that is given twice: it would make the machine look quieter than it is.
 
     Raises:
-        UserError: two of the runs hold the same launches; both are named.
+        UserError: two of the runs hold the same launches; the message names both.
     """
     seen: dict[Any, Path] = {}
     for run in runs:
@@ -253,10 +252,10 @@ def refuse_copies(runs: Sequence[MeasuredRun]) -> None:
 
 
 def refuse_other_machine(runs: Sequence[MeasuredRun]) -> None:
-    """A stored baseline speaks of the machine that it was taken on.
+    """Refuse runs of different machines: a stored baseline is valid for its own machine only.
 
     Raises:
-        NotComparable: hardware differs; what differs is named.
+        NotComparable: the hardware differs; the message names the fact.
     """
     first, *others = runs
     for other in others:
@@ -270,14 +269,14 @@ def refuse_other_machine(runs: Sequence[MeasuredRun]) -> None:
 
 
 def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
-    """Runs are set side by side only where they did the same work.
+    """Refuse runs that did different work.
 
     Args:
         runs: one or more.
-        purpose: `COMPARE` or `BASELINE`, whose `COLUMNS` the rows of one case agree in.
+        purpose: `COMPARE` or `BASELINE`; the rows of one case must agree in its `COLUMNS`.
 
     Raises:
-        NotComparable: another data set, or a column differs; the first is named.
+        NotComparable: the data set or a column differs; the message names the first difference.
     """
     first, *others = runs
     for other in others:
@@ -303,8 +302,10 @@ def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
 def first_difference(
     purpose: Purpose, first: Environment, second: Environment, left_out: Fact | None = None
 ) -> tuple[Fact, str, str] | None:
-    """The first fact of `purpose` in which two records differ, and what each says; None where they
-    agree. `left_out` is not asked."""
+    """The first fact of `purpose` that differs, with the text of each record; None if none does.
+
+    `left_out` is not compared.
+    """
     one, other = _with_acted((first, second))
     for fact in facts(purpose):
         ours, theirs = fact.text(one), fact.text(other)
@@ -318,7 +319,7 @@ def _differ(ours: str, theirs: str) -> bool:
 
 
 def _with_acted(environments: Sequence[Environment]) -> list[dict[str, Any]]:
-    """The records with those variables only that acted, such that they compare."""
+    """The records with only those variables that had an effect, in a form that can be compared."""
     found = []
     for environment, acted in zip(environments, variables.acted(environments), strict=True):
         kept = {name: value for name, value in environment.items() if name != "variables"}

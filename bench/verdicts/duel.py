@@ -1,4 +1,4 @@
-"""What a duel is asked, how its cases stand and what it comes to: plain data, pure functions."""
+"""The cases of a duel while it runs, and its report: plain data and pure functions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ INTERRUPTED = "interrupted"
 
 @dataclass(slots=True)
 class Standing:
-    """One case of a duel, as far as it has come.
+    """One case of a duel, with the blocks measured so far.
 
     Attributes:
-        speed: of each block, the log of B's time over A's.
-        accuracy: of each block, how far B's validation accuracy is below A's; empty where
-            the loop has none.
-        speed_look, accuracy_look: the last ones.
-        failure: why the case could not be measured.
+        speed: log of B's time over A's, for each block.
+        accuracy: A's validation accuracy less B's, for each block; empty where the loop has none.
+        speed_look, accuracy_look: the last look at each; None before the first.
+        failure: why the case could not be measured; empty where it could.
     """
 
     case: Case
@@ -48,7 +47,7 @@ class Standing:
     failure: str = ""
 
     def add(self, block: Block) -> None:
-        """One more block, measured."""
+        """Add a measured block."""
         self.failure = block.failure
         if not block.failure:
             self.speed.append(block.speed)
@@ -62,7 +61,7 @@ class Standing:
 
     @property
     def verdict(self) -> Verdict:
-        """`BLIND` as long as nothing is decided."""
+        """The verdict so far; `BLIND` while nothing is decided."""
         if self.failure:
             return Verdict.FAILED
         decisions = {seen.decision for seen in self.looks}
@@ -72,7 +71,7 @@ class Standing:
 
     @property
     def is_over(self) -> bool:
-        """No further block can change it."""
+        """Whether no further block can change the verdict."""
         done = len(self.speed) >= LAST_LOOK
         return done or self.verdict is not Verdict.BLIND
 
@@ -83,10 +82,10 @@ class DuelReport:
 
     Attributes:
         cases: one for each case of the plan.
-        control: of each block, the log of the control probe's time before B over that
-            before A; the mean over the cases of the block.
-        control_differs: something that neither side can change was not the same for both.
-        stopped: why it ended before its time, such as the budget; empty where it did not.
+        control: log of the control probe's time before B over its time before A, for each block,
+            as the mean over the cases.
+        control_differs: the machine was not equally fast for both sides, which no side can cause.
+        stopped: why the duel ended early, such as the budget; empty where it did not.
     """
 
     plan: DuelPlan
@@ -97,7 +96,7 @@ class DuelReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 where the control differs, whatever the sides did; else as `fmnist-bench check`."""
+        """130 if interrupted, 3 where the control differs, else as in `fmnist-bench check`."""
         found = {standing.verdict for standing in self.cases}
         if self.stopped == INTERRUPTED:
             return ExitCode.INTERRUPTED
@@ -111,7 +110,7 @@ class DuelReport:
 
 
 def take_look(standing: Standing, sizes: Sizes, cases: int) -> None:
-    """Look at the blocks of one of so many cases."""
+    """Look at the blocks of a case, at its share of the error of a duel of `cases` cases."""
     standing.speed_look = look(
         standing.speed, sizes.log_margin, sizes.log_gate, SPEED_SHARE / cases
     )
@@ -124,15 +123,21 @@ def take_look(standing: Standing, sizes: Sizes, cases: int) -> None:
 
 
 def control_differs(values: Sequence[float]) -> bool:
-    """Whether the control was slower before one side than before the other, beyond the margin
-    and at 1% over all looks."""
+    """Whether the control was slower before one side than before the other.
+
+    Tested against the margin, with a false-alarm rate of 1% over all looks.
+
+    Args:
+        values: log of the control's time before B over its time before A, one for each block; as
+            many as one of the looks.
+    """
     margin = math.log1p(MARGIN)
     level = SPENDING[len(values)] / 2
     return any(paired_p(way, margin) <= level for way in (values, [-v for v in values]))
 
 
 def as_json(report: DuelReport) -> dict[str, Any]:
-    """The report as plain JSON values; what is not finite is null."""
+    """The report as plain JSON values; a number that is not finite is null."""
     return {
         "schema_version": 1,
         "exit_code": int(report.exit_code),
@@ -160,10 +165,10 @@ def as_json(report: DuelReport) -> dict[str, Any]:
 
 
 def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
-    """The report that `as_json` wrote of a duel with this plan.
+    """The report of a duel with this plan, from the values of `as_json`.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not of this plan or this revision.
+        KeyError, TypeError, ValueError: the values are of another plan or another revision.
     """
     by_id = {told["case"]: told for told in values["cases"]}
     standings = tuple(
@@ -186,7 +191,7 @@ def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
 def _look_from(values: Mapping[str, Any] | None) -> Look | None:
     if values is None:
         return None
-    # What is not finite was written as null.
+    # A number that is not finite was written as null.
     told: dict[str, Any] = {k: math.inf if v is None else v for k, v in values.items()}
     told["decision"] = Decision(told["decision"])
     return Look(**told)

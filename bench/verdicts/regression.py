@@ -1,4 +1,4 @@
-"""Has a candidate become slower than runs stored earlier? Pure functions over arrays.
+"""Tests whether a candidate is slower than stored runs. Pure functions over arrays.
 
 The unit is a run: what differs from one run to the next is the machine's drift, which no
 number of launches inside a run can show. Values are logs of seconds per sample, or negated
@@ -18,29 +18,28 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 LEAST_RUNS = 3
-# How often a change as large as the gate is found where a check passes.
+# The probability that a change as large as the gate is found, where a check passes.
 POWER = 0.9
-# Of the upper confidence limit of the true error.
+# Error probability of the upper confidence limit of the true error.
 DOUBT = 0.02
-# Launches have heavier tails than the normal, and a single run stands against the stored ones:
-# with more degrees of freedom the quantile of t would promise what simulated suites do not
-# keep (results/evidence).
+# Launches have heavier tails than the normal distribution. With more degrees of freedom, simulated
+# suites exceed the error rate that the t quantile should hold (results/evidence).
 MOST_FREEDOM = 8.0
-# Three runs hardly show how much the cases drift together, least where they drifted little by
-# chance: each degree of freedom of the runs counts for so many cases at most.
+# Three runs hardly show how much the cases drift together. So each degree of freedom of the runs
+# counts for at most this many independent cases.
 MOST_CASES = 2.5
-# limma's, for variances that are zero because a figure was rounded.
+# As in limma, for variances that are zero because a figure was rounded.
 _LEAST_SHARE = 1e-5
 _NEWTON_STEPS, _NEWTON_ENOUGH = 50, 1e-10
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Where the variances of single cases scatter around: scaled inverse chi-squared.
+    """The prior distribution of the variances of single cases: scaled inverse chi-squared.
 
     Attributes:
-        variance: s0 squared; shape (...), one a suite.
-        freedom: d0; infinite where the cases' variances differ no more than chance makes them.
+        variance: s0 squared; shape (...), one for each suite.
+        freedom: d0; infinite where the cases' variances differ no more than by chance.
     """
 
     variance: Array
@@ -49,7 +48,7 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How far each case of a family moved, and how surely that is known.
+    """The change of each case of a family, and its error.
 
     Attributes, each of shape (..., cases):
         change: mean of the candidate's runs minus mean of the baseline's.
@@ -83,18 +82,18 @@ class StoredTest:
 
 
 def estimate(baseline: Array, candidate: Array, floor: ArrayLike = 0.0) -> Estimate:
-    """How far a candidate's cases lie from stored runs, for one suite or many at once.
+    """The change of a candidate's cases against stored runs, for one suite or many at once.
 
-    The error is s sqrt(1/m + 1/S), over S baseline runs and m runs of the candidate. s pools
-    the scatter inside both groups and is moderated towards the other cases' (`moderated`); its
-    degrees of freedom are at most those that the residuals of all cases hold together
-    (`independent_cases`), since runs drift as a whole.
+    The error is s sqrt(1/m + 1/S), over S baseline runs and m runs of the candidate. s pools the
+    scatter inside both groups and is moderated towards that of the other cases (`moderated`).
+    Because runs drift as a whole, its degrees of freedom are limited to those that the residuals
+    of all cases have together (`independent_cases`).
 
     Args:
-        baseline: shape (..., S, cases); NaN where a run lacks the case.
-        candidate: shape (..., m, cases), likewise.
-        floor: a standard deviation of single runs known beforehand, of all cases or of each:
-            where s is smaller, it takes its place, with infinite degrees of freedom.
+        baseline: shape (..., S, cases); NaN where a run does not have the case.
+        candidate: shape (..., m, cases), in the same form.
+        floor: a standard deviation of single runs known beforehand, one for all cases or one for
+            each. Where s is smaller, the floor replaces it, with infinite degrees of freedom.
 
     Raises:
         ValueError: a case with fewer than three baseline runs or none of the candidate's.
@@ -120,14 +119,14 @@ def estimate(baseline: Array, candidate: Array, floor: ArrayLike = 0.0) -> Estim
 
 
 def stored_test(found: Estimate, margin: float, level: float) -> StoredTest:
-    """Tests each case of a family against a margin, at one error rate for all.
+    """Test each case of a family against a margin, with one error rate for the family.
 
     t = (change - margin) / error, one-sided. Holm, "A simple sequentially rejective multiple
     test procedure", Scandinavian Journal of Statistics 6, 1979.
 
     Args:
-        found: of `estimate`.
-        margin: what is allowed, in the unit of the values.
+        found: the result of `estimate`.
+        margin: the allowed change, in the unit of the values.
         level: family-wise error rate.
     """
     import numpy as np
@@ -149,14 +148,17 @@ def stored_test(found: Estimate, margin: float, level: float) -> StoredTest:
 
 
 def beyond(freedom: Array) -> Array:
-    """By how many standard errors a true change must lie beyond what a test needs, to be found
-    with a probability of `POWER`.
+    """By how many standard errors a true change must exceed the threshold of a test.
 
-    The change scatters about the truth with the true error, of which only an estimate is known,
-    and a baseline passes where that estimate came out small. So the normal quantile of `POWER` is
-    taken times the upper confidence limit of the true error, sqrt(d / chi2(d, DOUBT)) (any text on
-    the variance of a normal sample). It is at least the t quantile of `POWER`: then a change as
-    large as the gate is passed over in at most 1 - POWER of checks, whatever the true error is.
+    Above that, the test finds the change with a probability of `POWER`. The measured change
+    scatters with the true error, of which only an estimate is known, and a check passes more
+    easily where that estimate is too small. So the result is the normal quantile of `POWER` times
+    the upper confidence limit of the true error, sqrt(d / chi2(d, DOUBT)) (any text on the
+    variance of a normal sample). It is at least the t quantile of `POWER`: then a change as large
+    as the gate is missed in at most 1 - POWER of checks, whatever the true error is.
+
+    Args:
+        freedom: degrees of freedom of the error, of any shape; infinite where it is known.
     """
     import numpy as np
     from scipy.special import gammaincinv, ndtri, stdtrit
@@ -168,8 +170,10 @@ def beyond(freedom: Array) -> Array:
 
 
 def one_sided(found: Estimate, margin: float) -> Array:
-    """The p-value of each case against a change of at most `margin`. Where nothing scatters, any
-    excess is certain."""
+    """The p-value of each case against a change of at most `margin`; shape (..., cases).
+
+    Where the error is 0, any excess over the margin is certain.
+    """
     import numpy as np
     from scipy.special import stdtr
 
@@ -180,16 +184,16 @@ def one_sided(found: Estimate, margin: float) -> Array:
 
 
 def moderated(variances: Array, freedom: Array) -> tuple[Array, Array]:
-    """Variances of single cases drawn towards what all of them say, and their new degrees
-    of freedom: (d0 s0^2 + d s^2) / (d0 + d), d0 + d.
+    """The variances of single cases moderated towards the prior of all cases.
 
+    Returns the new variances, (d0 s0^2 + d s^2) / (d0 + d), and their degrees of freedom, d0 + d.
     G. K. Smyth, "Linear models and empirical Bayes methods for assessing differential
     expression in microarray experiments", Statistical Applications in Genetics and Molecular
     Biology 3, 2004, section 6.2.
 
     Args:
         variances: shape (..., cases).
-        freedom: their degrees of freedom, likewise.
+        freedom: their degrees of freedom, of the same shape.
     """
     import numpy as np
 
@@ -211,12 +215,12 @@ def fit_prior(variances: Array, freedom: Array) -> Prior:
 
     With z = log s^2 and e = z - digamma(d/2) + log(d/2): trigamma(d0/2) = var(e) -
     mean(trigamma(d/2)) and s0^2 = exp(mean(e) + digamma(d0/2) - log(d0/2)) (Smyth 2004,
-    section 6.2). Where the logs scatter no more than chance makes them, d0 is infinite and
-    s0^2 the mean of the variances.
+    section 6.2). Where the logs scatter no more than by chance, d0 is infinite and s0^2 is the
+    mean of the variances.
 
     Args:
         variances: shape (..., cases), two cases or more.
-        freedom: their degrees of freedom, likewise.
+        freedom: their degrees of freedom, of the same shape.
     """
     import numpy as np
     from scipy.special import digamma, polygamma
@@ -233,8 +237,10 @@ def fit_prior(variances: Array, freedom: Array) -> Prior:
 
 
 def inverse_trigamma(value: Array) -> Array:
-    """The x with trigamma(x) = `value`, which is above 0: Newton's method on 1 / trigamma,
-    which is convex and nearly linear (Smyth 2004, appendix)."""
+    """The x with trigamma(x) = `value`, for values above 0, of any shape.
+
+    Newton's method on 1 / trigamma, which is convex and nearly linear (Smyth 2004, appendix).
+    """
     import numpy as np
     from scipy.special import polygamma
 
@@ -252,17 +258,17 @@ def inverse_trigamma(value: Array) -> Array:
 
 
 def independent_cases(residuals: Array, freedom: Array) -> Array:
-    """How many independent cases the residuals of all cases are worth: between 1, where the
-    machine drifts as a whole, and their number, where each goes its own way.
+    """The effective number of independent cases in the residuals; shape (...).
 
-    n / (1 + (n - 1) r2), the ratio of squared traces in Satterthwaite's formula for a sum of
-    equal, correlated variances; r2 is the mean squared correlation of two cases, less what
-    chance makes it: (d r^2 - 1) / (d - 1) (F. E. Satterthwaite, "An approximate distribution
-    of estimates of variance components", Biometrics Bulletin 2, 1946).
+    It is 1 where the machine drifts as a whole, and the number of cases where they do not
+    correlate. The formula is n / (1 + (n - 1) r2), the ratio of squared traces in Satterthwaite's
+    formula for a sum of equal, correlated variances. r2 is the mean squared correlation of two
+    cases, corrected for chance: (d r^2 - 1) / (d - 1) (F. E. Satterthwaite, "An approximate
+    distribution of estimates of variance components", Biometrics Bulletin 2, 1946).
 
     Args:
         residuals: shape (..., runs, cases), without NaN.
-        freedom: d, the runs less the means that were taken off; shape (...).
+        freedom: d, the number of runs less the number of subtracted means; shape (...).
     """
     import numpy as np
 
@@ -270,7 +276,7 @@ def independent_cases(residuals: Array, freedom: Array) -> Array:
     lengths = np.sqrt((residuals**2).sum(-2, keepdims=True))
     moving = np.divide(residuals, lengths, out=np.zeros_like(residuals), where=lengths > 0)
     n = np.asarray((lengths > 0).sum((-2, -1)), dtype=float)
-    # The squares of all correlations add up to the same over runs as over cases.
+    # The sum of all squared correlations is the same over pairs of runs as over pairs of cases.
     squares = ((moving @ np.swapaxes(moving, -1, -2)) ** 2).sum((-2, -1)) - n
     can = (n >= 2) & (freedom >= 2)
     pairs, chance = np.where(can, n * (n - 1), 1.0), np.where(can, freedom - 1, 1.0)
@@ -279,8 +285,10 @@ def independent_cases(residuals: Array, freedom: Array) -> Array:
 
 
 def holm(p: Array, level: float) -> NDArray[np.bool_]:
-    """Which hypotheses Holm's step-down procedure rejects at a family-wise `level`; shape
-    (..., hypotheses)."""
+    """The hypotheses that Holm's step-down procedure rejects; shape (..., hypotheses).
+
+    `level` is the family-wise error rate.
+    """
     import numpy as np
 
     order = np.argsort(p, -1, kind="stable")

@@ -1,8 +1,8 @@
-"""When a duel may stop: paired blocks, looked at three times. Pure functions over numbers.
+"""Decides when a duel may stop: paired blocks and at most three looks. Pure functions.
 
-A block is one fresh launch of A and one of B whose rounds alternate; its value is one log
-ratio, seconds of B over seconds of A, so that larger is worse. Both share the hour and the
-host, so the values do not drift.
+A block is one fresh launch of A and one of B whose rounds alternate. Its value is one log ratio,
+seconds of B over seconds of A: larger is worse. A and B run on one host at the same time, so the
+values do not drift.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Blocks at which the data may be looked at, and the error spent there: 1% in all.
+# The numbers of blocks at which a look is taken, and the error spent at each: 1% in total.
 SPENDING: Mapping[int, float] = MappingProxyType({8: 0.0005, 16: 0.003, 24: 0.0065})
 LAST_LOOK = max(SPENDING)
-# So many pairs give each order a median that one disturbed pair does not move.
+# With at least this many pairs, each order has a median that one disturbed pair does not move.
 _LEAST_EVEN = 6
-# How often a B that is worse by the gate may pass, over all looks.
+# The probability, over all looks, that a B which is worse by the gate passes.
 MISSED = 0.1
-# Of that so much is spent by name: launches have heavier tails than Student's t allows for
+# The level used for it is lower, because launches have heavier tails than Student's t assumes
 # (results/evidence).
 _MISSED_BY_NAME = 0.09
-# Of the error of a case: an accuracy that falls is a gross fault, so it needs less of it.
+# Shares of the error of a case. A fault of accuracy shows as a large drop, so it gets less.
 SPEED_SHARE, ACCURACY_SHARE = 0.9, 0.1
-# 2^24 signs are counted as the sums of two halves, 2^12 each; twice as many would not fit.
+# 2^24 choices of signs are counted as pairs of sums of two halves, 2^12 each. 32 values are two
+# halves of 2^16; more values would not fit in memory.
 _MOST_VALUES = 32
 
 
 class Decision(StrEnum):
-    """What a look came to."""
+    """The decision at a look."""
 
     WORSE = "worse"
     GO_ON = "go_on"
@@ -49,12 +50,12 @@ class Look:
     """One look at the blocks of one case.
 
     Attributes:
-        blocks: how many there are.
-        mean: of their values.
-        p: of the one-sided paired t-test against the margin.
-        level: what p must not exceed: this test's share of the error spent at this look.
+        blocks: number of blocks.
+        mean: mean of their values.
+        p: p-value of the one-sided paired t-test against the margin.
+        level: the largest p that counts as worse: this test's share of the error of this look.
         smallest: the least mean that would have been called worse at this look.
-        sign_flip_p: of the permutation test; reported, never decisive.
+        sign_flip_p: p-value of the permutation test; reported only, it decides nothing.
         decision: `UNDECIDED` only at the last look.
     """
 
@@ -68,28 +69,32 @@ class Look:
 
 
 def block_log(a: Sequence[float], b: Sequence[float]) -> float:
-    """The log of B's seconds over A's: the median over their rounds, the first of one with the
-    first of the other and so on; rounds that one of them has beyond the other's are left out.
+    """The log of B's seconds over A's: the median over pairs of rounds.
 
-    Neighbours share what slows both, and a median leaves out the few that do not.
+    Round n of A is paired with round n of B; surplus rounds of one side are left out. A pair is
+    measured in close succession, so most disturbances slow both rounds, and the median ignores the
+    few that slow only one.
 
     Raises:
-        ValueError: one has no rounds, or seconds that are not above 0.
+        ValueError: a side has no rounds, or seconds that are not above 0.
     """
     return median(math.log(y / x) for x, y in zip(a, b, strict=False))
 
 
 def even_log(a: Sequence[float], b: Sequence[float], firsts: str) -> float:
-    """The log of B's seconds over A's, however often each was first: the mean of `block_log`
-    over the pairs in which A was first and of that over those in which B was.
+    """The log of B's seconds over A's, independent of how often each side was first in a pair.
 
-    What the place in a pair adds to one of the two, the other lacks. Pairs whose order is not
-    known (of an earlier revision), or too few for two medians, are taken all as one.
+    It is the mean of two `block_log`: of the pairs in which A was first, and of those in which B
+    was. So an effect of the place in a pair cancels. One `block_log` of all pairs is taken where
+    their order is not known (earlier revisions) or they are too few for two medians.
 
     Args:
-        a: seconds of A, in order.
-        b: seconds of B.
-        firsts: the side that was first in each pair.
+        a: seconds of A's rounds, in order.
+        b: seconds of B's rounds, in order.
+        firsts: the side that was first in each pair, as a text of `a` and `b`.
+
+    Raises:
+        ValueError: a side has no rounds, or seconds that are not above 0.
     """
     pairs = list(zip(a, b, strict=False))
     if len(pairs) < _LEAST_EVEN or len(firsts) < len(pairs):
@@ -102,21 +107,22 @@ def even_log(a: Sequence[float], b: Sequence[float], firsts: str) -> float:
 
 
 def look(values: Sequence[float], margin: float, gate: float, share: float) -> Look:
-    """What the blocks of one case say at a look.
+    """Decide on the blocks of one case at a look.
 
-    Worse where p of `paired_p` is at most the error that `SPENDING` holds for this number of
-    blocks, times `share`: where the shares of all tests add up to 1, the chance of a false
-    alarm over all looks and tests is below 1% (Bonferroni). Not worse where the same test the
-    other way round rules out that the mean is as large as `gate`: at the same level, and at the
-    last look at what the others left of 9%. So B passes in at most one of ten duels in
-    which it is worse by the gate, however noisy they are. To stop early as not worse raises no
-    alarm, so it costs none of that error.
+    Worse: p of `paired_p` is at most the error of this look in `SPENDING` times `share`. Where the
+    shares of all tests add up to 1, the probability of a false alarm over all looks and tests is
+    below 1% (Bonferroni).
+
+    Not worse: the test in the other direction rules out a mean as large as `gate`. Its level is
+    the same, and at the last look the rest of 9% (`passing_level`). So B passes in at most one of
+    ten duels in which it is worse by the gate, however noisy they are. Stopping early as not worse
+    raises no alarm, so it spends none of the error of alarms.
 
     Args:
-        values: one a block, in any order; as many as one of the looks.
-        margin: what is allowed, in the unit of the values.
-        gate: what must be ruled out, likewise.
-        share: of the error, above 0 and at most 1.
+        values: one for each block, in any order; as many as one of the looks.
+        margin: the allowed change, in the unit of the values.
+        gate: the change that must be ruled out, in the same unit.
+        share: share of the error, above 0 and at most 1.
 
     Raises:
         ValueError: no look at this number of blocks, a share or gate out of range, or a value
@@ -152,8 +158,7 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
 
 
 def passing_level(blocks: int, share: float) -> float:
-    """At which level a look must rule the gate out: over all looks they add up to what of `MISSED`
-    is spent."""
+    """The level at which a look must rule the gate out; the levels of all looks add up to 9%."""
     if blocks < LAST_LOOK:
         return SPENDING[blocks] * share
     return _MISSED_BY_NAME - share * sum(
@@ -197,7 +202,7 @@ def sign_flip_p(values: Sequence[float], margin: float) -> float:
     excess = np.asarray(values, dtype=float) - margin
     half = len(values) // 2
     first, second = _signed_sums(excess[:half]), np.sort(_signed_sums(excess[half:]))
-    # Sums that are equal but for rounding count as equal.
+    # Sums that differ only by rounding count as equal.
     least = float(excess.sum()) - 1e-12 * float(np.abs(excess).sum())
     below = np.searchsorted(second, least - first, side="left")
     return float(first.size * second.size - below.sum()) / (first.size * second.size)

@@ -1,4 +1,4 @@
-"""The doctor's verdicts: pure functions from what was measured to what it means."""
+"""The verdicts of `doctor`: pure functions from readings to findings and remedies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bench.schema.noise import SLOWED_BY
 
 INSTALL_CUDA = 'pip install "tensorflow[and-cuda]" (Linux, and Windows inside WSL2)'
 _GIB = 2**30
-# Of a product whose factors TF32 rounds: 2^-12 is lost of 1 + 2^-12, and nothing in float32.
+# Relative errors of a product of factors 1 + 2^-12: TF32 rounds the 2^-12 away, float32 keeps it.
 _TF32_LOSES, _FLOAT32_KEEPS = 1e-4, 1e-6
 
 
 class Verdict(StrEnum):
-    """What one check came to."""
+    """The verdict of one check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding, and what would mend it (empty where nothing must be)."""
+    """One finding, with its remedy; the remedy is empty where none is needed."""
 
     name: str
     verdict: Verdict
@@ -41,26 +41,26 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All checks of one device, in the order in which they read well."""
+    """All checks of one device, in the order in which they are shown."""
 
     device: str
     checks: tuple[Check, ...]
 
     @property
     def exit_code(self) -> int:
-        """0 unless a check failed; a warning is advice."""
+        """2 if a check failed, else 0; a warning changes nothing."""
         failed = any(check.verdict is Verdict.FAILED for check in self.checks)
         return ExitCode.WRONG_USE_OR_FAILED_CASE if failed else ExitCode.PASSED
 
 
 def not_applicable(name: str, why: str) -> Check:
-    """A check that has nothing to look at, and why."""
+    """A check that does not apply here, with the reason."""
     return Check(name, Verdict.NOT_APPLICABLE, why)
 
 
 def timer(resolution_s: float, monotonic: bool) -> Check:
-    """`perf_counter`: fine enough for a step of some microseconds, and never backwards."""
-    finding = f"perf_counter tells {_seconds(resolution_s)} apart"
+    """Whether `perf_counter` resolves steps of some microseconds and never goes back."""
+    finding = f"perf_counter resolves {_seconds(resolution_s)}"
     if not monotonic:
         return Check(
             "timer", Verdict.FAILED, f"{finding}, but can go back", "use another system or Python"
@@ -71,11 +71,11 @@ def timer(resolution_s: float, monotonic: bool) -> Check:
 
 
 def noise(samples_s: Sequence[float], steal: float | None) -> Check:
-    """How far repetitions of one fixed computation lie apart.
+    """How much repetitions of one fixed computation vary.
 
     Args:
         samples_s: seconds of each repetition, at least two.
-        steal: share of CPU time that a hypervisor gave to others meanwhile; None if unknown.
+        steal: share of CPU time that a hypervisor gave to others at that time; None if unknown.
     """
     deciles = statistics.quantiles(samples_s, n=10)
     spread = (deciles[-1] - deciles[0]) / statistics.median(samples_s)
@@ -92,11 +92,11 @@ def noise(samples_s: Sequence[float], steal: float | None) -> Check:
 
 
 def cpus(usable: int, quota: float | None) -> Check:
-    """Whether TensorFlow's default of a thread a CPU fits what the process may use.
+    """Whether TensorFlow's default of one thread per CPU fits the CPU quota.
 
     Args:
-        usable: CPUs of the affinity mask, by which TensorFlow sizes its pools.
-        quota: CPUs' worth of time that the control group grants; None where unlimited.
+        usable: CPUs of the affinity mask, from which TensorFlow takes the size of its pools.
+        quota: CPU seconds per second that the control group allows; None where unlimited.
     """
     finding = f"{usable} usable CPU{'s' * (usable != 1)}"
     if quota is None:
@@ -113,7 +113,7 @@ def cpus(usable: int, quota: float | None) -> Check:
 
 
 def memory(available_bytes: int) -> Check:
-    """Whether a launch fits: TensorFlow, the images and a model need about 1 GiB."""
+    """Whether a launch fits into memory: TensorFlow, images and a model need about 1 GiB."""
     finding = f"{available_bytes / _GIB:.1f} GiB free"
     if available_bytes < _GIB:
         return Check("memory", Verdict.FAILED, finding, "free at least 1 GiB, better 3")
@@ -123,7 +123,7 @@ def memory(available_bytes: int) -> Check:
 
 
 def temporary_space(free_bytes: int) -> Check:
-    """Whether compilers and locks find room in the folder for temporary files."""
+    """Whether the folder for temporary files has space for compilers and locks."""
     finding = f"{free_bytes / _GIB:.1f} GiB free for temporary files"
     remedy = "free space, or name another folder in TMPDIR"
     if free_bytes < 2**27:
@@ -137,11 +137,11 @@ def driver(version: str | None, knows: str | None, built: str | None) -> Check:
     """Whether the NVIDIA driver can run the CUDA that TensorFlow was built for.
 
     Args:
-        version: of the driver.
-        knows: the newest CUDA that the driver knows.
+        version: version of the driver.
+        knows: the newest CUDA that the driver supports.
         built: the CUDA that TensorFlow was built for.
     """
-    finding = f"driver {version or 'of unknown version'} knows CUDA {knows or '?'}"
+    finding = f"driver {version or 'of unknown version'} supports CUDA {knows or '?'}"
     if built:
         finding += f", TensorFlow is built for {built}"
     if driver_is_too_old(knows, built):
@@ -157,7 +157,7 @@ def driver(version: str | None, knows: str | None, built: str | None) -> Check:
 
 
 def gpu_at_rest(state: Mapping[str, Any]) -> Check:
-    """Whether the GPU is cool, unthrottled and nobody else's."""
+    """Whether the GPU is not throttled and no other process computes on it."""
     troubles = []
     slowed = sorted(SLOWED_BY & set(state.get("throttle_reasons") or ()))
     if slowed:
@@ -173,7 +173,7 @@ def gpu_at_rest(state: Mapping[str, Any]) -> Check:
 
 
 def placement(misplaced: Sequence[str], name: str) -> Check:
-    """Whether a variable and a compiled function's result lie on the device."""
+    """Whether a variable and a compiled function's result are placed on the device."""
     if misplaced:
         return Check(
             "placement",
@@ -181,19 +181,19 @@ def placement(misplaced: Sequence[str], name: str) -> Check:
             "; ".join(misplaced),
             "unset what places operations (TF_XLA_FLAGS, a site's own patches)",
         )
-    return Check("placement", Verdict.OK, f"a variable and a compiled result lie on {name}")
+    return Check("placement", Verdict.OK, f"a variable and a compiled result are on {name}")
 
 
 def synchronization(dispatch_s: float, synced_s: float, read_s: float) -> Check:
-    """Whether waiting for the device takes as long as the work does.
+    """Whether `synchronize` waits until the device has finished its work.
 
     Args:
-        dispatch_s: until a long chain of products was handed over.
-        synced_s: until `synchronize` returned, from the same start.
-        read_s: until the chain's result was read, which cannot come before it is computed.
+        dispatch_s: seconds until a long chain of products was dispatched.
+        synced_s: seconds until `synchronize` returned, from the same start.
+        read_s: seconds until the chain's result was read; it cannot be read before it is computed.
     """
     finding = (
-        f"a chain of products: {_seconds(dispatch_s)} to hand over, {_seconds(synced_s)} with "
+        f"a chain of products: {_seconds(dispatch_s)} to dispatch, {_seconds(synced_s)} with "
         f"waiting, {_seconds(read_s)} with reading the result"
     )
     if read_s < 0.02:
@@ -209,7 +209,7 @@ def synchronization(dispatch_s: float, synced_s: float, read_s: float) -> Check:
 
 
 def tf32(errors: Mapping[str, Mapping[str, float]], capable: bool) -> Check:
-    """Whether the switch for TF32 shows in the digits, and float32 is float32.
+    """Whether the TF32 switch changes the results, and float32 without it is exact.
 
     Args:
         errors: for each way of running, relative errors with the switch `off` and `on`.
@@ -224,24 +224,24 @@ def tf32(errors: Mapping[str, Mapping[str, float]], capable: bool) -> Check:
             "unset NVIDIA_TF32_OVERRIDE and flags in XLA_FLAGS; update TensorFlow",
         )
     if not capable:
-        return not_applicable("TF32", "this GPU has none; float32 keeps its digits")
+        return not_applicable("TF32", "this GPU has none; float32 is exact")
     unmoved = [way for way, error in errors.items() if error["on"] < _TF32_LOSES]
     if unmoved:
         return Check(
             "TF32",
             Verdict.WARNING,
-            f"switched on, it changes no digit ({', '.join(unmoved)})",
+            f"switched on, it changes no result ({', '.join(unmoved)})",
             "tf32 rows would repeat float32: leave them out",
         )
-    return Check("TF32", Verdict.OK, "off, float32 keeps its digits; on, it rounds them")
+    return Check("TF32", Verdict.OK, "off, float32 is exact; on, it is rounded")
 
 
 def memory_counter(allocated_bytes: int, rise_bytes: int | None, where: str) -> Check:
-    """Whether the peak rises by about what is allocated."""
+    """Whether the memory peak rises by about the allocated bytes."""
     name = "memory counter"
     if rise_bytes is None:
         return Check(
-            name, Verdict.WARNING, f"{where}: this system tells no peak", "the column stays empty"
+            name, Verdict.WARNING, f"{where}: the peak is not known", "the column stays empty"
         )
     finding = (
         f"{where}: {allocated_bytes / 2**20:.0f} MiB raise the peak by {rise_bytes / 2**20:.0f} MiB"
@@ -252,9 +252,9 @@ def memory_counter(allocated_bytes: int, rise_bytes: int | None, where: str) -> 
 
 
 def cuda_libraries(log: str, gpu_found: bool) -> Check:
-    """What TensorFlow's own log says of CUDA's libraries.
+    """Whether CUDA's libraries load, by the messages in TensorFlow's log.
 
-    The phrases are those of its sources: dso_loader.cc, cudart_stub.cc, gpu_device.cc,
+    The messages are those of its sources: dso_loader.cc, cudart_stub.cc, gpu_device.cc,
     cuda_platform.cc (cuda_driver.cc before 2.19) and cuda_diagnostics.cc.
     """
     name = "CUDA libraries"
@@ -280,7 +280,7 @@ def cuda_libraries(log: str, gpu_found: bool) -> Check:
         )
     if missing:
         return Check(name, Verdict.FAILED, f"not loaded: {', '.join(missing)}", INSTALL_CUDA)
-    # Of 2.21 this line tells that libcudart, CUDA's runtime, did not load.
+    # In TensorFlow 2.21 this line means that libcudart, CUDA's runtime, did not load.
     if "Could not find cuda drivers" in log or "Cannot dlopen some GPU libraries" in log:
         return Check(name, Verdict.FAILED, "CUDA's runtime or cuDNN is not loaded", INSTALL_CUDA)
     if found := re.search(r"failed call to cuInit: (.+)", log):

@@ -1,5 +1,5 @@
-"""The measured process: the one package that imports a framework.
+"""The measured process: the only package that imports a framework.
 
-`python -m bench.worker` serves launches over a pipe; that name and the protocol stay, for other
-revisions are started by it. Nobody else in the suite imports from here.
+`python -m bench.worker` serves launches over a pipe. Its name and protocol must not change,
+because other revisions are started by them. No other package imports from here.
 """

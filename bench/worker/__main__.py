@@ -1,4 +1,4 @@
-"""`python -m bench.worker`: other revisions of the suite are started by this name too."""
+"""`python -m bench.worker`: the name by which all revisions of the suite are started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step of a model moves and multiplies."""
+"""Counts the matrix products and the memory traffic of a model's step."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _WEIGHTLESS = (
 def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
     """(inputs, units) of each layer of a plain chain of Dense layers; None for other models.
 
-    Layers without weights may stand between them. Branches, shared or frozen layers, a
-    Dense layer over more than one axis, or a `train_step` of the model's own: None, for their
-    products are others.
+    Layers without weights may be between them. None where the model has branches, shared or
+    frozen layers, a Dense layer over more than one axis, or its own `train_step`, because their
+    matrix products differ.
     """
-    # Sub-classed models have no `inputs`, or what a user calls so.
+    # A sub-classed model has no `inputs`, or a user's own attribute of that name.
     inputs = getattr(model, "inputs", None)
     if type(model).train_step is not keras.Model.train_step or not isinstance(inputs, list):
         return None
@@ -54,7 +54,7 @@ def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
 
 
 def traffic(work: Work) -> list[Traffic]:
-    """What a step of `work` must move, by the counting rule of `bench.analysis.roofline`."""
+    """The memory traffic of a step of `work`, by the counting rule of `bench.analysis.roofline`."""
     model = work.model
     weights = {id(variable) for variable in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights and len(v.shape) > 0]

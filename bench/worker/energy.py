@@ -1,7 +1,7 @@
-"""Joules that training took, where the machine can tell: RAPL of the CPU, NVML of the GPU.
+"""Energy of the training in joules, where it can be read: RAPL of the CPU, NVML of the GPU.
 
-What a counter covers is not the training alone: RAPL counts whole CPU packages, idle power and
-everybody's work included, but neither memory modules nor fans; NVML counts the GPU's board.
+A counter covers more than the training. RAPL counts whole CPU packages, with idle power and the
+work of other processes, but without memory modules and fans. NVML counts the GPU's board.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from bench.machine.nvml import energy_counter
 
 _POWERCAP = Path("/sys/class/powercap")
-# RAPL counts every millisecond (Intel, Software Developer's Manual, volume 3B, 16.10), NVML's
-# counters move every 20 to 100 ms, by card (Z. Yang et al., "Part-time power measurements:
-# nvidia-smi's lack of attention", 2024).
+# RAPL is updated every millisecond (Intel, Software Developer's Manual, volume 3B, 16.10). NVML's
+# counters are updated every 20 to 100 ms, depending on the card (Z. Yang et al., "Part-time power
+# measurements: nvidia-smi's lack of attention", 2024).
 RAPL_UPDATE_S, NVML_UPDATE_S = 0.001, 0.1
-# A span is off by up to one update at each end.
+# The error of a span is up to one update at each end; with 20 updates it is at most 10%.
 LEAST_UPDATES = 20
-# Of a span, that reading the counter may take: NVML's answer takes 3 ms on an H100
-# (results/evidence/gpu_energy.csv), as long as a whole epoch may.
+# The share of a span that reading the counter may take. NVML takes 3 ms on an H100
+# (results/evidence/gpu_energy.csv), which can be as long as an epoch.
 _MOST_READING = 0.01
 
 
@@ -33,9 +33,9 @@ class Counter:
     """One running total of joules.
 
     Attributes:
-        covers: what it counts, for a person.
-        update_s: how often it moves.
-        read: joules so far; None where it cannot be read now.
+        covers: the parts of the machine that it counts, as text.
+        update_s: seconds between its updates.
+        read: returns the joules so far; None where it cannot be read now.
     """
 
     covers: str
@@ -68,29 +68,32 @@ def counter(device: str) -> Counter | None:
 
 
 class Spans:
-    """Adds up the joules of the spans in which nothing but training happens.
+    """Adds up the joules of spans that contain only training.
 
-    A span is one round, or several without an evaluation between them. One that is shorter than
-    `LEAST_UPDATES` updates of the counter counts nothing.
+    A span is one round, or several without an evaluation between them. A span shorter than
+    `LEAST_UPDATES` updates of the counter is not counted.
+
+    Args:
+        counter: the counter; None counts nothing.
     """
 
     def __init__(self, counter: Counter | None) -> None:
         self._counter = counter
         self._began: tuple[float, float] | None = None
         self._ended = (0.0, 0.0)
-        # Of the span, up to the last reading and since.
+        # Samples of the span up to the last reading, and since then.
         self._samples = self._unread = 0
         self._reading_s = 0.0
         self._joules, self._counted = 0.0, 0
 
     def round_begins(self) -> None:
-        """A round is next; it goes on the span under way or begins one."""
+        """Note that a round begins; it continues the open span, or begins one."""
         if self._counter is not None and self._began is None:
             self._began = self._read()
             self._samples = self._unread = 0
 
     def round_ends(self, samples: int) -> None:
-        """The round trained so many samples; the device is idle."""
+        """Note that a round of `samples` samples has ended and the device is idle."""
         if self._counter is None or self._began is None:
             return
         self._unread += samples
@@ -106,7 +109,7 @@ class Spans:
         self._unread = 0
 
     def closes(self) -> None:
-        """Something other than training follows; rounds since the last reading do not count."""
+        """End the span, because other work follows; rounds since the last reading do not count."""
         if self._counter is None or self._began is None or not self._samples:
             self._began = None
             return
@@ -117,7 +120,7 @@ class Spans:
             self._counted += self._samples
 
     def _read(self) -> tuple[float, float] | None:
-        """Joules so far and when; None where they cannot be read now."""
+        """(joules so far, time of the reading); None where they cannot be read now."""
         assert self._counter is not None
         before = time.perf_counter()
         joules = self._counter.read()
@@ -126,7 +129,7 @@ class Spans:
         return None if joules is None else (joules, now)
 
     def result(self) -> dict[str, Any]:
-        """The fields of a `LaunchRecord`; nothing where no span counted."""
+        """The energy fields of a `LaunchRecord`; empty where no span counted."""
         self.closes()
         if self._counter is None or not self._counted:
             return {}
@@ -138,8 +141,11 @@ class Spans:
 
 
 class _Zone:
-    """One zone of Linux's powercap framework, which counts microjoules up to a limit and begins
-    again (kernel documentation, power/powercap)."""
+    """One zone of Linux's powercap framework.
+
+    It counts microjoules up to a limit and then starts at 0 again (kernel documentation,
+    power/powercap).
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "energy_uj"
@@ -148,7 +154,7 @@ class _Zone:
         self._wrapped = 0
 
     def joules(self) -> float | None:
-        """So far, whole turns of the counter included; None where it cannot be read."""
+        """Joules so far, with every overflow of the counter; None where it cannot be read."""
         now = _number(self._file)
         if now is None:
             return None
@@ -161,7 +167,7 @@ class _Zone:
 
 
 def _is_package(folder: Path) -> bool:
-    """A package as a whole: not its cores, its memory, nor the same again as another zone."""
+    """Whether a zone is a whole CPU package, not a part of one and not a duplicate."""
     if not re.fullmatch(r"intel-rapl:\d+", folder.name):
         return False
     try:

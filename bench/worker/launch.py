@@ -1,4 +1,4 @@
-"""A launch of either kind."""
+"""Measures a launch: of a network, or of the logistic baseline."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ def measure(
     emit: Emit,
     pause: Pause | None = None,
 ) -> None:
-    """Run one launch; emits a `round` message each round and one `result` message.
+    """Run one launch; emits a `round` message after each round and one `result` message.
 
     Args:
-        request: which launch.
-        raw: the images as they are.
-        data: as networks are trained on them.
+        request: the launch.
+        raw: the images as published.
+        data: the images and labels in the form for networks.
         emit: sends a message.
-        pause: called before each round, for as long as something else has its turn.
+        pause: called before each round; returns when this launch may go on.
 
     Raises:
-        Invalid: samples, loss, weights, precision, placement or tracing are not as they must be.
-        Unavailable: the device that the case names cannot be used.
+        Invalid: samples, loss, weights, precision, placement or tracing are not as the case
+            requires.
+        Unavailable: the case's device cannot be used.
     """
     if request.case.loop == SKLEARN_LOOP:
         measure_logistic(request, raw, emit)

@@ -13,7 +13,7 @@ from fmnist_models.dataset import FashionMnist
 
 
 def measure_logistic(request: LaunchRequest, raw: FashionMnist, emit: Emit) -> None:
-    """Cross-validate and test the baseline; emits as `bench.worker.launch.measure`."""
+    """Cross-validate and test the baseline; emits the messages of `bench.worker.launch.measure`."""
     memory = PeakMemory()
     fits = _Fits(emit)
     parameters, warnings = logistic.cross_validate_and_test(raw, fits)

@@ -14,12 +14,12 @@ _RESET_PEAK = "5"
 
 
 class PeakMemory:
-    """How far the peak of resident memory rises from the moment this is made.
+    """The rise of the peak of resident memory since this object was made.
 
-    On Linux the kernel's high-water mark is reset first, so that what a template process
-    held before the fork, or an import needed for a moment, does not count. File-backed
-    pages are taken out: a forked child faults in again the library code that a fresh
-    process already has mapped, and that is not memory the case needs.
+    On Linux the kernel's high-water mark is reset first. So memory that a template process held
+    before the fork, or that an import needed temporarily, does not count. File-backed pages are
+    subtracted: a forked child maps library code again, which a fresh process already has mapped,
+    and the case does not need that memory.
     """
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class PeakMemory:
             self._was_reset = False
 
     def rise_bytes(self) -> int | None:
-        """Bytes between the start and the peak; None where the system cannot tell.
+        """Bytes between the start and the peak; None where the system does not report them.
 
-        Where the peak cannot be reset (macOS, Windows), it may still hold what an
-        import needed for a moment; launches there start afresh, all alike.
+        Where the peak cannot be reset (macOS, Windows), it may include memory that an import
+        needed temporarily. There every launch is a fresh process, so all include the same.
         """
         now = _resident()
         if self._start is None or now is None:
@@ -48,8 +48,10 @@ class PeakMemory:
 
 
 def resident_and_peak() -> tuple[int, int] | None:
-    """Resident bytes of this process, and their peak since it was reset or the process began;
-    None where the system cannot tell."""
+    """(resident bytes, peak of them since the reset or the start) of this process.
+
+    None where the system does not report them.
+    """
     now = _resident()
     if now is not None:
         return now["VmRSS"], now["VmHWM"]

@@ -33,7 +33,7 @@ EVALUATION_BATCH = 2000
 def measure_network(
     request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
 ) -> None:
-    """Train and evaluate a network; as `bench.worker.launch.measure`."""
+    """Train and evaluate a network; messages and errors are those of `launch.measure`."""
     case = request.case
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()
@@ -85,7 +85,7 @@ def measure_network(
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
     if not before.changed():
         raise Invalid("the weights did not change: nothing was learned")
-    # A step of the model's own need not log a loss that would show it.
+    # A model's own train_step may log no loss, so the weights are tested.
     weights = loop.work.model.trainable_variables
     if not all(np.isfinite(keras.ops.convert_to_numpy(w)).all() for w in weights):
         raise Invalid("the weights are no longer finite")
@@ -95,8 +95,7 @@ def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> N
 
 
 class _Rounds:
-    """The observer of a loop: opens and closes windows, evaluates between them, and says
-    when enough was seen."""
+    """The observer of a loop: times the rounds, evaluates between them, and ends the training."""
 
     def __init__(
         self,
@@ -117,10 +116,10 @@ class _Rounds:
         self._round = 0
         self._timed_s = 0.0
         self._skipped_updates = 0
-        # In order, each once.
+        # Warnings in order, each once.
         self._told: dict[str, None] = {}
         self._idle_since = math.nan
-        # While another launch has its turn, the joules are not this one's.
+        # With pauses, the counter would include the work of the other launch.
         self.energy = Spans(None if pause else counter(request.case.device))
         self.test_loss: float | None = None
         self.test_accuracy: float | None = None
@@ -128,7 +127,7 @@ class _Rounds:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the row must know."""
+        """The warnings for the row."""
         found = list(self._told)
         if self._skipped_updates:
             found.append(f"loss scaling skipped {self._skipped_updates} updates")
@@ -144,7 +143,7 @@ class _Rounds:
         self._model.reset_metrics()
 
     def training_begins(self) -> None:
-        """The loop is called next: idle time counts from here."""
+        """Count idle time from now on; call it right before the loop."""
         self._idle_since = time.perf_counter()
 
     def training_returned(self) -> float:
@@ -202,7 +201,7 @@ class _Rounds:
             val_accuracy=evaluation.get("accuracy"),
         )
         self._emit({"kind": "round", **record.to_json()})
-        # Idle time before this call is kept; evaluation and the hand-shake are left out.
+        # Idle time before this call is kept; evaluation and waits for the parent are left out.
         self._idle_since = time.perf_counter() - (reached - self._closed)
         return self._wants_more()
 
@@ -212,7 +211,12 @@ class _Rounds:
         return self._round < least or self._timed_s < request.min_seconds
 
     def _check_round(self, logs: Mapping[str, float]) -> tuple[int, int]:
-        """Samples and steps of the round, once they are what the loop was to train."""
+        """Samples and steps of the round, after a test that they are those of the loop's work.
+
+        Raises:
+            Invalid: the step was traced again, the loss is not finite, or samples or updates
+                differ.
+        """
         work, watch = self._loop.work, self._loop.watch
         if self._loop.traces != self._traces:
             raise Invalid(f"round {self._round} traced the training step again")
@@ -221,15 +225,21 @@ class _Rounds:
         samples = watch.rows()
         if samples is None:
             self._told["train_step calls no layer: its samples are those that it was given"] = None
-        # An own step may give a layer a sample twice; fewer than all are never enough.
+        # A model's own step may pass a sample to a layer twice, but must not leave samples out.
         elif samples < work.samples or (watch.plain and samples != work.samples):
             raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
         self._check_updates(self._update_count() - self._updates)
         return work.samples, work.steps
 
     def _check_updates(self, updates: int) -> None:
-        """Each step of Keras's own is an update, but for those that loss scaling skips and those
-        that the optimizer gathers; a step of the model's own may make as many as it likes."""
+        """Refuse a wrong number of updates.
+
+        With Keras's own step, each step is an update, except where loss scaling skips it or the
+        optimizer accumulates gradients. A model's own step may make any number of updates.
+
+        Raises:
+            Invalid: Keras's own step made another number of updates.
+        """
         steps, optimizer = self._loop.work.steps, self._model.optimizer
         scales = hasattr(optimizer, "inner_optimizer")
         gathered = getattr(
@@ -251,7 +261,7 @@ class _Rounds:
         return int(self._model.optimizer.iterations)
 
     def _evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        """What the model tells of `x`; the accuracy is computed where it tells none."""
+        """The model's loss and metrics on `x`; the accuracy is computed where it reports none."""
         logs = read_logs(
             self._model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
         )

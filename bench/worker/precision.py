@@ -1,15 +1,14 @@
-"""In which precision a launch computed: read from the step that was traced, and judged.
+"""Tests from the traced step in which precision a launch computed.
 
-A layer says in what it computes (`compute_dtype`), but its `call` may cast as it likes, and a
-builder may forget the policy that the case is named for. So the products (matrix products and
-convolutions) of the traced step are counted, each with the type of number that goes into it: they
-are nearly all of a network's multiply-adds. What comes after the trace, XLA's own choice of
-instructions, is the machine's affair.
+A layer reports its precision (`compute_dtype`), but its `call` may cast to another, and a builder
+may not use the case's dtype policy. So the products (matrix products and convolutions) of the
+traced step are counted, each with the dtype of its inputs. They are nearly all of a network's
+multiply-adds. The instructions that XLA chooses after the trace are not tested.
 
-The rule. Of a `float32` or `tf32` case every product is in float32. Of a mixed case each is in its
-16 bits or in float32, as Keras advises for the last layer, and at least half of the multiply-adds
-are in the 16 bits: below that the row would carry the name of a precision in which the smaller
-part of it was computed. Float32 anywhere but in the output is a warning.
+The rule: in a `float32` or `tf32` case, every product is in float32. In a mixed case, every product
+is in the 16-bit type or in float32, which Keras advises for the last layer. At least half of the
+multiply-adds must be in the 16-bit type; with less, the row would name a precision in which only
+the smaller part was computed. Float32 in a layer before the output gives a warning.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ class Product:
     """A matrix product or convolution of a traced step.
 
     Attributes:
-        layer: in whose call it was made, or its operation's name where no layer made it.
-        dtype: of what goes into it.
-        flops: of one run of it, 2 a multiply-add; sides that the trace does not know, as that of
-            the batch, count as 1. What a loop inside the step repeats counts once.
-        forward: it is none of a gradient.
+        layer: the layer whose call made it, or its operation's name where no layer made it.
+        dtype: dtype of its inputs.
+        flops: FLOPs of one run, 2 per multiply-add. Dimensions that the trace does not know, such
+            as the batch, count as 1. A product inside a loop of the step counts once.
+        forward: it is not part of a gradient.
     """
 
     layer: str
@@ -49,12 +48,12 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A layer by its own account.
+    """A layer with the properties that it reports.
 
     Attributes:
-        dtype: in what it computes.
-        parameters: numbers that training changes, those of layers inside it left out.
-        variables: name and type of each array of them.
+        dtype: its compute dtype.
+        parameters: number of its trainable parameters, without those of layers inside it.
+        variables: (name, dtype) of its trainable variables.
     """
 
     layer: str
@@ -65,12 +64,13 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What a launch computed in.
+    """The precision in which a launch computed.
 
     Attributes:
-        share: of the multiply-adds of the traced step that were in the case's precision; where it
-            holds no product, or was not traced, of the weights whose layers say so.
-        warnings: what a reader of the row must know.
+        share: share of the multiply-adds of the traced step that are in the case's precision.
+            Where the step has no products or was not traced: share of the weights whose layers
+            report that precision.
+        warnings: the warnings for the row.
     """
 
     share: float
@@ -78,8 +78,10 @@ class Computed:
 
 
 def declared(layers: Iterable[Any]) -> list[Declared]:
-    """What Keras's layers say of themselves, in their order; inputs, and layers that only hold
-    others, are left out."""
+    """The properties that Keras's layers report, in their order.
+
+    Input layers, and layers that only contain other layers, are left out.
+    """
     found = []
     for layer in layers:
         own = list(layer._trainable_variables)
@@ -98,16 +100,16 @@ def declared(layers: Iterable[Any]) -> list[Declared]:
 def refuse_declared(
     layers: Sequence[Declared], compute: str, variables: str, precision: str
 ) -> None:
-    """Nothing, where each layer keeps its weights and computes as the precision allows.
+    """Refuse layers whose reported dtypes do not fit the case's precision.
 
     Args:
-        layers: of the model.
-        compute: in what the precision computes.
-        variables: in what it keeps weights.
-        precision: of the case.
+        layers: the model's layers.
+        compute: compute dtype of the precision.
+        variables: dtype of the weights in that precision.
+        precision: precision of the case.
 
     Raises:
-        Invalid: one does not; the message names it.
+        Invalid: a layer has another dtype; the message names the layer.
     """
     for layer in layers:
         for name, dtype in layer.variables:
@@ -120,16 +122,16 @@ def refuse_declared(
 def computed(
     products: Sequence[Product], layers: Sequence[Declared], compute: str, precision: str
 ) -> Computed:
-    """What a launch computed in.
+    """The precision in which a launch computed.
 
     Args:
-        products: of every trace of its step; none where it was not traced.
-        layers: of its model.
-        compute: in what the precision computes.
-        precision: of the case.
+        products: products of every trace of its step; empty where it was not traced.
+        layers: layers of its model.
+        compute: compute dtype of the precision.
+        precision: precision of the case.
 
     Raises:
-        Invalid: not as the case says, by the rule above; the message names layers and types.
+        Invalid: the rule of this module is broken; the message names layers and dtypes.
     """
     weighed = products or [Product(d.layer, d.dtype, d.parameters) for d in layers if d.parameters]
     total = sum(p.flops for p in weighed)
@@ -160,20 +162,20 @@ def computed(
 
 
 def products_of(traced: Any) -> Iterator[Product]:
-    """The products of one trace of a step, those inside functions that it calls included.
+    """The products of one trace of a step, including those inside functions that it calls.
 
     Args:
         traced: a `fmnist_models.loops.watch.Traced`.
     """
     makers: dict[tuple[int, int], str] = {}
-    # Inner calls come first, and keep what is theirs.
+    # Inner calls come first, so an operation belongs to the innermost layer.
     for call in traced.calls:
         for number in range(call.first, call.last):
             makers.setdefault((id(call.graph), number), call.layer)
     names: dict[str, str] = {}
 
     def walk(graph: Any, first: int, last: int | None, within: str | None) -> Iterator[Product]:
-        """Those of a part of one graph."""
+        """The products of a part of one graph."""
         for number, operation in enumerate(graph.get_operations()[first:last], start=first):
             layer = makers.get((id(graph), number), within)
             forward = _GRADIENT not in f"{operation.name}/"
@@ -192,13 +194,16 @@ def products_of(traced: Any) -> Iterator[Product]:
 
 
 def _before_the_last_weights(layers: Sequence[Declared]) -> Sequence[Declared]:
-    """Layers that come before the last one with weights; what follows belongs to the output."""
+    """The layers before the last one with weights; the others belong to the output."""
     with_weights = [number for number, layer in enumerate(layers) if layer.parameters]
     return layers[: with_weights[-1] if with_weights else 0]
 
 
 def _maker_of(name: str, names: Mapping[str, str]) -> str:
-    """Whose gradient an operation computes, told by the path that it shares with a forward one."""
+    """The layer whose gradient an operation computes, by the path shared with a forward one.
+
+    The operation's own name where there is no such path.
+    """
     path = name.removeprefix(_GRADIENT)
     while path:
         if path in names:
@@ -208,7 +213,7 @@ def _maker_of(name: str, names: Mapping[str, str]) -> str:
 
 
 def _functions(graph: Any, operation: Any) -> Iterator[Any]:
-    """The graphs of the functions that an operation runs: loops, branches, calls."""
+    """The graphs of the functions that a loop, branch or call runs."""
     if not operation.type.endswith(("While", "If", "Case", "PartitionedCall")):
         return
     for value in operation.node_def.attr.values():
@@ -227,7 +232,7 @@ def _is_product(kind: str) -> bool:
 
 
 def _flops(operation: Any) -> int:
-    """2 for each multiply-add of one run."""
+    """FLOPs of one run of a product: 2 per multiply-add."""
     shapes = [_sides(tensor) for tensor in operation.inputs]
     result = _sides(operation.outputs[0])
     if operation.type == "Einsum":
@@ -245,8 +250,10 @@ def _flops(operation: Any) -> int:
 def _convolution_terms(
     operation: Any, shapes: Sequence[Sequence[int]], result: Sequence[int]
 ) -> int:
-    """Numbers of the filter times places where it is laid; of gradients as of the product
-    that they belong to."""
+    """Multiply-adds of a convolution: elements of the filter times its positions.
+
+    A gradient has as many as its forward convolution.
+    """
     if "BackpropFilter" in operation.type:
         kernel, laid = result, shapes[2]
     elif "BackpropInput" in operation.type:
@@ -260,7 +267,7 @@ def _convolution_terms(
 
 
 def _einsum_terms(equation: str, shapes: Sequence[Sequence[int]]) -> int:
-    """The product of every side that the equation names, each once."""
+    """Multiply-adds of an einsum: the product of all dimensions in the equation, each once."""
     sides: dict[str, int] = {}
     others = 1
     for term, shape in zip(equation.split("->")[0].split(","), shapes, strict=False):
@@ -274,12 +281,12 @@ def _einsum_terms(equation: str, shapes: Sequence[Sequence[int]]) -> int:
 
 
 def _sides(tensor: Any) -> list[int]:
-    """The sides of a tensor; those that are not known count as 1."""
+    """The dimensions of a tensor; unknown ones count as 1."""
     return [] if tensor.shape.rank is None else [side or 1 for side in tensor.shape.as_list()]
 
 
 def _named(products: Sequence[Product]) -> str:
-    """Layers and the types that they compute in, the first few."""
+    """The first layers of each dtype, with that dtype, as text."""
     by_dtype: dict[str, dict[str, None]] = {}
     for product in products:
         by_dtype.setdefault(product.dtype, {})[product.layer] = None
@@ -291,7 +298,7 @@ def _named(products: Sequence[Product]) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share in percent, so that only nothing is 0% and only all is 100%."""
+    """A share in percent, with enough digits that only 0 gives 0% and only 1 gives 100%."""
     percent = 100 * share
     digits = 0 if percent in (0, 100) or 1 <= percent <= 99 else 2
     return f"{percent:.{digits}f}%"

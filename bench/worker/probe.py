@@ -1,8 +1,8 @@
-"""The doctor's child: what TensorFlow really does on one device.
+"""The child process of `doctor`: tests TensorFlow on one device.
 
-`python -m bench.worker.probe DEVICE` prints a JSON object a line on stdout, one for each
-step, with `step` and its facts, or `unavailable`, or `error`. With the device `none` it
-tells versions only. Whatever libraries print goes to stderr.
+`python -m bench.worker.probe DEVICE` prints one JSON object per line on stdout, one for each
+step: `step` and its facts, or `unavailable`, or `error`. With the device `none` it prints only
+versions. Output of libraries goes to stderr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_PRODUCTS = 4096
 
 
 def main() -> None:
-    """Run every step; the stdout that the parent reads is kept from everything else."""
+    """Run every step; only the findings are written to the stdout that the parent reads."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def probe(device: str, emit: Emit) -> None:
-    """Emit the facts of each step, up to the first that makes the others pointless."""
+    """Emit the facts of each step; ends early where TensorFlow or the device cannot be used."""
     try:
         import keras
         import tensorflow as tf
@@ -84,20 +84,20 @@ def _placement(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
 
 
 def _waiting(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
-    """Seconds to hand over a chain of products, to wait for it, and to read its result."""
+    """Seconds to dispatch a chain of products, to synchronize after it, and to read its result."""
     size = 1024 if device.name == "/CPU:0" else 4096
     with device.scope():
         factor = tf.random.normal((size, size)) / size**0.5
 
         def chain(length: int) -> Any:
-            """The sum over so many products, one after another."""
+            """The sum of the result of `length` products, each of the one before."""
             product = factor
             for _ in range(length):
                 product = tf.linalg.matmul(product, factor)
             return tf.reduce_sum(product)
 
         def seconds(length: int, finish: Callable[[Any], object]) -> float:
-            """Seconds until `finish` has seen the chain's result."""
+            """Seconds until `finish` has returned for the chain's result."""
             device.synchronize()
             started = time.perf_counter()
             finish(chain(length))
@@ -117,10 +117,10 @@ def _waiting(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
 
 
 def _tf32(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
-    """Relative errors of a product whose factors TF32 cannot hold, eager and compiled.
+    """Relative errors of a product whose factors TF32 cannot represent, eager and compiled.
 
-    TF32 keeps 10 bits after the binary point: 1 + 2^-12 becomes 1. float32 keeps the
-    factors and their sum, which needs 22 bits, to the last bit.
+    TF32 has 10 bits after the binary point, so 1 + 2^-12 becomes 1. float32 represents the
+    factors, and their sum of 22 bits, exactly.
     """
     if device.name == "/CPU:0":
         return {}
@@ -132,7 +132,7 @@ def _tf32(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
         left, right = tf.fill((size, size), value), tf.ones((size, size))
         for state in ("off", "on"):
             tf.config.experimental.enable_tensor_float_32_execution(state == "on")
-            # A new function each time: the switch is read while it is compiled.
+            # A new function each time, because the switch is read when it is compiled.
             compiled = tf.function(lambda x, y: tf.linalg.matmul(x, y), jit_compile=True)
             for way, product in (("eager", tf.linalg.matmul), ("compiled", compiled)):
                 result = float(tf.reduce_max(product(left, right)))
@@ -142,7 +142,7 @@ def _tf32(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
 
 
 def _memory(tf: Any, device: TensorFlowDevice) -> dict[str, Any]:
-    """How far the peak rises over an allocation, as launches measure it."""
+    """The rise of the memory peak by an allocation of known size, measured as launches do."""
     numbers = ALLOCATED_BYTES // 4
     if device.name == "/CPU:0":
         host = PeakMemory()

@@ -1,8 +1,7 @@
 """Profiles one case, inside the worker's process.
 
-Only `bench.worker.serve` imports this module: it imports TensorFlow. Nothing that it measures is
-stored as a timing of a run: a profile leaves parts of the work out and looks on while the rest
-runs.
+Only `bench.worker.serve` imports this module, because it imports TensorFlow. Its timings are never
+stored as those of a run: a profile leaves parts of the work out and runs profilers.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from fmnist_models.dataset import FashionMnist, TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Work, state_variables
 
-# Steps of one reading: few enough that all variants see the same moment of the machine; of `fit`
-# enough that the first call of a reading, 2 to 3 ms longer, is a few percent of it at most.
+# Steps of one reading: few, so that the machine is in the same state for all variants. For `fit`
+# enough that the first call of a reading, which takes 2 to 3 ms longer, adds a few percent at most.
 MOST_STEPS: Mapping[str, int] = {"fit": 100, "multistep": 300}
 MOST_FIT_ROWS, LEAST_FIT_STEPS = 16_000, 25
-# Steps of the saved trace: at most so many, so that the file is small enough to share.
+# Most steps of the saved trace, so that the file is small enough to share.
 TRACED_STEPS: Mapping[str, int] = {"fit": 20, "multistep": 100, "compiled": 100}
 MOST_ROUNDS = 200
-# The profilers' own cost is read in the first rounds.
+# Rounds, from the first on, in which the profilers' own cost is measured.
 OVERHEAD_ROUNDS = 5
 _SAMPLE_EVERY_S = 0.001
 _MOST_FUNCTIONS = 10
@@ -52,22 +51,23 @@ def profile_case(
     data: TrainingData,
     started_s: Mapping[str, float],
 ) -> Readings:
-    """Everything that a launch can tell of where the time and the memory of a case go.
+    """Measure where the time and the memory of a case go; also writes its traces.
 
     Args:
-        request: which case, and where its traces go.
-        raw: the images as they are.
-        data: as networks are trained on them.
-        started_s: seconds that the process took until now, by stage.
+        request: the case, and the folder of its traces.
+        raw: the images as published.
+        data: the images and labels in the form for networks.
+        started_s: seconds of the process before the case, by stage.
 
     Raises:
-        Invalid: a layer does not have the precision of the case.
-        Unavailable: the device that the case names cannot be used.
+        Invalid: the model does not have the precision of the case.
+        UserError: the model cannot be built or compiled.
+        Unavailable: the case's device cannot be used.
     """
     case, folder = request.case, Path(request.folder)
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()
-    PeakMemory()  # The peak of reading the images is no longer one.
+    PeakMemory()  # Resets the peak, which reading the images has raised.
     before, _ = resident_and_peak() or (None, None)
     began = time.perf_counter()
     built = built_work(case, request.seed, data, device)
@@ -108,7 +108,7 @@ def profile_case(
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """One epoch over all images, before anything is left out."""
+    """Readings of one epoch of the whole loop over all images."""
 
     step_s: float
     peak_host: int | None
@@ -127,7 +127,7 @@ def _whole_epoch(loop: Loop, device: TensorFlowDevice) -> _Epoch:
 
 
 def _reading(work: Work, loop: str) -> Work:
-    """What one reading trains: all of an epoch, or the first steps of it."""
+    """The work of one reading: an epoch, or its first steps."""
     steps = MOST_STEPS.get(loop, work.steps)
     if loop == "fit":
         steps = max(LEAST_FIT_STEPS, min(steps, MOST_FIT_ROWS // work.batch_size))
@@ -137,9 +137,11 @@ def _reading(work: Work, loop: str) -> Work:
 def _rounds(
     request: ProfileRequest, variants: Variants
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], list[tuple[str, float]]]:
-    """Read every variant once a round, in random order, until enough was seen.
+    """Read every variant once in each round, in random order, until rounds and seconds suffice.
 
-    Returns seconds and CPU seconds of a step by variant, and where Python's own stack was.
+    Returns:
+        seconds and CPU seconds of a step by variant, one value per round, and the functions of
+        Python's stack with their shares of the samples.
     """
     variants.warm_up()
     draw = random.Random(request.seed)
@@ -148,12 +150,12 @@ def _rounds(
     sampler = Profiler(interval=_SAMPLE_EVERY_S)
 
     def sampled() -> tuple[float, float]:
-        """A step under the sampler, which adds up the rounds."""
+        """Read a step under the sampler, which collects the samples of all rounds."""
         with sampler:
             return variants.read(Variant.STEP)
 
     def traced() -> tuple[float, float]:
-        """A step under TensorFlow's profiler, whose file nobody wants."""
+        """Read a step under TensorFlow's profiler; its file is deleted."""
         with tempfile.TemporaryDirectory() as nowhere, _session(Path(nowhere)):
             return variants.read(Variant.STEP)
 
@@ -183,7 +185,7 @@ def _rounds(
 def _trace_steps(
     work: Work, request: ProfileRequest, device: TensorFlowDevice, folder: Path
 ) -> None:
-    """Save a trace of a few warm steps, under the name of the case."""
+    """Save a trace of a few steps after the warm-up, with the name of the case."""
     loop = LOOPS[request.case.loop](work)
     loop.warm_up()
     device.synchronize()
@@ -193,7 +195,7 @@ def _trace_steps(
 
 @contextmanager
 def _session(folder: Path) -> Iterator[None]:
-    """TensorFlow's profiler: operations of the host, kernels and copies of a GPU."""
+    """Run TensorFlow's profiler: operations of the host, kernels and copies of a GPU."""
     options = tf.profiler.experimental.ProfilerOptions(
         host_tracer_level=2, python_tracer_level=0, device_tracer_level=1
     )
@@ -203,12 +205,12 @@ def _session(folder: Path) -> Iterator[None]:
     finally:
         tf.profiler.experimental.stop()
         for file in folder.glob("plugins/profile/*/*.xplane.pb"):
-            # The name of the machine, which is not for sharing, is the name of the file.
+            # TensorFlow names the file after the host, which must not be published.
             shutil.move(file, folder / "host.xplane.pb")
 
 
 def _first(work: Work, steps: int) -> Work:
-    """The work of the first steps; all of it where they are no fewer."""
+    """The work of the first `steps` steps; all of it where it has no more."""
     if steps >= work.steps:
         return work
     rows = steps * work.batch_size
@@ -226,7 +228,7 @@ def _first(work: Work, steps: int) -> Work:
 
 
 def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:
-    """What the training itself holds."""
+    """(place, holder, bytes) of the memory that the training holds."""
     model = loop.work.model
     weights = {id(v): v for v in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights]
@@ -238,7 +240,7 @@ def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:
 
 
 def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, int]]:
-    """What the process held before the case: the images, and all that was imported."""
+    """(place, holder, bytes) of the memory before the case: images and imports."""
     found = [("host", "dataset", dataset_bytes)]
     if resident is not None:
         imported = max(0, resident - dataset_bytes)
@@ -247,18 +249,18 @@ def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, in
 
 
 def _bytes_of(arrays: Any) -> int:
-    """Bytes of all arrays of a slotted dataclass."""
+    """Bytes of all NumPy arrays of a slotted dataclass."""
     values = [getattr(arrays, name) for name in type(arrays).__slots__]
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 def _functions(frame: Any) -> list[tuple[str, float]]:
-    """The functions in which most samples were, and not in what they called."""
+    """(function, share of the samples) of the functions with most samples of their own."""
     own: dict[str, float] = {}
     pending = [] if frame is None else [frame]
     while pending:
         frame = pending.pop()
-        # What is called `[self]` is the frame above it, which counts it already.
+        # A frame `[self]` is the time of the frame above it, which is counted already.
         real = [child for child in frame.children if not child.is_synthetic]
         pending += real
         name = f"{frame.function} ({Path(frame.file_path or '').name})"

@@ -1,4 +1,4 @@
-"""What a launch is given to tell and to ask of its parent."""
+"""The types of the functions by which a launch talks to its parent."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 # Sends a message.
 Emit = Callable[[dict[str, Any]], None]
-# Called before each round, for as long as something else has its turn.
+# Called before each round; returns when the launch may go on.
 Pause = Callable[[], None]

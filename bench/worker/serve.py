@@ -1,19 +1,19 @@
 """The child process that measures launches: `python -m bench.worker`.
 
-It speaks JSON, one object a line. Requests come on stdin:
+Requests and messages are JSON objects, one per line. Requests come on stdin:
 
     {"op": "launch", "fork": true, "log": PATH, "request": {...}}     a `LaunchRequest`
     {"op": "ceilings", "fork": true, "log": PATH, "request": {...}}   a `CeilingsRequest`
     {"op": "profile", "fork": false, "log": PATH, "request": {...}}   a `ProfileRequest`
     {"op": "go_on"}                                                   the answer to a `pause`
 
-Messages go out over a pipe of its own, whose number `--channel` names, so that nothing
-that a library prints can break them:
+Messages go to a separate pipe, whose number `--channel` gives, so that the output of libraries
+cannot damage them:
 
     {"kind": "ready"}                          imports done, data read
     {"kind": "forked", "pid": N}               a launch runs in this process
-    {"kind": "pause"}                          stands still before a round, where the request
-                                               has "pauses": true
+    {"kind": "pause"}                          waits before a round, where the request has
+                                               "pauses": true
     {"kind": "round", ...}                     a `Round`
     {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
                                                `bench.schema.noise.Usage`, or the `ceilings`, or the
@@ -22,9 +22,9 @@ that a library prints can break them:
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
-With `fork`, the worker is a template: it has imported TensorFlow and read the data, has
-touched no device and started no thread, and each launch is a fork of it. Without, the
-launch runs in the worker itself, which then ends.
+With `fork`, the worker is a template: it has imported TensorFlow and read the data, but has used
+no device and started no thread. Each launch is a fork of it. Without `fork`, the launch runs in
+the worker itself, which then ends.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from fmnist_models.errors import UserError
 Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
 _PR_SET_PDEATHSIG = 1
 LONGEST_REASON = 400
-# What the thread that watches stdin reads; on Linux there is none.
+# Lines from the thread that reads stdin; on Linux there is no such thread.
 _REQUESTS: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         message = json.loads(line)
         if message["op"] == "go_on":
-            # For a launch that has died since it stood still.
+            # Meant for a launch that has died in its pause.
             continue
         if message["fork"]:
             _fork(message, measure, emit)
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _prepare(folder: str | None) -> Measure:
-    """Import everything and read the data, all that launches have in common."""
+    """Import everything and read the data, once for all launches."""
     began_at, began = time.time(), time.perf_counter()
     from bench.worker import launch
     from bench.worker.tensorflow import ceilings
@@ -95,10 +95,11 @@ def _prepare(folder: str | None) -> Measure:
     raw = dataset.load(dataset.data_folder(folder))
     data = dataset.split(raw)
     spent_s = {"import": imported - began, "images": time.perf_counter() - imported}
-    loaded_files()  # Read now, as they were imported, and once for all launches.
+    # Digests of the files as imported, computed once for all launches.
+    loaded_files()
 
     def measure(op: str, request: dict[str, Any], emit: Emit, pause: Pause | None) -> None:
-        """Do what `op` asks for."""
+        """Serve the request of kind `op`."""
         if op == "ceilings":
             found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
             emit({"kind": "result", "ceilings": found.to_json()})
@@ -114,7 +115,7 @@ def _prepare(folder: str | None) -> Measure:
             usage = OwnUsage()
 
             def emit_with_usage(message: dict[str, Any]) -> None:
-                """Add what this process used to the result, its last message."""
+                """Emit a message; the result, which is the last one, with this process's usage."""
                 used = {"usage": usage.so_far().to_json()} if message["kind"] == "result" else {}
                 emit({**message, **used})
 
@@ -136,18 +137,18 @@ def _fork(message: dict[str, Any], measure: Measure, emit: Emit) -> None:
 
 
 def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
-    """Measure one launch; everything that can go wrong becomes a `failure` message."""
+    """Measure one launch; any error becomes a `failure` message. Returns the exit code."""
     _redirect_output(message["log"])
 
     def pause() -> None:
-        """Stand still until the parent says to go on."""
+        """Wait until the parent sends `go_on`."""
         emit({"kind": "pause"})
-        # The parent's side of stdin closes when it has gone.
+        # stdin closes when the parent ends.
         if not _next_request():
             os._exit(1)
 
     def emit_with_files(told: dict[str, Any]) -> None:
-        """Add what this process ran to the result, its last message."""
+        """Emit a message; the result, which is the last one, with the files that were run."""
         is_last = told["kind"] == "result"
         emit({**told, "files": loaded_files(_models(message["request"]))} if is_last else told)
 
@@ -189,14 +190,14 @@ def _open_channel(number: int) -> Emit:
     channel = os.fdopen(number, "wb", buffering=0)
 
     def emit(message: dict[str, Any]) -> None:
-        """Write one message, whole."""
+        """Write one message with a single call."""
         channel.write(json.dumps(message).encode() + b"\n")
 
     return emit
 
 
 def _redirect_output(log: str) -> None:
-    """Everything printed from here on, by C++ as well, goes to the launch's own log."""
+    """Send all further output, also that of C++ code, to the launch's own log."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -206,23 +207,23 @@ def _redirect_output(log: str) -> None:
 
 
 def end_with_parent(fork_of: int | None = None) -> None:
-    """Leave no child behind: this process ends when its parent does, however it ends.
+    """Have this process end when its parent ends, for whatever reason.
 
-    Linux does it by a signal. Elsewhere every launch starts afresh, and a thread that
-    waits for the end of stdin, whose other side the parent holds, does it.
+    On Linux the system sends a signal. Elsewhere every launch is a fresh process, in which a
+    thread waits for the end of stdin, whose other side the parent holds.
     """
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # A parent that ended before that line sends no signal any more.
+        # No signal comes from a parent that ended before that call.
         gone = _parent_has_gone() if fork_of is None else os.getppid() != fork_of
         if gone:
             os._exit(1)
 
 
 def _parent_has_gone() -> bool:
-    """Whether stdin, whose other side the parent alone holds, was closed there unused."""
+    """Whether the parent has closed its side of stdin, and no request is left to read."""
     import select
 
     poll = select.poll()
@@ -231,13 +232,13 @@ def _parent_has_gone() -> bool:
 
 
 def _next_request() -> bytes:
-    """The next line of the parent; empty where it has gone."""
+    """The next line from the parent; empty where the parent has ended."""
     return sys.stdin.buffer.readline() if sys.platform == "linux" else _REQUESTS.get()
 
 
 def _watch_stdin() -> None:
     def wait() -> None:
-        """End with the parent, whose side of stdin closes."""
+        """Queue the lines of stdin, and end this process when stdin closes with the parent."""
         for line in sys.stdin.buffer:
             _REQUESTS.put(line)
         os._exit(1)
@@ -247,7 +248,7 @@ def _watch_stdin() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End without the teardown of TensorFlow, which takes time and can hang."""
+    """End the process without TensorFlow's teardown, which takes time and can hang."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,6 +1,6 @@
-"""What a launch trains, and whether that is what its case names, inside the worker's process.
+"""Builds the model of a case, and tests that it trains in the case's precision.
 
-Only the worker's modules import this one: it imports TensorFlow.
+Only modules of the worker import this one, because it imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ _NO_PROBABILITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a case trains.
+    """The work of a case.
 
     Attributes:
-        work: its model, compiled for its loop, with what it is trained on.
-        data: all images, in the shape that the model takes.
-        left_policy: the dtype policy that the builder left; None where it is that of the case.
-        warnings: what a reader of the row must know.
+        work: the model, compiled for the case's loop, with its training data.
+        data: all images, in the model's input shape.
+        left_policy: the dtype policy that was set when the builder returned; None where it is the
+            case's.
+        warnings: the warnings for the row.
     """
 
     work: Work
@@ -44,14 +45,14 @@ class Built:
 
 
 def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevice) -> Built:
-    """The model of a case and what it is trained on.
+    """Build and compile the model of a case, and give it its training data.
 
-    The dtype policy and floatx are set before the builder is called and put back after it.
+    The dtype policy and floatx are set before the builder is called, and again after it.
 
     Raises:
-        Invalid: a layer does not have the precision of the case, or the builder changed what
-            TensorFlow computes in.
-        UserError: the model cannot be built, or not be compiled as the loop wants it.
+        Invalid: a layer does not have the precision of the case, or the builder switched TF32 or
+            automatic mixed precision.
+        UserError: the model cannot be built, or not be compiled for the loop.
     """
     name = keras_policy(case.precision)
     _set_precision(name)
@@ -66,7 +67,7 @@ def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevi
     refuse_declared(
         declared(layers_of(model)), policy.compute_dtype, policy.variable_dtype, case.precision
     )
-    # Read now: whoever edits the file during the launch changes the next one, not this.
+    # Computes the digest now: an edit of the file during the launch affects only the next launch.
     loaded_files([case.model])
     warnings = compile_model(model, optimizers.create(case.optimizer), case.loop)
     if _has_the_documented_loss(model) and not architectures.makes_probabilities(model):
@@ -98,10 +99,10 @@ def _set_precision(policy: str) -> None:
 
 
 def refuse_settings(precision: str) -> None:
-    """Nothing, where TensorFlow computes in what the program says.
+    """Refuse TensorFlow settings that change the precision of the case.
 
     Raises:
-        Invalid: something of the model's own switched TF32 or automatic mixed precision.
+        Invalid: the model's code switched TF32 or automatic mixed precision.
     """
     tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
     if tf32 != (precision == "tf32"):
@@ -110,7 +111,7 @@ def refuse_settings(precision: str) -> None:
             "enable_tensor_float_32_execution out"
         )
     options = tf.config.optimizer.get_experimental_options()
-    # There are three: of CUDA, and of oneDNN by an older and a newer name.
+    # There are three options: one for CUDA, and an older and a newer one for oneDNN.
     turned_on = [name for name, on in options.items() if "auto_mixed_precision" in name and on]
     if turned_on:
         raise Invalid(
@@ -120,15 +121,16 @@ def refuse_settings(precision: str) -> None:
 
 
 def check_precision(case: Case, loop: Loop, left_policy: str | None = None) -> Computed:
-    """What the traced step of a warm loop computes in.
+    """The precision of the traced step of a loop, after a test that it is the case's.
 
     Args:
-        case: what it trains.
-        loop: warmed up.
-        left_policy: the dtype policy that the model's builder left, where that is another one.
+        case: the case.
+        loop: its loop, after the warm-up.
+        left_policy: the dtype policy that the builder left, where it is not the case's.
 
     Raises:
-        Invalid: not in the precision of the case, or without the loss scaling that it needs.
+        Invalid: the step is not in the precision of the case, or lacks the loss scaling that
+            mixed_float16 needs.
     """
     model, watch = loop.work.model, loop.watch
     policy = keras.dtype_policies.get(keras_policy(case.precision))

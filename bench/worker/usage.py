@@ -1,4 +1,4 @@
-"""What only a launch's own process knows of its work."""
+"""CPU time and context switches of a launch, read in its own process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bench.schema.noise import Usage
 
 
 class OwnUsage:
-    """CPU time and context switches of this process, from the moment this is made."""
+    """CPU time and context switches of this process since this object was made."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self._before = _own_totals()
 
     def so_far(self) -> Usage:
-        """What was used since."""
+        """The usage so far."""
         wall_s = time.perf_counter() - self._started
         then, now = self._before, _own_totals()
         return Usage(

@@ -10,10 +10,11 @@ from bench.worker.tensorflow.device import TensorFlowDevice
 
 
 class Window:
-    """An observer that reads one epoch, as a launch's rounds are read.
+    """An observer that times one epoch in the same way as the rounds of a launch.
 
     Attributes:
-        wall_s, cpu_s: of the window; the second of all threads of the process.
+        wall_s: seconds of the window.
+        cpu_s: CPU seconds of all threads of the process in the window.
     """
 
     def __init__(self, device: TensorFlowDevice) -> None:
@@ -32,5 +33,5 @@ class Window:
         self.cpu_s = time.process_time() - self._cpu
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
-        """One epoch is enough."""
+        """Return False: one epoch is enough."""
         return False

@@ -1,4 +1,4 @@
-"""The loops: three ways of driving the same training, behind one interface."""
+"""The loops: three ways to run the same training steps, with one interface."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (FitLoop, MultistepL
 
 
 def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:
-    """Compile `model` with the documented loss and metric, as `loop` wants it.
+    """Compile `model` with the documented loss and metric, and the loop's arguments.
 
     Returns:
-        what its own `compile` changed of the optimizer; empty where it changed nothing.
+        warnings of changes that the model's own `compile` made to the optimizer.
 
     Raises:
-        UserError: its own `compile` does not take what Keras's does, trains with another
-            optimizer, or leaves out what the loop consists of.
+        UserError: the model's own `compile` does not take the arguments of Keras's, uses another
+            optimizer or does not call Keras's, or the step is not compiled as the loop requires.
     """
     name, given = model.name, optimizer.get_config()
     wanted = LOOPS[loop].compile_arguments
@@ -51,7 +51,7 @@ def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:
             f"model {name!r} runs eagerly, which nothing of --loops {loop} does: leave out "
             "run_eagerly and tf.config.run_functions_eagerly, or choose --loops fit"
         )
-    # `compiled` makes its own XLA program.
+    # `compiled` makes an XLA program itself, so Keras's settings do not matter.
     for argument in wanted if loop != "compiled" else ():
         if getattr(model, argument) != wanted[argument]:
             raise UserError(
@@ -63,7 +63,11 @@ def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:
 
 
 def _changed_optimizer(model: Any, optimizer: Any, given: Mapping[str, Any]) -> list[str]:
-    """What `compile` changed of the optimizer that it was given."""
+    """Warnings of settings that `compile` changed in the optimizer.
+
+    Raises:
+        UserError: `compile` replaced the optimizer by one of another class.
+    """
     trains, meant = (getattr(o, "inner_optimizer", o) for o in (model.optimizer, optimizer))
     if type(trains) is not type(meant):
         raise UserError(

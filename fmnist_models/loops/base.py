@@ -1,9 +1,7 @@
-"""What every loop shares: the work it is given, the observer it tells, and a warm-up
-that leaves no trace.
+"""The common parts of the loops: the work, the observer, and a warm-up that changes nothing.
 
-A loop knows nothing of timing. It tells an `Observer` when the first step of an epoch is
-about to be dispatched and when the last one has been; what the observer measures is its
-own affair.
+A loop measures no time. It tells an `Observer` right before the first step of an epoch is
+dispatched, and right after the last one was; the observer may measure.
 """
 
 from __future__ import annotations
@@ -23,39 +21,41 @@ from numpy.typing import NDArray
 from fmnist_models.errors import UserError
 from fmnist_models.loops.watch import StepWatch, layers_of
 
-# What TensorFlow says where XLA, and not the step itself, is at fault.
+# Words in TensorFlow's errors that are due to XLA, not to the step itself.
 _XLA = re.compile(r"XLA|unsupported operations|compile-time constant", re.IGNORECASE)
 
 
 class Observer(Protocol):
-    """What a loop reports to while it trains."""
+    """Receives the events of a loop while it trains."""
 
     def window_opens(self) -> None:
-        """The next thing that happens is the first step of an epoch."""
+        """The first step of an epoch is dispatched next."""
 
     def window_closes(self) -> None:
         """The last step of the epoch has been dispatched; it may still be running."""
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
-        """The epoch's running loss and metrics are known, as far as the step tells them;
-        return False to stop training."""
+        """The epoch has ended; return False to stop training.
+
+        `logs` are its running loss and metrics, as far as the step reports them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is trained on what.
+    """A model and its training data.
 
     Attributes:
         model: a compiled Keras model.
         x: training inputs, float32, shape (samples, *model input shape).
         y: training labels, int32, shape (samples,).
-        batch_size: samples a step; the last step of an epoch takes what is left.
-        seed: starts shuffling and every other draw.
-        shuffle: a new order each epoch; False trains in the order given.
-        device: TensorFlow's name of the device that resident data belongs on, such as
-            `/GPU:0`; None leaves it to TensorFlow.
-        pixels: `x` before it was divided by 255.0, uint8, in the same shape, for loops that
-            keep images on the device; None where x is something else.
+        batch_size: samples a step; the last step of an epoch takes the rest.
+        seed: seed of shuffling and of all other random numbers.
+        shuffle: a new order in each epoch; False trains in the given order.
+        device: TensorFlow's name of the device for resident data, such as `/GPU:0`; None leaves
+            it to TensorFlow.
+        pixels: `x` before the division by 255.0, uint8, in the same shape, for loops that keep
+            images on the device; None where x was made otherwise.
     """
 
     model: keras.Model
@@ -69,22 +69,22 @@ class Work:
 
     @property
     def samples(self) -> int:
-        """Samples an epoch."""
+        """Samples of an epoch."""
         return len(self.x)
 
     @property
     def steps(self) -> int:
-        """Optimizer updates an epoch, the last partial batch included."""
+        """Steps of an epoch, including that of the last partial batch."""
         return math.ceil(self.samples / self.batch_size)
 
 
 class Loop(ABC):
-    """One way of driving the steps of an epoch; each trains the same work.
+    """One way to run the steps of an epoch; all loops train the same work.
 
     Attributes:
-        name: as the `loop` axis of the matrix spells it.
-        compile_arguments: what the loop adds to `Model.compile`.
-        watch: sees what the training step does.
+        name: its name on the `loop` axis of the matrix.
+        compile_arguments: arguments that the loop adds to `Model.compile`.
+        watch: observes the training step.
     """
 
     name: ClassVar[str]
@@ -104,15 +104,15 @@ class Loop(ABC):
         return self.watch.traces
 
     def warm_up(self) -> None:
-        """Seed, then trace and compile every shape that an epoch holds; weights, optimizer,
-        metrics and the model's seeds are put back as they were, bit for bit.
+        """Seed, then trace and compile every batch shape of an epoch.
 
-        Seeding comes first, and once: TensorFlow forgets its kernels whenever it is seeded
-        (`TFE_ContextClearCaches`), so that a step after it takes 60 ms more. What `fit` shuffles
-        by goes on from the warm-up's draws, which depend on the seed alone.
+        Weights, optimizer, metrics and the model's seeds are restored afterwards, bit for bit.
+        The seed is set once, before everything else: TensorFlow clears its kernel caches at each
+        seeding (`TFE_ContextClearCaches`), and the next step takes 60 ms more. The shuffling of
+        `fit` continues with the random numbers after the warm-up, which depend only on the seed.
 
         Raises:
-            UserError: XLA cannot compile the step, and the loop needs it.
+            UserError: XLA cannot compile the step, and the loop requires it.
         """
         snapshot = Snapshot(self.work.model)
         keras.utils.set_random_seed(self.work.seed)
@@ -130,23 +130,27 @@ class Loop(ABC):
 
     @abstractmethod
     def train(self, observer: Observer, max_epochs: int) -> None:
-        """Train until the observer has seen enough, at most `max_epochs` epochs; after the
-        warm-up, which seeds."""
+        """Train until the observer stops it, for at most `max_epochs` epochs.
+
+        Call `warm_up` first, which sets the seed.
+        """
 
     @property
     @abstractmethod
     def program(self) -> Any:
-        """What trains the steps: a traced function, which another may be put in place of."""
+        """The traced function that runs the steps; it can be replaced."""
 
     @program.setter
     @abstractmethod
     def program(self, program: Any) -> None:
-        """Trains by another program from now on."""
+        """Use another program from now on."""
 
     @abstractmethod
     def new_program(self) -> Any:
-        """A program that will be traced when it is first used, from the model's step as it is
-        then, or is now."""
+        """A new program, which is traced at its first use.
+
+        It uses the model's step of that moment, or of now, depending on the loop.
+        """
 
     @property
     def resident(self) -> tuple[Any, ...]:
@@ -155,7 +159,7 @@ class Loop(ABC):
 
     @abstractmethod
     def _exercise(self) -> None:
-        """Run each shape of step at least once, at any cost to the model's state."""
+        """Run a step of each batch shape at least once; this may change the model's state."""
 
 
 class Snapshot:
@@ -167,7 +171,7 @@ class Snapshot:
         self._unbuilt = [o for o in _optimizers(model) if not o.built]
 
     def restore(self) -> None:
-        """Assign every value again; metrics start from zero."""
+        """Restore every value; metrics are reset."""
         for variable, value in self._values:
             variable.assign(value)
         for optimizer in self._unbuilt:
@@ -185,9 +189,11 @@ class Snapshot:
 
 
 def state_variables(model: keras.Model) -> list[keras.Variable]:
-    """Everything that training changes but metrics: weights, seed generators, optimizer
-    slots and counters, loss scaling included, optimizers and TensorFlow variables that the model
-    keeps in attributes; each once."""
+    """All variables that training changes, except metrics, each once.
+
+    These are weights, seed generators, optimizer slots and counters, those of loss scaling, and
+    the optimizers and TensorFlow variables in attributes of the model.
+    """
     variables = list(model.variables)
     for optimizer in _optimizers(model):
         variables += optimizer.variables
@@ -197,8 +203,10 @@ def state_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def read_logs(logs: Any) -> dict[str, float]:
-    """What a step or an evaluation told, as numbers: dictionaries inside are laid open, and what
-    is no single number is left out."""
+    """The logs of a step or an evaluation as numbers.
+
+    Nested dictionaries are flattened; values that are not a single number are left out.
+    """
     found: dict[str, float] = {}
     for name, value in logs.items() if isinstance(logs, Mapping) else ():
         if isinstance(value, Mapping):
@@ -209,8 +217,11 @@ def read_logs(logs: Any) -> dict[str, float]:
 
 
 def _optimizers(model: keras.Model) -> list[Any]:
-    """The model's optimizer and those in its attributes; of one that scales the loss, also the
-    one inside, whose variables its own list leaves out."""
+    """The model's optimizer and those in its attributes, each once.
+
+    An optimizer that scales the loss is listed with its inner one, whose variables it leaves out
+    of its own.
+    """
     pending = [model.optimizer, *vars(model).values()]
     found: dict[int, Any] = {}
     while pending:
@@ -222,8 +233,10 @@ def _optimizers(model: keras.Model) -> list[Any]:
 
 
 def _build_metrics(work: Work) -> None:
-    """Build the compiled metrics, of which Keras wants the result even where a step of the model's
-    own leaves them alone; a user would compile that model without."""
+    """Build the compiled metrics, because Keras reads their results after every epoch.
+
+    A model's own step may never update them, so Keras would not build them.
+    """
     model = work.model
     even = np.full((1, int(work.y.max()) + 1), 0.5, dtype=np.float32)
     keras.Model.compute_metrics(model, work.x[:1], work.y[:1], even)
@@ -232,7 +245,7 @@ def _build_metrics(work: Work) -> None:
 
 
 def _begin_again(optimizer: Any) -> None:
-    """Give an optimizer that was built meanwhile the values of a new one."""
+    """Give an optimizer that was built after the snapshot the values of a new one."""
     if not optimizer.built:
         return
     new = type(optimizer).from_config(optimizer.get_config())
@@ -242,15 +255,15 @@ def _begin_again(optimizer: Any) -> None:
 
 
 def _metrics(model: keras.Model) -> list[Any]:
-    """Metrics in attributes, which `Model.metrics` leaves out where it is overridden."""
+    """The metrics in attributes, which a model's own `metrics` may leave out."""
     return [v for v in vars(model).values() if isinstance(v, keras.metrics.Metric)]
 
 
 def _what_xla_names(message: str) -> str:
-    """The part of a message that names operations, in one line."""
+    """The part of a message that names operations, in one line of at most 120 characters."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     line = next((line for line in lines if _XLA.search(line)), lines[0])
-    # What comes before is the name of the compiled graph.
+    # The part before that is the name of the compiled graph.
     return re.sub(r".* on XLA_\w+: ", "", line)[:120]
 
 

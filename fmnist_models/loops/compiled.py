@@ -12,25 +12,25 @@ import tensorflow as tf
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 
-# Rows that one gather fetches for the steps that follow. One call for several short steps spares
-# most of its cost; at a batch of 128 it cost more than it spared, and beyond 5 steps of
-# 32 nothing was gained (results/experiments.md).
+# Most rows of one gather for several steps. One gather for several short steps saves most of its
+# cost. At a batch of 128 it cost more than it saved, and more than 5 steps of 32 gained nothing
+# (results/experiments.md).
 BLOCK_ROWS = 160
-# Of what a step of the model's own logs.
+# Most values that are kept of the logs of a model's own step.
 _MOST_LOGS = 32
 
 
 class CompiledLoop(Loop):
     """Trains each epoch in one XLA-compiled call.
 
-    The steps are the model's own `train_step`, so that whatever `fit` trains (extra
-    losses, metrics, batch normalization, dropout, loss scaling, an overridden step)
-    trains here, with any Keras model and optimizer. What is gone is everything between
-    the steps: Python, dispatch and the input pipeline.
+    The steps are the model's own `train_step`. So everything that `fit` trains (extra losses,
+    metrics, batch normalization, dropout, loss scaling, an overridden step) trains here, with any
+    Keras model and optimizer. Left out is everything between the steps: Python, dispatch and the
+    input pipeline.
 
-    Images stay on the device as the bytes that they were published as, where `Work` has
-    them: a quarter of the memory to read at random. Each step makes its batch into the very
-    float32 values that `fit` is given, bit for bit.
+    Images stay on the device as the published bytes, where `Work` has them: a quarter of the
+    memory to read at random. Each step converts its batch to the same float32 values that `fit`
+    gets, bit for bit.
     """
 
     name = "compiled"
@@ -38,7 +38,7 @@ class CompiledLoop(Loop):
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)
-        # Rows of one dimension: XLA copies and scales 784 values in one sweep, but 28 by 28 in
+        # Images are flat, because XLA copies and scales 784 values in one pass, but 28 by 28 in
         # short ones.
         x = work.x if work.pixels is None else work.pixels
         with tf.device(work.device):
@@ -54,11 +54,11 @@ class CompiledLoop(Loop):
 
     @program.setter
     def program(self, program: Any) -> None:
-        """As `Loop.program`."""
+        """Use another function from now on."""
         self._epoch = program
 
     def new_program(self) -> Any:
-        """A function of a whole epoch, of the model's step as it is when it is first called."""
+        """A new function of a whole epoch, with the model's step of its first call."""
         return tf.function(self._whole_epoch, jit_compile=True, autograph=False)
 
     @property
@@ -73,13 +73,13 @@ class CompiledLoop(Loop):
         rows = block * batch_size
 
         def step(x: tf.Tensor, y: tf.Tensor) -> None:
-            """One step, which may log what no metric holds."""
+            """Run one step, and keep the logs of a model's own step."""
             logs = self._step(x, y)
             if self._last_logs:
                 self._last_logs.keep(logs)
 
         def train_on_block(number: tf.Tensor) -> None:
-            """One gather, and the steps that it serves."""
+            """Run one gather, and its steps."""
             chosen = tf.slice(order, [number * rows], [rows])
             block_x, block_y = tf.gather(x, chosen), tf.gather(y, chosen)
             if block == 1:
@@ -87,7 +87,7 @@ class CompiledLoop(Loop):
                 return
 
             def train_on(place: tf.Tensor) -> None:
-                """One step on its slice of the block."""
+                """Run one step on its slice of the block."""
                 first = place * batch_size
                 step_x = tf.slice(block_x, [first, 0], [batch_size, x.shape[1]])
                 step(step_x, tf.slice(block_y, [first], [batch_size]))
@@ -109,7 +109,7 @@ class CompiledLoop(Loop):
         return self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
 
     def _run(self, epoch: int) -> Any:
-        """Draw the epoch's order and train on it; returns metrics still on the device."""
+        """Draw the epoch's order and train on it; returns the metrics, as tensors on the device."""
         order = np.arange(self.work.samples, dtype=np.int32)
         if self.work.shuffle:
             np.random.default_rng((self.work.seed, epoch)).shuffle(order)
@@ -120,7 +120,7 @@ class CompiledLoop(Loop):
         self._run(0)
 
     def train(self, observer: Observer, max_epochs: int) -> None:
-        """Train until the observer has seen enough, at most `max_epochs` epochs."""
+        """Train until the observer stops it, for at most `max_epochs` epochs."""
         for epoch in range(max_epochs):
             self.work.model.reset_metrics()
             observer.window_opens()
@@ -131,15 +131,17 @@ class CompiledLoop(Loop):
 
 
 class _LastLogs:
-    """The first numbers that the last step of an epoch logged, kept in one variable, for a loop
-    hands on no values."""
+    """The first numbers that the last step of an epoch logged.
+
+    They are stored in a variable, because an XLA loop returns no values of its body.
+    """
 
     def __init__(self) -> None:
         self._kept = tf.Variable(tf.zeros(_MOST_LOGS), trainable=False)
         self._names: list[str] = []
 
     def keep(self, logs: Any) -> None:
-        """Note the single numbers of one step."""
+        """Store the single numbers of one step's logs."""
         numbers = dict(_numbers(logs))
         self._names = list(numbers)[:_MOST_LOGS]
         if self._names:
@@ -147,8 +149,10 @@ class _LastLogs:
             self._kept.assign(tf.pad(told, [[0, _MOST_LOGS - len(self._names)]]))
 
     def beside(self, model: keras.Model) -> dict[str, Any]:
-        """What `Model.fit` reports: the metrics where the step logs just these, or nothing, else
-        what it logged last."""
+        """The logs that `Model.fit` reports.
+
+        These are the metrics where the step logs these or nothing, else the last logs.
+        """
         metrics = dict(model.get_metrics_result())
         if not self._names or set(self._names) == set(metrics):
             return metrics
@@ -156,7 +160,7 @@ class _LastLogs:
 
 
 def _numbers(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
-    """The single numbers of what a step logged, those of dictionaries inside included."""
+    """The single numbers in a step's logs, including those in nested dictionaries."""
     for name, value in logs.items() if isinstance(logs, Mapping) else ():
         if isinstance(value, Mapping):
             yield from _numbers(value)
@@ -165,21 +169,21 @@ def _numbers(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
 
 
 def steps_a_block(steps: int, batch_size: int) -> int:
-    """How many steps share one gather: the most that divide `steps` evenly and take at most
-    `BLOCK_ROWS` rows together, at least one.
+    """Number of steps that share one gather.
 
-    A divisor, so that both loops have a number of turns that XLA knows: on a GPU it then
-    need not ask the device before each turn.
+    It is the largest divisor of `steps` with at most `BLOCK_ROWS` rows together, at least 1. With
+    a divisor, XLA knows the number of iterations of both loops. So on a GPU it need not wait for
+    the device before each iteration.
     """
     most = max(1, BLOCK_ROWS // batch_size)
     return next(count for count in range(min(most, max(steps, 1)), 0, -1) if steps % count == 0)
 
 
 def _repeat(times: int, body: Any) -> None:
-    """Call `body` with 0 to times - 1, inside one XLA loop."""
+    """Call `body` with 0 to times - 1, in one XLA loop."""
 
     def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
-        """Call the body and count on."""
+        """Call the body, and return the next number."""
         body(number)
         return (number + 1,)
 
@@ -187,10 +191,11 @@ def _repeat(times: int, body: Any) -> None:
 
 
 def _scaled(pixels: tf.Tensor) -> tf.Tensor:
-    """Bytes divided by 255.0, with the bits of that division.
+    """Bytes divided by 255.0, equal to that division bit for bit.
 
-    XLA would make a division by 255 a product with 1/255, which rounds otherwise for 126
-    of the 256 bytes. The two parts of `PIXEL_SCALE` do not: the product with the first is exact.
+    XLA replaces a division by 255 with a product with 1/255, which rounds differently for 126 of
+    the 256 bytes. With the two parts of `PIXEL_SCALE` the result is right, because the product
+    with the first part is exact.
     """
     values = tf.cast(pixels, tf.float32)
     high, low = PIXEL_SCALE

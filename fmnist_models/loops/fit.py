@@ -1,4 +1,4 @@
-"""`fit`: one `Model.fit` call, what users write."""
+"""`fit`: one `Model.fit` call, as users write it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from fmnist_models.loops.base import Loop, Observer, read_logs
 class FitLoop(Loop):
     """Trains through one `Model.fit` call.
 
-    The window is taken around the calls of `Model.train_function`, not in batch
-    callbacks: with a batch callback present Keras copies the metrics to the host after
-    every step, which a bare `fit` never does, so the measurement would slow what it
-    measures.
+    The window begins and ends at calls of `Model.train_function`, not in batch callbacks. With a
+    batch callback, Keras copies the metrics to the host after every step, which a plain `fit`
+    does not do, so the measurement would slow the training.
     """
 
     name = "fit"
@@ -30,11 +29,11 @@ class FitLoop(Loop):
 
     @program.setter
     def program(self, program: Any) -> None:
-        """As `Loop.program`."""
+        """Use another train function from now on."""
         self.work.model.train_function = program
 
     def new_program(self) -> Any:
-        """A train function of the model's step as it is now."""
+        """A new train function, with the model's present step."""
         present = self.program
         self.work.model.make_train_function(force=True)
         made, self.program = self.program, present
@@ -49,7 +48,7 @@ class FitLoop(Loop):
         )
 
     def train(self, observer: Observer, max_epochs: int) -> None:
-        """Train until the observer has seen enough, at most `max_epochs` epochs."""
+        """Train until the observer stops it, for at most `max_epochs` epochs."""
         work = self.work
         model = work.model
         model.make_train_function()
@@ -68,12 +67,11 @@ class FitLoop(Loop):
 
 
 def _windowed(train_function: Any, executions: int, observer: Observer) -> Any:
-    """`train_function`, with the observer told before the first and after the last call
-    of each epoch."""
+    """`train_function`, with the observer called at the first and last call of each epoch."""
     done = 0
 
     def call(iterator: Any) -> Any:
-        """One execution; the observer hears of an epoch's first and last."""
+        """Run one execution; tell the observer of the first and last one of an epoch."""
         nonlocal done
         if done == 0:
             observer.window_opens()
@@ -93,6 +91,6 @@ class _EpochEnd(keras.callbacks.Callback):
         self._observer = observer
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Hand the epoch's logs over; stop when the observer has seen enough."""
+        """Pass the epoch's logs to the observer; stop the training when it returns False."""
         if not self._observer.epoch_ends(read_logs(logs)):
             self.model.stop_training = True

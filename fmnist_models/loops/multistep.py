@@ -1,4 +1,4 @@
-"""`multistep`: `Model.fit` with what users can switch on."""
+"""`multistep`: `Model.fit` with the settings for speed that users can switch on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a model's training step does, seen while Python runs it.
+"""Observes a model's training step while Python runs it.
 
-Inside a `tf.function` Python runs when the step is traced, so that watching costs the trained
-program nothing. Only a step that is not Keras's own gets two scalar operations more, which count
-the rows that it trains: what its metrics were told is no count of them.
+Inside a `tf.function`, Python runs only when the step is traced, so observing costs the traced
+program nothing. Only a step that is not Keras's own gets two more scalar operations. They count
+the rows that it trains, because its metrics need not count them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# What decides how samples are counted and what is logged; a model that overrides one of these
-# has a step of its own.
+# Methods that decide how samples are counted and what is logged. A model that overrides one of
+# them counts as having its own step.
 _KERAS_STEP = ("train_step", "compute_metrics", "get_metrics_result", "metrics", "reset_metrics")
 
 
@@ -35,9 +35,9 @@ class Traced:
     """One trace of a step.
 
     Attributes:
-        graph: the function graph that it became part of.
+        graph: the function graph that contains it.
         first, last: its operations are `graph.get_operations()[first:last]`.
-        calls: of layers, inner ones before those that called them.
+        calls: the calls of layers; inner calls are before the calls that made them.
     """
 
     graph: Any
@@ -47,18 +47,17 @@ class Traced:
 
 
 class StepWatch:
-    """Watches the training step of one model.
+    """Observes the training step of one model.
 
     Args:
-        model: compiled.
-        device: TensorFlow's name of where counters belong; None leaves it to TensorFlow.
+        model: a compiled model.
+        device: TensorFlow's name of the device for counters; None leaves it to TensorFlow.
 
     Attributes:
-        traces: how often Python code of the step ran inside a `tf.function`, which is how often
-            it was traced.
-        traced: what each trace made.
-        eager: Python code of the step ran outside of a `tf.function` as well.
-        scales: the step scaled its loss by `optimizer.scale_loss`.
+        traces: number of traces: how often the step's Python code ran inside a `tf.function`.
+        traced: each trace.
+        eager: the step's Python code also ran outside a `tf.function`.
+        scales: the step scaled its loss with `optimizer.scale_loss`.
         plain: the step and its metrics are Keras's own.
     """
 
@@ -78,15 +77,15 @@ class StepWatch:
             for name in _KERAS_STEP[1:]
         )
         with tf.device(device):
-            # Inside a `tf.function` no variable can be made. Of layers that the model will have
-            # later, the last counter takes the rows.
+            # Counters are made here, because a `tf.function` cannot make variables. The last one,
+            # with the key None, is for layers that the model gets later.
             self._rows: dict[int | None, Any] = {
                 key: tf.Variable(0, dtype=tf.int64, trainable=False)
                 for key in ([] if self.plain else [*map(id, layers_of(model)), None])
             }
 
     def watched_step(self) -> Callable[[Any], Any]:
-        """The model's own step, which tells this watch what it does."""
+        """The model's step, observed by this watch."""
 
         def watched(data: Any) -> Any:
             """One step."""
@@ -107,14 +106,14 @@ class StepWatch:
         return watched
 
     def count_from_here(self) -> None:
-        """Rows are counted from now on."""
+        """Count the rows from now on."""
         self._rows_before = {key: int(rows) for key, rows in self._rows.items()}
 
     def rows(self) -> int | None:
         """Rows that the step trained since `count_from_here`.
 
-        Of Keras's own step, what the loss was averaged over. Of another, the rows that it handed
-        to a layer with weights, the layer that was given most counting; None where it calls none.
+        For Keras's own step, the number of rows in the mean loss. For another step, the rows given
+        to layers with weights: the largest number of any layer. None where it calls no layer.
         """
         if self.plain:
             return int(self._model.metrics[0].count)
@@ -128,7 +127,7 @@ class StepWatch:
         scale = optimizer.scale_loss
 
         def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            """A layer's call; those that the step makes itself are counted."""
+            """Call a layer; count the rows where the step itself makes the call."""
             if self._depth == 0 and not self.plain:
                 self._count(layer, (args, kwargs))
             graph = tf.compat.v1.get_default_graph()
@@ -142,7 +141,7 @@ class StepWatch:
                 self._calls.append(Called(layer.name, graph, first, last))
 
         def scaled(loss: Any) -> Any:
-            """The optimizer's scaling of a loss."""
+            """Scale a loss with the optimizer, and note it."""
             self.scales = True
             return scale(loss)
 
@@ -162,7 +161,7 @@ class StepWatch:
 
 @contextmanager
 def standing_in(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """The attribute `name` of an object or class is `value` for as long as the context lasts."""
+    """Within the context, the attribute `name` of an object or class is `value`."""
     own = name in vars(owner)
     before = vars(owner).get(name)
     setattr(owner, name, value)
@@ -176,10 +175,10 @@ def standing_in(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The model and every layer of it, those of layers and models inside included, each once.
+    """The model and all its layers, including those inside other layers and models, each once.
 
-    In the order in which they were added, an inner one after the one that holds it. Keras has no
-    public name for the layers of a layer.
+    They are in the order in which they were added, with a layer before its inner layers. Keras has
+    no public attribute for the layers of a layer.
     """
     found: dict[int, keras.layers.Layer] = {}
     pending = [model]

@@ -82,7 +82,7 @@ def test_a_counter_that_leaves_a_half_out_is_seen(share):
 
 
 def test_a_counter_that_hardly_moves_is_refused():
-    with pytest.raises(evidence.UserError, match="moved less than three times"):
+    with pytest.raises(evidence.UserError, match="updated fewer than three times"):
         energy_row(samples(1.5, 300.0, 300.0))
 
 

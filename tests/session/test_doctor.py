@@ -43,7 +43,7 @@ def test_timer(resolution: float, monotonic: bool, verdict: Verdict) -> None:
 
 
 def test_timer_tells_the_resolution() -> None:
-    assert validity.timer(8e-8, True).finding == "perf_counter tells 80 ns apart"
+    assert validity.timer(8e-8, True).finding == "perf_counter resolves 80 ns"
     assert "15.6 ms" in validity.timer(0.0156, True).finding
 
 
@@ -370,7 +370,7 @@ def test_a_child_that_crashes_names_the_last_step(monkeypatch: pytest.MonkeyPatc
     report = diagnose("gpu")
     check = next(check for check in report.checks if check.name == "TensorFlow process")
     assert check.verdict is FAILED
-    assert check.finding == "it ended with code 3; the last step it came to the end of: waiting"
+    assert check.finding == "it ended with code 3; the last finished step: waiting"
     assert verdicts(list(report.checks))["TF32"] is Verdict.NOT_APPLICABLE
 
 

@@ -555,7 +555,7 @@ def test_a_duel_that_has_ended_says_so_and_shows_its_verdict(type_in, tmp_path, 
     code, out, err = type_in("duel", "--resume", tmp_path / "duel", *ended, "--budget", "5")
     assert (code, err) == (1, "")
     out = out.replace("\n", " ")
-    assert "has ended; this is what it came to:" in out
+    assert "has ended; its result:" in out
     assert "B is worse (exit 1); the gate is 5.0%" in out
     assert " 8 1." in " ".join(out.split())
 
@@ -607,7 +607,7 @@ def test_the_budget_may_change_on_resuming(type_in, tmp_path, scripted):
     [
         (("--b", "here"), "--a is missing: write here"),
         (("--a", "here"), "--b is missing: write here"),
-        (("--a", "here", "--b", "now"), "side 'now': 'now' says nothing"),
+        (("--a", "here", "--b", "now"), "side 'now': 'now' is no setting"),
         (("--a", "here", "--b", "here", "--gate", "0.01"), "--gate 0.01: write a share above"),
         (("--a", "here", "--b", "here", "--budget", "nan"), "--budget nan: must be above 0"),
         (("--a", "here", "--b", "here", "--loops", "jump"), "unknown loop 'jump'"),

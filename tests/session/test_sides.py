@@ -52,9 +52,9 @@ def test_all_three_together():
     ("text", "line"),
     [
         ("", "write here"),
-        ("there", "'there' says nothing"),
-        ("here X=1", "'here' says nothing"),
-        ("=1", "'=1' says nothing"),
+        ("there", "'there' is no setting"),
+        ("here X=1", "'here' is no setting"),
+        ("=1", "'=1' is no setting"),
         ("X='1", "No closing quotation"),
         ("python=", "'python=' names nothing: is the shell variable after it set"),
         ("checkout=", "'checkout=' names nothing"),

@@ -1,5 +1,5 @@
-"""Kills, full disks, damaged files and wrong options, tried on the suite's own commands.
+"""Tests the suite's commands with kills, full disks, damaged files and wrong options.
 
-`kills`, `places`, `files` with `damage`, and `inputs` each are a way to torment a command. Their
-trials say what was done and what was wrong after it.
+`kills`, `places`, `files` (with `damage`) and `inputs` are the kinds of trials. A trial records
+what was done, and what was wrong after it.
 """

@@ -1,5 +1,4 @@
-"""Seeded damage to one file: cells and columns, JSON values, bytes, lines, or something else in its
-place."""
+"""Damages one file at random: cells, columns, JSON values, bytes, lines, or the file as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# What stands where a number, a word or a JSON value should be.
+# Wrong values for a cell, a JSON value and a whole JSON file.
 CELLS = (
     "",
     "abc",
@@ -81,7 +80,7 @@ WHOLES = (
 
 
 def damaged(file: Path, chance: random.Random) -> str:
-    """Damage a file in one of many ways; returns which."""
+    """Damage a file in a random way; returns a description of the damage."""
     own = _OWN.get(file.suffix, _bytes)
     way = chance.choice((own, own, own, _bytes, _lines, _replaced))
     return way(file, chance)
@@ -103,7 +102,7 @@ _COLUMNS: Mapping[str, Callable[[_Rows, int], _Rows]] = {
 
 
 def _cells(file: Path, chance: random.Random) -> str:
-    """Of a table: cells, columns, separators."""
+    """Damage cells, columns or separators of a table."""
     rows = list(csv.reader(io.StringIO(file.read_text("utf-8"), newline="")))
     row, column = chance.randrange(1, len(rows)), chance.randrange(len(rows[0]))
     separator, end = ",", "\n"
@@ -125,7 +124,7 @@ def _cells(file: Path, chance: random.Random) -> str:
 
 
 def _json(file: Path, chance: random.Random) -> str:
-    """Of JSON, or of one line of it: a value anywhere, or the whole."""
+    """Damage a value of a JSON file or of a JSON line, or replace the whole."""
     lines = file.read_text("utf-8").splitlines() if file.suffix == ".jsonl" else []
     place = chance.randrange(len(lines)) if lines else 0
     text = lines[place] if lines else file.read_text("utf-8")
@@ -164,7 +163,7 @@ def _spoil(tree: Any, chance: random.Random) -> str:
 
 
 def _bytes(file: Path, chance: random.Random) -> str:
-    """Of any file: its bytes and its encoding."""
+    """Damage the bytes or the encoding of any file."""
     content = bytearray(file.read_bytes())
     place = chance.randrange(len(content))
     how = chance.choice(("cut", "flipped", "NUL", "latin1", "BOM", "UTF-16", "twice", "noise"))
@@ -186,7 +185,7 @@ def _bytes(file: Path, chance: random.Random) -> str:
 
 
 def _lines(file: Path, chance: random.Random) -> str:
-    """Of any file: a line lost, doubled, moved or emptied."""
+    """Remove, duplicate, move or empty a line of any file."""
     lines = file.read_bytes().splitlines(keepends=True)
     place = chance.randrange(len(lines))
     how = chance.choice(("line lost", "line doubled", "line moved", "line emptied", "last lines"))
@@ -204,7 +203,7 @@ def _lines(file: Path, chance: random.Random) -> str:
 
 
 def _replaced(file: Path, chance: random.Random) -> str:
-    """Something else in the place of the file."""
+    """Remove the file, or put something else in its place."""
     file.unlink()
     how = chance.choice(("gone", "folder", "link to itself", "dangling link", "pipe", "empty"))
     if how == "folder":

@@ -1,6 +1,6 @@
-"""Files of runs, duels and images, damaged in seeded ways, and what the verbs make of them.
+"""Damages files of runs, duels and images, and tests how the verbs read them.
 
-Right is an error of one line that names the file or the folder, or the same figures as before.
+Right results are an error of one line that names the file or the folder, or unchanged figures.
 """
 
 from __future__ import annotations
@@ -50,16 +50,18 @@ from fmnist_models.errors import UserError
 
 CASES = (Case("softmax", "sgd", "fit"), Case("relu_mlp", "adam", "compiled", batch_size=512))
 _ROUNDS, _BLOCKS, _EPOCHS = 6, 4, 2
-# A file whose digest the made-up runs record, as a real run does of each that it ran.
+# A file of the suite whose digest the generated runs record; real runs record all of them.
 _RAN = "bench/schema/case.py"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One damaged file and what came of it.
+    """One damaged file, and the outcome.
 
     Attributes:
+        seed: the seed of the damage.
         file: its path in the run.
+        how: the damage.
         outcome: `refused`, `same`, or what was wrong.
     """
 
@@ -76,13 +78,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """What the verbs make of the files as they were.
+    """The contents of the undamaged files, as the verbs read them.
 
     Attributes:
-        run: that is damaged.
-        stored: three others.
-        blocks: of the duel in the run's folder.
-        images: digest of the duel's.
+        run: the run that is damaged.
+        stored: three other runs.
+        blocks: the blocks of the duel in the run's folder, by number.
+        images: digest of the duel's images.
     """
 
     run: MeasuredRun
@@ -91,12 +93,12 @@ class _Whole:
     images: str
 
 
-# Whether it gave the same figures as before.
+# Reads a damaged run; returns whether the figures are unchanged.
 _Verb = Callable[[Path, _Whole], bool]
 
 
 def torture(folder: Path, seeds: Sequence[int]) -> Iterator[Trial]:
-    """A trial for each seed, below an empty `folder`."""
+    """Carry out one trial for each seed, below an empty `folder`."""
     runs = [make_run(folder / "base" / f"run{k}", k, CASES, rounds=_ROUNDS) for k in range(3)]
     path = make_run(folder / "whole", 9, CASES, rounds=_ROUNDS)
     images = _make_images(path / "duel" / "data")
@@ -110,7 +112,7 @@ def torture(folder: Path, seeds: Sequence[int]) -> Iterator[Trial]:
 
 
 def counts(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """A row a file: trials, how many were refused, gave the same figures, and went wrong."""
+    """One row per file: numbers of trials, refusals, unchanged figures, and wrong results."""
     found = []
     for file in dict.fromkeys(sorted(trial.file for trial in trials)):
         own = Counter(t.outcome if t.right else "wrong" for t in trials if t.file == file)
@@ -155,7 +157,7 @@ def _outcome(verb: _Verb, run: Path, whole: _Whole) -> str:
 
 
 def _figures(run: MeasuredRun) -> str:
-    """What is compared, to 12 digits: sums over launches in another order differ by the last."""
+    """The figures of a run as text, with 12 digits, because the order of sums changes the last."""
     rows = [
         (case, name, f"{value:.12g}" if isinstance(value, float) else str(value))
         for case, row in sorted(run.rows.items())
@@ -201,14 +203,13 @@ def _resume(run: Path, whole: _Whole) -> bool:
 
 
 def _duel(run: Path, whole: _Whole) -> bool:
-    """Blocks that are held are as they were; of the others each is measured again."""
+    """Whether the blocks that would not be measured again are unchanged."""
     duelling.finished(duelling.resume(run / "duel"), run / "duel")
     return all(whole.blocks[number] == block for number, block in _blocks(run / "duel").items())
 
 
 def _side(run: Path, whole: _Whole) -> bool:
-    """As `_duel`, but rounds and launches are what all is derived from: another number in them,
-    where one may be, is not seen."""
+    """Read the sides of a duel. True: a changed number in rounds or launches cannot be noticed."""
     made = {**whole.run.environment, "dataset_digest": whole.images}
     for side in SIDES:
         _under_way(run / "duel" / side, made)
@@ -224,7 +225,7 @@ def _images(run: Path, whole: _Whole) -> bool:
 
 
 def _under_way(run: Path, now: Mapping[str, Any]) -> RunUnderWay:
-    """A run, or a side of a duel, about to go on."""
+    """Prepare a run or a side of a duel for resuming."""
     folder, plan = RunFolder.resume(run)
     then = folder.environment() or {}
     refuse_mixing(run, then, now)
@@ -244,7 +245,7 @@ def _blocks(path: Path) -> dict[int, Block]:
     blocks = Blocks(path, sides, plan.settings.epochs)
     draws, found = plan.draws, {}
     for number in range(_BLOCKS):
-        # Asked of each block in order, as a duel does.
+        # Drawn for each block in order, as a duel does.
         draws.cases(number, [case])
         draw = draws.block(case, number)
         if blocks.holds(case, number):
@@ -253,7 +254,7 @@ def _blocks(path: Path) -> dict[int, Block]:
 
 
 def _verbs(file: str) -> Sequence[_Verb]:
-    """What reads a file."""
+    """The verbs that read a file."""
     if file.startswith("duel/data/"):
         return (_images,)
     if file.startswith("duel/") and file.count("/") > 1:
@@ -262,12 +263,12 @@ def _verbs(file: str) -> Sequence[_Verb]:
         return (_duel,)
     if file == "profile.csv":
         return (_report,)
-    # The last one last, for it cuts a half line away.
+    # `_resume` is last, because it cuts off an unfinished line.
     return _compare, _check, _report, _baseline, _resume
 
 
 def _record_more(run: Path) -> None:
-    """What a run records beside `bench.evidence.timing`'s: files that ran, what was overruled."""
+    """Record the files that ran and overruled variables, which `timing.make_run` does not."""
     folder = RunFolder(run)
     listing = {"suite": {_RAN: hashlib.sha256((CHECKOUT / _RAN).read_bytes()).hexdigest()}}
     more = {"code": {digest_of(listing): listing}, "overruled": {"KERAS_BACKEND": "jax"}}
@@ -275,7 +276,7 @@ def _record_more(run: Path) -> None:
 
 
 def _make_images(folder: Path) -> str:
-    """A hundred images to train on and as many to test with; returns their digest."""
+    """Write a hundred training and a hundred test images; returns their digest."""
     chance = np.random.default_rng(0)
     images = [chance.integers(0, 256, (100, 28, 28), dtype=np.uint8) for _ in range(2)]
     labels = np.arange(100, dtype=np.uint8) % 10
@@ -284,7 +285,7 @@ def _make_images(folder: Path) -> str:
 
 
 def _make_duel(path: Path, images: str) -> None:
-    """A duel of some blocks in a folder of the run, where `check --confirm` leaves it."""
+    """Write a duel of a few blocks to the folder where `check --confirm` writes it."""
     case = CASES[1]
     settings = RunSettings(epochs=_EPOCHS)
     spec = Spec(variables=(("A", "1"),))
@@ -321,7 +322,7 @@ def _make_duel(path: Path, images: str) -> None:
 
 
 def _readings(order: str, chance: random.Random) -> list[Reading]:
-    """One before each turn."""
+    """A reading of the control before each turn."""
     readings: list[Reading] = []
     for pair, first in enumerate(order):
         for place, side in enumerate(dict.fromkeys((first, *SIDES)), 1):

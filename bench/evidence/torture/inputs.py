@@ -1,7 +1,7 @@
-"""What is typed wrong: every option and argument of every verb, with values that nobody can mean.
+"""Types wrong values for every option and argument of every verb.
 
-Each must end with exit code 2 and one line that names the value or the option, before anything is
-measured.
+Each command must end with exit code 2 and one line that names the value or the option, before
+anything is measured.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _VALUE_SHOWN = 12
 
 
 class _Accepted(BaseException):
-    """The command went on to measure."""
+    """The command began to measure."""
 
     happened: ClassVar[bool] = False
 
 
 @dataclass(slots=True)
 class Mistake:
-    """One mistake: what was typed, and what was wrong with the answer."""
+    """One wrong command line, and what was wrong with the answer."""
 
     words: tuple[str, ...]
     code: int | None = None
@@ -67,13 +67,13 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a command needs to be right but for one mistake.
+    """The files with which a command line has no other error than the tested one.
 
     Attributes:
-        folder: where wrong places lie, and where the commands are typed.
+        folder: folder for wrong paths, and the working folder of the commands.
         candidate: folder of a finished run.
-        baseline: a folder of three others.
-        data: a small data set.
+        baseline: a folder of three other runs.
+        data: folder of a small data set.
     """
 
     folder: Path
@@ -82,7 +82,7 @@ class Ground:
     data: Path
 
     def right(self, verb: str) -> tuple[str, ...]:
-        """Words that the verb takes."""
+        """A command line that the verb accepts."""
         first, second = str(self.candidate), str(next(iter(sorted(self.baseline.iterdir()))))
         measured = (
             "--models",
@@ -110,7 +110,7 @@ class Ground:
         }[verb]
 
     def wrong_places(self) -> tuple[str, ...]:
-        """Paths that are no folder of anything, made here."""
+        """Paths that cannot be folders; the files for them are created."""
         file, loop, fifo = (self.folder / name for name in ("file", "loop", "fifo"))
         file.write_text("a file", "utf-8")
         if not loop.is_symlink():
@@ -120,7 +120,7 @@ class Ground:
         return ("", str(file / "below"), LONG, str(loop / "below"), "/dev/null/below")
 
     def nothing_there(self) -> tuple[str, ...]:
-        """Paths at which a command must find something, and does not."""
+        """Paths at which a command cannot find what it must read."""
         return (
             *self.wrong_places(),
             "missing",
@@ -134,7 +134,7 @@ class Ground:
 
 
 def mistakes(ground: Ground) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every command line with one wrong value in it, and that value."""
+    """(command line, wrong value) for every option and argument with every wrong value."""
     for verb, command in _verbs():
         right = ground.right(verb)
         for parameter in command.params:
@@ -142,7 +142,7 @@ def mistakes(ground: Ground) -> Iterator[tuple[tuple[str, ...], str]]:
                 if isinstance(parameter, click.Option):
                     yield _replaced(right, parameter.opts[-1], value), value
                 elif verb in ("baseline add", "baseline remove") and parameter.nargs == 1:
-                    # The name of a run must follow, and the folder is what is wrong.
+                    # The folder is wrong, and the name of a run must follow it.
                     yield (*verb.split(), value, str(ground.candidate)), value
                 else:
                     yield (*_leading(right, verb, parameter), value), value
@@ -150,7 +150,7 @@ def mistakes(ground: Ground) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def answered(words: tuple[str, ...], wrong: str, folder: Path) -> Mistake:
-    """Type a command line in `folder`, and judge the answer to what is wrong in it."""
+    """Run a command line in `folder`, and test the answer to its wrong value."""
     mistake = Mistake(words)
     said = io.StringIO()
     with (
@@ -188,7 +188,7 @@ _MEASURING = ((launcher, "WorkerProcess"),)
 
 
 def _clear(folder: Path) -> None:
-    """Take away what a command made: it must not refuse the next one."""
+    """Remove the files of a command, because the next one would be refused."""
     for path in folder.glob("new*"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -198,7 +198,7 @@ def _clear(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _instead(place: Any, name: str, value: Any) -> Iterator[None]:
-    """`value` under this name for a while."""
+    """Within the context, the attribute `name` of `place` is `value`."""
     before = getattr(place, name)
     setattr(place, name, value)
     try:
@@ -214,7 +214,7 @@ def _judged(words: Sequence[str], wrong: str, code: int | None, said: str) -> li
     lines = [line for line in said.splitlines() if "error:" in line.lower()]
     if len(lines) != 1:
         problems.append(f"{len(lines)} lines of error: {said[-200:]}")
-    # Of a side the part that is wrong is named; an argument that is empty has no other name.
+    # A message may name only the wrong part of a side; an empty argument is named as ''.
     parts = [part[:_VALUE_SHOWN] for part in re.split("[=@]", wrong) if part] or [repr(wrong)]
     names = [*parts, *(ascii(part)[1:-1] for part in parts), *(repr(part)[1:-1] for part in parts)]
     names += [word for word in words if word[:2] == "--"]
@@ -243,7 +243,7 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
     if name in _LISTS:
         return WORDS
     if name in _SIDES:
-        # Without a suspect no side is asked whether it can run the suite.
+        # Without a suspect, no side is run, so an interpreter that is no Python is not noticed.
         return [side for side in SIDES if name != "confirm" or side != "python=/bin/true"]
     if name == "label":
         return LABELS
@@ -253,7 +253,7 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
 
 
 def _replaced(right: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
-    """The right words, with this option's value in place of its own; at the end."""
+    """The right command line with another value of this option, which is put at the end."""
     kept = list(right)
     if option in kept:
         place = kept.index(option)
@@ -262,5 +262,5 @@ def _replaced(right: tuple[str, ...], option: str, value: str) -> tuple[str, ...
 
 
 def _leading(right: tuple[str, ...], verb: str, argument: click.Parameter) -> tuple[str, ...]:
-    """The right words before a wrong argument."""
+    """The part of the right command line before a wrong argument."""
     return tuple(verb.split()) if argument.nargs == 1 else right

@@ -1,7 +1,7 @@
-"""Kills at random moments: a command is ended from outside, then brought to its end.
+"""Kills commands at random moments, and then resumes them to their end.
 
-What must hold after each: every round and launch that was on disk is still there, no launch counts
-twice, and no process, lock or half-written file is left.
+After each kill, every round and launch that was on disk must still be there, no launch may count
+twice, and no process, lock or half-written file may be left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIGNALS = tuple(
 )
 TARGETS = ("parent", "template", "launch")
 VERBS = ("run", "duel", "profile")
-# After the parent's end its processes have so long.
+# Limit from the parent's end to the end of its processes.
 _GONE_S = 5.0
 _MOST_ROUNDS_OF_RESUMING = 4
 _LIMIT_S = 300.0
@@ -38,13 +38,15 @@ _LIMIT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One trial as it was drawn.
+    """One drawn trial.
 
     Attributes:
+        number: its number, from 0.
         verb: `run`, `duel` or `profile`.
-        scripted: by the scripted worker; else by TensorFlow.
-        target: which process gets the signal.
-        moment: share of an undisturbed command's time after which it does.
+        scripted: measure with the scripted worker; otherwise with TensorFlow.
+        target: the process that gets the signal, of `TARGETS`.
+        signal: the name of the signal.
+        moment: when, as a share of the time of an undisturbed command.
     """
 
     number: int
@@ -57,14 +59,15 @@ class Kill:
 
 @dataclass(slots=True)
 class Trial:
-    """What a trial came to.
+    """The outcome of a trial.
 
     Attributes:
+        kill: the trial.
         hit: the process that got the signal; `none` where the command had ended before.
-        kept: rounds that were on disk at the moment of the signal.
-        whole_lines: of each table that grows, at that moment.
-        code: the killed command's exit code.
-        problems: what was wrong after it; empty where all held.
+        kept: number of rounds on disk at the moment of the signal.
+        whole_lines: the finished lines of each growing table at that moment.
+        code: the exit code of the killed command.
+        problems: what was wrong after it; empty where nothing was.
     """
 
     kill: Kill
@@ -76,7 +79,7 @@ class Trial:
 
 
 def drawn(scripted: int, real: int, seed: int) -> Iterator[Kill]:
-    """So many kills: verbs, targets and signals in turn, moments at random."""
+    """The kills of all trials: verbs, targets and signals in turn, moments at random."""
     draw = random.Random(seed)
     for number in range(scripted + real):
         yield Kill(
@@ -93,8 +96,8 @@ class Torturer:
     """Carries out kills below one folder.
 
     Args:
-        folder: where each trial gets a folder of its own.
-        data: a small data set.
+        folder: each trial has its own folder in it.
+        data: folder of a small data set.
     """
 
     def __init__(self, folder: Path, data: Path) -> None:
@@ -103,7 +106,11 @@ class Torturer:
         self._whole_s: dict[tuple[str, bool], float] = {}
 
     def tried(self, kill: Kill) -> Trial:
-        """Carry out one kill, and bring the command to its end."""
+        """Carry out one kill, then resume the command to its end.
+
+        Raises:
+            UserError: the command fails even without a kill.
+        """
         whole_s = self._undisturbed_s(kill)
         place = _Place(self._folder / f"{kill.number:03d}", self._data, kill)
         trial = Trial(kill)
@@ -121,7 +128,7 @@ class Torturer:
         return trial
 
     def _undisturbed_s(self, kill: Kill) -> float:
-        """Seconds of the same command when nothing happens to it."""
+        """Seconds of the same command without a kill."""
         key = kill.verb, kill.scripted
         if key not in self._whole_s:
             name = f"whole-{kill.verb}-{'scripted' if kill.scripted else 'real'}"
@@ -140,7 +147,7 @@ class Torturer:
 
 
 class _Place:
-    """A trial's folder, its command, and what must hold in it."""
+    """The folder and the command of a trial, and the checks of the folder."""
 
     def __init__(self, folder: Path, data: Path, kill: Kill) -> None:
         self.folder = folder
@@ -153,7 +160,7 @@ class _Place:
 
     @property
     def fine(self) -> tuple[int, ...]:
-        """Exit codes of a command that came to its end; equals may stay undecided in a duel."""
+        """Exit codes of a finished command; a duel of equals may be undecided."""
         return (0, 3) if self._kill.verb == "duel" else (0,)
 
     @property
@@ -162,7 +169,7 @@ class _Place:
         return self.folder / f"out{self._outputs}"
 
     def started(self) -> subprocess.Popen[bytes]:
-        """The command, from its start."""
+        """Start the command."""
         return self._start(_words(self._kill, self._data, self.output))
 
     def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -180,7 +187,7 @@ class _Place:
             )
 
     def snapshot(self) -> dict[Path, bytes]:
-        """The whole lines of each table that grows."""
+        """The finished lines of each growing table."""
         files = [*self.output.rglob("rounds.csv"), *self.output.rglob("launches.jsonl")]
         found = {}
         for file in files:
@@ -189,7 +196,7 @@ class _Place:
         return found
 
     def left_over(self) -> list[str]:
-        """The processes of the trial that outlived their parent."""
+        """Problems: processes of the trial that outlived their parent; they are killed."""
         until = time.perf_counter() + _GONE_S
         while (left := marked(self._token)) and time.perf_counter() < until:
             time.sleep(0.05)
@@ -198,7 +205,7 @@ class _Place:
         return [f"process {process.pid} outlived its parent" for process in left]
 
     def finish(self, trial: Trial) -> None:
-        """Bring the command to its end, as its messages say, and look at what it left."""
+        """Resume or repeat the command to its end, and check its files."""
         before = self.snapshot()
         for _ in range(_MOST_ROUNDS_OF_RESUMING):
             code = self._start(self._going_on()).wait(_LIMIT_S)
@@ -227,13 +234,13 @@ class _Place:
         if not (self.output / mark).exists():
             return _words(self._kill, self._data, self.output)
         if verb == "profile":
-            # A profile is never resumed: it is taken again, elsewhere.
+            # A profile cannot be resumed; it is measured again in another folder.
             self._outputs += 1
             return _words(self._kill, self._data, self.output)
         return [verb, "--resume", str(self.output), *(("--no-report",) if verb == "run" else ())]
 
     def _half_files(self) -> list[str]:
-        """Names that only a writer that was killed leaves behind."""
+        """Problems: files that only a killed writer leaves."""
         return [
             f"{file.relative_to(self.output)} was left behind"
             for file in self.output.rglob("*")
@@ -247,7 +254,7 @@ class _Place:
 
 @contextlib.contextmanager
 def _signals_as_usual() -> Iterator[None]:
-    """What starts in here obeys each signal, though the torture itself may run under `nohup`."""
+    """Processes started in the context obey each signal, even where this one runs under `nohup`."""
     caught = [name for name in SIGNALS if name != "SIGKILL"]
     before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in caught}
     try:
@@ -258,9 +265,9 @@ def _signals_as_usual() -> Iterator[None]:
 
 
 def _words(kill: Kill, data: Path, output: Path) -> list[str]:
-    """The command of a trial."""
-    # So wide a gate (500%) that the duel ends at its first look; and a real case of a profile has
-    # much to do beside the seconds that are asked for.
+    """The command line of a trial."""
+    # With a gate of 500%, the duel ends at its first look. A profile with TensorFlow has one case,
+    # because it takes much longer than its readings.
     own = {
         "run": "--loops fit,compiled --batch-sizes 50,100 --epochs 1 --launches 2 --no-report",
         "duel": "--a here --b here --loops compiled --batch-sizes 100 --epochs 1 --gate 5",
@@ -275,7 +282,7 @@ def _words(kill: Kill, data: Path, output: Path) -> list[str]:
 def _strike(
     process: subprocess.Popen[bytes], kill: Kill, whole_s: float, trial: Trial, place: _Place
 ) -> None:
-    """Wait for the moment, and then for the target; send it the signal."""
+    """Wait for the moment, then for the target, and send it the signal."""
     until = time.perf_counter() + kill.moment * whole_s
     target = None
     while process.poll() is None:
@@ -295,8 +302,11 @@ def _strike(
 
 
 def _codes(kill: Kill, hit: str, fine: tuple[int, ...]) -> set[int]:
-    """Exit codes that a command may end with: 2 where a launch was struck, what the shell's users
-    expect of a signal where it was itself, and by the signal alone before it had begun."""
+    """The allowed exit codes of a command.
+
+    2 where a template or launch got the signal; 128 plus the signal where the command did, or the
+    negative signal where it had not yet set its handlers.
+    """
     if hit != "parent":
         return {*fine, 2}
     number = int(getattr(signal, kill.signal))
@@ -312,9 +322,9 @@ def _ended(process: subprocess.Popen[bytes], trial: Trial) -> int | None:
 
 
 def _counted_twice(folder: Path, verb: str) -> list[str]:
-    """Launches of a finished run that ended ok twice, and rounds that are there twice.
+    """Problems: launches of a finished run that ended ok twice, and duplicate rounds.
 
-    A block of a duel is measured again as a whole: there the attempts are told apart.
+    In a duel, a block is measured again as a whole, so attempts are counted separately.
     """
     run = RunFolder(folder)
     ok = Counter(
@@ -327,7 +337,9 @@ def _counted_twice(folder: Path, verb: str) -> list[str]:
 
 
 def _shows_traceback(said: str) -> bool:
-    """Whether a traceback of the suite was shown; a signal that comes while Python itself starts is
-    Python's to tell."""
+    """Whether a traceback of the suite was shown.
+
+    A traceback of Python's own start, which a signal can interrupt, does not count.
+    """
     frames = [Path(file) for file in re.findall(r'^  File "(.*?)"', said, re.MULTILINE)]
     return any("bench" in file.parts and file.name != "child.py" for file in frames)

@@ -1,7 +1,7 @@
-"""What a command stands on is taken away: room on the disk, its folder, streams or terminal.
+"""Takes away what a command needs: space on the disk, its folder, its streams or its terminal.
 
-Each trial says what was taken, and what was wrong: another exit code than the manual has, no line
-that says what to do, a traceback, a half-written file, or a result that was on disk and is lost.
+Each trial records what was taken away, and what was wrong: a wrong exit code, no line with the
+remedy, a traceback, a half-written file, or the loss of a result that was on disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.machine.lock import LOCK_VARIABLE
 from fmnist_models.errors import UserError
 
 _LIMIT_S = 120.0
-# Of a small file system; what a command writes is some ten times as large.
+# Sizes of a small file system; a command writes about ten times as much.
 _KIB = (8, 16, 24, 40, 64, 96, 160, 320)
 _INODES = (2, 4, 6, 8, 10, 12, 16)
 _LARGE = "size=64m,nr_inodes=10000"
@@ -32,7 +32,7 @@ _CLOSED_PIPE, _HANGUP = 141, 129
 
 @dataclass(slots=True)
 class Loss:
-    """One trial: what was taken from which command, and what was wrong after it."""
+    """One trial: what was taken away from which command, and what was wrong after it."""
 
     taken: str
     verb: str
@@ -45,11 +45,12 @@ class Command:
     """One command that writes into a folder.
 
     Attributes:
-        words: of the command; `{out}` is where it writes.
-        again: what brings it to its end, where `mark` is in the folder.
-        mark: a file that says that `again` is the way on; empty where the command is repeated.
-        fine: exit codes of a command that came to its end.
-        written: files that must be there at its end.
+        verb: its verb.
+        words: its command line; `{out}` stands for the folder it writes to.
+        again: the command line that resumes it, where `mark` exists.
+        mark: a file of a command that can be resumed; empty where it is repeated.
+        fine: exit codes of the finished command.
+        written: files that must exist at its end.
     """
 
     verb: str
@@ -61,18 +62,18 @@ class Command:
 
 
 def commands(baseline: Path, candidate: Path, data: Path) -> tuple[Command, ...]:
-    """Every verb that writes, on made-up runs and a small data set.
+    """The commands of all verbs that write files.
 
     Args:
         baseline: a folder of three runs.
-        candidate: another run.
-        data: a small data set.
+        candidate: folder of another run.
+        data: folder of a small data set.
     """
     words = "--models relu_mlp --optimizers adam --devices cpu --precisions float32 "
     words += "--loops compiled --epochs 1 --data"
     chosen = (*words.split(), str(data))
     stored, now = str(sorted(baseline.iterdir())[0]), str(candidate)
-    # A command a line or two, so that they can be compared.
+    # Not formatted, so that each command is on one or two lines.
     return (
         Command("run", ("run", *chosen, "--batch-sizes", "50,100", "--output", "{out}/x"),
                 ("run", "--resume", "{out}/x"), "x/plan.json", (0,), ("x/results.csv",)),
@@ -92,12 +93,12 @@ def commands(baseline: Path, candidate: Path, data: Path) -> tuple[Command, ...]
 
 
 class Thief:
-    """Takes things away from commands, below one folder.
+    """Carries out the trials, below one folder.
 
     Args:
-        folder: where each trial has a folder of its own.
+        folder: each trial has its own folder in it.
         asked: the commands.
-        seed: of the moments.
+        seed: the seed of the moments.
     """
 
     def __init__(self, folder: Path, asked: Sequence[Command], seed: int) -> None:
@@ -107,7 +108,7 @@ class Thief:
         self._number = 0
 
     def trials(self, *, short: bool = False) -> Iterator[Loss]:
-        """Every trial; with `short` a few of each kind."""
+        """Carry out every trial; with `short`, only a few of each kind."""
         kib, inodes = (_KIB[1::3], _INODES[1::3]) if short else (_KIB, _INODES)
         for command in self._asked:
             if _can_mount():
@@ -125,7 +126,7 @@ class Thief:
                 yield self._no_terminal(command)
 
     def _full(self, command: Command, limit: str, taken: str) -> Loss:
-        """The disk fills while the command writes; then there is room again."""
+        """The disk is full while the command writes; later there is space again."""
         loss, place = self._begun(command, taken)
         with _mounted(place.out, limit):
             place.ends_well_or(2, loss)
@@ -142,13 +143,13 @@ class Thief:
         return loss
 
     def _closed_pipe(self, command: Command) -> Loss:
-        """Nobody reads what the command prints, as under `| head -1`."""
+        """The reader of the command's output has ended, as with `| head -1`."""
         loss, place = self._begun(command, "the reader of its pipe")
         read, write = os.pipe()
         os.close(read)
         with os.fdopen(write, "wb") as closed:
             place.ends(loss, (_CLOSED_PIPE, *command.fine), stdout=closed)
-        # What measures tells of it from the first moment on, and ends there.
+        # A command that measures prints at once, so it ends before it has measured.
         (place.finishes if command.mark else place.holds_all)(loss)
         return loss
 
@@ -167,7 +168,7 @@ class Thief:
         return loss
 
     def _narrow_streams(self, command: Command) -> Loss:
-        """The terminal knows ASCII alone."""
+        """The terminal can show only ASCII."""
         loss, place = self._begun(command, "all letters but ASCII")
         place.ends(loss, command.fine, variables={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
         place.holds_all(loss)
@@ -218,7 +219,7 @@ _SESSION = 'exec setsid -c "$@"'
 
 
 class _Place:
-    """A trial's folder and its command."""
+    """The folder and the command of a trial."""
 
     def __init__(self, folder: Path, command: Command) -> None:
         self.out = folder / "out"
@@ -235,8 +236,7 @@ class _Place:
         variables: dict[str, str] | None = None,
         **streams: Any,
     ) -> subprocess.Popen[bytes]:
-        """The command, or another one, from its start; its streams go to the log but for those
-        given."""
+        """Start the command, or another one; streams that are not given go to the log."""
         asked = [word.replace("{out}", str(self.out)) for word in words or self._command.words]
         line = [*child_command("bench.evidence.torture.scripted"), *asked]
         if script:
@@ -256,12 +256,12 @@ class _Place:
         variables: dict[str, str] | None = None,
         **streams: Any,
     ) -> None:
-        """Carry the command out; its exit code must be one of these."""
+        """Run the command; its exit code must be one of `codes`."""
         told = not streams and not script
         self.judge(self.started((), script, variables, **streams), loss, codes, told=told)
 
     def ends_well_or(self, code: int, loss: Loss) -> None:
-        """Carry the command out: it comes to its end, or says why not and ends with `code`."""
+        """Run the command; it must finish, or end with `code` and an error message."""
         self.ends(loss, (code, *self._command.fine))
 
     def judge(
@@ -272,7 +272,7 @@ class _Place:
         *,
         told: bool = True,
     ) -> None:
-        """Wait for the end of the command, and look at its exit code and words."""
+        """Wait for the end of the command, and check its exit code and output."""
         try:
             loss.code = process.wait(_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -289,7 +289,7 @@ class _Place:
             loss.problems.append("it does not say what was wrong")
 
     def finishes(self, loss: Loss) -> None:
-        """What was taken is there again: the command comes to its end, unless it did before."""
+        """Resume or repeat an unfinished command, which must finish now."""
         if loss.code in self._command.fine:
             self.holds_all(loss)
             return
@@ -300,7 +300,7 @@ class _Place:
         self.holds_all(loss)
 
     def holds_all(self, loss: Loss) -> None:
-        """The files that the command writes are there, and no half one."""
+        """Check that the command's files exist, and that no half-written file is left."""
         if loss.code in self._command.fine or loss.code == _CLOSED_PIPE or not loss.problems:
             loss.problems += [
                 f"{name} is missing"
@@ -315,13 +315,13 @@ class _Place:
 
 
 def _can_mount() -> bool:
-    """Small file systems can be made here: Linux, and the right to mount."""
+    """Whether small file systems can be mounted: on Linux, as root."""
     return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 @contextlib.contextmanager
 def _mounted(place: Path, options: str) -> Iterator[None]:
-    """A small file system on `place`."""
+    """Mount a small file system on `place` within the context."""
     _call("mount", "-t", "tmpfs", "-o", options, "torture", str(place))
     try:
         yield

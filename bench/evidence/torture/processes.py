@@ -1,15 +1,15 @@
-"""The processes of a command that is tormented."""
+"""Finds the processes of a command in a trial."""
 
 from __future__ import annotations
 
 import psutil
 
-# Every process of a trial inherits this variable, by which those left over are found.
+# Every process of a trial inherits this variable, so that remaining processes can be found.
 MARK = "TORTURE_TRIAL"
 
 
 def target_of_kill(parent: int, target: str) -> int | None:
-    """The process that a target names, as far as there is one now."""
+    """The id of the process that a target names; None where there is none at present."""
     if target == "parent":
         return parent
     try:
@@ -22,7 +22,7 @@ def target_of_kill(parent: int, target: str) -> int | None:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Whether it serves launches: it alone is given a channel."""
+    """Whether a process is a worker: only workers have the option `--channel`."""
     return "--channel" in process.cmdline()
 
 

@@ -1,6 +1,6 @@
-"""`python -m bench.evidence.torture.scripted VERB...`: the verbs, with the scripted worker.
+"""`python -m bench.evidence.torture.scripted VERB...`: runs the verbs with the scripted worker.
 
-Nothing disturbs its launches, however busy the machine is.
+Its launches never count as disturbed, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ COMMAND = child_command("bench.evidence.torture.worker")
 
 
 class _Scripted(Launcher):
-    """A launcher of the scripted worker, wherever the suite makes one."""
+    """A launcher of the scripted worker, which replaces the suite's launcher."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__(COMMAND, watch=lambda *_: lambda _: Noise())
 
 
 def use_scripted_worker() -> None:
-    """From now on every launcher of this process starts the scripted worker."""
+    """Have every launcher of this process start the scripted worker from now on."""
     for module in (run, sides, profile):
         module.Launcher = _Scripted  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""All trials of the torture, and a row of counts for each kind of them."""
+"""Carries out all trials, and counts the results of each kind."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TRAINING_IMAGES, TEST_IMAGES = 1_000, 200
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is tried.
+    """The numbers of trials.
 
     Attributes:
         scripted, real: kills of commands with the scripted worker, and with TensorFlow.
-        files: damaged ones.
-        short: a few places of each kind.
+        files: damaged files.
+        short: only a few trials of each kind in `places`.
     """
 
     scripted: int
@@ -37,13 +37,13 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One trial in one line.
+    """The result of one trial.
 
     Attributes:
         kind: what was done.
         of: the verb or file that it was done to.
         problems: what was wrong after it.
-        kept: rounds that were on disk when the command was killed.
+        kept: number of rounds on disk when the command was killed.
     """
 
     kind: str
@@ -56,13 +56,13 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
     """Carry out every trial below `folder`, which must be new.
 
     Args:
-        folder: each trial leaves its log there.
-        extent: how much is tried.
-        seed: of everything that is drawn.
-        told: hears what comes next, and a line for each trial after which something was wrong.
+        folder: the folder of the trials, which keeps their logs.
+        extent: the numbers of trials.
+        seed: the seed of all random draws.
+        told: called with a line before each kind, and after each trial with a problem.
 
     Raises:
-        UserError: the folder cannot be made, or a command fails before anything is done to it.
+        UserError: the folder cannot be created, or a command fails without any disturbance.
     """
     try:
         folder.mkdir(parents=True)
@@ -78,7 +78,7 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
 
 
 def made_ground(folder: Path) -> inputs.Ground:
-    """A small data set, three runs and another one, by the scripted worker, below `folder`.
+    """Make a small data set and four runs with the scripted worker, below `folder`.
 
     Raises:
         UserError: a run failed.
@@ -130,15 +130,14 @@ def made_ground(folder: Path) -> inputs.Ground:
         if done.returncode:
             raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
         run = RunFolder(folder / name)
-        # Stored runs must be of different times.
+        # Stored runs must have different times.
         began = f"2026-03-{day:02d}T12:00:00+00:00"
         run.write_environment({**(run.environment() or {}), "time_utc": began})
     return inputs.Ground(typed, folder / "candidate", baseline, data)
 
 
 def counts(rows: list[Row]) -> list[dict[str, Any]]:
-    """A row a kind, and verb or file: trials, those after which something was wrong, and rounds
-    that were on disk when a command was killed."""
+    """One row per kind and verb or file: trials, wrong ones, and rounds on disk at the kills."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         count = found.setdefault(

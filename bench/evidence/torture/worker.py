@@ -1,8 +1,8 @@
-"""A worker whose launches take milliseconds: what it reports is made up, how it lives is not.
+"""A worker whose launches take milliseconds: its figures are generated, its processes are real.
 
-It speaks the protocol of `bench.worker`, forks its launches from a template as that one does, and
-writes each message by itself, a moment apart. Seconds scatter by the seed of the launch and by
-TORTURE_SALT, so that two runs of one salt report the same.
+It uses the protocol of `bench.worker`, forks its launches from a template in the same way, and
+writes messages with a short pause between them. Its seconds are drawn from the seed of the launch
+and from TORTURE_SALT, so two runs with one salt report the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from bench.schema.profile import CHAINS, Variant
 from bench.worker.serve import end_with_parent
 
-# Between two messages: long enough that a kill falls between them, too.
+# Seconds between two messages, long enough that some kills come between them.
 _MOMENT_S = 0.004
 SALT = "TORTURE_SALT"
 ROUNDS = 4
@@ -32,7 +32,7 @@ class _Channel:
         self._pipe = os.fdopen(number, "wb", buffering=0)
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Send one message, a moment later."""
+        """Send one message after a short pause."""
         time.sleep(_MOMENT_S)
         self._pipe.write(json.dumps({"kind": kind, **fields}).encode() + b"\n")
 
@@ -139,7 +139,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         message = json.loads(line)
         if message["op"] == "go_on":
-            # For a launch that has died since it stood still.
+            # Meant for a launch that has died in its pause.
             continue
         if not message["fork"]:
             _report(channel, message)

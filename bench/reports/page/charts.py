@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 POINT: Mapping[str, Any] = {"filled": True, "size": 60, "strokeWidth": 1.6, "opacity": 1}
-# With more names on its axis a chart shows the base setting only.
+# With more names on its axis, a chart shows only the cases at the base setting.
 MOST_NAMES = 90
 HEIGHT = 320
 _SPEED = ("speed", "samples/s")
@@ -37,7 +37,7 @@ _CASE = (("run", "run"), ("case", "case"))
 
 
 def case_figures(sources: Sequence[Source], records: Sequence[Record]) -> list[Figure]:
-    """The charts of what these cases can show, in the order of the page."""
+    """The charts of these cases, in the order of the page; those without data are left out."""
     figures = [_throughput(records), _accuracy(records)] if records else []
     for axis, make_one in (("batch", _batches), ("threads", _threads)):
         swept = [record for record in records if record[f"{axis}_series"] is not None]
@@ -58,7 +58,7 @@ def _throughput(records: Sequence[Record]) -> Figure:
     if len({record["name"] for record in records}) > MOST_NAMES:
         chart = chart.transform_filter("datum.base || narrowed")
         caption += " Cases at the usual batch size and precision, until you filter by these."
-    # The runs of a case stand below each other.
+    # The runs of a case are on neighbouring rows.
     plain = {r["name"]: r["name"].removesuffix(f" · {r['run']}") for r in records}
     order = list(dict.fromkeys(plain.values()))
     names = sorted(plain, key=lambda name: order.index(plain[name]))
@@ -84,7 +84,8 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     import altair as alt
 
     shapes = shapes_of(list(dict.fromkeys(record["model"] for record in records)))
-    # Of the cases that are shown, so that the front follows the filters: `pareto` in Vega's words.
+    # The same rule as `records.pareto`, computed in Vega from the shown cases, because the front
+    # depends on the filters.
     order: dict[str, Any] = {
         "groupby": ["run"],
         "sort": [alt.SortField("training_s"), alt.SortField("accuracy", order="descending")],
@@ -115,8 +116,8 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     )
     caption = (
         "Validation accuracy after the documented epochs, over the seconds that their training "
-        "takes. Ringed and joined: the Pareto front of each run, the cases that no other "
-        "that is shown beats in accuracy within the same time. Dashed: the accuracy target."
+        "takes. Ringed and joined: the Pareto front of each run; no other shown case is more "
+        "accurate in the same or less time. Dashed: the accuracy target."
     )
     legend = [
         *loops_of(records),
@@ -296,7 +297,7 @@ def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator
 
 
 def _roof(panel: roofline_data.RoofPanel, intensities: Sequence[float]) -> list[dict[str, Any]]:
-    """The corners of the roof over these intensities, for the cache's slope and memory's."""
+    """The corner points of the roof over these intensities, for the fastest cache and memory."""
     peak = panel.limits.peak_flops_per_s
     rates = roofline_data.cache_and_memory(panel.limits)
     ridges = {line: peak / rate for line, rate in zip(("cache", "memory"), rates, strict=True)}

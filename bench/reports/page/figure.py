@@ -1,4 +1,4 @@
-"""What a chart is on the page, and the parts that several of them are made of."""
+"""A chart of the page, and the parts that the charts share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.schema.case import LOOPS
 if TYPE_CHECKING:
     import altair as alt
 
-# What a reader filters away is in no chart; `shown` is null until then.
+# Filters out the cases that the reader has filtered out; `shown` is false before that.
 SHOWN = "!shown || shown[datum.key]"
-# Colours are the page's variables, so that one chart serves light, dark and paper.
+# Colours are CSS variables of the page, so that a chart works in light, dark and print style.
 LOOP_COLOURS = [f"var(--{loop})" for loop in LOOPS]
 PALETTE = [f"var(--c{number})" for number in range(1, 9)]
 LOOP_FILLS: Mapping[str, float] = {"fit": 0.0, "multistep": 0.45, "compiled": 1.0, "sklearn": 1.0}
@@ -38,7 +38,7 @@ CONFIG: Mapping[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
-    # Room for the half of a last label that stands beyond its axis.
+    # Space for the half of the last label that is beyond its axis.
     "padding": {"left": 2, "right": 16, "top": 6, "bottom": 2},
     "axis": {
         "labelColor": "var(--ink)",
@@ -59,7 +59,7 @@ CONFIG: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One entry of a legend: a swatch, by style or by sign, and its text."""
+    """One entry of a legend: a swatch, as CSS class or as character, and its text."""
 
     text: str
     style: str = ""
@@ -71,11 +71,11 @@ class Figure:
     """One chart.
 
     Attributes:
-        name: unique on the page, of letters and dashes.
+        name: unique on the page, of letters, digits and dashes.
         caption: what is drawn, and how it was measured.
-        spec: Vega-Lite, with its data by name.
-        columns: field and heading of the table that says the same in numbers.
-        control: a control of the page above the chart; empty where there is none.
+        spec: the Vega-Lite specification, which refers to its data by name.
+        columns: (field, heading) of the table with the same data.
+        control: name of the page's control above the chart; empty for none.
     """
 
     name: str
@@ -95,23 +95,23 @@ def make(
     columns: Sequence[tuple[str, str]],
     legend: Sequence[Key] = (),
 ) -> Figure:
-    """A figure of an Altair chart, which is checked against the schema of Vega-Lite."""
+    """A figure from an Altair chart, which is checked against the schema of Vega-Lite."""
     import altair as alt
 
-    # The page sets these as the reader filters; a chart has those that its expressions name.
+    # The page sets these parameters when the reader filters; a chart gets those that it uses.
     named = repr(chart.to_dict(validate=False))
     for param, value in (("shown", False), ("narrowed", False), ("across", "epoch")):
         if param in named:
             chart = chart.add_params(alt.param(name=param, value=value))
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec = chart.properties(description=f"{title}. {caption}", autosize=fit).to_dict()
-    # The page brings its own configuration; the schema's address would look like a link.
+    # The page has its own configuration; the schema's address would look like a link.
     kept = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
     return Figure(name, title, caption, kept, tuple(columns), tuple(legend))
 
 
 def rows(data: str = "rows") -> alt.Chart:
-    """A chart of the page's records that the reader has not filtered away."""
+    """A chart of the page's records `data`, without those that the reader has filtered out."""
     import altair as alt
 
     return alt.Chart(alt.NamedData(name=data)).transform_filter(SHOWN)
@@ -125,7 +125,7 @@ def loop_colour() -> alt.Color:
 
 
 def loop_look() -> dict[str, Any]:
-    """The channels of a loop's point: its colour, and a fill that tells loops apart without."""
+    """The channels of a loop's point: colour and fill; each alone distinguishes the loops."""
     import altair as alt
 
     fills = [LOOP_FILLS[loop] for loop in LOOPS]
@@ -150,7 +150,7 @@ def log_axis(field: str, title: str, kind: str = "X") -> Any:
     channel = {"X": alt.X, "Y": alt.Y}[kind]
     ends = f"domain('{kind.lower()}')"
     first_digit = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
-    # Of a wide axis 1, 2 and 5 are enough, so that labels keep apart.
+    # A wide axis has labels only at 1, 2 and 5, so that they do not overlap.
     labels = (
         f"{ends}[1] > 4 * {ends}[0] && indexof([1, 2, 5], {first_digit}) < 0 ? '' : "
         "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
@@ -161,7 +161,7 @@ def log_axis(field: str, title: str, kind: str = "X") -> Any:
 
 
 def tooltip(*fields: tuple[str, str]) -> list[alt.Tooltip]:
-    """What is said of a point: the case, and these fields with their formats."""
+    """The tooltip of a point: case, run, and these (field, format)."""
     import altair as alt
 
     case = alt.Tooltip("case:N", title="case")
@@ -170,13 +170,13 @@ def tooltip(*fields: tuple[str, str]) -> list[alt.Tooltip]:
 
 
 def loops_of(records: Sequence[Mapping[str, Any]]) -> list[Key]:
-    """The legend of the loops that are there."""
+    """Legend entries of the loops in these records."""
     here = {record["loop"] for record in records}
     return [Key(loop, f"loop {loop}") for loop in LOOPS if loop in here]
 
 
 def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Shape and sign of each model, as in the pictures; the user's own are crosses."""
+    """(shape, character) of each model, as in the pictures; a user's own models are crosses."""
     markers = model_markers(models)
     return {
         model: SHAPES[markers[model]] if model in MODEL_MARKERS else OTHER_SHAPE for model in models

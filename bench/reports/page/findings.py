@@ -1,4 +1,4 @@
-"""What the numbers of a run say, in words: each sentence is made from its rows."""
+"""Findings of a run as sentences, made from its rows."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from bench.schema.warnings import of_row
 from bench.verdicts.compare import Comparison
 
 _WAITS = {Bound.COMPUTE: "arithmetic", Bound.MEMORY: "memory"}
-# Below this a ratio is called the same; it decides words, not verdicts.
+# A ratio closer to 1 is called the same; this decides the wording only, no verdict.
 _WORTH_A_WORD = 1.05
 Kind = Literal["fact", "gain", "loss", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A headline and the sentences that bear it.
+    """A headline and the sentences that explain it.
 
     Attributes:
-        kind: how it is coloured, and what a screen reader says before it.
+        kind: decides its colour, and the word that a screen reader says before it.
     """
 
     kind: Kind
@@ -43,7 +43,7 @@ class Finding:
 
 
 def findings(source: Source) -> list[Finding]:
-    """What one run says, most telling first; what it cannot say is left out."""
+    """The findings of one run, the most important first; those without data are left out."""
     makers: tuple[Callable[[Source], Finding | None], ...] = (
         _fastest_loop,
         _gain_maker("compiled"),
@@ -60,7 +60,7 @@ def findings(source: Source) -> list[Finding]:
 
 
 def comparison_findings(found: Comparison) -> list[Finding]:
-    """What the runs say beside each other, one finding a candidate."""
+    """The findings of a comparison, one for each candidate."""
     said = []
     for name, total in found.summaries.items():
         mean = total.geometric_mean
@@ -106,7 +106,7 @@ def _fastest_loop(source: Source) -> Finding | None:
 
 def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
     def make(source: Source) -> Finding | None:
-        """How many times the samples of `fit` the loop trains, at the base setting."""
+        """The loop's throughput over that of `fit`, at the base setting."""
         rows = _measured(source)
         base = base_setting(list(source.points.values()))
         ratios = [
@@ -192,7 +192,7 @@ def _best_for_the_time(source: Source) -> Finding | None:
 
 
 def _batch_size(source: Source) -> Finding | None:
-    """The sweep with the widest range of sizes, of its fastest loop."""
+    """The sweep with the most batch sizes, of its fastest loop."""
     sweeps: dict[tuple[object, ...], list[Row]] = {}
     for row in _measured(source):
         if row["loop"] != SKLEARN_LOOP:
@@ -223,7 +223,7 @@ def _batch_size(source: Source) -> Finding | None:
 
 def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
     def make(source: Source) -> Finding | None:
-        """How `precision` does beside float32."""
+        """The throughput and accuracy of `precision` compared with float32."""
         rows = _measured(source)
         pairs = [
             (row, plain)
@@ -316,7 +316,7 @@ def _noise(source: Source) -> Finding | None:
 
 
 def _apart(pair: tuple[Row, Row]) -> bool:
-    """Whether one interval lies wholly above the other."""
+    """Whether the two intervals do not overlap."""
     (low, high), (other_low, other_high) = (
         (row["samples_per_s_low"], row["samples_per_s_high"]) for row in pair
     )

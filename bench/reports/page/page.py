@@ -1,4 +1,4 @@
-"""Puts a page together and writes it: one file, no network, nothing that a label could run."""
+"""Puts a page together and writes it: one file, without network, with all texts escaped."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _FILES = files("bench.reports.page") / "files"
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """What the page says of one run beside its cases.
+    """What the page shows of one run, besides its cases.
 
     Attributes:
         machine: two lines, the machine and its software.
-        facts: what environment.json says, by name, in the order of the page.
-        notes: each warning or reason with the cases that it holds for.
-        repeat: the lines that repeat the run.
+        facts: texts of the facts, in the order of `fact_names`.
+        notes: each warning or reason with its cases.
+        repeat: the commands that repeat the run.
     """
 
     name: str
@@ -54,7 +54,7 @@ class RunView:
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
-    """Write the page of these runs and return where it is.
+    """Write the page of these runs; returns its path.
 
     Args:
         runs: folders of runs, folders that hold runs, and folders of profiles.
@@ -97,7 +97,7 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
     said = shown_facts([source.run.environment for source in sources])
     data = {
         "config": CONFIG,
-        # A list each, their names once: a large run has thousands.
+        # Records are lists, with the field names once, because a large run has thousands.
         "record_fields": list(records[0]) if records else [],
         "records": [list(record.values()) for record in records],
         "round_fields": ROUND_FIELDS,
@@ -105,10 +105,10 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
         "filters": FILTERS,
         "figures": [_for_script(figure) for group in shown.values() for figure in group],
     }
-    # The text of a script must not end it early; the charts' library holds no such text today.
+    # `</script` in the library would end the script element; at present it has no such text.
     library = _library().replace("</script", "<\\/script")
     script = _read("report.js")
-    # Everything is escaped but these four, which the template marks: `_json` escapes its own.
+    # All texts are escaped except style, script, library and data; `_json` escapes the data.
     template = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(_read("report.html"))
@@ -135,7 +135,7 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
 
 
 def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
-    """The comparison with the first run, or why there is none."""
+    """The comparison with the first run, or the reason why there is none."""
     if len(sources) < 2:
         return None, ""
     try:
@@ -165,7 +165,7 @@ def _view(source: Source, facts: Sequence[str]) -> RunView:
 
 
 def _repeat(source: Source) -> list[str]:
-    """What to type, the variables that acted included; nothing where not known."""
+    """The commands that repeat a run, with its variables; empty where not known."""
     if not source.command:
         return []
     environment = source.run.environment
@@ -192,7 +192,7 @@ def _library() -> str:
     import vl_convert
 
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    # None is all of it; the type that the package declares leaves that out.
+    # None gives the whole bundle; the package's type annotation does not allow it.
     bundle = vl_convert.javascript_bundle(None, vl_version=version)  # type: ignore[arg-type]
     return str(bundle)
 
@@ -202,12 +202,12 @@ def _read(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """What the page's content policy calls a script that may run; no other may."""
+    """The hash of a script in the page's content security policy; no other script may run."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _json(value: Any) -> str:
-    """JSON that can stand in a script element, whatever its texts hold."""
+    """JSON that is safe inside a script element, whatever texts it holds."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

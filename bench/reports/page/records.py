@@ -1,4 +1,4 @@
-"""What the charts of a page show: a plain record a case, and one a round."""
+"""The data of the page's charts: one record for each case, and one for each round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.schema.cells import finite
 from bench.schema.columns import Row
 from bench.verdicts.compatibility import same_threads_axis
 
-# A page stays under five megabytes, up to about 2,500 cases: of more rounds one in so many is kept.
+# With more rounds, every n-th is kept. So a page is below 5 MB up to about 2,500 cases.
 MOST_ROUNDS = 10_000
 ROUND_FIELDS = (
     "key",
@@ -36,8 +36,8 @@ Name = TypeVar("Name", bound=Hashable)
 def case_records(sources: Sequence[Source]) -> list[Record]:
     """A record for each measured case of each run.
 
-    `key` is its place in the page's table, which holds the other cases too; `roof` its place
-    in `roofs(sources)`; `base` whether it ran at the base setting of its run.
+    `key` is its index in the page's table, which also has the cases without a figure. `roof` is
+    its index in `roofs(sources)`. `base` says whether it ran at the base setting of its run.
     """
     records: list[Record] = []
     key = 0
@@ -47,7 +47,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
         for row in panel.rows
     }
     several = len(sources) > 1
-    # Where each run has but one place, its name tells it.
+    # Where each run used one device, the run's name is enough.
     told = several and all(
         len({point.placement for point in source.points.values()}) < 2 for source in sources
     )
@@ -74,7 +74,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
 
 
 def roofs(sources: Sequence[Source]) -> list[tuple[Source, roofline_data.RoofPanel]]:
-    """The rooflines of all runs, each with its run."""
+    """(run, roofline) for each roofline of all runs."""
     return [
         (source, panel)
         for source in sources
@@ -83,8 +83,7 @@ def roofs(sources: Sequence[Source]) -> list[tuple[Source, roofline_data.RoofPan
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """The points that no other beats in accuracy within the same training time, the
-    quickest first."""
+    """The Pareto front, the quickest first: no other point is more accurate in the same time."""
     timed = [p for p in points if p.training_s > 0 and math.isfinite(p.val_accuracy)]
     front: list[Point] = []
     for point in sorted(timed, key=lambda p: (p.training_s, -p.val_accuracy)):
@@ -94,8 +93,11 @@ def pareto(points: Iterable[Point]) -> list[Point]:
 
 
 def round_records(sources: Sequence[Source]) -> tuple[list[list[Any]], int]:
-    """Rows with the fields `ROUND_FIELDS` of the rounds that count, in the order in which
-    they were measured, and which share of them: one in so many."""
+    """The rounds that count, in the order of measurement, and the n of "every n-th is kept".
+
+    A round is a list with the fields `ROUND_FIELDS`. Rounds with an accuracy are kept in the first
+    launch of each case.
+    """
     total = sum(len(source.rounds) for source in sources)
     one_in = max(1, -(-total // MOST_ROUNDS))
     found = []
@@ -139,8 +141,11 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
 
 
 def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> list[str]:
-    """What a case is called on an axis: what is not the base setting of its run is appended,
-    and where it trained unless that is told otherwise."""
+    """The parts of a case's name on an axis.
+
+    Batch size and precision are in it where they are not the base setting of the run; the device
+    where it is not the CPU, unless `told`.
+    """
     parts = [row["model"], row["optimizer"]]
     if point.placement != "cpu" and not told:
         parts.append(point.placement.removeprefix("cpu, "))
@@ -151,8 +156,10 @@ def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> l
 
 
 def _mark_series(records: Sequence[Record], axis: str, same: Sequence[str]) -> None:
-    """Name the line that a record belongs to, under `<axis>_series`, where its fellows have
-    two or more values on `axis`; None elsewhere."""
+    """Set `<axis>_series` of each record to the number of its line.
+
+    None where the cases that differ only in `axis` have fewer than two values.
+    """
     fixed = ("pair", "loop", *same)
     if axis != "threads":
         fixed = ("run", *fixed)
@@ -180,8 +187,8 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
     for number, (place, stored) in enumerate(source.rounds):
         own, launch = stored.round, (stored.case, stored.launch)
         trained[launch] = trained.get(launch, 0.0) + own.seconds
-        # What has an accuracy belongs to a learning curve, which stays whole; of a large run
-        # those of the first launch of each case are enough.
+        # Rounds with an accuracy are points of a learning curve, which is kept whole for the first
+        # launch of each case.
         if number % one_in and (own.val_accuracy is None or stored.launch > 0):
             continue
         ratio = own.seconds / own.samples / middle[stored.case]
@@ -208,5 +215,5 @@ def _collect(pairs: Iterable[tuple[Name, float]]) -> dict[Name, list[float]]:
 
 
 def _short(value: float) -> float:
-    """Six digits, which no eye tells from more."""
+    """The value with six digits, which is exact enough for a chart."""
     return float(f"{value:.6g}")

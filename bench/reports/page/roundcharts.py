@@ -27,11 +27,11 @@ from bench.verdicts.compare import Comparison
 
 HEIGHT = 280
 _CASE = (("run", "run"), ("case", "case"), ("launch", "launch"), ("round", "round"))
-# There is no epoch and no round between two.
+# Labels only at whole numbers of epochs and rounds.
 _WHOLE = "{}datum.value % 1 ? '' : format(datum.value, '~g')"
 _LINES = {"fit": "dashed", "multistep": "dotted", "compiled": "solid", "sklearn": "solid"}
 
-# Of the palette, near to the colours of profile.png.
+# Numbers of the palette's colours that are similar to those of profile.png.
 _PHASE_COLOURS: Mapping[str, int] = {
     Phase.INPUT: 5,
     Phase.FORWARD: 1,
@@ -45,7 +45,7 @@ _PHASE_COLOURS: Mapping[str, int] = {
 
 
 def round_figures(records: Sequence[Record], one_in: int) -> list[Figure]:
-    """The charts of the rounds of these cases; none where nothing was measured."""
+    """The charts of the rounds of these cases; empty where nothing was measured."""
     if not records:
         return []
     return [
@@ -132,7 +132,7 @@ def _drift(records: Sequence[Record], one_in: int) -> Figure:
     caption = (
         "Every raw round of the run, over the median round of its case: a machine that slowed "
         "down for a while shows as a hill across all cases."
-        + " Several runs lie over each other: filter by run." * several
+        + " The points of several runs overlap: filter by run." * several
         + _thinned(one_in)
     )
     return make(
@@ -229,7 +229,7 @@ def ratio_figure(found: Comparison) -> Figure:
 
 
 def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
-    """Bars of what a step is made of; None where nothing was profiled."""
+    """Bars of the phases of a step; None where nothing was profiled."""
     import altair as alt
 
     phases = list(dict.fromkeys(row["phase"] for profile in profiles for row in profile.rows))
@@ -249,7 +249,7 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
     ]
     if not values:
         return None
-    # Lines between the phases, for who prints in grey.
+    # Lines between the phases, for prints in grey.
     bars = alt.Chart(alt.InlineData(values=values)).mark_bar(stroke="var(--card)", strokeWidth=1)
     drawn = bars.encode(
         x=alt.X("share:Q", title="share of the step", axis=alt.Axis(format="%", tickCount=6)),
@@ -274,8 +274,8 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
     return make(
         "profile",
         "What a step is made of" + f": {shared}" * bool(shared),
-        f"Shares of the measured step, from {whence}: launches of their own, which no "
-        "other figure of this page counts. The filters above do not change this chart.",
+        f"Shares of the measured step, from {whence}: separate launches, which no other figure "
+        "of this page uses. The filters above do not change this chart.",
         drawn.properties(width="container", height=alt.Step(26)),
         (
             *(("profile", "profile"),) * several,
@@ -289,7 +289,7 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure | None:
 
 
 def _step(seconds: float | None) -> str:
-    """A measured step beside the name of its case."""
+    """The seconds of a measured step as text, for the name of its case."""
     return "" if seconds is None else f" · {1e3 * seconds:.3g} ms"
 
 

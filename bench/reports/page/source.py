@@ -26,9 +26,9 @@ from bench.store.run_folder import RunFolder
 from fmnist_models.errors import UserError
 
 PROFILE_COLUMNS = ("case", "phase", "share", "seconds_per_step")
-# How far the shares of a case may be from 1 by rounding.
+# The largest rounding error of the sum of a case's shares.
 _SHARES = 1e-6
-# A new run chooses its own folder; with these words the command would be refused.
+# Options that are left out of the command that repeats a run, because they name its folder.
 _OF_ONE_FOLDER = ("--output", "--fmnist-output", "--resume")
 
 
@@ -38,9 +38,11 @@ class Source:
 
     Attributes:
         name: its label where no other run has it, else its folder's name.
-        rounds: those that count, each with its place in rounds.csv, in that order.
-        points: by case, what the pictures show of it; only what was measured.
-        command: the words that repeat the run, without its folder; empty where not known.
+        run: its rows and its environment.
+        rounds: (place in rounds.csv, round) of the rounds that count, in the file's order.
+        points: the measured cases as the pictures show them, by case.
+        ceilings: the machine's ceilings.
+        command: the command line that repeats the run, without its folder; empty where not known.
     """
 
     name: str
@@ -61,8 +63,8 @@ class Profile:
     """The rows of a profile.csv with the keys `PROFILE_COLUMNS`.
 
     Attributes:
-        name: of its folder.
-        measured: when, and by which revision, as far as its environment.json tells.
+        name: name of its folder.
+        measured: date and revision, as far as its environment.json has them.
     """
 
     name: str
@@ -71,8 +73,9 @@ class Profile:
 
 
 def read_sources(paths: Sequence[Path]) -> list[Source]:
-    """The runs in these folders, or in the folders of runs that these are; folders of
-    profiles alone are left to `read_profiles`.
+    """The runs in these folders, or below them where they hold several.
+
+    Folders with a profile and no run are ignored here; `read_profiles` reads them.
 
     Raises:
         UserError: a folder holds neither, or a run without a case, a file cannot be read, or
@@ -86,7 +89,7 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
 
 
 def read_profiles(paths: Sequence[Path]) -> list[Profile]:
-    """What `fmnist-bench profile` wrote into these folders, where it did.
+    """The profiles in these folders, or below them.
 
     Raises:
         UserError: a profile.csv cannot be read.
@@ -100,7 +103,7 @@ def read_profiles(paths: Sequence[Path]) -> list[Profile]:
 
 
 def _holds_a_profile(path: Path) -> bool:
-    """And no run."""
+    """Whether the folder holds a profile and no run."""
     return kind_of(path / "profile.csv") is not None and not is_run(path)
 
 
@@ -144,8 +147,7 @@ def _points(run: MeasuredRun, rounds: Sequence[tuple[int, StoredRound]]) -> dict
 
 
 def _command(command: str) -> str:
-    """The command of plan.json with absolute paths cut to their last part, as in
-    environment.json."""
+    """The command of plan.json, without the options of its folder and without private paths."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -169,12 +171,16 @@ def _measured(folder: Path) -> str:
 
 
 def _profiled(file: Path) -> list[str]:
-    """The cases in profiles.jsonl, the raw readings; none where it is not there."""
+    """The cases in profiles.jsonl; empty where there is no such file."""
     return [record["case"].id for record in read_json_lines(file, Profiled)]
 
 
 def _profile(file: Path) -> tuple[Mapping[str, Any], ...]:
-    """Rows of profile.csv whose share is a number: a case that failed has none."""
+    """The rows of profile.csv with a share; a failed case has none.
+
+    Raises:
+        UserError: a share is missing, or the shares of a case do not add up to 1.
+    """
     rows, cells = read_table(file, PHASES)
     shares: dict[str, float] = {}
     for line, row in zip(cells.lines, rows, strict=True):

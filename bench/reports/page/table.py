@@ -1,4 +1,4 @@
-"""The table of cases: its columns, what each means, and its cells as a person reads them."""
+"""The table of cases: its columns with their meanings, and its cells as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.schema.cells import as_cell
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 
-# With more rows, the columns that are hidden at first stay out, so that the page stays small.
+# With more rows, columns that are hidden at first are left out, so that the page is small.
 MOST_WIDE_ROWS = 600
 FILTERS = (
     "run",
@@ -32,10 +32,13 @@ class Column:
     """One column of results.csv on the page.
 
     Attributes:
-        show: a value that is not None as a person reads it.
-        at_first: shown before the reader chooses columns.
-        number: aligned right, and sorted by value.
-        long: holds whole sentences.
+        name: its name in results.csv.
+        heading: its heading on the page.
+        meaning: its explanation on the page.
+        show: makes the text of a value that is not None.
+        at_first: it is shown before the reader chooses columns.
+        number: it is aligned right, and sorted by value.
+        long: its cells hold whole sentences.
     """
 
     name: str
@@ -49,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a reader sees, and what results.csv holds where that is more."""
+    """The text of a cell, and the exact value of results.csv where that differs."""
 
     text: str
     value: str = ""
@@ -57,10 +60,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A case; `key` ties it to its points in the charts.
+    """The row of a case.
 
     Attributes:
-        facets: what the filters go by, in the order of `FILTERS`.
+        key: the number of its records in the charts.
+        ok: the case ended ok.
+        facets: its values for the filters, in the order of `FILTERS`.
     """
 
     key: int
@@ -72,7 +77,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class CaseTable:
-    """All rows, and the values that each filter offers where there are two or more."""
+    """All rows, and the choices of each filter that has two or more values."""
 
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
@@ -144,7 +149,11 @@ COLUMNS: tuple[Column, ...] = (
         _accuracy,
     ),
     Column(
-        "test_accuracy", "test accuracy", "on the test images, likewise", _accuracy, at_first=False
+        "test_accuracy",
+        "test accuracy",
+        "on the test images after the documented epochs, mean over launches",
+        _accuracy,
+        at_first=False,
     ),
     Column(
         "time_to_accuracy_s",
@@ -162,7 +171,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "bound",
         "bound",
-        "what limits it: compute, memory, or overhead where it stands under 0.3 of the roofline",
+        "what limits it: compute, memory, or overhead where it is below 0.3 of the roofline",
         number=False,
     ),
     Column("gflops", "GFLOP/s", "model FLOPs over the measured time", _three, at_first=False),
@@ -186,8 +195,14 @@ COLUMNS: tuple[Column, ...] = (
         _three,
         at_first=False,
     ),
-    Column("samples_per_j", "samples/J", "samples trained a joule, likewise", _three),
-    Column("energy_covers", "energy of", "what the joules are of", at_first=False, number=False),
+    Column("samples_per_j", "samples/J", "samples trained per joule, over the same spans", _three),
+    Column(
+        "energy_covers",
+        "energy of",
+        "the parts of the machine whose energy is counted",
+        at_first=False,
+        number=False,
+    ),
     Column(
         "warmup_s",
         "warm-up, s",
@@ -223,13 +238,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("reason", "reason", "why the case did not end ok", number=False, long=True),
     Column("warnings", "warnings", "what a reader must know", number=False, long=True),
 )
-# Where all cases agree on these, they need no column at first.
+# Columns that are hidden at first where all cases have the same value.
 _ALIKE = ("device", "threads", "status")
 _RUN = Column("run", "run", "label, or folder", number=False)
 
 
 def case_table(sources: Sequence[Source]) -> CaseTable:
-    """The cases of all runs in order; columns that are empty throughout are left out."""
+    """The table of the cases of all runs, in order; columns with only empty cells are left out."""
     rows = [(source.name, row) for source in sources for row in source.rows]
     narrow = len(rows) > MOST_WIDE_ROWS
     columns = [

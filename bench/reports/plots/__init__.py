@@ -1,1 +1,4 @@
-"""Pictures, made with matplotlib; imported where one is drawn, for that takes half a second."""
+"""Pictures, made with matplotlib.
+
+The modules are imported only where a picture is drawn, because that takes half a second.
+"""

@@ -1,6 +1,6 @@
-"""Draws a comparison: ratios per case on a log axis, and the throughput behind them.
+"""Draws a comparison: ratios per case on a log axis, and the throughput of each run.
 
-Runs are told apart by a letter, which needs no colour and no look at the legend.
+Each run has a letter as its marker, which needs neither colour nor legend.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # Inches.
 LANE, ROW_GAP, TITLE_BAND, AXIS_BAND, BETWEEN = 0.125, 0.08, 0.62, 0.75, 0.35
-# What one page can hold; the rest is in comparison.csv.
+# The most that fits on one page; the rest is in comparison.csv.
 MOST_LANES, MOST_RUNS = 170, 26
 SEPARATOR = " · "
 _TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
@@ -50,7 +50,7 @@ _TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One case: a lane a run; the places are inches below the upper edge of the axes."""
+    """One case with a lane for each run; `top` is in inches below the upper edge of the axes."""
 
     case: str
     loop: str
@@ -60,7 +60,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What both panels share."""
+    """The rows of both panels; places and height are in inches."""
 
     rows: tuple[_Row, ...]
     headings: tuple[tuple[str, float], ...]
@@ -117,8 +117,10 @@ def _figure(found: Comparison) -> Figure:
 
 
 def _rows(found: Comparison, lanes: int) -> _Rows:
-    """The cases that a ratio is known of, the documented setting first where room is short,
-    grouped by loop."""
+    """The cases with a ratio, grouped by loop.
+
+    Where there are too many, cases at the documented setting are kept first.
+    """
     known = {pair.case for pairs in found.pairs.values() for pair in pairs if pair.ratio}
     facts = {case: row for run in found.runs.values() for case, row in run.rows.items()}
     cases = sorted(
@@ -151,7 +153,7 @@ def _header(figure: Figure, found: Comparison, names: Sequence[str]) -> Header:
         line = f"{letter}  {one_line(name, 40)}: {machines[name]}"
         if name in found.summaries:
             total = found.summaries[name]
-            # What it shares with A is said there; the whole would not fit.
+            # Facts that are the same as A's are left out, because all would not fit.
             other = [fact for fact in own[name] if fact not in own[found.baseline]]
             line = (
                 f"{letter}  {one_line(name, 40)}: {total.geometric_mean:.2f} times A "
@@ -191,7 +193,7 @@ def _frame(axes: Axes, rows: _Rows, labels: float, width: float) -> None:
 
 
 def _ratio_axis(axes: Axes, values: Sequence[float]) -> None:
-    """A log axis about 1, labelled where there is room; 1 itself is always labelled."""
+    """Make a log axis around 1, with labels where they fit; 1 itself always has a label."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = log_limits([*values, 1.0], 1.25)
@@ -225,7 +227,7 @@ def _speeds(found: Comparison, rows: _Rows, names: Sequence[str]) -> list[float]
 
 
 def _draw_run(axes: Sequence[Axes], found: Comparison, rows: _Rows, lane: int, name: str) -> None:
-    """The letter of a run in each row, and the intervals of its ratios."""
+    """Draw the letter of a run in each row, and the intervals of its ratios."""
     look: dict[str, Any] = {"linestyle": "None", "markersize": 7.5, "markeredgewidth": 0}
     look |= {"marker": _letter(ascii_uppercase[lane]), "color": INK}
     pairs = {pair.case: pair for pair in found.pairs.get(name, ())}
@@ -246,7 +248,7 @@ def _draw_run(axes: Sequence[Axes], found: Comparison, rows: _Rows, lane: int, n
 
 
 def _letter(letter: str) -> MarkerPath:
-    """A bold letter as a marker, its middle on the point."""
+    """A bold letter as a marker, centred on the point."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.path import Path as MarkerPath
     from matplotlib.textpath import TextPath

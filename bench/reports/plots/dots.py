@@ -1,4 +1,4 @@
-"""Dot plots of throughput: a row a case, a lane a loop."""
+"""Dot plots of throughput: one row per case, one lane per loop."""
 
 from __future__ import annotations
 
@@ -24,30 +24,37 @@ from bench.reports.selection import Group, Point
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Inches. A lane holds the marker of one loop and, under it, the rounds.
+# Inches. A lane has the marker of one loop and, below it, the rounds.
 LANE_IN, ROW_GAP_IN, HEADING_IN, EDGE_IN = 0.19, 0.06, 0.25, 0.06
-# From the marker's middle to the rounds of the first launch, from one launch to the next,
-# and at most across them all.
+# Inches from the marker's middle to the rounds of the first launch, from one launch to the next,
+# and at most across all launches.
 ROUNDS_ASIDE_IN, LAUNCH_IN, ROUNDS_IN = 0.074, 0.028, 0.084
 SPEED_LABEL = "throughput (samples/s)"
 Markers = Mapping[str, str]
 
 
 def dots_height(groups: Sequence[Group]) -> float:
-    """Inches that `dots` wants for its axes."""
+    """The height in inches that `dots` needs for its axes."""
     rows = sum(ROW_GAP_IN + LANE_IN * len(row) for group in groups for _, row in group.rows)
     return 2 * EDGE_IN + HEADING_IN * len(groups) + rows
 
 
 def dots_labels(groups: Sequence[Group]) -> list[str]:
-    """The row labels that stand left of the axes of `dots`."""
+    """The row labels left of the axes of `dots`."""
     return [one_line(label, 36) for group in groups for label, _ in group.rows]
 
 
 def dots(axes: Axes, groups: Sequence[Group], markers: Markers, label_in: float) -> None:
-    """A row a case, a lane a loop: marker, interval and, below, every round; x is samples/s
-    on a log axis. Rows share the height of the axes; `label_in` is the width of the row
-    labels left of them."""
+    """Draw one row per case and one lane per loop: marker, interval and, below, every round.
+
+    x is samples/s on a log axis.
+
+    Args:
+        axes: the axes; the rows fill their height.
+        groups: the rows by heading.
+        markers: the marker of each model.
+        label_in: width of the row labels left of the axes, in inches.
+    """
     shown = [point for group in groups for _, row in group.rows for point in row]
     log_axis(axes, axes.xaxis, speeds(shown))
     width, height = axes_size(axes)
@@ -77,8 +84,10 @@ def dots(axes: Axes, groups: Sequence[Group], markers: Markers, label_in: float)
 
 
 def heading(axes: Axes, text: str, y: float, left: float, width_in: float) -> None:
-    """A grey band with a name at `y` inches, from `left` (in axes widths) to the right edge,
-    the name cut to `width_in` inches."""
+    """Draw a grey band with a name at `y` inches, from `left` (in axes widths) to the right edge.
+
+    The name is shortened to `width_in` inches.
+    """
     from matplotlib.patches import Rectangle
 
     across = axes.get_yaxis_transform()
@@ -98,8 +107,7 @@ def _lane(axes: Axes, point: Point, middle: float, markers: Markers) -> None:
 
 
 def draw_rounds(axes: Axes, point: Point, across: float, *, vertical: bool) -> None:
-    """Every round as a small point, a line of them a launch, beside the marker so that none
-    hides under it."""
+    """Draw every round as a small point, one line per launch, beside the marker."""
     from matplotlib.transforms import ScaledTranslation
 
     pitch = min(LAUNCH_IN, ROUNDS_IN / max(1, len(point.rounds)))
@@ -121,7 +129,7 @@ def draw_rounds(axes: Axes, point: Point, across: float, *, vertical: bool) -> N
 
 
 def draw_interval(axes: Axes, point: Point, across: float, *, vertical: bool) -> None:
-    """The interval of a point, where it has one."""
+    """Draw the interval of a point, where it has one."""
     if point.low is None or point.high is None:
         return
     ends, same = (point.low, point.high), (across, across)
@@ -137,7 +145,7 @@ def draw_interval(axes: Axes, point: Point, across: float, *, vertical: bool) ->
 
 
 def speeds(shown: Sequence[Point]) -> list[float]:
-    """Every samples/s that is drawn for these points."""
+    """Every samples/s that is drawn for these points: estimates, interval ends and rounds."""
     ends = [end for p in shown for end in (p.low, p.high) if end is not None]
     return (
         [p.samples_per_s for p in shown]

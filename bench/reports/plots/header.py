@@ -30,8 +30,10 @@ LegendItem = tuple[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands above the panels: title, lines of small text, and lines of the legend,
-    each item with its distance from the left edge."""
+    """The text above the panels: title, lines of small text, and lines of the legend.
+
+    Each legend item has its distance from the left edge in inches.
+    """
 
     title: str
     lines: tuple[str, ...]
@@ -46,13 +48,13 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What a picture shows, in the order of its legend.
+    """The contents of a picture's legend, in its order.
 
     Attributes:
-        loops: in their colours.
-        markers: by model.
-        placements: line styles by device.
-        marks: the looks of what else is drawn.
+        loops: the loops, which have their colours.
+        markers: the marker of each model.
+        placements: the line style of each device.
+        marks: the style of each other mark.
     """
 
     loops: Sequence[str] = ()
@@ -131,8 +133,10 @@ def _placement_items(placements: Mapping[str, str]) -> list[LegendItem]:
 def _flow(
     figure: Figure, items: Sequence[LegendItem], width: float
 ) -> list[tuple[tuple[float, LegendItem], ...]]:
-    """Items side by side in as many lines as they need; the first one is the caption, and
-    later lines begin after it."""
+    """The legend items in as many lines as they need.
+
+    The first item is the caption; later lines are indented by its width.
+    """
     x = 0.0
     lines: list[list[tuple[float, LegendItem]]] = [[]]
     for label, look in items:

@@ -1,4 +1,4 @@
-"""Where the panels of the picture stand."""
+"""Places the panels of the picture on the page; all lengths are in inches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Inches, as everything on this page.
+# Inches: left and right edges of the columns, heights of bands, least sizes.
 FIRST, SECOND = (EDGE, 5.45), (5.85, PAGE_WIDTH - EDGE)
 TITLE_BAND, AXIS_BAND, FACET_GAP = 0.6, 0.52, 0.9
 BANDS = TITLE_BAND + AXIS_BAND
@@ -23,8 +23,7 @@ LEAST, SWEEP, ACCURACY, FACET = 1.3, 2.9, 3.6, 2.3
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How much room the panels' contents ask for: heights of the dot plots' axes, and the
-    labels that stand beside axes."""
+    """The space that the panels need: heights of the dot plots' axes, and labels beside axes."""
 
     throughput: float
     throughput_labels: Sequence[str]
@@ -36,7 +35,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """Axes on the page; `top` counts downwards from the page's upper edge."""
+    """The place of axes on the page; `top` is the distance from the page's upper edge."""
 
     left: float
     top: float
@@ -49,7 +48,7 @@ class Page:
     """A figure of the right size and the places of the panels on it.
 
     Attributes:
-        throughput_labels, precision_labels: room left of the axes of the two dot plots.
+        throughput_labels, precision_labels: width left of the axes of the two dot plots.
     """
 
     figure: Figure
@@ -61,7 +60,7 @@ class Page:
     precision_labels: float
 
     def axes(self, place: Rectangle, label: str) -> Axes:
-        """New axes there; `label` is what a test finds them by."""
+        """New axes at `place`; tests find them by `label`."""
         width, height = self.figure.get_size_inches()
         bottom = height - place.top - place.height
         share = (place.left / width, bottom / height, place.width / width, place.height / height)
@@ -71,14 +70,14 @@ class Page:
 def plan_page(figure: Figure, header: Header, wanted: Wanted, footer: str) -> Page:
     """Place the panels in two columns and give the figure its height.
 
-    Throughput is left, accuracy and batch sizes are right, and the precisions stand in
-    whichever column makes the shorter page. Few rows make a grid of two by two; otherwise the
-    shorter column grows towards the longer one's length, so that no hole is left.
+    Throughput is left; accuracy and batch sizes are right. The precisions are in the column that
+    makes the page shorter. Few rows give a grid of two by two; otherwise the shorter column grows
+    towards the length of the longer one, so that no gap is left.
     """
     left = max(LEAST_LABELS, text_width(figure, wanted.throughput_labels, TEXT_PT) + LABEL_GAP)
     right = max(LEAST_LABELS, text_width(figure, wanted.precision_labels, TEXT_PT) + LABEL_GAP)
     ends = max(TARGET_LABEL, text_width(figure, wanted.series_labels, SMALL_PT) + LABEL_GAP)
-    # Right edges stand in one line unless the names of the series are long.
+    # The right edges are aligned, unless the names of the series are long.
     after = ends if ends < 2 * TARGET_LABEL else TARGET_LABEL
     throughput, precisions = max(LEAST, wanted.throughput), max(LEAST, wanted.precisions)
     facets = FACET * wanted.facets + FACET_GAP * (wanted.facets - 1)
@@ -123,7 +122,7 @@ def _longest(columns: tuple[Sequence[float], Sequence[float]]) -> float:
 
 
 def _grown(heights: Sequence[float], length: float) -> list[float]:
-    """Heights stretched alike towards a column of `length`, but at most by two thirds."""
+    """Heights stretched by one factor towards a column of `length`, by at most two thirds."""
     factor = (length - BANDS * (len(heights) - 1)) / sum(heights)
     return [height * min(factor, 1.67) for height in heights]
 

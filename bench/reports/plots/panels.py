@@ -1,5 +1,4 @@
-"""The panels of the picture that are no dot plots, and what every panel has: a title, or a
-reason to be empty."""
+"""The panels for accuracy and batch sizes, and the title or the reason of an empty panel."""
 
 from __future__ import annotations
 
@@ -33,12 +32,12 @@ if TYPE_CHECKING:
 
 # Inches.
 LINE_IN = 0.145
-# Where a name may stand about its point: first beside it, then above and below.
+# Places of a name around its point, in the order in which they are tried.
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 def title(axes: Axes, text: str, detail: str = "") -> None:
-    """Name the panel over its top left corner, its conditions below in small."""
+    """Write the panel's title above its top left corner, and `detail` below it in small type."""
     room = axes_size(axes)[0] + 0.4
     text = fitted(figure_of(axes), text, PANEL_PT, room, "bold")
     detail = fitted(figure_of(axes), detail, SMALL_PT, room)
@@ -50,7 +49,7 @@ def title(axes: Axes, text: str, detail: str = "") -> None:
 
 
 def empty(axes: Axes, reason: str) -> None:
-    """Say why the panel holds nothing."""
+    """Write the reason why the panel is empty."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set_facecolor("#f7f7f7")
@@ -61,8 +60,11 @@ def empty(axes: Axes, reason: str) -> None:
 def accuracy(
     axes: Axes, measured: Sequence[Point], every: Sequence[Point], markers: Markers
 ) -> None:
-    """Validation accuracy over training seconds; `every` point sets the limits, so that the
-    panels of several devices compare."""
+    """Draw validation accuracy over training seconds.
+
+    The points of `every` device set the limits, so that the panels of several devices are
+    comparable.
+    """
     times = [p.training_s for p in every]
     log_axis(axes, axes.xaxis, times)
     target = next((p.accuracy_target for p in every if math.isfinite(p.accuracy_target)), None)
@@ -94,7 +96,7 @@ def accuracy(
 
 
 def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Markers) -> None:
-    """Samples/s over the batch size, a line a series, named at its right end."""
+    """Draw samples/s over the batch size, one line per series, with its name at the right end."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     shown = [point for line in series for point in line.points]
@@ -127,12 +129,12 @@ def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Mark
 
 
 def series_labels(series: Sequence[Series]) -> list[str]:
-    """The names that stand right of the axes of `batches`."""
+    """The names right of the axes of `batches`."""
     return [one_line(line.label, 26) for line in series]
 
 
 def _apart(axes: Axes, sizes: Sequence[int]) -> list[int]:
-    """The batch sizes whose labels keep apart, the largest first of all."""
+    """The batch sizes whose labels do not overlap; the largest is always one of them."""
     kept: list[int] = []
     left = float("inf")
     for size in reversed(sizes):
@@ -145,7 +147,7 @@ def _apart(axes: Axes, sizes: Sequence[int]) -> list[int]:
 
 
 def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
-    """Put each series's name at its right end, moved up or down until none overlap."""
+    """Write each series's name at its right end, moved up or down until none overlap."""
     dpi = figure_of(axes).dpi
     ends = {
         i: axes.transData.transform((line.points[-1].batch_size, line.points[-1].samples_per_s))
@@ -177,8 +179,10 @@ def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions at least `gap` apart, as near as may be to `wanted`, which is sorted, and
-    between `low` and `high` where they all fit there."""
+    """Positions at least `gap` apart, close to the sorted positions `wanted`.
+
+    They are between `low` and `high`, where they fit.
+    """
     placed: list[float] = []
     for i, position in enumerate(wanted):
         floor = placed[-1] + gap if placed else low
@@ -187,8 +191,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _name_where_room(axes: Axes, measured: Sequence[Point], names: Sequence[str]) -> None:
-    """Name points wherever the name covers nothing and stands clear of any other point
-    that it might be taken for."""
+    """Write names of points where they cover nothing and are not close to another point."""
     from matplotlib.transforms import Bbox
 
     pixels = figure_of(axes).dpi / 72
@@ -218,8 +221,7 @@ def _name_where_room(axes: Axes, measured: Sequence[Point], names: Sequence[str]
 
 
 def _names(measured: Sequence[Point], markers: Markers) -> list[str]:
-    """What a marker leaves to be said: the optimizer, and the builder where own models
-    share a marker."""
+    """The name of each point: the optimizer, and the builder where own models share a marker."""
     sharing = Counter(markers[model] for model in {p.model for p in measured})
     several = len({p.optimizer for p in measured if p.optimizer}) > 1
     names = []

@@ -1,4 +1,4 @@
-"""Draws `profile.png`: what a step consists of, a bar a case, in seconds and in shares."""
+"""Draws `profile.png`: the phases of a step, one bar per case, in seconds and in shares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's, in an order that keeps neighbours apart in lightness as well.
+# Colours of Okabe and Ito, in an order in which neighbours differ in lightness too.
 COLOURS: Mapping[Phase, str] = {
     Phase.INPUT: "#56B4E9",
     Phase.FORWARD: "#0072B2",
@@ -44,7 +44,7 @@ _DARK = {Phase.FORWARD, Phase.BACKWARD, Phase.PYTHON}
 # Inches.
 BAR, GAP, TITLE, AXIS = 0.3, 0.34, 0.34, 0.5
 LEAST_LABELLED = 0.07
-# Of the seconds' axis, for what stands behind the bars.
+# Factor of the seconds' axis, for the text right of the bars.
 _ROOM = 1.2
 
 
@@ -52,9 +52,9 @@ def draw_profiles(profiles: Sequence[Profile], environment: Mapping[str, Any], p
     """Write the picture to `path` as PNG, in one move; False where there is nothing to draw.
 
     Args:
-        profiles: of one folder; those without a split are left out.
-        environment: what environment.json holds.
-        path: the file, in a folder that is there.
+        profiles: the profiles of one folder; those without a split are left out.
+        environment: contents of environment.json.
+        path: the file, in an existing folder.
 
     Raises:
         UserError: the picture cannot be written.
@@ -67,8 +67,10 @@ def draw_profiles(profiles: Sequence[Profile], environment: Mapping[str, Any], p
 
 
 def profile_figure(profiles: Sequence[Profile], environment: Mapping[str, Any]) -> Figure:
-    """The figure that `draw_profiles` writes; its axes are labelled `seconds: GROUP` and
-    `shares: GROUP`."""
+    """The figure that `draw_profiles` writes.
+
+    Its axes have the labels `seconds: GROUP` and `shares: GROUP`.
+    """
     shown = sorted((p for p in profiles if p.split is not None), key=_order)
     with style(machine_lines(environment, [])):
         return _figure(shown, environment)
@@ -133,7 +135,7 @@ def _figure(shown: Sequence[Profile], environment: Mapping[str, Any]) -> Figure:
 
 
 def _draw(axes: Axes, own: Sequence[Profile], as_shares: bool) -> None:
-    """The bars of one group; what is negative stands left of zero."""
+    """Draw the bars of one group; negative values are left of zero."""
     for row, profile in enumerate(own):
         assert profile.split is not None
         unit = profile.split.step_s if as_shares else 1e-3
@@ -187,7 +189,7 @@ def _draw(axes: Axes, own: Sequence[Profile], as_shares: bool) -> None:
 
 
 def _legend(figure: Figure, top: float) -> None:
-    """The phases in one line, in the order of the bars."""
+    """Draw the legend of the phases on one line, in the order of the bars."""
     from matplotlib.patches import Rectangle
 
     width, height = figure.get_size_inches()

@@ -1,4 +1,4 @@
-"""Draws `roofline.png`: the roof of each setting of the machine, and a point a case below it."""
+"""Draws `roofline.png`: the roof of each setting of the machine, with one point per case."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def draw_roofline(
 
     Args:
         results: rows with the keys `RESULT_COLUMNS`.
-        ceilings: what the run measured of the machine.
-        environment: what environment.json holds; what is missing is left out.
-        path: the file, in a folder that is there.
+        ceilings: the machine's ceilings that the run measured.
+        environment: contents of environment.json; missing facts are left out.
+        path: the file, in an existing folder.
 
     Raises:
         UserError: the picture cannot be written.
@@ -111,13 +111,13 @@ def _draw(
     rows: Sequence[Row],
     shown: Sequence[RoofPanel],
 ) -> None:
-    """One panel; `rows` and `shown` give all panels the same axes."""
+    """Draw one panel; `rows` and `shown` are those of all panels, which get the same axes."""
     peak = panel.limits.peak_flops_per_s / 1e9
     cache, memory = (rate / 1e9 for rate in cache_and_memory(panel.limits))
     detail = f"{peak:,.0f} GFLOP/s, cache {cache:,.0f} GB/s, memory {memory:,.0f} GB/s"
     panels.title(axes, panel.title, detail)
     peaks = [other.limits.peak_flops_per_s / 1e9 for other in shown]
-    # The ridges of the fastest memory are on the page, so that its slope can be seen.
+    # The axes include the ridge points of the fastest memory, so that its slope is visible.
     ridges = [other.limits.peak_flops_per_s / cache_and_memory(other.limits)[0] for other in shown]
     intensities = [*map(intensity, rows), min(ridges) / 2]
     log_axis(axes, axes.xaxis, intensities)
@@ -138,7 +138,7 @@ def _draw(
 
 
 def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
-    """The peak, and the slopes of the fastest and of the slowest memory measured."""
+    """Draw the peak, and the slopes of the fastest cache and of memory."""
     peak = limits.peak_flops_per_s
     low, high = axes.get_xlim()
     for rate, dash in zip(cache_and_memory(limits), ("-", "--"), strict=True):
@@ -148,7 +148,7 @@ def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
 
 
 def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
-    """The batch size beside each point of the fastest loop, where the panel holds several."""
+    """Write the batch size at each point of the fastest loop, where the panel has several."""
     if len({row["batch_size"] for row in rows}) < 2:
         return
     named = -math.inf
@@ -157,7 +157,7 @@ def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
             (row for row in rows if row["batch_size"] == batch_size), key=lambda r: r["gflops"]
         )
         x = axes.transData.transform((intensity(best), best["gflops"]))[0]
-        # A name that would touch the one before it stands a line lower.
+        # A name that would touch the one before it is a line lower.
         below = -7 if x - named > NAME_WIDTH * figure_of(axes).dpi else -17
         named = x if below == -7 else -math.inf
         axes.annotate(

@@ -51,11 +51,10 @@ def comparison(
     `precisions`.
 
     Args:
-        results: rows with the keys `RESULT_COLUMNS`; those that are not ok are counted in
-            the footer.
+        results: rows with the keys `RESULT_COLUMNS`; the footer counts those that are not ok.
         rounds: rows with the keys `ROUND_COLUMNS`.
-        environment: what environment.json holds; what is missing is left out.
-        path: the file, in a folder that is there.
+        environment: contents of environment.json; missing facts are left out.
+        path: the file, in an existing folder.
 
     Raises:
         UserError: the picture cannot be written.
@@ -67,13 +66,13 @@ def comparison(
 def sample_row(
     images: np.ndarray, labels: Sequence[int], class_names: Sequence[str], path: Path
 ) -> None:
-    """Write images side by side in `gray_r`, each over its class, to `path` as PNG.
+    """Write images in a row in `gray_r`, each with its class below it, to `path` as PNG.
 
     Args:
         images: uint8, shape (images, rows, columns).
         labels: the class of each image, an index into `class_names`.
-        class_names: of all classes, in the order of their labels.
-        path: the file, in a folder that is there.
+        class_names: the names of all classes, in the order of their labels.
+        path: the file, in an existing folder.
 
     Raises:
         UserError: the picture cannot be written.
@@ -84,7 +83,7 @@ def sample_row(
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """What the four panels of one picture show."""
+    """The contents of the four panels of a picture."""
 
     points: tuple[Point, ...]
     throughput: Chosen[Group]
@@ -97,7 +96,7 @@ class _Picture:
 
     @classmethod
     def of(cls, results: Sequence[Row], rounds: Sequence[Row]) -> _Picture:
-        """What the rows of a run show."""
+        """The contents of the panels, from the rows of a run."""
         measured = selection.points(results, rounds)
         base = selection.base_setting(measured)
         return cls(
@@ -148,7 +147,7 @@ def _comparison_figure(
 
 
 def _marks(shown: Sequence[Point]) -> dict[str, Mapping[str, Any]]:
-    """What the legend must explain beside loops and models."""
+    """The marks of the legend beside loops and models."""
     grey = {"color": SOFT_INK}
     marks: dict[str, Mapping[str, Any]] = {}
     marks["one round (epoch)"] = {**grey, "marker": ".", "markersize": ROUND_PT * 2}
@@ -229,7 +228,7 @@ def _more(count: int, what: str) -> str:
 
 
 def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
-    """All text from outside, for the choice of fonts."""
+    """All texts in a picture that come from the user or the machine, for the choice of fonts."""
     texts = [str(row[name]) for row in results for name in ("model", "device_name")]
     return [*texts, *machine_lines(environment, [])]
 
@@ -261,7 +260,7 @@ def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Seque
 
 
 def blank_figure(width_in: float, height_in: float) -> Figure:
-    """An empty white page of that size in inches."""
+    """An empty white figure of that size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -274,7 +273,7 @@ def save_picture(figure: Figure, path: Path) -> None:
     """Replace `path` in one move, so that a crash never leaves half a picture.
 
     Raises:
-        UserError: something else than a picture of this suite is there, or it cannot be written.
+        UserError: `path` is no picture of this suite, or cannot be written.
     """
     target = target_of(path, PICTURE)
     drawn = io.BytesIO()

@@ -1,4 +1,4 @@
-"""How the pictures look: colours, markers, fonts and axes that all panels share."""
+"""The style of the pictures: colours, markers, fonts and axes that all panels share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STYLE: dict[str, Any] = {
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "font.size": TEXT_PT,
-    # A label may hold any character: "$" is not the start of a formula.
+    # A label may contain "$", which would begin a formula.
     "text.parse_math": False,
     "text.color": INK,
     "xtick.color": SOFT_INK,
@@ -48,11 +48,11 @@ _STYLE: dict[str, Any] = {
 
 @contextlib.contextmanager
 def style(texts: Iterable[str]) -> Iterator[None]:
-    """Matplotlib's defaults with this suite's changes, whatever the user has configured;
-    the user's settings are back afterwards.
+    """Within the context, use matplotlib's defaults with this suite's changes.
 
-    Fonts for characters of `texts` that DejaVu Sans lacks are taken from the installed
-    ones; a character that none has is drawn as a box, without a warning.
+    The user's settings are restored afterwards. For characters of `texts` that DejaVu Sans does
+    not have, installed fonts are used. A character that no font has is drawn as a box, without a
+    warning.
 
     Raises:
         UserError: matplotlib cannot read the user's matplotlibrc.
@@ -62,7 +62,7 @@ def style(texts: Iterable[str]) -> Iterator[None]:
 
     fonts = {"font.family": ["DejaVu Sans", *_fallback_fonts(texts)]}
     with matplotlib.style.context(["default", {**_STYLE, **fonts}]), warnings.catch_warnings():
-        # The user can do nothing about a missing glyph, and the text is in environment.json.
+        # No warning of a missing glyph: the user can do nothing, and environment.json has the text.
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
         warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
         yield
@@ -96,7 +96,7 @@ def text_width(figure: Figure, texts: Iterable[str], size: float) -> float:
 def text_extent(
     figure: Figure, text: str, size: float, weight: str = "normal"
 ) -> tuple[float, float]:
-    """Inches that a line of text takes in width and height."""
+    """(width, height) of a line of text in inches."""
     drawn = figure.text(0, 0, text, size=size, weight=weight)
     box = drawn.get_window_extent()
     drawn.remove()
@@ -104,21 +104,21 @@ def text_extent(
 
 
 def axes_size(axes: Axes) -> tuple[float, float]:
-    """Width and height of the axes in inches."""
+    """(width, height) of the axes in inches."""
     box = axes.get_window_extent()
     return box.width / figure_of(axes).dpi, box.height / figure_of(axes).dpi
 
 
 def figure_of(axes: Axes) -> Figure:
-    """The figure that the axes stand on."""
+    """The figure of the axes; raises ValueError where they have none."""
     figure = axes.get_figure(root=True)
     if figure is None:
-        raise ValueError("the axes stand on no figure")
+        raise ValueError("the axes have no figure")
     return figure
 
 
 def fitted(figure: Figure, text: str, size: float, width: float, weight: str = "normal") -> str:
-    """`text` as one line of at most `width` inches, shortened in the middle where need be."""
+    """`text` on one line of at most `width` inches, shortened in the middle where needed."""
     most = 200
     while most > 1:
         line = one_line(text, most)
@@ -152,7 +152,7 @@ def log_axis(axes: Axes, axis: Axis, values: Sequence[float]) -> None:
 
 
 def with_prefix(value: float) -> str:
-    """A round number for a person: 0.5, 20, 1 k, 2 M."""
+    """A round number as text: 0.5, 20, 1 k, 2 M."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor * 0.999:
             return f"{value / factor:g} {prefix}"
@@ -160,8 +160,10 @@ def with_prefix(value: float) -> str:
 
 
 def log_ticks(low: float, high: float, least_ratio: float) -> list[float]:
-    """Round numbers between two limits, each at least `least_ratio` times the one before:
-    1, 2, 5 in every decade, else 1 and 3, else 1 in every decade, or in every so many."""
+    """Round numbers between two limits, each at least `least_ratio` times the one before.
+
+    They are 1, 2 and 5 in every decade, else 1 and 3, else 1, or 1 in every n-th decade.
+    """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for digits in ((1, 2, 5), (1, 3), (1,)):
         if least_ratio <= {3: 2.0, 2: 3.0, 1: 10.0}[len(digits)]:
@@ -172,8 +174,10 @@ def log_ticks(low: float, high: float, least_ratio: float) -> list[float]:
 
 
 def _load_matplotlib() -> None:
-    """Import matplotlib whatever MPLBACKEND says: the suite draws into files, and a notebook's
-    backend is often not installed where a command of it runs."""
+    """Import matplotlib without the user's MPLBACKEND.
+
+    The suite draws into files, and a notebook's backend is often not installed for a command.
+    """
     if "matplotlib" not in sys.modules:
         refuse_unreadable(os.environ)
     backend = os.environ.pop("MPLBACKEND", None)
@@ -185,7 +189,7 @@ def _load_matplotlib() -> None:
 
 
 def _fallback_fonts(texts: Iterable[str]) -> list[str]:
-    """Names of installed fonts that together have what DejaVu Sans lacks."""
+    """Names of installed fonts that have the characters that DejaVu Sans does not have."""
     from matplotlib import font_manager
 
     def lacks(path: str, characters: set[str]) -> set[str]:
@@ -202,7 +206,7 @@ def _fallback_fonts(texts: Iterable[str]) -> list[str]:
     for font in font_manager.fontManager.ttflist:
         if not missing:
             break
-        # The last-resort font has a box for every character, and so seems to lack none.
+        # The last-resort font has a box for every character, so it would always be chosen.
         if font.weight != 400 or font.style != "normal" or "Last Resort" in font.name:
             continue
         still = lacks(font.fname, missing)

@@ -1,1 +1,1 @@
-"""Tables and lines on a terminal of 80 columns or more."""
+"""The output on a terminal of 80 columns or more; nothing here makes pictures or pages."""

@@ -1,4 +1,4 @@
-"""What a comparison shows: a table for one candidate, a column a run for several."""
+"""The output of a comparison: a table for one candidate, a column per run for several."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TOTALS = ("geometric mean of cases", "all cases together", "accuracy points, low
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """What differs between the runs, the ratios of each case, and what they come to.
+    """Print the differences of the runs, the ratio of each case, and the means.
 
-    One candidate gets a table with intervals and accuracies. Several stand side by side, a
-    letter a run as in the picture, in as many tables as the screen's width asks for.
+    One candidate has a table with intervals and accuracies. Several candidates have one column
+    each, with the letters of the picture, in as many tables as the width of the terminal needs.
     """
     if len(found.pairs) == 1:
         _print_one(found, console)
@@ -102,7 +102,7 @@ def _print_several(found: Comparison, console: Console) -> None:
 
 
 def _groups(found: Comparison, width: int) -> list[list[str]]:
-    """The candidates, as many to a table as the width holds beside the longest case."""
+    """The candidates of each table: as many as fit beside the longest case."""
     left = width - max(map(len, (*found.cases, *TOTALS))) - 1
     groups: list[list[str]] = []
     room = 0
@@ -156,7 +156,7 @@ def _line(console: Console, text: str) -> None:
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
-    """Write a row a case and candidate to `path` as CSV, in one move.
+    """Write one row per case and candidate to `path` as CSV, in one move.
 
     Raises:
         UserError: the folder holds a run, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""What `check --confirm` says: before the duel of the suspects, and of each once it was fought."""
+"""The output of `check --confirm`: before the duel of the suspects, and their reasons after it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAID = {
 
 
 def confirmation_lines(asked: Confirmation) -> Iterator[str]:
-    """What is about to happen, a sentence each."""
+    """Sentences about the duel that begins, and about the cases that cannot duel."""
     for case, reason in asked.left.items():
         yield f"{case} keeps its verdict: it cannot duel: {reason}"
     if asked.plan.cases:
@@ -25,15 +25,15 @@ def confirmation_lines(asked: Confirmation) -> Iterator[str]:
 
 
 def settled_by(report: CheckReport, asked: Confirmation, duel: DuelReport | None) -> CheckReport:
-    """The report of a check once its suspects went through the duel.
+    """The report of a check with the verdicts of the duel of its suspects.
 
-    A case that duelled has the duel's verdict; one that could not keeps its own, with the reason.
-    Of a duel that was interrupted, cases that it had not decided keep theirs as well.
+    A case in the duel has the duel's verdict. A case that cannot duel keeps its own, with the
+    reason. After an interrupted duel, undecided cases keep their own verdict too.
 
     Args:
-        report: of the check.
-        asked: what was to be confirmed.
-        duel: None where none of the suspects could duel.
+        report: the check.
+        asked: the duel that was prepared.
+        duel: its report; None where no suspect could duel.
     """
     by_name = {case.case: case for case in report.cases}
     found = {

@@ -1,4 +1,4 @@
-"""The `describe` verb: the data and the models as the documents print them."""
+"""The output of `describe`: the data and the models, as the course documents print them."""
 
 from __future__ import annotations
 
@@ -40,14 +40,24 @@ def describe_data(folder: str | None, picture: Path, console: Console) -> None:
 
 
 def summarize_models(models: str | None) -> int:
-    """Print `model.summary()` of each model, in a child that may import Keras."""
+    """Print `model.summary()` of each model, from a child process that imports Keras.
+
+    Args:
+        models: a comma-separated list; None for all networks.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        UserError: a name is empty, or TensorFlow is not installed.
+    """
     names = parse_axis("models", models) if models else tuple(NETWORKS)
     require_tensorflow()
     environment = child_environment(Case("softmax", "adam", "fit"), inventory())
     command = [*child_command("fmnist_models"), *names]
     environment |= {"PYTHONIOENCODING": "utf-8"}
     sys.stdout.flush()
-    # TensorFlow's own log is kept back, unless the summaries failed.
+    # TensorFlow's log is shown only where the summaries failed.
     child = subprocess.run(command, env=environment, capture_output=True, check=False)
     click.echo(child.stdout.decode(errors="replace"), nl=False)
     if child.returncode:

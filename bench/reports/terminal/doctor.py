@@ -1,4 +1,4 @@
-"""The doctor's table."""
+"""The table of `doctor`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLES = {
 
 
 def render(report: Report, console: Console) -> None:
-    """Print the checks as a table and one line that sums them up; fits 80 columns."""
+    """Print the checks as a table for 80 columns, and one line with their counts."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""What a duel shows: a line a block while it runs, and a table at its end."""
+"""The output of a duel: one line per block while it runs, and a table at its end."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ _MEANING = {
 
 
 class DuelLines:
-    """A line a block and a line a look, so that the interval is seen to narrow."""
+    """Prints a line for each block and for each look."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._several = False
 
     def waits(self, reason: str) -> None:
-        """Say why nothing happens yet."""
+        """Print why the duel waits."""
         self._print(f"waiting: {reason}")
 
     def duel_begins(self, plan: DuelPlan, folder: Path) -> None:
-        """Say who meets whom, how long it may take, and what is cut short."""
+        """Print the sides, the longest duration, and the number of images."""
         self._several = len(plan.cases) > 1
         sources = {side: _sources(folder / side) for side in SIDES}
         for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
@@ -82,7 +82,7 @@ class DuelLines:
         )
 
     def block_voided(self, case: Case, reason: str) -> None:
-        """Say why it takes longer."""
+        """Print why a block is measured again."""
         self._print(f"{f'{case.id}: ' if self._several else ''}{reason} (measured again)")
 
     def block_ends(self, standing: Standing, control: float) -> None:
@@ -110,7 +110,7 @@ class DuelLines:
 
 
 def spec_words(spec: Spec) -> str:
-    """A side in the words in which it is written."""
+    """A side in the form in which the user writes it."""
     words = [f"python={spec.python}"] if spec.python else []
     if spec.checkout:
         revision = f"@{spec.revision[:12]}" if spec.revision else ""
@@ -120,26 +120,26 @@ def spec_words(spec: Spec) -> str:
 
 
 def _sources(side: Path) -> Mapping[str, Any]:
-    """What a side was found to run; empty where nothing was written of it."""
+    """The digests of a side's files; empty where none were stored."""
     found = (RunFolder(side).environment() or {}).get("sources")
     return found if isinstance(found, Mapping) else {}
 
 
 def _short_digests(sources: Mapping[str, Any]) -> str:
-    """The beginnings of the digests of a side's files, in brackets."""
+    """The first digits of the digests of a side's files, in parentheses."""
     digests = [f"{what} {sources[what][:8]}" for what in ("suite", "models") if sources.get(what)]
     return f" ({', '.join(digests)})" if digests else ""
 
 
 def _runs_the_same(plan: DuelPlan, sources: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether sides that name other files run the same ones."""
+    """Whether two sides with different checkouts have the same Python files."""
     named = {(spec.checkout, spec.revision) for spec in (plan.a, plan.b)}
     found = [(own.get("suite"), own.get("models")) for own in sources.values()]
     return len(named) > 1 and found[0] == found[1] and found[0][0] is not None
 
 
 def print_duel(report: DuelReport, console: Console) -> None:
-    """The table, what did not go well, and the verdict."""
+    """Print the table, the failures, and the verdict."""
     for line in _table(report.cases):
         console.print(Text(line), soft_wrap=True)
     for line in (LEGEND, *verdict_lines(report)):
@@ -147,13 +147,13 @@ def print_duel(report: DuelReport, console: Console) -> None:
 
 
 def _table(standings: Sequence[Standing]) -> Iterator[str]:
-    """A line of numbers below each case, whose id would leave no room for them beside it."""
+    """The lines of the table; a case's id has its own line, because it may be long."""
     heading = ("blocks", "B over A", "least", "p", "flips", "points", "verdict")
     rows = [(*_cells(standing), str(standing.verdict)) for standing in standings]
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        """The cells, each at the right of its column but the verdict."""
+        """The cells as a line; all but the verdict are aligned right."""
         padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
         return "  ".join([*padded[:-1], cells[-1]])
 
@@ -164,7 +164,7 @@ def _table(standings: Sequence[Standing]) -> Iterator[str]:
 
 
 def verdict_lines(report: DuelReport) -> list[str]:
-    """What did not go well, and the verdict, a sentence each."""
+    """Sentences about failures, drops of accuracy and the control, and the verdict."""
     lines = []
     for standing in report.cases:
         case = standing.case.id
@@ -215,7 +215,7 @@ def ratio_words(standing: Standing) -> str:
 
 
 def measured_words(standing: Standing) -> str:
-    """What a duel measured of a case, in words; empty before the first block."""
+    """What a duel measured of a case, as text; empty before the first block."""
     times, points = ratio_words(standing), standing.accuracy_look
     said = [f"{times} times the time"] if times else []
     if points and points.decision is Decision.WORSE:

@@ -1,4 +1,4 @@
-"""What `fmnist-bench profile` prints: loops side by side, then each case's own story."""
+"""The output of `fmnist-bench profile`: tables of phases by loop, then details of each case."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _MIB = 2**20
 
 
 def print_profiles(outcome: ProfileOutcome, console: Console) -> None:
-    """The tables of all cases; fits 80 columns."""
+    """Print the tables and details of all cases, for 80 columns."""
     fine = [p for p in outcome.profiles if p.split is not None]
     for (title, _), group in groupby(sorted(fine, key=_order), key=_work):
         console.print(Text(title, style="italic"), soft_wrap=True)
         cases = list(group)
         console.print(_table(cases))
         if any(_is_unsure(share) for p in cases if p.split for share in p.split.shares):
-            console.print(f"{_UNSURE} a quarter of the rounds or more say less than nothing")
+            console.print(f"{_UNSURE} below zero in a quarter of the rounds or more")
         console.print()
     for profile in fine:
         for line in _story(profile):
@@ -53,7 +53,7 @@ def _order(profile: Profile) -> tuple[Any, ...]:
 
 
 def _work(profile: Profile) -> tuple[str, int]:
-    """The title of the table that a case belongs to: all that it shares with other loops."""
+    """The title of a case's table, with all axes but the loop, and its batch size for sorting."""
     case = profile.case
     parts = [f"{case.model}/{case.optimizer}", case.device, f"batch {case.batch_size}"]
     parts += [case.precision] + ([f"{case.threads} threads"] if case.threads else [])
@@ -81,13 +81,15 @@ def _cell(split: Split, phase: Phase) -> str:
 
 
 def _is_unsure(share: Share) -> bool:
-    """Whether the rounds do not even tell that a phase takes time; of the rest that none explains
-    this is as it should be."""
+    """Whether the quartiles of a phase include zero, so that it may take no time.
+
+    Never for `unexplained`, which is normally near zero.
+    """
     return share.phase is not Phase.UNEXPLAINED and share.low < 0 < share.high
 
 
 def duration(seconds: float) -> str:
-    """Seconds of a step, or of a part of it, as a person reads them."""
+    """Seconds of a step or of a part of it, as text with a unit."""
     size = abs(seconds)
     if size >= 1:
         return f"{seconds:.2f} s"
@@ -152,5 +154,5 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def shorten(name: str, most: int) -> str:
-    """The end of a long name, which says more than its beginning."""
+    """A name of at most `most` characters; of a longer one the end, which matters more."""
     return name if len(name) <= most else f"…{name[1 - most :]}"

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, a line a launch elsewhere."""
+"""The progress of a run: a bar on a terminal, one line per launch elsewhere."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from bench.session.events import Progress
 
 
 def progress_for(console: Console) -> Progress:
-    """A bar where `console` is a terminal, lines where it is not."""
+    """A progress bar where `console` is a terminal, lines where it is not."""
     return _TerminalProgress(console) if console.is_terminal else _LineProgress(console)
 
 
 class _TimeLeft:
-    """Seconds left: the estimates of what remains, corrected by how the estimates of what
-    is done have turned out here."""
+    """Estimates the seconds left.
+
+    The estimates of the remaining launches are scaled by measured over estimated time so far.
+    """
 
     def __init__(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
         self._estimates = [launch_seconds(case, plan.settings) for case, _ in remaining]
@@ -37,12 +39,12 @@ class _TimeLeft:
         self._done = 0
 
     def launch_begins(self) -> None:
-        """The clock starts with the first launch: ceilings are no part of the estimates."""
+        """Start the clock at the first launch, because the estimates exclude the ceilings."""
         if self._started is None:
             self._started = monotonic()
 
     def launch_ended(self) -> None:
-        """One more launch is done."""
+        """Count a launch as done."""
         self._done += 1
 
     def seconds(self) -> float:
@@ -59,7 +61,7 @@ class _LineProgress(Progress):
         self._console = console
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
-        """Say how many launches there are and how long they take."""
+        """Print the number of launches, and the estimated time."""
         self._plan = plan
         self._total = len(remaining)
         self._number = 0
@@ -69,19 +71,19 @@ class _LineProgress(Progress):
         self._print(f"{launches} of {counted(len(plan.cases), 'case')}, about {about}")
 
     def waits(self, reason: str) -> None:
-        """Say why nothing happens yet."""
+        """Print why the run waits."""
         self._print(f"waiting: {reason}")
 
     def ceilings_begin(self, moment: str) -> None:
-        """Say what is measured now."""
-        self._print(f"what this machine does at best, {moment} the cases")
+        """Print that the ceilings are measured now."""
+        self._print(f"measuring the best rates of this machine, {moment} the cases")
 
     def ceilings_fail(self, reason: str) -> None:
-        """Say what stays empty, and why."""
+        """Print which columns stay empty, and why."""
         self._print(f"not measured, so the roofline columns stay empty: {reason}")
 
     def launch_begins(self, case: Case, launch: int) -> None:
-        """Note which launch the next rounds belong to."""
+        """Note the launch of the next rounds."""
         self._case, self._launch = case, launch
         self._left.launch_begins()
         self._number += 1
@@ -92,12 +94,12 @@ class _LineProgress(Progress):
         self._rounds.append(round_)
 
     def launch_voided(self, record: LaunchRecord) -> None:
-        """Say what disturbed the launch, and forget its rounds."""
+        """Print what disturbed the launch, and discard its rounds."""
         self._print_launch(record, " (measured again)")
         self._rounds = []
 
     def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
-        """Say why a launch that had ended ok is measured again."""
+        """Print why a launch that had ended ok is measured again."""
         self._print(f"{case_id}, launch {launch + 1}: {LOST}: {reason}; it is measured again")
 
     def launch_ends(self, record: LaunchRecord) -> None:
@@ -106,7 +108,7 @@ class _LineProgress(Progress):
         self._print_launch(record, "")
 
     def run_ends(self) -> None:
-        """Nothing is left on the screen to take away."""
+        """Do nothing: lines stay on the screen."""
 
     def _print_launch(self, record: LaunchRecord, more: str) -> None:
         line = _line(self._plan, record, self._rounds)
@@ -123,7 +125,7 @@ class _TerminalProgress(_LineProgress):
             MofNCompleteColumn(),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[left]}"),
-            # On a narrow terminal this column gives way, and the end of the case is lost.
+            # On a narrow terminal this column is shortened at its end.
             TextColumn(
                 "{task.description}",
                 markup=False,
@@ -142,7 +144,7 @@ class _TerminalProgress(_LineProgress):
         self._bar.start()
 
     def launch_begins(self, case: Case, launch: int) -> None:
-        """Show the case."""
+        """Show the case of the launch."""
         super().launch_begins(case, launch)
         self._show("warm-up")
 
@@ -163,7 +165,7 @@ class _TerminalProgress(_LineProgress):
             self._bar.advance(self._task)
 
     def run_ends(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _show(self, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The tables at the end of a run and of `list`: plain rows in, text for 80 columns out."""
+"""The tables and lines at the end of a run, for 80 columns."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def print_results(rows: Sequence[Row], console: Console) -> None:
-    """A table for each device, precision and thread count; then the rows that did not
-    end well, with their reasons."""
+    """Print a table for each device, precision and thread count, then warnings and reasons."""
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
         console.print(_table(setting, list(group), rows))
@@ -49,14 +48,14 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
 
 
 def time_line(split: Mapping[str, float]) -> str:
-    """Where the seconds of a run went, as shares of the whole; what takes none is left out."""
+    """The parts of a run's time as shares of the whole; parts without time are left out."""
     total = math.fsum(split.values())
     shares = [f"{part} {seconds / total:.1%}" for part, seconds in split.items() if seconds > 0]
     return f"Of {duration(total)}: {', '.join(shares)}"
 
 
 def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
-    """How many times the throughput of its `fit` sibling a row reaches; None without one."""
+    """The throughput of a row over that of the same case in `fit`; None without that case."""
     if row["loop"] == "fit" or row["samples_per_s"] is None:
         return None
     fit = sibling(row, rows, loop="fit")
@@ -66,10 +65,10 @@ def compiled_over_fit(row: Row, rows: Sequence[Row]) -> float | None:
 def reference_lines(
     rows: Sequence[Row], reference: Sequence[Row], same_work: bool, machine: str
 ) -> list[str]:
-    """How the throughput compares with the reference run's, a line a loop.
+    """The throughput compared with the reference run, one line per loop.
 
-    Geometric mean of the per-case ratios over the cases that both hold and that ran the
-    same work (epochs and data), which the caller judges.
+    A line has the geometric mean of the ratios of the cases that both runs have. Empty unless
+    `same_work`: both runs had the same epochs and data.
     """
     if not same_work:
         return []
@@ -125,10 +124,10 @@ def half_width(row: Row) -> str:
 
 
 def notes(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Warnings and then reasons, each with the cases that it holds for.
+    """The warnings, then the reasons, each with its cases.
 
-    On a busy machine each case is disturbed by a share of its own: one line stands for all
-    that the same signal disturbed, the worst of them first.
+    On a busy machine the share of a disturbance differs between cases. So all cases with the same
+    signal have one note, with the largest share; the worst case is first.
     """
     found: dict[str, list[str]] = {}
     disturbed: dict[tuple[Kind, str], list[tuple[CaseWarning, str]]] = {}

@@ -1,1 +1,4 @@
-"""What drives TensorFlow, which is handed in where that lets fakes stand in for it."""
+"""The code that uses TensorFlow: device, ceilings and variants of a step.
+
+`device` takes the module as an argument, so that tests can replace it.
+"""

@@ -1,7 +1,7 @@
-"""Measures what this machine does at best through TensorFlow, inside the worker's process.
+"""Measures the best rates of this machine with TensorFlow, inside the worker's process.
 
-Only `bench.worker.serve` imports this module: it imports TensorFlow. What the numbers mean, and how
-they become limits, is said in `bench.analysis.roofline`.
+Only `bench.worker.serve` imports this module, because it imports TensorFlow.
+`bench.analysis.roofline` defines the numbers and makes limits of them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from fmnist_models import architectures
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 
-# A reading is the best of so many windows of at least so long: a peak, not an average. Of calls
-# that fill a window by themselves there are fewer.
+# A reading is the best of WINDOWS windows of at least WINDOW_S: a peak, not an average. Calls that
+# are longer than a window are measured LONG_WINDOWS times.
 WINDOWS, LONG_WINDOWS = 5, 3
 WINDOW_S = 0.02
 PRODUCT_SIZES = (256, 512, 1024, 2048, 4096)
-# Working sets of the triad, from what fits a core's own cache to what fits hardly any.
+# Working sets of the triad, from one that fits a core's own cache to one that fits hardly any.
 TRIAD_BYTES = tuple(2**power for power in (18, 20, 22, 24, 26, 29))
 TRIAD_CALL_BYTES = 2**30
 PATHS = {"plain": False, "xla": True}
@@ -41,7 +41,7 @@ def measure_ceilings(request: CeilingsRequest, data: TrainingData) -> Ceilings:
     """The peaks of one setting of this machine, and the products-only epochs of its cases.
 
     Raises:
-        Unavailable: the device is not there or cannot do the precision.
+        Unavailable: the device is missing or does not support the precision.
     """
     device = TensorFlowDevice(tf, request.device, request.precision)
     device.configure()
@@ -52,7 +52,7 @@ def measure_ceilings(request: CeilingsRequest, data: TrainingData) -> Ceilings:
         try:
             layers = dense_layers(architectures.build(name))
         except UserError:
-            # Its own row says so; the others keep their ceilings.
+            # The row of that case reports the error; the other cases keep their ceilings.
             continue
         if layers is not None:
             epochs[products_key(layers, batch_size)] = (layers, batch_size)
@@ -70,7 +70,7 @@ def measure_ceilings(request: CeilingsRequest, data: TrainingData) -> Ceilings:
 
 
 def _product_rate(jit: bool, dtype: tf.DType, device: TensorFlowDevice) -> float:
-    """FLOP/s of square products, the best of all sizes that a window holds."""
+    """FLOP/s of square products: the best of all sizes that fit into a window."""
     product = tf.function(tf.matmul, jit_compile=jit, autograph=False)
     best = 0.0
     for size in PRODUCT_SIZES:
@@ -85,8 +85,8 @@ def _product_rate(jit: bool, dtype: tf.DType, device: TensorFlowDevice) -> float
 def _triad_rate(working_set_bytes: int, device: TensorFlowDevice) -> float:
     """Bytes/s of b = b + s c over two float32 arrays that take `working_set_bytes` together.
 
-    Two reads and a write of each element, in place, as an optimizer's update moves its slots.
-    Many passes are one call, for one over a small array takes less than its dispatch.
+    Each element is read twice and written once, in place, like an optimizer's slots. One call makes
+    many passes, because a pass over a small array takes less time than its dispatch.
     """
     b = tf.random.uniform((working_set_bytes // 8,))
     c = b + 1.0
@@ -112,7 +112,7 @@ def _triad_rate(working_set_bytes: int, device: TensorFlowDevice) -> float:
 def _products_epoch_s(
     x: tf.Tensor, layers: Layers, batch_size: int, device: TensorFlowDevice
 ) -> float:
-    """Seconds of an epoch that does every matrix product of its steps and nothing else."""
+    """Seconds of an epoch that computes every matrix product of its steps and nothing else."""
     random = np.random.default_rng(0)
     kernels = [
         tf.cast(tf.constant(random.normal(size=shape) / shape[0] ** 0.5), x.dtype)
@@ -126,15 +126,15 @@ def _products_epoch_s(
 
 
 def products_epoch(batch_size: int) -> Callable[[tf.Tensor, list[tf.Tensor]], list[tf.Tensor]]:
-    """A function of the images, in order, and the kernels: all products of an epoch.
+    """A function that computes all products of an epoch from the images, in order, and kernels.
 
-    What a step hands from product to product is as it comes, without bias, activation
-    or loss. Each step's weight gradients replace the last ones: carried by the loop, none
-    can be left out, and every step reads other images, so that none can be done once for all.
+    Each product takes the result of the one before, without bias, activation or loss. The loop
+    carries each step's weight gradients, so XLA cannot leave them out. Every step reads other
+    images, so no step can be computed once for all.
     """
 
     def epoch(x: tf.Tensor, kernels: list[tf.Tensor]) -> list[tf.Tensor]:
-        """All products of the epoch; returns the last step's weight gradients."""
+        """Compute all products of the epoch; returns the last step's weight gradients."""
         samples, width = x.shape
         full, rest = divmod(samples, batch_size)
 
@@ -153,7 +153,7 @@ def products_epoch(batch_size: int) -> Callable[[tf.Tensor, list[tf.Tensor]], li
 
 
 def _step_products(batch: tf.Tensor, kernels: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Forward, weight-gradient and input-gradient products; returns the weight gradients."""
+    """Compute forward, weight- and input-gradient products; returns the weight gradients."""
     inputs = [batch]
     for kernel in kernels:
         inputs.append(tf.matmul(inputs[-1], kernel))
@@ -167,7 +167,7 @@ def _step_products(batch: tf.Tensor, kernels: list[tf.Tensor]) -> list[tf.Tensor
 
 
 def _seconds(call: Callable[[], Any], device: TensorFlowDevice) -> float:
-    """Seconds of one call, warm: the best window's, over as many calls as fill a window."""
+    """Seconds of one call after a warm-up: the best of several windows filled with calls."""
     call()
     best = _window_s(call, 1, device)
     for _ in range(WINDOWS if best < WINDOW_S else LONG_WINDOWS):
@@ -176,7 +176,7 @@ def _seconds(call: Callable[[], Any], device: TensorFlowDevice) -> float:
 
 
 def _window_s(call: Callable[[], Any], calls: int, device: TensorFlowDevice) -> float:
-    """Seconds of a call, over `calls` of them."""
+    """Mean seconds of a call over `calls` calls."""
     device.synchronize()
     started = time.perf_counter()
     for _ in range(calls):

@@ -1,7 +1,6 @@
-"""How TensorFlow is made to train on one device and nowhere else: the child's half of
-`bench.machine.devices`.
+"""Makes TensorFlow train on one device only: the worker's part of `bench.machine.devices`.
 
-TensorFlow is handed in, never imported, so that fakes can stand in for it.
+TensorFlow is an argument and never imported, so that tests can replace it.
 """
 
 from __future__ import annotations
@@ -21,14 +20,15 @@ _DEVICE = re.compile(r"(CPU|GPU):(\d+)$", re.IGNORECASE)
 
 
 class TensorFlowDevice:
-    """One device, as TensorFlow sees it inside the child.
+    """One device, as TensorFlow sees it inside the worker.
 
     Args:
         tf: the module tensorflow.
-        device: as the case names it; which GPU that is, `child_environment` has settled by
-            leaving one visible.
-        precision: of the case.
-        cpu_name: what `device_name` says of a CPU, of which TensorFlow knows no name.
+        device: the device, as the case spells it; `child_environment` leaves only that GPU
+            visible.
+        precision: precision of the case.
+        cpu_name: `device_name` of a CPU, because TensorFlow does not know the model of a CPU.
+        environ: the environment, with the driver's CUDA version.
 
     Attributes:
         name: TensorFlow's logical name, `/CPU:0` or `/GPU:0`.
@@ -50,14 +50,15 @@ class TensorFlowDevice:
         self.name = "/GPU:0" if self._is_gpu else "/CPU:0"
 
     def configure(self) -> None:
-        """Settle placement, TF32 and memory; must come before any device is touched.
+        """Set placement, TF32 and memory; must be called before any device is used.
 
-        With soft placement, TensorFlow's default, `tf.device("/GPU:0")` runs on the CPU
-        without a word. TF32, on by default, is off for every precision but `tf32`: in the
-        mixed ones the loss and the last layer stay in float32, and are meant to.
+        With soft placement, TensorFlow's default, operations of `tf.device("/GPU:0")` may run on
+        the CPU without an error. TF32, on by default, is on only for the precision `tf32`: in the
+        mixed precisions, loss and last layer are to stay in float32.
 
         Raises:
-            Unavailable: the case wants a GPU and TensorFlow has none, with the reason.
+            Unavailable: the case needs a GPU that TensorFlow does not have; the message has the
+                reason.
         """
         config = self._tf.config
         config.set_soft_device_placement(False)
@@ -80,7 +81,7 @@ class TensorFlowDevice:
 
     @property
     def device_name(self) -> str | None:
-        """The GPU's or CPU's model; None for a CPU of which nothing was handed in."""
+        """The model of the GPU or CPU; None for a CPU without `cpu_name`."""
         if not self._is_gpu:
             return self._cpu_name
         return str(self._details().get("device_name", "unknown GPU"))
@@ -93,8 +94,8 @@ class TensorFlowDevice:
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed.
 
-        Where TensorFlow has no `sync_devices`, a number is computed on the device and read
-        back: a GPU's stream works in order, so what was queued before it is done as well.
+        Where TensorFlow has no `sync_devices`, a number is computed on the device and read back.
+        A GPU's stream works in order, so all earlier work is done then.
         """
         sync_devices = getattr(self._tf.test.experimental, "sync_devices", None)
         if sync_devices is not None:
@@ -104,22 +105,21 @@ class TensorFlowDevice:
             (self._tf.constant(0.0) + 1.0).numpy()
 
     def reset_peak_memory(self) -> None:
-        """Let the device allocator's peak start again from what is in use."""
+        """Reset the peak of the device's allocator to the memory in use."""
         if self._is_gpu:
             self._tf.config.experimental.reset_memory_stats(self.name[1:])
 
     def peak_memory_bytes(self) -> int | None:
-        """The device allocator's peak since the reset; None on a CPU, which has none."""
+        """Peak bytes of the device's allocator since the reset; None on a CPU, which has none."""
         if not self._is_gpu:
             return None
         return int(self._tf.config.experimental.get_memory_info(self.name[1:])["peak"])
 
     def misplaced(self, tensors: Iterable[Any]) -> list[str]:
-        """Names of the floating-point variables, images and tensors that lie on another device.
+        """Floating-point variables, images and tensors on another device, with that device.
 
-        Other integers are left out: TensorFlow keeps int32 in host memory even when an
-        operation of a GPU asks for it, and an iteration counter or a seed is no work of the
-        device.
+        Other integers are left out: TensorFlow keeps int32 in host memory even for operations of
+        a GPU, and an iteration counter or a seed is no work of the device.
         """
         return [
             f"{_label(tensor)} on {place or 'no device'}"
@@ -128,7 +128,7 @@ class TensorFlowDevice:
         ]
 
     def software(self) -> dict[str, Any]:
-        """Versions and build flags that only an imported TensorFlow can tell."""
+        """Versions and build flags that are known only after TensorFlow is imported."""
         tf = self._tf
         build = dict(tf.sysconfig.get_build_info())
         return {
@@ -176,22 +176,24 @@ class TensorFlowDevice:
 
 
 def _keras_version() -> str | None:
-    """Of the Keras that trains; None where none is loaded. `tf.keras` may be another one, or
-    none, with TF_USE_LEGACY_KERAS."""
+    """Version of the Keras that trains; None where none is loaded.
+
+    With TF_USE_LEGACY_KERAS, `tf.keras` may be another Keras, or missing.
+    """
     return getattr(sys.modules.get("keras"), "__version__", None)
 
 
 def _onednn() -> bool | None:
-    """Whether oneDNN's kernels are in use; None where TensorFlow does not tell.
+    """Whether oneDNN's kernels are in use; None where not known.
 
-    TensorFlow has no public name for it; this module of its own is loaded with it.
+    TensorFlow has no public function for it, so its private module is used.
     """
     ask = getattr(sys.modules.get("tensorflow.python.util._pywrap_util_port"), "IsMklEnabled", None)
     return None if ask is None else bool(ask())
 
 
 def _value(tensor: Any) -> Any:
-    """TensorFlow's own variable behind a Keras one (there `value` is a property)."""
+    """TensorFlow's variable of a Keras variable, whose `value` is a property; else `tensor`."""
     value = getattr(tensor, "value", None)
     return tensor if value is None or callable(value) else value
 
@@ -202,11 +204,11 @@ def _is_data(tensor: Any) -> bool:
 
 
 def _place(tensor: Any) -> str:
-    """Where the memory lies, which for a tensor may differ from where it was computed."""
+    """The device that holds the memory, which may not be the device that computed it."""
     value = _value(tensor)
     return str(getattr(value, "backing_device", None) or value.device or "")
 
 
 def _label(tensor: Any) -> str:
-    """A variable's path; an eager tensor has no name and is told by its shape."""
+    """A variable's path; for an eager tensor, which has no name, its shape."""
     return str(getattr(tensor, "path", None) or f"tensor of shape {tuple(tensor.shape)}")

@@ -1,7 +1,7 @@
 """Variants of a loop's step that leave parts out, inside the worker's process.
 
-Only `bench.worker.profile` imports this module: it imports TensorFlow. What the variants are for
-is said in `bench.analysis.phases`.
+Only `bench.worker.profile` imports this module, because it imports TensorFlow.
+`bench.analysis.phases` describes the variants.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ORDER = (Variant.FORWARD, Variant.BACKWARD, Variant.OPTIMIZER, Variant.METRICS)
 class Variants:
     """The variants of one case, ready to be read in any order.
 
-    The parts are taken out of the model's own `train_step` by standing in for what it calls:
-    the optimizer's `apply`, the loss tracker and `compute_metrics`. A step that calls none of
-    them cannot be taken apart, and all of it is `forward`.
+    Parts are left out by replacing what the model's `train_step` calls: the optimizer's `apply`,
+    the loss tracker and `compute_metrics`. A step that calls none of them cannot be split; all of
+    it is `forward`.
 
     Args:
-        work: what is trained; its model is compiled for `name`.
-        name: of the loop.
-        device: that everything must be on.
+        work: model and data; the model is compiled for `name`.
+        name: name of the loop.
+        device: the device that everything must be on.
     """
 
     def __init__(self, work: Work, name: str, device: TensorFlowDevice) -> None:
@@ -64,7 +64,7 @@ class Variants:
             self.read(variant)
 
     def read(self, variant: Variant) -> tuple[float, float]:
-        """Seconds and CPU seconds of a step of one variant; the model is as before it."""
+        """(seconds, CPU seconds) of a step of one variant; the model is restored afterwards."""
         loop, program = self._programs[variant]
         present, loop.program = loop.program, program
         window = Window(self._device)
@@ -78,17 +78,17 @@ class Variants:
 
 
 class _Parts:
-    """Stands in for parts of a model's step."""
+    """The replacements for parts of a model's step."""
 
     def __init__(self, work: Work, device: TensorFlowDevice) -> None:
         self._model = work.model
         weights = work.model.trainable_variables
         batches = {work.batch_size, work.samples % work.batch_size} - {0}
         with device.scope():
-            # What is computed is kept here, so that nothing of it can be left out.
+            # Results are stored in these variables, so that XLA cannot leave their computation out.
             self._loss = tf.Variable(0.0)
-            # Each size of batch has its own: were those of the full batches written over by the
-            # last one's, XLA would not compute them at all.
+            # One set for each batch size: if the last, smaller batch overwrote the gradients of
+            # the full batches, XLA would not compute those.
             self._gradients = {
                 n: [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights] for n in batches
             }
@@ -102,7 +102,7 @@ class _Parts:
 
     @contextmanager
     def only(self, variant: Variant, loop: str) -> Iterator[None]:
-        """Leave in what `variant` holds, for as long as the context lasts."""
+        """Within the context, leave in the step only the parts of `variant`."""
         model = self._model
         left_out: list[tuple[Any, str, Any]] = []
         if variant is Variant.DISPATCH:
@@ -139,7 +139,7 @@ class _Parts:
         return self._nothing(data)
 
     def _with_rows(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The step, having told how many rows its batch has, where that is known."""
+        """The step, which first notes the number of rows of its batch, where it is known."""
 
         def told(data: Any) -> Any:
             """One step."""
@@ -155,10 +155,10 @@ class _Parts:
         return {name: tf.zeros(()) for name in self._names}
 
     def _drop_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Gradients that nothing needs are not computed."""
+        """Ignore the gradients, so that they are not computed."""
 
     def _keep_gradients(self, grads: Any, trainable_variables: Any = None) -> None:
-        """A step of the model's own may update some of the weights at a time."""
+        """Store the gradients; a model's own step may pass only some of the weights."""
         weights = self._model.trainable_variables
         kept = dict(zip(map(id, weights), self._gradients[self._rows], strict=True))
         for variable, gradient in zip(trainable_variables or weights, grads, strict=True):
@@ -168,7 +168,7 @@ class _Parts:
 
 
 class _Ahead(FitLoop):
-    """`fit` whose input pipeline has every batch ready: the first one, again and again."""
+    """`fit` with an input pipeline that repeats one cached batch, so every batch is ready."""
 
     def _fit(self, **settings: Any) -> None:
         keras.Model.fit(self.work.model, self._batches(), shuffle=False, **settings)
@@ -184,6 +184,6 @@ class _Ahead(FitLoop):
 
 
 def _cached(work: Work, rows: int) -> tf.data.Dataset:
-    """One batch, kept in memory, of the element type that Keras makes of arrays."""
+    """One batch, cached in memory, with the element type that Keras makes of arrays."""
     made = tf.data.Dataset.from_tensor_slices((work.x[:rows], work.y[:rows]))
     return made.batch(work.batch_size).cache()

@@ -33,9 +33,9 @@
     const options = {
       mode: "vega-lite", renderer: "svg", actions: false, config: data.config,
       tooltip: { theme: "custom" },
-      // Expressions are interpreted, for the page's policy forbids eval.
+      // Expressions are interpreted, because the page's policy forbids eval.
       ast: true,
-      // Errors only: a filter that leaves nothing to draw is no cause for a warning.
+      // Errors only: a filter that leaves nothing to draw gives no warning.
       logLevel: 1,
     };
     const { view } = await vegaEmbed(place, spec, options);
@@ -63,7 +63,7 @@
     row.element.scrollIntoView({ block: "center" });
   }
 
-  // ---- the numbers of a chart, for who cannot see or point at it
+  // ---- the numbers of a chart, for readers who cannot see it or use a mouse
 
   const MOST_NUMBERS = 500;
 
@@ -127,7 +127,7 @@
     numbers(chart);
   }
 
-  // ---- filters, which hold for the table and all charts
+  // ---- filters of the table and of all charts
 
   const form = document.getElementById("filters");
   const search = document.getElementById("search");
@@ -196,7 +196,7 @@
     const sign = up ? 1 : -1;
     const ordered = [...rows].sort((a, b) => {
       const [left, right] = [value(a, place), value(b, place)];
-      // What is empty stays last, whichever way.
+      // Empty values stay last in both directions.
       if (left === "" || right === "") return (left === "") - (right === "");
       return sign * (number ? Number(left) - Number(right) : left.localeCompare(right));
     });
