@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 CLASSES = 10
 PIXELS = 28 * 28
 INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
-# Of the suite, whose packages are imported before a user's model.
+# Packages of the suite, which are imported before a user's model.
 _TAKEN = ("bench", "fmnist_models")
-# Images that a user's model is tried with.
+# Number of images for testing a user's model.
 _FEW = 2
 _WANTED = (_FEW, CLASSES)
 # Rounding error of bfloat16, in which a probability of 1 can be above 1.

@@ -194,7 +194,7 @@ def test_the_examples_of_a_page_run_in_order(
         if block.directive == "file":
             (place / block.argument).write_text(block.text, "utf-8")
         elif block.is_run:
-            # What a page shows to the letter was measured on the embedded images, or measures nothing.
+            # What a page shows to the letter is of the embedded images, or measures nothing.
             data = {"FMNIST_DATA": ""} if block.kind == "console" else {}
             told = typed(block.commands, place, **data)
             if block.kind == "console":

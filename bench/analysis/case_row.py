@@ -192,8 +192,7 @@ def _idle_per_round(launches: Sequence[Launch]) -> float:
 
 
 def warnings_of(launches: Sequence[Launch]) -> list[CaseWarning]:
-    """What the worker said, what the rounds show, and what disturbed the launches; each once,
-    in order."""
+    """Warnings of the worker, of unsteady rounds, and of disturbances; each once, in order."""
     found: list[CaseWarning] = []
     for record, rounds in launches:
         found += map(read, record.warnings)

@@ -35,7 +35,7 @@ QUOTA_MATTERS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """A reading that can matter: over which value, and of what it warns then."""
+    """A reading with its limits: above them it gives a warning, or makes a launch invalid."""
 
     reading: str
     kind: Kind
@@ -69,12 +69,12 @@ def voids(noise: Noise | None) -> str:
 
 
 def matters(noise: Noise | None) -> list[str]:
-    """What of these readings a reader must know, a phrase each; none for a quiet launch."""
+    """A phrase for each reading above its limit for a warning; empty for a quiet launch."""
     return [warning.phrase for warning in warnings([(0, noise)])]
 
 
 def warnings(launches: Iterable[tuple[int, Noise | None]]) -> list[CaseWarning]:
-    """A warning for each signal that matters in some launch, naming the worst one.
+    """A warning for each signal above its limit in any launch, with the worst launch.
 
     Args:
         launches: (number from 0, readings) of each launch.

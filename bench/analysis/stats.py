@@ -1,10 +1,10 @@
 """Statistics of rounds and launches: pure functions over numbers.
 
-All of them work in log seconds per sample and take the launch as the unit: rounds of one
-launch are autocorrelated, so an interval made from them would be too narrow.
+Intervals are of log seconds per sample, with the launch as the unit: rounds of one launch are
+autocorrelated, so an interval made from rounds would be too narrow.
 
-The formulas of two intervals stand here, with quantiles of scipy.special: scipy.stats has both, and
-takes a second or more to import.
+The formulas of two intervals are written here, with quantiles of scipy.special. scipy.stats has
+both, but takes a second or more to import.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def launch_log(samples: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def student_interval(logs: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% Student t interval of the mean of `logs`, one value a launch; None with one value.
+    """The 95% Student t interval of the mean of `logs`, one value per launch; None with one value.
 
     mean -+ t(0.975, n - 1) s / sqrt(n), where s is the sample standard deviation with n - 1 in
     the denominator (Student, "The probable error of a mean", Biometrika 6, 1908).

@@ -28,7 +28,7 @@ def ends(events: Iterable[Event]) -> dict[int, float]:
 
 
 def end_of(event: Event, ended: Mapping[int, float]) -> float:
-    """When an operation ended, its last part included."""
+    """The end of an operation in microseconds, its last part included."""
     _, own = interval(event)
     return max(own, ended.get(_flow(event), own))
 

@@ -1,6 +1,6 @@
 """The options of a run, declared once: `fmnist-bench run` and `pytest bench` share them.
 
-Ranges and defaults are not left to click, for pytest parses them with a parser of its own.
+Click does not check ranges and defaults, because pytest parses the same options by itself.
 """
 
 from __future__ import annotations

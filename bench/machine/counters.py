@@ -1,8 +1,8 @@
 """Reads the system's counters around a launch, and makes a `bench.schema.noise.Noise` of them.
 
-Whatever a system does not count, hides or garbles is None; nothing here raises for it. Of Linux's
-counters psutil has no pressure, no throttling and no quota, and its times of each CPU do not say
-which CPU they are of: where one is offline, the process's own could not be told.
+A value that a system does not count, does not show or writes in an unknown form is None. Nothing
+here raises. Of Linux's counters psutil has no pressure, no throttling and no quota. Its times of
+each CPU do not say which CPU they are of, so they cannot be used where a CPU is offline.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The processor and the memory, and how much of them this process may use.
 
-A fact that this system does not tell is None. What psutil tells is taken from it; it knows no
-control groups, caches, governors and names of processors. py-cpuinfo starts other processes for
-such a name, and so is asked last.
+A fact that this system does not report is None. Most facts are from psutil, which has no control
+groups, caches, governors and names of processors. py-cpuinfo starts other processes to find such a
+name, so it is asked last.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
 def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock on a file that all users share; yields False where another process has it.
 
-    Not by a `FileLock`: in a folder such as /tmp it refuses a file that another user made, and
-    so only the first user of a machine could ever measure. To lock a file is to read it.
+    Not by a `FileLock`: in a folder such as /tmp it does not lock a file that another user made,
+    so only the first user of a machine could measure. This lock needs only the right to read.
     """
     handle = _shared(file)
     try:
@@ -66,8 +66,8 @@ def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def _shared(file: Path) -> int:
-    """The file, open for reading; made for all users where it is not there."""
-    # A pipe that somebody put in its place would be waited for.
+    """A handle of the file, open for reading; creates it for all users where it is missing."""
+    # O_NONBLOCK: opening a pipe of that name would wait forever.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     for _ in range(2):
         try:

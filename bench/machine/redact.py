@@ -1,7 +1,7 @@
-"""Takes out of text and data what tells who and where: host, user, folders.
+"""Removes host name, user name and folders from text and data.
 
-Not by scrubadub or Presidio: they look for kinds of personal data in prose, such as addresses, and
-know neither this machine's names nor its paths.
+scrubadub and Presidio do not replace it: they look for kinds of personal data in prose, such as
+addresses, and do not know the names and paths of this machine.
 """
 
 from __future__ import annotations

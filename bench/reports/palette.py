@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from bench.schema.case import LOOPS
 
-# Okabe and Ito's colours, apart in lightness as well; the fill tells the loops apart
-# without any colour. Matplotlib has them in late versions only, and Altair, which draws the page,
-# in none.
+# Colours of Okabe and Ito, which differ in lightness too; the fill distinguishes the loops
+# without colour. Only late versions of Matplotlib have them, and Altair, which draws the page, has
+# none of them.
 LOOP_COLOURS = dict(zip(LOOPS, ("#E69F00", "#009E73", "#0072B2", "#000000"), strict=True))
 LOOP_FILLS = dict(zip(LOOPS, ("none", "left", "full", "full"), strict=True))
 MODEL_MARKERS = {"softmax": "o", "sigmoid_mlp": "s", "relu_mlp": "^", "logistic": "D"}

@@ -18,8 +18,8 @@ from bench.schema.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, DUEL_GA
 from fmnist_models.errors import UserError
 
 DUEL_VERSION = 3
-# Of each side, each of which imports the framework by itself. docs/explanation/statistics.md says
-# why three are enough.
+# Template processes of each side; each imports the framework by itself.
+# docs/explanation/statistics.md says why three are enough.
 TEMPLATES = 3
 
 HERE = "here"

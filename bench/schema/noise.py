@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 
 from bench.schema.bounds import Number, Plain, Size, Text
 
-# Those of them that are a trouble: the others rest or were asked for, and a power cap is how
-# many cards work at full load.
+# The throttle reasons of NVML that count as a disturbance. The others are idle states or settings
+# that somebody chose; a power cap is how many cards work at full load.
 SLOWED_BY = frozenset(
     {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
 )

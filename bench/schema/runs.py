@@ -46,7 +46,7 @@ class MeasuredRun:
 
     @property
     def disturbed(self) -> int:
-        """How many cases something disturbed while they were measured; their rows say what."""
+        """Number of cases that were disturbed while they were measured."""
         return sum(any(w.disturbs for w in of_row(row)) for row in self.rows.values())
 
     def run_log(self, case: str) -> float:

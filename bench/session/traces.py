@@ -24,7 +24,7 @@ from fmnist_models.errors import UserError
 
 EXTRA = ("xprof", "pyinstrument")
 TRACE_FILE = "host.xplane.pb"
-# A machine's shorter name may be part of any word.
+# A shorter host name may be a part of other words.
 _SHORTEST_NAME = 6
 
 

@@ -87,12 +87,12 @@ def read_text(file: Path, remedy: str = COPY) -> str | None:
 
 
 def read_json(file: Path, kind: type[_T], *, newest: int | None = None) -> tuple[_T, Any] | None:
-    """A JSON file as a `kind`, and as plain values; None where there is no file.
+    """The contents of a JSON file as a `kind` and as plain values; None where there is no file.
 
     Args:
         file: its path.
-        kind: a dataclass or another type, as of `bench.schema.bounds.checked`.
-        newest: the newest version of it that is known here.
+        kind: a type that `bench.schema.bounds.checked` accepts.
+        newest: the newest known version of the file's format; None for a file without one.
 
     Raises:
         UserError: it is not JSON, is of a later version, or holds a wrong value; the message

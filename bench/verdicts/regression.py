@@ -1,9 +1,9 @@
 """Tests whether a candidate is slower than stored runs. Pure functions over arrays.
 
-The unit is a run: what differs from one run to the next is the machine's drift, which no
-number of launches inside a run can show. Values are logs of seconds per sample, or negated
-accuracies: larger is worse. Distributions are scipy's; it has neither Holm's procedure nor
-moderated variances, which are limma's, a package for R.
+The unit is a run, because runs differ by the machine's drift, which the launches inside one run
+cannot show. Values are logs of seconds per sample, or negated accuracies: larger is worse.
+Distributions are from scipy, which has neither Holm's procedure nor moderated variances (limma has
+them, a package for R).
 """
 
 from __future__ import annotations

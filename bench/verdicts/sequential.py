@@ -188,9 +188,9 @@ def paired_p(values: Sequence[float], margin: float) -> float:
 def sign_flip_p(values: Sequence[float], margin: float) -> float:
     """The exact one-sided p-value of Fisher's sign-flip test against `margin`.
 
-    The share of the 2^n ways to choose the signs of value - margin whose sum is at least
-    the one seen (R. A. Fisher, "The design of experiments", 1935, section 21). Two sorted halves
-    count them at once; scipy's `permutation_test` would go through all of them.
+    It is the share of the 2^n choices of signs of value - margin whose sum is at least the
+    observed one (R. A. Fisher, "The design of experiments", 1935, section 21). Two sorted halves
+    count them at once; scipy's `permutation_test` would compute all of them.
 
     Raises:
         ValueError: no values, or more than 32.

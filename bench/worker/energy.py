@@ -44,11 +44,10 @@ class Counter:
 
 
 def counter(device: str) -> Counter | None:
-    """The counter of what trains a case; None where this machine has none that may be read.
+    """The counter of the device of a case; None where this machine has none that can be read.
 
     Args:
-        device: as the case names it; where it is a GPU, `CUDA_VISIBLE_DEVICES` holds the UUID of
-            the one.
+        device: the device, as the case spells it; of a GPU `CUDA_VISIBLE_DEVICES` holds the UUID.
     """
     if device != "cpu":
         read = energy_counter(os.environ.get("CUDA_VISIBLE_DEVICES", ""))

@@ -44,7 +44,7 @@ SIDES = (
     LONG,
 )
 LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
-# Options that take a word of a fixed set or a list of them; the others that take text are places.
+# Options for a word of a fixed set, or a list of such words; other options for text take paths.
 _LISTS = frozenset((*AXES, "matrix", "device"))
 _SIDES = frozenset(("a", "b", "confirm"))
 _VALUE_SHOWN = 12

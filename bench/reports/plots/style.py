@@ -89,7 +89,7 @@ def loop_style(loop: str) -> dict[str, Any]:
 
 
 def text_width(figure: Figure, texts: Iterable[str], size: float) -> float:
-    """Inches that the widest of `texts` takes; 0.0 where there is none."""
+    """Width in inches of the widest of `texts`; 0.0 where there is none."""
     return max((text_extent(figure, text, size)[0] for text in texts), default=0.0)
 
 

@@ -24,8 +24,8 @@ _HOUR = 3600
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: `8 s`, `4 min 10 s`, `1 h 05 min`."""
-    # humanize spells the units out, which no column of a table has room for.
+    """Seconds as text: `8 s`, `4 min 10 s`, `1 h 05 min`."""
+    # humanize writes the units as words, which are too long for a column of a table.
     if not math.isfinite(seconds):
         return "?"
     whole = round(seconds)
