@@ -92,7 +92,7 @@ def of_run(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = write_run(
         tmp_path / "run",
         {COMPILED: (0.4, 0.87), FIT: (4.0, 0.86)},
-        reasons=[(SOFTMAX, ("failed", "out of memory [a line of a log]"))],
+        reasons={SOFTMAX: (Status.FAILED, "out of memory [a line of a log]")},
         cpu={"model": "Test CPU"}, versions={"tensorflow": "2.21.0"},
         overruled={"KERAS_BACKEND": "jax"},
     )  # fmt: skip
@@ -113,8 +113,8 @@ def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cases = (COMPILED, FIT, SOFTMAX, replace(SOFTMAX, batch_size=512))
     sides = Spec(checkout="/clone", revision="a" * 40), Spec(variables=(("TF_X", "0"),))
     plan = DuelPlan(*sides, cases, RunSettings(epochs=2), budget_s=600, rows=1_000)
-    logs = ([0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)],
-            [0.03, -0.04] * 4, [])  # fmt: skip
+    slower, same = [0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)]
+    logs: list[list[float]] = [slower, same, [0.03, -0.04] * 4, []]
     standings = [Standing(case, list(own)) for case, own in zip(cases, logs, strict=True)]
     for standing in standings[:3]:
         standing.speed_look = look(standing.speed, 0.01, 0.05, 0.25)
@@ -213,8 +213,12 @@ TYPED: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("scene", SCENES)
 def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
     with (tmp_path / "screen").open("w+", encoding="utf-8") as out:
-        system = "truecolor" if colour else None
-        console = Console(file=out, width=width, color_system=system, legacy_windows=False)
+        console = Console(
+            file=out,
+            width=width,
+            color_system="truecolor" if colour else None,
+            legacy_windows=False,
+        )
         SCENES[scene](console, tmp_path, monkeypatch)
     text = (tmp_path / "screen").read_text("utf-8")
     told, kept = golden(f"{scene}-{width}{'-colour' if colour else ''}.txt", text)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import textwrap
 
+import click
 import pytest
 from support import ROOT
 
@@ -52,8 +53,8 @@ def test_the_workflow_has_its_steps():
 
 @pytest.mark.parametrize("words", words_after("fmnist-bench"), ids=" ".join)
 def test_a_command_line_is_understood(words):
-    command = cli.cli
-    while hasattr(command, "commands"):
+    command: click.Command = cli.cli
+    while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
     # Parses, and raises what the program would; runs nothing.
     context = command.make_context(command.name, list(words))

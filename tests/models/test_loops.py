@@ -89,7 +89,7 @@ def test_tensorflow_keeps_its_kernels_when_training_begins(loop, monkeypatch):
     import tensorflow as tf
 
     *_, driver = trained(loop, NETWORKS["softmax"].builder, "sgd")
-    seeded = []
+    seeded: list[int] = []
     monkeypatch.setattr(tf.random, "set_seed", seeded.append)
     driver.train(Recorder(), EPOCHS)
     assert seeded == []
@@ -112,7 +112,10 @@ def test_nothing_is_traced_after_the_warm_up(loop):
 def test_the_compiled_epoch_is_one_xla_program_over_resident_data():
     import tensorflow as tf
 
+    from fmnist_models.loops.compiled import CompiledLoop
+
     *_, driver = trained("compiled", NETWORKS["relu_mlp"].builder, "adam")
+    assert isinstance(driver, CompiledLoop)
     order = tf.range(SAMPLES)
     text = driver._epoch.experimental_get_compiler_ir(*driver.resident, order)(stage="hlo")
     assert "while(" in text
