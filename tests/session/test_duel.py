@@ -400,7 +400,7 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(
     keep = attempts.RunUnderWay.keep
     calls = []
 
-    def third_block_is_cut(self, record: LaunchRecord) -> None:
+    def third_block_is_cut(self: attempts.RunUnderWay, record: LaunchRecord) -> None:
         calls.append(record)
         if len(calls) == 6:
             raise KeyboardInterrupt
@@ -470,7 +470,9 @@ def test_a_control_that_differs_leaves_no_verdict(
     assert fight(plan(b={"FAKE_SLOWER": 1.10})).exit_code == ExitCode.REGRESSION
     measured = measuring.Blocks.measured
 
-    def slow_before_b(self, case: Case, number: int, draw: BlockDraw) -> Block:
+    def slow_before_b(
+        self: measuring.Blocks, case: Case, number: int, draw: BlockDraw
+    ) -> Block:
         block = measured(self, case, number, draw)
         return replace(block, control=block.control + 0.05)
 
