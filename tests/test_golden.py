@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import ROOT
+from support import ROOT, TypeIn
 from support.profiles import OPERATIONS, scripted
 from support.run_folders import write_run
 from support.stored import CASES, FIRST, stored
@@ -58,7 +58,7 @@ VERBS = tuple(cli.cli.commands)
 
 
 @pytest.fixture
-def golden(request, tmp_path):
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., tuple[str, str]]:
     """A text as it is kept, and what its file holds, which is written first where that is asked."""
 
     def pair(name: str, text: str) -> tuple[str, str]:
@@ -211,7 +211,14 @@ TYPED: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scene", SCENES)
-def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
+def test_what_is_shown(
+    golden: Callable[..., tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scene: str,
+    width: int,
+    colour: bool,
+) -> None:
     with (tmp_path / "screen").open("w+", encoding="utf-8") as out:
         console = Console(
             file=out,
@@ -228,7 +235,15 @@ def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
 @pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", TYPED)
-def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colour):
+def test_what_is_typed(
+    golden: Callable[..., tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+    width: int,
+    colour: bool,
+) -> None:
     for seed in range(4):
         stored(tmp_path / "base" / f"run{seed}", seed)
     stored(tmp_path / "now", 9, slower={FIRST: 0.9}, failed=[CASES[3].id])
@@ -252,14 +267,18 @@ def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colou
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_each_verb(golden, monkeypatch, verb):
+def test_the_help_of_each_verb(
+    golden: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     context = cli.cli.commands[verb].make_context(verb, [], resilient_parsing=True)
     context.terminal_width = 80
     told, kept = golden(f"help-{verb}.txt", cli.cli.commands[verb].get_help(context) + "\n")
     assert told == kept, REFRESH
 
 
-def test_the_files_of_a_run_and_of_a_check(golden, tmp_path, type_in):
+def test_the_files_of_a_run_and_of_a_check(
+    golden: Callable[..., tuple[str, str]], tmp_path: Path, type_in: TypeIn
+) -> None:
     """results.csv, and what a check leaves: JSON, JUnit XML and Markdown."""
     for seed in range(4):
         stored(tmp_path / "base" / f"run{seed}", seed)

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import textwrap
+from pathlib import Path
 
 import click
 import pytest
@@ -20,7 +21,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 WORKFLOW = next(text for kind, text in BLOCKS if kind == "yaml")
 
 
-def steps():
+def steps() -> dict[str, str]:
     """The shell scripts of the workflow by the name of their step."""
     found = re.findall(
         r"^      - name: (.+)\n        run: (?:\|\n((?: {10}.*\n)+)|(.+)\n)", WORKFLOW, re.M
@@ -28,12 +29,12 @@ def steps():
     return {name: textwrap.dedent(block) or line + "\n" for name, block, line in found}
 
 
-def lines():
+def lines() -> list[str]:
     texts = [text for kind, text in BLOCKS if kind == "sh"] + list(steps().values())
     return [line.strip() for text in texts for line in text.splitlines()]
 
 
-def words_after(program):
+def words_after(program: str) -> list[list[str]]:
     """The arguments of each command line of a program, up to what the shell adds."""
     found = []
     for line in lines():
@@ -45,14 +46,14 @@ def words_after(program):
     return found
 
 
-def test_the_workflow_has_its_steps():
+def test_the_workflow_has_its_steps() -> None:
     assert list(steps()) == ["Install", "Measure", "Check against the committed baseline"]
     assert "path: results/now/check.xml" in WORKFLOW
     assert "\t" not in WORKFLOW
 
 
 @pytest.mark.parametrize("words", words_after("fmnist-bench"), ids=" ".join)
-def test_a_command_line_is_understood(words):
+def test_a_command_line_is_understood(words: list[str]) -> None:
     command: click.Command = cli.cli
     while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
@@ -62,7 +63,7 @@ def test_a_command_line_is_understood(words):
     assert set(context.params) == {parameter.name for parameter in command.params}
 
 
-def test_the_options_of_pytest_are_there():
+def test_the_options_of_pytest_are_there() -> None:
     known = {option.name for option in (*OPTIONS, *GATE_OPTIONS)} | {"benchmark-only"}
     for words in words_after("pytest"):
         assert {word[2:] for word in words if word.startswith("--")} <= known
@@ -71,7 +72,9 @@ def test_the_options_of_pytest_are_there():
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 1), (2, 2), (3, 0)])
 @pytest.mark.parametrize("wrote", [True, False])
-def test_the_check_step_fails_on_all_but_inconclusive(tmp_path, code, ends, wrote):
+def test_the_check_step_fails_on_all_but_inconclusive(
+    tmp_path: Path, code: int, ends: int, wrote: bool
+) -> None:
     program = tmp_path / ".venv/bin/fmnist-bench"
     program.parent.mkdir(parents=True)
     (tmp_path / "results/now").mkdir(parents=True)
