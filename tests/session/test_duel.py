@@ -470,9 +470,7 @@ def test_a_control_that_differs_leaves_no_verdict(
     assert fight(plan(b={"FAKE_SLOWER": 1.10})).exit_code == ExitCode.REGRESSION
     measured = measuring.Blocks.measured
 
-    def slow_before_b(
-        self: measuring.Blocks, case: Case, number: int, draw: BlockDraw
-    ) -> Block:
+    def slow_before_b(self: measuring.Blocks, case: Case, number: int, draw: BlockDraw) -> Block:
         block = measured(self, case, number, draw)
         return replace(block, control=block.control + 0.05)
 
