@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
-from support import ROOT, quiet
+from support import ROOT, Program, TypeIn, quiet
 
 from bench import cli
 from bench.machine import counters, lock, variables
@@ -18,12 +19,12 @@ from fmnist_models import dataset
 LOCKS = tempfile.TemporaryDirectory(prefix="fmnist-bench-tests-")
 
 
-def pytest_unconfigure():
+def pytest_unconfigure() -> None:
     """Nothing is left."""
     LOCKS.cleanup()
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors here, and not in `pytest bench`, where they are a user's."""
     # The tests' own lock: a run on this machine refuses none of them.
     os.environ[lock.LOCK_VARIABLE] = LOCKS.name
@@ -39,13 +40,13 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def quiet_machine(monkeypatch):
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this machine is, no test's launch is disturbed, unless it says so."""
     monkeypatch.setattr(counters, "watch", quiet.watch)
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory):
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 1,000 training and 200 test images, as a folder of IDX files."""
     data = dataset.load()
     folder = tmp_path_factory.mktemp("small")
@@ -60,11 +61,13 @@ def small_data(tmp_path_factory):
 
 
 @pytest.fixture
-def program(tmp_path):
+def program(tmp_path: Path) -> Program:
     """Runs `python -m ...` in a folder of its own, as a user without a terminal whose machine
     is quiet."""
 
-    def run(*words, timeout=300, **changes):
+    def run(
+        *words: object, timeout: float = 300, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
         temporary = tmp_path / "tmp"
         temporary.mkdir(exist_ok=True)
         environment = {
@@ -88,21 +91,22 @@ def program(tmp_path):
 
 
 @pytest.fixture
-def type_in(monkeypatch, capsys):
+def type_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> TypeIn:
     """Types a command on a screen of 80 columns; returns exit code and both streams."""
 
-    def run(*words):
+    def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setattr(sys, "argv", ["fmnist-bench", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             cli.main()
         streams = capsys.readouterr()
+        assert isinstance(end.value.code, int)
         return end.value.code, streams.out, streams.err
 
     return run
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--refresh-goldens", action="store_true", help="write tests/golden anew, to be read"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import ROOT
+from support import ROOT, TypeIn
 from support.profiles import OPERATIONS, scripted
 from support.run_folders import write_run
 from support.stored import CASES, FIRST, stored
@@ -59,7 +59,7 @@ VERBS = tuple(cli.cli.commands)
 
 
 @pytest.fixture
-def golden(request, tmp_path):
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., tuple[str, str]]:
     """A text as it is kept, and what its file holds, which is written first where that is asked."""
 
     def pair(name: str, text: str) -> tuple[str, str]:
@@ -93,7 +93,7 @@ def of_run(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = write_run(
         tmp_path / "run",
         {COMPILED: (0.4, 0.87), FIT: (4.0, 0.86)},
-        reasons=[(SOFTMAX, ("failed", "out of memory [a line of a log]"))],
+        reasons={SOFTMAX: (Status.FAILED, "out of memory [a line of a log]")},
         cpu={"model": "Test CPU"}, versions={"tensorflow": "2.21.0"},
         overruled={"KERAS_BACKEND": "jax"},
     )  # fmt: skip
@@ -114,8 +114,8 @@ def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cases = (COMPILED, FIT, SOFTMAX, replace(SOFTMAX, batch_size=512))
     sides = Spec(checkout="/clone", revision="a" * 40), Spec(variables=(("TF_X", "0"),))
     plan = DuelPlan(*sides, cases, RunSettings(epochs=2), budget_s=600, rows=1_000)
-    logs = ([0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)],
-            [0.03, -0.04] * 4, [])  # fmt: skip
+    slower, same = [0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)]
+    logs: list[list[float]] = [slower, same, [0.03, -0.04] * 4, []]
     standings = [Standing(case, list(own)) for case, own in zip(cases, logs, strict=True)]
     for standing in standings[:3]:
         standing.speed_look = look(standing.speed, 0.01, 0.05, 0.25)
@@ -212,10 +212,21 @@ TYPED: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scene", SCENES)
-def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
+def test_what_is_shown(
+    golden: Callable[..., tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scene: str,
+    width: int,
+    colour: bool,
+) -> None:
     with (tmp_path / "screen").open("w+", encoding="utf-8") as out:
-        system = "truecolor" if colour else None
-        console = Console(file=out, width=width, color_system=system, legacy_windows=False)
+        console = Console(
+            file=out,
+            width=width,
+            color_system="truecolor" if colour else None,
+            legacy_windows=False,
+        )
         SCENES[scene](console, tmp_path, monkeypatch)
     text = (tmp_path / "screen").read_text("utf-8")
     told, kept = golden(f"{scene}-{width}{'-colour' if colour else ''}.txt", text)
@@ -225,7 +236,15 @@ def test_what_is_shown(golden, tmp_path, monkeypatch, scene, width, colour):
 @pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", TYPED)
-def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colour):
+def test_what_is_typed(
+    golden: Callable[..., tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+    width: int,
+    colour: bool,
+) -> None:
     for seed in range(4):
         stored(tmp_path / "base" / f"run{seed}", seed)
     stored(tmp_path / "now", 9, slower={FIRST: 0.9}, failed=[CASES[3].id])
@@ -249,14 +268,18 @@ def test_what_is_typed(golden, tmp_path, monkeypatch, capsys, verb, width, colou
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_each_verb(golden, monkeypatch, verb):
+def test_the_help_of_each_verb(
+    golden: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     context = cli.cli.commands[verb].make_context(verb, [], resilient_parsing=True, **HELP)
     context.terminal_width = 80
     told, kept = golden(f"help-{verb}.txt", cli.cli.commands[verb].get_help(context) + "\n")
     assert told == kept, REFRESH
 
 
-def test_the_files_of_a_run_and_of_a_check(golden, tmp_path, type_in):
+def test_the_files_of_a_run_and_of_a_check(
+    golden: Callable[..., tuple[str, str]], tmp_path: Path, type_in: TypeIn
+) -> None:
     """results.csv, and what a check leaves: JSON, JUnit XML and Markdown."""
     for seed in range(4):
         stored(tmp_path / "base" / f"run{seed}", seed)

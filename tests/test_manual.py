@@ -17,6 +17,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import click
 import pytest
 from rich.console import Console
 from support import ROOT
@@ -82,8 +83,8 @@ def test_the_workflow_has_its_steps() -> None:
     ids=" ".join,
 )
 def test_a_command_line_is_understood(words: list[str]) -> None:
-    command = cli.cli
-    while hasattr(command, "commands"):
+    command: click.Command = cli.cli
+    while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
     # Parses, and raises what the program would; runs nothing.
     context = command.make_context(command.name, list(words))

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
-from support import ROOT, quiet
+from support import ROOT, Program, quiet
 
 OWN_MODELS = """
 import time
@@ -95,13 +95,13 @@ def crashing():
 """
 
 
-def rows_of(folder):
+def rows_of(folder: Path) -> dict[str, dict[str, str]]:
     with (Path(folder) / "results.csv").open(newline="") as lines:
         return {row["case"]: row for row in csv.DictReader(lines)}
 
 
 @pytest.fixture(scope="module")
-def documented(small_data, tmp_path_factory):
+def documented(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Every loop and precision that a CPU has, and the logistic baseline."""
     import os
     import subprocess
@@ -141,7 +141,7 @@ def documented(small_data, tmp_path_factory):
     return folder / "run", done.stdout
 
 
-def test_every_case_is_a_row(documented):
+def test_every_case_is_a_row(documented: tuple[Path, str]) -> None:
     rows = rows_of(documented[0])
     assert len(rows) == 3 * 3 + 1
     by_status = {
@@ -152,7 +152,7 @@ def test_every_case_is_a_row(documented):
     assert all("tf32" in case for case in by_status["skipped"])
 
 
-def test_rows_hold_what_was_trained(documented):
+def test_rows_hold_what_was_trained(documented: tuple[Path, str]) -> None:
     row = rows_of(documented[0])["relu_mlp-adam-compiled-cpu-b96-float32"]
     assert row["parameters"] == "79510"
     assert row["jit_compile"] == "true"
@@ -164,14 +164,14 @@ def test_rows_hold_what_was_trained(documented):
     assert rows_of(documented[0])["relu_mlp-adam-fit-cpu-b96-float32"]["jit_compile"] == "false"
 
 
-def test_rounds_count_the_partial_batch(documented):
+def test_rounds_count_the_partial_batch(documented: tuple[Path, str]) -> None:
     with (documented[0] / "rounds.csv").open(newline="") as lines:
         rounds = [r for r in csv.DictReader(lines) if "sklearn" not in r["case"]]
     assert {r["samples"] for r in rounds} == {"800"}
     assert {r["updates"] for r in rounds} == {str(math.ceil(800 / 96))}
 
 
-def test_nothing_names_the_machine_or_its_user(documented):
+def test_nothing_names_the_machine_or_its_user(documented: tuple[Path, str]) -> None:
     import getpass
     import platform
 
@@ -186,7 +186,7 @@ def test_nothing_names_the_machine_or_its_user(documented):
     assert len(described["dataset_digest"]) == 64
 
 
-def test_the_screen_fits_80_columns_and_names_the_files(documented):
+def test_the_screen_fits_80_columns_and_names_the_files(documented: tuple[Path, str]) -> None:
     screen = documented[1]
     for name in ("results.csv", "rounds.csv", "environment.json", "comparison.png", "report.html"):
         assert name in screen
@@ -199,7 +199,9 @@ def test_the_screen_fits_80_columns_and_names_the_files(documented):
     assert "relu_mlp-adam-fit-cpu-b96-float32" in (documented[0] / "report.html").read_text("utf-8")
 
 
-def test_a_known_sleep_in_every_step_is_timed_within_two_percent(program, tmp_path, small_data):
+def test_a_known_sleep_in_every_step_is_timed_within_two_percent(
+    program: Program, tmp_path: Path, small_data: Path
+) -> None:
     (tmp_path / "own.py").write_text(OWN_MODELS)
     done = program(
         "bench",
@@ -239,7 +241,9 @@ BAD_MODELS = {
 }
 
 
-def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(program, tmp_path, small_data):
+def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(
+    program: Program, tmp_path: Path, small_data: Path
+) -> None:
     (tmp_path / "own.py").write_text(OWN_MODELS)
     models = ",".join(f"own:{builder}" for builder in (*BAD_MODELS, "plain"))
     done = program(
@@ -273,7 +277,9 @@ def test_a_bad_model_is_a_row_with_its_reason_and_the_others_go_on(program, tmp_
         assert reason in rows[f"own:{builder}"]["reason"]
 
 
-def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path, small_data):
+def test_own_steps_calls_and_precisions_are_rows_of_their_own(
+    program: Program, tmp_path: Path, small_data: Path
+) -> None:
     """A sub-classed model that is not built, with steps of its own that tell no accuracy, trains
     in every loop; one that is float32 in a mixed case is no row of that precision."""
     (tmp_path / "own.py").write_text(OWN_MODELS)
@@ -315,7 +321,9 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(program, tmp_path,
             assert "clear_session" in row["reason"]
 
 
-def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
+def test_forked_and_fresh_launches_agree(
+    program: Program, tmp_path: Path, small_data: Path
+) -> None:
     """The same seed trains the same model, and needs about the same memory."""
     words = (
         "bench",
@@ -347,7 +355,9 @@ def test_forked_and_fresh_launches_agree(program, tmp_path, small_data):
     assert max(rises) <= 1.25 * min(rises)
 
 
-def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_data):
+def test_pytest_tells_the_same_seconds_to_the_digit(
+    program: Program, tmp_path: Path, small_data: Path
+) -> None:
     words = (
         "pytest",
         ROOT / "bench",
@@ -405,7 +415,7 @@ def test_pytest_tells_the_same_seconds_to_the_digit(program, tmp_path, small_dat
     assert "(0001" in compared.stdout
 
 
-def test_collecting_is_quick_because_it_imports_no_tensorflow(program):
+def test_collecting_is_quick_because_it_imports_no_tensorflow(program: Program) -> None:
     bench = ROOT / "bench"
     done = program(
         "pytest",
@@ -423,7 +433,7 @@ def test_collecting_is_quick_because_it_imports_no_tensorflow(program):
     assert not imported & {"tensorflow", "keras", "matplotlib", "pandas", "scipy", "sklearn"}
 
 
-def test_a_mistake_is_pytests_usage_error(program, tmp_path):
+def test_a_mistake_is_pytests_usage_error(program: Program, tmp_path: Path) -> None:
     bench = ROOT / "bench"
     done = program("pytest", bench, "--models", "resnet", "-p", "no:cacheprovider")
     assert done.returncode == 4

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT
@@ -19,6 +21,7 @@ from support.run_folders import write_run
 from bench.schema.case import Case
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+Typed = Callable[..., tuple[str, str]]
 WRONG = "raise SystemExit('the wrong one')"
 MODELS = """
 import {neighbour}
@@ -34,7 +37,7 @@ REFUSED = (
 )
 
 
-def output_of(*command, code=0, **where):
+def output_of(*command: object, code: int = 0, **where: Any) -> tuple[str, str]:
     """Both streams of a program that ends with `code`."""
     done = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, check=False, **where
@@ -44,7 +47,7 @@ def output_of(*command, code=0, **where):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working tree as a repository of one revision, without a tag: nothing is built into the
     clone, and nothing that was built there before comes into the wheel."""
     folder = tmp_path_factory.mktemp("tree")
@@ -63,9 +66,9 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wheels(tree, tmp_path_factory):
+def wheels(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """One made of the tree, and one of the sdist that was made of the tree."""
-    found = []
+    found: list[Path] = []
     for name, what in (("direct", ["--wheel"]), ("by-sdist", [])):
         folder = tmp_path_factory.mktemp(name)
         output_of(sys.executable, "-m", "build", "--no-isolation", *what, "--outdir", folder, tree)
@@ -74,7 +77,7 @@ def wheels(tree, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def environment(wheels, tmp_path_factory):
+def environment(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of a fresh environment that holds the wheel, and takes what the wheel needs,
     but not the suite, from the one that runs the tests."""
     folder = tmp_path_factory.mktemp("environment")
@@ -91,7 +94,7 @@ def environment(wheels, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the user stands: there, too, are packages of the suite's names."""
     folder = tmp_path_factory.mktemp("elsewhere")
     for name in ("bench", "fmnist_models"):
@@ -105,17 +108,17 @@ def elsewhere(tmp_path_factory):
 
 
 @pytest.fixture
-def typed(environment, elsewhere):
+def typed(environment: Path, elsewhere: Path) -> Typed:
     """Types a command where the user stands."""
     environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FMNIST_DATA")}
 
-    def run(program, *words, code=0):
+    def run(program: str, *words: str, code: int = 0) -> tuple[str, str]:
         return output_of(environment / program, *words, code=code, cwd=elsewhere, env=environ)
 
     return run
 
 
-def test_both_ways_lead_to_the_same_wheel(wheels):
+def test_both_ways_lead_to_the_same_wheel(wheels: list[Path]) -> None:
     direct, by_sdist = (
         {each.filename: each.CRC for each in zipfile.ZipFile(file).infolist()} for file in wheels
     )
@@ -126,19 +129,19 @@ def test_both_ways_lead_to_the_same_wheel(wheels):
     }
 
 
-def test_what_runs_is_the_wheel(typed, environment):
+def test_what_runs_is_the_wheel(typed: Typed, environment: Path) -> None:
     for module in ("bench", "fmnist_models"):
         where, _ = typed("python", "-P", "-c", f"import {module}; print({module}.__file__)")
         assert Path(where).is_relative_to(environment.parent)
 
 
-def test_it_tells_its_version_and_revision(typed, tree):
+def test_it_tells_its_version_and_revision(typed: Typed, tree: Path) -> None:
     told, _ = typed("fmnist-bench", "--version")
     assert told.startswith("fmnist-bench 0.")
     assert told.strip().endswith(f"+g{git(tree, 'rev-parse', 'HEAD')[:9]}")
 
 
-def test_it_lists_and_compares(typed, elsewhere):
+def test_it_lists_and_compares(typed: Typed, elsewhere: Path) -> None:
     assert "relu_mlp-adam-compiled-cpu-b32-float32" in typed("fmnist-bench", "list")[0]
     case = Case("relu_mlp", "adam", "fit")
     for label, seconds in (("before", 2.0), ("after", 1.0)):
@@ -148,7 +151,7 @@ def test_it_lists_and_compares(typed, elsewhere):
     assert (elsewhere / "compared" / "comparison.png").exists()
 
 
-def test_it_makes_a_page_of_a_copied_run(typed, elsewhere):
+def test_it_makes_a_page_of_a_copied_run(typed: Typed, elsewhere: Path) -> None:
     shutil.copytree(ROOT / "results" / "reference", elsewhere / "copied")
     (elsewhere / "copied" / "report.html").unlink()
     typed("fmnist-bench", "report", "copied")
@@ -156,8 +159,8 @@ def test_it_makes_a_page_of_a_copied_run(typed, elsewhere):
 
 
 def test_it_describes_the_data_that_it_holds_and_refuses_a_package_of_its_own_name(
-    typed, elsewhere
-):
+    typed: Typed, elsewhere: Path
+) -> None:
     words = ("--models", "hidden:build", "--output", "samples.png")
     told, error = typed("fmnist-bench", "describe", *words, code=2)
     assert "train_images: (60000, 28, 28) uint8" in told
@@ -165,7 +168,7 @@ def test_it_describes_the_data_that_it_holds_and_refuses_a_package_of_its_own_na
     assert error == f"fmnist-bench: error: {REFUSED}\n"
 
 
-def test_it_trains_what_the_user_has(typed, elsewhere):
+def test_it_trains_what_the_user_has(typed: Typed, elsewhere: Path) -> None:
     typed(
         "fmnist-bench",
         *("run", "--models", "mine:build,hidden:build", "--optimizers", "sgd", "--loops", "fit"),

@@ -32,7 +32,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _LARGEST_SEED = 2**31 - 1_001
 _DEFAULTS = RunSettings()
 # Of a group or of a command that stands alone.
-HELP = {"help_option_names": ["-h", "--help"]}
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 @dataclass(frozen=True, slots=True)

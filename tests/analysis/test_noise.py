@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from bench.schema.noise import Noise, Usage
 from bench.schema.warnings import CaseWarning, Kind
 
 
-def test_a_quiet_launch_says_nothing():
+def test_a_quiet_launch_says_nothing() -> None:
     calm = Noise(
         wall_s=8.0,
         steal_share=0.005,
@@ -47,7 +48,7 @@ def test_a_quiet_launch_says_nothing():
         ),
     ],
 )
-def test_what_matters_is_said_and_voids_nothing(reading, says):
+def test_what_matters_is_said_and_voids_nothing(reading: dict[str, Any], says: str) -> None:
     (phrase,) = noise.matters(Noise(**reading))
     assert phrase.startswith(says)
     (warning,) = noise.warnings([(0, None), (1, Noise(**reading))])
@@ -55,7 +56,7 @@ def test_what_matters_is_said_and_voids_nothing(reading, says):
     assert noise.voids(Noise(**reading)) == ""
 
 
-def test_clear_work_of_others_voids_a_launch():
+def test_clear_work_of_others_voids_a_launch() -> None:
     assert noise.voids(Noise(other_work_share=0.31, cpu_pressure_share=0.4)) == (
         "disturbed: other processes took 31% of the cores"
     )
@@ -71,37 +72,37 @@ def test_clear_work_of_others_voids_a_launch():
 
 
 @pytest.mark.parametrize("share", [noise.OTHER_WORK_VOIDS, 0.1])
-def test_at_the_limit_a_launch_stands(share):
+def test_at_the_limit_a_launch_stands(share: float) -> None:
     assert noise.voids(Noise(other_work_share=share)) == ""
 
 
-def test_a_warning_names_the_worst_launch_and_the_first_of_equals():
+def test_a_warning_names_the_worst_launch_and_the_first_of_equals() -> None:
     shares = (0.1, None, 0.31, 0.31)
     readings = [(k, Noise(other_work_share=share)) for k, share in enumerate(shares)]
     assert noise.warnings(readings) == [CaseWarning(Kind.OTHER_WORK, 31, 2)]
 
 
-def test_pressure_that_other_work_explains_is_not_said_twice():
+def test_pressure_that_other_work_explains_is_not_said_twice() -> None:
     assert noise.matters(Noise(other_work_share=0.3, cpu_pressure_share=0.4)) == [
         "other processes took 30% of the cores"
     ]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
-def test_impossible_readings_are_refused(value):
+def test_impossible_readings_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="steal_share"):
         Noise(steal_share=value)
 
 
-def test_readings_survive_the_disk_and_other_versions():
-    full = Noise(*[0.5] * 6, 1, 2.0, 1.5, 3, 4, 1e9, 2e9, ("sw_power_cap",), 0)
+def test_readings_survive_the_disk_and_other_versions() -> None:
+    full = Noise(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1, 2.0, 1.5, 3, 4, 1e9, 2e9, ("sw_power_cap",), 0)
     assert None not in [getattr(full, f.name) for f in fields(Noise)]
     assert Noise.from_json(json.loads(json.dumps({**asdict(full), "later": 1}))) == full
     usage = Usage(1.5, 2.0, None, 3)
     assert Usage.from_json({**json.loads(json.dumps(usage.to_json())), "later": 1}) == usage
 
 
-def test_a_launch_record_keeps_its_readings_and_older_ones_have_none():
+def test_a_launch_record_keeps_its_readings_and_older_ones_have_none() -> None:
     record = LaunchRecord("a", 0, 1, 42, Status.OK, noise=Noise(steal_share=0.1))
     line = json.loads(json.dumps(record.to_json()))
     assert LaunchRecord.from_json(line) == record

@@ -11,7 +11,7 @@ from bench.schema.columns import LATER_COLUMNS
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 
 
-def test_the_columns_follow_from_layers_traffic_and_ceilings():
+def test_the_columns_follow_from_layers_traffic_and_ceilings() -> None:
     (row,) = rows({COMPILED: 0.48}, [ceilings()])
     assert row["flops_per_sample"] == 319_600
     assert row["bytes_per_step"] == 2 * 318_040 + 25_088 + 128
@@ -25,27 +25,27 @@ def test_the_columns_follow_from_layers_traffic_and_ceilings():
     assert row["framework_overhead"] is None
 
 
-def test_a_model_that_cannot_be_counted_leaves_the_columns_empty():
+def test_a_model_that_cannot_be_counted_leaves_the_columns_empty() -> None:
     (row,) = rows({COMPILED: 0.48}, [ceilings()], dense_layers=None)
     assert {row[name] for name in LATER_COLUMNS} == {None, ""}
     (row,) = rows({logistic_case(): 0.48}, [ceilings()])
     assert {row[name] for name in LATER_COLUMNS} == {None, ""}
 
 
-def test_without_ceilings_the_count_stays():
+def test_without_ceilings_the_count_stays() -> None:
     (row,) = rows({COMPILED: 0.48})
     assert row["flops_per_sample"] == 319_600
     assert row["roofline_fraction"] is None
     assert row["bound"] == ""
 
 
-def test_ceilings_of_other_shapes_leave_the_products_empty():
+def test_ceilings_of_other_shapes_leave_the_products_empty() -> None:
     (row,) = rows({COMPILED: 0.48}, [ceilings(other=1.0)])
     assert row["roofline_fraction"] is not None
     assert row["products_fraction"] is None
 
 
-def test_framework_overhead_is_what_compiled_does_without():
+def test_framework_overhead_is_what_compiled_does_without() -> None:
     fit, compiled = rows({FIT: 4.8, COMPILED: 0.48})
     assert fit["framework_overhead"] == pytest.approx(0.9)
     assert compiled["framework_overhead"] is None
@@ -53,7 +53,7 @@ def test_framework_overhead_is_what_compiled_does_without():
     assert alone["framework_overhead"] is None
 
 
-def test_a_precision_that_loses_says_why():
+def test_a_precision_that_loses_says_why() -> None:
     measured = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
     plain, half = rows({COMPILED: 0.4, HALF: 0.8}, measured)
     assert plain["warnings"] == ""
@@ -68,12 +68,12 @@ def test_a_precision_that_loses_says_why():
     )
 
 
-def test_a_precision_that_wins_or_stands_alone_says_nothing():
+def test_a_precision_that_wins_or_stands_alone_says_nothing() -> None:
     assert rows({COMPILED: 0.8, HALF: 0.4})[1]["warnings"] == ""
     assert rows({HALF: 0.8})[0]["warnings"] == ""
 
 
-def test_the_split_adds_up_to_the_whole():
+def test_the_split_adds_up_to_the_whole() -> None:
     record = LaunchRecord(
         "a", 0, 1, 42, Status.OK, warmup_s=3.0, after_training_s=0.5, test_evaluation_s=0.25
     )

@@ -10,7 +10,7 @@ from bench.analysis.trace_events import covered, device_times, named, operations
 from bench.schema.profile import Phase
 
 
-def test_self_time_leaves_out_what_runs_within_on_the_same_thread():
+def test_self_time_leaves_out_what_runs_within_on_the_same_thread() -> None:
     events = [
         process(HOST, "/host:CPU"),
         ran("while.1", 0, 100, hlo_op="while.1", hlo_module="m"),
@@ -33,7 +33,7 @@ def test_self_time_leaves_out_what_runs_within_on_the_same_thread():
     assert dot.share + loop.share == pytest.approx(1)
 
 
-def test_operations_of_tensorflow_are_named_by_path_and_kind():
+def test_operations_of_tensorflow_are_named_by_path_and_kind() -> None:
     events = [
         ran(
             "_MklMatMul",
@@ -66,11 +66,11 @@ def test_operations_of_tensorflow_are_named_by_path_and_kind():
         ("dadams/Mul", None),
     ],
 )
-def test_the_path_tells_the_phase(path, phase):
+def test_the_path_tells_the_phase(path: str, phase: Phase | None) -> None:
     assert phase_of(path, "relu_mlp") is phase
 
 
-def test_tracing_and_compiling_are_told_apart_and_not_counted_twice():
+def test_tracing_and_compiling_are_told_apart_and_not_counted_twice() -> None:
     events = [
         ran("tf.function-graph_building", 0, 50),
         ran("tf.function-graph_building", 10, 20),
@@ -82,7 +82,7 @@ def test_tracing_and_compiling_are_told_apart_and_not_counted_twice():
     assert starting(events) == pytest.approx((50e-6, 120e-6))
 
 
-def test_a_gpu_shows_kernels_copies_and_gaps():
+def test_a_gpu_shows_kernels_copies_and_gaps() -> None:
     """Synthetic: two kernels side by side, a copy half hidden by one, and two gaps."""
     events = [
         process(GPU, "/device:GPU:0"),
@@ -110,11 +110,11 @@ def test_a_gpu_shows_kernels_copies_and_gaps():
     }
 
 
-def test_a_host_alone_has_no_devices():
+def test_a_host_alone_has_no_devices() -> None:
     assert device_times([process(HOST, "/host:CPU"), ran("x", 0, 1)]) == []
 
 
-def test_the_shared_trace_names_case_and_phases():
+def test_the_shared_trace_names_case_and_phases() -> None:
     events = [
         process(HOST, "/host:CPU"),
         ran("dot.2", 10, 30, hlo_op="dot.2"),
@@ -134,7 +134,7 @@ def test_the_shared_trace_names_case_and_phases():
     assert events[1]["name"] == "dot.2"
 
 
-def test_intervals_that_overlap_count_once():
+def test_intervals_that_overlap_count_once() -> None:
     assert covered([(5, 9), (0, 4), (3, 6), (20, 21)]) == 10
     assert covered([]) == 0
 
@@ -217,7 +217,7 @@ hlo_module {
 """
 
 
-def test_flops_of_dots_and_of_fusions_that_hold_them():
+def test_flops_of_dots_and_of_fusions_that_hold_them() -> None:
     from google.protobuf import text_format
 
     module = text_format.Parse(MODULE, message_class("HloProto")(), allow_unknown_field=True)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
+from support import Program, TypeIn
 
 from bench import cli
 from bench.cli.options import OPTIONS
 from bench.machine import environment
 
 
-def test_help_names_every_option_of_a_run():
+def test_help_names_every_option_of_a_run() -> None:
     text = CliRunner().invoke(cli.cli, ["run", "--help"]).output
     for option in OPTIONS:
         assert f"--{option.name}" in text
 
 
-def test_help_imports_nothing_slow(program):
+def test_help_imports_nothing_slow(program: Program) -> None:
     done = program("bench", "--help", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
@@ -25,7 +29,7 @@ def test_help_imports_nothing_slow(program):
     assert not imported & slow
 
 
-def test_list_shows_cases_skips_and_time(type_in):
+def test_list_shows_cases_skips_and_time(type_in: TypeIn) -> None:
     code, out, _ = type_in(
         "list",
         "--models",
@@ -82,7 +86,9 @@ def test_list_shows_cases_skips_and_time(type_in):
         (("describe", "--data", "/nowhere"), "/nowhere is not a folder"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(type_in, words, line):
+def test_a_mistake_is_one_line_and_exit_code_2(
+    type_in: TypeIn, words: tuple[str, ...], line: str
+) -> None:
     code, _, err = type_in(*words)
     assert code == 2
     assert err.startswith("fmnist-bench: error: ")
@@ -90,7 +96,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(type_in, words, line):
     assert line in err
 
 
-def valued():
+def valued() -> Iterator[tuple[tuple[str, ...], str | None, str | None]]:
     """Each option and argument that takes a value, of each verb."""
     for words, command in walk((), cli.cli):
         for parameter in command.params:
@@ -100,7 +106,9 @@ def valued():
                 yield words, parameter.opts[-1], parameter.name
 
 
-def walk(words, command):
+def walk(
+    words: tuple[str, ...], command: click.Command
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     if isinstance(command, click.Group):
         for name, verb in command.commands.items():
             yield from walk((*words, name), verb)
@@ -109,7 +117,9 @@ def walk(words, command):
 
 
 @pytest.mark.parametrize(("words", "option", "name"), list(valued()))
-def test_no_verb_takes_an_empty_value_for_any_option(type_in, words, option, name):
+def test_no_verb_takes_an_empty_value_for_any_option(
+    type_in: TypeIn, words: tuple[str, ...], option: str | None, name: str
+) -> None:
     """`--resume "$UNSET"` must not measure the whole documented matrix."""
     given = () if option is None else (option, "")
     # Whatever a verb requires stands beside it, the argument in question empty.
@@ -131,13 +141,13 @@ def test_no_verb_takes_an_empty_value_for_any_option(type_in, words, option, nam
     assert err.count("\n") == 1
 
 
-def test_an_unknown_option_is_exit_code_2(type_in):
+def test_an_unknown_option_is_exit_code_2(type_in: TypeIn) -> None:
     code, _, err = type_in("run", "--modles", "softmax")
     assert code == 2
     assert "--modles" in err
 
 
-def test_require_all_refuses_before_anything_is_measured(type_in, tmp_path):
+def test_require_all_refuses_before_anything_is_measured(type_in: TypeIn, tmp_path: Path) -> None:
     code, _, err = type_in(
         "run",
         "--models",
@@ -155,7 +165,7 @@ def test_require_all_refuses_before_anything_is_measured(type_in, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_describe_prints_the_data_and_the_models(program, tmp_path):
+def test_describe_prints_the_data_and_the_models(program: Program, tmp_path: Path) -> None:
     done = program("bench", "describe", "--models", "sigmoid_mlp")
     assert done.returncode == 0, done.stderr
     assert "train_images: (60000, 28, 28) uint8" in done.stdout
@@ -165,12 +175,12 @@ def test_describe_prints_the_data_and_the_models(program, tmp_path):
     assert (tmp_path / "results/samples.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_zero_is_a_value_that_resuming_refuses(type_in, tmp_path):
+def test_a_zero_is_a_value_that_resuming_refuses(type_in: TypeIn, tmp_path: Path) -> None:
     code, _, err = type_in("run", "--resume", tmp_path, "--seed", "0")
     assert (code, "--seed 0: --resume takes it from the folder" in err) == (2, True)
 
 
-def test_the_version_tells_the_revision(type_in, monkeypatch):
+def test_the_version_tells_the_revision(type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
     git = {"revision": "0123456789abcdef", "dirty": True}
     monkeypatch.setattr(environment, "_git", lambda root: git)
     monkeypatch.setattr(environment, "_version", lambda names: "1.2.3")

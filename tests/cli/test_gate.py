@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, Program
 from support.stored import stored
 
 from bench.launch.launcher import CAN_FORK
@@ -21,7 +25,7 @@ pytestmark = pytest.mark.skipif(not CAN_FORK, reason="the fake worker forks")
 
 
 @pytest.fixture
-def here(small_data):
+def here(small_data: Path) -> dict[str, Any]:
     """What a run of this machine writes into environment.json."""
     digest = dataset.load(small_data).digest
     found = environment.collect(label=None, dataset_digest=digest, inventory=devices.inventory())
@@ -29,10 +33,15 @@ def here(small_data):
 
 
 @pytest.fixture
-def store(tmp_path, here):
+def store(tmp_path: Path, here: dict[str, Any]) -> Callable[..., Path]:
     """Stores runs in `base`, in which an epoch of SLOWED takes `seconds`."""
 
-    def make(runs=6, seconds=0.8, cases=(STEADY, SLOWED), **more):
+    def make(
+        runs: int = 6,
+        seconds: float = 0.8,
+        cases: tuple[Case, ...] = (STEADY, SLOWED),
+        **more: Any,
+    ) -> Path:
         for seed in range(runs):
             stored(
                 tmp_path / "base" / f"run{seed}",
@@ -48,10 +57,10 @@ def store(tmp_path, here):
 
 
 @pytest.fixture
-def measure(program, tmp_path, small_data):
+def measure(program: Program, tmp_path: Path, small_data: Path) -> Program:
     """`pytest bench --benchmark-only` with launches whose epochs all take one second."""
 
-    def go(*words):
+    def go(*words: str | Path) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "script.json"
         script.write_text(json.dumps([{"rounds": [1.0] * 4}] * 6))
         script.with_suffix(".count").unlink(missing_ok=True)
@@ -89,7 +98,11 @@ def measure(program, tmp_path, small_data):
     return go
 
 
-def test_a_regression_fails_its_own_test_and_pytest_benchmark_works_on(measure, store, tmp_path):
+def test_a_regression_fails_its_own_test_and_pytest_benchmark_works_on(
+    measure: Program,
+    store: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
     done = measure(
         "--baseline",
         store(),
@@ -130,7 +143,7 @@ def test_a_regression_fails_its_own_test_and_pytest_benchmark_works_on(measure, 
     assert "the gate is 90.0%, the margin 50.0%" in done.stdout
 
 
-def test_what_cannot_be_decided_is_a_warning(measure, store):
+def test_what_cannot_be_decided_is_a_warning(measure: Program, store: Callable[..., Path]) -> None:
     done = measure("--baseline", store(noise=0.3, seconds=1.0))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
@@ -139,7 +152,7 @@ def test_what_cannot_be_decided_is_a_warning(measure, store):
     assert "inconclusive (exit 3): 2 blind" in done.stdout
 
 
-def test_cases_in_one_side_alone_are_told(measure, store):
+def test_cases_in_one_side_alone_are_told(measure: Program, store: Callable[..., Path]) -> None:
     other = Case("relu_mlp", "adam", "compiled")
     done = measure("--baseline", store(cases=(other, SLOWED), seconds=1.0))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -160,8 +173,13 @@ def test_cases_in_one_side_alone_are_told(measure, store):
     ],
 )
 def test_a_mistake_is_a_usage_error_before_anything_is_measured(
-    measure, store, tmp_path, change, words, line
-):
+    measure: Program,
+    store: Callable[..., Path],
+    tmp_path: Path,
+    change: dict[str, Any],
+    words: tuple[str, ...],
+    line: str,
+) -> None:
     done = measure("--baseline", store(**change), *words)
     assert done.returncode == 4, done.stdout + done.stderr
     assert line in done.stdout + done.stderr
@@ -178,7 +196,7 @@ def test_a_mistake_is_a_usage_error_before_anything_is_measured(
         (("--margin", "0"), "--margin 0: there is nothing to gate; add --baseline FOLDER"),
     ],
 )
-def test_no_baseline(measure, words, line):
+def test_no_baseline(measure: Program, words: tuple[str, str], line: str) -> None:
     done = measure(*words)
     assert (done.returncode, line in done.stderr) == (4, True)
 
@@ -197,8 +215,11 @@ def test_no_baseline(measure, words, line):
     ],
 )
 def test_a_mistake_is_told_as_it_was_typed_before_anything_is_measured(
-    measure, tmp_path, words, line
-):
+    measure: Program,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    line: str,
+) -> None:
     done = measure(*words)
     assert done.returncode == 4, done.stdout + done.stderr
     assert line in done.stdout + done.stderr
@@ -207,7 +228,7 @@ def test_a_mistake_is_told_as_it_was_typed_before_anything_is_measured(
 
 
 @pytest.mark.parametrize("words", ["--setup-plan", "--setup-only"])
-def test_what_runs_no_test_measures_nothing(measure, tmp_path, words):
+def test_what_runs_no_test_measures_nothing(measure: Program, tmp_path: Path, words: str) -> None:
     done = measure(words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (tmp_path / "run").exists()

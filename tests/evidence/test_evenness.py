@@ -6,6 +6,8 @@ import json
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,14 @@ from bench.store.run_folder import RunFolder
 PAIRS = 20
 
 
-def fought(number, *, between=0.0, within=0.01, place=0.0, chance=None):
+def fought(
+    number: int,
+    *,
+    between: float = 0.0,
+    within: float = 0.01,
+    place: float = 0.0,
+    chance: random.Random | None = None,
+) -> EqualDuel:
     """A duel of equals: templates add `between`, a block `within` (standard deviations of
     logs), and the first of a pair reads longer by `place`."""
     chance = chance or random.Random(number)
@@ -54,11 +63,11 @@ def fought(number, *, between=0.0, within=0.01, place=0.0, chance=None):
     return EqualDuel(f"{number:02d}-{loop}", loop, "2026-03-01T12:00:00+00:00", tuple(blocks))
 
 
-def summary(duels):
+def summary(duels: list[EqualDuel]) -> dict[str, dict[str, Any]]:
     return {row["loop"]: row for row in evenness.summary_rows(duels)}
 
 
-def test_equals_have_uniform_p_values_and_an_even_control():
+def test_equals_have_uniform_p_values_and_an_even_control() -> None:
     found = summary([fought(number) for number in range(80)])
     assert set(found) == {"compiled", "fit", "all"}
     every = found["all"]
@@ -69,7 +78,7 @@ def test_equals_have_uniform_p_values_and_an_even_control():
     assert every["share_expected"] == pytest.approx(0.0856, abs=1e-4)
 
 
-def test_a_lean_is_seen():
+def test_a_lean_is_seen() -> None:
     duels = [fought(number) for number in range(40)]
     leaning = [
         replace(duel, blocks=tuple(replace(b, speed=b.speed + 0.005) for b in duel.blocks))
@@ -79,7 +88,7 @@ def test_a_lean_is_seen():
 
 
 @pytest.mark.parametrize(("between", "is_seen"), [(0.0, False), (0.01, True)])
-def test_the_variance_between_templates_is_found_again(between, is_seen):
+def test_the_variance_between_templates_is_found_again(between: float, is_seen: bool) -> None:
     duels = [fought(number, between=between) for number in range(400)]
     found, within = evenness.components(duels)
     assert found == pytest.approx(between**2, abs=1.5e-5)
@@ -87,7 +96,7 @@ def test_the_variance_between_templates_is_found_again(between, is_seen):
     assert (evenness.templates_p(duels[:60]) < 0.01) is is_seen
 
 
-def test_the_effect_of_the_place_is_found_again():
+def test_the_effect_of_the_place_is_found_again() -> None:
     duels = [fought(number, place=0.05) for number in range(8)]
     rows = {(row["loop"], row["of"], row["effect"]): row for row in evenness.place_rows(duels)}
     assert len(rows) == 6
@@ -97,7 +106,7 @@ def test_the_effect_of_the_place_is_found_again():
         assert row["low"] > 1.03
 
 
-def test_an_order_that_a_seed_fixes_leans_with_the_place():
+def test_an_order_that_a_seed_fixes_leans_with_the_place() -> None:
     """In 6 of 8 blocks the default seed had B first in more pairs than A."""
     duels = [fought(number, place=0.05) for number in range(24)]
     rows = {(row["seed"], row["loop"]): row for row in evenness.fixed_rows(duels)}
@@ -109,7 +118,7 @@ def test_an_order_that_a_seed_fixes_leans_with_the_place():
     assert abs(row["ratio"] - 1) < 0.01
 
 
-def test_the_fixed_order_is_that_of_earlier_revisions():
+def test_the_fixed_order_is_that_of_earlier_revisions() -> None:
     chance = random.Random("42 3")
     chance.choice("ab")
     expected = "".join(chance.sample(("a", "b"), 2)[0] for _ in range(12))
@@ -118,7 +127,7 @@ def test_the_fixed_order_is_that_of_earlier_revisions():
         SeededDraws(42).block(CASES["fit"][0], 0)
 
 
-def square(between, within, n=6, seed=1):
+def square(between: float, within: float, n: int = 6, seed: int = 1) -> list[dict[str, Any]]:
     chance = random.Random(seed)
     a, b = ([chance.gauss(0, between) for _ in range(n)] for _ in "ab")
     return [
@@ -133,7 +142,7 @@ def square(between, within, n=6, seed=1):
     ]
 
 
-def test_a_square_of_templates_gives_their_variance():
+def test_a_square_of_templates_gives_their_variance() -> None:
     rows = [variance_row(square(0.02, 0.01, seed=seed)) for seed in range(60)]
     mean = sum(row["variance_between"] for row in rows) / len(rows)
     assert mean == pytest.approx(4e-4, rel=0.2)
@@ -147,7 +156,7 @@ def test_a_square_of_templates_gives_their_variance():
         variance_row(square(0.0, 0.01)[1:])
 
 
-def test_more_templates_bring_p_values_back_to_their_level():
+def test_more_templates_bring_p_values_back_to_their_level() -> None:
     assert inflation(1, 0.0) == inflation(3, 0.0) == 1
     assert alarm_rate(1.0) == pytest.approx(0.05)
     # One template each: what it adds is in every block, and nothing shows it.
@@ -161,7 +170,7 @@ def test_more_templates_bring_p_values_back_to_their_level():
     assert falling[-1] == pytest.approx(0.05)
 
 
-def test_a_duel_on_disk_is_read_with_its_places(tmp_path):
+def test_a_duel_on_disk_is_read_with_its_places(tmp_path: Path) -> None:
     """Two blocks of two rounds; of a reading that was taken twice the later one counts."""
     case = Case("relu_mlp", "adam", "compiled", batch_size=512)
     for side, seconds in (("a", 1.0), ("b", 3.0)):
@@ -198,7 +207,7 @@ def test_a_duel_on_disk_is_read_with_its_places(tmp_path):
     assert one.repeated == (True, True)
 
 
-def test_the_loops_alternate_and_each_duel_ends_at_its_first_look():
+def test_the_loops_alternate_and_each_duel_ends_at_its_first_look() -> None:
     assert [loop for _, loop in names(4)] == ["compiled", "fit", "compiled", "fit"]
     assert len(dict(names(40))) == 40
     assert plan_of("fit").gate == 10.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,11 +36,11 @@ from bench.verdicts.sequential import SPEED_SHARE, SPENDING, Decision, look
 MARGIN = math.log(1.01)
 
 
-def generator():
+def generator() -> np.random.Generator:
     return np.random.default_rng(9)
 
 
-def outcome(values, cases):
+def outcome(values: Sequence[float], cases: int) -> int:
     """What the looks of a duel come to, one after the other, until one decides."""
     for blocks in SPENDING:
         seen = look(values[:blocks], MARGIN, math.log1p(DUEL_GATE), SPEED_SHARE / cases)
@@ -48,7 +50,7 @@ def outcome(values, cases):
 
 
 @pytest.mark.parametrize("cases", [1, 30])
-def test_many_duels_at_once_decide_as_one_by_one(cases):
+def test_many_duels_at_once_decide_as_one_by_one(cases: int) -> None:
     chance = generator()
     values = chance.normal(0.03, chance.uniform(0.01, 0.2, (400, 1)), (400, 24))
     one_by_one = [outcome(row, cases) for row in values.tolist()]
@@ -57,50 +59,50 @@ def test_many_duels_at_once_decide_as_one_by_one(cases):
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 100), (3, 500), (42, 50), (7, 7)])
-def test_the_bound_is_that_of_clopper_and_pearson(hits, trials):
+def test_the_bound_is_that_of_clopper_and_pearson(hits: int, trials: int) -> None:
     test = scipy_stats.binomtest(hits, trials, alternative="less")
     expected = test.proportion_ci(0.95, "exact").high
     assert upper_bound(hits, trials) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.5, 0.8])
-def test_series_have_their_autocorrelation(coefficient):
+def test_series_have_their_autocorrelation(coefficient: float) -> None:
     series = autoregressive(generator(), (20_000, 6), coefficient)
     assert series.std(0) == pytest.approx(1.0, abs=0.03)
     found = np.corrcoef(series[:, 2], series[:, 3])[0, 1]
     assert found == pytest.approx(coefficient, abs=0.03)
 
 
-def test_tails_are_heavy_at_one_standard_deviation():
+def test_tails_are_heavy_at_one_standard_deviation() -> None:
     draws = heavy(generator(), (200_000,))
     assert draws.std() == pytest.approx(1.0, abs=0.05)
     assert (np.abs(draws) > 4).mean() > 20 * 2 * scipy_stats.norm.sf(4)
 
 
-def test_a_shared_drift_moves_all_cases():
+def test_a_shared_drift_moves_all_cases() -> None:
     world = World(0.0, 1.0)
     logs = run_logs(generator(), world, np.zeros(1), 1, 50, Suite(30, 3))[0]
     assert np.corrcoef(logs[:, 0], logs[:, 1])[0, 1] > 0.95
 
 
-def test_blocks_of_equals_have_no_sign():
+def test_blocks_of_equals_have_no_sign() -> None:
     values = block_logs(generator(), World(0.8, 0.03), 500, 2, 24, 0.02)
     assert values.shape == (500, 2, 24)
     assert abs(values.mean()) < 4 * values.std() / math.sqrt(values.size)
 
 
-def test_autocorrelated_medians_scatter_more():
+def test_autocorrelated_medians_scatter_more() -> None:
     spreads = [launch_medians(generator(), World(c, 0.0)).std() for c in (0.0, 0.8)]
     assert spreads[1] > 1.5 * spreads[0]
 
 
-def test_the_worlds_are_those_that_were_promised():
+def test_the_worlds_are_those_that_were_promised() -> None:
     every = list(worlds())
     assert {w.autocorrelation for w in every} == {0.0, 0.5, 0.8}
     assert (min(w.drift for w in every), max(w.drift for w in every)) == (0.0, 0.03)
 
 
-def test_rows_are_the_same_again():
+def test_rows_are_the_same_again() -> None:
     world = World(0.5, 0.02, 0.5)
     assert speed_rows(world, 20, 3) == speed_rows(world, 20, 3)
     rows = duel_rows(world, 200, 3)
@@ -113,9 +115,9 @@ QUIET, DRIFTING = World(0.5, 0.0), World(0.5, 0.03)
 
 
 @pytest.fixture(scope="module")
-def small_worlds():
+def small_worlds() -> dict[tuple[World, int, float], dict[str, float]]:
     """Exits of families of seven in a quiet and a drifting world, by world, runs and gate."""
-    rows = {}
+    rows: dict[tuple[World, int, float], dict[str, float]] = {}
     for world in (QUIET, DRIFTING):
         chance = np.random.default_rng(11)
         pool = launch_medians(chance, world)
@@ -131,7 +133,9 @@ def small_worlds():
     return rows
 
 
-def test_an_exit_of_0_means_that_the_gate_is_found_nine_times_in_ten(small_worlds):
+def test_an_exit_of_0_means_that_the_gate_is_found_nine_times_in_ten(
+    small_worlds: dict[tuple[World, int, float], dict[str, float]],
+) -> None:
     """Where the least confirmed change alone had to be within the gate, half of them were."""
     assert all(row["power_upper"] >= 0.9 for row in small_worlds.values() if row["able"])
     often = [row for row in small_worlds.values() if row["exit_0"] > 0.02]
@@ -139,21 +143,27 @@ def test_an_exit_of_0_means_that_the_gate_is_found_nine_times_in_ten(small_world
     assert min(row["power"] for row in often) >= 0.9
 
 
-def test_worse_by_the_gate_hardly_ever_ends_with_0(small_worlds):
+def test_worse_by_the_gate_hardly_ever_ends_with_0(
+    small_worlds: dict[tuple[World, int, float], dict[str, float]],
+) -> None:
     assert max(row["worse_exit_0"] for row in small_worlds.values()) <= 0.02
 
 
-def test_an_unchanged_suite_is_hardly_ever_a_regression(small_worlds):
+def test_an_unchanged_suite_is_hardly_ever_a_regression(
+    small_worlds: dict[tuple[World, int, float], dict[str, float]],
+) -> None:
     assert max(row["exit_1"] for row in small_worlds.values()) <= 0.01
 
 
-def test_a_quiet_host_reaches_an_exit_of_0_at_the_default_gate(small_worlds):
+def test_a_quiet_host_reaches_an_exit_of_0_at_the_default_gate(
+    small_worlds: dict[tuple[World, int, float], dict[str, float]],
+) -> None:
     for stored in (6, 10):
         assert small_worlds[QUIET, stored, DEFAULT_GATE]["exit_0"] > 0.5
     assert small_worlds[DRIFTING, 6, 0.1]["exit_3"] > 0.9
 
 
-def test_runs_of_one_hour_taken_for_several_would_raise_alarms():
+def test_runs_of_one_hour_taken_for_several_would_raise_alarms() -> None:
     """Which is why a check counts them as one."""
     chance = np.random.default_rng(5)
     pool = launch_medians(chance, DRIFTING)
@@ -169,7 +179,7 @@ def test_runs_of_one_hour_taken_for_several_would_raise_alarms():
     assert alarms[1] < 0.01
 
 
-def test_the_first_case_is_made_worse_as_the_suite_itself_would_see_it():
+def test_the_first_case_is_made_worse_as_the_suite_itself_would_see_it() -> None:
     runs = generator().normal(0, 0.02, (300, 7, 5))
     worse = runs.copy()
     worse[:, 6:, 0] += 0.15
@@ -179,14 +189,14 @@ def test_the_first_case_is_made_worse_as_the_suite_itself_would_see_it():
     assert 10 < flags[:, 0].sum() < 300
 
 
-def test_a_drop_of_accuracy_as_large_as_its_default_gate_is_found():
+def test_a_drop_of_accuracy_as_large_as_its_default_gate_is_found() -> None:
     rows = [row for row in accuracy_rows(400, 3) if row["gate"] == CHECK_ACCURACY_GATE]
     assert all(row["exit_1"] == 0 for row in rows)
     seeds_repeat = [row for row in rows if row["scatter"] == 0]
     assert all(row["exit_0"] == 1 and row["power"] > 0.9 for row in seeds_repeat)
 
 
-def test_the_commands_that_are_timed_do_their_work(tmp_path):
+def test_the_commands_that_are_timed_do_their_work(tmp_path: Path) -> None:
     rows = time_rows(tmp_path, 1)
     assert [row["command"].split()[0] for row in rows] == [
         "check",
@@ -200,7 +210,7 @@ def test_the_commands_that_are_timed_do_their_work(tmp_path):
     assert (tmp_path / "compared/comparison.csv").read_text().count("\n") == 9 * 30 + 1
 
 
-def profiled(step_s, input_s):
+def profiled(step_s: float, input_s: float) -> Profile:
     """A profile with nothing but the step and its input pipeline."""
     shares = tuple(
         Share(phase, input_s if phase is Phase.INPUT else 0.0, 0.0, 0.0, 0.0) for phase in Phase
@@ -209,7 +219,7 @@ def profiled(step_s, input_s):
     return Profile(record, Split(step_s, shares))
 
 
-def test_a_known_cost_is_held_against_what_the_whole_step_grew_by():
+def test_a_known_cost_is_held_against_what_the_whole_step_grew_by() -> None:
     pairs = [
         Pair(2.0, profiled(1.0, 0.5), profiled(4.0, 3.2)),
         Pair(2.2, profiled(1.5, 0.5), profiled(3.5, 2.3)),
@@ -224,6 +234,6 @@ def test_a_known_cost_is_held_against_what_the_whole_step_grew_by():
     assert row["lowest_over_added"] == pytest.approx(0.9) == row["highest_over_added"]
 
 
-def test_the_injections_are_of_every_loop_and_of_a_pipeline():
+def test_the_injections_are_of_every_loop_and_of_a_pipeline() -> None:
     assert {injection.loop for injection in INJECTIONS} == {"fit", "multistep", "compiled"}
     assert {injection.phase for injection in INJECTIONS} == {Phase.FORWARD, Phase.INPUT}

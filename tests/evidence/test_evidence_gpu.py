@@ -9,10 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pynvml
 import pytest
-from support import RECORDED, ROOT
+from support import RECORDED, ROOT, Program
 from support.fakes_gpu import FAST, FakeNvml, Replay
 
 from bench.analysis import trace_events
@@ -22,17 +23,17 @@ from bench.machine.nvml import gpu_state, gpu_use, installed
 
 
 @pytest.fixture
-def h100():
+def h100() -> dict[str, Any]:
     return json.loads((RECORDED / "h100_nvml.json").read_text())
 
 
 @pytest.fixture
-def h100_trace():
+def h100_trace() -> list[dict[str, Any]]:
     """One call of 8 steps of `jax_scan`, as the profiler wrote it on an H100."""
     return json.loads((RECORDED / "h100_trace.json").read_text())
 
 
-def test_the_facts_of_a_real_card_are_read_as_they_were_recorded(h100):
+def test_the_facts_of_a_real_card_are_read_as_they_were_recorded(h100: dict[str, Any]) -> None:
     nvml = Replay(h100["answers"])
     found = installed(nvml)
     (gpu,) = found.gpus
@@ -43,7 +44,7 @@ def test_the_facts_of_a_real_card_are_read_as_they_were_recorded(h100):
     assert gpu_use(gpu, nvml).compute_pids == frozenset()
 
 
-def test_the_recorder_keeps_answers_and_errors_for_a_replay():
+def test_the_recorder_keeps_answers_and_errors_for_a_replay() -> None:
     answers = {"nvmlDeviceGetPersistenceMode": 1, "nvmlDeviceGetComputeRunningProcesses": []}
     card = replace(FAST, answers=answers)
     recorder = Recorder(FakeNvml(card))
@@ -54,7 +55,9 @@ def test_the_recorder_keeps_answers_and_errors_for_a_replay():
     assert gpu_state(installed(Replay(kept)).gpus[0], Replay(kept)) == state
 
 
-def test_the_lines_that_repeat_the_streams_of_a_real_trace_are_no_kernels(h100_trace):
+def test_the_lines_that_repeat_the_streams_of_a_real_trace_are_no_kernels(
+    h100_trace: list[dict[str, Any]],
+) -> None:
     """Graphs and XLA's own lines carry a `correlation_id`, as kernels do."""
     kernels = [e for e in h100_trace if "kernel_details" in e.get("args", {})]
     repeated = {"command_buffer_6", "Command Buffer 2", "jit_whole_epoch(33781)"}
@@ -68,25 +71,25 @@ def test_the_lines_that_repeat_the_streams_of_a_real_trace_are_no_kernels(h100_t
     assert device.gaps > 0
 
 
-def samples(update_s, watts, counted):
+def samples(update_s: float, watts: float, counted: float) -> list[Sample]:
     """Two seconds of a card that takes `watts` and counts `counted` of it, moved each update."""
     times = [number * 0.002 for number in range(1001)]
     return [Sample(at, counted * (at // update_s) * update_s, watts) for at in times]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
-def test_a_counter_that_leaves_a_half_out_is_seen(share):
+def test_a_counter_that_leaves_a_half_out_is_seen(share: float) -> None:
     row = energy_row(samples(0.1, 300.0, 300.0 * share))
     assert row["counter_over_samples"] == pytest.approx(share, rel=0.01)
     assert row["update_median_s"] == pytest.approx(0.1, abs=0.003)
 
 
-def test_a_counter_that_hardly_moves_is_refused():
+def test_a_counter_that_hardly_moves_is_refused() -> None:
     with pytest.raises(evidence.UserError, match="updated fewer than three times"):
         energy_row(samples(1.5, 300.0, 300.0))
 
 
-def test_the_power_is_that_of_a_moment_where_the_card_tells_it():
+def test_the_power_is_that_of_a_moment_where_the_card_tells_it() -> None:
     field = SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=250_000))
     answers = {"nvmlDeviceGetFieldValues": [field], "nvmlDeviceGetPowerUsage": 400_000}
     card = replace(FAST, answers=answers)
@@ -95,7 +98,7 @@ def test_the_power_is_that_of_a_moment_where_the_card_tells_it():
     assert evidence._watts(FakeNvml(card), card) == 400.0
 
 
-def test_without_a_gpu_it_is_one_line_and_exit_code_2(program, tmp_path):
+def test_without_a_gpu_it_is_one_line_and_exit_code_2(program: Program, tmp_path: Path) -> None:
     done = program("bench.evidence", "gpu", "--output", tmp_path / "out", CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 2
     assert done.stderr.startswith("bench.evidence: error: no GPU to look at: ")
@@ -103,7 +106,7 @@ def test_without_a_gpu_it_is_one_line_and_exit_code_2(program, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_child_answers_on_a_cpu(tmp_path):
+def test_the_child_answers_on_a_cpu(tmp_path: Path) -> None:
     """All that it asks of a framework, with JAX."""
     requests = [
         {"op": "probe", "size": 64},

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, Program, TypeIn
 from support.stored import CASES, FIRST, cut_results, stored
 
 from bench.schema.plan import RunSettings
@@ -67,10 +68,10 @@ class Sabotage:
     caught_by: str
     code: int
     line: str
-    how: object
+    how: Any
 
 
-def own(builder, reason):
+def own(builder: str, reason: str) -> str:
     """A line of `run` about a model of the user's own."""
     return f"own:{builder}-sgd-compiled-cpu-b100-float32: invalid: {reason}"
 
@@ -164,7 +165,7 @@ OF_RUNS = [s for s in SABOTAGES if isinstance(s.how, str)]
 OF_CHECKS = [s for s in SABOTAGES if not isinstance(s.how, str)]
 
 
-def table():
+def table() -> str:
     lines = [
         "# Faster and wrong",
         "",
@@ -179,7 +180,9 @@ def table():
 
 
 @pytest.mark.parametrize("sabotage", OF_CHECKS, ids=lambda s: s.done)
-def test_a_check_catches_it(type_in, tmp_path, monkeypatch, sabotage):
+def test_a_check_catches_it(
+    type_in: TypeIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage: Sabotage
+) -> None:
     monkeypatch.chdir(tmp_path)
     for seed in range(6):
         stored(Path("base") / f"run{seed}", seed)
@@ -193,7 +196,7 @@ def test_a_check_catches_it(type_in, tmp_path, monkeypatch, sabotage):
     assert sabotage.line in (out + err).splitlines()
 
 
-def test_launches_catch_it(program, tmp_path, small_data):
+def test_launches_catch_it(program: Program, tmp_path: Path, small_data: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_MODELS)
     done = program(
         "bench",
@@ -226,7 +229,7 @@ def test_launches_catch_it(program, tmp_path, small_data):
     assert {s.line for s in OF_RUNS} <= set(done.stdout.splitlines())
 
 
-def test_the_table_is_the_one_that_is_published():
+def test_the_table_is_the_one_that_is_published() -> None:
     assert FILE.read_text("utf-8") == table()
 
 

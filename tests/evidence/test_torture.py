@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
+from pathlib import Path
 
 import pytest
 
 from bench.evidence.torture import inputs, kills, places
+from bench.evidence.torture.inputs import Ground
 from bench.evidence.torture.tally import Row, counts, made_ground
 
 SEED = 7
@@ -16,12 +18,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills forks, mo
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory):
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     """Runs by the scripted worker, and a small data set."""
     return made_ground(tmp_path_factory.mktemp("ground"))
 
 
-def test_after_a_kill_nothing_is_lost_or_left_over(ground, tmp_path):
+def test_after_a_kill_nothing_is_lost_or_left_over(ground: Ground, tmp_path: Path) -> None:
     torturer = kills.Torturer(tmp_path, ground.data)
     # Each verb, target and signal at least twice.
     chosen = itertools.islice(kills.drawn(36, 0, SEED), 0, None, 4)
@@ -30,14 +32,14 @@ def test_after_a_kill_nothing_is_lost_or_left_over(ground, tmp_path):
     assert sum(trial.hit != "none" for trial in trials) >= 5
 
 
-def test_what_is_taken_from_a_run_or_a_check_loses_nothing(ground, tmp_path):
+def test_what_is_taken_from_a_run_or_a_check_loses_nothing(ground: Ground, tmp_path: Path) -> None:
     asked = places.commands(ground.baseline, ground.candidate, ground.data)
     chosen = [command for command in asked if command.verb in ("run", "check")]
     thief = places.Thief(tmp_path, chosen, SEED)
     assert [loss for loss in thief.trials(short=True) if loss.problems] == []
 
 
-def test_no_wrong_word_is_taken(ground):
+def test_no_wrong_word_is_taken(ground: Ground) -> None:
     # `describe` imports the framework for each of its answers.
     answers = [
         inputs.answered(words, wrong, ground.folder)
@@ -48,7 +50,7 @@ def test_no_wrong_word_is_taken(ground):
     assert len(answers) > 700
 
 
-def test_a_trial_that_went_wrong_is_counted(ground, tmp_path):
+def test_a_trial_that_went_wrong_is_counted(ground: Ground, tmp_path: Path) -> None:
     broken = places.Command("run", ("run", "--models", "softmax", "--loops", "nothing"))
     thief = places.Thief(tmp_path, [broken], SEED)
     found = list(thief.trials(short=True))

@@ -7,7 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import Signals
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -16,24 +20,34 @@ from support import FAKE_WORKER, ROOT
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.origin import Origin
 from bench.launch.placement import LaunchPlace
+from bench.launch.process import Answer
 from bench.machine.loaded import CHECKOUT
 from bench.schema.case import Case
-from bench.schema.launch import Status
+from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.requests import LaunchRequest
 
 CASE = Case("relu_mlp", "adam", "fit")
 BOTH = [pytest.param(True, marks=pytest.mark.skipif(not CAN_FORK, reason="no fork here")), False]
 
+Launch = Callable[..., tuple[list[LaunchRecord], list[Round]]]
+
 
 @pytest.fixture
-def launch(tmp_path):
+def launch(tmp_path: Path) -> Launch:
     """Runs a script of launches; returns their records and all rounds."""
 
-    def run(*scripts, fork=True, timeout_s=60.0, worker=FAKE_WORKER, origin=None):
+    def run(
+        *scripts: dict[str, Any],
+        fork: bool = True,
+        timeout_s: float = 60.0,
+        worker: tuple[str, ...] = FAKE_WORKER,
+        origin: Origin | None = None,
+    ) -> tuple[list[LaunchRecord], list[Round]]:
         (tmp_path / "script.json").write_text(json.dumps(scripts))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, fork, tmp_path / "log", timeout_s)
-        rounds, records = [], []
+        rounds: list[Round] = []
+        records = []
         with Launcher(worker, origin=origin) as launcher:
             for number in range(len(scripts)):
                 request = LaunchRequest(CASE, number, 1, epochs=2, seed=42 + number)
@@ -44,16 +58,17 @@ def launch(tmp_path):
 
 
 @pytest.mark.parametrize("fork", BOTH)
-def test_rounds_come_as_they_were_measured(launch, fork):
+def test_rounds_come_as_they_were_measured(launch: Launch, fork: bool) -> None:
     records, rounds = launch({"rounds": [0.1, 1 / 3]}, {"rounds": [0.2]}, fork=fork)
     assert [r.seconds for r in rounds] == [0.1, 1 / 3, 0.2]
     assert [(r.status, r.launch, r.seed) for r in records] == [("ok", 0, 42), ("ok", 1, 43)]
     assert records[0].parameters == 79_510
+    assert records[0].total_s is not None
     assert records[0].total_s > 0
 
 
 @pytest.mark.parametrize("fork", BOTH)
-def test_a_crash_is_a_record_and_the_next_launch_goes_on(launch, fork):
+def test_a_crash_is_a_record_and_the_next_launch_goes_on(launch: Launch, fork: bool) -> None:
     records, rounds = launch({"rounds": [0.1], "die": "SIGSEGV"}, {"rounds": [0.2]}, fork=fork)
     assert records[0].status is Status.KILLED
     assert records[0].reason == "killed by SIGSEGV"
@@ -61,13 +76,15 @@ def test_a_crash_is_a_record_and_the_next_launch_goes_on(launch, fork):
     assert len(rounds) == 2
 
 
-def test_a_kill_names_the_likely_cause(launch):
+def test_a_kill_names_the_likely_cause(
+    launch: Launch,
+) -> None:
     records, _ = launch({"rounds": [], "die": "SIGKILL"})
     assert records[0].reason == "killed by SIGKILL (out of memory?)"
 
 
 @pytest.mark.parametrize("fork", BOTH)
-def test_a_hang_ends_at_the_limit(launch, fork):
+def test_a_hang_ends_at_the_limit(launch: Launch, fork: bool) -> None:
     records, rounds = launch(
         {"rounds": [0.1], "hang": True}, {"rounds": [0.2]}, fork=fork, timeout_s=1.0
     )
@@ -78,14 +95,16 @@ def test_a_hang_ends_at_the_limit(launch, fork):
     assert len(rounds) == 2
 
 
-def test_a_failure_keeps_its_status_and_reason(launch):
+def test_a_failure_keeps_its_status_and_reason(
+    launch: Launch,
+) -> None:
     failure = {"status": "invalid", "reason": "the training loss became nan in round 2"}
     records, _ = launch({"rounds": [0.1], "failure": failure})
     assert (records[0].status, records[0].reason) == ("invalid", failure["reason"])
 
 
 @pytest.mark.parametrize("fork", BOTH)
-def test_a_launch_that_ends_well_without_a_result_has_failed(launch, fork):
+def test_a_launch_that_ends_well_without_a_result_has_failed(launch: Launch, fork: bool) -> None:
     records, _ = launch({"rounds": [0.1], "exit": 0}, {"rounds": [0.2]}, fork=fork)
     assert records[0].status is Status.FAILED
     assert "ended with code 0 and no result" in records[0].reason
@@ -105,7 +124,9 @@ LATER = json.dumps(
 )
 
 
-def test_fields_of_a_later_version_are_left_out(launch):
+def test_fields_of_a_later_version_are_left_out(
+    launch: Launch,
+) -> None:
     record, rounds = launch({"rounds": [], "send": [LATER], "result": {"later": {"a": 1}}})
     assert record[0].status is Status.OK
     assert rounds[0].seconds == 0.5
@@ -127,7 +148,12 @@ def test_fields_of_a_later_version_are_left_out(launch):
         ({"result": {"dense_layers": 5}}, "result cannot be read"),
     ],
 )
-def test_what_is_no_message_fails_its_launch_and_no_other(launch, fork, script, reason):
+def test_what_is_no_message_fails_its_launch_and_no_other(
+    launch: Launch,
+    fork: bool,
+    script: dict[str, Any],
+    reason: str,
+) -> None:
     records, _ = launch({"rounds": [], **script}, {"rounds": [0.2]}, fork=fork)
     assert records[0].status is Status.FAILED
     assert reason in records[0].reason
@@ -138,7 +164,11 @@ def test_what_is_no_message_fails_its_launch_and_no_other(launch, fork, script, 
 @pytest.mark.parametrize(
     ("script", "kind"), [({"twice": True}, "result"), ({"linger": LATER}, "round")]
 )
-def test_nothing_may_follow_an_answer_but_the_end(launch, script, kind):
+def test_nothing_may_follow_an_answer_but_the_end(
+    launch: Launch,
+    script: dict[str, str | bool],
+    kind: str,
+) -> None:
     records, _ = launch({"rounds": [0.1], **script}, {"rounds": [0.2]})
     assert records[0].status is Status.FAILED
     assert f"of kind '{kind}' after its answer" in records[0].reason
@@ -146,14 +176,20 @@ def test_nothing_may_follow_an_answer_but_the_end(launch, script, kind):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
-def test_a_launch_may_end_before_its_template_tells_of_it(launch):
+def test_a_launch_may_end_before_its_template_tells_of_it(
+    launch: Launch,
+) -> None:
     records, _ = launch({"rounds": [0.1], "late": True}, {"rounds": [0.2]})
     assert [record.status for record in records] == [Status.OK, Status.OK]
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
 @pytest.mark.parametrize("hang", [False, True])
-def test_a_template_that_stands_still_hangs_no_run(launch, monkeypatch, hang):
+def test_a_template_that_stands_still_hangs_no_run(
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    hang: bool,
+) -> None:
     """It is killed soon after its launch answered, or was killed at the limit."""
     from bench.launch import process
 
@@ -167,21 +203,21 @@ def test_a_template_that_stands_still_hangs_no_run(launch, monkeypatch, hang):
 class Clock:
     """Seconds that pass when a test says so."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 0.0
 
-    def perf_counter(self):
+    def perf_counter(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def at_the_deadline(tmp_path, monkeypatch):
+def at_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
     """Serves one launch of a template, whose limit of 60 s passes while its first round is put
     on disk; returns the answer."""
     from bench.launch import process
     from bench.launch.process import WorkerProcess
 
-    def serve(script):
+    def serve(script: dict[str, Any]) -> Answer:
         (tmp_path / "script.json").write_text(json.dumps([script]))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, True, tmp_path / "log", 60.0)
@@ -191,7 +227,7 @@ def at_the_deadline(tmp_path, monkeypatch):
             worker.wait_until_ready(60)
             monkeypatch.setattr(process, "time", clock)
 
-            def on_round(_):
+            def on_round(_: Round) -> None:
                 if "hang" not in script:
                     _wait_for(lambda: worker._messages.qsize() >= 1)
                 clock.now = 61.0
@@ -208,13 +244,17 @@ def at_the_deadline(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
-def test_a_result_that_arrived_by_the_deadline_is_ok_however_late_it_is_read(at_the_deadline):
+def test_a_result_that_arrived_by_the_deadline_is_ok_however_late_it_is_read(
+    at_the_deadline: Callable[..., Answer],
+) -> None:
     answer = at_the_deadline({"rounds": [0.1]})
     assert (answer.status, answer.reason) == (Status.OK, "")
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
-def test_a_result_that_arrives_after_the_deadline_does_not_count(at_the_deadline):
+def test_a_result_that_arrives_after_the_deadline_does_not_count(
+    at_the_deadline: Callable[..., Answer],
+) -> None:
     late = json.dumps({"kind": "result", "test_accuracy": 0.9})
     answer = at_the_deadline({"rounds": [0.1], "hang": True, "linger": late})
     assert (answer.status, dict(answer.fields)) == (Status.TIMED_OUT, {})
@@ -222,11 +262,13 @@ def test_a_result_that_arrives_after_the_deadline_does_not_count(at_the_deadline
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
-def test_the_kill_at_the_deadline_cannot_raise(at_the_deadline, monkeypatch):
+def test_the_kill_at_the_deadline_cannot_raise(
+    at_the_deadline: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The launch may have ended in that moment, or be another user's."""
     from bench.launch import process
 
-    def refuse(pid, number):
+    def refuse(pid: int, number: Signals) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(process, "EXIT_LIMIT_S", 0.5)
@@ -236,7 +278,7 @@ def test_the_kill_at_the_deadline_cannot_raise(at_the_deadline, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
-def test_a_worker_whose_parent_ended_while_it_started_ends_as_well():
+def test_a_worker_whose_parent_ended_while_it_started_ends_as_well() -> None:
     """The signal of a parent's death is asked for too late then; the closed stdin tells."""
     code = "from bench.worker import serve; serve._prepare = lambda folder: 1 / 0; serve.main()"
     read, write = os.pipe()
@@ -252,21 +294,25 @@ def test_a_worker_whose_parent_ended_while_it_started_ends_as_well():
     assert done.returncode == 1
 
 
-def test_a_worker_that_cannot_start_says_why(launch):
+def test_a_worker_that_cannot_start_says_why(
+    launch: Launch,
+) -> None:
     code = "raise SystemExit('no such thing as a worker')"
     records, _ = launch({"rounds": []}, worker=(sys.executable, "-c", code))
     assert records[0].status is Status.FAILED
     assert "no such thing as a worker" in records[0].reason
 
 
-def test_an_interpreter_that_is_not_there_is_a_record(launch):
+def test_an_interpreter_that_is_not_there_is_a_record(
+    launch: Launch,
+) -> None:
     records, _ = launch({"rounds": []}, worker=("/nowhere/python",))
     assert records[0].status is Status.FAILED
     assert "/nowhere/python" in records[0].reason
 
 
 @pytest.mark.parametrize("fork", BOTH)
-def test_a_launch_that_ran_other_files_is_invalid(launch, fork):
+def test_a_launch_that_ran_other_files_is_invalid(launch: Launch, fork: bool) -> None:
     right = {"bench.worker.network": [str(CHECKOUT / "bench" / "worker" / "network.py"), "1"]}
     wrong = {"bench.worker.network": ["/other/bench/worker/network.py", "1"]}
     scripts = [{"rounds": [0.1], "result": {"files": files}} for files in (right, wrong)]
@@ -280,7 +326,7 @@ def test_a_launch_that_ran_other_files_is_invalid(launch, fork):
     assert [len(record.code) for record in records] == [64, 0, 0]
 
 
-def test_a_worker_stands_in_the_checkout_of_its_side(launch, tmp_path):
+def test_a_worker_stands_in_the_checkout_of_its_side(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "side").mkdir()
     code = "import os; raise SystemExit(f'I stand in {os.path.basename(os.getcwd())}')"
     origin = Origin(CHECKOUT, tmp_path / "side")
@@ -289,13 +335,13 @@ def test_a_worker_stands_in_the_checkout_of_its_side(launch, tmp_path):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
-def test_launches_of_one_environment_share_a_template(launch, tmp_path):
+def test_launches_of_one_environment_share_a_template(launch: Launch, tmp_path: Path) -> None:
     launch({"rounds": [0.1]}, {"rounds": [0.1]})
     assert (tmp_path / "script.count").read_text() == "2"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
-def test_a_killed_parent_leaves_no_child_behind(tmp_path):
+def test_a_killed_parent_leaves_no_child_behind(tmp_path: Path) -> None:
     """kill -9 of the parent in the middle of a launch, real workers and all."""
     (tmp_path / "script.json").write_text(json.dumps([{"rounds": [0.1], "hang": True}]))
     code = f"""
@@ -324,10 +370,12 @@ Launcher({FAKE_WORKER!r}).run(request, place, on_round)
     assert alive == []
 
 
-def test_ctrl_c_kills_the_worker_and_passes_through(launch, monkeypatch):
+def test_ctrl_c_kills_the_worker_and_passes_through(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = set(psutil.Process().children(recursive=True))
 
-    def interrupt(_):
+    def interrupt(_: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -335,26 +383,32 @@ def test_ctrl_c_kills_the_worker_and_passes_through(launch, monkeypatch):
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-def _run_with(launch, monkeypatch, on_round):
+def _run_with(
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    on_round: Callable[..., Any],
+) -> None:
     from bench.launch import process
 
     monkeypatch.setattr(process, "_round", on_round)
     launch({"rounds": [0.1], "hang": True})
 
 
-def _wait_for(condition, limit_s=60.0):
+def _wait_for(condition: Callable[..., Any], limit_s: float = 60.0) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_a_launch_stands_still_before_each_round(tmp_path, monkeypatch):
+def test_a_launch_stands_still_before_each_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "script.json").write_text(json.dumps([{"rounds": [0.1, 0.2]}]))
     environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
     place = LaunchPlace(environment, CAN_FORK, tmp_path / "log", 60.0)
     request = LaunchRequest(CASE, 0, 1, epochs=2, seed=42)
-    rounds = []
+    rounds: list[Round] = []
     with Launcher(FAKE_WORKER) as launcher:
         steps = launcher.turns(request, place, rounds.append, pauses=True)
         seen, started = [], time.perf_counter()
@@ -377,7 +431,7 @@ def test_a_launch_stands_still_before_each_round(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
-def test_a_template_outlives_a_launch_that_died_while_it_stood_still():
+def test_a_template_outlives_a_launch_that_died_while_it_stood_still() -> None:
     code = "from bench.worker import serve; serve._prepare = lambda folder: None; serve.main()"
     read, write = os.pipe()
     done = subprocess.run(

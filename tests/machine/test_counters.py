@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -45,7 +46,7 @@ class Scene(Machine):
 
 
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     made_up = Scene(tmp_path / "a machine")
     for module in (counters, hardware):
         monkeypatch.setattr(module, "_PROC", made_up.proc)
@@ -59,7 +60,7 @@ def scene(tmp_path, monkeypatch):
     return made_up
 
 
-def later(scene, seconds=10.0, own_s=0.0):
+def later(scene: Scene, seconds: float = 10.0, own_s: float = 0.0) -> None:
     """The moment between the two readings."""
     scene.now_s += seconds
     scene.own_s = None if scene.own_s is None else scene.own_s + own_s
@@ -67,7 +68,7 @@ def later(scene, seconds=10.0, own_s=0.0):
 
 # Ticks of 10 ms: user nice system idle iowait irq softirq steal guest guest_nice.
 @linux
-def test_cores_tell_steal_and_the_work_of_others(scene):
+def test_cores_tell_steal_and_the_work_of_others(scene: Scene) -> None:
     scene.stat("100 0 50 1000 5 0 0 10 0 0", "200 0 0 2000 0 0 0 0 0 0")
     close = watch(1, None)
     later(scene, own_s=6.0)
@@ -80,7 +81,9 @@ def test_cores_tell_steal_and_the_work_of_others(scene):
 
 
 @linux
-def test_cores_that_the_suite_may_not_use_are_left_out(scene, monkeypatch):
+def test_cores_that_the_suite_may_not_use_are_left_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: [1])
     scene.stat("0 0 0 0 0 0 0 0", "0 0 0 0 0 0 0 0")
     close = watch(1, None)
@@ -90,7 +93,7 @@ def test_cores_that_the_suite_may_not_use_are_left_out(scene, monkeypatch):
 
 
 @linux
-def test_own_time_beyond_the_ticks_is_no_work_of_others(scene):
+def test_own_time_beyond_the_ticks_is_no_work_of_others(scene: Scene) -> None:
     scene.stat("0 0 0 0 0 0 0 0")
     close = watch(1, None)
     later(scene, own_s=2.01)
@@ -99,7 +102,7 @@ def test_own_time_beyond_the_ticks_is_no_work_of_others(scene):
 
 
 @linux
-def test_where_own_time_is_not_known_nothing_is_blamed_on_others(scene):
+def test_where_own_time_is_not_known_nothing_is_blamed_on_others(scene: Scene) -> None:
     scene.own_s = None
     scene.stat("0 0 0 0 0 0 0 0")
     close = watch(1, None)
@@ -111,7 +114,7 @@ def test_where_own_time_is_not_known_nothing_is_blamed_on_others(scene):
 
 
 @linux
-def test_an_old_kernel_tells_no_steal(scene):
+def test_an_old_kernel_tells_no_steal(scene: Scene) -> None:
     scene.stat("0 0 0 0")
     close = watch(1, None)
     later(scene, own_s=4.0)
@@ -131,7 +134,7 @@ def test_an_old_kernel_tells_no_steal(scene):
         ("", ""),
     ],
 )
-def test_cores_that_do_not_count_are_unknown(scene, before, after):
+def test_cores_that_do_not_count_are_unknown(scene: Scene, before: str, after: str) -> None:
     scene.stat(before)
     close = watch(1, None)
     later(scene)
@@ -141,7 +144,7 @@ def test_cores_that_do_not_count_are_unknown(scene, before, after):
 
 
 @linux
-def test_a_window_of_a_few_ticks_tells_no_shares_of_cores(scene):
+def test_a_window_of_a_few_ticks_tells_no_shares_of_cores(scene: Scene) -> None:
     scene.stat("0 0 0 0 0 0 0 0")
     close = watch(1, None)
     later(scene, counters.SHORTEST_S / 2)
@@ -149,7 +152,7 @@ def test_a_window_of_a_few_ticks_tells_no_shares_of_cores(scene):
     assert close(None).other_work_share is None
 
 
-def test_pressure_is_a_share_of_wall_time(scene):
+def test_pressure_is_a_share_of_wall_time(scene: Scene) -> None:
     scene.pressure("cpu", 1_000_000)
     scene.pressure("memory", 500)
     close = watch(1, None)
@@ -161,14 +164,14 @@ def test_pressure_is_a_share_of_wall_time(scene):
 
 
 @pytest.mark.parametrize("total", ["x", "", "-5"])
-def test_garbled_pressure_is_unknown(scene, total):
+def test_garbled_pressure_is_unknown(scene: Scene, total: str) -> None:
     scene.pressure("cpu", total)
     close = watch(1, None)
     later(scene)
     assert close(None).cpu_pressure_share is None
 
 
-def test_pressure_set_back_or_beyond_the_clock(scene):
+def test_pressure_set_back_or_beyond_the_clock(scene: Scene) -> None:
     scene.pressure("cpu", 1_000_000)
     scene.pressure("memory", 0)
     close = watch(1, None)
@@ -180,7 +183,7 @@ def test_pressure_set_back_or_beyond_the_clock(scene):
     assert found.memory_pressure_share == 1.0
 
 
-def test_a_quota_is_told_by_its_periods_in_the_worst_group(scene):
+def test_a_quota_is_told_by_its_periods_in_the_worst_group(scene: Scene) -> None:
     scene.write("proc/self/cgroup", "0::/pod/job\n")
     scene.mount(("/", "cg", "cgroup2", "rw"))
     scene.periods("pod/job/", 100, 10)
@@ -192,7 +195,7 @@ def test_a_quota_is_told_by_its_periods_in_the_worst_group(scene):
     assert close(None).quota_throttled_share == pytest.approx(0.25)
 
 
-def test_a_quota_of_version_1(scene):
+def test_a_quota_of_version_1(scene: Scene) -> None:
     scene.write("proc/self/cgroup", "1:cpu,cpuacct:/job\n")
     scene.mount(("/", "cg", "cgroup", "rw,cpu,cpuacct"))
     text = "nr_periods {}\nnr_throttled {}\nthrottled_time 123456789\n"
@@ -214,7 +217,7 @@ def test_a_quota_of_version_1(scene):
         "nr_periods 9\nnr_throttled 3\n",
     ],
 )
-def test_without_a_quota_or_a_period_there_is_no_share(scene, text):
+def test_without_a_quota_or_a_period_there_is_no_share(scene: Scene, text: str) -> None:
     scene.write("proc/self/cgroup", "0::/\n")
     scene.mount(("/", "cg", "cgroup2", "rw"))
     scene.write("cg/cpu.stat", text)
@@ -223,7 +226,7 @@ def test_without_a_quota_or_a_period_there_is_no_share(scene, text):
     assert close(None).quota_throttled_share is None
 
 
-def test_heat_is_told_by_the_counter_that_rose_most(scene):
+def test_heat_is_told_by_the_counter_that_rose_most(scene: Scene) -> None:
     for core in ("cpu0", "cpu1"):
         scene.write(THROTTLE.format(core, "core"), "7\n")
         scene.write(THROTTLE.format(core, "package"), "100\n")
@@ -236,7 +239,9 @@ def test_heat_is_told_by_the_counter_that_rose_most(scene):
     assert close(None).thermal_throttle_events == 3
 
 
-def test_what_no_system_tells_is_none_and_never_zero(scene, monkeypatch):
+def test_what_no_system_tells_is_none_and_never_zero(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hardware, "_clock", lambda: None)
     monkeypatch.setattr(counters, "_core_times", lambda: None)
     close = watch(1, None)
@@ -244,7 +249,7 @@ def test_what_no_system_tells_is_none_and_never_zero(scene, monkeypatch):
     assert close(None) == replace(Noise(), wall_s=10.0)
 
 
-def test_no_time_at_all_gives_no_shares(scene):
+def test_no_time_at_all_gives_no_shares(scene: Scene) -> None:
     scene.stat("0 0 0 0 0 0 0 0")
     scene.pressure("cpu", 0)
     found = watch(1, None)(Usage(0.0, 0.0))
@@ -252,7 +257,7 @@ def test_no_time_at_all_gives_no_shares(scene):
     assert shares == {"wall_s", "cpu_s", "cpu_clock_hz"}
 
 
-def test_what_the_launch_tells_of_itself(scene):
+def test_what_the_launch_tells_of_itself(scene: Scene) -> None:
     close = watch(1, None)
     later(scene)
     found = close(Usage(6.0, 4.0, 12, 34))
@@ -261,11 +266,11 @@ def test_what_the_launch_tells_of_itself(scene):
     assert found.cpu_clock_hz == 2.6e9
 
 
-def test_elsewhere_psutil_tells_the_cores(scene, monkeypatch):
+def test_elsewhere_psutil_tells_the_cores(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1.0
     monkeypatch.setattr(counters.sys, "platform", "darwin")
     times = SimpleNamespace(_asdict=lambda: {"user": now, "nice": 0.0, "system": 1.0, "idle": 9.0})
     monkeypatch.setattr(psutil, "cpu_times", lambda: times)
-    now = 1.0
     close = watch(1, None)
     later(scene, own_s=2.0)
     now = 6.0
@@ -274,7 +279,7 @@ def test_elsewhere_psutil_tells_the_cores(scene, monkeypatch):
     assert found.steal_share is None
 
 
-def test_the_work_of_children_and_their_children_is_the_suites_own():
+def test_the_work_of_children_and_their_children_is_the_suites_own() -> None:
     busy = "import time\nwhile time.process_time() < 0.3: pass"
     nested = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]);"
@@ -285,10 +290,12 @@ def test_the_work_of_children_and_their_children_is_the_suites_own():
         child.stdout.readline()
         after = counters._own_tree_s()
         child.stdin.close()
+    assert before is not None
+    assert after is not None
     assert after - before >= 0.3
 
 
-def test_own_usage_rises_with_work():
+def test_own_usage_rises_with_work() -> None:
     own = usage.OwnUsage()
     sum(range(100_000))
     found = own.so_far()
@@ -297,7 +304,7 @@ def test_own_usage_rises_with_work():
     assert (found.voluntary_switches is None) == (sys.platform == "win32")
 
 
-def test_a_real_reading_is_complete_enough_and_valid():
+def test_a_real_reading_is_complete_enough_and_valid() -> None:
     found = watch(os.getpid(), None)(None)
     assert found.wall_s is not None
     assert found.gpu_other_processes is found.gpu_clock_hz is None
@@ -306,7 +313,7 @@ def test_a_real_reading_is_complete_enough_and_valid():
 # The GPU.
 
 
-def of(*pids):
+def of(*pids: int) -> list[SimpleNamespace]:
     return [SimpleNamespace(pid=pid) for pid in pids]
 
 
@@ -319,7 +326,7 @@ BUSY = {
 }
 
 
-def test_gpu_use_leaves_out_who_draws():
+def test_gpu_use_leaves_out_who_draws() -> None:
     nvml = FakeNvml(replace(FAST, answers=BUSY))
     assert gpu_use(GPU, nvml) == GpuUse(
         1.215e9, ("sw_power_cap", "hw_thermal_slowdown"), frozenset({7, 9})
@@ -327,15 +334,16 @@ def test_gpu_use_leaves_out_who_draws():
     assert nvml.open_sessions == 0
 
 
-def test_gpu_use_of_a_mig_device_asks_itself_and_its_card():
+def test_gpu_use_of_a_mig_device_asks_itself_and_its_card() -> None:
     first, *rest = PARTITIONED.mig
+    assert first is not None
     device = replace(first, answers={"nvmlDeviceGetComputeRunningProcesses": of(3)})
     card = replace(PARTITIONED, mig=(device, *rest), answers={"nvmlDeviceGetClockInfo": 1000})
     nvml = FakeNvml(card)
     assert gpu_use(inventory({}, nvml).gpus[0], nvml) == GpuUse(1e9, None, frozenset({3}))
 
 
-def test_gpu_use_without_a_driver_or_answers_is_unknown():
+def test_gpu_use_without_a_driver_or_answers_is_unknown() -> None:
     assert gpu_use(GPU, FakeNvml(init_error=9)) == GpuUse()
     assert gpu_use(GPU, FakeNvml(FAST)) == GpuUse()
 
@@ -353,7 +361,13 @@ def test_gpu_use_without_a_driver_or_answers_is_unknown():
         (None, None, None),
     ],
 )
-def test_other_processes_on_the_gpu(scene, monkeypatch, before, after, others):
+def test_other_processes_on_the_gpu(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[int, ...] | None,
+    after: tuple[int, ...] | None,
+    others: int | None,
+) -> None:
     answers = iter(
         GpuUse(1e9, ("gpu_idle",), None if pids is None else frozenset(pids))
         for pids in (before, after)

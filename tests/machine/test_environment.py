@@ -35,7 +35,7 @@ Collect = Callable[..., dict[str, Any]]
 def collected(monkeypatch: pytest.MonkeyPatch) -> Collect:
     """`collect` beside one made-up GPU and no git."""
     monkeypatch.setattr(environment, "gpu_state", lambda gpu: {"name": gpu.name, "uuid": "GPU-1f"})
-    inventory = SimpleNamespace(
+    inventory: Any = SimpleNamespace(
         gpus=(SimpleNamespace(name="NVIDIA H100"),),
         driver_version="570.86.10",
         cuda_driver_version="12.8",
@@ -232,7 +232,7 @@ class TestLabel:
         "label", [None, "", "lab", "x" * 80, "Zürich №2 실험실 👩\u200d🔬", "a\u00a0b"]
     )
     def test_good(self, label: str | None) -> None:
-        assert validate_label(label) is None
+        validate_label(label)
 
     @pytest.mark.parametrize(
         "label", ["a\nb", "a\tb", "\x00", "\x1b[31mred", "\x85", "a\u2028b", "\udcff"]

@@ -174,7 +174,9 @@ def test_a_keras_file_that_would_change_the_work_is_set_aside(
     assert variables.warning({"overruled": told}).endswith(" ".join(next(iter(told.items()))))
 
 
-def test_the_home_of_keras_is_found_as_keras_finds_it(tmp_path: Path, monkeypatch) -> None:
+def test_the_home_of_keras_is_found_as_keras_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text('{"floatx": "float64"}')
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -243,7 +245,9 @@ def test_a_notebooks_backend_stops_no_picture(tmp_path: Path) -> None:
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
-def test_a_matplotlibrc_that_no_launch_could_start_with_is_refused(tmp_path, monkeypatch) -> None:
+def test_a_matplotlibrc_that_no_launch_could_start_with_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     environ = {"MPLCONFIGDIR": str(tmp_path / "configured")}
     variables.refuse_unreadable(environ)

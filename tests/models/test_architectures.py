@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from fmnist_models.architectures import (
 )
 from fmnist_models.errors import UserError
 
-LAYERS = {
+LAYERS: dict[str, tuple[tuple[int, ...], list[tuple[Any, ...]]]] = {
     "softmax": ((784,), [("Dense", None, (10,), "softmax")]),
     "sigmoid_mlp": (
         (784,),
@@ -39,7 +42,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_layers_are_the_documented_ones(name):
+def test_layers_are_the_documented_ones(name: str) -> None:
     model = build(name)
     inputs, layers = LAYERS[name]
     assert model.input_shape == (None, *inputs)
@@ -54,12 +57,12 @@ def test_layers_are_the_documented_ones(name):
     assert model.count_params() == NETWORKS[name].parameters
 
 
-def test_parameter_counts():
+def test_parameter_counts() -> None:
     counts = {name: network.parameters for name, network in NETWORKS.items()}
     assert counts == {"softmax": 7_850, "sigmoid_mlp": 79_510, "relu_mlp": 79_510}
 
 
-def test_three_ways_of_building_are_one_model():
+def test_three_ways_of_building_are_one_model() -> None:
     import keras
 
     images = np.random.default_rng(0).random((3, 784), dtype=np.float32)
@@ -79,7 +82,7 @@ def test_three_ways_of_building_are_one_model():
     np.testing.assert_array_equal(outputs[0], outputs[2])
 
 
-def test_the_korean_title_cannot_be_a_keras_name():
+def test_the_korean_title_cannot_be_a_keras_name() -> None:
     import keras
 
     assert NETWORKS["sigmoid_mlp"].title == SIGMOID_TITLE == "패션 MNIST 모델"
@@ -152,7 +155,7 @@ constant = 7
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "own_builders.py").write_text(OWN)
     (tmp_path / "own_broken.py").write_text("1 / 0")
     (tmp_path / "own_many_lines.py").write_text("raise ImportError('first\\nsecond')")
@@ -167,12 +170,14 @@ def own(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("own")
-def test_an_own_builder_is_found_in_the_working_directory():
+def test_an_own_builder_is_found_in_the_working_directory() -> None:
     assert build("own_builders:good").count_params() == 7_850
 
 
 @pytest.mark.usefixtures("own")
-def test_the_working_directory_comes_first_and_stays(tmp_path, monkeypatch):
+def test_the_working_directory_comes_first_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "library").mkdir()
     for folder in (tmp_path, tmp_path / "library"):
         (folder / "own_neighbour.py").write_text(f"WHERE = {folder.name!r}")
@@ -188,21 +193,21 @@ def test_the_working_directory_comes_first_and_stays(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("own")
-def test_documented_models_need_nothing_of_the_working_directory():
+def test_documented_models_need_nothing_of_the_working_directory() -> None:
     before = list(sys.path)
     build("softmax")
     assert sys.path == before
 
 
 @pytest.mark.usefixtures("own")
-def test_a_module_that_another_one_hides_is_said_to_be_hidden(tmp_path):
+def test_a_module_that_another_one_hides_is_said_to_be_hidden(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text(OWN)
     with pytest.raises(UserError, match=r"json is a module of Python .*, not json\.py \(rename"):
         build("json:good")
 
 
 @pytest.mark.usefixtures("own")
-def test_a_model_without_a_shape_is_built_for_flat_images_first():
+def test_a_model_without_a_shape_is_built_for_flat_images_first() -> None:
     model = build("own_builders:unbuilt")
     assert model.count_params() == 7_850
     assert input_shape(model) == (784,)
@@ -212,7 +217,9 @@ def test_a_model_without_a_shape_is_built_for_flat_images_first():
 @pytest.mark.parametrize(
     ("name", "shape"), [("any_height", (28, 28)), ("any_width", (784,)), ("of_rows", (28, 28))]
 )
-def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbers_of(name, shape):
+def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbers_of(
+    name: str, shape: tuple[int, ...]
+) -> None:
     model = build(f"own_builders:{name}")
     assert input_shape(model) == shape
     # As it is once it has trained.
@@ -246,14 +253,14 @@ def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbe
         ("own_builders:two_classes", "gives outputs of (2,)"),
     ],
 )
-def test_a_wrong_builder_is_one_line(name, line):
+def test_a_wrong_builder_is_one_line(name: str, line: str) -> None:
     with pytest.raises(UserError) as error:
         build(name)
     assert line in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_names_are_listed_without_keras():
+def test_the_names_are_listed_without_keras() -> None:
     code = (
         "import sys, fmnist_models.architectures, fmnist_models.optimizers; "
         "assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)"

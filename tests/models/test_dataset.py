@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from fmnist_models import DATA_VARIABLE, dataset
 from fmnist_models.dataset import (
@@ -24,12 +26,12 @@ from fmnist_models.dataset import (
 
 
 @pytest.fixture(scope="module")
-def published():
+def published() -> dataset.FashionMnist:
     return dataset.load()
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """A good folder of 12 training and 5 test images, to be spoilt."""
     images = np.arange(12 * 784, dtype=np.uint32).astype(np.uint8).reshape(12, 28, 28)
     labels = np.arange(12, dtype=np.uint8) % 10
@@ -37,7 +39,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_published_images_are_embedded(published):
+def test_the_published_images_are_embedded(published: dataset.FashionMnist) -> None:
     assert published.train_images.shape == (60_000, 28, 28)
     assert published.test_images.shape == (10_000, 28, 28)
     assert published.train_images.dtype == np.uint8
@@ -49,7 +51,7 @@ def test_the_published_images_are_embedded(published):
     )
 
 
-def test_the_split_is_the_documented_one(published):
+def test_the_split_is_the_documented_one(published: dataset.FashionMnist) -> None:
     from sklearn.model_selection import train_test_split
 
     data = dataset.split(published)
@@ -68,13 +70,15 @@ def test_the_split_is_the_documented_one(published):
     assert np.shares_memory(flat.train_x, data.train_x)
 
 
-def test_the_summary_is_what_the_documents_print(published):
+def test_the_summary_is_what_the_documents_print(published: dataset.FashionMnist) -> None:
     lines = list(dataset.summary(published).lines())
     assert "train_images: (60000, 28, 28) uint8" in lines
     assert "  T-shirt/top   6,000  1,000" in lines
 
 
-def test_another_folder_gets_a_digest_of_its_own(folder, published):
+def test_another_folder_gets_a_digest_of_its_own(
+    folder: Path, published: dataset.FashionMnist
+) -> None:
     small = dataset.load(folder)
     assert len(small.train_images) == 12
     assert len(small.digest) == 64
@@ -82,7 +86,9 @@ def test_another_folder_gets_a_digest_of_its_own(folder, published):
     assert dataset.load(folder).digest == small.digest
 
 
-def test_option_before_variable_before_embedded(monkeypatch, tmp_path):
+def test_option_before_variable_before_embedded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     assert dataset.data_folder(None) == dataset.embedded_folder()
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
@@ -90,22 +96,22 @@ def test_option_before_variable_before_embedded(monkeypatch, tmp_path):
     assert dataset.data_folder("other").name == "other"
 
 
-def test_a_changed_embedded_file_is_refused(folder, monkeypatch):
+def test_a_changed_embedded_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "embedded_folder", folder.resolve)
     with pytest.raises(DatasetError, match="SHA-256 differs"):
         dataset.load(folder)
 
 
-def images_header(count, rows=28, columns=28):
+def images_header(count: int, rows: int = 28, columns: int = 28) -> bytes:
     return struct.pack(">4I", 0x803, count, rows, columns)
 
 
-def packed(content):
+def packed(content: bytes) -> bytes:
     # Without a time in it, the same content is the same file.
     return gzip.compress(content, mtime=0)
 
 
-def flipped(place):
+def flipped(place: int) -> bytes:
     """A whole file but for one bit, of its check sum or of its length."""
     content = bytearray(packed(b"x" * 5_000))
     content[place] ^= 1
@@ -133,7 +139,9 @@ def flipped(place):
         (TEST_LABELS, packed(struct.pack(">2I", 0x801, 0)), "holds nothing"),
     ],
 )
-def test_a_spoilt_file_is_one_line_that_names_it(folder, name, content, line):
+def test_a_spoilt_file_is_one_line_that_names_it(
+    folder: Path, name: str, content: bytes, line: str
+) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(DatasetError) as error:
         dataset.load(folder)
@@ -145,7 +153,7 @@ def test_a_spoilt_file_is_one_line_that_names_it(folder, name, content, line):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 @pytest.mark.parametrize("name", [TRAIN_IMAGES, TEST_LABELS])
-def test_a_pipe_or_a_device_is_not_waited_for(folder, name):
+def test_a_pipe_or_a_device_is_not_waited_for(folder: Path, name: str) -> None:
     for kind in ("pipe", "device"):
         (folder / name).unlink()
         if kind == "pipe":
@@ -160,13 +168,13 @@ def test_a_pipe_or_a_device_is_not_waited_for(folder, name):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_a_missing_file_is_named(folder, name):
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(DatasetError, match=rf"{name} is missing"):
         dataset.load(folder)
 
 
-def test_a_folder_in_place_of_a_file_and_the_reverse(folder):
+def test_a_folder_in_place_of_a_file_and_the_reverse(folder: Path) -> None:
     with pytest.raises(DatasetError, match="is not a folder"):
         dataset.load(folder / TRAIN_IMAGES)
     (folder / TRAIN_IMAGES).unlink()
@@ -175,7 +183,7 @@ def test_a_folder_in_place_of_a_file_and_the_reverse(folder):
         dataset.load(folder)
 
 
-def test_a_single_image_cannot_be_split(tmp_path):
+def test_a_single_image_cannot_be_split(tmp_path: Path) -> None:
     one = np.zeros((1, 28, 28), np.uint8)
     dataset.write(tmp_path / "한 장", one, np.zeros(1, np.uint8), one, np.zeros(1, np.uint8))
     with pytest.raises(DatasetError, match="1 training images cannot be split"):
@@ -187,7 +195,9 @@ def test_a_single_image_cannot_be_split(tmp_path):
     images=hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(28), st.just(28))),
     first=st.integers(0, 9),
 )
-def test_what_is_written_is_read_again(tmp_path, images, first):
+def test_what_is_written_is_read_again(
+    tmp_path: Path, images: NDArray[np.uint8], first: int
+) -> None:
     labels = ((np.arange(len(images)) + first) % 10).astype(np.uint8)
     dataset.write(tmp_path, images, labels, images[:1], labels[:1])
     data = dataset.load(tmp_path)
@@ -195,7 +205,7 @@ def test_what_is_written_is_read_again(tmp_path, images, first):
     np.testing.assert_array_equal(data.train_labels, labels)
 
 
-def test_the_samples_of_an_epoch_are_known_without_reading_the_images(folder):
+def test_the_samples_of_an_epoch_are_known_without_reading_the_images(folder: Path) -> None:
     data = dataset.split(dataset.load(folder))
     assert dataset.training_samples(folder) == len(data.train_x)
     assert dataset.training_samples(None) == 48_000

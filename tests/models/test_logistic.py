@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -12,33 +13,38 @@ from fmnist_models import dataset, logistic
 class Recorder:
     """Keeps what it is told."""
 
-    def __init__(self):
-        self.events, self.work, self.folds, self.test = [], [], [], None
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.work: list[tuple[int, int, int]] = []
+        self.folds: list[float] = []
+        self.test: float | None = None
 
-    def fit_begins(self):
+    def fit_begins(self) -> None:
         self.events.append("begin")
 
-    def fit_ends(self, samples, passes, updates):
+    def fit_ends(self, samples: int, passes: int, updates: int) -> None:
         self.events.append("end")
         self.work.append((samples, passes, updates))
 
-    def fold_scored(self, accuracy):
+    def fold_scored(self, accuracy: float) -> None:
         self.events.append("fold")
         self.folds.append(accuracy)
 
-    def scored_on_test(self, accuracy):
+    def scored_on_test(self, accuracy: float) -> None:
         self.events.append("test")
         self.test = accuracy
 
 
 @pytest.fixture(scope="module")
-def told(small_data):
+def told(small_data: Path) -> tuple[dataset.FashionMnist, Recorder, int, list[str]]:
     data = dataset.load(small_data)
     recorder = Recorder()
     return data, recorder, *logistic.cross_validate_and_test(data, recorder)
 
 
-def test_folds_are_those_of_cross_validate(told):
+def test_folds_are_those_of_cross_validate(
+    told: tuple[dataset.FashionMnist, Recorder, int, list[str]],
+) -> None:
     from sklearn.linear_model import SGDClassifier
     from sklearn.model_selection import cross_validate
 
@@ -54,7 +60,9 @@ def test_folds_are_those_of_cross_validate(told):
     assert recorder.test == documented.score(test, data.test_labels)
 
 
-def test_each_fit_is_told_with_its_work(told):
+def test_each_fit_is_told_with_its_work(
+    told: tuple[dataset.FashionMnist, Recorder, int, list[str]],
+) -> None:
     _, recorder, parameters, found = told
     assert recorder.events == ["begin", "end", "fold"] * 5 + ["begin", "end", "test"]
     assert [samples for samples, *_ in recorder.work] == [800] * 5 + [1000]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fmnist_models.errors import UserError
 from fmnist_models.optimizers import OPTIMIZERS, create
@@ -18,21 +21,21 @@ SETTINGS = {
 }
 
 
-def settings_of(optimizer):
+def settings_of(optimizer: Any) -> dict[str, Any]:
     """Class and configuration, without the name, which Keras counts up."""
     configuration = {k: v for k, v in optimizer.get_config().items() if k != "name"}
     return {"class": type(optimizer).__name__, **configuration}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_settings_are_the_documented_ones(name):
+def test_settings_are_the_documented_ones(name: str) -> None:
     found = settings_of(create(name))
     for key, value in SETTINGS[name].items():
         assert found[key] == (pytest.approx(value) if isinstance(value, float) else value)
     assert create(name) is not create(name)
 
 
-def test_the_strings_mean_the_same():
+def test_the_strings_mean_the_same() -> None:
     import keras
 
     for name in ("sgd", "adam", "rmsprop"):
@@ -42,14 +45,16 @@ def test_the_strings_mean_the_same():
     assert settings_of(model.optimizer) == settings_of(create("rmsprop"))
 
 
-def test_an_unknown_name_is_one_line():
+def test_an_unknown_name_is_one_line() -> None:
     with pytest.raises(UserError, match=r"unknown optimizer 'lion': choose from rmsprop"):
         create("lion")
 
 
-def published(name, weight, gradients):
+def published(
+    name: str, weight: NDArray[np.float64], gradients: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """The weights after each step, by the formulas that Keras's documentation cites."""
-    state = {"v": 0.0, "m": 0.0, "a": 0.1}
+    state: dict[str, Any] = {"v": 0.0, "m": 0.0, "a": 0.1}
     steps = []
     for t, g in enumerate(gradients, 1):
         if name == "rmsprop":
@@ -75,7 +80,7 @@ def published(name, weight, gradients):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_follow_the_published_formulas(name):
+def test_steps_follow_the_published_formulas(name: str) -> None:
     import keras
 
     gradients = [np.array([0.5, -2.0, 0.01]), np.array([0.25, 1.0, -0.3]), np.array([1.0, 0.0, 3])]

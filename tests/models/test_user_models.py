@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from support.loops import Recorder, distance
 
 from bench.schema.case import Case
@@ -15,12 +19,17 @@ from bench.schema.errors import Invalid
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
+if TYPE_CHECKING:
+    from bench.worker.precision import Computed
+    from bench.worker.training import Built
+    from fmnist_models.loops.base import Loop, Work
+
 BATCH, ROWS = 30, 100
 FLOAT32_TOLERANCE = 1e-3
 
 
 @cache
-def images():
+def images() -> dataset.TrainingData:
     data = dataset.load()
     most = ROWS * 5 // 4
     return dataset.split(
@@ -34,7 +43,9 @@ def images():
     )
 
 
-def built(name, loop="compiled", precision="float32"):
+def built(
+    name: str, loop: str = "compiled", precision: str = "float32"
+) -> tuple[Case, Built, Work]:
     import tensorflow as tf
 
     from bench.worker import training
@@ -54,7 +65,9 @@ WITHOUT_METRICS = ("other_keys", "raw")
 
 
 @cache
-def trained_bare(name):
+def trained_bare(
+    name: str,
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]], dict[str, list[float]]]:
     """Weights before and after an epoch of a bare `Model.fit`, and what it logged."""
     import keras
 
@@ -73,20 +86,20 @@ def trained_bare(name):
 class Counting(Recorder):
     """Counts rows as a launch does."""
 
-    def __init__(self, loop):
+    def __init__(self, loop: Loop) -> None:
         super().__init__(1)
         self.loop = loop
-        self.rows = -1
+        self.rows: int | None = -1
 
-    def window_opens(self):
+    def window_opens(self) -> None:
         self.loop.watch.count_from_here()
 
-    def epoch_ends(self, logs):
+    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
         self.rows = self.loop.watch.rows()
         return super().epoch_ends(logs)
 
 
-def driven(name, loop, precision="float32"):
+def driven(name: str, loop: str, precision: str = "float32") -> tuple[Case, Built, Loop, Counting]:
     from fmnist_models.loops import LOOPS
 
     case, found, work = built(name, loop, precision)
@@ -119,7 +132,7 @@ IN_OTHER_LOOPS = [("guide", "multistep"), ("own_metrics", "fit"), ("own_optimize
 @pytest.mark.parametrize(
     ("name", "loop"), [*((name, "compiled") for name in TRAINS), *IN_OTHER_LOOPS]
 )
-def test_it_trains_as_in_a_bare_fit(name, loop):
+def test_it_trains_as_in_a_bare_fit(name: str, loop: str) -> None:
     start, expected, history = trained_bare(name)
     *_, driver, counting = driven(name, loop)
     found = driver.work.model.get_weights()
@@ -131,12 +144,12 @@ def test_it_trains_as_in_a_bare_fit(name, loop):
     assert logs == pytest.approx(told, rel=1e-3)
 
 
-def test_a_step_that_leaves_samples_out_is_seen():
+def test_a_step_that_leaves_samples_out_is_seen() -> None:
     *_, counting = driven("skipping", "compiled")
     assert counting.rows == 3 * (BATCH // 2) + (ROWS % BATCH) // 2
 
 
-def test_a_model_without_a_shape_is_built_for_the_one_that_it_takes():
+def test_a_model_without_a_shape_is_built_for_the_one_that_it_takes() -> None:
     from fmnist_models.architectures import build, input_shape
 
     assert input_shape(build("support.user_models:unbuilt")) == (784,)
@@ -151,26 +164,26 @@ def test_a_model_without_a_shape_is_built_for_the_one_that_it_takes():
         ("strict_compile", "multistep", "let it take the arguments of keras.Model.compile"),
     ],
 )
-def test_what_a_loop_cannot_compile_is_said(name, loop, reason):
+def test_what_a_loop_cannot_compile_is_said(name: str, loop: str, reason: str) -> None:
     with pytest.raises(UserError) as error:
         built(name, loop)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_step_that_xla_cannot_compile_is_said():
+def test_a_step_that_xla_cannot_compile_is_said() -> None:
     with pytest.raises(UserError, match=r"choose --loops fit: .*PyFunc"):
         driven("calling", "compiled")
 
 
-def test_a_step_may_run_eagerly_in_fit():
+def test_a_step_may_run_eagerly_in_fit() -> None:
     _, _, driver, counting = driven("eager", "fit")
     assert driver.watch.eager
     assert driver.traces == 0
     assert counting.rows == ROWS
 
 
-def computed(name, precision):
+def computed(name: str, precision: str) -> Computed:
     """What a step computes in, by its trace alone."""
     import tensorflow as tf
 
@@ -197,7 +210,9 @@ def computed(name, precision):
         ("frozen_part", "mixed_float16", 1, 1, ""),
     ],
 )
-def test_the_share_is_that_of_the_products(name, precision, least, most, warning):
+def test_the_share_is_that_of_the_products(
+    name: str, precision: str, least: float, most: float, warning: str
+) -> None:
     found = computed(name, precision)
     assert least <= found.share <= most
     assert " ".join(found.warnings).startswith(warning)
@@ -225,7 +240,9 @@ def test_the_share_is_that_of_the_products(name, precision, least, most, warning
         ("unscaled", "mixed_float16", "the loss is not scaled, which mixed_float16 needs"),
     ],
 )
-def test_another_precision_than_the_case_says_is_invalid(name, precision, reason):
+def test_another_precision_than_the_case_says_is_invalid(
+    name: str, precision: str, reason: str
+) -> None:
     with pytest.raises(Invalid) as error:
         computed(name, precision)
     assert reason in str(error.value)
@@ -239,7 +256,7 @@ AUTO_MIXED = (
 
 
 @pytest.fixture
-def plain_settings():
+def plain_settings() -> Iterator[Any]:
     import tensorflow as tf
 
     yield tf
@@ -247,7 +264,9 @@ def plain_settings():
     tf.config.optimizer.set_experimental_options(dict.fromkeys(AUTO_MIXED, False))
 
 
-def test_settings_that_change_the_precision_behind_the_program_are_seen(plain_settings):
+def test_settings_that_change_the_precision_behind_the_program_are_seen(
+    plain_settings: Any,
+) -> None:
     from bench.worker.training import refuse_settings
 
     tf = plain_settings
@@ -266,7 +285,9 @@ def test_settings_that_change_the_precision_behind_the_program_are_seen(plain_se
     refuse_settings("float32")
 
 
-def test_the_file_of_a_model_is_read_once_the_model_is_built(tmp_path, monkeypatch):
+def test_the_file_of_a_model_is_read_once_the_model_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever saves it while the launch trains changes the next launch, not the record of this."""
     import hashlib
 
@@ -291,7 +312,7 @@ def test_the_file_of_a_model_is_read_once_the_model_is_built(tmp_path, monkeypat
     assert loaded_files([case.model])["own_saved"][1] == then
 
 
-def test_outputs_that_the_loss_takes_for_probabilities_are_such_or_the_row_warns():
+def test_outputs_that_the_loss_takes_for_probabilities_are_such_or_the_row_warns() -> None:
     warned = {
         name: [line for line in built(name)[1].warnings if "no probabilities" in line]
         for name in ("logits", "own_logits", "guide", "rows")

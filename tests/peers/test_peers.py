@@ -7,22 +7,26 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
-from support import ROOT
+from support import ROOT, Program
 
 from bench.peers.__main__ import PEERS, chosen, table
 from bench.peers.launch import PeerLaunch
 from fmnist_models.errors import UserError
 
 
-def launch(seconds, accuracy=0.9):
+def launch(seconds: list[float], accuracy: float = 0.9) -> PeerLaunch:
     return PeerLaunch(1000, seconds, [0.3] * len(seconds), [accuracy] * len(seconds))
 
 
-def test_the_table_tells_how_many_times_the_first_is_faster():
+def test_the_table_tells_how_many_times_the_first_is_faster() -> None:
     measured = {
         (32, "compiled"): [launch([1.0, 2.0, 9.0]), launch([2.0, 2.0, 2.0], 0.91)],
         (32, "fit"): [launch([8.0]), launch([8.0])],
@@ -36,7 +40,7 @@ def test_the_table_tells_how_many_times_the_first_is_faster():
     assert rows[1] == ["32", "fit", "125", "4.00", "(4.00", "to", "4.00)", "0.900", "to", "0.900"]
 
 
-def test_a_ratio_is_the_median_over_pairs_of_launches_with_its_range():
+def test_a_ratio_is_the_median_over_pairs_of_launches_with_its_range() -> None:
     measured = {
         (32, "compiled"): [launch([1.0]), launch([2.0]), launch([4.0])],
         (32, "fit"): [launch([3.0]), launch([4.0]), launch([20.0])],
@@ -47,8 +51,8 @@ def test_a_ratio_is_the_median_over_pairs_of_launches_with_its_range():
     assert "3.00 (2.00 to 5.00)" in captured.get()
 
 
-def test_peers_without_accuracy_are_compared_among_themselves():
-    def bare(seconds):
+def test_peers_without_accuracy_are_compared_among_themselves() -> None:
+    def bare(seconds: list[float]) -> PeerLaunch:
         return PeerLaunch(1000, seconds, [0.3])
 
     names = ["compiled", "jax_scan", "compiled_loss", "jax_scan_loss"]
@@ -65,7 +69,7 @@ def test_peers_without_accuracy_are_compared_among_themselves():
     assert rows[3][-1] == "1.50)"
 
 
-def test_without_another_that_reports_no_accuracy_there_is_no_ratio_to_mislead():
+def test_without_another_that_reports_no_accuracy_there_is_no_ratio_to_mislead() -> None:
     measured = {(32, "compiled"): [launch([1.0])], (32, "jax_scan_loss"): [launch([2.0])]}
     console = Console(width=80)
     with console.capture() as captured:
@@ -89,14 +93,16 @@ def test_without_another_that_reports_no_accuracy_there_is_no_ratio_to_mislead()
         (["--peers", "fit", "--batch-sizes", "32", "--data", "nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(program, words, told):
+def test_a_mistake_is_one_line_and_exit_code_2(
+    program: Program, words: list[str], told: str
+) -> None:
     done = program("bench.peers", *words)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_what_was_measured_is_shown_when_the_rest_is_missing():
+def test_what_was_measured_is_shown_when_the_rest_is_missing() -> None:
     measured = {(32, "compiled"): [], (32, "fit"): [launch([8.0])], (128, "compiled"): []}
     measured[128, "fit"] = []
     console = Console(width=80)
@@ -106,7 +112,7 @@ def test_what_was_measured_is_shown_when_the_rest_is_missing():
     assert rows == [["32", "fit", "125", "0.900", "to", "0.900"]]
 
 
-def in_jax(code, **variables):
+def in_jax(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs code in a process of its own: JAX would warn of every later fork of this one."""
     for package in PEERS["jax_scan"]:
         if importlib.util.find_spec(package) is None:
@@ -122,7 +128,7 @@ def in_jax(code, **variables):
 
 
 @pytest.mark.parametrize("wide", ["0", "1"])
-def test_the_installed_jax_computes_what_a_release_computed_wrong(wide):
+def test_the_installed_jax_computes_what_a_release_computed_wrong(wide: str) -> None:
     code = "from bench.peers import jax_scan; jax_scan.refuse_wrong_results()"
     done = in_jax(code, JAX_ENABLE_X64=wide)
     assert done.returncode == 0, done.stderr
@@ -138,7 +144,9 @@ def test_the_installed_jax_computes_what_a_release_computed_wrong(wide):
         ),
     ],
 )
-def test_a_jax_that_computes_wrong_results_is_refused_in_one_line(broken, told, small_data):
+def test_a_jax_that_computes_wrong_results_is_refused_in_one_line(
+    broken: str, told: str, small_data: Path
+) -> None:
     request = {
         "name": "jax_scan",
         "training": {"batch_size": 96, "seed": 1},
@@ -157,7 +165,13 @@ def test_a_jax_that_computes_wrong_results_is_refused_in_one_line(broken, told, 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def numpy_losses(weights, x, y, orders, batch):
+def numpy_losses(
+    weights: Sequence[NDArray[Any]],
+    x: NDArray[Any],
+    y: NDArray[Any],
+    orders: Iterable[NDArray[Any]],
+    batch: int,
+) -> list[tuple[float, float]]:
     """Mean loss and accuracy of each epoch of 784-100-10 with ReLU and Adam, in float64."""
     x = x.astype(np.float64)
     w = [value.astype(np.float64) for value in weights]
@@ -189,7 +203,7 @@ def numpy_losses(weights, x, y, orders, batch):
     return told
 
 
-def test_the_jax_peer_trains_as_numpy_does(tmp_path):
+def test_the_jax_peer_trains_as_numpy_does(tmp_path: Path) -> None:
     """Each epoch's loss rests on every weight that the epochs before it left."""
     code = """
 import numpy as np
@@ -220,14 +234,16 @@ np.savez("told.npz", told=told[True], **weights)
     np.testing.assert_allclose(told["told"], numpy_losses(weights, x, y, orders, 32), rtol=1e-3)
 
 
-def test_a_package_that_is_not_there_is_named(monkeypatch):
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else 1)
     with pytest.raises(UserError, match=r"torch is not installed: pip install \.\[peers\]"):
         chosen("compiled,torch_eager")
 
 
 @pytest.mark.parametrize("name", list(PEERS))
-def test_a_launch_trains_every_sample_in_each_round(name, program, small_data):
+def test_a_launch_trains_every_sample_in_each_round(
+    name: str, program: Program, small_data: Path
+) -> None:
     for package in PEERS[name]:
         # Not imported here: JAX would warn of every later fork of this process.
         if importlib.util.find_spec(package) is None:
@@ -248,7 +264,7 @@ def test_a_launch_trains_every_sample_in_each_round(name, program, small_data):
         assert measured.accuracies == []
 
 
-def test_a_product_is_compared_within_each_process_and_names_the_cores():
+def test_a_product_is_compared_within_each_process_and_names_the_cores() -> None:
     from bench.peers.products import _table
 
     readings = {
@@ -269,7 +285,7 @@ def test_a_product_is_compared_within_each_process_and_names_the_cores():
     ]
 
 
-def test_each_product_of_a_step_is_measured(program):
+def test_each_product_of_a_step_is_measured(program: Program) -> None:
     done = program("bench.peers.products", "--worker", "--batch-sizes", "8")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from fmnist_models.errors import UserError
 CASE = Case("relu_mlp", "adam", "compiled")
 
 
-def typed(**more):
+def typed(**more: float) -> dict[str, Any]:
     """What `fmnist-bench duel --a here --b here` is given, and more."""
     absent = (
         "budget",
@@ -39,7 +40,7 @@ def typed(**more):
     return dict.fromkeys(absent) | {"a": "here", "b": "here"} | more
 
 
-def test_a_duel_sees_less_than_a_check():
+def test_a_duel_sees_less_than_a_check() -> None:
     check, duel = Sizes.of_check(), Sizes.of_duel()
     assert check.margin == duel.margin == MARGIN
     assert check.gate > duel.gate == DUEL_GATE
@@ -47,12 +48,12 @@ def test_a_duel_sees_less_than_a_check():
     assert (check.log_margin, check.log_gate) == (math.log1p(MARGIN), math.log1p(check.gate))
 
 
-def test_points_are_hundredths():
+def test_points_are_hundredths() -> None:
     assert Sizes.of_check(0.3, 0.0, 12).accuracy_gate == 0.12
     assert Sizes.of_duel(points=3.0).accuracy_gate == 0.03
 
 
-def test_check_and_pytest_take_the_options_in_the_order_of_sizes():
+def test_check_and_pytest_take_the_options_in_the_order_of_sizes() -> None:
     assert [option.key for option in SIZE_OPTIONS] == ["gate", "margin", "accuracy_gate"]
     assert GATE_OPTIONS[1:] == SIZE_OPTIONS
 
@@ -65,13 +66,13 @@ def test_check_and_pytest_take_the_options_in_the_order_of_sizes():
         ({"accuracy_gate": 0.5}, "--accuracy-gate 0.5: write points above the 0.5"),
     ],
 )
-def test_what_a_duel_refuses(sizes, line):
+def test_what_a_duel_refuses(sizes: dict[str, float], line: str) -> None:
     with pytest.raises(UserError) as refused:
         plan_of_duel(typed(**sizes), "")
     assert str(refused.value).startswith(line)
 
 
-def test_a_duel_keeps_its_sizes_and_old_ones_take_the_defaults():
+def test_a_duel_keeps_its_sizes_and_old_ones_take_the_defaults() -> None:
     plan = plan_of_duel(typed(gate=0.2, margin=0.1, accuracy_gate=4.0), "")
     written = plan.to_json()
     assert checked(written, DuelPlan).sizes == Sizes(0.1, 0.2, 0.005, 0.04)
@@ -83,9 +84,11 @@ def test_a_duel_keeps_its_sizes_and_old_ones_take_the_defaults():
 @pytest.mark.parametrize(
     ("margin", "decision"), [(0.01, Decision.WORSE), (0.1, Decision.NOT_WORSE)]
 )
-def test_what_the_margin_tolerates_is_not_worse(margin, decision):
+def test_what_the_margin_tolerates_is_not_worse(margin: float, decision: Decision) -> None:
     blocks = [math.log(1.07) + 0.002 * (-1) ** block for block in range(8)]
     standing = Standing(CASE, speed=blocks, accuracy=[0.0, 0.001] * 4)
     take_look(standing, Sizes.of_duel(0.2, margin), 1)
+    assert standing.speed_look is not None
     assert standing.speed_look.decision is decision
+    assert standing.accuracy_look is not None
     assert standing.accuracy_look.decision is Decision.NOT_WORSE

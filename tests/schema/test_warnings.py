@@ -48,12 +48,12 @@ TEXTS = {
 }
 
 
-def test_every_kind_has_its_text_here():
+def test_every_kind_has_its_text_here() -> None:
     assert {warning.kind for warning in TEXTS.values()} == set(Kind)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_is_its_value_and_the_value_the_text(text):
+def test_a_text_is_its_value_and_the_value_the_text(text: str) -> None:
     warning = read(text)
     assert warning == TEXTS[text]
     assert str(warning) == text
@@ -71,24 +71,24 @@ def test_a_text_is_its_value_and_the_value_the_text(text):
         "",
     ],
 )
-def test_an_unknown_text_stays_itself(text):
+def test_an_unknown_text_stays_itself(text: str) -> None:
     assert str(read(text)) == text
     assert read(text).kind in (Kind.DISTURBANCE, Kind.SENTENCE)
 
 
 @given(st.lists(st.one_of(st.text(), st.sampled_from(list(TEXTS)))).map("".join))
-def test_any_text_stays_itself(text):
+def test_any_text_stays_itself(text: str) -> None:
     assert str(read(text)) == text
 
 
-def test_a_cell_keeps_its_text_and_the_order():
+def test_a_cell_keeps_its_text_and_the_order() -> None:
     cell = "; ".join(TEXTS)
     assert of_row({"warnings": cell}) == list(TEXTS.values())
     assert as_text(of_row({"warnings": cell})) == cell
     assert of_row({"warnings": ""}) == of_row({"warnings": None}) == of_row({}) == []
 
 
-def test_the_files_of_earlier_versions_keep_their_text():
+def test_the_files_of_earlier_versions_keep_their_text() -> None:
     cells, said = [], []
     files = [ROOT / "results/reference/results.csv"]
     for file in (*files, *(ROOT / "results/examples").rglob("results.csv")):

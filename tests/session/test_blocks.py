@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.launch.stepwise import Turns
 from bench.schema.case import Case
-from bench.schema.draws import EvenDraws
+from bench.schema.draws import BlockDraw, EvenDraws
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.noise import Noise
 from bench.session import blocks as measuring
+from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
 from bench.session.control import readings_of
 from bench.store.filetypes import BLOCKS, CONTROL
@@ -26,21 +31,36 @@ ON_GPU = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
 BUSY = Noise(wall_s=5.0, other_work_share=0.9)
 
 
-class ScriptedSide:
+MakeBlocks = Callable[..., Blocks]
+Diary = list[Any]
+
+
+class ScriptedSide(RunUnderWay):
     """A run under way whose launches take as long, and are as disturbed, as it is told."""
 
-    def __init__(self, name, diary, seconds=(1.0, 2.0, 3.0), noise=(), status=Status.OK):
+    def __init__(
+        self,
+        name: str,
+        diary: Diary,
+        seconds: Sequence[float] = (1.0, 2.0, 3.0),
+        noise: Sequence[Noise] = (),
+        status: Status = Status.OK,
+    ) -> None:
         self.name, self.diary, self.seconds, self.status = name, diary, seconds, status
         self.noise = list(noise)
-        self.records, self.templates, self.closed = [], [], 0
+        self.records: list[LaunchRecord] = []
+        self.templates: list[int] = []
+        self.closed = 0
 
-    def forks(self, case):
+    def forks(self, case: Case) -> bool:
         return case.device == "cpu"
 
-    def get_ready(self, case, launch, template):
+    def get_ready(self, case: Case, launch: int, template: int) -> None:
         pass
 
-    def attempt(self, case, launch, *, pauses, template):
+    def attempt(
+        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0
+    ) -> Turns[LaunchRecord]:
         self.templates.append(template)
         try:
             self.diary.append((self.name, "warms up"))
@@ -53,10 +73,10 @@ class ScriptedSide:
         finally:
             self.closed += 1
 
-    def keep(self, record):
+    def keep(self, record: LaunchRecord) -> None:
         self.records.append(record)
 
-    def measured(self, case, launch):
+    def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         rounds = [
             Round(number, 400, 4, seconds, 0.0, val_accuracy=0.9)
             for number, seconds in enumerate(self.seconds, 1)
@@ -64,29 +84,29 @@ class ScriptedSide:
         return (self.records[-1] if self.records else None), rounds
 
 
-def drawn(number):
+def drawn(number: int) -> BlockDraw:
     return EvenDraws("test", 3).block(CASE, number)
 
 
 @pytest.fixture
-def diary():
+def diary() -> Diary:
     return []
 
 
 @pytest.fixture
-def blocks(tmp_path, monkeypatch, diary):
+def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diary: Diary) -> MakeBlocks:
     """Blocks of the two sides that are given, and of a control that takes ever longer."""
     clock = iter(range(1, 10**6))
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: passes * next(clock))
 
-    def make(a=None, b=None, **more):
+    def make(a: ScriptedSide | None = None, b: ScriptedSide | None = None, **more: Any) -> Blocks:
         sides = {"a": a or ScriptedSide("a", diary), "b": b or ScriptedSide("b", diary)}
         return Blocks(tmp_path, sides, 2, lambda case, why: diary.append(why), **more)
 
     return make
 
 
-def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
+def test_both_warm_up_and_then_a_round_of_each(blocks: MakeBlocks, diary: Diary) -> None:
     blocks().measured(CASE, 0, drawn(1))
     assert {who for who, _ in diary[:2]} == {"a", "b"}
     assert [what for _, what in diary] == ["warms up", "warms up", 1, 1, 2, 2, 3, 3]
@@ -94,7 +114,7 @@ def test_both_warm_up_and_then_a_round_of_each(blocks, diary):
         assert {who for who, _ in diary[2 * pair : 2 * pair + 2]} == {"a", "b"}
 
 
-def test_the_order_of_each_pair_is_random(blocks, diary):
+def test_the_order_of_each_pair_is_random(blocks: MakeBlocks, diary: Diary) -> None:
     many = blocks()
     for number in range(200):
         many.measured(CASE, number, drawn(number))
@@ -103,13 +123,13 @@ def test_the_order_of_each_pair_is_random(blocks, diary):
         assert 70 < of_a < 130
 
 
-def test_each_side_is_first_in_one_of_every_two_pairs(blocks, diary):
+def test_each_side_is_first_in_one_of_every_two_pairs(blocks: MakeBlocks, diary: Diary) -> None:
     blocks().measured(CASE, 0, drawn(0))
     firsts = [diary[place][0] for place in range(0, 8, 2)]
     assert sorted(firsts[:2]) == sorted(firsts[2:]) == ["a", "b"]
 
 
-def test_what_the_place_in_a_pair_adds_is_no_difference_of_the_sides():
+def test_what_the_place_in_a_pair_adds_is_no_difference_of_the_sides() -> None:
     """Whatever the order, and however uneven: the second of each pair takes 1.5 times as long."""
     for firsts in ("ababab", "aaaaab", "bbabbbbbab"):
         a = [1.0 if first == "a" else 1.5 for first in firsts]
@@ -121,7 +141,9 @@ def test_what_the_place_in_a_pair_adds_is_no_difference_of_the_sides():
     assert block_log(a, b) == pytest.approx(-math.log(1.5))
 
 
-def test_the_control_is_even_and_leaves_the_warm_up_out(blocks, diary, tmp_path, monkeypatch):
+def test_the_control_is_even_and_leaves_the_warm_up_out(
+    blocks: MakeBlocks, diary: Diary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The probe takes twice as long before the first of a pair, and ages before a warm-up."""
     seconds = tuple(range(1, 12))
     a, b = (ScriptedSide(side, diary, seconds=seconds) for side in "ab")
@@ -139,7 +161,9 @@ def test_the_control_is_even_and_leaves_the_warm_up_out(blocks, diary, tmp_path,
     assert all(row["seconds"] == 3 - row["place"] for row in readings if row["pair"])
 
 
-def test_a_blocks_csv_of_an_earlier_revision_gets_the_columns_of_this_one(blocks, tmp_path):
+def test_a_blocks_csv_of_an_earlier_revision_gets_the_columns_of_this_one(
+    blocks: MakeBlocks, tmp_path: Path
+) -> None:
     (tmp_path / "blocks.csv").write_text(
         "case,block,first,control_a_s,control_b_s,control_log_ratio\n"
         f"{CASE.id},0,b,0.5,0.25,-0.5\n{CASE.id},1,a,0.5"
@@ -151,30 +175,32 @@ def test_a_blocks_csv_of_an_earlier_revision_gets_the_columns_of_this_one(blocks
     assert (second["block"], len(second["order"])) == (1, 4)
 
 
-def test_on_a_gpu_one_launch_follows_the_other(blocks, diary):
+def test_on_a_gpu_one_launch_follows_the_other(blocks: MakeBlocks, diary: Diary) -> None:
     blocks().measured(ON_GPU, 0, drawn(1))
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
-def test_turns_can_be_left_out_to_see_what_they_are_worth(blocks, diary):
+def test_turns_can_be_left_out_to_see_what_they_are_worth(blocks: MakeBlocks, diary: Diary) -> None:
     blocks(turns=False).measured(CASE, 0, drawn(1))
     assert [what for _, what in diary] == ["warms up", 1, 2, 3, "warms up", 1, 2, 3]
 
 
-def test_its_value_is_the_median_over_neighbours(blocks, diary):
+def test_its_value_is_the_median_over_neighbours(blocks: MakeBlocks, diary: Diary) -> None:
     b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
     block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.speed == pytest.approx(math.log(1.1))
     assert block.accuracy == 0.0
 
 
-def test_what_one_has_beyond_the_other_goes_on_alone(blocks, diary):
+def test_what_one_has_beyond_the_other_goes_on_alone(blocks: MakeBlocks, diary: Diary) -> None:
     b = ScriptedSide("b", diary, seconds=(1.0, 2.0, 3.0, 100.0, 100.0))
     assert blocks(b=b).measured(CASE, 0, drawn(1)).speed == 0.0
     assert diary[-2:] == [("b", 4), ("b", 5)]
 
 
-def test_a_disturbed_block_is_measured_again_on_both_sides(blocks, diary):
+def test_a_disturbed_block_is_measured_again_on_both_sides(
+    blocks: MakeBlocks, diary: Diary
+) -> None:
     a = ScriptedSide("a", diary, noise=[BUSY])
     b = ScriptedSide("b", diary)
     block = blocks(a, b).measured(CASE, 0, drawn(1))
@@ -185,7 +211,9 @@ def test_a_disturbed_block_is_measured_again_on_both_sides(blocks, diary):
     assert side.records[0].reason in diary
 
 
-def test_a_machine_that_is_always_busy_is_measured_as_it_is(blocks, diary):
+def test_a_machine_that_is_always_busy_is_measured_as_it_is(
+    blocks: MakeBlocks, diary: Diary
+) -> None:
     a = ScriptedSide("a", diary, noise=[BUSY] * 9)
     b = ScriptedSide("b", diary)
     many = blocks(a, b)
@@ -195,27 +223,31 @@ def test_a_machine_that_is_always_busy_is_measured_as_it_is(blocks, diary):
     assert len(a.records) == 4
 
 
-def test_a_failed_launch_is_no_block(blocks, diary, tmp_path):
+def test_a_failed_launch_is_no_block(blocks: MakeBlocks, diary: Diary, tmp_path: Path) -> None:
     b = ScriptedSide("b", diary, status=Status.KILLED)
     block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.failure == "side B killed: a reason"
     assert not (tmp_path / "blocks.csv").exists()
 
 
-def test_other_work_on_one_side_is_no_block(blocks, diary):
+def test_other_work_on_one_side_is_no_block(
+    blocks: MakeBlocks, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     b = ScriptedSide("b", diary)
     whole = b.measured
 
-    def fewer(case, launch):
+    def fewer(case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         record, rounds = whole(case, launch)
         return record, [replace(r, samples=399) for r in rounds]
 
-    b.measured = fewer
+    monkeypatch.setattr(b, "measured", fewer)
     block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.failure == ("A trained [(400, 4)] samples and updates a round, B [(399, 4)]")
 
 
-def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
+def test_blocks_on_disk_are_not_measured_again(
+    blocks: MakeBlocks, diary: Diary, tmp_path: Path
+) -> None:
     a, b = (ScriptedSide(side, diary) for side in "ab")
     first = blocks(a, b).measured(CASE, 0, drawn(1))
     with (tmp_path / "blocks.csv").open(newline="") as lines:
@@ -229,7 +261,7 @@ def test_blocks_on_disk_are_not_measured_again(blocks, diary, tmp_path):
     assert len(diary) == length
 
 
-def changed(file, line, column, value):
+def changed(file: Path, line: int, column: str, value: str) -> None:
     rows = list(csv.reader(file.read_text().splitlines()))
     rows[line][rows[0].index(column)] = value
     file.write_text("\n".join(",".join(row) for row in rows) + "\n")
@@ -248,8 +280,8 @@ def changed(file, line, column, value):
     ],
 )
 def test_a_control_that_does_not_follow_from_its_readings_is_refused(
-    blocks, tmp_path, name, column, value
-):
+    blocks: MakeBlocks, tmp_path: Path, name: str, column: str, value: str
+) -> None:
     blocks().measured(CASE, 0, drawn(0))
     blocks()
     # A reading that counts, before a turn of A.
@@ -260,7 +292,9 @@ def test_a_control_that_does_not_follow_from_its_readings_is_refused(
         blocks()
 
 
-def test_a_block_without_its_readings_is_refused_and_can_be_measured_again(blocks, tmp_path):
+def test_a_block_without_its_readings_is_refused_and_can_be_measured_again(
+    blocks: MakeBlocks, tmp_path: Path
+) -> None:
     blocks().measured(CASE, 0, drawn(0))
     (tmp_path / "control.csv").unlink()
     with pytest.raises(UserError, match="block 0: its readings of the control are not all there"):
@@ -269,7 +303,9 @@ def test_a_block_without_its_readings_is_refused_and_can_be_measured_again(block
     assert not blocks().holds(CASE, 0)
 
 
-def test_readings_of_a_block_that_was_killed_do_not_count(blocks, diary, tmp_path):
+def test_readings_of_a_block_that_was_killed_do_not_count(
+    blocks: MakeBlocks, diary: Diary, tmp_path: Path
+) -> None:
     sides = [ScriptedSide(side, diary) for side in "ab"]
     blocks(*sides).measured(CASE, 0, drawn(0))
     # Killed after its readings and before its own line: longer than what was measured instead.
@@ -287,7 +323,9 @@ def test_readings_of_a_block_that_was_killed_do_not_count(blocks, diary, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["blocks.csv", "control.csv"])
-def test_a_table_that_was_saved_again_gets_its_own_form(blocks, diary, tmp_path, name):
+def test_a_table_that_was_saved_again_gets_its_own_form(
+    blocks: MakeBlocks, diary: Diary, tmp_path: Path, name: str
+) -> None:
     sides = [ScriptedSide(side, diary) for side in "ab"]
     first = blocks(*sides).measured(CASE, 0, drawn(0))
     file = tmp_path / name
@@ -300,7 +338,9 @@ def test_a_table_that_was_saved_again_gets_its_own_form(blocks, diary, tmp_path,
     assert {number for _, number in readings_of(tmp_path / "control.csv")} == {0, 1}
 
 
-def test_a_block_that_was_measured_again_is_held_against_its_last_readings(blocks, diary, tmp_path):
+def test_a_block_that_was_measured_again_is_held_against_its_last_readings(
+    blocks: MakeBlocks, diary: Diary, tmp_path: Path
+) -> None:
     sides = [ScriptedSide(side, diary) for side in "ab"]
     blocks(*sides).measured(CASE, 0, drawn(0))
     for side in sides:
@@ -313,12 +353,12 @@ def test_a_block_that_was_measured_again_is_held_against_its_last_readings(block
     assert blocks(*sides).measured(CASE, 0, drawn(0)) == again
 
 
-def test_ctrl_c_ends_both_launches(blocks, diary):
+def test_ctrl_c_ends_both_launches(blocks: MakeBlocks, diary: Diary) -> None:
     a, b = (ScriptedSide(side, diary) for side in "ab")
     cut = blocks(a, b)
     readings = iter([1.0, 1.0, 1.0])
 
-    def interrupted(passes):
+    def interrupted(passes: int) -> float:
         try:
             return next(readings)
         except StopIteration:

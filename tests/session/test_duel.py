@@ -7,12 +7,15 @@ import io
 import json
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
-from support import FAKE_WORKER
+from support import FAKE_WORKER, TypeIn
 from support.watching import Watching
 
 from bench.launch import launcher as launching
@@ -21,9 +24,10 @@ from bench.machine import devices, hardware, lock
 from bench.machine.nvml import Inventory
 from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
-from bench.schema.draws import new_entropy
-from bench.schema.duel import TEMPLATES, DuelPlan, Spec
+from bench.schema.draws import BlockDraw, new_entropy
+from bench.schema.duel import TEMPLATES, Block, DuelPlan, Spec
 from bench.schema.errors import ExitCode
+from bench.schema.launch import LaunchRecord
 from bench.schema.plan import RunSettings
 from bench.session import attempts, control
 from bench.session import blocks as measuring
@@ -41,8 +45,12 @@ OTHER = Case("softmax", "adam", "compiled", batch_size=512)
 MACHINE = {"cpu": {"model": "EPYC"}, "versions": {"tensorflow": "2.21.0"}}
 
 
+MakePlan = Callable[..., DuelPlan]
+Fight = Callable[..., DuelReport]
+
+
 @pytest.fixture(autouse=True)
-def scripted_machine(tmp_path, monkeypatch):
+def scripted_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine, a clock and workers that do what the test says."""
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
@@ -60,10 +68,12 @@ def scripted_machine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def scripted(tmp_path, monkeypatch):
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets how far the launches of both sides scatter, as a standard deviation of logs."""
 
-    def set_noise(noise, launches=400, rounds=lambda level: [level] * 2):
+    def set_noise(
+        noise: float, launches: int = 400, rounds: Callable[..., Any] = lambda level: [level] * 2
+    ) -> None:
         chance = random.Random(5)
         script = tmp_path / "script.json"
         levels = [math.exp(chance.gauss(-1, noise)) for _ in range(launches)]
@@ -76,10 +86,10 @@ def scripted(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def plan(tmp_path, scripted):
+def plan(tmp_path: Path, scripted: Callable[..., None]) -> MakePlan:
     """A plan whose side B has the given variables."""
 
-    def make(*cases, **changes):
+    def make(*cases: Case, **changes: Any) -> DuelPlan:
         variables = tuple((name, str(value)) for name, value in changes.pop("b", {}).items())
         settings = RunSettings(epochs=2, data=str(tmp_path / "data"))
         return DuelPlan(Spec(), Spec(variables=variables), cases or (CASE,), settings, **changes)
@@ -88,22 +98,24 @@ def plan(tmp_path, scripted):
 
 
 @pytest.fixture
-def fight(tmp_path):
+def fight(tmp_path: Path) -> Fight:
     """Begins a duel and fights it to its end."""
 
-    def go(plan, progress=None, name="duel"):
+    def go(plan: DuelPlan, progress: Watching | None = None, name: str = "duel") -> DuelReport:
         path = tmp_path / name
         return duelling.fight(duelling.begin(plan, path), path, progress or Watching())
 
     return go
 
 
-def written(path):
+def written(path: Path) -> list[dict[str, str]]:
     with (path / "blocks.csv").open() as lines:
         return list(csv.DictReader(lines))
 
 
-def test_a_quiet_duel_of_equals_ends_at_the_first_look(plan, fight, tmp_path):
+def test_a_quiet_duel_of_equals_ends_at_the_first_look(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
     report = fight(plan())
     (standing,) = report.cases
     assert report.exit_code == ExitCode.PASSED
@@ -117,13 +129,18 @@ def test_a_quiet_duel_of_equals_ends_at_the_first_look(plan, fight, tmp_path):
     assert verdict["cases"][0]["speed"] == standing.speed
 
 
-def test_a_side_records_the_variables_that_its_launches_got(plan, fight, tmp_path, monkeypatch):
+def test_a_side_records_the_variables_that_its_launches_got(
+    plan: MakePlan,
+    fight: Fight,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As a run does: what the case sets is overruled, and the screen says so."""
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("XLA_FLAGS", "--mine")
     fight(plan(replace(CASE, threads=2), b={"XLA_FLAGS": "--yours"}))
-    told = {side: RunFolder(tmp_path / "duel" / side).environment() for side in "ab"}
+    told = {side: RunFolder(tmp_path / "duel" / side).environment() or {} for side in "ab"}
     flags = {side: record["variables"]["XLA_FLAGS"] for side, record in told.items()}
     assert flags == {"a": "--mine", "b": "--yours"}
     for record in told.values():
@@ -135,7 +152,9 @@ def test_a_side_records_the_variables_that_its_launches_got(plan, fight, tmp_pat
     assert screen.getvalue().count("overruled, so that each case is what its row says") == 1
 
 
-def test_a_side_whose_environment_was_lost_does_not_go_on(plan, fight, tmp_path):
+def test_a_side_whose_environment_was_lost_does_not_go_on(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
     fight(plan())
     (tmp_path / "duel" / "b" / "environment.json").unlink()
     again = duelling.resume(tmp_path / "duel")
@@ -143,24 +162,27 @@ def test_a_side_whose_environment_was_lost_does_not_go_on(plan, fight, tmp_path)
         duelling.fight(again, tmp_path / "duel", Watching())
 
 
-def test_ten_percent_slower_is_found(plan, fight):
+def test_ten_percent_slower_is_found(plan: MakePlan, fight: Fight) -> None:
     report = fight(plan(b={"FAKE_SLOWER": 1.10}))
     (standing,) = report.cases
     assert report.exit_code == ExitCode.REGRESSION
+    assert standing.speed_look is not None
     assert standing.speed_look.decision is Decision.WORSE
     assert math.exp(standing.speed_look.mean) == pytest.approx(1.10, abs=0.01)
     assert standing.speed_look.blocks == 8
 
 
-def test_as_fast_and_wrong_is_found(plan, fight):
+def test_as_fast_and_wrong_is_found(plan: MakePlan, fight: Fight) -> None:
     report = fight(plan(b={"FAKE_DROP": 0.03}))
     (standing,) = report.cases
     assert report.exit_code == ExitCode.REGRESSION
+    assert standing.speed_look is not None
     assert standing.speed_look.decision is Decision.NOT_WORSE
+    assert standing.accuracy_look is not None
     assert standing.accuracy_look.mean == pytest.approx(0.03)
 
 
-def test_too_noisy_to_tell(plan, fight, scripted):
+def test_too_noisy_to_tell(plan: MakePlan, fight: Fight, scripted: Callable[..., None]) -> None:
     scripted(0.5)
     report = fight(plan())
     (standing,) = report.cases
@@ -168,7 +190,7 @@ def test_too_noisy_to_tell(plan, fight, scripted):
     assert (standing.verdict, len(standing.speed)) == (Verdict.BLIND, 24)
 
 
-def follows(path):
+def follows(path: Path) -> bool:
     """Whether the order and the templates of every block are those that the recorded entropy
     gives."""
     plan = duelling.resume(path)
@@ -181,7 +203,12 @@ def follows(path):
     return True
 
 
-def test_the_order_is_drawn_anew_for_each_duel_and_recorded(plan, fight, tmp_path, scripted):
+def test_the_order_is_drawn_anew_for_each_duel_and_recorded(
+    plan: MakePlan,
+    fight: Fight,
+    tmp_path: Path,
+    scripted: Callable[..., None],
+) -> None:
     orders = []
     for name in ("duel", "again"):
         scripted(0.5)
@@ -191,13 +218,15 @@ def test_the_order_is_drawn_anew_for_each_duel_and_recorded(plan, fight, tmp_pat
     assert orders[0] != orders[1]
 
 
-def test_no_two_duels_share_their_entropy():
+def test_no_two_duels_share_their_entropy() -> None:
     first, second = new_entropy(), new_entropy()
     assert first != second
     assert len(bytes.fromhex(first)) == 16
 
 
-def test_a_duel_that_goes_on_keeps_its_draws(plan, tmp_path, monkeypatch):
+def test_a_duel_that_goes_on_keeps_its_draws(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "duel"
     stopped = Watching()
     monkeypatch.setattr(stopped, "block_ends", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -210,7 +239,9 @@ def test_a_duel_that_goes_on_keeps_its_draws(plan, tmp_path, monkeypatch):
     assert follows(path)
 
 
-def test_a_duel_of_an_earlier_revision_goes_on_with_the_order_of_its_seed(plan, tmp_path):
+def test_a_duel_of_an_earlier_revision_goes_on_with_the_order_of_its_seed(
+    plan: MakePlan, tmp_path: Path
+) -> None:
     """Its duel.json knows no entropy, and its blocks.csv no order."""
     path = tmp_path / "duel"
     duelling.begin(plan(budget_s=1e-9), path)
@@ -243,23 +274,26 @@ def test_a_duel_of_an_earlier_revision_goes_on_with_the_order_of_its_seed(plan, 
 class OutOfOrder(Watching):
     """Raises what nobody expects after so many blocks."""
 
-    def __init__(self, after):
+    def __init__(self, after: int) -> None:
         super().__init__()
         self.after = after
 
-    def block_ends(self, standing, control):
+    def block_ends(self, standing: Standing, control: float) -> None:
         super().block_ends(standing, control)
         if len(self.blocks) == self.after:
             raise ZeroDivisionError
 
 
 def test_each_side_has_templates_of_its_own_and_each_of_them_serves(
-    plan, fight, tmp_path, monkeypatch
-):
+    plan: MakePlan,
+    fight: Fight,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started = []
 
     class Counted(launching.WorkerProcess):
-        def __init__(self, *args):
+        def __init__(self, *args: Any) -> None:
             started.append(args)
             super().__init__(*args)
 
@@ -273,7 +307,7 @@ def test_each_side_has_templates_of_its_own_and_each_of_them_serves(
             assert sorted(served[begin : begin + TEMPLATES]) == list(map(str, range(TEMPLATES)))
 
 
-def test_fresh_launches_have_no_template(plan, fight, tmp_path):
+def test_fresh_launches_have_no_template(plan: MakePlan, fight: Fight, tmp_path: Path) -> None:
     wanted = plan()
     fight(replace(wanted, settings=replace(wanted.settings, fork=False)))
     assert {(row["template_a"], row["template_b"]) for row in written(tmp_path / "duel")} == {
@@ -281,7 +315,9 @@ def test_fresh_launches_have_no_template(plan, fight, tmp_path):
     }
 
 
-def test_a_duel_that_is_refused_because_another_run_measures_leaves_no_folder(plan, tmp_path):
+def test_a_duel_that_is_refused_because_another_run_measures_leaves_no_folder(
+    plan: MakePlan, tmp_path: Path
+) -> None:
     path = tmp_path / "duel"
     with lock.the_machine(print, wait=False), pytest.raises(UserError, match="another run"):
         duelling.fight(plan(), path, Watching(), new=True)
@@ -289,7 +325,9 @@ def test_a_duel_that_is_refused_because_another_run_measures_leaves_no_folder(pl
     assert duelling.fight(plan(), path, Watching(), new=True, wait=True).exit_code == 0
 
 
-def test_both_sides_of_a_block_train_with_the_same_seed(plan, fight, tmp_path):
+def test_both_sides_of_a_block_train_with_the_same_seed(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
     fight(plan())
     seeds = [
         [json.loads(line)["seed"] for line in file.read_text().splitlines()]
@@ -298,24 +336,34 @@ def test_both_sides_of_a_block_train_with_the_same_seed(plan, fight, tmp_path):
     assert seeds[0] == seeds[1] == list(range(42, 50))
 
 
-def test_rounds_take_turns_and_slowness_of_the_moment_hits_both(plan, fight, scripted, tmp_path):
+def test_rounds_take_turns_and_slowness_of_the_moment_hits_both(
+    plan: MakePlan,
+    fight: Fight,
+    scripted: Callable[..., None],
+    tmp_path: Path,
+) -> None:
     """Launches that differ by a third, where rounds that follow one another do not."""
     scripted(0.005, rounds=lambda level: [level, 1.5 * level, level])
     report = fight(plan())
     (standing,) = report.cases
+    assert standing.speed_look is not None
     assert standing.speed_look.decision is Decision.NOT_WORSE
     for side in "ab":
         lines = (tmp_path / "duel" / side / "rounds.csv").read_text().splitlines()
         assert len(lines) == 1 + 3 * 8
 
 
-def test_a_side_of_an_earlier_revision_knows_no_turns(plan, fight):
+def test_a_side_of_an_earlier_revision_knows_no_turns(plan: MakePlan, fight: Fight) -> None:
     report = fight(plan(b={"FAKE_SLOWER": 1.10, "FAKE_NO_PAUSES": 1}))
     assert report.exit_code == ExitCode.REGRESSION
-    assert report.cases[0].speed_look.mean == pytest.approx(math.log(1.10), abs=0.01)
+    (standing,) = report.cases
+    assert standing.speed_look is not None
+    assert standing.speed_look.mean == pytest.approx(math.log(1.10), abs=0.01)
 
 
-def test_a_case_that_is_decided_stops_and_the_other_goes_on(plan, fight, scripted):
+def test_a_case_that_is_decided_stops_and_the_other_goes_on(
+    plan: MakePlan, fight: Fight, scripted: Callable[..., None]
+) -> None:
     scripted(0.02)
     watching = Watching()
     report = fight(plan(CASE, OTHER), watching)
@@ -323,10 +371,14 @@ def test_a_case_that_is_decided_stops_and_the_other_goes_on(plan, fight, scripte
     assert set(blocks.values()) <= {8, 16, 24}
     assert len(watching.blocks) == sum(blocks.values())
     # Of two cases each has half of the error.
-    assert report.cases[0].speed_look.level < 0.003 * 0.9
+    decided = report.cases[0].speed_look
+    assert decided is not None
+    assert decided.level < 0.003 * 0.9
 
 
-def test_the_budget_ends_it_and_it_resumes_to_the_same_end(plan, fight, tmp_path):
+def test_the_budget_ends_it_and_it_resumes_to_the_same_end(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
     path = tmp_path / "short"
     short = duelling.begin(plan(budget_s=1e-9), path)
     report = duelling.fight(short, path, Watching())
@@ -340,13 +392,15 @@ def test_the_budget_ends_it_and_it_resumes_to_the_same_end(plan, fight, tmp_path
     assert whole.stopped == ""
 
 
-def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monkeypatch):
+def test_ctrl_c_between_two_sides_measures_the_block_again(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "duel"
     wanted = duelling.begin(plan(), path)
     keep = attempts.RunUnderWay.keep
     calls = []
 
-    def third_block_is_cut(self, record):
+    def third_block_is_cut(self: attempts.RunUnderWay, record: LaunchRecord) -> None:
         calls.append(record)
         if len(calls) == 6:
             raise KeyboardInterrupt
@@ -375,7 +429,9 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(plan, tmp_path, monke
     assert sorted(map(tuple, tried.values())) == again
 
 
-def test_a_block_whose_rounds_are_lost_is_measured_again(plan, fight, tmp_path):
+def test_a_block_whose_rounds_are_lost_is_measured_again(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
     report = fight(plan())
     path = tmp_path / "duel"
     (path / "verdict.json").unlink()
@@ -391,7 +447,9 @@ def test_a_block_whose_rounds_are_lost_is_measured_again(plan, fight, tmp_path):
     ]
 
 
-def test_a_duel_killed_before_a_sides_environment_was_written_goes_on(plan, tmp_path):
+def test_a_duel_killed_before_a_sides_environment_was_written_goes_on(
+    plan: MakePlan, tmp_path: Path
+) -> None:
     path = tmp_path / "duel"
     duelling.fight(duelling.begin(plan(budget_s=1e-9), path), path, Watching())
     (path / "b" / "environment.json").unlink()
@@ -399,7 +457,12 @@ def test_a_duel_killed_before_a_sides_environment_was_written_goes_on(plan, tmp_
     assert json.loads((path / "b" / "environment.json").read_text())["cpu"] == MACHINE["cpu"]
 
 
-def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeypatch):
+def test_a_control_that_differs_leaves_no_verdict(
+    plan: MakePlan,
+    fight: Fight,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ends = iter(range(10**6))
     monkeypatch.setattr(
         measuring, "control_probe", lambda: lambda passes: 0.01 * (1 + 1e-4 * (next(ends) % 3))
@@ -407,7 +470,7 @@ def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeyp
     assert fight(plan(b={"FAKE_SLOWER": 1.10})).exit_code == ExitCode.REGRESSION
     measured = measuring.Blocks.measured
 
-    def slow_before_b(self, case, number, draw):
+    def slow_before_b(self: measuring.Blocks, case: Case, number: int, draw: BlockDraw) -> Block:
         block = measured(self, case, number, draw)
         return replace(block, control=block.control + 0.05)
 
@@ -417,32 +480,42 @@ def test_a_control_that_differs_leaves_no_verdict(plan, fight, tmp_path, monkeyp
     assert report.exit_code == ExitCode.INCONCLUSIVE
 
 
-def test_the_control_is_looked_at_from_both_sides():
+def test_the_control_is_looked_at_from_both_sides() -> None:
     values = [0.05, 0.051, 0.049, 0.05, 0.052, 0.05, 0.048, 0.05]
     assert control_differs(values)
     assert control_differs([-value for value in values])
     assert not control_differs([value - 0.05 for value in values])
 
 
-def test_the_real_control_takes_time():
+def test_the_real_control_takes_time() -> None:
     assert control.control_probe()(2) > 0
 
 
-def test_a_launch_that_fails_ends_its_case(plan, fight):
+def test_a_launch_that_fails_ends_its_case(plan: MakePlan, fight: Fight) -> None:
     report = fight(plan(CASE, b={"FAKE_FAILURE": "out of memory"}))
     assert report.exit_code == ExitCode.WRONG_USE_OR_FAILED_CASE
     assert report.cases[0].failure == "side B failed: out of memory"
 
 
-def test_another_machine_does_not_go_on(plan, fight, tmp_path, monkeypatch):
+def test_another_machine_does_not_go_on(
+    plan: MakePlan,
+    fight: Fight,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fight(plan())
     monkeypatch.setattr(Side, "describe", lambda *_: {"cpu": {"model": "Xeon"}})
     with pytest.raises(UserError, match="began with the CPU 'EPYC', now it is 'Xeon'"):
         duelling.fight(plan(), tmp_path / "duel", Watching())
 
 
-def test_other_files_do_not_go_on(plan, fight, tmp_path, monkeypatch):
-    def described(suite):
+def test_other_files_do_not_go_on(
+    plan: MakePlan,
+    fight: Fight,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def described(suite: str) -> Callable[..., Any]:
         return lambda *_: {**MACHINE, "sources": {"suite": suite, "models": None, "notes": []}}
 
     fight(plan())
@@ -455,7 +528,7 @@ def test_other_files_do_not_go_on(plan, fight, tmp_path, monkeypatch):
         duelling.fight(plan(), tmp_path / "new", Watching())
 
 
-def test_fewer_rows_are_written_once(plan, fight, tmp_path):
+def test_fewer_rows_are_written_once(plan: MakePlan, fight: Fight, tmp_path: Path) -> None:
     report = fight(plan(rows=100))
     assert len(dataset.load(tmp_path / "duel" / "data").train_labels) == 100
     assert report.exit_code == ExitCode.PASSED
@@ -469,21 +542,23 @@ def test_fewer_rows_are_written_once(plan, fight, tmp_path):
         ({"cases": (Case("relu_mlp", "adam", "fit", "gpu"),)}, "cannot duel: no gpu here"),
     ],
 )
-def test_what_cannot_duel(plan, tmp_path, changes, line):
+def test_what_cannot_duel(
+    plan: MakePlan, tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
     cases = changes.pop("cases", ())
     with pytest.raises(UserError, match=line):
         duelling.begin(plan(*cases, **changes), tmp_path / "duel")
     assert not (tmp_path / "duel").exists()
 
 
-def test_a_folder_that_holds_a_duel(plan, tmp_path):
+def test_a_folder_that_holds_a_duel(plan: MakePlan, tmp_path: Path) -> None:
     duelling.begin(plan(), tmp_path / "duel")
     with pytest.raises(UserError, match="already holds a duel"):
         duelling.begin(plan(), tmp_path / "duel")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}'])
-def test_a_plan_that_cannot_be_read(tmp_path, text):
+def test_a_plan_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "duel.json").write_text(text)
     with pytest.raises(UserError, match="take it from a copy"):
         duelling.resume(tmp_path)
@@ -498,7 +573,13 @@ block 2/24: B over A RATIO (RATIO to RATIO), control 1.000
 """
 
 
-def told_at_the_start(plan, folder, a, b, capsys):
+def told_at_the_start(
+    plan: DuelPlan,
+    folder: Path,
+    a: dict[str, Any],
+    b: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
     for side, sources in (("a", a), ("b", b)):
         (folder / side).mkdir(parents=True, exist_ok=True)
         (folder / side / "environment.json").write_text(json.dumps({"sources": sources}))
@@ -506,7 +587,9 @@ def told_at_the_start(plan, folder, a, b, capsys):
     return capsys.readouterr().out.splitlines()
 
 
-def test_what_each_side_runs_is_shown_and_equals_are_called_so(plan, tmp_path, capsys):
+def test_what_each_side_runs_is_shown_and_equals_are_called_so(
+    plan: MakePlan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     revisions = replace(plan(), a=Spec(checkout="/r", revision="1" * 40), b=Spec(checkout="/r"))
     old = {"suite": "0123456789", "models": "aaaaaaaaaaaa", "notes": ["without the submodule x"]}
     new = {**old, "models": "bbbbbbbbbbbb", "notes": []}
@@ -523,13 +606,17 @@ def test_what_each_side_runs_is_shown_and_equals_are_called_so(plan, tmp_path, c
     assert same not in told_at_the_start(plan(), tmp_path, new, new, capsys)
 
 
-def test_a_side_whose_variable_is_overruled_leaves_no_folder(plan, tmp_path):
+def test_a_side_whose_variable_is_overruled_leaves_no_folder(
+    plan: MakePlan, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="side B: KERAS_BACKEND=jax: a launch of relu_mlp-adam"):
         duelling.begin(plan(b={"KERAS_BACKEND": "jax"}), tmp_path / "duel")
     assert not (tmp_path / "duel").exists()
 
 
-def test_what_is_typed_and_seen(type_in, tmp_path, scripted):
+def test_what_is_typed_and_seen(
+    type_in: TypeIn, tmp_path: Path, scripted: Callable[..., None]
+) -> None:
     words = ("--a", "here", "--b", "FAKE_SLOWER=1.1", "--data", tmp_path / "data")
     code, out, err = type_in("duel", *words, "--output", tmp_path / "duel")
     assert (code, err) == (1, "")
@@ -543,14 +630,16 @@ def test_what_is_typed_and_seen(type_in, tmp_path, scripted):
 
 
 @pytest.fixture
-def ended(type_in, tmp_path, scripted):
+def ended(type_in: TypeIn, tmp_path: Path, scripted: Callable[..., None]) -> tuple[Path | str, ...]:
     """The words of a duel that has ended, in the folder `duel`."""
     words = ("--a", "here", "--b", "FAKE_SLOWER=1.1", "--data", tmp_path / "data")
     type_in("duel", *words, "--output", tmp_path / "duel")
     return words
 
 
-def test_a_duel_that_has_ended_says_so_and_shows_its_verdict(type_in, tmp_path, ended, monkeypatch):
+def test_a_duel_that_has_ended_says_so_and_shows_its_verdict(
+    type_in: TypeIn, tmp_path: Path, ended: tuple[Path | str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Side, "launcher", None)
     code, out, err = type_in("duel", "--resume", tmp_path / "duel", *ended, "--budget", "5")
     assert (code, err) == (1, "")
@@ -560,7 +649,9 @@ def test_a_duel_that_has_ended_says_so_and_shows_its_verdict(type_in, tmp_path, 
     assert " 8 1." in " ".join(out.split())
 
 
-def test_a_verdict_that_cannot_be_read_is_reached_again(type_in, tmp_path, ended):
+def test_a_verdict_that_cannot_be_read_is_reached_again(
+    type_in: TypeIn, tmp_path: Path, ended: tuple[Path | str, ...]
+) -> None:
     (tmp_path / "duel" / "verdict.json").write_text("[]")
     code, out, _ = type_in("duel", "--resume", tmp_path / "duel")
     assert (code, "has ended" in out, "block 8/24" in out) == (1, False, True)
@@ -585,7 +676,9 @@ def test_a_verdict_that_cannot_be_read_is_reached_again(type_in, tmp_path, ended
         ("--precisions", "mixed_bfloat16"),
     ],
 )
-def test_what_resuming_does_not_change_is_refused_by_name(type_in, tmp_path, plan, words):
+def test_what_resuming_does_not_change_is_refused_by_name(
+    type_in: TypeIn, tmp_path: Path, plan: MakePlan, words: tuple[str, ...]
+) -> None:
     duelling.begin(plan(b={"FAKE_SLOWER": 1.1}), tmp_path / "duel")
     code, _, err = type_in("duel", "--resume", tmp_path / "duel", *words)
     assert code == 2
@@ -593,7 +686,9 @@ def test_what_resuming_does_not_change_is_refused_by_name(type_in, tmp_path, pla
     assert "only --budget may change" in err
 
 
-def test_the_budget_may_change_on_resuming(type_in, tmp_path, scripted):
+def test_the_budget_may_change_on_resuming(
+    type_in: TypeIn, tmp_path: Path, scripted: Callable[..., None]
+) -> None:
     words = ("--a", "here", "--b", "here", "--data", tmp_path / "data")
     folder = tmp_path / "duel"
     assert type_in("duel", *words, "--output", folder, "--budget", "1e-9")[0] == 3
@@ -614,26 +709,32 @@ def test_the_budget_may_change_on_resuming(type_in, tmp_path, scripted):
         (("--resume", "/no/such"), "/no/such holds no duel to resume"),
     ],
 )
-def test_a_users_mistakes(type_in, words, line):
+def test_a_users_mistakes(type_in: TypeIn, words: tuple[str, ...], line: str) -> None:
     code, _, err = type_in("duel", *words)
     assert code == 2
     assert err.startswith(f"fmnist-bench: error: {line}")
     assert err.count("\n") == 1
 
 
-def test_a_duel_goes_on_with_the_margin_that_tolerates_nothing(plan, tmp_path):
+def test_a_duel_goes_on_with_the_margin_that_tolerates_nothing(
+    plan: MakePlan, tmp_path: Path
+) -> None:
     duelling.begin(plan(margin=0.0), tmp_path / "duel")
     assert duelling.resume(tmp_path / "duel").margin == 0.0
 
 
 @pytest.mark.parametrize("name", ["a", "data", "verdict.json"])
-def test_a_duel_begins_in_no_folder_that_holds_what_it_would_take_for_its_own(plan, tmp_path, name):
+def test_a_duel_begins_in_no_folder_that_holds_what_it_would_take_for_its_own(
+    plan: MakePlan, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "duel" / name).mkdir(parents=True)
     with pytest.raises(UserError, match=f"{name} is there already and belongs to no duel"):
         duelling.begin(plan(), tmp_path / "duel")
 
 
-def test_a_side_does_not_go_on_with_another_model(plan, tmp_path, monkeypatch):
+def test_a_side_does_not_go_on_with_another_model(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where both sides are of this environment, the files that the launches ran tell."""
     path = tmp_path / "duel"
     duelling.fight(duelling.begin(plan(budget_s=1e-9), path), path, Watching())
@@ -647,7 +748,9 @@ def test_a_side_does_not_go_on_with_another_model(plan, tmp_path, monkeypatch):
         duelling.fight(duelling.resume(path), path, Watching())
 
 
-def test_an_accuracy_that_one_side_lacks_is_a_failure(plan, fight, tmp_path):
+def test_an_accuracy_that_one_side_lacks_is_a_failure(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
     fight(plan())
     path = tmp_path / "duel"
     (path / "verdict.json").unlink()
@@ -662,7 +765,9 @@ def test_an_accuracy_that_one_side_lacks_is_a_failure(plan, fight, tmp_path):
     assert report.cases[0].failure == "the validation accuracy of one side is missing"
 
 
-def test_a_control_that_differs_leaves_no_verdict_whatever_the_sides_did(plan):
+def test_a_control_that_differs_leaves_no_verdict_whatever_the_sides_did(
+    plan: MakePlan,
+) -> None:
     failed, worse = Standing(CASE, failure="out of memory"), Standing(CASE)
     worse.speed_look = look([0.5] * 8, 0.01, 0.05, 1)
     for differs, code in ((True, ExitCode.INCONCLUSIVE), (False, ExitCode.REGRESSION)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from support import ROOT
@@ -15,6 +16,7 @@ from bench.schema.errors import ExitCode
 from bench.schema.plan import RunSettings
 from bench.session import duel as duelling
 from bench.store.run_folder import RunFolder
+from bench.verdicts.duel import Standing
 
 # One with a flat `bench`.
 EARLIER = "7a77e1f"
@@ -24,7 +26,7 @@ CASE = Case("softmax", "sgd", "fit", batch_size=200)
 class OneBlock(Watching):
     """Ends the duel, as Ctrl-C does, once it has measured a block."""
 
-    def block_ends(self, standing, control):
+    def block_ends(self, standing: Standing, control: float) -> None:
         super().block_ends(standing, control)
         raise KeyboardInterrupt
 
@@ -39,7 +41,9 @@ def has_history() -> bool:
 
 
 @pytest.mark.skipif(not has_history(), reason=f"needs a clone that holds revision {EARLIER}")
-def test_a_revision_from_before_the_packages_serves_as_a_side(small_data, tmp_path, monkeypatch):
+def test_a_revision_from_before_the_packages_serves_as_a_side(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is started by the same name, speaks the same protocol, and trains the same."""
     monkeypatch.chdir(tmp_path)
     settings = RunSettings(epochs=1, data=str(small_data))

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from support import ROOT
@@ -25,7 +27,7 @@ from bench.schema.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def signals_as_usual():
+def signals_as_usual() -> Iterator[None]:
     """Programs here obey each signal, though the tests themselves may run under `nohup`."""
     names = [name for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in names}
@@ -35,11 +37,19 @@ def signals_as_usual():
         signal.signal(getattr(signal, name), handler)
 
 
+End = Callable[..., tuple[int, bytes, str]]
+
+
 @pytest.fixture
-def end(tmp_path):
+def end(tmp_path: Path) -> End:
     """Runs a program whose verb is the given code; returns code, output and errors."""
 
-    def run(body, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **variables):
+    def run(
+        body: str,
+        stdout: IO[bytes] | int = subprocess.PIPE,
+        stderr: IO[bytes] | int = subprocess.PIPE,
+        **variables: str,
+    ) -> tuple[int, bytes, str]:
         verb = "\n".join(f"    {line}" for line in body.strip().splitlines())
         code = f"{BEGIN}def verb():\n{verb}\nrun_program('prog', verb)"
         done = subprocess.run(
@@ -51,12 +61,14 @@ def end(tmp_path):
             check=False,
             timeout=60,
         )
-        return done.returncode, done.stdout, (done.stderr or b"").decode()
+        return done.returncode, done.stdout or b"", (done.stderr or b"").decode()
 
     return run
 
 
-def test_a_defect_is_code_4_one_line_and_a_file_with_the_traceback(end, tmp_path):
+def test_a_defect_is_code_4_one_line_and_a_file_with_the_traceback(
+    end: End, tmp_path: Path
+) -> None:
     code, _, said = end("{}['status']")
     assert code == ExitCode.DEFECT == 4
     (file,) = tmp_path.glob("fmnist-bench-*.txt")
@@ -82,8 +94,10 @@ def test_a_defect_is_code_4_one_line_and_a_file_with_the_traceback(end, tmp_path
         (SystemExit(3), 3, ""),
     ],
 )
-def test_each_end_has_its_code_and_its_line(capsys, raised, code, words):
-    def verb():
+def test_each_end_has_its_code_and_its_line(
+    capsys: pytest.CaptureFixture[str], raised: Any, code: int, words: str
+) -> None:
+    def verb() -> None:
         raise raised
 
     with pytest.raises(SystemExit) as ended:
@@ -104,7 +118,7 @@ def test_each_end_has_its_code_and_its_line(capsys, raised, code, words):
         "from rich.console import Console\nConsole().print('x ' * 9_000, highlight=False)",
     ],
 )
-def test_a_closed_pipe_is_code_141_without_a_word(end, printing):
+def test_a_closed_pipe_is_code_141_without_a_word(end: End, printing: str) -> None:
     read, write = os.pipe()
     os.close(read)
     code, _, said = end(f"{printing}\nreturn 1", stdout=write)
@@ -113,7 +127,9 @@ def test_a_closed_pipe_is_code_141_without_a_word(end, printing):
 
 
 @POSIX
-def test_the_closed_pipe_of_a_click_command_is_141_as_well(end):
+def test_the_closed_pipe_of_a_click_command_is_141_as_well(
+    end: End,
+) -> None:
     read, write = os.pipe()
     os.close(read)
     body = """
@@ -129,7 +145,7 @@ return verb(args=[], standalone_mode=False)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("printing", ["print('x')", "print('x', flush=True)", "click.echo('x')"])
-def test_a_full_disk_under_stdout_is_code_2_and_one_line(end, printing):
+def test_a_full_disk_under_stdout_is_code_2_and_one_line(end: End, printing: str) -> None:
     with Path("/dev/full").open("wb") as full:
         code, _, said = end(f"{printing}\nreturn 0", stdout=full)
     assert code == 2
@@ -140,12 +156,16 @@ def test_a_full_disk_under_stdout_is_code_2_and_one_line(end, printing):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_under_stderr_changes_no_code(end):
+def test_a_full_disk_under_stderr_changes_no_code(
+    end: End,
+) -> None:
     with Path("/dev/full").open("wb") as full:
         assert end("raise UserError('no')", stderr=full)[0] == 2
 
 
-def test_what_stdout_cannot_encode_is_replaced(end):
+def test_what_stdout_cannot_encode_is_replaced(
+    end: End,
+) -> None:
     code, out, said = end("print('café \\udcff 패션')", PYTHONIOENCODING="ascii")
     assert (code, out.strip(), said) == (0, b"caf? ? ??", "")
     code, _, said = end("raise UserError('café \\udcff')", PYTHONIOENCODING="utf-8")
@@ -166,11 +186,14 @@ run_program('prog', verb)"""
 
 @POSIX
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
-def test_a_signal_ends_in_good_order_and_with_its_code(tmp_path, name, code):
+def test_a_signal_ends_in_good_order_and_with_its_code(
+    tmp_path: Path, name: str, code: int
+) -> None:
     command = [sys.executable, "-c", ORDERLY, str(tmp_path / "orderly"), "0"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
+        assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         child.send_signal(getattr(signal, name))
         _, said = child.communicate(timeout=60)
@@ -188,11 +211,12 @@ run_program('prog', verb)"""
 @POSIX
 @pytest.mark.parametrize("how", ["print('x' * 1_000_000)", "print('x' * 100_000); return 0"])
 @pytest.mark.parametrize("names", [["SIGTERM"], ["SIGTERM"] * 3, ["SIGHUP", "SIGTERM", "SIGHUP"]])
-def test_a_signal_ends_a_program_whose_reader_stands_still(how, names):
+def test_a_signal_ends_a_program_whose_reader_stands_still(how: str, names: list[str]) -> None:
     command = [sys.executable, "-c", BLOCKED.replace("{how}", how)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
+        assert child.stderr is not None
         assert child.stderr.read(5) == b"ready"
         # Until the pipe is full.
         time.sleep(0.3)
@@ -204,9 +228,10 @@ def test_a_signal_ends_a_program_whose_reader_stands_still(how, names):
 
 
 @POSIX
-def test_a_second_signal_does_not_break_off_what_ends_in_good_order(tmp_path):
+def test_a_second_signal_does_not_break_off_what_ends_in_good_order(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ORDERLY, str(tmp_path / "orderly"), "0.5"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         for name in ("SIGHUP", "SIGTERM", "SIGHUP"):
             child.send_signal(getattr(signal, name))
@@ -223,7 +248,9 @@ def test_a_second_signal_does_not_break_off_what_ends_in_good_order(tmp_path):
         ("raise RuntimeError('half written')", 4, "it cannot be imported: RuntimeError: half"),
     ],
 )
-def test_what_cannot_be_imported_is_no_regression(tmp_path, breaks, code, line):
+def test_what_cannot_be_imported_is_no_regression(
+    tmp_path: Path, breaks: str, code: int, line: str
+) -> None:
     (tmp_path / "msgspec.py").write_text(breaks)
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--version"],
@@ -239,7 +266,7 @@ def test_what_cannot_be_imported_is_no_regression(tmp_path, breaks, code, line):
 
 
 @POSIX
-def test_a_signal_that_whoever_started_the_program_ignores_stays_ignored(tmp_path):
+def test_a_signal_that_whoever_started_the_program_ignores_stays_ignored(tmp_path: Path) -> None:
     """`nohup fmnist-bench run` goes on when its terminal has gone."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -252,7 +279,7 @@ def test_a_signal_that_whoever_started_the_program_ignores_stays_ignored(tmp_pat
 
 
 @pytest.mark.parametrize("module", ["bench", "bench.evidence", "bench.peers", "bench.peers.parity"])
-def test_every_program_of_the_suite_ends_through_the_same_function(module):
+def test_every_program_of_the_suite_ends_through_the_same_function(module: str) -> None:
     """Wrong use is 2 everywhere; that no traceback shows is what the others lack."""
     done = subprocess.run(
         [sys.executable, "-m", module, "--no-such-option"],

@@ -7,11 +7,14 @@ import csv
 import importlib.util
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from matplotlib.patches import Rectangle
 from rich.console import Console
+from support import TypeIn
 from support.phases import readings
 from support.profiles import MIB, OPERATIONS, scripted
 
@@ -20,6 +23,8 @@ from bench.analysis.phases import Share, Split, split
 from bench.analysis.profile_rows import REST, Profile
 from bench.analysis.trace_events import DeviceTime
 from bench.evidence.known import Pair, truth_row
+from bench.launch.launcher import Launcher
+from bench.launch.placement import LaunchPlace
 from bench.machine import lock
 from bench.reports.plots.profile import draw_profiles, profile_figure
 from bench.reports.terminal.profile import _cell, print_profiles
@@ -33,20 +38,22 @@ from bench.session import profile, traces
 from fmnist_models.errors import UserError
 
 
-class ScriptedLauncher:
+class ScriptedLauncher(Launcher):
     """Answers with readings, or with what goes wrong in the loops that `broken` names."""
 
-    def __init__(self, broken=(), stop_before=None, **script):
+    def __init__(
+        self, broken: Sequence[str] = (), stop_before: int | None = None, **script: Any
+    ) -> None:
         self.broken, self.stop_before, self.script = broken, stop_before, script
-        self.asked = []
+        self.asked: list[tuple[ProfileRequest, LaunchPlace]] = []
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def profile(self, request, place):
+    def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
         self.asked.append((request, place))
         if len(self.asked) == self.stop_before:
             raise KeyboardInterrupt
@@ -59,10 +66,10 @@ class ScriptedLauncher:
 
 
 @pytest.fixture(autouse=True)
-def no_xprof(monkeypatch):
+def no_xprof(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traces are scripted as well; what is asked for is there."""
 
-    def read(startup, steps, output, case, model):
+    def read(startup: Path, steps: Path, output: Path, case: str, model: str) -> trace_events.Trace:
         assert (startup.name, steps.name, model) == (STARTUP, STEPS, "relu_mlp")
         output.mkdir(parents=True, exist_ok=True)
         gpu = DeviceTime("/device:GPU:0", 1e-3, 6e-4, 1e-4, 7, 3e-4)
@@ -73,12 +80,14 @@ def no_xprof(monkeypatch):
     monkeypatch.setattr(profile, "the_machine", lambda *_: contextlib.nullcontext())
 
 
-def cases(*loops):
+def cases(*loops: str) -> tuple[Case, ...]:
     return tuple(Case("relu_mlp", "adam", loop) for loop in loops)
 
 
-def profiled(tmp_path, chosen, launcher=None):
-    said = []
+def profiled(
+    tmp_path: Path, chosen: tuple[Case, ...], launcher: Any = None
+) -> tuple[profile.ProfileOutcome, list[str]]:
+    said: list[str] = []
     outcome = profile.profile(
         Plan(chosen, RunSettings(), command="fmnist-bench profile"),
         tmp_path / "out",
@@ -89,12 +98,12 @@ def profiled(tmp_path, chosen, launcher=None):
     return outcome, said
 
 
-def table(tmp_path, name):
+def table(tmp_path: Path, name: str) -> list[dict[str, str]]:
     with (tmp_path / "out" / name).open(newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def test_the_shares_of_a_case_add_up_to_its_measured_step(tmp_path):
+def test_the_shares_of_a_case_add_up_to_its_measured_step(tmp_path: Path) -> None:
     outcome, said = profiled(tmp_path, cases("fit", "multistep", "compiled"))
     assert outcome.exit_code is ExitCode.PASSED
     assert said == [
@@ -112,7 +121,7 @@ def test_the_shares_of_a_case_add_up_to_its_measured_step(tmp_path):
         assert own[0]["sampler_overhead"] == ""
 
 
-def test_a_profile_is_no_run(tmp_path):
+def test_a_profile_is_no_run(tmp_path: Path) -> None:
     profiled(tmp_path, cases("fit"))
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {
@@ -129,9 +138,11 @@ def test_a_profile_is_no_run(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["broken", "stopped", "crashed"])
-def test_a_profile_that_did_not_end_well_leaves_its_logs_and_no_raw_traces(tmp_path, end):
+def test_a_profile_that_did_not_end_well_leaves_its_logs_and_no_raw_traces(
+    tmp_path: Path, end: str
+) -> None:
     class Leaving(ScriptedLauncher):
-        def profile(self, request, place):
+        def profile(self, request: ProfileRequest, place: LaunchPlace) -> ProfileRecord:
             (Path(request.folder) / "raw").write_text("raw")
             place.log.write_text("what it printed")
             if end == "crashed":
@@ -148,7 +159,7 @@ def test_a_profile_that_did_not_end_well_leaves_its_logs_and_no_raw_traces(tmp_p
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
-def test_a_killed_profile_is_started_again_where_it_was(tmp_path):
+def test_a_killed_profile_is_started_again_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "out/.fmnist-bench-raw-traces/case").mkdir(parents=True)
     (tmp_path / "out/traces").mkdir()
     (tmp_path / "out/environment.json").write_text('{"dataset_digest": "abc"}')
@@ -166,7 +177,7 @@ def test_a_killed_profile_is_started_again_where_it_was(tmp_path):
     assert (tmp_path / "out/.fmnist-bench-raw-traces/case").exists()
 
 
-def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path):
+def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path: Path) -> None:
     refused = lock.the_folder(tmp_path / "out")
     with refused, pytest.raises(UserError, match="another run writes to"):
         profiled(tmp_path, cases("fit"))
@@ -176,14 +187,14 @@ def test_a_profile_that_is_refused_leaves_nothing_and_replaces_nothing(tmp_path)
         profiled(tmp_path, cases("fit"))
 
 
-def test_readings_longer_than_the_limit_of_a_launch_are_no_timeout(tmp_path):
+def test_readings_longer_than_the_limit_of_a_launch_are_no_timeout(tmp_path: Path) -> None:
     launcher = ScriptedLauncher()
     plan = Plan(cases("fit"), RunSettings(timeout_s=20.0))
     profile.profile(plan, tmp_path / "out", print, seconds=600, launcher=launcher)
     assert launcher.asked[0][1].timeout_s == 620.0
 
 
-def test_each_case_is_a_fresh_launch(tmp_path):
+def test_each_case_is_a_fresh_launch(tmp_path: Path) -> None:
     launcher = ScriptedLauncher()
     profiled(tmp_path, cases("fit", "compiled"), launcher)
     assert [place.fork for _, place in launcher.asked] == [False, False]
@@ -191,7 +202,7 @@ def test_each_case_is_a_fresh_launch(tmp_path):
     assert ProfileRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
 
 
-def test_memory_adds_up_to_the_peak(tmp_path):
+def test_memory_adds_up_to_the_peak(tmp_path: Path) -> None:
     profiled(tmp_path, cases("fit"), ScriptedLauncher(peak_device=50 * MIB))
     rows = table(tmp_path, "memory.csv")
     held = {(row["where"], row["holder"]): int(row["bytes"]) // MIB for row in rows}
@@ -205,7 +216,7 @@ def test_memory_adds_up_to_the_peak(tmp_path):
     assert sum(float(row["share"]) for row in rows) == pytest.approx(2)
 
 
-def test_tracing_and_compiling_are_part_of_the_first_steps(tmp_path):
+def test_tracing_and_compiling_are_part_of_the_first_steps(tmp_path: Path) -> None:
     profiled(tmp_path, cases("fit"))
     stages = {row["stage"]: float(row["seconds"]) for row in table(tmp_path, "startup.csv")}
     assert stages == {
@@ -218,7 +229,7 @@ def test_tracing_and_compiling_are_part_of_the_first_steps(tmp_path):
     }
 
 
-def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path):
+def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path: Path) -> None:
     chosen = (*cases("fit", "compiled"), logistic_case())
     outcome, _ = profiled(tmp_path, chosen, ScriptedLauncher(broken=("compiled",)))
     assert outcome.exit_code is ExitCode.WRONG_USE_OR_FAILED_CASE
@@ -229,19 +240,21 @@ def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path):
     assert "no steps" in rows[chosen[2].id]["reason"]
 
 
-def test_ctrl_c_keeps_what_was_profiled(tmp_path):
+def test_ctrl_c_keeps_what_was_profiled(tmp_path: Path) -> None:
     outcome, _ = profiled(tmp_path, cases("fit", "compiled"), ScriptedLauncher(stop_before=2))
     assert outcome.exit_code is ExitCode.INTERRUPTED
     assert {row["case"] for row in table(tmp_path, "profile.csv")} == {cases("fit")[0].id}
 
 
-def test_much_that_is_unexplained_is_a_warning(tmp_path):
+def test_much_that_is_unexplained_is_a_warning(tmp_path: Path) -> None:
     profiled(tmp_path, cases("fit"), ScriptedLauncher(rest_s=1e-3))
     assert "of the step is not explained" in table(tmp_path, "profile.csv")[0]["warnings"]
 
 
-def test_without_its_trace_a_case_keeps_its_phases(tmp_path, monkeypatch):
-    def read(*_):
+def test_without_its_trace_a_case_keeps_its_phases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: Path | str) -> None:
         raise ValueError("half a trace")
 
     monkeypatch.setattr(profile, "read_traces", read)
@@ -257,14 +270,14 @@ def test_without_its_trace_a_case_keeps_its_phases(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["profile.csv", "plan.json"])
-def test_a_folder_that_holds_something_is_refused(tmp_path, name):
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).touch()
     with pytest.raises(UserError, match="already holds"):
         profiled(tmp_path, cases("fit"))
 
 
-def test_the_extra_is_named_in_one_line(monkeypatch):
+def test_the_extra_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "xprof" else find(name)
@@ -273,13 +286,13 @@ def test_the_extra_is_named_in_one_line(monkeypatch):
         traces.require_extra()
 
 
-def test_seconds_must_be_above_0(type_in):
+def test_seconds_must_be_above_0(type_in: TypeIn) -> None:
     code, _, err = type_in("profile", "--seconds", "0")
     assert code == 2
     assert err == "fmnist-bench: error: --seconds 0: must be above 0 and at most 86400\n"
 
 
-def test_the_text_puts_loops_side_by_side(tmp_path):
+def test_the_text_puts_loops_side_by_side(tmp_path: Path) -> None:
     launcher = ScriptedLauncher(broken=("multistep",))
     outcome, _ = profiled(tmp_path, cases("compiled", "multistep", "fit"), launcher)
     screen = io.StringIO()
@@ -303,12 +316,12 @@ def test_the_text_puts_loops_side_by_side(tmp_path):
     ("phase", "low", "mark"),
     [(Phase.FORWARD, -1e-5, "~"), (Phase.FORWARD, 1e-5, ""), (Phase.UNEXPLAINED, -1e-5, "")],
 )
-def test_a_phase_whose_rounds_do_not_agree_is_marked(phase, low, mark):
+def test_a_phase_whose_rounds_do_not_agree_is_marked(phase: Phase, low: float, mark: str) -> None:
     found = Split(1e-3, (Share(phase, 1e-4, low, 2e-4, 0.1),))
     assert _cell(found, phase) == f"{mark}100.0 µs   10%"
 
 
-def test_the_picture_stacks_every_phase(tmp_path):
+def test_the_picture_stacks_every_phase(tmp_path: Path) -> None:
     outcome, _ = profiled(tmp_path, cases("fit", "compiled"), ScriptedLauncher(rest_s=-1e-4))
     figure = profile_figure(outcome.profiles, outcome.environment)
     seconds, shares = figure.axes
@@ -323,7 +336,7 @@ def test_the_picture_stacks_every_phase(tmp_path):
     assert not draw_profiles([], {}, file)
 
 
-def test_what_was_injected_is_looked_for_in_its_phase(tmp_path):
+def test_what_was_injected_is_looked_for_in_its_phase(tmp_path: Path) -> None:
     """A layer of 0.2 ms that is found as 0.1 ms, in a step that is no longer for it."""
     case = cases("fit")[0]
     splits = []
@@ -341,8 +354,8 @@ def test_what_was_injected_is_looked_for_in_its_phase(tmp_path):
     assert row["found_share"] == pytest.approx(1e-4 / row["step_s"])
 
 
-def test_a_shared_trace_does_not_name_the_machine():
-    def field(number, payload):
+def test_a_shared_trace_does_not_name_the_machine() -> None:
+    def field(number: int, payload: bytes) -> bytes:
         return bytes([number << 3 | 2, len(payload)]) + payload
 
     space = field(1, b"plane of /home/ada/x.py") + field(4, b"adas-laptop") + field(1, b"end")

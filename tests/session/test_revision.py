@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.repositories import git
@@ -18,14 +20,14 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 99\
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "my repo"
     folder.mkdir()
     git(folder, "init", "-q")
     return folder
 
 
-def commit(folder, **texts):
+def commit(folder: Path, **texts: str) -> str:
     for name, text in texts.items():
         (folder / name.replace("__", "/").replace("_py", ".py")).write_text(text)
     git(folder, "add", "-A")
@@ -33,13 +35,13 @@ def commit(folder, **texts):
     return git(folder, "rev-parse", "HEAD")
 
 
-def files_of(folder):
+def files_of(folder: Path) -> list[str]:
     return sorted(
         file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()
     )
 
 
-def test_attributes_leave_nothing_out_and_change_nothing(repository, tmp_path):
+def test_attributes_leave_nothing_out_and_change_nothing(repository: Path, tmp_path: Path) -> None:
     (repository / "bench").mkdir()
     (repository / ".gitattributes").write_text(
         "bench export-ignore\nmine.py export-subst\n*.txt text eol=crlf\n*.bin filter=broken\n"
@@ -67,7 +69,7 @@ def test_attributes_leave_nothing_out_and_change_nothing(repository, tmp_path):
     assert git(repository, "worktree", "list").count("\n") == 0
 
 
-def test_links_executables_and_names_of_any_script(repository, tmp_path):
+def test_links_executables_and_names_of_any_script(repository: Path, tmp_path: Path) -> None:
     (repository / "모델.py").write_text("x = 1\n")
     (repository / "run").write_text("#!/bin/sh\n")
     (repository / "run").chmod(0o755)
@@ -81,7 +83,9 @@ def test_links_executables_and_names_of_any_script(repository, tmp_path):
     assert not os.access(folder / "모델.py", os.X_OK)
 
 
-def test_a_folder_in_the_repository_and_another_of_the_same_commit(repository, tmp_path):
+def test_a_folder_in_the_repository_and_another_of_the_same_commit(
+    repository: Path, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         (repository / name).mkdir()
     name = commit(repository, one__mine_py="1", two__mine_py="2")
@@ -92,18 +96,22 @@ def test_a_folder_in_the_repository_and_another_of_the_same_commit(repository, t
     assert texts == ["1", "2", "1"]
 
 
-def test_what_was_unpacked_once_needs_no_content_again(repository, tmp_path, monkeypatch):
+def test_what_was_unpacked_once_needs_no_content_again(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = commit(repository, mine_py="1")
     first = unpacked(str(repository), name, tmp_path)
     monkeypatch.setattr(revision, "_write", lambda *_: pytest.fail("unpacked again"))
     assert unpacked(str(repository), name, tmp_path) == first
 
 
-def test_half_of_it_is_never_taken_for_the_whole(repository, tmp_path, monkeypatch):
+def test_half_of_it_is_never_taken_for_the_whole(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = commit(repository, a_py="1", b_py="2")
     put = revision._put
 
-    def second_is_cut(file, *rest):
+    def second_is_cut(file: Path, *rest: Any) -> None:
         if file.name == "b.py":
             os._exit(9)
         put(file, *rest)
@@ -122,7 +130,9 @@ def test_half_of_it_is_never_taken_for_the_whole(repository, tmp_path, monkeypat
     assert list((tmp_path / "below").iterdir()) == [folder]
 
 
-def test_submodules_and_lfs_pointers_are_named_with_what_to_do(repository, tmp_path):
+def test_submodules_and_lfs_pointers_are_named_with_what_to_do(
+    repository: Path, tmp_path: Path
+) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
     git(inner, "init", "-q")
@@ -147,7 +157,9 @@ def test_submodules_and_lfs_pointers_are_named_with_what_to_do(repository, tmp_p
     assert pointers.endswith("checkout=FOLDER")
 
 
-def test_the_repository_of_a_hook_is_not_the_one_that_is_asked(repository, tmp_path, monkeypatch):
+def test_the_repository_of_a_hook_is_not_the_one_that_is_asked(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     git(other, "init", "-q")
@@ -159,7 +171,7 @@ def test_the_repository_of_a_hook_is_not_the_one_that_is_asked(repository, tmp_p
     assert files_of(unpacked(str(repository), name, tmp_path)[0]) == ["mine.py"]
 
 
-def test_what_cannot_be_unpacked_is_one_line(repository, tmp_path):
+def test_what_cannot_be_unpacked_is_one_line(repository: Path, tmp_path: Path) -> None:
     name = commit(repository, mine_py="1")
     (repository / "late").mkdir()
     with pytest.raises(UserError, match=r"git rev-parse .*late"):
@@ -178,7 +190,9 @@ def test_what_cannot_be_unpacked_is_one_line(repository, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_path_that_leads_out_is_not_written(repository, tmp_path, monkeypatch):
+def test_a_path_that_leads_out_is_not_written(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = commit(repository, mine_py="1")
     line = b"100644 blob 1234\t../evil.py\0"
     real = revision._git

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import filelock
 import numpy as np
@@ -23,20 +25,21 @@ from support import FAKE_WORKER, ROOT
 from bench.analysis import rows
 from bench.analysis.rows import result_rows
 from bench.launch.launcher import CAN_FORK, Launcher
-from bench.machine import devices, hardware, lock
+from bench.machine import counters, devices, hardware, lock
 from bench.machine.loaded import CHECKOUT
-from bench.machine.nvml import Inventory
+from bench.machine.nvml import Gpu, Inventory
 from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import ExitCode
-from bench.schema.launch import Status
+from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.noise import Noise, Usage
 from bench.schema.plan import Plan, RunSettings
 from bench.session import attempts, preflight
 from bench.session import run as running
 from bench.session.estimate import launch_seconds
+from bench.session.events import Progress
 from bench.store import tables
 from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
@@ -47,51 +50,54 @@ FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")
 
 
-class Quiet:
+Execute = Callable[..., attempts.RunOutcome]
+
+
+class Quiet(Progress):
     """A progress that shows nothing, and can stop the run after some rounds."""
 
-    def __init__(self, stop_after=None):
+    def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
         self.rounds = 0
-        self.lines = []
-        self.moments = []
-        self.voided = []
+        self.lines: list[str] = []
+        self.moments: list[str] = []
+        self.voided: list[str] = []
 
-    def run_begins(self, plan, remaining):
+    def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
         self.lines += [f"{case.id} {launch}" for case, launch in remaining]
 
-    def waits(self, reason):
+    def waits(self, reason: str) -> None:
         self.lines.append(reason)
 
-    def ceilings_begin(self, moment):
+    def ceilings_begin(self, moment: str) -> None:
         self.moments.append(moment)
 
-    def ceilings_fail(self, reason):
+    def ceilings_fail(self, reason: str) -> None:
         self.lines.append(reason)
 
-    def launch_begins(self, case, launch):
+    def launch_begins(self, case: Case, launch: int) -> None:
         self.moments.append(case.id)
 
-    def round_ends(self, round_):
+    def round_ends(self, round_: Round) -> None:
         self.rounds += 1
         if self.rounds == self.stop_after:
             raise KeyboardInterrupt
 
-    def launch_voided(self, record):
+    def launch_voided(self, record: LaunchRecord) -> None:
         self.voided.append(record.reason)
 
-    def launch_lost(self, case_id, launch, reason):
+    def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
         self.lines.append(f"{case_id} {launch}: {reason}")
 
-    def launch_ends(self, record):
+    def launch_ends(self, record: LaunchRecord) -> None:
         pass
 
-    def run_ends(self):
+    def run_ends(self) -> None:
         self.lines.append("end")
 
 
 @pytest.fixture(autouse=True)
-def own_machine(tmp_path, monkeypatch):
+def own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock, data and device list of the test's own."""
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
@@ -102,10 +108,17 @@ def own_machine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def execute(tmp_path, monkeypatch):
+def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
     """Runs a plan against scripted launches."""
 
-    def go(plan, scripts, progress=None, folder=None, noises=None, watch=None):
+    def go(
+        plan: Plan,
+        scripts: list[dict[str, Any]],
+        progress: Progress | None = None,
+        folder: preflight.Opening | None = None,
+        noises: list[Noise] | None = None,
+        watch: counters.Watch | None = None,
+    ) -> attempts.RunOutcome:
         script = tmp_path / "script.json"
         script.write_text(json.dumps(scripts))
         script.with_suffix(".count").unlink(missing_ok=True)
@@ -114,7 +127,7 @@ def execute(tmp_path, monkeypatch):
         if noises is not None:
             readings = iter(noises)
 
-            def watch(pid, gpu):
+            def watch(pid: int, gpu: Gpu | None) -> counters.Close:
                 return lambda usage: next(readings)
 
         launcher = Launcher(FAKE_WORKER, watch=watch)
@@ -123,12 +136,12 @@ def execute(tmp_path, monkeypatch):
     return go
 
 
-def plan_of(*cases, tmp_path, **settings):
-    settings = RunSettings(data=str(tmp_path / "data"), epochs=2, **settings)
-    return Plan(cases, settings, "test")
+def plan_of(*cases: Case, tmp_path: Path, **settings: Any) -> Plan:
+    chosen = RunSettings(data=str(tmp_path / "data"), epochs=2, **settings)
+    return Plan(cases, chosen, "test")
 
 
-def order(plan):
+def order(plan: Plan) -> list[tuple[Case, int]]:
     return list(attempts.schedule(plan.cases, plan.settings.launches_of, plan.settings.seed))
 
 
@@ -159,8 +172,10 @@ EXPECTED = {
 }
 
 
-def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid(execute, tmp_path):
-    def told(digest):
+def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid(
+    execute: Execute, tmp_path: Path
+) -> None:
+    def told(digest: str) -> dict[str, Any]:
         files = {
             "bench.worker.network": [str(CHECKOUT / "bench" / "worker" / "network.py"), digest]
         }
@@ -171,7 +186,7 @@ def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid
     outcome = execute(plan, [told("1"), told("2"), told("1")])
     first, second, third = outcome.launches
     assert first.code == third.code != second.code
-    assert outcome.folder.environment()["code"] == {
+    assert (outcome.folder.environment() or {})["code"] == {
         first.code: {"suite": {"bench/worker/network.py": "1"}},
     }
     stored = (tmp_path / "run" / "launches.jsonl").read_text()
@@ -182,7 +197,7 @@ def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid
     )
 
 
-def test_scripted_times_give_the_expected_csv(execute, tmp_path):
+def test_scripted_times_give_the_expected_csv(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2, accuracy_target=0.83)
     outcome = execute(plan, [{"rounds": [0.2, 0.25, 0.3]}, {"rounds": [0.4, 0.4]}])
     with (tmp_path / "run/results.csv").open(newline="") as lines:
@@ -197,13 +212,13 @@ def test_scripted_times_give_the_expected_csv(execute, tmp_path):
     assert outcome.exit_code is ExitCode.PASSED
 
 
-def test_rounds_csv_holds_every_digit(execute, tmp_path):
+def test_rounds_csv_holds_every_digit(execute: Execute, tmp_path: Path) -> None:
     execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [1 / 3, 2 / 7]}])
     with (tmp_path / "run/rounds.csv").open(newline="") as lines:
         assert [float(row["seconds"]) for row in csv.DictReader(lines)] == [1 / 3, 2 / 7]
 
 
-def test_launches_go_round_robin(execute, tmp_path):
+def test_launches_go_round_robin(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(COMPILED, FIT, tmp_path=tmp_path)
     progress = Quiet()
     execute(plan, [{"rounds": [0.1, 0.1]}] * 4, progress)
@@ -211,7 +226,9 @@ def test_launches_go_round_robin(execute, tmp_path):
     assert sorted(progress.lines[:2]) == sorted([f"{COMPILED.id} 0", f"{FIT.id} 0"])
 
 
-def test_ceilings_are_measured_before_and_after_the_cases_and_kept(execute, tmp_path):
+def test_ceilings_are_measured_before_and_after_the_cases_and_kept(
+    execute: Execute, tmp_path: Path
+) -> None:
     plan = plan_of(COMPILED, logistic_case(), tmp_path=tmp_path, launches=1)
     progress = Quiet()
     measured = {"dense_layers": [[784, 100], [100, 10]], "traffic": [["weights", 318_040, 2]]}
@@ -233,7 +250,9 @@ def test_ceilings_are_measured_before_and_after_the_cases_and_kept(execute, tmp_
     assert again.rows == outcome.rows
 
 
-def test_ceilings_that_cannot_be_measured_cost_no_case(execute, tmp_path, monkeypatch):
+def test_ceilings_that_cannot_be_measured_cost_no_case(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Launcher, "ceilings", lambda *_: "out of memory")
     progress = Quiet()
     outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}], progress)
@@ -242,7 +261,7 @@ def test_ceilings_that_cannot_be_measured_cost_no_case(execute, tmp_path, monkey
     assert outcome.rows[0]["roofline_fraction"] is None
 
 
-def test_a_failed_launch_is_a_row_beside_the_others(execute, tmp_path):
+def test_a_failed_launch_is_a_row_beside_the_others(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
     scripts = {
         FIT: {"rounds": [0.1, 0.1]},
@@ -257,7 +276,7 @@ def test_a_failed_launch_is_a_row_beside_the_others(execute, tmp_path):
     assert outcome.exit_code is ExitCode.WRONG_USE_OR_FAILED_CASE
 
 
-def test_what_is_absent_is_a_row_with_its_reason(execute, tmp_path):
+def test_what_is_absent_is_a_row_with_its_reason(execute: Execute, tmp_path: Path) -> None:
     cases = [
         Case("softmax", "sgd", "fit", device="gpu"),
         Case("softmax", "sgd", "compiled", precision="tf32"),
@@ -274,7 +293,7 @@ def test_what_is_absent_is_a_row_with_its_reason(execute, tmp_path):
         preflight.refuse_skips(plan.cases, Inventory())
 
 
-def test_the_logistic_baseline_has_rounds_of_folds(execute, tmp_path):
+def test_the_logistic_baseline_has_rounds_of_folds(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(logistic_case(), tmp_path=tmp_path)
     (row,) = execute(plan, [{"rounds": [2.0, 2.0], "samples": 960}]).rows
     assert row["samples_per_s"] == pytest.approx(480)
@@ -288,11 +307,11 @@ BUSY = Noise(wall_s=1.0, other_work_share=0.5)
 CALM = Noise(wall_s=1.0, other_work_share=0.02)
 
 
-def launches_of(outcome):
+def launches_of(outcome: attempts.RunOutcome) -> list[tuple[int, int, Status, str]]:
     return [(r.launch, r.attempt, r.status, r.reason) for r in outcome.launches]
 
 
-def test_a_disturbed_launch_is_void_and_measured_again(execute, tmp_path):
+def test_a_disturbed_launch_is_void_and_measured_again(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
     progress = Quiet()
     outcome = execute(
@@ -314,7 +333,9 @@ def test_a_disturbed_launch_is_void_and_measured_again(execute, tmp_path):
     assert [record.noise for record in kept] == [BUSY, CALM, CALM]
 
 
-def test_where_the_machine_is_always_busy_launches_stand_with_a_warning(execute, tmp_path):
+def test_where_the_machine_is_always_busy_launches_stand_with_a_warning(
+    execute: Execute, tmp_path: Path
+) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=4)
     worst = Noise(other_work_share=0.7)
     outcome = execute(
@@ -338,7 +359,9 @@ def test_where_the_machine_is_always_busy_launches_stand_with_a_warning(execute,
     assert row["warnings"] == "disturbed: other processes took 70% of the cores in launch 2"
 
 
-def test_a_launch_is_never_void_by_its_own_time_or_a_quota(execute, tmp_path):
+def test_a_launch_is_never_void_by_its_own_time_or_a_quota(
+    execute: Execute, tmp_path: Path
+) -> None:
     throttled = Noise(quota_throttled_share=0.9, cpu_pressure_share=0.9)
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=3)
     slow = [{"rounds": [0.5, 0.5]}, {"rounds": [50.0, 50.0]}, {"rounds": [0.5, 0.5]}]
@@ -347,16 +370,20 @@ def test_a_launch_is_never_void_by_its_own_time_or_a_quota(execute, tmp_path):
     assert "quota cut 90% of its periods short in launch 1" in outcome.rows[0]["warnings"]
 
 
-def test_a_failure_keeps_its_own_reason_however_busy_the_machine(execute, tmp_path):
+def test_a_failure_keeps_its_own_reason_however_busy_the_machine(
+    execute: Execute, tmp_path: Path
+) -> None:
     failure = {"status": "invalid", "reason": "loss is nan"}
     plan = plan_of(FIT, tmp_path=tmp_path)
     outcome = execute(plan, [{"rounds": [], "failure": failure}], noises=[BUSY])
     assert launches_of(outcome) == [(0, 1, "invalid", "loss is nan")]
 
 
-def test_resume_measures_again_what_was_void_when_it_stopped(execute, tmp_path):
+def test_resume_measures_again_what_was_void_when_it_stopped(
+    execute: Execute, tmp_path: Path
+) -> None:
     class Stopping(Quiet):
-        def launch_voided(self, record):
+        def launch_voided(self, record: LaunchRecord) -> None:
             raise KeyboardInterrupt
 
     plan = plan_of(FIT, tmp_path=tmp_path)
@@ -369,21 +396,31 @@ def test_resume_measures_again_what_was_void_when_it_stopped(execute, tmp_path):
     assert finished.rows[0]["samples_per_s"] == pytest.approx(96_000)
 
 
-def test_a_launch_tells_its_usage_and_the_watch_its_place(execute, tmp_path):
+def test_a_launch_tells_its_usage_and_the_watch_its_place(execute: Execute, tmp_path: Path) -> None:
     told = []
 
-    def watch(pid, gpu):
-        assert (psutil.pid_exists(pid), gpu) == (True, None)
-        return lambda usage: told.append(usage) or Noise(cpu_s=usage.cpu_s)
+    def close(usage: Usage | None) -> Noise:
+        assert usage is not None
+        told.append(usage)
+        return Noise(cpu_s=usage.cpu_s)
 
-    used = {"cpu_s": 1.5, "wall_s": 2.0, "voluntary_switches": 3, "involuntary_switches": None}
+    def watch(pid: int, gpu: Gpu | None) -> counters.Close:
+        assert (psutil.pid_exists(pid), gpu) == (True, None)
+        return close
+
+    used: dict[str, Any] = {
+        "cpu_s": 1.5,
+        "wall_s": 2.0,
+        "voluntary_switches": 3,
+        "involuntary_switches": None,
+    }
     script = {"rounds": [0.5, 0.5], "result": {"usage": used}}
     outcome = execute(plan_of(FIT, tmp_path=tmp_path), [script], watch=watch)
     assert told == [Usage(**used)]
     assert outcome.launches[0].noise == Noise(cpu_s=1.5)
 
 
-def test_progress_shows_what_was_disturbed(execute, tmp_path):
+def test_progress_shows_what_was_disturbed(execute: Execute, tmp_path: Path) -> None:
     out = io.StringIO()
     progress = progress_for(Console(file=out, width=80))
     execute(
@@ -401,7 +438,9 @@ def test_progress_shows_what_was_disturbed(execute, tmp_path):
     ]
 
 
-def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(execute, tmp_path):
+def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(
+    execute: Execute, tmp_path: Path
+) -> None:
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=2)
     script = {"rounds": [0.1, 0.2]}
     stopped = execute(plan, [script] * 4, Quiet(stop_after=4))
@@ -419,7 +458,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(execute, tmp_path):
     assert len(retried) == 1
 
 
-def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
+def test_resume_measures_again_what_did_not_end_well(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(FIT, tmp_path=tmp_path)
     first = execute(plan, [{"rounds": [0.1], "die": "SIGKILL"}])
     assert first.rows[0]["status"] == "killed"
@@ -429,7 +468,9 @@ def test_resume_measures_again_what_did_not_end_well(execute, tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["", "1", "12", "13", "23", "1123", "1223"])
-def test_resume_measures_again_a_launch_that_lost_its_rounds(execute, tmp_path, kept):
+def test_resume_measures_again_a_launch_that_lost_its_rounds(
+    execute: Execute, tmp_path: Path, kept: str
+) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
     execute(plan, [{"rounds": [0.1, 0.1, 0.1]}] * 2)
     file = tmp_path / "run" / "rounds.csv"
@@ -449,11 +490,13 @@ def test_resume_measures_again_a_launch_that_lost_its_rounds(execute, tmp_path, 
     assert read_run(tmp_path / "run").rows[COMPILED.id]["rounds"] == 6
 
 
-def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):
+def test_resume_refuses_other_data_or_software(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
     described = preflight.environment.collect
 
-    def other(**facts):
+    def other(**facts: Any) -> dict[str, Any]:
         return {**described(**facts), "versions": {"tensorflow": "9.9", "keras": "9.9"}}
 
     monkeypatch.setattr(preflight.environment, "collect", other)
@@ -462,7 +505,7 @@ def test_resume_refuses_other_data_or_software(execute, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="signals are POSIX's")
-def test_a_killed_parent_loses_one_launch_at_most(tmp_path):
+def test_a_killed_parent_loses_one_launch_at_most(tmp_path: Path) -> None:
     """kill -9 in the second launch: its rounds and the first launch are on disk."""
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"rounds": [0.1, 0.2]}, {"rounds": [0.3], "hang": True}]))
@@ -496,7 +539,7 @@ running.execute(plan, folder, t.Quiet(), launcher=Launcher(FAKE_WORKER, watch=qu
     assert folder.results()[0]["status"] == "interrupted"
 
 
-def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
+def test_a_second_run_says_so_and_refuses_or_waits(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(FIT, tmp_path=tmp_path)
     folder = preflight.begin(plan, tmp_path / "run")
     with (
@@ -506,7 +549,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
         execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
 
     class Releasing(Quiet):
-        def waits(self, reason):
+        def waits(self, reason: str) -> None:
             super().waits(reason)
             other.release()
 
@@ -518,7 +561,7 @@ def test_a_second_run_says_so_and_refuses_or_waits(execute, tmp_path):
     assert len(outcome.launches) == 1
 
 
-def test_a_run_that_is_refused_leaves_nothing(tmp_path):
+def test_a_run_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     plan = plan_of(FIT, tmp_path=tmp_path)
     with (
         filelock.FileLock(lock.lock_file()),
@@ -531,11 +574,16 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("moment", range(4))
-def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, monkeypatch, moment):
+def test_a_begin_that_was_killed_is_begun_again_or_finished(
+    execute: Execute,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: int,
+) -> None:
     """Killed before, between and after the writes of environment.json and plan.json."""
     plain, writes = tables.write_bytes, []
 
-    def killed(file, content):
+    def killed(file: Path, content: bytes) -> None:
         writes.append(file.name)
         if len(writes) > moment // 2:
             if moment % 2:
@@ -554,14 +602,14 @@ def test_a_begin_that_was_killed_is_begun_again_or_finished(execute, tmp_path, m
     assert not [file for file in (tmp_path / "run").iterdir() if file.name.startswith(".")]
 
 
-def test_a_run_killed_before_its_first_launch_is_resumed(execute, tmp_path):
+def test_a_run_killed_before_its_first_launch_is_resumed(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(FIT, tmp_path=tmp_path)
     preflight.begin(plan, tmp_path / "run").open()
     opening, _ = preflight.resume(tmp_path / "run")
     assert execute(plan, [{"rounds": [0.1, 0.2]}], folder=opening).exit_code is ExitCode.PASSED
 
 
-def _saved_again(text, how):
+def _saved_again(text: str, how: str) -> str:
     """A table as another program saves it."""
     if how == "semicolons":
         return text.replace(",", ";").replace("\n", "\r\n")
@@ -576,7 +624,9 @@ def _saved_again(text, how):
 
 
 @pytest.mark.parametrize("how", ["semicolons", "old Mac", "another order", "another column"])
-def test_rounds_that_another_program_saved_again_are_kept_and_go_on(execute, tmp_path, how):
+def test_rounds_that_another_program_saved_again_are_kept_and_go_on(
+    execute: Execute, tmp_path: Path, how: str
+) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
     execute(plan, [{"rounds": [0.1, 0.2]}, {"rounds": [0.3, 0.4], "die": "SIGKILL"}])
     file = tmp_path / "run" / "rounds.csv"
@@ -592,7 +642,9 @@ def test_rounds_that_another_program_saved_again_are_kept_and_go_on(execute, tmp
 
 
 @pytest.mark.parametrize("said", ["a\0b", "half \ud800 of one", "\x1b[31mred\u2028next"])
-def test_what_a_model_raises_makes_no_file_unreadable(execute, tmp_path, said):
+def test_what_a_model_raises_makes_no_file_unreadable(
+    execute: Execute, tmp_path: Path, said: str
+) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=1)
     execute(plan, [{"failure": {"status": "failed", "reason": said}, "rounds": []}])
     (row,) = read_run(tmp_path / "run").rows.values()
@@ -603,7 +655,9 @@ def test_what_a_model_raises_makes_no_file_unreadable(execute, tmp_path, said):
 @pytest.mark.parametrize(
     "setting", [{"timeout_s": 1e12}, {"launches": 10**12}, {"epochs": 10**12}, {"timeout_s": 0}]
 )
-def test_a_plan_says_no_more_than_options_may(execute, tmp_path, setting):
+def test_a_plan_says_no_more_than_options_may(
+    execute: Execute, tmp_path: Path, setting: dict[str, float]
+) -> None:
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=1)
     execute(plan, [{"rounds": [0.1, 0.2]}])
     file = tmp_path / "run" / "plan.json"
@@ -614,7 +668,7 @@ def test_a_plan_says_no_more_than_options_may(execute, tmp_path, setting):
         preflight.resume(tmp_path / "run")
 
 
-def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):
+def test_resume_beside_a_live_run_cuts_no_line_of_it(execute: Execute, tmp_path: Path) -> None:
     """What looks like half a line is one that the other run is writing."""
     plan = plan_of(FIT, tmp_path=tmp_path)
     execute(plan, [{"rounds": [0.1, 0.2]}])
@@ -630,7 +684,9 @@ def test_resume_beside_a_live_run_cuts_no_line_of_it(execute, tmp_path):
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="folders are locked on POSIX only")
-def test_two_runs_never_write_to_one_folder_even_with_locks_of_their_own(execute, tmp_path):
+def test_two_runs_never_write_to_one_folder_even_with_locks_of_their_own(
+    execute: Execute, tmp_path: Path
+) -> None:
     plan = plan_of(FIT, tmp_path=tmp_path)
     opening = preflight.begin(plan, tmp_path / "run")
     with (
@@ -642,7 +698,9 @@ def test_two_runs_never_write_to_one_folder_even_with_locks_of_their_own(execute
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders for temporary files are shared")
-def test_users_with_other_folders_for_temporary_files_share_the_lock(monkeypatch, tmp_path):
+def test_users_with_other_folders_for_temporary_files_share_the_lock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv(lock.LOCK_VARIABLE)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert lock.lock_file() == Path("/tmp/fmnist-bench.lock")
@@ -652,7 +710,7 @@ def test_users_with_other_folders_for_temporary_files_share_the_lock(monkeypatch
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="another user is played by root alone"
 )
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_a_lock_file_that_another_user_keeps_to_itself_is_told(tmp_path, mode):
+def test_a_lock_file_that_another_user_keeps_to_itself_is_told(tmp_path: Path, mode: int) -> None:
     (tmp_path / lock.LOCK_NAME).touch()
     (tmp_path / lock.LOCK_NAME).chmod(mode)
     pid = os.fork()
@@ -674,7 +732,7 @@ def test_a_lock_file_that_another_user_keeps_to_itself_is_told(tmp_path, mode):
 
 
 @pytest.mark.parametrize("name", ["rounds.csv", "launches.jsonl", "results.csv"])
-def test_a_run_never_adds_to_a_file_of_someone_else(tmp_path, name):
+def test_a_run_never_adds_to_a_file_of_someone_else(tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text("mine")
     with pytest.raises(UserError, match=f"holds {name} but no plan.json: name another --output"):
@@ -682,7 +740,7 @@ def test_a_run_never_adds_to_a_file_of_someone_else(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["environment.json", "comparison.png", "report.html"])
-def test_a_run_never_replaces_a_file_of_someone_else(tmp_path, name):
+def test_a_run_never_replaces_a_file_of_someone_else(tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text("mine")
     with pytest.raises(UserError, match=rf"{name} is there already and is not an? .*--output"):
@@ -693,17 +751,17 @@ def test_a_run_never_replaces_a_file_of_someone_else(tmp_path, name):
 class Meddling(Quiet):
     """Does something to the run's folder after its first launch."""
 
-    def __init__(self, meddle):
+    def __init__(self, meddle: Callable[[], object]) -> None:
         super().__init__()
-        self.meddle = meddle
+        self.meddle: Callable[[], object] | None = meddle
 
-    def launch_ends(self, record):
+    def launch_ends(self, record: LaunchRecord) -> None:
         if self.meddle:
             self.meddle()
             self.meddle = None
 
 
-def remove_and_make_again(folder):
+def remove_and_make_again(folder: Path) -> None:
     shutil.rmtree(folder)
     (folder / "logs").mkdir(parents=True)
 
@@ -719,20 +777,28 @@ def remove_and_make_again(folder):
     ],
 )
 def test_a_folder_that_goes_during_a_run_is_named_and_never_ends_well(
-    execute, tmp_path, meddle, words
-):
+    execute: Execute,
+    tmp_path: Path,
+    meddle: Callable[..., Any],
+    words: str,
+) -> None:
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
     with pytest.raises(UserError, match=words):
         execute(plan, [{"rounds": [0.1, 0.2]}] * 2, Meddling(lambda: meddle(tmp_path / "run")))
 
 
-def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, monkeypatch):
+def test_a_launch_derives_its_own_row_and_its_siblings_alone(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a launch costs beside the measurement does not grow with the number of cases."""
     monkeypatch.setattr(attempts, "RESULTS_EVERY_S", -1.0)
     derived, plain = [], rows.case_row
-    monkeypatch.setattr(
-        rows, "case_row", lambda case, *rest: derived.append(case) or plain(case, *rest)
-    )
+
+    def counted(case: Case, *rest: Any) -> dict[str, Any]:
+        derived.append(case)
+        return plain(case, *rest)
+
+    monkeypatch.setattr(rows, "case_row", counted)
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     cases = [
         Case("relu_mlp", optimizer, loop, precision=precision)
@@ -748,12 +814,14 @@ def test_a_launch_derives_its_own_row_and_its_siblings_alone(execute, tmp_path, 
     assert outcome.rows == again == folder.results()
 
 
-def test_results_lag_by_seconds_and_are_whole_however_the_run_ends(execute, tmp_path, monkeypatch):
+def test_results_lag_by_seconds_and_are_whole_however_the_run_ends(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attempts, "RESULTS_EVERY_S", 1e9)
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
 
     class Failing(Quiet):
-        def launch_ends(self, record):
+        def launch_ends(self, record: LaunchRecord) -> None:
             if len(RunFolder(tmp_path / "run").launches()) == 2:
                 raise RuntimeError("as a closed pipe would")
 
@@ -762,11 +830,13 @@ def test_results_lag_by_seconds_and_are_whole_however_the_run_ends(execute, tmp_
     assert [row["status"] for row in RunFolder(tmp_path / "run").results()] == ["ok", "ok"]
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_is_there(execute, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_keeps_what_is_there(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
     plain = RunFolder.append_launch
 
-    def full(folder, record):
+    def full(folder: RunFolder, record: LaunchRecord) -> None:
         plain(folder, record)
         monkeypatch.setattr(Path, "open", _no_space)
 
@@ -778,39 +848,41 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_there(execute, tmp_path, monk
     assert len(RunFolder.resume(tmp_path / "run")[0].launches()) == 1
 
 
-def _no_space(path, mode="r", *rest, **named):
+def _no_space(path: Path, mode: str = "r", *rest: Any, **named: Any) -> IO[Any]:
     if mode == "ab":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return open(path, mode, *rest, **named)  # noqa: PTH123 - it stands in for Path.open
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(execute, tmp_path):
+def test_a_folder_that_holds_a_run_is_not_overwritten(execute: Execute, tmp_path: Path) -> None:
     plan = plan_of(FIT, tmp_path=tmp_path)
     execute(plan, [{"rounds": [0.1, 0.2]}])
     with pytest.raises(UserError, match=r"already holds a run.*--resume"):
         preflight.begin(plan, tmp_path / "run")
 
 
-def test_a_missing_tensorflow_is_said_before_anything_starts(tmp_path, monkeypatch):
+def test_a_missing_tensorflow_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
         preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_new_folders_are_named_by_time_and_label():
+def test_new_folders_are_named_by_time_and_label() -> None:
     assert preflight.new_folder_name("quick", None).name.endswith("-quick")
     assert preflight.new_folder_name("quick", "my laptop / café").name.endswith("-my-laptop-café")
     assert preflight.new_folder_name("quick", "///").name.endswith("-run")
 
 
-def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path):
+def test_a_folder_that_cannot_be_made_is_one_line_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*name another --output$"):
         preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "file/run")
 
 
-def test_a_picture_that_cannot_be_written_hides_no_table(execute, tmp_path):
+def test_a_picture_that_cannot_be_written_hides_no_table(execute: Execute, tmp_path: Path) -> None:
     outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
     (tmp_path / "run/comparison.png").mkdir()
     (tmp_path / "run/report.html").write_text("mine")
@@ -824,21 +896,25 @@ def test_a_picture_that_cannot_be_written_hides_no_table(execute, tmp_path):
     assert (tmp_path / "run/report.html").read_text() == "mine"
 
 
-def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path):
+def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path: Path) -> None:
     whole = launch_seconds(FIT, RunSettings(epochs=1_000))
     small = launch_seconds(FIT, RunSettings(epochs=1_000, data=str(tmp_path / "data")))
     assert small < whole / 100
 
 
-def test_a_worker_that_says_ok_of_too_few_rounds_is_invalid(tmp_path, execute):
+def test_a_worker_that_says_ok_of_too_few_rounds_is_invalid(
+    tmp_path: Path, execute: Execute
+) -> None:
     plan = plan_of(FIT, COMPILED, tmp_path=tmp_path, launches=1)
     outcome = execute(plan, [{"rounds": [0.1]}, {"rounds": [0.1, 0.2]}])
     rows = {row["status"]: row["reason"] for row in outcome.rows}
     assert rows == {"invalid": "1 of 2 rounds are there", "ok": ""}
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid(), reason="gives a file away")
-def test_the_lock_that_another_user_made_is_everybodys(tmp_path, monkeypatch):
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="gives a file away")
+def test_the_lock_that_another_user_made_is_everybodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
     tmp_path.chmod(0o1777)
     file = tmp_path / lock.LOCK_NAME
@@ -852,7 +928,9 @@ def test_the_lock_that_another_user_made_is_everybodys(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
-def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path, monkeypatch):
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
     os.mkfifo(tmp_path / lock.LOCK_NAME)
     with lock.the_machine(print, False):
@@ -861,7 +939,9 @@ def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path, monkeypatch
             second.__enter__()
 
 
-def test_a_run_that_was_killed_before_its_table_was_written_is_read(tmp_path, execute):
+def test_a_run_that_was_killed_before_its_table_was_written_is_read(
+    tmp_path: Path, execute: Execute
+) -> None:
     """results.csv may lag behind: a case there waits for a launch that has ended."""
     plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2)
     outcome = execute(plan, [{"rounds": [0.1, 0.1]}] * 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.repositories import git
@@ -22,7 +23,7 @@ from fmnist_models.errors import UserError
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path: Path) -> Path:
     """Two commits of a model below `models/`, in a folder with a blank in its name."""
     folder = tmp_path / "my repo"
     (folder / "models").mkdir(parents=True)
@@ -34,12 +35,12 @@ def repository(tmp_path):
     return folder
 
 
-def test_here_is_what_runs_now():
+def test_here_is_what_runs_now() -> None:
     side = prepare(fixed_side(Spec.parse("here")), CHECKOUT, {"X": "1"})
     assert (side.python, side.suite, side.environ) == (sys.executable, CHECKOUT, {"X": "1"})
 
 
-def test_all_three_together():
+def test_all_three_together() -> None:
     spec = Spec.parse(
         "python=/opt/py checkout='/my repo@v1' TF_ENABLE_ONEDNN_OPTS=0 XLA_FLAGS='-a -b'"
     )
@@ -64,16 +65,18 @@ def test_all_three_together():
         ("X=1 X=", "X is named twice"),
     ],
 )
-def test_what_is_no_side(text, line):
+def test_what_is_no_side(text: str, line: str) -> None:
     with pytest.raises(UserError, match=line):
         Spec.parse(text)
 
 
-def test_a_variable_may_be_empty():
+def test_a_variable_may_be_empty() -> None:
     assert Spec.parse("XLA_FLAGS=").variables == (("XLA_FLAGS", ""),)
 
 
-def test_the_sign_of_a_revision_may_stand_in_a_folder_and_in_a_revision(tmp_path, monkeypatch):
+def test_the_sign_of_a_revision_may_stand_in_a_folder_and_in_a_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("me@work", "me@work/repo@v1"):
         (tmp_path / name).mkdir()
@@ -95,22 +98,22 @@ def test_the_sign_of_a_revision_may_stand_in_a_folder_and_in_a_revision(tmp_path
         ("checkout=/no/such", "checkout=/no/such: no such folder"),
     ],
 )
-def test_what_is_not_there(text, line):
+def test_what_is_not_there(text: str, line: str) -> None:
     with pytest.raises(UserError, match=line):
         fixed_side(Spec.parse(text))
 
 
-def test_an_unknown_revision(repository):
+def test_an_unknown_revision(repository: Path) -> None:
     with pytest.raises(UserError, match=r"git rev-parse .*nosuch"):
         fixed_side(Spec.parse(f"checkout='{repository}@nosuch'"))
 
 
-def test_a_folder_that_is_no_repository(tmp_path):
+def test_a_folder_that_is_no_repository(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a git repository"):
         fixed_side(Spec.parse(f"checkout={tmp_path}@main"))
 
 
-def test_the_folder_of_a_virtual_environment(tmp_path):
+def test_the_folder_of_a_virtual_environment(tmp_path: Path) -> None:
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
     spec = fixed_side(Spec.parse(f"python={tmp_path / 'venv'}"))
@@ -124,7 +127,7 @@ print(architectures._find("mine:word")())
 """
 
 
-def word_of(side, tmp_path):
+def word_of(side: sides.Side, tmp_path: Path) -> str:
     """What the model `mine` is where a worker of the side looks for it."""
     (tmp_path / "word.py").write_text(WORD)
     done = subprocess.run(
@@ -138,7 +141,9 @@ def word_of(side, tmp_path):
     return done.stdout.strip()
 
 
-def test_a_revision_of_the_users_model(repository, tmp_path, monkeypatch):
+def test_a_revision_of_the_users_model(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The older text is imported, the repository stays as it is, and HEAD may move on."""
     below = repository / "models"
     spec = fixed_side(Spec.parse(f"checkout='{below}@HEAD~1'"))
@@ -154,13 +159,13 @@ def test_a_revision_of_the_users_model(repository, tmp_path, monkeypatch):
     assert git(repository, "worktree", "list").count("\n") == 0
 
 
-def test_a_folder_as_it_is(repository, tmp_path):
+def test_a_folder_as_it_is(repository: Path, tmp_path: Path) -> None:
     spec = fixed_side(Spec.parse(f"checkout='{repository / 'models'}'"))
     assert word_of(prepare(spec, tmp_path), tmp_path) == "second"
 
 
 @pytest.fixture
-def other_suite(tmp_path):
+def other_suite(tmp_path: Path) -> Path:
     """A checkout of an earlier revision of the suite."""
     folder = tmp_path / "suite"
     for file in ("bench/worker.py", "fmnist_models/__init__.py", "pyproject.toml", "mine.py"):
@@ -169,7 +174,7 @@ def other_suite(tmp_path):
     return folder
 
 
-def test_another_checkout_of_the_suite(other_suite, tmp_path):
+def test_another_checkout_of_the_suite(other_suite: Path, tmp_path: Path) -> None:
     spec = fixed_side(Spec.parse(f"checkout={other_suite}"))
     side = prepare(spec, tmp_path, {"PYTHONPATH": "/own"}, ["relu_mlp", "yours:build"])
     assert (side.suite, side.models, side.environ) == (other_suite, None, {"PYTHONPATH": "/own"})
@@ -190,8 +195,8 @@ for kind in ("ready", "result"):
 
 
 def test_an_earlier_revision_of_the_suite_is_started_and_understood(
-    other_suite, tmp_path, monkeypatch
-):
+    other_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has none of the modules that start it, tells no files, and knows no pauses."""
     (other_suite / "bench" / "__init__.py").touch()
     (other_suite / "bench" / "worker.py").write_text(EARLIER)
@@ -204,7 +209,9 @@ def test_an_earlier_revision_of_the_suite_is_started_and_understood(
     assert (record.status, record.parameters, record.code) == ("ok", 7, "")
 
 
-def test_both_revisions_of_a_clone_are_where_they_are_named(repository, other_suite, tmp_path):
+def test_both_revisions_of_a_clone_are_where_they_are_named(
+    repository: Path, other_suite: Path, tmp_path: Path
+) -> None:
     """Started inside the clone, a revision beside the clone as it is."""
     git(other_suite, "init", "-q")
     git(other_suite, "add", "-A")
@@ -214,11 +221,12 @@ def test_both_revisions_of_a_clone_are_where_they_are_named(repository, other_su
         for revision in ("@HEAD", "")
     )
     assert b.suite == other_suite
+    assert a.suite is not None
     assert a.suite.is_relative_to(tmp_path / "duel")
     assert a.not_from == other_suite
 
 
-def test_an_interpreter_without_the_suites_packages(tmp_path):
+def test_an_interpreter_without_the_suites_packages(tmp_path: Path) -> None:
     wrong = tmp_path / "python"
     wrong.write_text("#!/bin/sh\necho 'ModuleNotFoundError: no psutil' >&2\nexit 1\n")
     wrong.chmod(0o755)
@@ -240,7 +248,9 @@ def test_an_interpreter_without_the_suites_packages(tmp_path):
         ("cat; exit 3", "cannot run this suite: it printed nothing"),
     ],
 )
-def test_a_program_that_is_no_such_interpreter_is_one_line(tmp_path, monkeypatch, script, line):
+def test_a_program_that_is_no_such_interpreter_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, line: str
+) -> None:
     wrong = tmp_path / "python"
     wrong.write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
     wrong.chmod(0o755)
@@ -251,7 +261,9 @@ def test_a_program_that_is_no_such_interpreter_is_one_line(tmp_path, monkeypatch
     assert "\n" not in str(error.value)
 
 
-def test_a_side_whose_bench_is_not_its_own_is_refused(tmp_path, monkeypatch):
+def test_a_side_whose_bench_is_not_its_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "bench" / "__init__.py"
     told = {"bench": str(other), "facts": {}}
     monkeypatch.setattr(sides.Side, "_asked", lambda *_: told)
@@ -259,7 +271,7 @@ def test_a_side_whose_bench_is_not_its_own_is_refused(tmp_path, monkeypatch):
         prepare(Spec(), tmp_path).describe("A", "d" * 64)
 
 
-def test_what_a_side_says_of_itself(tmp_path):
+def test_what_a_side_says_of_itself(tmp_path: Path) -> None:
     side = prepare(fixed_side(Spec.parse("TF_ENABLE_ONEDNN_OPTS=0")), tmp_path)
     described = side.describe("B", "d" * 64)
     assert described["label"] == "B"
@@ -281,14 +293,14 @@ CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
         ("FMNIST_DATA=/data", "both sides train on the same images"),
     ],
 )
-def test_a_variable_that_its_launches_do_not_get_is_refused(text, line):
+def test_a_variable_that_its_launches_do_not_get_is_refused(text: str, line: str) -> None:
     spec = Spec.parse(text)
     with pytest.raises(UserError, match="side B: ") as error:
         refuse_overruled("B", spec, (CASE,), inventory(), {})
     assert line in str(error.value)
 
 
-def test_a_variable_that_reaches_its_launches_is_a_side():
+def test_a_variable_that_reaches_its_launches_is_a_side() -> None:
     spec = Spec.parse("TF_ENABLE_ONEDNN_OPTS=0 XLA_FLAGS= PYTHONPATH=/lib KERAS_BACKEND=tensorflow")
     user = {"OPENBLAS_NUM_THREADS": "4"}
     refuse_overruled("B", spec, (CASE,), inventory(), user)
@@ -297,8 +309,8 @@ def test_a_variable_that_reaches_its_launches_is_a_side():
 
 
 def test_a_launch_trains_the_model_of_its_revision_wherever_it_was_started(
-    tmp_path, monkeypatch, small_data
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: Path
+) -> None:
     """Real workers: the working folder and PYTHONPATH hold another model, and a `bench`."""
     repository = tmp_path / "repo"
     repository.mkdir()

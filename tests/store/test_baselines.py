@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
+from support import TypeIn
 from support.run_folders import write_run
 
 from bench.schema.case import Case
@@ -34,26 +36,26 @@ baselines.add(Path(sys.argv[1]), [Path(sys.argv[2])])
 
 
 @pytest.fixture
-def base(tmp_path):
+def base(tmp_path: Path) -> Path:
     """A baseline of two runs."""
     runs = [measured(tmp_path / f"run{k}", 4.0 + k) for k in range(2)]
     baselines.add(tmp_path / "base", runs)
     return tmp_path / "base"
 
 
-def measured(path, seconds):
+def measured(path: Path, seconds: float) -> Path:
     return write_run(path, {CASE: (seconds, 0.87)})
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def spoil(run):
+def spoil(run: Path) -> None:
     (run / "rounds.csv").write_text("case\n", "utf-8")
 
 
-def test_only_what_a_baseline_needs_is_copied(tmp_path, base):
+def test_only_what_a_baseline_needs_is_copied(tmp_path: Path, base: Path) -> None:
     run = measured(tmp_path / "more", 9.0)
     for name in ("report.html", "comparison.png", "check.json"):
         (run / name).touch()
@@ -65,7 +67,7 @@ def test_only_what_a_baseline_needs_is_copied(tmp_path, base):
 
 
 @pytest.mark.parametrize("at", ["rounds.csv", "new"])
-def test_a_killed_add_leaves_no_part_of_a_run(tmp_path, base, at):
+def test_a_killed_add_leaves_no_part_of_a_run(tmp_path: Path, base: Path, at: str) -> None:
     run = measured(tmp_path / "new", 9.0)
     done = subprocess.run([sys.executable, "-c", KILLED, base, run, at], check=False)
     assert done.returncode == 9
@@ -77,10 +79,12 @@ def test_a_killed_add_leaves_no_part_of_a_run(tmp_path, base, at):
     assert names(base / "new") == FILES
 
 
-def test_a_full_disk_leaves_no_part_of_a_run(tmp_path, base, monkeypatch):
+def test_a_full_disk_leaves_no_part_of_a_run(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = measured(tmp_path / "new", 9.0)
 
-    def full(path):
+    def full(path: Path) -> None:
         if path.name == "rounds.csv":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -90,7 +94,9 @@ def test_a_full_disk_leaves_no_part_of_a_run(tmp_path, base, monkeypatch):
     assert names(base) == ["run0", "run1"]
 
 
-def test_a_broken_run_is_listed_named_and_removed_unread(tmp_path, base, type_in):
+def test_a_broken_run_is_listed_named_and_removed_unread(
+    tmp_path: Path, base: Path, type_in: TypeIn
+) -> None:
     spoil(base / "run1")
     code, out, _ = type_in("baseline", "list", base)
     assert code == 0
@@ -107,7 +113,7 @@ def test_a_broken_run_is_listed_named_and_removed_unread(tmp_path, base, type_in
     assert type_in("baseline", "add", base, run)[0] == 0
 
 
-def test_of_a_link_the_link_goes_and_its_target_stays(tmp_path, base):
+def test_of_a_link_the_link_goes_and_its_target_stays(tmp_path: Path, base: Path) -> None:
     run = measured(tmp_path / "linked", 9.0)
     for link, target in (("run", run), ("gone", "nowhere"), ("self", base / "self")):
         (base / link).symlink_to(target)
@@ -122,14 +128,14 @@ def test_of_a_link_the_link_goes_and_its_target_stays(tmp_path, base):
 @pytest.mark.parametrize(
     "name", ["..", ".", "", "/", "run0/..", "run0/", "./run0", "nope", ".lock"]
 )
-def test_what_is_no_name_of_a_run_removes_nothing(base, name):
+def test_what_is_no_name_of_a_run_removes_nothing(base: Path, name: str) -> None:
     for asked in ([name], ["run1", name], [str(base / "run0")]):
         with pytest.raises(UserError, match=r"holds no run .*: choose from run0, run1"):
             baselines.remove(base, asked)
     assert names(base) == ["run0", "run1"]
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path, base):
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, base: Path) -> None:
     (base / "new").symlink_to("nowhere")
     with pytest.raises(UserError, match="new is there already: rename the run's folder"):
         baselines.add(base, [measured(tmp_path / "new", 9.0)])
@@ -140,7 +146,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path, base):
     assert names(base) == ["new", "run0", "run1"]
 
 
-def test_two_changes_at_once_are_one_after_the_other(tmp_path, base):
+def test_two_changes_at_once_are_one_after_the_other(tmp_path: Path, base: Path) -> None:
     run = measured(tmp_path / "new", 9.0)
     with filelock.FileLock(base / ".lock"):
         for change in (
@@ -153,7 +159,7 @@ def test_two_changes_at_once_are_one_after_the_other(tmp_path, base):
     assert names(base) == ["new", "run0", "run1"]
 
 
-def test_a_refused_run_makes_no_folder(tmp_path):
+def test_a_refused_run_makes_no_folder(tmp_path: Path) -> None:
     run = measured(tmp_path / "run", 4.0)
     (run / "results.csv").write_text("", "utf-8")
     with pytest.raises(UserError, match=r"results\.csv"):
@@ -165,12 +171,14 @@ def test_a_refused_run_makes_no_folder(tmp_path):
         baselines.add(Path(__file__), [measured(tmp_path / "other", 5.0)])
 
 
-def test_what_another_user_left_blocks_nobody(tmp_path, base, monkeypatch):
+def test_what_another_user_left_blocks_nobody(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its lock can be taken, and what was half added stays hidden where it cannot be removed."""
     left = base / f"{baselines._UNDER_WAY}theirs"
     (left / "run9").mkdir(parents=True)
 
-    def refuse(path, *, ignore_errors=False, **_):
+    def refuse(path: Path, *, ignore_errors: bool = False, **_: Any) -> None:
         if not ignore_errors:
             raise PermissionError(13, "Permission denied", str(path))
 

@@ -6,10 +6,11 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, TypeIn
 from support.run_folders import write_run
 
 from bench.schema.case import Case
@@ -26,7 +27,7 @@ TABLE = Kind.table(("case", "run", "baseline", "ratio"))
 LINKS = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
 
-def test_what_the_suite_wrote_is_replaced_and_so_is_nothing(tmp_path):
+def test_what_the_suite_wrote_is_replaced_and_so_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("<!doctype html>\n<title>fmnist-bench: run</title>")
     (tmp_path / "empty").touch()
     (tmp_path / "table").write_text("case,run,baseline,other\n")
@@ -38,13 +39,13 @@ def test_what_the_suite_wrote_is_replaced_and_so_is_nothing(tmp_path):
 
 @pytest.mark.parametrize("kind", [PAGE, PICTURE, TABLE])
 @pytest.mark.parametrize("content", ["x", "case,status,reason\n", "\x89PNG\r\n\x1a\n IHDR"])
-def test_what_is_of_another_kind_stays(tmp_path, kind, content):
+def test_what_is_of_another_kind_stays(tmp_path: Path, kind: Kind, content: str) -> None:
     (tmp_path / "there").write_text(content)
     with pytest.raises(UserError, match=r"there is there already and is not a .* --output"):
         target_of(tmp_path / "there", kind)
 
 
-def test_pictures_of_revisions_without_a_mark_are_known_by_their_folder(tmp_path):
+def test_pictures_of_revisions_without_a_mark_are_known_by_their_folder(tmp_path: Path) -> None:
     """Matplotlib's mark alone may be the user's own picture."""
     old = (ROOT / "results/reference/comparison.png").read_bytes()
     assert b"fmnist-bench" not in old[:4096]
@@ -56,7 +57,7 @@ def test_pictures_of_revisions_without_a_mark_are_known_by_their_folder(tmp_path
 
 
 @pytest.mark.parametrize("name", ["plan.json", "environment.json", "report.html"])
-def test_what_only_names_the_suite_is_no_picture_of_it(tmp_path, name):
+def test_what_only_names_the_suite_is_no_picture_of_it(tmp_path: Path, name: str) -> None:
     there = tmp_path / name
     there.write_bytes((ROOT / "results/reference" / name).read_bytes()[:60_000])
     assert b"fmnist-bench" in there.read_bytes()
@@ -64,7 +65,9 @@ def test_what_only_names_the_suite_is_no_picture_of_it(tmp_path, name):
         target_of(there, PICTURE)
 
 
-def test_compare_replaces_no_picture_that_lay_there_before_its_table(type_in, tmp_path):
+def test_compare_replaces_no_picture_that_lay_there_before_its_table(
+    type_in: TypeIn, tmp_path: Path
+) -> None:
     runs = [
         write_run(
             tmp_path / name,
@@ -85,7 +88,7 @@ def test_compare_replaces_no_picture_that_lay_there_before_its_table(type_in, tm
         assert type_in("compare", *runs, "--output", out)[0] == 0
 
 
-def test_a_run_and_a_profile_take_no_folder_of_another(tmp_path):
+def test_a_run_and_a_profile_take_no_folder_of_another(tmp_path: Path) -> None:
     profile, run = tmp_path / "profile", write_run(tmp_path / "run", CASES)
     shutil.copytree(ROOT / "results/examples/profile", profile)
     with pytest.raises(UserError, match=r"profile holds profile\.csv but no plan\.json"):
@@ -96,7 +99,7 @@ def test_a_run_and_a_profile_take_no_folder_of_another(tmp_path):
 
 
 @LINKS
-def test_a_link_leads_to_its_target_and_stays_a_link(tmp_path):
+def test_a_link_leads_to_its_target_and_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("<!doctype html>\n<title>fmnist-bench: run</title>")
     (tmp_path / "mine").write_text("mine")
     for name in ("page", "mine", "nothing"):
@@ -111,7 +114,7 @@ def test_a_link_leads_to_its_target_and_stays_a_link(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_devices_pipes_and_folders_are_refused(tmp_path):
+def test_devices_pipes_and_folders_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (Path(os.devnull), tmp_path / "pipe"):
         with pytest.raises(UserError, match="it is a device or a pipe"):
@@ -120,7 +123,7 @@ def test_devices_pipes_and_folders_are_refused(tmp_path):
         target_of(tmp_path, PAGE)
 
 
-def verbs(run, output):
+def verbs(run: Path, output: Path) -> Iterator[tuple[tuple[object, ...], Path]]:
     """Each verb that writes where the user says, as `output` would be replaced by it."""
     yield ("report", run, "--output", output), output
     yield ("describe", "--models", "softmax", "--output", output), output
@@ -129,7 +132,9 @@ def verbs(run, output):
 @LINKS
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("name", ["results.csv", "mine", "device"])
-def test_no_verb_replaces_the_users_file(type_in, tmp_path, number, name):
+def test_no_verb_replaces_the_users_file(
+    type_in: TypeIn, tmp_path: Path, number: int, name: str
+) -> None:
     run = write_run(tmp_path / "run", CASES)
     (run / "mine").write_text("mine")
     (run / "device").symlink_to(os.devnull)
@@ -143,7 +148,7 @@ def test_no_verb_replaces_the_users_file(type_in, tmp_path, number, name):
     assert all((run / name).read_bytes() == there for name, there in before.items())
 
 
-def test_compare_and_check_replace_no_file_of_the_user(type_in, tmp_path):
+def test_compare_and_check_replace_no_file_of_the_user(type_in: TypeIn, tmp_path: Path) -> None:
     base, runs = tmp_path / "base", []
     for k in range(4):
         cases = {case: (seconds + k / 1000, score) for case, (seconds, score) in CASES.items()}
@@ -159,7 +164,7 @@ def test_compare_and_check_replace_no_file_of_the_user(type_in, tmp_path):
     assert [(out / name).read_text() for name in ("comparison.csv", "check.json")] == ["mine"] * 2
 
 
-def test_a_name_that_is_too_long_is_one_line(type_in, tmp_path):
+def test_a_name_that_is_too_long_is_one_line(type_in: TypeIn, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", CASES)
     for words in (
         ("report", run, "--output", tmp_path / ("x" * 300)),
@@ -178,14 +183,16 @@ def test_a_name_that_is_too_long_is_one_line(type_in, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
-def test_a_folder_whose_name_is_not_utf_8_can_be_read_and_written(type_in, tmp_path):
+def test_a_folder_whose_name_is_not_utf_8_can_be_read_and_written(
+    type_in: TypeIn, tmp_path: Path
+) -> None:
     run = write_run(tmp_path / os.fsdecode(b"caf\xe9"), CASES, command=os.fsdecode(b"run \xe9"))
     code, _, err = type_in("report", run)
     assert (code, err) == (0, "")
     assert (run / "report.html").exists()
 
 
-def test_what_a_killed_writer_left_goes_at_the_next_write(tmp_path):
+def test_what_a_killed_writer_left_goes_at_the_next_write(tmp_path: Path) -> None:
     (tmp_path / ".page.html.999999999.partial").write_text("half")
     (tmp_path / f".page.html.{os.getppid()}.partial").write_text("another is writing this")
     (tmp_path / ".other.999999999.partial").write_text("half")

@@ -7,10 +7,12 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, TypeIn
 from support.run_folders import CEILINGS, write_run
 
 from bench.evidence.torture.files import counts, torture
@@ -36,11 +38,11 @@ COMMITTED = sorted(file.parent for file in (ROOT / "results").rglob("results.csv
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", USUAL)
 
 
-def assert_refused(path, *parts):
+def assert_refused(path: Path, *parts: str) -> str:
     """The message that reading the run ends with, which holds these parts."""
     with pytest.raises(UserError) as error:
         read_run(path)
@@ -51,7 +53,7 @@ def assert_refused(path, *parts):
     return said
 
 
-def edited(file, change):
+def edited(file: Path, change: Callable[..., Any]) -> None:
     """Change the rows of a table, header included."""
     rows = list(csv.reader(file.read_text("utf-8").splitlines()))
     text = io.StringIO()
@@ -59,14 +61,14 @@ def edited(file, change):
     file.write_text(text.getvalue(), "utf-8")
 
 
-def set_cell(file, line, column, value):
-    def change(rows):
+def set_cell(file: Path, line: int, column: str, value: str) -> None:
+    def change(rows: list[list[str]]) -> None:
         rows[line - 1][rows[0].index(column)] = value
 
     edited(file, change)
 
 
-def test_every_damage_is_an_error_of_one_line_or_changes_no_figure(tmp_path):
+def test_every_damage_is_an_error_of_one_line_or_changes_no_figure(tmp_path: Path) -> None:
     trials = [*torture(tmp_path, range(120))]
     assert [trial for trial in trials if not trial.right] == []
     touched = {row["file"] for row in counts(trials)}
@@ -77,28 +79,28 @@ def test_every_damage_is_an_error_of_one_line_or_changes_no_figure(tmp_path):
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
-def test_what_is_committed_stays_readable(path):
+def test_what_is_committed_stays_readable(path: Path) -> None:
     found = read_run(path)
     assert found.logs
     assert found.rows.keys() == {row["case"] for row in RunFolder(path).results()}
 
 
-def test_every_column_has_a_type():
+def test_every_column_has_a_type() -> None:
     assert tuple(RESULT_TYPES) == RESULT_COLUMNS
     assert BLOCKS.columns == COLUMNS
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "7", "0.9", "abc", "", "0,87", "1_0"])
-def test_an_edited_accuracy_names_file_line_and_column(run, value):
+def test_an_edited_accuracy_names_file_line_and_column(run: Path, value: str) -> None:
     set_cell(run / "results.csv", 3, "val_accuracy", value)
     assert_refused(run, "results.csv line 3, column val_accuracy: ")
 
 
 @pytest.mark.parametrize("column", [c for c in RESULT_COLUMNS if c not in ("reason", "warnings")])
-def test_a_whole_column_emptied_is_refused(run, column):
+def test_a_whole_column_emptied_is_refused(run: Path, column: str) -> None:
     before = RunFolder(run).results()
 
-    def change(rows):
+    def change(rows: list[list[str]]) -> None:
         for row in rows[1:]:
             row[rows[0].index(column)] = ""
 
@@ -109,7 +111,7 @@ def test_a_whole_column_emptied_is_refused(run, column):
         assert_refused(run, "results.csv line ", f", column {column}: ")
 
 
-def test_rows_lost_or_doubled_are_named(run):
+def test_rows_lost_or_doubled_are_named(run: Path) -> None:
     file = run / "results.csv"
     whole = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join(whole[:2]), "utf-8")
@@ -123,7 +125,7 @@ def test_rows_lost_or_doubled_are_named(run):
     )
 
 
-def test_results_that_were_deleted_are_derived_again(run):
+def test_results_that_were_deleted_are_derived_again(run: Path) -> None:
     before = read_run(run)
     (run / "results.csv").unlink()
     assert read_run(run).rows == before.rows
@@ -131,7 +133,7 @@ def test_results_that_were_deleted_are_derived_again(run):
 
 @pytest.mark.parametrize("how", ["excel", "bom", "semicolon", "tab", "turned", "quoted", "empty"])
 @pytest.mark.parametrize("name", ["results.csv", "rounds.csv"])
-def test_a_table_saved_by_a_spreadsheet_is_read(run, how, name):
+def test_a_table_saved_by_a_spreadsheet_is_read(run: Path, how: str, name: str) -> None:
     before, file = read_run(run), run / name
     rows = list(csv.reader(file.read_text("utf-8").splitlines()))
     if how == "excel":
@@ -152,7 +154,7 @@ def test_a_table_saved_by_a_spreadsheet_is_read(run, how, name):
     assert (after.rows, after.logs) == (before.rows, before.logs)
 
 
-def test_other_encodings_are_named(run):
+def test_other_encodings_are_named(run: Path) -> None:
     file = run / "results.csv"
     content = file.read_text("utf-8")
     file.write_bytes(content.encode("utf-16"))
@@ -163,7 +165,7 @@ def test_other_encodings_are_named(run):
     assert_refused(run, "results.csv line 2 holds a NUL byte")
 
 
-def test_a_word_for_a_number_names_file_line_and_column(run):
+def test_a_word_for_a_number_names_file_line_and_column(run: Path) -> None:
     set_cell(run / "rounds.csv", 3, "seconds", "abc")
     assert_refused(run, "rounds.csv line 3, column seconds: 'abc' must be a number", "--resume")
 
@@ -185,7 +187,7 @@ def test_a_word_for_a_number_names_file_line_and_column(run):
     ],
     ids=range(10),
 )
-def test_other_json_is_one_line(run, name, text):
+def test_other_json_is_one_line(run: Path, name: str, text: str) -> None:
     (run / name).write_text(text, "utf-8")
     # Without its ceilings an environment is whole, and what was derived from them is not.
     assert_refused(
@@ -193,7 +195,7 @@ def test_other_json_is_one_line(run, name, text):
     )
 
 
-def test_a_newer_plan_is_refused_by_name_and_later_fields_are_ignored(run):
+def test_a_newer_plan_is_refused_by_name_and_later_fields_are_ignored(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text("utf-8"))
     (run / "plan.json").write_text(json.dumps({**plan, "later": 1}), "utf-8")
     line, *others = (run / "launches.jsonl").read_text("utf-8").splitlines(keepends=True)
@@ -205,7 +207,7 @@ def test_a_newer_plan_is_refused_by_name_and_later_fields_are_ignored(run):
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "pipe"])
-def test_what_is_no_file_is_named(run, what):
+def test_what_is_no_file_is_named(run: Path, what: str) -> None:
     for name in ("rounds.csv", "plan.json", "results.csv", "environment.json"):
         copy = run.with_name(name)
         shutil.copytree(run, copy)
@@ -220,7 +222,7 @@ def test_what_is_no_file_is_named(run, what):
         assert_refused(copy, f"{name} ")
 
 
-def test_a_name_too_long_is_one_line(type_in, run):
+def test_a_name_too_long_is_one_line(type_in: TypeIn, run: Path) -> None:
     long = "x" * 300
     for words in (
         ["compare", run, long],
@@ -236,7 +238,7 @@ def test_a_name_too_long_is_one_line(type_in, run):
         assert "xxx... cannot be read: File name too long" in err
 
 
-def lose(file, keep):
+def lose(file: Path, keep: Callable[..., Any]) -> None:
     lines = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join(line for number, line in enumerate(lines, 1) if keep(number)), "utf-8")
 
@@ -251,7 +253,9 @@ def lose(file, keep):
         (lambda file: set_cell(file, 3, "samples", "47000"), "round 2 is of 47000 samples"),
     ],
 )
-def test_rounds_lost_doubled_or_of_other_work_are_named(run, spoil, reason):
+def test_rounds_lost_doubled_or_of_other_work_are_named(
+    run: Path, spoil: Callable[..., Any], reason: str
+) -> None:
     spoil(run / "rounds.csv")
     assert_refused(run, f"{FIT.id}, launch 1: {reason}", "--resume", "measures the launch again")
     folder, plan = RunFolder.resume(run)
@@ -259,14 +263,14 @@ def test_rounds_lost_doubled_or_of_other_work_are_named(run, spoil, reason):
     assert found[FIT.id, 0].startswith(reason)
 
 
-def test_a_launch_told_of_twice_is_named(run):
+def test_a_launch_told_of_twice_is_named(run: Path) -> None:
     file = run / "launches.jsonl"
     lines = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join([*lines, lines[0]]), "utf-8")
     assert_refused(run, f"launches.jsonl line {len(lines) + 1} is of {FIT.id}", "as line 1 is")
 
 
-def test_records_are_bounded_and_ignore_what_is_later():
+def test_records_are_bounded_and_ignore_what_is_later() -> None:
     fields = {"round": 1, "samples": 2, "updates": 1, "seconds": 1, "between_epochs_s": 0}
     assert Round.from_json({**fields, "later": 1}) == Round(1, 2, 1, 1.0, 0.0)
     for name, value in (
@@ -285,7 +289,7 @@ def test_records_are_bounded_and_ignore_what_is_later():
         Ceilings.from_json({**CEILINGS, "precision": "float32", "products_s": {"a": None}})
 
 
-def test_every_run_that_is_named_appears_once(tmp_path):
+def test_every_run_that_is_named_appears_once(tmp_path: Path) -> None:
     base = write_run(tmp_path / "base", {FIT: (4.0, 0.87)})
     other = write_run(tmp_path / "other" / "run", {FIT: (5.0, 0.87)})
     run = write_run(tmp_path / "run", {FIT: (6.0, 0.87)})
@@ -304,7 +308,7 @@ def test_every_run_that_is_named_appears_once(tmp_path):
     assert "third" in runs
 
 
-def test_a_folder_given_twice_is_refused(tmp_path, run):
+def test_a_folder_given_twice_is_refused(tmp_path: Path, run: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(run)
     for again in (link, Path(f"{run}/../run")):
@@ -312,13 +316,15 @@ def test_a_folder_given_twice_is_refused(tmp_path, run):
             named_runs([run, again])
 
 
-def test_a_folder_that_holds_a_run_and_runs_is_refused(run):
+def test_a_folder_that_holds_a_run_and_runs_is_refused(run: Path) -> None:
     write_run(run / "below", {FIT: (5.0, 0.87)})
     with pytest.raises(UserError, match="holds a run and folders of runs"):
         read_machine(run)
 
 
-def test_hidden_folders_are_no_runs_and_a_duel_is_no_folder_of_runs(tmp_path, run):
+def test_hidden_folders_are_no_runs_and_a_duel_is_no_folder_of_runs(
+    tmp_path: Path, run: Path
+) -> None:
     write_run(tmp_path / ".hidden", {FIT: (5.0, 0.87)})
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "profile.csv").write_text("", "utf-8")
@@ -337,7 +343,9 @@ def test_hidden_folders_are_no_runs_and_a_duel_is_no_folder_of_runs(tmp_path, ru
         (lambda rows: [rows[0], [*rows[1][:2], "", *rows[1][3:]], *rows[2:]], "column share"),
     ],
 )
-def test_rows_of_a_profile_cut_short_are_named(tmp_path, change, line):
+def test_rows_of_a_profile_cut_short_are_named(
+    tmp_path: Path, change: Callable[..., Any], line: str
+) -> None:
     shutil.copytree(ROOT / "results/examples/profile", tmp_path / "profile")
     file = tmp_path / "profile" / "profile.csv"
     assert read_profiles([file.parent])[0].rows

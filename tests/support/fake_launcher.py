@@ -7,5 +7,5 @@ from bench.session import run
 from support import FAKE_WORKER
 
 
-def pytest_configure():
-    run.Launcher = lambda data=None: Launcher(FAKE_WORKER, data)
+def pytest_configure() -> None:
+    run.Launcher = lambda data=None: Launcher(FAKE_WORKER, data)  # type: ignore[misc, assignment]

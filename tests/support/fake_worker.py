@@ -14,21 +14,23 @@ accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.worker.serve import end_with_parent
 
 
-def emit(channel, **message):
+def emit(channel: io.FileIO, **message: Any) -> None:
     channel.write(json.dumps(message).encode() + b"\n")
 
 
-def report(channel, script, message):
+def report(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) -> None:
     request = message["request"]
     samples = script.get("samples", 48_000)
     slower = float(os.environ.get("FAKE_SLOWER", "1"))
@@ -74,7 +76,7 @@ def report(channel, script, message):
         emit(channel, kind="result", **{**result, **script.get("result", {})})
 
 
-def misbehave(channel, script):
+def misbehave(channel: io.FileIO, script: dict[str, Any]) -> None:
     for line in script.get("send", ()):
         channel.write(line.encode() + b"\n")
     if "stop" in script:
@@ -87,7 +89,7 @@ def misbehave(channel, script):
         os.kill(os.getpid(), getattr(signal, script["die"]))
 
 
-def ceilings(request):
+def ceilings(request: dict[str, Any]) -> dict[str, Any]:
     """100 GFLOP/s plain and 90 through XLA, 50 GB/s in the cache and 20 beyond."""
     return {
         **{name: request[name] for name in ("device", "precision", "threads", "moment")},
@@ -97,7 +99,7 @@ def ceilings(request):
     }
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int)
     parser.add_argument("--data")

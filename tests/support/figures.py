@@ -29,7 +29,8 @@ def texts(figure: Figure) -> list[Text]:
     hidden: set[Text] = set()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
-            shown = {tick.label1 for tick in axis._update_ticks()}
+            # Which ticks lie within the limits, no public method tells.
+            shown = {tick.label1 for tick in axis._update_ticks()}  # type: ignore[union-attr]
             every = itertools.chain(axis.get_major_ticks(), axis.get_minor_ticks())
             labels = {label for tick in every for label in (tick.label1, tick.label2)}
             hidden |= labels - shown

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_models import dataset
+
+if TYPE_CHECKING:
+    from fmnist_models.loops.base import Loop, Work
 
 # Four full batches and a partial one, of real images: with fewer samples or noise for
 # images, most gradients are rounding and RMSprop gives each of them its full step.
@@ -36,7 +41,7 @@ class Recorder:
         return len(self.logs) < self.epochs
 
 
-def penalized():
+def penalized() -> Any:
     """A user's model: an L2 penalty, Dropout that drops nothing, BatchNormalization.
 
     Its activation is smooth: behind the kink of a ReLU, BatchNormalization makes 16 bits of
@@ -57,12 +62,12 @@ def penalized():
 
 
 @cache
-def images():
+def images() -> tuple[NDArray[Any], NDArray[Any]]:
     data = dataset.load()
     return data.train_images[:SAMPLES], data.train_labels[:SAMPLES].astype(np.int32)
 
 
-def work(model, batch_size=BATCH, *, raw=True, **more):
+def work(model: Any, batch_size: int = BATCH, *, raw: bool = True, **more: Any) -> Work:
     """The first images for `model`; with `raw`, as bytes too."""
     from fmnist_models.loops.base import Work
 
@@ -73,8 +78,16 @@ def work(model, batch_size=BATCH, *, raw=True, **more):
 
 
 def trained(
-    loop, build, optimizer, precision="float32", *, warm=True, shuffle=False, batch=BATCH, raw=True
-):
+    loop: str,
+    build: Callable[[], Any],
+    optimizer: str,
+    precision: str = "float32",
+    *,
+    warm: bool = True,
+    shuffle: bool = False,
+    batch: int = BATCH,
+    raw: bool = True,
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]], Recorder, Any, Loop]:
     """Train a fresh model from fixed weights; returns weights before and after, and logs."""
     import keras
 
@@ -98,5 +111,5 @@ def trained(
         keras.config.set_dtype_policy("float32")
 
 
-def distance(some, others):
+def distance(some: Iterable[NDArray[Any]], others: Iterable[NDArray[Any]]) -> float:
     return np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(some, others, strict=True)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 from bench.schema.case import Case
 from support import ROOT
@@ -17,7 +18,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'& 한글 {{7
 USUAL = {FIT: (4.0, 0.86), COMPILED: (0.4, 0.87)}
 
 
-def write_profile(path, phase):
+def write_profile(path: Path, phase: str) -> Path:
     """A folder as `fmnist-bench profile` leaves it, with a case that failed."""
     path.mkdir()
     with (path / "profile.csv").open("w", newline="", encoding="utf-8") as out:

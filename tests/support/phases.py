@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bench.schema.profile import CHAINS, Phase, Variant
 
 PARTS = {
@@ -15,9 +17,15 @@ DISPATCH_S, IDLE_S = 6e-4, 1e-4
 STEP_S = sum(PARTS.values()) + DISPATCH_S
 
 
-def readings(loop, rounds=9, rest_s=0.0, slow=lambda number: 1.0):
+def readings(
+    loop: str,
+    rounds: int = 9,
+    rest_s: float = 0.0,
+    slow: Callable[[int], float] = lambda number: 1.0,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """What a loop of these parts would be read as, `rest_s` of it in no part."""
-    wall_s, cpu_s = {}, {}
+    wall_s: dict[str, list[float]] = {}
+    cpu_s: dict[str, list[float]] = {}
     for number in range(rounds):
         so_far = 0.0
         for variant in CHAINS[loop]:
@@ -30,7 +38,7 @@ def readings(loop, rounds=9, rest_s=0.0, slow=lambda number: 1.0):
     return wall_s, cpu_s
 
 
-def phase(variant):
+def phase(variant: Variant) -> Phase:
     return {
         "input": Phase.INPUT,
         "forward": Phase.FORWARD,

@@ -13,7 +13,7 @@ OPERATIONS = (
 )
 
 
-def scripted(loop, rest_s=0.0, peak_device=None):
+def scripted(loop: str, rest_s: float = 0.0, peak_device: int | None = None) -> Readings:
     wall_s, cpu_s = readings(loop, rest_s=rest_s)
     step_s = wall_s[Variant.STEP]
     wall_s[Variant.TRACED] = [1.25 * seconds for seconds in step_s[:5]]

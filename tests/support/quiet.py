@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 from bench.machine import counters
+from bench.machine.nvml import Gpu
 from bench.schema.noise import Noise
 
 PROGRAM = (sys.executable, __file__)
 
 
-def watch(pid, gpu):
+def watch(pid: int, gpu: Gpu | None) -> counters.Close:
     """Reads nothing."""
     return lambda usage: Noise()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 
-def git(folder, *words):
+def git(folder: Path, *words: str) -> str:
     who = {
         "GIT_AUTHOR_NAME": "a",
         "GIT_AUTHOR_EMAIL": "a@b",
@@ -16,7 +17,7 @@ def git(folder, *words):
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
     done = subprocess.run(
-        [shutil.which("git"), "-c", "core.autocrlf=false", *words],
+        [shutil.which("git") or "git", "-c", "core.autocrlf=false", *words],
         cwd=folder,
         env={**os.environ, **who},
         check=True,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from bench.analysis.rows import result_rows
 from bench.schema.case import Case
 from bench.schema.ceilings import Ceilings
@@ -21,16 +24,24 @@ FIT, COMPILED = (Case("relu_mlp", "sgd", loop) for loop in ("fit", "compiled"))
 HALF = Case("relu_mlp", "sgd", "compiled", precision="mixed_bfloat16")
 
 
-def ceilings(precision="float32", plain=1e11, xla=1e11, **more):
+def ceilings(
+    precision: str = "float32", plain: float = 1e11, xla: float = 1e11, **more: float
+) -> Ceilings:
     bandwidth = {"1048576": 5e10, "1073741824": 2e10}
     products = {"784x100-100x10-b32": 0.24}
     rates = {"plain": plain, "xla": xla}
     return Ceilings("cpu", precision, None, "before", rates, bandwidth, more or products)
 
 
-def rows(seconds, measured=(), **record):
+def rows(
+    seconds: Mapping[Case, float], measured: Sequence[Ceilings] = (), **record: Any
+) -> list[dict[str, Any]]:
     """Rows of a run of cases that each took so many seconds an epoch."""
-    facts = {"dense_layers": LAYERS, "traffic": TRAFFIC, "jit_compile": True} | record
+    facts: dict[str, Any] = {
+        "dense_layers": LAYERS,
+        "traffic": TRAFFIC,
+        "jit_compile": True,
+    } | record
     plan = Plan(tuple(seconds), RunSettings(epochs=1, launches=1), "test")
     launches = [LaunchRecord(case.id, 0, 1, 42, Status.OK, **facts) for case in seconds]
     rounds = [

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from bench.analysis.rows import result_rows
+from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
 from bench.store.run_folder import RunFolder
 
 SAMPLES, UPDATES = 48_000, 1_500
-LAYERS = [[784, 100], [100, 10]]
-TRAFFIC = [["weights", 318_040, 2], ["images", 25_088, 1]]
+LAYERS = ((784, 100), (100, 10))
+TRAFFIC = (("weights", 318_040, 2), ("images", 25_088, 1))
 CEILINGS = {
     "device": "cpu",
     "threads": None,
@@ -22,8 +27,15 @@ CEILINGS = {
 
 
 def write_run(
-    path, cases, *, label=None, epochs=2, reasons=(), command="fmnist-bench run", **facts
-):
+    path: Path,
+    cases: Mapping[Case, tuple[float, float]],
+    *,
+    label: str | None = None,
+    epochs: int = 2,
+    reasons: Mapping[Case, tuple[Status, str]] | None = None,
+    command: str = "fmnist-bench run",
+    **facts: Any,
+) -> Path:
     """A run in which each of `cases` took so many seconds an epoch.
 
     Args:
@@ -32,7 +44,7 @@ def write_run(
         reasons: by case, status and reason of launches that did not end ok.
         facts: further ones of environment.json.
     """
-    reasons = dict(reasons)
+    reasons = reasons or {}
     plan = Plan((*cases, *reasons), RunSettings(epochs=epochs), "test", label, command)
     run = RunFolder.create(path, plan)
     precisions = dict.fromkeys(case.precision for case in plan.cases)

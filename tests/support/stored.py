@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from bench.analysis.rows import result_rows
 from bench.schema.case import Case
@@ -23,17 +26,17 @@ DEFAULTS = RunSettings()
 
 
 def stored(
-    path,
-    seed,
+    path: Path,
+    seed: int,
     *,
-    slower=None,
-    accuracy=None,
-    cases=CASES,
-    failed=(),
-    noise=0.01,
-    settings=DEFAULTS,
-    **environment,
-):
+    slower: Mapping[str, float] | None = None,
+    accuracy: Mapping[str, float | None] | None = None,
+    cases: Sequence[Case] = CASES,
+    failed: Sequence[str] = (),
+    noise: float = 0.01,
+    settings: RunSettings = DEFAULTS,
+    **environment: Any,
+) -> Path:
     """A run folder in which each launch is a few rounds, and each case has its own speed."""
     chance = random.Random(seed)
     plan = Plan(tuple(cases), settings)
@@ -59,6 +62,6 @@ def stored(
     return path
 
 
-def cut_results(run):
+def cut_results(run: Path) -> None:
     file = run / "results.csv"
     file.write_text(file.read_text("utf-8")[:-20], "utf-8")

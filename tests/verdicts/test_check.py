@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from support import Program, TypeIn
 from support.stored import CASES, FIRST, cut_results, stored
 
 from bench.schema.case import Case
@@ -14,23 +18,23 @@ from bench.schema.plan import RunSettings
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path: Path) -> Path:
     """Six stored runs in `base`."""
     for seed in range(6):
         stored(tmp_path / "base" / f"run{seed}", seed)
     return tmp_path
 
 
-def checked(type_in, runs, *words):
+def checked(type_in: TypeIn, runs: Path, *words: Path | str) -> tuple[int, str, str]:
     return type_in("check", "--baseline", runs / "base", *words)
 
 
-def outcome(run):
+def outcome(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     found = json.loads((run / "check.json").read_text("utf-8"))
     return found, {case["case"]: case["verdict"] for case in found["cases"]}
 
 
-def test_no_change_passes_and_says_what_could_have_been_seen(type_in, runs):
+def test_no_change_passes_and_says_what_could_have_been_seen(type_in: TypeIn, runs: Path) -> None:
     code, out, _ = checked(type_in, runs, stored(runs / "now", 20))
     assert code == 0, out
     assert "6 baseline runs find a slow-down from " in out
@@ -40,7 +44,7 @@ def test_no_change_passes_and_says_what_could_have_been_seen(type_in, runs):
     assert max(map(len, table.splitlines())) <= 80
 
 
-def test_a_slow_down_is_found_in_its_case_alone(type_in, runs):
+def test_a_slow_down_is_found_in_its_case_alone(type_in: TypeIn, runs: Path) -> None:
     now = stored(runs / "now", 20, slower={FIRST: 0.2})
     code, out, _ = checked(type_in, runs, now)
     assert code == 1
@@ -58,7 +62,7 @@ def test_a_slow_down_is_found_in_its_case_alone(type_in, runs):
     assert f"| `{FIRST}` |" in text
 
 
-def test_a_confirmed_slow_down_below_the_gate_is_a_regression(type_in, runs):
+def test_a_confirmed_slow_down_below_the_gate_is_a_regression(type_in: TypeIn, runs: Path) -> None:
     now = stored(runs / "now", 20, slower={FIRST: 0.2})
     code, out, _ = checked(type_in, runs, now, "--gate", "0.5")
     assert code == 1
@@ -66,7 +70,7 @@ def test_a_confirmed_slow_down_below_the_gate_is_a_regression(type_in, runs):
     assert checked(type_in, runs, now, "--gate", "0.5", "--margin", "0.3")[0] == 0
 
 
-def test_a_case_passes_only_where_the_gate_would_be_found(type_in, runs):
+def test_a_case_passes_only_where_the_gate_would_be_found(type_in: TypeIn, runs: Path) -> None:
     """The gate between what would be confirmed and what is found nine times in ten is blind."""
     now = stored(runs / "now", 20)
     checked(type_in, runs, now)
@@ -83,7 +87,7 @@ def test_a_case_passes_only_where_the_gate_would_be_found(type_in, runs):
     assert checked(type_in, runs, now, "--gate", str(found["smallest"] + 1e-9))[0] == 0
 
 
-def test_a_drop_of_accuracy_that_would_not_be_found_is_blind(type_in, runs):
+def test_a_drop_of_accuracy_that_would_not_be_found_is_blind(type_in: TypeIn, runs: Path) -> None:
     now = stored(runs / "now", 20)
     checked(type_in, runs, now)
     found, _ = outcome(now)
@@ -96,26 +100,26 @@ def test_a_drop_of_accuracy_that_would_not_be_found_is_blind(type_in, runs):
     assert checked(type_in, runs, now, "--accuracy-gate", str(drop + 0.1))[0] == 0
 
 
-def test_an_accuracy_that_some_runs_lack_is_not_passed_over(type_in, runs):
+def test_an_accuracy_that_some_runs_lack_is_not_passed_over(type_in: TypeIn, runs: Path) -> None:
     now = stored(runs / "now", 20, accuracy={FIRST: None})
     code, out, _ = checked(type_in, runs, now)
     assert code == 3
     assert f"{FIRST}: blind: validation accuracy is missing in some of the runs" in out
 
 
-def test_faster_and_wrong_is_a_regression(type_in, runs):
+def test_faster_and_wrong_is_a_regression(type_in: TypeIn, runs: Path) -> None:
     now = stored(runs / "now", 20, slower={FIRST: -0.5}, accuracy={FIRST: 0.7})
     code, out, _ = checked(type_in, runs, now)
     assert code == 1
     assert f"{FIRST}: regression: accuracy fell by 15.0 points" in out
 
 
-def test_seeds_alone_may_scatter_the_accuracy(type_in, runs):
+def test_seeds_alone_may_scatter_the_accuracy(type_in: TypeIn, runs: Path) -> None:
     now = stored(runs / "now", 20, accuracy={FIRST: 0.835})
     assert checked(type_in, runs, now)[0] == 0
 
 
-def test_a_noisy_baseline_is_blind(type_in, tmp_path):
+def test_a_noisy_baseline_is_blind(type_in: TypeIn, tmp_path: Path) -> None:
     for seed in range(6):
         stored(tmp_path / "base" / f"run{seed}", seed, noise=0.2)
     code, out, _ = checked(type_in, tmp_path, stored(tmp_path / "now", 20, noise=0.2))
@@ -123,7 +127,7 @@ def test_a_noisy_baseline_is_blind(type_in, tmp_path):
     assert "4 blind" in out
 
 
-def test_fewer_than_three_runs_advise(type_in, tmp_path):
+def test_fewer_than_three_runs_advise(type_in: TypeIn, tmp_path: Path) -> None:
     for seed in range(2):
         stored(tmp_path / "base" / f"run{seed}", seed)
     code, _, err = checked(type_in, tmp_path, stored(tmp_path / "now", 20))
@@ -132,13 +136,13 @@ def test_fewer_than_three_runs_advise(type_in, tmp_path):
     assert err.count("\n") == 1
 
 
-def test_a_missing_case_is_not_passed_over(type_in, runs):
+def test_a_missing_case_is_not_passed_over(type_in: TypeIn, runs: Path) -> None:
     code, out, _ = checked(type_in, runs, stored(runs / "now", 20, cases=CASES[1:]))
     assert code == 3
     assert f"{FIRST}: missing: in the baseline, but not measured in now" in out
 
 
-def test_a_new_case_needs_a_baseline_of_its_own(type_in, runs):
+def test_a_new_case_needs_a_baseline_of_its_own(type_in: TypeIn, runs: Path) -> None:
     new = Case("sigmoid_mlp", "adam", "compiled")
     code, out, _ = checked(type_in, runs, stored(runs / "now", 20, cases=(*CASES, new)))
     assert code == 3
@@ -146,7 +150,9 @@ def test_a_new_case_needs_a_baseline_of_its_own(type_in, runs):
 
 
 @pytest.mark.parametrize(("status", "how"), [("failed", ""), ("killed", "killed: ")])
-def test_a_failed_case_is_exit_code_2_and_says_once_how_it_ended(type_in, runs, status, how):
+def test_a_failed_case_is_exit_code_2_and_says_once_how_it_ended(
+    type_in: TypeIn, runs: Path, status: str, how: str
+) -> None:
     now = stored(runs / "now", 20, failed=[FIRST])
     file = now / "launches.jsonl"
     file.write_text(file.read_text("utf-8").replace('"failed"', f'"{status}"'), "utf-8")
@@ -170,26 +176,30 @@ def test_a_failed_case_is_exit_code_2_and_says_once_how_it_ended(type_in, runs, 
         ({"settings": RunSettings(launches=2)}, f"{FIRST} has launches 2 in "),
     ],
 )
-def test_other_work_or_another_machine_is_exit_code_3(type_in, runs, change, line):
+def test_other_work_or_another_machine_is_exit_code_3(
+    type_in: TypeIn, runs: Path, change: dict[str, Any], line: str
+) -> None:
     code, _, err = checked(type_in, runs, stored(runs / "now", 20, **change))
     assert code == 3
     assert line in err
     assert err.count("\n") == 1
 
 
-def lose_a_launch(run):
+def lose_a_launch(run: Path) -> None:
     file = run / "launches.jsonl"
     file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
 
 
-def lose_rounds(run):
+def lose_rounds(run: Path) -> None:
     file = run / "rounds.csv"
     file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[:-15]), "utf-8")
 
 
 @pytest.mark.parametrize("spoil", [cut_results, lose_a_launch, lose_rounds])
 @pytest.mark.parametrize("where", ["now", "base/run3"])
-def test_a_truncated_file_is_exit_code_2(type_in, runs, spoil, where):
+def test_a_truncated_file_is_exit_code_2(
+    type_in: TypeIn, runs: Path, spoil: Callable[..., Any], where: str
+) -> None:
     stored(runs / "now", 20)
     spoil(runs / where)
     code, _, err = checked(type_in, runs, runs / "now")
@@ -198,7 +208,7 @@ def test_a_truncated_file_is_exit_code_2(type_in, runs, spoil, where):
     assert "cut short" in err
 
 
-def test_a_run_is_not_its_own_baseline(type_in, runs):
+def test_a_run_is_not_its_own_baseline(type_in: TypeIn, runs: Path) -> None:
     code, _, err = checked(type_in, runs, runs / "base" / "run2")
     assert code == 2
     assert "holds the same launches as" in err
@@ -218,14 +228,14 @@ def test_a_run_is_not_its_own_baseline(type_in, runs):
         ],
     ],
 )
-def test_a_bad_size(type_in, runs, option, value, line):
+def test_a_bad_size(type_in: TypeIn, runs: Path, option: str, value: str, line: str) -> None:
     code, _, err = checked(type_in, runs, stored(runs / "now", 20), option, value)
     assert code == 2
     assert f"{option} {value}: {line}" in err
     assert err.count("\n") == 1
 
 
-def test_several_runs_of_a_candidate_see_more(type_in, runs):
+def test_several_runs_of_a_candidate_see_more(type_in: TypeIn, runs: Path) -> None:
     one, two = (stored(runs / name, seed) for name, seed in (("one", 20), ("two", 21)))
     checked(type_in, runs, one)
     single = outcome(one)[0]["smallest"]
@@ -234,7 +244,7 @@ def test_several_runs_of_a_candidate_see_more(type_in, runs):
     assert outcome(runs / "both")[0]["candidate"] == ["one", "two"]
 
 
-def test_runs_of_one_hour_count_as_one(type_in, runs):
+def test_runs_of_one_hour_count_as_one(type_in: TypeIn, runs: Path) -> None:
     """They share the drift of the hour, which the baseline's scatter is that of."""
     one = stored(runs / "one", 20, time_utc="2026-03-21T12:00:00+00:00")
     two = stored(runs / "two", 21, time_utc="2026-03-21T12:59:00+00:00")
@@ -250,8 +260,8 @@ def test_runs_of_one_hour_count_as_one(type_in, runs):
     assert outcome(runs / "three")[0]["candidate_times"] == 2
 
 
-def test_the_baseline_stays_as_it_was(type_in, runs):
-    def content():
+def test_the_baseline_stays_as_it_was(type_in: TypeIn, runs: Path) -> None:
+    def content() -> dict[Path, bytes]:
         return {f: f.read_bytes() for f in sorted((runs / "base").rglob("*")) if f.is_file()}
 
     before = content()
@@ -259,7 +269,7 @@ def test_the_baseline_stays_as_it_was(type_in, runs):
     assert content() == before
 
 
-def test_add_list_remove(type_in, tmp_path):
+def test_add_list_remove(type_in: TypeIn, tmp_path: Path) -> None:
     base = tmp_path / "base"
     first, second = (stored(tmp_path / f"r{seed}", seed, label="mine") for seed in (1, 2))
     assert type_in("baseline", "add", base, second, first)[0] == 0
@@ -275,7 +285,7 @@ def test_add_list_remove(type_in, tmp_path):
     assert first.is_dir()
 
 
-def test_what_add_and_remove_refuse(type_in, runs):
+def test_what_add_and_remove_refuse(type_in: TypeIn, runs: Path) -> None:
     base = runs / "base"
     other = stored(runs / "other", 30, cpu={"model": "Xeon", "cores_logical": 2})
     assert type_in("baseline", "add", base, other)[0] == 3
@@ -291,13 +301,13 @@ def test_what_add_and_remove_refuse(type_in, runs):
     assert len(list(base.iterdir())) == 6
 
 
-def test_no_baseline_folder(type_in, runs):
+def test_no_baseline_folder(type_in: TypeIn, runs: Path) -> None:
     code, _, err = type_in("check", "--baseline", runs / "none", stored(runs / "now", 20))
     assert code == 2
     assert "is not a folder" in err
 
 
-def test_a_disturbed_run_is_named_and_changes_no_verdict(type_in, runs):
+def test_a_disturbed_run_is_named_and_changes_no_verdict(type_in: TypeIn, runs: Path) -> None:
     """What its readings were is in its row; the verdict rests on the times."""
     stored(runs / "now", 9)
     quiet, _, _ = checked(type_in, runs, runs / "now")
@@ -312,7 +322,7 @@ def test_a_disturbed_run_is_named_and_changes_no_verdict(type_in, runs):
     assert json.loads((runs / "now/check.json").read_text())["disturbed"] == {"run2": 1, "now": 1}
 
 
-def test_check_imports_nothing_slow(program, runs):
+def test_check_imports_nothing_slow(program: Program, runs: Path) -> None:
     stored(runs / "now", 20)
     done = program(
         "bench", "check", "--baseline", runs / "base", runs / "now", PYTHONPROFILEIMPORTTIME="1"
@@ -322,7 +332,7 @@ def test_check_imports_nothing_slow(program, runs):
     assert not imported & {"tensorflow", "keras", "pandas", "matplotlib", "scipy.stats"}
 
 
-def test_stored_runs_of_one_hour_are_one(type_in, tmp_path):
+def test_stored_runs_of_one_hour_are_one(type_in: TypeIn, tmp_path: Path) -> None:
     """Six runs in a row show nothing of how the machine drifts from hour to hour."""
     for seed in range(6):
         stored(tmp_path / "base" / f"run{seed}", seed, time_utc=f"2026-03-01T12:{seed}0:00+00:00")

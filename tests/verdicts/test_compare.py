@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from support import Program
 from support.run_folders import write_run
 
 from bench.analysis.rows import result_rows
@@ -29,7 +32,7 @@ from bench.store.named import called, named_runs
 from bench.store.run_folder import RunFolder
 from bench.verdicts.across import across_machines
 from bench.verdicts.check import check
-from bench.verdicts.compare import COLUMNS, compare
+from bench.verdicts.compare import COLUMNS, Comparison, compare
 from fmnist_models.errors import UserError
 
 FIT, COMPILED = (Case("relu_mlp", "adam", loop) for loop in ("fit", "compiled"))
@@ -37,10 +40,18 @@ SOFTMAX = Case("softmax", "sgd", "fit")
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run: seconds of an epoch of each launch, by case."""
 
-    def write(name, seconds, accuracy=0.85, epochs=1, label=None, digest="abc", **facts):
+    def write(
+        name: str,
+        seconds: dict[Case, list[float]],
+        accuracy: float = 0.85,
+        epochs: int = 1,
+        label: str | None = None,
+        digest: str = "abc",
+        **facts: dict[str, str],
+    ) -> Path:
         plan = Plan(tuple(seconds), RunSettings(epochs=epochs, launches=None), "test", label)
         run = RunFolder.create(tmp_path / name, plan)
         run.write_environment({"label": label, "dataset_digest": digest, **facts})
@@ -59,7 +70,7 @@ def folder(tmp_path):
     return write
 
 
-def printed(found):
+def printed(found: Comparison) -> str:
     out = io.StringIO()
     print_comparison(found, Console(file=out, width=80))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
@@ -76,7 +87,7 @@ there has no result for softmax-sgd-fit-cpu-b32-float32
 """  # noqa: E501 - lines that the terminal folds by itself
 
 
-def test_the_table_to_the_letter(folder):
+def test_the_table_to_the_letter(folder: Callable[..., Path]) -> None:
     here = {COMPILED: [0.4, 0.41, 0.39], FIT: [4.0], SOFTMAX: [3.0]}
     there = {COMPILED: [0.2, 0.205, 0.195], FIT: [8.0]}
     paths = [
@@ -107,7 +118,7 @@ C has no result for softmax-sgd-fit-cpu-b32-float32
 """
 
 
-def test_several_runs_stand_side_by_side_to_the_letter(folder):
+def test_several_runs_stand_side_by_side_to_the_letter(folder: Callable[..., Path]) -> None:
     """Four runs: a column of each in the first table, what finds no room in the next."""
     one, two = (Case("relu_mlp", "adam", "compiled", threads=n) for n in (1, 2))
     fit = Case("softmax", "sgd", "fit", threads=2)
@@ -120,7 +131,7 @@ def test_several_runs_stand_side_by_side_to_the_letter(folder):
     assert printed(compare(named_runs(paths))) == SEVERAL
 
 
-def test_a_sweep_of_threads_is_matched_by_its_threads(folder):
+def test_a_sweep_of_threads_is_matched_by_its_threads(folder: Callable[..., Path]) -> None:
     one, two = (Case("relu_mlp", "adam", "compiled", threads=n) for n in (1, 2))
     sweep, single = folder("a", {one: [0.4], two: [0.2]}), folder("b", {two: [0.1]})
     found = compare(named_runs([sweep, single]))
@@ -129,7 +140,7 @@ def test_a_sweep_of_threads_is_matched_by_its_threads(folder):
     assert found.differences == {"threads": ("1, 2", "2")}
 
 
-def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path):
+def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path: Path) -> None:
     runs = {"gpu": [{"index": 0}], "gpu:0": [{"index": 0}, {"index": 1}]}
     for device, gpus in runs.items():
         cases = {Case("relu_mlp", "adam", "fit", device): (1.0, 0.8)}
@@ -146,7 +157,7 @@ def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path):
     assert len(across_machines([read_run(tmp_path / "both")])[0].rows) == 2
 
 
-def test_a_run_on_the_first_of_two_gpus_has_a_page_and_a_check(tmp_path):
+def test_a_run_on_the_first_of_two_gpus_has_a_page_and_a_check(tmp_path: Path) -> None:
     """Its cases keep the names of its plan wherever they are not set beside another machine's."""
     for name in ("a", "b", "c", "d"):
         case = Case("relu_mlp", "adam", "fit", "gpu:0")
@@ -163,7 +174,7 @@ def test_a_run_on_the_first_of_two_gpus_has_a_page_and_a_check(tmp_path):
     assert [checked.case for checked in report.cases] == [case.id]
 
 
-def test_many_runs_take_several_tables_of_80_columns(folder):
+def test_many_runs_take_several_tables_of_80_columns(folder: Callable[..., Path]) -> None:
     paths = [folder(f"run{k}", {COMPILED: [1 + k, 1.1 + k, 1.2 + k]}) for k in range(10)]
     text = printed(compare(named_runs(paths)))
     headings = [line.split()[1:] for line in text.splitlines() if line.startswith("case ")]
@@ -172,7 +183,9 @@ def test_many_runs_take_several_tables_of_80_columns(folder):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_csv_holds_a_row_a_case_and_candidate(folder, tmp_path):
+def test_the_csv_holds_a_row_a_case_and_candidate(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
     paths = [folder(name, {FIT: [seconds]}) for name, seconds in (("a", 4.0), ("b", 2.0), ("c", 8))]
     found = compare(named_runs(paths), baseline="b")
     write_comparison(found, tmp_path / "new" / "comparison.csv")
@@ -186,13 +199,13 @@ def test_the_csv_holds_a_row_a_case_and_candidate(folder, tmp_path):
     assert rows[0]["ratio_low"] == ""
 
 
-def test_the_picture_of_a_run_is_not_replaced(folder):
+def test_the_picture_of_a_run_is_not_replaced(folder: Callable[..., Path]) -> None:
     paths = [folder("a", {FIT: [4.0]}), folder("b", {FIT: [2.0]})]
     with pytest.raises(UserError, match=r"holds a run, whose comparison\.png would be replaced"):
         write_comparison(compare(named_runs(paths)), paths[0] / "comparison.csv")
 
 
-def test_total_time_weighs_cases_by_their_seconds(folder):
+def test_total_time_weighs_cases_by_their_seconds(folder: Callable[..., Path]) -> None:
     paths = [
         folder("a", {FIT: [9.0], COMPILED: [1.0]}),
         folder("b", {FIT: [4.5], COMPILED: [2.0]}),
@@ -203,7 +216,7 @@ def test_total_time_weighs_cases_by_their_seconds(folder):
     assert (summary.lowest, summary.highest) == (pytest.approx(0.5), pytest.approx(2.0))
 
 
-def test_only_cases_that_all_runs_hold_are_summarized(folder):
+def test_only_cases_that_all_runs_hold_are_summarized(folder: Callable[..., Path]) -> None:
     paths = [
         folder("a", {FIT: [4.0], COMPILED: [1.0]}),
         folder("b", {FIT: [4.0], COMPILED: [0.1]}),
@@ -217,7 +230,7 @@ def test_only_cases_that_all_runs_hold_are_summarized(folder):
     assert found.baseline_missing == ()
 
 
-def test_names_are_labels_or_folders_and_each_is_its_own(folder):
+def test_names_are_labels_or_folders_and_each_is_its_own(folder: Callable[..., Path]) -> None:
     paths = [folder(str(k), {FIT: [4.0 + k]}, label=label) for k, label in enumerate("xxy")]
     assert list(named_runs(paths)) == ["0", "1", "y"]
 
@@ -229,20 +242,22 @@ def test_names_are_labels_or_folders_and_each_is_its_own(folder):
         ({"epochs": 2}, "has epochs 2 in .*/b and 1 in .*/a"),
     ],
 )
-def test_other_work_is_refused_by_name(folder, other, told):
+def test_other_work_is_refused_by_name(
+    folder: Callable[..., Path], other: dict[str, int | str], told: str
+) -> None:
     runs = named_runs([folder("a", {FIT: [4.0]}), folder("b", {FIT: [5.0]}, **other)])
     with pytest.raises(NotComparable, match=told):
         compare(runs)
 
 
-def test_folders_of_runs_are_compared_by_runs(folder, tmp_path):
+def test_folders_of_runs_are_compared_by_runs(folder: Callable[..., Path], tmp_path: Path) -> None:
     here, there = [4.0, 4.4, 4.2], [2.0, 2.1, 2.3]
     for side, times in (("here", here), ("there", there)):
         for k, seconds in enumerate(times):
             folder(f"{side}/{k}", {COMPILED: [seconds]})
     found = compare(named_runs([tmp_path / "here", tmp_path / "there"]))
     (pair,) = found.pairs["there"]
-    wanted = welch_interval(*([math.log(t) for t in side] for side in (there, here)))
+    wanted = welch_interval([math.log(t) for t in there], [math.log(t) for t in here])
     assert wanted is not None
     assert (pair.low, pair.high) == (
         pytest.approx(math.exp(-wanted[1])),
@@ -252,7 +267,9 @@ def test_folders_of_runs_are_compared_by_runs(folder, tmp_path):
     assert ",runs," in (tmp_path / "c.csv").read_text()
 
 
-def test_runs_and_launches_make_no_interval_together(folder, tmp_path):
+def test_runs_and_launches_make_no_interval_together(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
     for k in range(3):
         folder(f"here/{k}", {COMPILED: [4.0 + k]})
     folder("one", {COMPILED: [4.0, 4.2, 4.3]})
@@ -261,20 +278,20 @@ def test_runs_and_launches_make_no_interval_together(folder, tmp_path):
     assert pair.low is None
 
 
-def test_two_runs_a_side_make_no_interval(folder, tmp_path):
+def test_two_runs_a_side_make_no_interval(folder: Callable[..., Path], tmp_path: Path) -> None:
     for k in range(4):
         folder(f"{'ab'[k % 2]}/{k}", {COMPILED: [4.0 + k]})
     (pair,) = compare(named_runs([tmp_path / "a", tmp_path / "b"])).pairs["b"]
     assert pair.low is None
 
 
-def test_runs_without_a_case_in_common_are_refused(folder):
+def test_runs_without_a_case_in_common_are_refused(folder: Callable[..., Path]) -> None:
     runs = named_runs([folder("a", {FIT: [4.0]}), folder("b", {COMPILED: [4.0]})])
     with pytest.raises(NotComparable, match="a, b: no case ended ok in all of them"):
         compare(runs)
 
 
-def test_mistakes_are_named(folder, tmp_path):
+def test_mistakes_are_named(folder: Callable[..., Path], tmp_path: Path) -> None:
     path = folder("a", {FIT: [4.0]})
     with pytest.raises(UserError, match="1 run: name two at least"):
         compare(named_runs([path]))
@@ -289,7 +306,7 @@ def test_mistakes_are_named(folder, tmp_path):
         named_runs([path, tmp_path / "nothing"])
 
 
-def test_a_run_that_was_not_finished_is_named_with_its_remedy(tmp_path):
+def test_a_run_that_was_not_finished_is_named_with_its_remedy(tmp_path: Path) -> None:
     whole = make_run(tmp_path / "whole", 1, (FIT,), rounds=6)
     path = make_run(tmp_path / "stopped", 2, (FIT,), rounds=6)
     for name in ("rounds.csv", "launches.jsonl", "results.csv"):
@@ -298,7 +315,9 @@ def test_a_run_that_was_not_finished_is_named_with_its_remedy(tmp_path):
         compare(named_runs([whole, path]))
 
 
-def test_the_program_exits_with_3_where_nothing_can_be_compared(folder, program):
+def test_the_program_exits_with_3_where_nothing_can_be_compared(
+    folder: Callable[..., Path], program: Program
+) -> None:
     paths = [folder("a", {FIT: [4.0]}), folder("b", {FIT: [2.0]}), folder("c", {COMPILED: [2.0]})]
     done = program("bench", "compare", paths[0], paths[1])
     assert done.returncode == 0, done.stderr
@@ -315,7 +334,7 @@ FINITE = st.floats(-5, 5)
 
 @settings(deadline=None)
 @given(st.lists(FINITE, min_size=2, max_size=8), st.lists(FINITE, min_size=2, max_size=8))
-def test_welch_is_scipys(some, others):
+def test_welch_is_scipys(some: list[float], others: list[float]) -> None:
     from scipy import stats as scipy_stats
 
     found = welch_interval(some, others)
@@ -326,7 +345,7 @@ def test_welch_is_scipys(some, others):
     assert found[0] <= found[1]
 
 
-def test_welch_needs_two_values_a_side_and_good_numbers():
+def test_welch_needs_two_values_a_side_and_good_numbers() -> None:
     assert welch_interval([1.0], [1.0, 2.0]) is None
     assert welch_interval([1.0, 1.0], [0.5, 0.5]) == (0.5, 0.5)
     with pytest.raises(ValueError, match="not finite"):

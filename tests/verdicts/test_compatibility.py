@@ -108,7 +108,7 @@ def test_every_fact_that_a_resume_must_keep_is_tried() -> None:
 
 
 @pytest.mark.parametrize("fact", compatibility.facts(Purpose.RESUME), ids=lambda fact: fact.name)
-def test_a_resume_refuses_what_changed_and_says_both_values(fact) -> None:
+def test_a_resume_refuses_what_changed_and_says_both_values(fact: compatibility.Fact) -> None:
     refuse_mixing(RUN, RECORD, copy.deepcopy(RECORD))
     changed = with_fact(fact.path, OTHER[fact.name])
     before, after = fact.text(RECORD), fact.text(changed)
@@ -161,7 +161,9 @@ def test_an_older_run_goes_on_where_what_it_recorded_acted() -> None:
         refuse_mixing(RUN, older, with_fact(("variables",), {"OMP_NUM_THREADS": "2"}))
 
 
-def test_a_run_is_not_resumed_under_another_variable(tmp_path, monkeypatch) -> None:
+def test_a_run_is_not_resumed_under_another_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the command's own variables to the refusal, as a user meets it."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -179,7 +181,9 @@ def test_a_run_is_not_resumed_under_another_variable(tmp_path, monkeypatch) -> N
         preflight.resume(tmp_path / "run")
 
 
-def test_a_run_is_not_resumed_on_other_cores(tmp_path, monkeypatch) -> None:
+def test_a_run_is_not_resumed_on_other_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bench.machine.hardware.cpu_affinity", lambda: [0, 1])
     preflight.begin(
         Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test"), tmp_path / "run"
@@ -189,7 +193,7 @@ def test_a_run_is_not_resumed_on_other_cores(tmp_path, monkeypatch) -> None:
         preflight.resume(tmp_path / "run")
 
 
-def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path) -> None:
+def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path: Path) -> None:
     plan = Plan((Case("relu_mlp", "adam", "fit"),), RunSettings(), "test")
     RunFolder.create(tmp_path / "run", plan)
     (tmp_path / "run" / "environment.json").unlink(missing_ok=True)
@@ -198,7 +202,9 @@ def test_a_run_stopped_before_its_environment_was_written_goes_on(tmp_path) -> N
     assert (opening.open().environment() or {})["dataset_digest"]
 
 
-def test_a_run_whose_environment_is_lost_is_not_resumed_nor_compared(tmp_path, monkeypatch) -> None:
+def test_a_run_whose_environment_is_lost_is_not_resumed_nor_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make_run(tmp_path / "run", 1, (Case("softmax", "sgd", "fit"),), rounds=6)
     read_run(path)
     (path / "environment.json").unlink()
@@ -208,7 +214,7 @@ def test_a_run_whose_environment_is_lost_is_not_resumed_nor_compared(tmp_path, m
 
 
 def test_a_run_is_not_resumed_with_another_file_of_its_model_or_of_the_suite(
-    tmp_path, monkeypatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "mymodels.py"

@@ -29,18 +29,18 @@ MARGIN, GATE = math.log(1.01), math.log(1.05)
 without_deadline = settings(deadline=None)
 
 
-def blocks(count, shift, sd=0.03, seed=3):
+def blocks(count: int, shift: float, sd: float = 0.03, seed: int = 3) -> list[float]:
     draws = np.random.default_rng(seed).normal(0, 1, count)
     return (shift + sd * (draws - draws.mean()) / draws.std(ddof=1)).tolist()
 
 
-def test_one_percent_is_spent_in_all():
+def test_one_percent_is_spent_in_all() -> None:
     assert math.fsum(SPENDING.values()) == pytest.approx(0.01)
     assert LAST_LOOK == 24
 
 
 @pytest.mark.parametrize("count", [2, 8, 24])
-def test_p_is_scipys(count):
+def test_p_is_scipys(count: int) -> None:
     values = blocks(count, 0.02)
     expected = scipy_stats.ttest_1samp(values, MARGIN, alternative="greater").pvalue
     assert paired_p(values, MARGIN) == pytest.approx(expected, rel=1e-9)
@@ -48,7 +48,7 @@ def test_p_is_scipys(count):
 
 @without_deadline
 @given(VALUES, st.floats(-0.1, 0.1))
-def test_sign_flips_are_those_of_brute_force(values, margin):
+def test_sign_flips_are_those_of_brute_force(values: list[float], margin: float) -> None:
     excess = np.array(values) - margin
     signs = np.array(list(itertools.product((-1, 1), repeat=len(values))))
     least = excess.sum() - 1e-12 * np.abs(excess).sum()
@@ -56,14 +56,14 @@ def test_sign_flips_are_those_of_brute_force(values, margin):
     assert sign_flip_p(values, margin) == pytest.approx(expected, abs=2 / 2 ** len(values))
 
 
-def test_sign_flips_of_24_blocks_are_exact():
+def test_sign_flips_of_24_blocks_are_exact() -> None:
     assert sign_flip_p([1.0] * 24, 0.0) == 2**-24
     assert sign_flip_p([-1.0] * 24, 0.0) == 1.0
 
 
 @pytest.mark.parametrize("count", SPENDING)
 @pytest.mark.parametrize("share", [1.0, 1 / 30])
-def test_the_smallest_mean_is_where_the_decision_turns(count, share):
+def test_the_smallest_mean_is_where_the_decision_turns(count: int, share: float) -> None:
     smallest = look(blocks(count, 0.0), MARGIN, GATE, share).smallest
     above, below = (look(blocks(count, smallest + d), MARGIN, GATE, share) for d in (1e-9, -1e-9))
     assert above.decision is Decision.WORSE
@@ -71,16 +71,17 @@ def test_the_smallest_mean_is_where_the_decision_turns(count, share):
     assert above.level == SPENDING[count] * share
 
 
-def test_a_family_asks_for_more():
+def test_a_family_asks_for_more() -> None:
     values = blocks(8, 0.08)
     assert look(values, MARGIN, GATE, 1).decision is Decision.WORSE
     assert look(values, MARGIN, GATE, 1 / 1_000).decision is Decision.GO_ON
 
 
 @pytest.mark.parametrize("count", SPENDING)
-def test_what_rules_the_gate_out_ends_a_duel_early(count):
+def test_what_rules_the_gate_out_ends_a_duel_early(count: int) -> None:
     values = blocks(count, 0.0, sd=0.01)
     below = scipy_stats.ttest_1samp(values, GATE, alternative="less").pvalue
+    assert isinstance(below, float)
     assert below < passing_level(count, 1)
     assert look(values, MARGIN, GATE, 1).decision is Decision.NOT_WORSE
     if count < LAST_LOOK:
@@ -89,7 +90,7 @@ def test_what_rules_the_gate_out_ends_a_duel_early(count):
         assert look(values, MARGIN, GATE, share).decision is not Decision.NOT_WORSE
 
 
-def test_the_last_look_rules_the_gate_out_at_what_is_left():
+def test_the_last_look_rules_the_gate_out_at_what_is_left() -> None:
     level = passing_level(LAST_LOOK, 1)
     assert level + SPENDING[8] + SPENDING[16] == pytest.approx(0.9 * MISSED)
     for shift, decision in ((-1e-9, Decision.NOT_WORSE), (1e-9, Decision.UNDECIDED)):
@@ -100,46 +101,46 @@ def test_the_last_look_rules_the_gate_out_at_what_is_left():
 
 @pytest.mark.parametrize("sd", [0.02, 0.04, 0.06, 0.1])
 @pytest.mark.parametrize("cases", [1, 30])
-def test_worse_by_the_gate_passes_in_one_duel_of_ten_at_most(sd, cases):
+def test_worse_by_the_gate_passes_in_one_duel_of_ten_at_most(sd: float, cases: int) -> None:
     """Where the last look passed whatever it could have called worse, a quarter of them did."""
     values = np.random.default_rng(7).normal(GATE, sd, (4_000, LAST_LOOK))
     passed = (decided(values, cases) == ExitCode.PASSED).mean()
     assert passed <= MISSED + 0.015
 
 
-def test_faster_is_not_worse():
+def test_faster_is_not_worse() -> None:
     assert look(blocks(24, -0.3), MARGIN, GATE, 1).decision is Decision.NOT_WORSE
 
 
-def test_values_that_never_differ():
+def test_values_that_never_differ() -> None:
     assert paired_p([0.5] * 8, 0.1) == 0.0
     assert paired_p([0.1] * 8, 0.1) == 1.0
 
 
 @pytest.mark.parametrize("count", [1, 7, 9, 23, 25])
-def test_no_look_in_between(count):
+def test_no_look_in_between(count: int) -> None:
     with pytest.raises(ValueError, match="look at 8, 16, 24 only"):
         look([0.0] * count, MARGIN, GATE, 1)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_bad_values(bad):
+def test_bad_values(bad: float) -> None:
     with pytest.raises(ValueError, match="is not finite"):
         paired_p([0.0, bad], MARGIN)
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.1, math.nan])
-def test_no_share(share):
+def test_no_share(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         look([0.0] * 8, MARGIN, GATE, share)
 
 
-def test_a_gate_within_the_margin():
+def test_a_gate_within_the_margin() -> None:
     with pytest.raises(ValueError, match="gate"):
         look([0.0] * 8, MARGIN, MARGIN, 1)
 
 
 @pytest.mark.parametrize("values", [[], [0.0] * 33])
-def test_too_few_or_many_for_sign_flips(values):
+def test_too_few_or_many_for_sign_flips(values: list[float]) -> None:
     with pytest.raises(ValueError, match="1 to 32"):
         sign_flip_p(values, 0.0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +53,7 @@ def hlo_flops(text: str) -> int:
     return flops(entry)
 
 
-def compiled_loop(model_name):
+def compiled_loop(model_name: str) -> Any:
     import keras
 
     from fmnist_models import architectures, optimizers
@@ -68,17 +71,18 @@ def compiled_loop(model_name):
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-def test_the_count_is_that_of_the_dots_that_xla_compiled(model):
+def test_the_count_is_that_of_the_dots_that_xla_compiled(model: str) -> None:
     from bench.worker.counting import dense_layers
 
     loop = compiled_loop(model)
     order = np.arange(SAMPLES, dtype=np.int32)
     ir = loop._epoch.experimental_get_compiler_ir(*loop.resident, order)
     layers = dense_layers(loop.work.model)
+    assert layers is not None
     assert hlo_flops(ir(stage="optimized_hlo")) == SAMPLES * step_flops(layers, 1)
 
 
-def test_the_products_only_epoch_does_the_same_products():
+def test_the_products_only_epoch_does_the_same_products() -> None:
     import tensorflow as tf
 
     from bench.worker.tensorflow.ceilings import products_epoch
@@ -90,7 +94,7 @@ def test_the_products_only_epoch_does_the_same_products():
     assert hlo_flops(ir(stage="optimized_hlo")) == expected
 
 
-def test_what_a_step_moves_is_named_array_by_array():
+def test_what_a_step_moves_is_named_array_by_array() -> None:
     import keras
 
     from bench.worker.counting import traffic
@@ -107,7 +111,7 @@ def test_what_a_step_moves_is_named_array_by_array():
         assert traffic(loop.work)[1] == ("optimizer slots", slots * 79_510 * 4, 2)
 
 
-def branched():
+def branched() -> Any:
     import keras
 
     inputs = keras.Input((784,))
@@ -115,31 +119,31 @@ def branched():
     return keras.Model(inputs, keras.layers.Dense(10)(left + right))
 
 
-def with_normalization():
+def with_normalization() -> Any:
     import keras
 
     layers = keras.layers
     return keras.Sequential([keras.Input((784,)), layers.Dense(4), layers.BatchNormalization()])
 
 
-def over_rows():
+def over_rows() -> Any:
     import keras
 
     layers = keras.layers
     return keras.Sequential([keras.Input((28, 28)), layers.Dense(4), layers.Flatten()])
 
 
-def frozen():
+def frozen() -> Any:
     import keras
 
     return keras.Sequential([keras.Input((784,)), keras.layers.Dense(4, trainable=False)])
 
 
-def with_a_step_of_its_own():
+def with_a_step_of_its_own() -> Any:
     import keras
 
     class Own(keras.Sequential):
-        def train_step(self, data):
+        def train_step(self, data: Any) -> Any:
             return super().train_step(data)
 
     return Own([keras.Input((784,)), keras.layers.Dense(10)])
@@ -148,13 +152,13 @@ def with_a_step_of_its_own():
 @pytest.mark.parametrize(
     "build", [branched, with_normalization, over_rows, frozen, with_a_step_of_its_own]
 )
-def test_a_model_whose_products_are_others_is_not_counted(build):
+def test_a_model_whose_products_are_others_is_not_counted(build: Callable[[], Any]) -> None:
     from bench.worker.counting import dense_layers
 
     assert dense_layers(build()) is None
 
 
-def test_weightless_layers_may_stand_between():
+def test_weightless_layers_may_stand_between() -> None:
     import keras
 
     from bench.worker.counting import dense_layers
@@ -164,7 +168,9 @@ def test_weightless_layers_may_stand_between():
     assert dense_layers(keras.Sequential(layers)) == [(784, 7), (7, 3)]
 
 
-def test_ceilings_are_measured_once_for_each_shape(small_data, monkeypatch):
+def test_ceilings_are_measured_once_for_each_shape(
+    small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bench.worker.tensorflow import ceilings
     from fmnist_models import dataset
 

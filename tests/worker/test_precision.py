@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from bench.schema.errors import Invalid
@@ -10,16 +12,21 @@ from bench.worker.precision import Computed, Declared, Product, computed, refuse
 HIDDEN, OUTPUT = Declared("hidden", "bfloat16", 900), Declared("output", "float32", 100)
 
 
-def judged(products, layers=(HIDDEN, OUTPUT), compute="bfloat16", precision="mixed_bfloat16"):
+def judged(
+    products: Sequence[Product],
+    layers: Sequence[Declared] = (HIDDEN, OUTPUT),
+    compute: str = "bfloat16",
+    precision: str = "mixed_bfloat16",
+) -> Computed:
     return computed(products, layers, compute, precision)
 
 
-def test_a_float32_output_is_no_warning():
+def test_a_float32_output_is_no_warning() -> None:
     products = [Product("hidden", "bfloat16", 900), Product("output", "float32", 100)]
     assert judged(products) == Computed(0.9)
 
 
-def test_half_is_enough_and_less_is_not():
+def test_half_is_enough_and_less_is_not() -> None:
     half = [Product("hidden", "bfloat16", 5), Product("output", "float32", 5)]
     assert judged(half) == Computed(0.5)
     less = [Product("hidden", "bfloat16", 49), Product("output", "float32", 51)]
@@ -27,13 +34,13 @@ def test_half_is_enough_and_less_is_not():
         judged(less)
 
 
-def test_float32_within_is_a_warning_that_names_it():
+def test_float32_within_is_a_warning_that_names_it() -> None:
     within = [Product("first", "float32", 10), Product("hidden", "bfloat16", 90)]
     told = "first computes in float32: 90% of the multiply-adds are in bfloat16"
     assert judged(within) == Computed(0.9, (told,))
 
 
-def test_only_a_mixed_case_may_compute_in_two_types():
+def test_only_a_mixed_case_may_compute_in_two_types() -> None:
     products = [Product("hidden", "float32", 99), Product("output", "bfloat16", 1)]
     with pytest.raises(Invalid, match=r"output computes in bfloat16: 99% of .* is float32"):
         judged(products, compute="float32", precision="float32")
@@ -41,14 +48,14 @@ def test_only_a_mixed_case_may_compute_in_two_types():
         judged([Product("hidden", "float16", 1), Product("output", "bfloat16", 9999)])
 
 
-def test_without_a_product_the_weights_tell():
+def test_without_a_product_the_weights_tell() -> None:
     assert judged([]) == Computed(0.9)
     assert judged([], layers=()) == Computed(1.0)
     with pytest.raises(Invalid, match="10% of the weights are of layers that compute in bfloat16"):
         judged([], layers=(Declared("hidden", "float32", 900), Declared("out", "bfloat16", 100)))
 
 
-def test_many_layers_are_counted():
+def test_many_layers_are_counted() -> None:
     with pytest.raises(Invalid, match="a0, a1, a2, a3 and 2 more compute in float32: 0% of"):
         judged([Product(f"a{number}", "float32", 1) for number in range(6)])
 
@@ -62,7 +69,9 @@ def test_many_layers_are_counted():
         (Declared("a", "float32", 1, (("kernel", "float32"),)), None),
     ],
 )
-def test_what_layers_declare_is_refused_before_anything_is_trained(layer, reason):
+def test_what_layers_declare_is_refused_before_anything_is_trained(
+    layer: Declared, reason: str | None
+) -> None:
     if reason is None:
         refuse_declared([layer], "bfloat16", "float32", "mixed_bfloat16")
         return

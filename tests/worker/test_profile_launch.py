@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from support import ROOT
@@ -42,7 +43,7 @@ def failing():
 
 
 @pytest.fixture(scope="module")
-def folder(small_data, tmp_path_factory):
+def folder(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """relu_mlp in every loop, an own model with all that a step may hold, and one that fails."""
     root = tmp_path_factory.mktemp("profile")
     (root / "own_models.py").write_text(OWN_MODELS)
@@ -97,20 +98,20 @@ def folder(small_data, tmp_path_factory):
     return root
 
 
-def rows(folder, name):
+def rows(folder: Path, name: str) -> dict[str, list[dict[str, str]]]:
     """The rows of a table by case."""
-    found = defaultdict(list)
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
     with (folder / name).open(newline="") as lines:
         for row in csv.DictReader(lines):
             found[row["case"]].append(row)
     return found
 
 
-def case_of(loop):
+def case_of(loop: str) -> str:
     return f"relu_mlp-adam-{loop}-cpu-b96-float32"
 
 
-def test_it_ends_well_and_says_what_it_found(folder):
+def test_it_ends_well_and_says_what_it_found(folder: Path) -> None:
     text = (folder / "plain.txt").read_text()
     assert (folder / "plain.code").read_text() == "0", text
     assert "relu_mlp/adam, cpu, batch 96, float32" in text
@@ -122,7 +123,7 @@ def test_it_ends_well_and_says_what_it_found(folder):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_shares_add_up_to_the_measured_step(folder, loop):
+def test_shares_add_up_to_the_measured_step(folder: Path, loop: str) -> None:
     own = rows(folder / "plain", "profile.csv")[case_of(loop)]
     assert [row["phase"] for row in own] == [str(phase) for phase in Phase]
     assert math.fsum(float(row["share"]) for row in own) == pytest.approx(1)
@@ -135,7 +136,7 @@ def test_shares_add_up_to_the_measured_step(folder, loop):
     assert (own[0]["sampler_overhead"] == "") == (loop != "fit")
 
 
-def test_xlas_own_products_are_named_with_their_flops(folder):
+def test_xlas_own_products_are_named_with_their_flops(folder: Path) -> None:
     own = rows(folder / "plain", "operations.csv")[case_of("compiled")]
     assert {row["kind"] for row in own} >= {"XLA"}
     products = [row for row in own if row["flops_per_s"]]
@@ -147,7 +148,7 @@ def test_xlas_own_products_are_named_with_their_flops(folder):
     assert flops == pytest.approx(800 * 2 * (2 * 784 * 100 + 3 * 100 * 10), rel=1e-6)
 
 
-def test_operations_of_fit_have_phases_and_shares(folder):
+def test_operations_of_fit_have_phases_and_shares(folder: Path) -> None:
     own = rows(folder / "plain", "operations.csv")[case_of("fit")]
     phases = {row["phase"] for row in own}
     assert {"forward", "backward", "optimizer update", "input pipeline"} <= phases
@@ -156,7 +157,7 @@ def test_operations_of_fit_have_phases_and_shares(folder):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_memory_and_start_are_whole(folder, loop):
+def test_memory_and_start_are_whole(folder: Path, loop: str) -> None:
     held = rows(folder / "plain", "memory.csv")[case_of(loop)]
     assert math.fsum(float(row["share"]) for row in held) == pytest.approx(1)
     by_name = {row["holder"]: int(row["bytes"]) for row in held}
@@ -179,7 +180,7 @@ def test_memory_and_start_are_whole(folder, loop):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_trace_opens_and_names_case_and_phases(folder, loop):
+def test_the_trace_opens_and_names_case_and_phases(folder: Path, loop: str) -> None:
     case = case_of(loop)
     with gzip.open(folder / f"plain/traces/{case}.json.gz", "rt") as text:
         events = json.load(text)["traceEvents"]
@@ -200,7 +201,7 @@ def test_the_trace_opens_and_names_case_and_phases(folder, loop):
     assert stack.exists() == (loop == "fit")
 
 
-def test_an_own_step_and_mixed_precision_are_taken_apart_as_well(folder):
+def test_an_own_step_and_mixed_precision_are_taken_apart_as_well(folder: Path) -> None:
     text = (folder / "own.txt").read_text()
     assert (folder / "own.code").read_text() == "2", text
     found = rows(folder / "own", "profile.csv")

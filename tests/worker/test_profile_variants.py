@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from support.loops import BATCH, SAMPLES, Recorder, penalized, trained, work
@@ -13,7 +16,7 @@ LOOPS = tuple(CHAINS)
 REST = SAMPLES % BATCH
 
 
-def variants_of(loop, build):
+def variants_of(loop: str, build: Callable[[], Any]) -> tuple[Any, Any]:
     import keras
     import tensorflow as tf
 
@@ -33,7 +36,7 @@ def variants_of(loop, build):
 
 @pytest.mark.parametrize("build", [NETWORKS["relu_mlp"].builder, penalized])
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_reading_leaves_the_model_as_it_was(loop, build):
+def test_a_reading_leaves_the_model_as_it_was(loop: str, build: Callable[[], Any]) -> None:
     made, model = variants_of(loop, build)
     before = model.get_weights()
     for variant in (*made.names, Variant.STEP):
@@ -45,7 +48,7 @@ def test_a_reading_leaves_the_model_as_it_was(loop, build):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop):
+def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop: str) -> None:
     import tensorflow as tf
 
     made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
@@ -68,7 +71,7 @@ def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_leaves_nothing_out_trains_as_the_loop_does(loop):
+def test_what_leaves_nothing_out_trains_as_the_loop_does(loop: str) -> None:
     """The last variant of the chain, driven by hand, ends with the loop's own weights."""
     _, expected, _, _, _ = trained(loop, NETWORKS["relu_mlp"].builder, "adam")
     made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
@@ -80,7 +83,7 @@ def test_what_leaves_nothing_out_trains_as_the_loop_does(loop):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_only_what_updates_makes_steps(loop):
+def test_only_what_updates_makes_steps(loop: str) -> None:
     made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
     made._snapshot = type("Nothing", (), {"restore": lambda _: None})()
     counted = {}

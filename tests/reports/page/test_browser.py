@@ -12,8 +12,10 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from support.pages import (
@@ -31,15 +33,18 @@ from support.run_folders import write_run
 
 from bench.reports.page import source
 from bench.reports.page.page import write_report
-from bench.reports.page.records import pareto
+from bench.reports.page.records import Point, pareto
 from bench.reports.page.source import read_sources
 from bench.schema.launch import Status
+from bench.schema.runs import MeasuredRun
 from bench.store.named import named_runs
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.chrome.webdriver import WebDriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
 
 BROWSER = next(
@@ -69,11 +74,11 @@ PATIENCE_S = 20
 class Reader:
     """A browser with one page open."""
 
-    def __init__(self, driver):
+    def __init__(self, driver: WebDriver) -> None:
         self.driver = driver
         self.script = driver.execute_script
 
-    def open(self, path, width=1280, height=900, theme="light"):
+    def open(self, path: Path, width: int = 1280, height: int = 900, theme: str = "light") -> Self:
         self.driver.get("about:blank")
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
@@ -90,7 +95,7 @@ class Reader:
         self.until("return document.documentElement.dataset.ready")
         return self
 
-    def until(self, script, *arguments):
+    def until(self, script: str, *arguments: object) -> Any:
         """What the script returns, once that is something."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
@@ -99,19 +104,19 @@ class Reader:
             time.sleep(0.05)
         raise AssertionError(f"never true: {script}; log: {self.driver.get_log('browser')}")
 
-    def tell(self, command, **arguments):
+    def tell(self, command: str, **arguments: Any) -> dict[str, Any]:
         return self.driver.execute_cdp_cmd(command, arguments)
 
-    def one(self, selector):
+    def one(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
-    def all(self, selector):
+    def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def errors(self):
+    def errors(self) -> list[dict[str, Any]]:
         return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
-    def requests(self):
+    def requests(self) -> list[str]:
         """Addresses that the page asked for."""
         events = [
             json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
@@ -122,14 +127,14 @@ class Reader:
             if event["method"] == "Network.requestWillBeSent"
         ]
 
-    def rows(self):
+    def rows(self) -> list[str]:
         """Case ids of the rows that are shown, in order."""
         return self.script(
             "return [...document.querySelectorAll('#table tbody tr')]"
             ".filter(row => !row.hidden).map(row => row.dataset.case)"
         )
 
-    def column(self, heading):
+    def column(self, heading: str) -> list[str]:
         """Raw cells of a column as the table shows them, top down."""
         return self.script(
             """const heads = [...document.querySelectorAll('#table thead th')];
@@ -139,7 +144,7 @@ class Reader:
             heading,
         )
 
-    def marks(self, figure):
+    def marks(self, figure: str) -> int:
         """How many points a chart shows."""
         return self.script(
             "return document.querySelectorAll(`#figure-${arguments[0]} "
@@ -147,7 +152,7 @@ class Reader:
             figure,
         )
 
-    def picture(self, path, top=0, height=None):
+    def picture(self, path: Path, top: int = 0, height: int | None = None) -> Path:
         height = height or self.script("return document.documentElement.scrollHeight")
         width = self.script("return window.innerWidth")
         clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
@@ -157,7 +162,7 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
@@ -171,7 +176,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The reference run, and four set-ups beside each other."""
     folder = tmp_path_factory.mktemp("pages")
     return {
@@ -181,11 +186,11 @@ def pages(tmp_path_factory):
 
 
 @pytest.fixture
-def reference(browser, pages):
+def reference(browser: Reader, pages: dict[str, Path]) -> Reader:
     return browser.open(pages["reference"])
 
 
-def cells():
+def cells() -> list[dict[str, str]]:
     with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
@@ -193,7 +198,9 @@ def cells():
 @pytest.mark.parametrize("name", ["reference", "set-ups"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_loads_without_an_error_or_a_request(browser, pages, name, width, theme):
+def test_it_loads_without_an_error_or_a_request(
+    browser: Reader, pages: dict[str, Path], name: str, width: int, theme: str
+) -> None:
     page = browser.open(pages[name], width, theme=theme)
     assert page.errors() == []
     assert [
@@ -215,7 +222,7 @@ def test_it_loads_without_an_error_or_a_request(browser, pages, name, width, the
     assert dark == (theme == "dark")
 
 
-def test_it_shows_the_numbers_of_results_csv(reference):
+def test_it_shows_the_numbers_of_results_csv(reference: Reader) -> None:
     rows = cells()
     assert reference.rows() == [row["case"] for row in rows]
     for heading, column in {
@@ -236,7 +243,7 @@ def test_it_shows_the_numbers_of_results_csv(reference):
     assert f"{float(rows[0]['samples_per_s']):,.0f}" in shown
 
 
-def test_the_charts_show_the_numbers_of_results_csv(reference):
+def test_the_charts_show_the_numbers_of_results_csv(reference: Reader) -> None:
     button = reference.one("#figure-throughput .numbers")
     button.click()
     assert button.get_attribute("aria-expanded") == "true"
@@ -252,7 +259,7 @@ def test_the_charts_show_the_numbers_of_results_csv(reference):
     assert not reference.one("#figure-throughput .data").is_displayed()
 
 
-def test_filters_hold_for_table_and_charts(reference):
+def test_filters_hold_for_table_and_charts(reference: Reader) -> None:
     every = len(cells())
     before = reference.marks("throughput")
     Select(reference.one("select[name=model]")).select_by_visible_text("softmax")
@@ -281,12 +288,12 @@ def test_filters_hold_for_table_and_charts(reference):
     assert reference.errors() == []
 
 
-def test_the_pareto_front_follows_the_filters(reference):
+def test_the_pareto_front_follows_the_filters(reference: Reader) -> None:
     (run,) = read_sources([REFERENCE])
     cases = {id(point): case for case, point in run.points.items()}
     reference.one("#figure-accuracy .numbers").click()
 
-    def wait_for(points):
+    def wait_for(points: Iterable[Point]) -> list[str]:
         wanted = sorted(cases[id(point)] for point in pareto(points))
         reference.until(
             """const rows = [...document.querySelectorAll('#figure-accuracy .data tbody tr')];
@@ -305,14 +312,14 @@ def test_the_pareto_front_follows_the_filters(reference):
     assert not set(alone) & set(everything)
 
 
-def test_a_filter_that_leaves_nothing(reference):
+def test_a_filter_that_leaves_nothing(reference: Reader) -> None:
     reference.one("#search").send_keys("no such case")
     reference.until("return document.getElementById('count').textContent.startsWith('0 of ')")
     assert reference.rows() == []
     assert reference.errors() == []
 
 
-def test_sorting_goes_both_ways_and_leaves_the_empty_last(reference):
+def test_sorting_goes_both_ways_and_leaves_the_empty_last(reference: Reader) -> None:
     head = reference.one("#table th:has(button[title^='samples trained'])")
     head.find_element(By.TAG_NAME, "button").click()
     speeds = [float(cell) for cell in reference.column("samples/s") if cell]
@@ -328,8 +335,8 @@ def test_sorting_goes_both_ways_and_leaves_the_empty_last(reference):
     assert sorted(reference.rows()) == sorted(row["case"] for row in cells())
 
 
-def test_a_chart_changes_with_its_control(reference):
-    def axis():
+def test_a_chart_changes_with_its_control(reference: Reader) -> None:
+    def axis() -> list[str]:
         return reference.script(
             "return [...document.querySelectorAll('#figure-curves-2 .drawing svg "
             ".mark-text.role-axis-label text')].map(text => text.textContent)"
@@ -352,7 +359,7 @@ def test_a_chart_changes_with_its_control(reference):
     assert set(shown) == {chosen}
 
 
-def test_columns_and_theme_are_the_readers_choice(reference):
+def test_columns_and_theme_are_the_readers_choice(reference: Reader) -> None:
     hidden = reference.one("#table th:has(button[title^='tracing'])")
     assert not hidden.is_displayed()
     reference.one("details.columns summary").click()
@@ -367,7 +374,7 @@ def test_columns_and_theme_are_the_readers_choice(reference):
         assert (reference.script(colour) == light) == same
 
 
-def test_a_screen_reader_finds_a_name_for_everything(reference):
+def test_a_screen_reader_finds_a_name_for_everything(reference: Reader) -> None:
     reference.tell("Accessibility.enable")
     nodes = reference.tell("Accessibility.getFullAXTree")["nodes"]
     named = {
@@ -391,7 +398,7 @@ def test_a_screen_reader_finds_a_name_for_everything(reference):
     assert {"button", "combobox", "region", "figure", "link"} <= seen
 
 
-def test_the_keyboard_reaches_the_content(reference):
+def test_the_keyboard_reaches_the_content(reference: Reader) -> None:
     reference.one("body").send_keys(Keys.TAB)
     first = reference.driver.switch_to.active_element
     assert first.text == "Skip to the findings"
@@ -399,7 +406,9 @@ def test_the_keyboard_reaches_the_content(reference):
     assert reference.script("return document.activeElement.id") == "findings"
 
 
-def test_text_of_others_stays_text(browser, tmp_path, monkeypatch):
+def test_text_of_others_stays_text(
+    browser: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = write_run(
         tmp_path / "run",
         {**USUAL, HALF: (0.8, 0.86)},
@@ -408,7 +417,7 @@ def test_text_of_others_stays_text(browser, tmp_path, monkeypatch):
         cpu={"model": HOSTILE},
     )
 
-    def with_hostile_models(paths):
+    def with_hostile_models(paths: Sequence[Path]) -> dict[str, MeasuredRun]:
         """A reader that lets such a model pass, as this one does not."""
         found = named_runs(paths)
         return {
@@ -439,7 +448,7 @@ def test_text_of_others_stays_text(browser, tmp_path, monkeypatch):
     assert page.script("return document.querySelectorAll('img').length") == 0
 
 
-def test_several_runs_stand_side_by_side(browser, pages):
+def test_several_runs_stand_side_by_side(browser: Reader, pages: dict[str, Path]) -> None:
     page = browser.open(pages["set-ups"])
     assert page.marks("ratios") == 3 * 8
     assert page.marks("threads") > 0
@@ -448,7 +457,7 @@ def test_several_runs_stand_side_by_side(browser, pages):
     assert page.errors() == []
 
 
-def test_a_point_leads_to_its_row(reference):
+def test_a_point_leads_to_its_row(reference: Reader) -> None:
     point = reference.one("#figure-throughput .mark-symbol > path")
     reference.script("arguments[0].scrollIntoView({block: 'center'})", point)
     webdriver.ActionChains(reference.driver).move_to_element(point).click().perform()
@@ -456,7 +465,7 @@ def test_a_point_leads_to_its_row(reference):
     assert found in {row["case"] for row in cells()}
 
 
-def test_it_prints(browser, pages):
+def test_it_prints(browser: Reader, pages: dict[str, Path]) -> None:
     page = browser.open(pages["reference"], theme="dark")
     printed = base64.b64decode(page.tell("Page.printToPDF", printBackground=False)["data"])
     assert printed.startswith(b"%PDF")
@@ -469,7 +478,9 @@ def test_it_prints(browser, pages):
     page.tell("Emulation.setEmulatedMedia", media="")
 
 
-def test_without_javascript_the_words_and_the_table_are_there(browser, pages):
+def test_without_javascript_the_words_and_the_table_are_there(
+    browser: Reader, pages: dict[str, Path]
+) -> None:
     page = browser
     page.tell("Emulation.setScriptExecutionDisabled", value=True)
     try:
@@ -489,7 +500,16 @@ def test_without_javascript_the_words_and_the_table_are_there(browser, pages):
         ("report-phone", 390, 860, "light", "#charts"),
     ],
 )
-def test_the_pictures_of_the_readme(browser, pages, tmp_path, name, width, height, theme, at):
+def test_the_pictures_of_the_readme(
+    browser: Reader,
+    pages: dict[str, Path],
+    tmp_path: Path,
+    name: str,
+    width: int,
+    height: int,
+    theme: str,
+    at: str | None,
+) -> None:
     from matplotlib.image import imread
 
     folder = Path(os.environ.get("FMNIST_SCREENSHOTS") or tmp_path)

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
-from support import ROOT
+from support import ROOT, Program, TypeIn
 from support.pages import (
     BIG,
     COMPILED,
@@ -28,10 +31,10 @@ from support.run_folders import write_run
 
 from bench.reports.end_of_run import summarize
 from bench.reports.formatting import short_ids, short_names
-from bench.reports.page.findings import comparison_findings, findings
+from bench.reports.page.findings import Finding, comparison_findings, findings
 from bench.reports.page.page import write_report
 from bench.reports.page.records import MOST_ROUNDS, case_records, pareto, round_records
-from bench.reports.page.source import read_sources
+from bench.reports.page.source import Source, read_sources
 from bench.reports.page.table import COLUMNS, case_table
 from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS
@@ -45,44 +48,46 @@ from fmnist_models.errors import UserError
 class Page(HTMLParser):
     """The elements of a page, and its text outside scripts and styles."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags, self.text, self.ids = [], "", []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.ids: list[str | None] = []
+        self.text = ""
         self._raw = False
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self.ids += [value for name, value in attrs if name == "id"]
         self._raw = tag in ("script", "style")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         self._raw = False
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if not self._raw:
             self.text += data
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Callable[..., Source]:
     """Reads one made-up run back."""
 
-    def make(cases, **rest):
+    def make(cases: dict[Case, tuple[float, float]], **rest: Any) -> Source:
         return read_sources([write_run(tmp_path / "run", cases, **rest)])[0]
 
     return make
 
 
-def titles(source):
+def titles(source: Source) -> list[str]:
     return [finding.title for finding in findings(source)]
 
 
-def text_of(source, start):
+def text_of(source: Source, start: str) -> Finding:
     return next(finding for finding in findings(source) if finding.title.startswith(start))
 
 
-def test_the_findings_of_two_loops(source):
+def test_the_findings_of_two_loops(source: Callable[..., Source]) -> None:
     run = source(USUAL)
     assert "The fastest loop is compiled" in titles(run)
     gain = text_of(run, "compiled trains 9.9 times as many samples a second as fit")
@@ -95,7 +100,7 @@ def test_the_findings_of_two_loops(source):
     assert "First at the target of 0.85: relu_mlp adam compiled" in best.text
 
 
-def test_a_target_that_nobody_reached_is_said(source):
+def test_a_target_that_nobody_reached_is_said(source: Callable[..., Source]) -> None:
     best = text_of(source({FIT: (4.0, 0.5)}), "Most accurate")
     assert "No network reached the target of 0.85 in every launch." in best.text
 
@@ -108,7 +113,9 @@ def test_a_target_that_nobody_reached_is_said(source):
         (0.41, "is as fast as float32, within 5%, in all of 1 case", "fact"),
     ],
 )
-def test_where_precision_helps_or_hurts(source, seconds, verdict, kind):
+def test_where_precision_helps_or_hurts(
+    source: Callable[..., Source], seconds: float, verdict: str, kind: str
+) -> None:
     finding = text_of(source({COMPILED: (0.4, 0.87), HALF: (seconds, 0.868)}), "mixed_bfloat16")
     assert finding.title == f"mixed_bfloat16 {verdict}"
     assert finding.kind == kind
@@ -118,7 +125,7 @@ def test_where_precision_helps_or_hurts(source, seconds, verdict, kind):
     assert "changes by -0.20 points on average" in finding.text
 
 
-def test_overhead_and_the_nearest_to_the_roof(source):
+def test_overhead_and_the_nearest_to_the_roof(source: Callable[..., Source]) -> None:
     run = source({FIT: (4.0, 0.86), COMPILED: (0.1, 0.87)})
     finding = text_of(run, "1 of 2 cases wait for overhead")
     assert finding.text.startswith(
@@ -127,7 +134,7 @@ def test_overhead_and_the_nearest_to_the_roof(source):
     )
 
 
-def test_batch_sizes(source):
+def test_batch_sizes(source: Callable[..., Source]) -> None:
     finding = text_of(
         source({COMPILED: (0.4, 0.87), BIG: (0.2, 0.86)}), "relu_mlp adam compiled is"
     )
@@ -136,12 +143,12 @@ def test_batch_sizes(source):
     assert "0.860 against 0.870" in finding.text
 
 
-def test_what_did_not_end_well_is_counted(source):
+def test_what_did_not_end_well_is_counted(source: Callable[..., Source]) -> None:
     run = source(USUAL, reasons={SOFTMAX: (Status.FAILED, "out of memory")})
     assert "1 case without a figure: 1 failed" in titles(run)
 
 
-def test_a_run_without_any_figure_still_makes_a_page(tmp_path):
+def test_a_run_without_any_figure_still_makes_a_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", {}, reasons={SOFTMAX: (Status.SKIPPED, "no GPU here")})
     page = Page(write_report([run]).read_text("utf-8"))
     assert "No case was measured" in page.text
@@ -149,23 +156,27 @@ def test_a_run_without_any_figure_still_makes_a_page(tmp_path):
     assert not any(tag == "figure" for tag, _ in page.tags)
 
 
-def test_the_front_holds_what_no_other_beats(source):
+def test_the_front_holds_what_no_other_beats(source: Callable[..., Source]) -> None:
     run = source({FIT: (4.0, 0.86), COMPILED: (0.4, 0.87), BIG: (0.2, 0.80), SOFTMAX: (8.0, 0.9)})
     front = pareto(run.points.values())
     assert [round(point.val_accuracy, 6) for point in front] == [0.8, 0.87, 0.9]
 
 
-def test_the_reference_says_what_the_manual_says():
+def test_the_reference_says_what_the_manual_says() -> None:
     (run,) = read_sources([REFERENCE])
     gain = text_of(run, "compiled trains")
     page = (ROOT / "docs/explanation/reference-run.md").read_text("utf-8")
-    mean = re.search(r"trains (\d+)\.\d times", gain.title)[1]
-    assert f"`compiled` trains {mean} times as many samples" in page
-    low, high = re.search(r"\((\d+\.\d)\d to (\d+\.\d)\d\)", gain.text).groups()
-    assert f"{low} to {high}" in page
+    mean = re.search(r"trains (\d+)\.\d times", gain.title)
+    assert mean is not None
+    assert f"`compiled` trains {mean[1]} times as many samples" in page
+    found = re.search(r"\((\d+\.\d)\d to (\d+\.\d)\d\)", gain.text)
+    assert found is not None
+    assert f"{found[1]} to {found[2]}" in page
 
 
-def test_a_name_that_sounds_like_a_warning_is_not_counted_as_one(source):
+def test_a_name_that_sounds_like_a_warning_is_not_counted_as_one(
+    source: Callable[..., Source],
+) -> None:
     run = source(USUAL)
     told = {
         FIT: "unsteady_block computes in float32: 60% of the multiply-adds are in bfloat16",
@@ -176,7 +187,7 @@ def test_a_name_that_sounds_like_a_warning_is_not_counted_as_one(source):
     assert text_of(run, "2 cases of 2 carry").title.endswith("a warning: 1 unsteady, 1 disturbed")
 
 
-def test_runs_beside_each_other():
+def test_runs_beside_each_other() -> None:
     sources = read_sources([SET_UPS])
     found = compare({source.name: source.run for source in sources})
     said = comparison_findings(found)
@@ -189,7 +200,9 @@ def test_runs_beside_each_other():
     assert all(record["threads_series"] is not None for record in records)
 
 
-def test_many_rounds_are_thinned_and_the_curves_kept(source, monkeypatch):
+def test_many_rounds_are_thinned_and_the_curves_kept(
+    source: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = source(USUAL, epochs=4)
     monkeypatch.setattr("bench.reports.page.records.MOST_ROUNDS", 3)
     rounds, one_in = round_records([run])
@@ -199,7 +212,7 @@ def test_many_rounds_are_thinned_and_the_curves_kept(source, monkeypatch):
     assert MOST_ROUNDS == 10_000
 
 
-def test_the_table_holds_the_cells_of_results_csv():
+def test_the_table_holds_the_cells_of_results_csv() -> None:
     sources = read_sources([REFERENCE])
     table = case_table(sources)
     with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
@@ -211,12 +224,12 @@ def test_the_table_holds_the_cells_of_results_csv():
                 assert (cell.value or cell.text) == wanted[column.name]
 
 
-def test_every_column_is_one_of_results_csv():
+def test_every_column_is_one_of_results_csv() -> None:
     assert {column.name for column in COLUMNS} - {"interval"} <= set(RESULT_COLUMNS)
     assert all(column.meaning for column in COLUMNS)
 
 
-def test_a_page_needs_no_network_and_stays_small(tmp_path):
+def test_a_page_needs_no_network_and_stays_small(tmp_path: Path) -> None:
     path = write_report([REFERENCE], tmp_path / "page.html")
     text = path.read_text("utf-8")
     assert len(text.encode()) < 5_000_000
@@ -227,13 +240,16 @@ def test_a_page_needs_no_network_and_stays_small(tmp_path):
     assert not re.search(r"\bcdn\b|jsdelivr|unpkg", text, re.I)
     assert "@import" not in text
     policy = next(a["content"] for _, a in page.tags if "http-equiv" in a)
+    assert policy is not None
     assert "default-src 'none'" in policy
     assert "unsafe-eval" not in policy
     assert "script-src 'sha256-" in policy
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_a_page_of_two_thousand_cases_stays_under_five_megabytes(tmp_path, monkeypatch):
+def test_a_page_of_two_thousand_cases_stays_under_five_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cases = {
         Case(model, optimizer, loop, "gpu:1", size, precision): (0.5, 0.85)
         for model in ("softmax", "sigmoid_mlp", "relu_mlp")
@@ -249,7 +265,7 @@ def test_a_page_of_two_thousand_cases_stays_under_five_megabytes(tmp_path, monke
     assert small + 2000 * (path.stat().st_size - small) / len(cases) < 5_000_000
 
 
-def test_the_page_has_its_parts():
+def test_the_page_has_its_parts() -> None:
     text = (REFERENCE / "report.html").read_text("utf-8")
     page = Page(text)
     for part in ("findings", "cases", "charts", "warnings", "environment", "method", "repeat"):
@@ -278,7 +294,7 @@ def test_the_page_has_its_parts():
     assert headings.count(1) == 1
 
 
-def test_the_committed_page_is_of_the_committed_run():
+def test_the_committed_page_is_of_the_committed_run() -> None:
     text = (REFERENCE / "report.html").read_text("utf-8")
     with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
@@ -288,7 +304,7 @@ def test_the_committed_page_is_of_the_committed_run():
         assert f'data-v="{row["samples_per_s"]}"' in text or not row["samples_per_s"]
 
 
-def test_text_of_others_is_escaped_everywhere(tmp_path):
+def test_text_of_others_is_escaped_everywhere(tmp_path: Path) -> None:
     run = write_run(
         tmp_path / "run",
         USUAL,
@@ -308,13 +324,14 @@ def test_text_of_others_is_escaped_everywhere(tmp_path):
     assert "{{7*7}}" in page.text
     assert "한글" in page.text
     assert "<script>alert" not in text
-    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
-    assert "<" not in data
-    content = json.loads(data)
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert data is not None
+    assert "<" not in data[1]
+    content = json.loads(data[1])
     assert content["records"][0][content["record_fields"].index("run")] == HOSTILE
 
 
-def test_a_profile_is_drawn_beside_its_run(tmp_path):
+def test_a_profile_is_drawn_beside_its_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", USUAL)
     profile = write_profile(tmp_path / "profile", "input")
     page = Page(write_report([run, profile]).read_text("utf-8"))
@@ -331,7 +348,7 @@ def test_a_profile_is_drawn_beside_its_run(tmp_path):
         write_report([run, profile])
 
 
-def test_the_command_repeats_without_the_folder(tmp_path):
+def test_the_command_repeats_without_the_folder(tmp_path: Path) -> None:
     run = write_run(
         tmp_path / "run",
         USUAL,
@@ -348,7 +365,7 @@ def test_the_command_repeats_without_the_folder(tmp_path):
     assert "no plan.json" in Page(write_report([run]).read_text("utf-8")).text
 
 
-def test_runs_of_other_images_are_shown_and_not_compared(tmp_path):
+def test_runs_of_other_images_are_shown_and_not_compared(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", USUAL)
     two = write_run(tmp_path / "two", {FIT: (3.0, 0.86)}, dataset_digest="def")
     page = Page(write_report([one, two], tmp_path / "page.html").read_text("utf-8"))
@@ -357,7 +374,7 @@ def test_runs_of_other_images_are_shown_and_not_compared(tmp_path):
     assert "one" in page.text
 
 
-def test_short_names_tell_every_case_apart():
+def test_short_names_tell_every_case_apart() -> None:
     rows = {case.id: {**case.to_json()} for case in (FIT, COMPILED, BIG)}
     assert list(short_names(rows).values()) == [
         "fit · batch 32",
@@ -367,7 +384,7 @@ def test_short_names_tell_every_case_apart():
     assert short_names({FIT.id: FIT.to_json()}) == {FIT.id: "relu_mlp"}
 
 
-def test_report_by_hand(type_in, tmp_path, monkeypatch):
+def test_report_by_hand(type_in: TypeIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", USUAL)
     code, out, _ = type_in("report", run)
     assert (code, out.strip()) == (0, str(run / "report.html"))
@@ -379,21 +396,22 @@ def test_report_by_hand(type_in, tmp_path, monkeypatch):
     assert out.strip() == str(other / "report.html")
 
 
-def test_a_mistake_is_one_line(type_in, tmp_path):
+def test_a_mistake_is_one_line(type_in: TypeIn, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", USUAL)
     empty = write_run(tmp_path / "empty", {})
     file = tmp_path / "file"
     file.write_text("")
     cut = write_run(tmp_path / "cut", {SOFTMAX: (3.0, 0.8)})
     (cut / "results.csv").write_text("a,b\n1,2\n")
-    for words, line in [
+    mistakes: list[tuple[list[object], str]] = [
         ([tmp_path / "nowhere"], "nowhere: there is no such folder: name the folder of a run"),
         ([file], "holds no results.csv: name the folder of a run"),
         ([empty], "results.csv holds no case, so there is nothing to report"),
         ([cut], "it is not a file of this suite"),
         ([run, run], "is the same folder as"),
         ([run, "--output", file / "page.html"], "name another --output"),
-    ]:
+    ]
+    for words, line in mistakes:
         code, _, err = type_in("report", *words)
         assert code == 2
         assert err.startswith("fmnist-bench: error: ")
@@ -402,7 +420,7 @@ def test_a_mistake_is_one_line(type_in, tmp_path):
 
 
 @pytest.mark.parametrize("report", [True, False])
-def test_a_run_ends_with_its_page_unless_told_not_to(tmp_path, report):
+def test_a_run_ends_with_its_page_unless_told_not_to(tmp_path: Path, report: bool) -> None:
     folder, plan = RunFolder.resume(write_run(tmp_path / "run", USUAL))
     rows, launches, rounds = folder.results(), folder.launches(), folder.rounds()
     outcome = RunOutcome(folder, plan, rows, launches, rounds, False, {})
@@ -412,7 +430,9 @@ def test_a_run_ends_with_its_page_unless_told_not_to(tmp_path, report):
     assert ("report.html" in out.getvalue()) == report
 
 
-def test_what_was_overruled_is_said_once_at_the_end_of_a_run_and_on_its_page(tmp_path):
+def test_what_was_overruled_is_said_once_at_the_end_of_a_run_and_on_its_page(
+    tmp_path: Path,
+) -> None:
     overruled = {"KERAS_BACKEND": "jax", "MPLBACKEND": "inline"}
     acted = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--x"}
     path = write_run(tmp_path / "run", USUAL, variables=acted, overruled=overruled)
@@ -432,7 +452,7 @@ def test_what_was_overruled_is_said_once_at_the_end_of_a_run_and_on_its_page(tmp
     assert "XLA_FLAGS=--x fmnist-bench run" in page
 
 
-def test_the_chart_library_loads_only_when_used(program, tmp_path):
+def test_the_chart_library_loads_only_when_used(program: Program, tmp_path: Path) -> None:
     script = (
         "import sys, bench.cli, bench.cli.options, bench.reports.end_of_run, "
         "bench.reports.page.page;"
@@ -456,5 +476,5 @@ def test_the_chart_library_loads_only_when_used(program, tmp_path):
         ([], []),
     ],
 )
-def test_ids_are_cut_to_what_tells_them_apart(ids, short):
+def test_ids_are_cut_to_what_tells_them_apart(ids: list[str], short: list[str]) -> None:
     assert list(short_ids(ids).values()) == short

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,22 @@ from bench.schema.case import LOOPS, PRECISIONS, Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from fmnist_models.errors import UserError
 
-Rows = synthetic.Rows
+# Rows of results and of rounds.
+Tables = tuple[synthetic.Rows, synthetic.Rows]
 KOREAN = "패션 MNIST 모델"
 
 
-def every_device() -> Rows:
+def every_device() -> Tables:
     cases = [c for device in ("cpu", "gpu:0", "gpu:1") for c in synthetic.documented(device=device)]
     return synthetic.run(dict.fromkeys(cases))
 
 
-def forty_own_models() -> Rows:
+def forty_own_models() -> Tables:
     names = (f"company.research.vision_{i}.models:build_network_variant_{i}" for i in range(40))
     return synthetic.run(Case(n, "adam", loop) for n in names for loop in ("fit", "compiled"))
 
 
-def whole_product() -> Rows:
+def whole_product() -> Tables:
     from fmnist_models.architectures import NETWORKS
     from fmnist_models.optimizers import OPTIMIZERS
 
@@ -50,11 +52,11 @@ def whole_product() -> Rows:
     return synthetic.run(itertools.starmap(Case, itertools.product(*axes)))
 
 
-def all_failed() -> Rows:
+def all_failed() -> Tables:
     return [synthetic.not_ok(Case("softmax", "sgd", "fit"), "failed", "out of memory")], []
 
 
-def nothing_known() -> Rows:
+def nothing_known() -> Tables:
     results, _ = synthetic.run([Case("relu_mlp", "adam", "compiled"), logistic_case()])
     columns = ("samples_per_s_low", "samples_per_s_high", "epochs", "epoch_s", "val_accuracy")
     for row in results:
@@ -64,7 +66,7 @@ def nothing_known() -> Rows:
     return results, []
 
 
-def huge_ranges() -> Rows:
+def huge_ranges() -> Tables:
     results, rounds = synthetic.run(synthetic.documented())
     for i, row in enumerate(results):
         factor = 10.0 ** (i % 12 - 4)
@@ -74,7 +76,7 @@ def huge_ranges() -> Rows:
     return results, rounds
 
 
-def precisions() -> Rows:
+def precisions() -> Tables:
     cases = [Case("relu_mlp", "adam", "compiled", "gpu", precision=p) for p in PRECISIONS]
     results, rounds = synthetic.run(cases)
     fifth, own = synthetic.run([Case("relu_mlp", "adam", "compiled", "gpu", threads=None)])
@@ -82,7 +84,7 @@ def precisions() -> Rows:
     return results + fifth, rounds + [row | {"case": "later"} for row in own]
 
 
-RUNS = {
+RUNS: dict[str, Callable[[], Tables]] = {
     "documented": lambda: synthetic.run(synthetic.documented()),
     "three loops": lambda: synthetic.run(synthetic.documented(LOOPS[:3])),
     "one row": lambda: synthetic.run([Case("relu_mlp", "adam", "compiled")]),
@@ -149,7 +151,10 @@ def test_every_point_lies_inside_its_panel(figure: Figure) -> None:
 
 def test_panels_do_not_cover_one_another(figure: Figure) -> None:
     for one, other in itertools.combinations(figure.axes, 2):
-        assert not one.get_tightbbox().overlaps(other.get_tightbbox())
+        here, there = one.get_tightbbox(), other.get_tightbbox()
+        assert here is not None
+        assert there is not None
+        assert not here.overlaps(there)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -396,7 +401,7 @@ def test_sample_row_shows_each_image_over_its_class(
     labels = np.array([9, 0, 0, 3, 0, 2, 7, 2, 5, 5], dtype=np.uint8)
     names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
     names += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-    run.sample_row(images, labels, names, tmp_path / "samples.png")
+    run.sample_row(images, labels.tolist(), names, tmp_path / "samples.png")
     (figure,) = figures
     assert [axes.get_xlabel() for axes in figure.axes] == [names[label] for label in labels]
     for axes, image in zip(figure.axes, images, strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from matplotlib.image import imread
 from support.figures import figure_of, texts_off_the_page
@@ -16,14 +19,15 @@ LARGE = Case("relu_mlp", "sgd", "compiled", batch_size=512)
 
 
 @pytest.fixture
-def results():
+def results() -> list[dict[str, Any]]:
     return rows({FIT: 4.8, COMPILED: 0.48, LARGE: 0.3, HALF: 0.8}, MEASURED)
 
 
-def test_every_setting_is_a_panel_and_every_case_a_point(results):
+def test_every_setting_is_a_panel_and_every_case_a_point(results: list[dict[str, Any]]) -> None:
     figure = figure_of(draw_roofline, results, MEASURED, ENVIRONMENT)
     assert [axes.get_label() for axes in figure.axes] == ["cpu, float32", "cpu, mixed_bfloat16"]
-    drawn = figure.axes[0].get_lines()
+    # What Matplotlib says of a line's data is too wide to be indexed.
+    drawn: Any = figure.axes[0].get_lines()
     points = {
         (line.get_xdata()[0], line.get_ydata()[0]) for line in drawn if line.get_marker() == "^"
     }
@@ -35,8 +39,11 @@ def test_every_setting_is_a_panel_and_every_case_a_point(results):
     assert "100 GFLOP/s" in " ".join(text.get_text() for text in figure.axes[0].texts)
 
 
-def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(results):
-    axes = figure_of(draw_roofline, results, MEASURED, ENVIRONMENT).axes[0]
+def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(
+    results: list[dict[str, Any]],
+) -> None:
+    # What Matplotlib says of a line's data is too wide to be indexed.
+    axes: Any = figure_of(draw_roofline, results, MEASURED, ENVIRONMENT).axes[0]
     roofs = [line for line in axes.get_lines() if len(line.get_xdata()) == 3]
     assert len(roofs) == 2
     for line, rate in zip(roofs, (5e10, 2e10), strict=True):
@@ -44,7 +51,7 @@ def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(results):
             assert y == pytest.approx(min(1e11, rate * x) / 1e9)
 
 
-def test_no_text_is_cut_off(results):
+def test_no_text_is_cut_off(results: list[dict[str, Any]]) -> None:
     assert texts_off_the_page(figure_of(draw_roofline, results, MEASURED, ENVIRONMENT)) == []
     many = [ceilings("float32"), *MEASURED[1:], ceilings("mixed_float16")]
     sixteen = Case("relu_mlp", "sgd", "fit", precision="mixed_float16")
@@ -52,7 +59,9 @@ def test_no_text_is_cut_off(results):
     assert texts_off_the_page(figure_of(draw_roofline, wide, many, ENVIRONMENT)) == []
 
 
-def test_the_picture_is_written_only_where_there_is_something_to_draw(results, tmp_path):
+def test_the_picture_is_written_only_where_there_is_something_to_draw(
+    results: list[dict[str, Any]], tmp_path: Path
+) -> None:
     path = tmp_path / "roofline.png"
     assert not draw_roofline(results, [], ENVIRONMENT, path)
     assert not draw_roofline(rows({COMPILED: 0.48}), MEASURED, ENVIRONMENT, path)

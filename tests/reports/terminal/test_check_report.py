@@ -92,29 +92,29 @@ XML = """\
 """
 
 
-def test_the_screen_is_this():
+def test_the_screen_is_this() -> None:
     out = io.StringIO()
     print_check(REPORT, Console(file=out, width=80))
     text = "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
     assert text == TABLE + BELOW
 
 
-def test_the_summary_is_this():
+def test_the_summary_is_this() -> None:
     assert markdown(REPORT) == MARKDOWN
 
 
-def test_the_junit_file_is_this():
+def test_the_junit_file_is_this() -> None:
     assert junit(REPORT) == XML
 
 
-def test_what_a_duel_says_takes_the_place_of_why_a_case_was_blind():
+def test_what_a_duel_says_takes_the_place_of_why_a_case_was_blind() -> None:
     found = settled(REPORT, {BLIND.case: (Verdict.PASSED, "not confirmed by a duel")})
     assert [told(case) for case in found.cases if case.case == BLIND.case] == [
         "not confirmed by a duel"
     ]
 
 
-def test_a_case_that_failed_in_the_duel_says_so_once():
+def test_a_case_that_failed_in_the_duel_says_so_once() -> None:
     case = Case("own:net", "sgd", "fit")
     plan = DuelPlan(Spec(), Spec(), (case,), RunSettings())
     asked = Confirmation(plan, Path("duel"), False, {}, lambda *_: {})
@@ -125,7 +125,7 @@ def test_a_case_that_failed_in_the_duel_says_so_once():
     ]
 
 
-def test_json_holds_no_infinity():
+def test_json_holds_no_infinity() -> None:
     text = json.dumps(as_json(REPORT), allow_nan=False)
     found = json.loads(text)
     assert (found["gate"], found["margin"], found["power"]) == (0.1, 0.01, 0.9)
@@ -151,11 +151,11 @@ def test_json_holds_no_infinity():
         ((), ExitCode.INCONCLUSIVE),
     ],
 )
-def test_the_worst_case_gives_the_exit_code(cases, code):
+def test_the_worst_case_gives_the_exit_code(cases: tuple[CheckedCase, ...], code: int) -> None:
     assert CheckReport(("a",), ("b",), SIZES, cases).exit_code == code
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="name another --output"):
         write_check(REPORT, tmp_path / "file")

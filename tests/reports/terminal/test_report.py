@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ from bench.session import estimate
 from bench.verdicts import compare
 
 
-def row(case, rate, **more):
+def row(case: Case, rate: float | None, **more: Any) -> dict[str, Any]:
     values = dict.fromkeys(RESULT_COLUMNS) | case.to_json()
     values |= {"case": case.id, "status": "ok", "reason": "", "warnings": ""}
     values |= {"samples_per_s": rate, "step_ms": 32e3 / rate if rate else None}
@@ -56,17 +57,17 @@ own:net-sgd-fit-cpu-b32-float32: invalid: the loss is nan
 """
 
 
-def printed(rows):
+def printed(rows: list[dict[str, Any]]) -> str:
     out = io.StringIO()
     print_results(rows, Console(file=out, width=80))
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
-def test_the_tables_are_these():
+def test_the_tables_are_these() -> None:
     assert printed(ROWS) == GOLDEN
 
 
-def test_the_longest_documented_names_fit_80_columns():
+def test_the_longest_documented_names_fit_80_columns() -> None:
     wide = [
         row(
             Case("sigmoid_mlp", "sgd_nesterov", loop, batch_size=8192),
@@ -83,7 +84,7 @@ def test_the_longest_documented_names_fit_80_columns():
     assert "sgd_nesterov" in text
 
 
-def test_a_busy_machine_is_one_line_that_names_the_worst():
+def test_a_busy_machine_is_one_line_that_names_the_worst() -> None:
     shares = {"sgd": 6, "adam": 31, "rmsprop": 12}
     took = "disturbed: other processes took {}% of the cores in launch {}"
     busy = [
@@ -99,7 +100,7 @@ def test_a_busy_machine_is_one_line_that_names_the_worst():
     ]
 
 
-def test_what_has_no_number_stays_in_the_order_of_its_cases():
+def test_what_has_no_number_stays_in_the_order_of_its_cases() -> None:
     slowed = "disturbed: the GPU was slowed by hw_slowdown in launch {}"
     unknown = "disturbed: the moon was full"
     busy = [
@@ -113,14 +114,14 @@ def test_what_has_no_number_stays_in_the_order_of_its_cases():
     ]
 
 
-def test_compiled_is_compared_with_its_own_sibling():
+def test_compiled_is_compared_with_its_own_sibling() -> None:
     assert compiled_over_fit(COMPILED, ROWS) == pytest.approx(162_345.6 / 9_000)
     assert compiled_over_fit(FIT, ROWS) is None
     assert compiled_over_fit(COMPILED, [COMPILED, {**FIT, "batch_size": 64}]) is None
     assert compiled_over_fit(COMPILED, [COMPILED, {**FIT, "status": "failed"}]) is None
 
 
-def test_the_reference_is_compared_over_the_same_work_only():
+def test_the_reference_is_compared_over_the_same_work_only() -> None:
     reference = [{**FIT, "samples_per_s": 4_500.0}, {**COMPILED, "samples_per_s": 162_345.6}]
     lines = reference_lines(ROWS, reference, True, "a CPU, TensorFlow 2.21.0")
     assert lines[0] == "Throughput beside the reference run (a CPU, TensorFlow 2.21.0):"
@@ -141,11 +142,11 @@ def test_the_reference_is_compared_over_the_same_work_only():
         (float("inf"), "?"),
     ],
 )
-def test_durations_read_well(seconds, text):
+def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_an_estimate_needs_no_reference(monkeypatch):
+def test_an_estimate_needs_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "reference_rows", tuple)
     case = Case("relu_mlp", "adam", "fit")
     one = estimate.launch_seconds(case, RunSettings(epochs=1))
@@ -153,7 +154,9 @@ def test_an_estimate_needs_no_reference(monkeypatch):
     assert five > 2 * one > 0
 
 
-def test_an_estimate_is_the_cases_own_row_where_there_is_one(monkeypatch):
+def test_an_estimate_is_the_cases_own_row_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     measured = FIT | {"total_s": 30.0, "epoch_s": 5.0, "rounds": 5, "launches": 1}
     monkeypatch.setattr(estimate, "reference_rows", lambda: (measured,))
     case = Case("relu_mlp", "adam", "fit")
@@ -169,7 +172,7 @@ def test_an_estimate_is_the_cases_own_row_where_there_is_one(monkeypatch):
         ("comparison.csv", compare.COLUMNS),
     ],
 )
-def test_the_page_explains_every_column_in_order(heading, columns):
+def test_the_page_explains_every_column_in_order(heading: str, columns: tuple[str, ...]) -> None:
     page = (ROOT / "results/README.md").read_text("utf-8")
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == columns
