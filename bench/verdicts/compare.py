@@ -14,10 +14,11 @@ from statistics import geometric_mean
 from typing import Any
 
 from bench.analysis import stats
+from bench.machine import variables
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
 from bench.verdicts.across import across_machines, across_threads, threads_of
-from bench.verdicts.compatibility import Purpose, differing, refuse_other_work
+from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
 from bench.verdicts.regression import LEAST_RUNS
 from fmnist_models.errors import UserError
 
@@ -204,11 +205,28 @@ def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
 
 
 def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
-    found = differing([run.environment for run in runs])
+    said = shown(_without_common_variables([run.environment for run in runs]))
+    found = {name: texts for name, texts in said.items() if len(set(texts)) > 1}
     threads = tuple(
         ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
     )
     return found | ({"threads": threads} if len(set(threads)) > 1 else {})
+
+
+def _without_common_variables(
+    environments: Sequence[Mapping[str, Any]],
+) -> Sequence[Mapping[str, Any]]:
+    """The records with those variables alone that differ; as they are where one holds none."""
+    acted = [acts for acts in variables.acted(environments) if acts is not None]
+    if len(acted) < len(environments):
+        return environments
+    common = set.intersection(*(set(acts.items()) for acts in acted))
+    left = [dict(item for item in acts.items() if item not in common) for acts in acted]
+    # With `overruled` they are not taken for records of an earlier revision, and filled up again.
+    return [
+        {**environment, "variables": acts, "overruled": {}}
+        for environment, acts in zip(environments, left, strict=True)
+    ]
 
 
 def _speed(run: MeasuredRun, case: str) -> float | None:

@@ -137,24 +137,6 @@ def shown(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def differing(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]:
-    """What is shown where the records do not agree; of variables, those that differ."""
-    acted = _with_acted(environments)
-    held: list[Any] = [environment.get("variables") for environment in acted]
-    if all(isinstance(acts, Mapping) for acts in held):
-        for environment, acts in zip(acted, held, strict=True):
-            environment["variables"] = {
-                name: value
-                for name, value in acts.items()
-                if any(other.get(name) != value for other in held)
-            }
-    return {
-        fact.name: said
-        for fact in facts(Purpose.SHOWN)
-        if len(set(said := tuple(_told(fact.text(environment)) for environment in acted))) > 1
-    }
-
-
 def same_threads_axis(environments: Sequence[Environment]) -> list[str]:
     """A key for each record; records with the same key differ only in threads."""
     kept = facts(Purpose.THREADS)

@@ -140,6 +140,21 @@ def test_a_sweep_of_threads_is_matched_by_its_threads(folder: Callable[..., Path
     assert found.differences == {"threads": ("1, 2", "2")}
 
 
+@pytest.mark.parametrize("told", [{"overruled": {}}, {}], ids=["now", "an earlier revision"])
+def test_of_variables_only_those_that_differ_are_named(
+    folder: Callable[..., Path], told: dict[str, dict[str, str]]
+) -> None:
+    common = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "-x"}
+    off = common | {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    runs = [
+        folder(name, {FIT: [seconds]}, variables=variables, **told)
+        for name, seconds, variables in (("a", 4.0, common), ("b", 4.1, off), ("c", 4.2, common))
+    ]
+    found = compare(named_runs(runs[:2]))
+    assert found.differences == {"variables": ("none", "TF_ENABLE_ONEDNN_OPTS=0")}
+    assert compare(named_runs(runs[::2])).differences == {}
+
+
 def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path: Path) -> None:
     runs = {"gpu": [{"index": 0}], "gpu:0": [{"index": 0}, {"index": 1}]}
     for device, gpus in runs.items():

@@ -22,7 +22,6 @@ from bench.verdicts import compatibility
 from bench.verdicts.compatibility import (
     FACTS,
     Purpose,
-    differing,
     refuse_mixing,
     same_threads_axis,
     shown,
@@ -301,17 +300,6 @@ def test_threads_meet_on_one_line_within_one_machine_and_software() -> None:
     keras = with_fact(("versions", "keras"), "3.16.0")
     one, same, other = same_threads_axis([RECORD, clock, keras])
     assert one == same != other
-
-
-def test_of_variables_only_those_that_differ_are_named() -> None:
-    common = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "-x"}
-    records = [
-        with_fact(("variables",), common),
-        with_fact(("variables",), common | {"TF_ENABLE_ONEDNN_OPTS": "0"}),
-    ]
-    assert differing(records) == {"variables": ("none", "TF_ENABLE_ONEDNN_OPTS=0")}
-    assert differing(records[:1] * 2) == {}
-    assert differing([RECORD, {}])["CPU"][1] == "not known"
 
 
 def test_the_manual_has_the_table() -> None:
