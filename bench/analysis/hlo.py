@@ -74,6 +74,20 @@ def message_class(name: str) -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
+def parsed(name: str, content: bytes) -> Any:
+    """A message of `_MESSAGES`.
+
+    Raises:
+        ValueError: the bytes are none.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return message_class(name).FromString(content)
+    except DecodeError as error:
+        raise ValueError(f"{error} ({name})") from error
+
+
 def parse_hlo(module: bytes) -> dict[str, HloInstruction]:
     """The instructions of a compiled module, by name.
 
@@ -83,8 +97,11 @@ def parse_hlo(module: bytes) -> dict[str, HloInstruction]:
 
     Args:
         module: an `xla.HloProto`.
+
+    Raises:
+        ValueError: it is none.
     """
-    told = message_class("HloProto").FromString(module).hlo_module
+    told = parsed("HloProto", module).hlo_module
     computations = {each.id: each.instructions for each in told.computations}
     by_id = {found.id: found for own in computations.values() for found in own}
     return {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis import trace_events
-from bench.analysis.hlo import HloInstruction, message_class, parse_hlo
+from bench.analysis.hlo import HloInstruction, parse_hlo, parsed
 from bench.analysis.trace_events import Trace
 from bench.machine.loaded import CHECKOUT
 from fmnist_models.errors import UserError
@@ -88,7 +88,7 @@ def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
         space: an XSpace, as TensorFlow writes it.
         private: the words to replace; None for those of this machine.
     """
-    message = message_class("XSpace").FromString(space)
+    message = parsed("XSpace", space)
     message.ClearField("hostnames")
     kept: bytes = message.SerializeToString()
     folders = (Path.home(), Path(sys.prefix), CHECKOUT, Path.cwd())
@@ -105,6 +105,8 @@ def _events(file: Path) -> list[dict[str, Any]]:
         from xprof.convert import raw_to_tool_data
 
         told, _ = raw_to_tool_data.xspace_to_tool_data([str(file)], "trace_viewer", {})
+    if told is None:
+        raise ValueError("xprof finds nothing in it")
     return [event for event in json.loads(told)["traceEvents"] if event]
 
 

@@ -227,3 +227,5 @@ def test_flops_of_dots_and_of_fusions_that_hold_them() -> None:
     assert known["while.1"].flops == 0
     assert known["p.0"].path == ""
     assert parse_hlo(b"") == {}
+    with pytest.raises(ValueError, match="HloProto"):
+        parse_hlo(b"\xff")

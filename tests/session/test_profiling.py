@@ -361,3 +361,15 @@ def test_a_shared_trace_does_not_name_the_machine() -> None:
     space = field(1, b"plane of /home/ada/x.py") + field(4, b"adas-laptop") + field(1, b"end")
     kept = traces.anonymous(space, ("/home/ada",))
     assert kept == field(1, b"plane of _________/x.py") + field(1, b"end")
+
+
+def test_what_is_no_trace_is_a_value_error(tmp_path):
+    """Which the caller makes a warning of."""
+    pytest.importorskip("xprof", reason="the extra `profile` is not installed")
+    with pytest.raises(ValueError, match="XSpace"):
+        traces.anonymous(b"\xff")
+    with pytest.raises(ValueError, match="xprof finds nothing"):
+        traces.read_traces(tmp_path, tmp_path, tmp_path / "out", "case", "model")
+    (tmp_path / traces.TRACE_FILE).write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="xprof finds nothing"):
+        traces.read_traces(tmp_path, tmp_path, tmp_path / "out", "case", "model")
