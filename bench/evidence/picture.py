@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.reports.plots import panels
-from bench.reports.plots.run import blank_figure, save_picture
+from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.style import INK, SMALL_PT, SOFT_INK, TEXT_PT, TITLE_PT, style
 from bench.schema.cells import counted
 

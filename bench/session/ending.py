@@ -59,10 +59,14 @@ class Stops:
 
 
 @contextlib.contextmanager
-def orderly_stops() -> Iterator[Stops]:
+def orderly_stops(*, process_ends: bool = False) -> Iterator[Stops]:
     """Within the context, SIGTERM and SIGHUP raise `Stopped`, and Ctrl-C KeyboardInterrupt.
 
     A signal that the starting process ignores stays ignored.
+
+    Args:
+        process_ends: the process ends right after the context. Once it was stopped, later signals
+            are then ignored to its end, because they would replace its exit code.
     """
     stops, before = Stops(), {}
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
@@ -77,8 +81,9 @@ def orderly_stops() -> Iterator[Stops]:
     try:
         yield stops
     finally:
+        is_ending = process_ends and stops.number is not None
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if is_ending else handler)
 
 
 @contextlib.contextmanager
@@ -99,7 +104,7 @@ def run_program(name: str, verb: Callable[[], int | None]) -> NoReturn:
     """
     streams.open_missing()
     sys.stdout, sys.stderr = out, err = _recording(sys.stdout), _recording(sys.stderr)
-    with orderly_stops() as stops:
+    with orderly_stops(process_ends=True) as stops:
         try:
             try:
                 code, line = verb() or 0, ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.evidence.torture import inputs, kills, places
-from bench.evidence.torture.inputs import Ground
+from bench.evidence.torture.inputs import Ground, _verbs
 from bench.evidence.torture.tally import Row, counts, made_ground
 
 SEED = 7
@@ -37,6 +37,12 @@ def test_what_is_taken_from_a_run_or_a_check_loses_nothing(ground: Ground, tmp_p
     chosen = [command for command in asked if command.verb in ("run", "check")]
     thief = places.Thief(tmp_path, chosen, SEED)
     assert [loss for loss in thief.trials(short=True) if loss.problems] == []
+
+
+def test_every_verb_has_a_command_line_that_it_accepts(ground: Ground) -> None:
+    for verb, command in _verbs():
+        words = list(ground.right(verb))[len(verb.split()) :]
+        assert command.make_context(verb, words).args == []
 
 
 def test_no_wrong_word_is_taken(ground: Ground) -> None:

@@ -228,6 +228,20 @@ def test_a_signal_ends_a_program_whose_reader_stands_still(how: str, names: list
 
 
 @POSIX
+def test_a_signal_after_the_ending_does_not_replace_the_exit_code() -> None:
+    """As on a busy machine, on which a second signal arrives while the interpreter shuts down."""
+    verb = (
+        "import atexit, os, signal\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        f"{BEGIN}\ndef verb():\n    os.kill(os.getpid(), signal.SIGTERM)\nrun_program('prog', verb)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", verb], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "prog: interrupted\n")
+
+
+@POSIX
 def test_a_second_signal_does_not_break_off_what_ends_in_good_order(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ORDERLY, str(tmp_path / "orderly"), "0.5"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:

@@ -34,7 +34,12 @@ from fmnist_models.errors import UserError
 FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")
 USUAL = {FIT: (5.0, 0.87), COMPILED: (0.5, 0.86)}
-COMMITTED = sorted(file.parent for file in (ROOT / "results").rglob("results.csv"))
+# A side of a duel that was decided early holds fewer launches than were planned, and so no figure.
+COMMITTED = sorted(
+    file.parent
+    for file in (ROOT / "results").rglob("results.csv")
+    if not (file.parent.parent / "duel.json").exists()
+)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -204,7 +205,8 @@ class Thief:
                 os.read(ours, 65536)
             time.sleep(0.01)
         os.close(ours)
-        place.judge(process, loss, (_HANGUP, 2, *command.fine), told=False)
+        # -SIGHUP: the command had not yet set its handlers, as after a kill.
+        place.judge(process, loss, (_HANGUP, -signal.SIGHUP, 2, *command.fine), told=False)
         place.finishes(loss)
         return loss
 

@@ -179,7 +179,8 @@ def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:
     """(shape, character) of each model, as in the pictures; a user's own models are crosses."""
     markers = model_markers(models)
     return {
-        model: SHAPES[markers[model]] if model in MODEL_MARKERS else OTHER_SHAPE for model in models
+        model: SHAPES.get(markers[model], OTHER_SHAPE) if model in MODEL_MARKERS else OTHER_SHAPE
+        for model in models
     }
 
 

@@ -16,9 +16,9 @@ from bench.reports.formatting import one_line
 from bench.reports.machine_text import machine_lines
 from bench.reports.palette import LOOP_COLOURS
 from bench.reports.plots import panels
+from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.dots import EDGE_IN, HEADING_IN, SPEED_LABEL, heading
 from bench.reports.plots.header import EDGE, PAGE_WIDTH, Header, draw_frame
-from bench.reports.plots.run import blank_figure, save_picture
 from bench.reports.plots.style import (
     INK,
     RULE,

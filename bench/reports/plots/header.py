@@ -115,7 +115,7 @@ def _model_items(figure: Figure, markers: Mapping[str, str]) -> list[LegendItem]
     by_marker: dict[str, list[str]] = {}
     for model, marker in markers.items():
         by_marker.setdefault(marker, []).append(model)
-    items: list[LegendItem] = [("Model", {})]
+    items: list[LegendItem] = [("Model", {})] if markers else []
     for marker, models in by_marker.items():
         name = fitted(figure, models[0], TEXT_PT, 3.0)
         name = name if len(models) == 1 else f"your own models ({len(models)})"

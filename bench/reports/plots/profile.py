@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.profile_rows import Profile
 from bench.reports.machine_text import machine_lines
+from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
-from bench.reports.plots.run import blank_figure, save_picture
 from bench.reports.plots.style import (
     INK,
     PANEL_PT,

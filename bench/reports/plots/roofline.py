@@ -11,8 +11,8 @@ from bench.analysis import roofline
 from bench.reports.machine_text import machine_lines
 from bench.reports.palette import model_markers
 from bench.reports.plots import panels
+from bench.reports.plots.canvas import blank_figure, save_picture, texts_of
 from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
-from bench.reports.plots.run import blank_figure, save_picture, texts_of
 from bench.reports.plots.style import (
     INK,
     RULE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from bench.reports.formatting import one_line
 from bench.reports.machine_text import machine_lines
 from bench.reports.palette import model_markers
 from bench.reports.plots import dots, panels
+from bench.reports.plots.canvas import blank_figure, save_picture, texts_of
 from bench.reports.plots.header import Legend, draw_frame, make_header
 from bench.reports.plots.layout import Page, Wanted, plan_page
 from bench.reports.plots.style import (
-    DOTS_PER_INCH,
     ROUND_PT,
     RULE,
     SOFT_INK,
@@ -29,8 +28,6 @@ from bench.reports.selection import Chosen, Group, Point, Series
 from bench.schema.case import LOOPS
 from bench.schema.cells import counted
 from bench.schema.columns import Row
-from bench.store.files import PICTURE, target_of, write_bytes
-from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -227,12 +224,6 @@ def _more(count: int, what: str) -> str:
     return f"{counted(count, f'more {what}')} in results.csv"
 
 
-def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
-    """All texts in a picture that come from the user or the machine, for the choice of fonts."""
-    texts = [str(row[name]) for row in results for name in ("model", "device_name")]
-    return [*texts, *machine_lines(environment, [])]
-
-
 def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Sequence[str]) -> Figure:
     names = [one_line(class_names[int(label)], 16) for label in labels]
     count = max(1, len(names))
@@ -257,30 +248,3 @@ def _sample_figure(images: np.ndarray, labels: Sequence[int], class_names: Seque
         axes.spines[:].set(visible=True, color=RULE)
         axes.set_xlabel(name, size=TEXT_PT, labelpad=3)
     return figure
-
-
-def blank_figure(width_in: float, height_in: float) -> Figure:
-    """An empty white figure of that size in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Replace `path` in one move, so that a crash never leaves half a picture.
-
-    Raises:
-        UserError: `path` is no picture of this suite, or cannot be written.
-    """
-    target = target_of(path, PICTURE)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Source": "fmnist-bench"})
-    try:
-        write_bytes(target, drawn.getvalue())
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; name a folder that can be written"
-        ) from error

@@ -1,0 +1,50 @@
+"""The empty figure of a picture, the texts that it must show, and the file that it becomes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.reports.machine_text import machine_lines
+from bench.reports.plots.style import DOTS_PER_INCH
+from bench.schema.columns import Row
+from bench.store.files import PICTURE, target_of, write_bytes
+from fmnist_models.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
+    """All texts in a picture that come from the user or the machine, for the choice of fonts."""
+    texts = [str(row[name]) for row in results for name in ("model", "device_name")]
+    return [*texts, *machine_lines(environment, [])]
+
+
+def blank_figure(width_in: float, height_in: float) -> Figure:
+    """An empty white figure of that size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Replace `path` in one move, so that a crash never leaves half a picture.
+
+    Raises:
+        UserError: `path` is no picture of this suite, or cannot be written.
+    """
+    target = target_of(path, PICTURE)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Source": "fmnist-bench"})
+    try:
+        write_bytes(target, drawn.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name a folder that can be written"
+        ) from error
