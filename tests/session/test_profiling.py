@@ -363,7 +363,7 @@ def test_a_shared_trace_does_not_name_the_machine() -> None:
     assert kept == field(1, b"plane of _________/x.py") + field(1, b"end")
 
 
-def test_what_is_no_trace_is_a_value_error() -> None:
+def test_what_is_no_trace_is_a_value_error(tmp_path: Path) -> None:
     """Which the caller makes a warning of."""
     pytest.importorskip("xprof", reason="the extra `profile` is not installed")
     with pytest.raises(ValueError, match="XSpace"):
