@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fmnist_models.errors import UserError
+from fmnist_models.own import find_function, one_line
 
 if TYPE_CHECKING:
     import keras
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
 CLASSES = 10
 PIXELS = 28 * 28
 INPUT_SHAPES: tuple[tuple[int, ...], ...] = ((PIXELS,), (28, 28))
-# Packages of the suite, which are imported before a user's model.
-_TAKEN = ("bench", "fmnist_models")
 # Number of images for testing a user's model.
 _FEW = 2
 _WANTED = (_FEW, CLASSES)
@@ -143,7 +138,7 @@ def build(name: str) -> keras.Model:
             f"unknown model {name!r}: choose from {', '.join(NETWORKS)}, "
             "or name your own builder as module:function"
         )
-    return _checked(name, _find(name))
+    return _checked(name, find_function("model", name, "a keras.Model"))
 
 
 def input_shape(model: keras.Model) -> tuple[int, ...]:
@@ -165,60 +160,6 @@ def input_shape(model: keras.Model) -> tuple[int, ...]:
     raise UserError(f"model {model.name!r} takes inputs of neither (784,) nor (28, 28)")
 
 
-def _find(name: str) -> Callable[[], Any]:
-    module_name, _, function_name = name.partition(":")
-    here = str(Path.cwd())
-    # Put first, even where it is already on the path. It stays there, because a builder may import
-    # other modules later.
-    if sys.path[:1] != [here]:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"model {name!r}: {_not_imported(module_name, error)}") from error
-    except Exception as error:
-        raise UserError(
-            f"model {name!r}: importing {module_name} raised {type(error).__name__}: "
-            f"{_one_line(error)}"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise UserError(
-            f"model {name!r}: {_another(module_name, module)} has no function {function_name!r}: "
-            "name one that returns a keras.Model"
-        )
-    return function  # type: ignore[no-any-return]
-
-
-def _not_imported(module: str, error: ImportError) -> str:
-    """Why a user's module was not imported, and what would help."""
-    missing = error.name or ""
-    package = missing.partition(".")[0]
-    if package in _TAKEN:
-        return (
-            f"it needs a package {package!r} that is not fmnist-bench's, which has that name "
-            "already: rename yours"
-        )
-    if not isinstance(error, ModuleNotFoundError):
-        return f"importing {module} raised {type(error).__name__}: {_one_line(error)}"
-    if missing == module or module.startswith(f"{missing}."):
-        return (
-            f"no module {module!r} in the working directory or installed: start where it lies, "
-            "or install it"
-        )
-    return f"{module} needs {missing!r}, which is not installed"
-
-
-def _another(name: str, module: ModuleType) -> str:
-    """The module's name for a message; says so where it is not the working directory's module."""
-    found = getattr(module, "__file__", None)
-    own = Path(*name.split("."))
-    wanted = next((f for f in (own.with_suffix(".py"), own / "__init__.py") if f.exists()), None)
-    if wanted is None or (found is not None and wanted.resolve() == Path(found).resolve()):
-        return name
-    return f"{name} is a module of Python or of a package, not {wanted} (rename that), and"
-
-
 def _call(name: str, function: Callable[[], Any]) -> keras.Model:
     """An uncompiled model from a user's builder; raises UserError where it is none."""
     import keras
@@ -228,7 +169,7 @@ def _call(name: str, function: Callable[[], Any]) -> keras.Model:
     except Exception as error:
         raise UserError(
             f"model {name!r}: the builder, called without arguments, raised "
-            f"{type(error).__name__}: {_one_line(error)}"
+            f"{type(error).__name__}: {one_line(error)}"
         ) from error
     if not isinstance(model, keras.Model):
         raise UserError(
@@ -263,7 +204,7 @@ def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
         try:
             outputs = _outputs(model, shape)
         except Exception as error:  # noqa: BLE001 - whatever a user's layers raise
-            refused.append(f"{shape} raised {type(error).__name__}: {_one_line(error)}")
+            refused.append(f"{shape} raised {type(error).__name__}: {one_line(error)}")
             continue
         if outputs == _WANTED:
             return model
@@ -334,8 +275,3 @@ def _made(model: keras.Model, shape: tuple[int, ...]) -> Any:
     for variable, value in state:
         variable.assign(value)
     return outputs
-
-
-def _one_line(error: BaseException) -> str:
-    """The first line of a message that is not empty."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -17,7 +17,7 @@ from typing import Any
 from bench.analysis.hlo import HloInstruction
 from bench.analysis.trace_ends import END, Event, beyond, end_of, ends, interval, merged
 from bench.schema.profile import Phase
-from fmnist_models.optimizers import OPTIMIZERS
+from fmnist_models.optimizers import OPERATIONS
 
 Label = tuple[str, str]
 _MICRO = 1e-6
@@ -26,8 +26,7 @@ _MICRO = 1e-6
 _TRACING = "tf.function-graph_building"
 _COMPILING = re.compile(r"Compil|Grappler|MetaOptimizer")
 _COPY = re.compile(r"memcpy|memset", re.IGNORECASE)
-# Keras names an optimizer's operations after its class; the registry's names begin with it.
-_OPTIMIZERS = "|".join({name.partition("_")[0] for name in OPTIMIZERS} | {"loss_scale_optimizer"})
+_OPTIMIZERS = "|".join([*OPERATIONS.values(), "loss_scale_optimizer"])
 # The phase of an operation by its path; the first match decides. The gradient tape names its own.
 _PATHS: tuple[tuple[Phase, re.Pattern[str]], ...] = (
     (Phase.INPUT, re.compile(r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range")),

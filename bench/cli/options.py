@@ -66,7 +66,13 @@ _LIST = "comma-separated; replaces that axis of the matrix"
 OPTIONS: tuple[Option, ...] = (
     Option("matrix", str, f"{', '.join(MATRICES)} [default: documented]", "NAME"),
     Option("models", str, f"models, or module:function of your own; {_LIST}", "LIST"),
-    Option("optimizers", str, f"optimizers; {_LIST}", "LIST"),
+    Option(
+        "optimizers",
+        str,
+        "optimizers, with arguments where Keras knows them (adam:learning_rate=3e-4), or "
+        f"module:function of your own; {_LIST}",
+        "LIST",
+    ),
     Option("loops", str, f"fit, multistep, compiled, sklearn; {_LIST}", "LIST"),
     Option("devices", str, f"cpu, gpu, gpu:1 ...; {_LIST} [default: all present]", "LIST"),
     Option("batch-sizes", str, f"samples a step; {_LIST}", "LIST"),

@@ -188,7 +188,7 @@ class Launcher:
         files = fields.pop("files", None)
         if answer.status is not Status.OK:
             return answer
-        reason = self._origin.refusal(files, request.models)
+        reason = self._origin.refusal(files, request.own)
         if reason:
             return Answer(Status.INVALID, reason, fields)
         if files is not None:

@@ -54,14 +54,14 @@ class Origin:
     models: Path | None = None
     not_from: Path | None = None
 
-    def refusal(self, files: Files | None, models: Iterable[str]) -> str:
+    def refusal(self, files: Files | None, functions: Iterable[str]) -> str:
         """Why the files that a worker reports are not the right ones; empty where they are.
 
         Args:
             files: the reported files; None from a revision that reports none.
-            models: names of the models that it trained, as cases spell them.
+            functions: the user's own functions that it called, as `module:function`.
         """
-        own = {model.partition(":")[0] for model in models if ":" in model}
+        own = {name.partition(":")[0] for name in functions}
         if files is None:
             if not own or self.models is None:
                 return ""

@@ -32,14 +32,14 @@ _STANDARD = tuple(
 _GENERATED = "__autograph_generated_file"
 
 
-def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+def loaded_files(own: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
     """(path, SHA-256 digest) of each module that this process imported, by the module's name.
 
     Args:
-        models: names of models, as cases spell them. For a `module:function`, the module's package
-            and the module that defines the function are listed even where they are installed.
+        own: the user's own functions, as `module:function`. Of each, the module's package and the
+            module that defines the function are listed even where they are installed.
     """
-    named = {*SUITE_PACKAGES, *_holders(models)}
+    named = {*SUITE_PACKAGES, *_holders(own)}
     below = tuple(f"{package}." for package in named)
     found = {}
     for known_as, module in list(sys.modules.items()):
@@ -52,11 +52,11 @@ def loaded_files(models: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _holders(models: Iterable[str]) -> Iterator[str]:
-    for model in models:
-        name, colon, function = model.partition(":")
+def _holders(own: Iterable[str]) -> Iterator[str]:
+    for known_as in own:
+        name, _, function = known_as.partition(":")
         module = sys.modules.get(name)
-        if not colon or module is None:
+        if module is None:
             continue
         yield name
         yield getattr(module.__spec__, "parent", "") or name

@@ -11,7 +11,8 @@ from bench.backends import BACKENDS
 from bench.schema.bounds import Count, Plain, Text
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import OPTIMIZERS
+from fmnist_models.optimizers import refuse_unknown
+from fmnist_models.own import FUNCTION
 
 LOGISTIC = "logistic"
 SKLEARN_LOOP = "sklearn"
@@ -31,7 +32,6 @@ LOGISTIC_FIELDS: dict[str, Any] = {
 DEVICE_PATTERN = re.compile(r"cpu|gpu(:\d+)?")
 # A file name has at most 255 bytes; the rest is for numbers and endings.
 _LONGEST_FILE_NAME = 200
-BUILDER_PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,7 +58,7 @@ class Case(Plain):
     backend: Text = "tensorflow"
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS and not BUILDER_PATTERN.fullmatch(self.model):
+        if self.model not in MODELS and not FUNCTION.fullmatch(self.model):
             raise UserError(
                 f"unknown model {self.model!r}: choose from {', '.join(MODELS)}, "
                 "or name your own builder as module:function"
@@ -77,7 +77,7 @@ class Case(Plain):
                         f"one form only, with {field} {only!r}"
                     )
             return
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        refuse_unknown(self.optimizer)
         _one_of("loop", self.loop, NETWORK_LOOPS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("backend", self.backend, BACKENDS)
@@ -95,6 +95,11 @@ class Case(Plain):
         if self.backend not in ("tensorflow", SKLEARN_LOOP):
             parts.append(self.backend)
         return "-".join(part for part in parts if part)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The user's own functions that it names, as `module:function`: of model and optimizer."""
+        return tuple(name for name in (self.model, self.optimizer) if FUNCTION.fullmatch(name))
 
     @property
     def file_name(self) -> str:

@@ -18,7 +18,7 @@ from bench.schema.case import (
 )
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import OPTIMIZERS
+from fmnist_models.optimizers import OPTIMIZERS, split_names
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
 # Larger values are typing errors; a process that starts more threads than the system allows dies.
@@ -139,7 +139,10 @@ def parse_axis(axis: str, text: str) -> tuple[str, ...]:
     Raises:
         UserError: a value is empty, such as where a script's variable is not set.
     """
-    values = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if axis == "optimizers":
+        values = split_names(text)
+    else:
+        values = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     if not all(values):
         raise UserError(
             f"--{axis} {text!r}: a value is empty: name one or more, with commas between them"

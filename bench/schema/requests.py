@@ -15,6 +15,7 @@ from bench.schema.bounds import (
     Whole,
 )
 from bench.schema.case import Case
+from fmnist_models.own import FUNCTION
 
 # Names of the traces and of the file that a profiling launch writes, beside TensorFlow's own.
 STARTUP, STEPS = "startup", "steps"
@@ -44,9 +45,9 @@ class LaunchRequest(Plain):
     min_seconds: Size = 0.0
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models that are trained, as cases spell them."""
-        return (self.case.model,)
+    def own(self) -> tuple[str, ...]:
+        """The user's own functions that the launch calls, as `module:function`."""
+        return self.case.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ class CeilingsRequest(Plain):
     cases: tuple[tuple[str, int], ...]
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models whose matrix products are timed, as cases spell them."""
-        return tuple(model for model, _ in self.cases)
+    def own(self) -> tuple[str, ...]:
+        """The user's own functions that the launch calls, as `module:function`."""
+        return tuple(model for model, _ in self.cases if FUNCTION.fullmatch(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,6 @@ class ProfileRequest(Plain):
     rounds: Count
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models that are trained, as cases spell them."""
-        return (self.case.model,)
+    def own(self) -> tuple[str, ...]:
+        """The user's own functions that the launch calls, as `module:function`."""
+        return self.case.own

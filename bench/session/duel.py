@@ -205,8 +205,8 @@ def sides_under_way(
     with explained(path):
         (path / "checkouts").mkdir(exist_ok=True)
     specs = zip(SIDES, (plan.a, plan.b), strict=True)
-    models = [case.model for case in plan.cases]
-    sides = {name: prepare(spec, path / "checkouts", models=models) for name, spec in specs}
+    own = [name for case in plan.cases for name in case.own]
+    sides = {name: prepare(spec, path / "checkouts", own=own) for name, spec in specs}
     with ExitStack() as stack:
         under_way = {}
         for name, side in sides.items():

@@ -147,7 +147,7 @@ def prepare(
     spec: Spec,
     folder: Path,
     environ: Mapping[str, str] = os.environ,
-    models: Iterable[str] = (),
+    own: Iterable[str] = (),
 ) -> Side:
     """The side of a spec from `fixed_side`; a revision is unpacked below `folder`.
 
@@ -155,8 +155,8 @@ def prepare(
         spec: the side, with absolute paths and a commit.
         folder: the folder for unpacked revisions.
         environ: the user's environment.
-        models: names of the cases' models. A checkout of the suite that has the module of one of
-            them is also the checkout of the models.
+        own: the user's own functions, as `module:function`. A checkout of the suite that has the
+            module of one of them is also the checkout of the models.
 
     Raises:
         UserError: the revision is missing, or cannot be unpacked.
@@ -175,8 +175,8 @@ def prepare(
         side = replace(side, not_from=top_of(spec.checkout), notes=notes)
     if not holds_suite(checkout):
         return replace(side, models=checkout)
-    own = {model.split(":")[0].split(".")[0] for model in models if ":" in model}
-    holds_model = any(_holds_module(checkout, name) for name in own.difference(SUITE_PACKAGES))
+    packages = {name.partition(":")[0].partition(".")[0] for name in own}
+    holds_model = any(_holds_module(checkout, name) for name in packages.difference(SUITE_PACKAGES))
     return replace(side, suite=checkout, models=checkout if holds_model else None)
 
 

@@ -50,6 +50,7 @@ from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
 from bench.worker.protocol import Emit, Pause
 from bench.worker.usage import OwnUsage
 from fmnist_models.errors import UserError
+from fmnist_models.own import FUNCTION
 
 Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
 _PR_SET_PDEATHSIG = 1
@@ -150,7 +151,7 @@ def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
     def emit_with_files(told: dict[str, Any]) -> None:
         """Emit a message; the result, which is the last one, with the files that were run."""
         is_last = told["kind"] == "result"
-        emit({**told, "files": loaded_files(_models(message["request"]))} if is_last else told)
+        emit({**told, "files": loaded_files(_own(message["request"]))} if is_last else told)
 
     pauses = pause if message["pauses"] else None
     try:
@@ -162,10 +163,11 @@ def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
     return 0
 
 
-def _models(request: dict[str, Any]) -> list[str]:
-    """The models that a request names."""
+def _own(request: dict[str, Any]) -> list[str]:
+    """The user's own functions that a request names."""
     case = request.get("case")
-    return [case["model"]] if case else [model for model, _ in request["cases"]]
+    names = [case["model"], case["optimizer"]] if case else [model for model, _ in request["cases"]]
+    return [name for name in names if FUNCTION.fullmatch(name)]
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

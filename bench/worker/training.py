@@ -68,8 +68,9 @@ def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevi
         declared(layers_of(model)), policy.compute_dtype, policy.variable_dtype, case.precision
     )
     # Computes the digest now: an edit of the file during the launch affects only the next launch.
-    loaded_files([case.model])
-    warnings = compile_model(model, optimizers.create(case.optimizer), case.loop)
+    optimizer = optimizers.create(case.optimizer)
+    loaded_files(case.own)
+    warnings = compile_model(model, optimizer, case.loop)
     if _has_the_documented_loss(model) and not architectures.makes_probabilities(model):
         warnings.append(_NO_PROBABILITIES)
     work = Work(

@@ -57,7 +57,7 @@ def test_list_shows_cases_skips_and_time(type_in: TypeIn) -> None:
         (("run", "--models", "resnet"), "unknown model 'resnet'"),
         (("run", "--models", ","), "a value is empty"),
         (("run", "--threads", "2,"), "--threads '2,': a value is empty"),
-        (("run", "--optimizers", "lion"), "unknown optimizer 'lion'"),
+        (("run", "--optimizers", "adma"), "unknown optimizer 'adma'"),
         (("run", "--loops", "eager"), "unknown loop 'eager'"),
         (("run", "--devices", "tpu"), "unknown device 'tpu'"),
         (("run", "--batch-sizes", "0"), "must be at least 1"),

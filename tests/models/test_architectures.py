@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmnist_models import architectures
 from fmnist_models.architectures import (
     NETWORKS,
     SIGMOID_NAME,
@@ -23,6 +22,7 @@ from fmnist_models.architectures import (
     sigmoid_mlp_from_list,
 )
 from fmnist_models.errors import UserError
+from fmnist_models.own import find_function
 
 LAYERS: dict[str, tuple[tuple[int, ...], list[tuple[Any, ...]]]] = {
     "softmax": ((784,), [("Dense", None, (10,), "softmax")]),
@@ -188,7 +188,7 @@ def test_the_working_directory_comes_first_and_stays(
     path = [str(tmp_path / "library"), str(tmp_path), *sys.path]
     monkeypatch.setattr(sys, "path", path)
     monkeypatch.delitem(sys.modules, "own_neighbour", raising=False)
-    assert architectures._find("own_builders:late")() == tmp_path.name
+    assert find_function("model", "own_builders:late", "a keras.Model")() == tmp_path.name
     monkeypatch.delitem(sys.modules, "own_neighbour")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import OPTIMIZERS, create
+from fmnist_models.optimizers import OPERATIONS, OPTIMIZERS, create, refuse_unknown
 
 SETTINGS = {
     "rmsprop": {"class": "RMSprop", "learning_rate": 0.001, "rho": 0.9, "momentum": 0.0},
@@ -19,6 +22,29 @@ SETTINGS = {
     "adagrad": {"class": "Adagrad", "learning_rate": 0.001, "initial_accumulator_value": 0.1},
     "adam": {"class": "Adam", "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999},
 }
+
+
+OWN = """
+import keras
+
+class Halving(keras.optimizers.SGD):
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate / 2)
+
+def halving():
+    return Halving(0.1)
+
+def used():
+    made = keras.optimizers.SGD()
+    made.build([keras.Variable([1.0])])
+    return made
+
+def fails():
+    raise RuntimeError("no luck\\nat all")
+
+def word():
+    return "sgd"
+"""
 
 
 def settings_of(optimizer: Any) -> dict[str, Any]:
@@ -45,9 +71,79 @@ def test_the_strings_mean_the_same() -> None:
     assert settings_of(model.optimizer) == settings_of(create("rmsprop"))
 
 
-def test_an_unknown_name_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"unknown optimizer 'lion': choose from rmsprop"):
-        create("lion")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("adma", "unknown optimizer 'adma': choose from rmsprop, sgd"),
+        ("adam:", "unknown optimizer 'adam:'"),
+        ("Adam", "unknown optimizer 'Adam'"),
+        ("adam:lr", "'lr' is no argument"),
+        ("adam:=1", "'=1' is no argument: write key=value, each key once"),
+        ("adam:a=1,a=2", "'a=2' is no argument"),
+        ("adam:learning_rate=", "learning_rate '': must be a finite number, true, false"),
+        ("adam:learning_rate=nan", "learning_rate 'nan': must be a finite number"),
+        ("adam:learning_rate=1e999", "must be a finite number"),
+        ("adam:learning_rate=__import__('os')", "must be a finite number"),
+        ("sgd_lr0.1:momentum=1", "unknown optimizer 'sgd_lr0.1:momentum=1'"),
+    ],
+)
+def test_an_unknown_name_is_one_line_without_keras(name: str, line: str) -> None:
+    with pytest.raises(UserError) as error:
+        refuse_unknown(name)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_keras_has_the_optimizers_that_are_listed_and_names_their_operations_so() -> None:
+    for identifier, operations in OPERATIONS.items():
+        made = create(f"{identifier}:learning_rate=0.25")
+        assert type(made).__name__.lower() == identifier
+        assert float(made.learning_rate) == 0.25
+        # Keras appends a number from the second of a kind on.
+        assert made.name.rstrip("0123456789").rstrip("_") == operations
+
+
+def test_the_arguments_reach_the_optimizer() -> None:
+    found = settings_of(create("sgd:learning_rate=3e-4,momentum=0.9,nesterov=true,clipnorm=1"))
+    assert found["learning_rate"] == pytest.approx(3e-4)
+    assert found["momentum"] == 0.9
+    assert found["nesterov"] is True
+    assert found["clipnorm"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("adam:learning_rat=1", r"cannot make it: ValueError: .*learning_rat"),
+        ("adam:clipnorm=1,clipvalue=1", r"cannot make it: ValueError: Only one of"),
+        ("own_optimizers:missing", "has no function 'missing': name one that returns a keras"),
+        ("own_optimizers:fails", "called without arguments, raised RuntimeError: no luck"),
+        ("own_optimizers:word", "returned str, not a keras.optimizers.Optimizer"),
+        ("own_optimizers:used", "has trained a model: make a new one in each call"),
+        ("no_such_module:f", "no module 'no_such_module'"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(own_optimizers: None, name: str, line: str) -> None:
+    refuse_unknown(name)
+    with pytest.raises(UserError, match=line) as error:
+        create(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_function_of_the_users_makes_one(own_optimizers: None) -> None:
+    first, second = (create("own_optimizers:halving") for _ in range(2))
+    assert first is not second
+    assert type(first).__name__ == "Halving"
+
+
+@pytest.fixture
+def own_optimizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module of the user's own, in the folder where the user stands."""
+    (tmp_path / "own_optimizers.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("own_optimizers", None)
 
 
 def published(

@@ -71,6 +71,18 @@ def test_a_list_given_replaces_its_axis() -> None:
     assert {c.threads for c in cases} == {1, 2}
 
 
+def test_an_optimizer_keeps_the_commas_of_its_arguments() -> None:
+    text = "sgd, adam:learning_rate=3e-4, clipnorm=1,own:halving, lion"
+    given_axes = parse_axes({"models": "softmax", "loops": "fit", "optimizers": text})
+    cases = expand("quick", given_axes, CPU)
+    names = ["sgd", "adam:learning_rate=3e-4,clipnorm=1", "own:halving", "lion"]
+    assert list(dict.fromkeys(case.optimizer for case in cases)) == names
+    assert {case.own for case in cases} == {(), ("own:halving",)}
+    assert cases[1].id == "softmax-adam:learning_rate=3e-4,clipnorm=1-fit-cpu-b32-float32"
+    with pytest.raises(UserError, match="unknown optimizer 'clipnorm=1'"):
+        expand("quick", parse_axes({"optimizers": "adam,clipnorm=1"}), CPU)
+
+
 def test_the_baseline_follows_its_loop_and_the_cpu() -> None:
     def has_baseline(**texts: str) -> bool:
         return logistic_case() in expand("documented", parse_axes(texts), CPU)
@@ -88,7 +100,7 @@ def test_the_baseline_follows_its_loop_and_the_cpu() -> None:
         ({"models": "resnet"}, "unknown model 'resnet': choose from"),
         ({"models": "a b:c"}, "unknown model 'a b:c'"),
         ({"models": " , "}, "a value is empty"),
-        ({"optimizers": "lion"}, "unknown optimizer 'lion'"),
+        ({"optimizers": "adma"}, "unknown optimizer 'adma'"),
         ({"loops": "eager"}, "unknown loop 'eager'"),
         ({"devices": "tpu"}, "unknown device 'tpu'"),
         ({"batch_sizes": "0"}, "--batch-sizes 0: must be at least 1"),

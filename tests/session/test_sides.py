@@ -122,8 +122,8 @@ def test_the_folder_of_a_virtual_environment(tmp_path: Path) -> None:
 
 WORD = """
 import importlib, sys
-from fmnist_models import architectures
-print(architectures._find("mine:word")())
+from fmnist_models.own import find_function
+print(find_function("model", "mine:word", "a word")())
 """
 
 
@@ -176,7 +176,7 @@ def other_suite(tmp_path: Path) -> Path:
 
 def test_another_checkout_of_the_suite(other_suite: Path, tmp_path: Path) -> None:
     spec = fixed_side(Spec.parse(f"checkout={other_suite}"))
-    side = prepare(spec, tmp_path, {"PYTHONPATH": "/own"}, ["relu_mlp", "yours:build"])
+    side = prepare(spec, tmp_path, {"PYTHONPATH": "/own"}, ["yours:build"])
     assert (side.suite, side.models, side.environ) == (other_suite, None, {"PYTHONPATH": "/own"})
     # It holds that model, so that side's model is its own.
     side = prepare(spec, tmp_path, {}, ["mine:build"])
