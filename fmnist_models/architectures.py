@@ -168,12 +168,14 @@ def _call(name: str, function: Callable[[], Any]) -> keras.Model:
         model = function()
     except Exception as error:
         raise UserError(
-            f"model {name!r}: the builder, called without arguments, raised "
+            f"model {name!r}: the function, called without arguments, raised "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
     if not isinstance(model, keras.Model):
+        made = "None" if model is None else type(model).__name__
         raise UserError(
-            f"model {name!r}: the builder returned {type(model).__name__}, not a keras.Model"
+            f"model {name!r}: the function returned {made}, not a keras.Model: end it with "
+            "`return` and the model"
         )
     if model.compiled:
         raise UserError(

@@ -73,14 +73,14 @@ def duel(**values: Any) -> int:
     a look at each case, which ends when it is decided. It is a regression where B is slower by
     more than the margin, or its accuracy is lower by more than 0.5 points, beyond doubt (1% for
     all cases and looks together). It passes where a change as large as the gate is ruled out: a
-    B that is worse by the gate passes in at most one duel of ten. Before every round, a probe
+    B that is worse by the gate passes in at most one duel of ten. Before every round, a control
     that no side can influence measures the memory; where it differs, there is no verdict.
 
     --resume finishes a duel in the orders that were drawn when it began. Only --budget may be
     changed then.
 
     Exit codes: 0, B is not worse by the gate; 1, it is worse; 2, wrong use, or a launch failed;
-    3, not decided after the last block or the budget, or the probe differs.
+    3, not decided after the last block or the budget, or the control differs.
 
     Default case: relu_mlp, adam, compiled, cpu, batch 512, 2 epochs.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace

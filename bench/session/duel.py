@@ -130,7 +130,9 @@ def resume(path: Path) -> DuelPlan:
     """
     found = read_json(path / "duel.json", DuelPlan, newest=DUEL_VERSION)
     if found is None:
-        raise UserError(f"{path} holds no duel to resume: duel.json is missing")
+        raise UserError(
+            f"{path} holds no duel to resume: duel.json is missing; name a duel's folder"
+        )
     return found[0]
 
 

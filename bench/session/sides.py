@@ -43,13 +43,15 @@ def fixed_side(spec: Spec) -> Spec:
         inside = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
         found = shutil.which(str(folder / inside) if folder.is_dir() else python)
         if found is None:
-            raise UserError(f"python={python}: no such interpreter")
+            raise UserError(
+                f"python={python}: no such interpreter; name a Python, or the folder of its environment"
+            )
         # The link is not resolved: a virtual environment's interpreter is a link.
         python = str(Path.cwd() / found)
     revision = spec.revision
     if checkout is not None:
         if not Path(checkout).is_dir():
-            raise UserError(f"checkout={checkout}: no such folder")
+            raise UserError(f"checkout={checkout}: no such folder; name a repository")
         checkout = str(Path(checkout).resolve())
         if revision is not None:
             revision = commit_of(checkout, revision)

@@ -279,7 +279,7 @@ def read_plan(path: Path) -> Plan:
     plan = RunFolder(path).plan()
     if plan is None:
         refuse_absent(path)
-        raise UserError(f"{path} holds no run to resume: plan.json is missing")
+        raise UserError(f"{path} holds no run to resume: plan.json is missing; name a run's folder")
     return plan
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from bench.schema.cells import counted
 from bench.schema.errors import ExitCode, NotComparable
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
@@ -208,11 +209,15 @@ def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRu
     """
     apart = len(times(baseline))
     if apart < LEAST_RUNS:
-        as_one = f" of {apart} times, an hour counting as one" if apart < len(baseline) else ""
+        as_one = (
+            f", which count as {apart}, because those within an hour are one"
+            if apart < len(baseline)
+            else ""
+        )
         raise NotComparable(
-            f"the baseline holds {len(baseline)} runs{as_one}: {LEAST_RUNS} taken at different "
-            "times are the least that show the machine's drift, 6 to 10 are better; add them with "
-            "fmnist-bench baseline add"
+            f"the baseline holds {counted(len(baseline), 'run')}{as_one}: {LEAST_RUNS} taken at "
+            "different times are the least that show the machine's drift, 6 to 10 are better; add "
+            "them with fmnist-bench baseline add"
         )
     runs = [*baseline, *candidate]
     refuse_copies(runs)

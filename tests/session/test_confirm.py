@@ -218,7 +218,11 @@ def test_check_json_is_there_whatever_becomes_of_the_duel(
 ) -> None:
     now = stored("now", 20, slower=1.4)
     code, out, err = checked(now, "--confirm", "python=/no/such")
-    assert (code, err) == (2, "fmnist-bench: error: python=/no/such: no such interpreter\n")
+    assert (code, err) == (
+        2,
+        "fmnist-bench: error: python=/no/such: no such interpreter; name a "
+        "Python, or the folder of its environment\n",
+    )
     assert verdicts(now)[CASE.id][0] == "regression"
     assert "regression (exit 1)" in out
 

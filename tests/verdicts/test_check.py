@@ -339,4 +339,7 @@ def test_stored_runs_of_one_hour_are_one(type_in: TypeIn, tmp_path: Path) -> Non
     now = stored(tmp_path / "now", 20)
     code, _, err = type_in("check", "--baseline", tmp_path / "base", now)
     assert code == 3
-    assert "the baseline holds 6 runs of 1 times, an hour counting as one: 3 taken at" in err
+    assert (
+        "the baseline holds 6 runs, which count as 1, because those within an hour are one: 3"
+        in err
+    )

@@ -208,7 +208,7 @@ def test_an_own_step_and_mixed_precision_are_taken_apart_as_well(folder: Path) -
     (broken,) = found["own_models:failing-adam-compiled-cpu-b96-mixed_bfloat16"]
     assert (broken["status"], broken["reason"]) == (
         "failed",
-        "model 'own_models:failing': the builder, called without arguments, "
+        "model 'own_models:failing': the function, called without arguments, "
         "raised RuntimeError: no such network",
     )
     own = found["own_models:regular-adam-compiled-cpu-b96-mixed_bfloat16"]
