@@ -44,7 +44,8 @@ def fixed_side(spec: Spec) -> Spec:
         found = shutil.which(str(folder / inside) if folder.is_dir() else python)
         if found is None:
             raise UserError(
-                f"python={python}: no such interpreter; name a Python, or the folder of its environment"
+                f"python={python}: no such interpreter; name a Python, or the folder of its "
+                "environment"
             )
         # The link is not resolved: a virtual environment's interpreter is a link.
         python = str(Path.cwd() / found)
