@@ -1,7 +1,7 @@
 """report.html in a real browser: headless Chromium loads, filters, sorts, toggles and prints it.
 
 `FMNIST_SCREENSHOTS=results/reference pytest tests/reports/page/test_browser.py -k pictures` takes
-anew the pictures that the README shows.
+anew the pictures that the manual shows.
 """
 
 from __future__ import annotations
