@@ -26,7 +26,7 @@ from support.manual import PAGES, Block, blocks, shows, words_after, write_outpu
 from bench import cli
 from bench.analysis import phases
 from bench.analysis.profile_rows import Profile
-from bench.cli.options import GATE_OPTIONS, OPTIONS
+from bench.cli.options import GATE_OPTIONS, HELP, OPTIONS
 from bench.reports.terminal.profile import print_profiles
 from bench.reports.terminal.run import print_results
 from bench.schema.errors import ExitCode
@@ -87,7 +87,7 @@ def test_a_command_line_is_understood(words: list[str]) -> None:
     while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
     # Parses, and raises what the program would; runs nothing.
-    context = command.make_context(command.name, list(words))
+    context = command.make_context(command.name, list(words), **HELP)
     assert context.args == []
     assert set(context.params) == {parameter.name for parameter in command.params}
 
