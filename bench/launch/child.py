@@ -13,6 +13,9 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 # In place of SUITE: take the suite that is installed for this interpreter.
 INSTALLED = "installed"
@@ -31,11 +34,31 @@ def main() -> None:
         _import_packages()
     finally:
         sys.path[:] = path
+    sys.meta_path.insert(0, _Suite)
     sys.argv[1:] = arguments
     if module.endswith(".py"):
         runpy.run_path(module, run_name="__main__")
     else:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+class _Suite:
+    """Finds modules of the suite's packages in these packages alone.
+
+    An editable install of the suite has a finder of its own, which would complete a package of an
+    earlier revision with modules that only the installed revision has.
+    """
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is None or name.partition(".")[0] not in ("bench", "fmnist_models"):
+            return None
+        found = PathFinder.find_spec(name, path, target)
+        if found is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return found
 
 
 def _import_packages() -> None:

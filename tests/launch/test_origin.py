@@ -86,6 +86,22 @@ subprocess.run([*WORKER, "--help"], check=True)
     assert "--channel" in output_of(sys.executable, "-P", str(tmp_path / "parent.py"))
 
 
+def test_a_suite_is_not_completed_by_the_installed_one(tmp_path: Path) -> None:
+    """As the finder of an editable install would: an earlier revision lacks modules of this one."""
+    for package in ("bench", "fmnist_models"):
+        (tmp_path / "earlier" / package).mkdir(parents=True)
+        (tmp_path / "earlier" / package / "__init__.py").touch()
+    (tmp_path / "asks.py").write_text(
+        "import sys\n"
+        f"sys.path.append({str(CHECKOUT)!r})\n"
+        "for name in ('bench.schema', 'fmnist_models.loops'):\n"
+        "    try:\n        __import__(name)\n"
+        "    except ModuleNotFoundError as error:\n        print(error.name)\n"
+    )
+    told = output_of(*child_command(str(tmp_path / "asks.py"), suite=tmp_path / "earlier"))
+    assert told.split() == ["bench.schema", "fmnist_models.loops"]
+
+
 @pytest.mark.usefixtures("hostile")
 def test_another_interpreters_own_suite_runs_whatever_the_user_has(tmp_path: Path) -> None:
     assert "mine" not in bench_of(None, tmp_path).parts
