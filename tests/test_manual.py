@@ -37,7 +37,8 @@ from bench.store.measured import read_run
 ALL = [block for page in PAGES for block in blocks(page)]
 WORKFLOW = next(block.text for block in ALL if block.kind == "yaml")
 GUARD = ROOT / "results/examples/guard"
-# What makes the examples that measure short. A duel cut short cannot tell, and ends with 3.
+# What makes the examples that measure short. A duel cut short cannot tell, and ends with 3; the
+# stored example of a check ends with 1.
 SHORT = {
     "run": "--launches 1 --epochs 1",
     "duel": "--rows 500 --budget 1",
@@ -149,7 +150,8 @@ def place(tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     cases = "".join(f'{verb}) set -- "$@" {options} ;;\n' for verb, options in SHORT.items())
     program.write_text(
         f'#!/bin/bash\ncase "$1$2$3" in *--resume*) ;; *) case "$1" in\n{cases}esac ;; esac\n'
-        f'{shlex.quote(str(real))} "$@"; code=$?\n[ "$1 $code" = "duel 3" ] && exit 0\nexit $code\n'
+        f'{shlex.quote(str(real))} "$@"; code=$?\n'
+        'case "$1 $code" in "duel 3" | "check 1") exit 0 ;; esac\nexit $code\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")

@@ -106,7 +106,7 @@ class Ground:
             "check": ("check", "--baseline", str(self.baseline), first, "--output", "new"),
             "baseline add": ("baseline", "add", "new", first),
             "baseline list": ("baseline", "list", str(self.baseline)),
-            "baseline remove": ("baseline", "remove", str(self.baseline)),
+            "baseline remove": ("baseline", "remove", str(self.baseline), Path(second).name),
         }[verb]
 
     def wrong_places(self) -> tuple[str, ...]:
