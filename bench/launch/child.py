@@ -53,6 +53,11 @@ class _Suite:
     def find_spec(
         name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """The module's file in its package; None for packages that are not the suite's.
+
+        Raises:
+            ModuleNotFoundError: a package of the suite has no such module.
+        """
         if path is None or name.partition(".")[0] not in ("bench", "fmnist_models"):
             return None
         found = PathFinder.find_spec(name, path, target)
