@@ -95,7 +95,8 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
     title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
-    table.add_column("optimizer")
+    # Two optimizers may differ in their last argument alone.
+    table.add_column("optimizer", overflow="fold")
     table.add_column("loop")
     for name in ("batch", "samples/s", "±%", "step ms", "val acc", "x fit"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -103,7 +104,7 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
         over = compiled_over_fit(row, rows)
         table.add_row(
             Text(row["model"]),
-            row["optimizer"],
+            Text(row["optimizer"] or ""),
             row["loop"],
             str(row["batch_size"]),
             f"{row['samples_per_s']:,.0f}",

@@ -100,6 +100,15 @@ def test_a_busy_machine_is_one_line_that_names_the_worst() -> None:
     ]
 
 
+def test_optimizers_that_differ_in_their_last_argument_can_be_told_apart() -> None:
+    names = [f"adam:learning_rate=3e-4,weight_decay=0.01,clipnorm={n}" for n in (1, 2)]
+    text = printed([row(Case("relu_mlp", name, "fit"), 9_000.0) for name in names])
+    assert max(map(len, text.splitlines())) <= 80
+    # The name goes on in the lines below the first, which hold nothing else.
+    parts = [line.removeprefix("relu_mlp").split()[0] for line in text.splitlines()[2:]]
+    assert "".join(parts) == "".join(names)
+
+
 def test_what_has_no_number_stays_in_the_order_of_its_cases() -> None:
     slowed = "disturbed: the GPU was slowed by hw_slowdown in launch {}"
     unknown = "disturbed: the moon was full"
