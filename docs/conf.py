@@ -36,6 +36,7 @@ def _link_to_pages(app: Sphinx, page: str, source: list[str]) -> None:
     folder = Path(page).parent
 
     def to_page(found: re.Match[str]) -> str:
+        """The link to the page that includes the file; other links as they are."""
         included = INCLUDED.get(os.path.normpath(folder / found[1]))
         return f"]({os.path.relpath(included, folder)}" if included else found[0]
 

@@ -171,8 +171,8 @@ def place(tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return work
 
 
-def typed(script: str, place: Path, **variables: str) -> str:
-    done = subprocess.run(
+def typed(script: str, place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=place,
         env={**os.environ, **variables},
@@ -180,8 +180,6 @@ def typed(script: str, place: Path, **variables: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
@@ -199,10 +197,11 @@ def test_the_examples_of_a_page_run_in_order(
         elif block.is_run:
             # What a page shows to the letter is of the embedded images, or measures nothing.
             data = {"FMNIST_DATA": ""} if block.kind == "console" else {}
-            told = typed(block.commands, place, **data)
+            done = typed(block.commands, place, **data)
+            assert done.returncode == 0, f"{block.commands}\n{done.stdout}{done.stderr}"
             if block.kind == "console":
-                # Read anew: an earlier block of the page may have been rewritten.
-                show_or_write(list(blocks(page))[number], told, request)
+                shown = block_now(page, number, done.stdout, request)
+                assert shows(shown, done.stdout), f"{shown.output}\nis not\n{done.stdout}"
 
 
 def the_run(folder: str, console: Console) -> None:
@@ -237,7 +236,6 @@ SHOWN: Mapping[str, Callable[[str, Console], None]] = {
 def test_what_a_page_shows_is_what_is_printed(
     page: Path, number: int, place: Path, request: pytest.FixtureRequest
 ) -> None:
-    # Read anew: an earlier block of the page may have been rewritten.
     block = list(blocks(page))[number]
     what, _, folder = block.argument.rpartition(" ")
     if what in SHOWN:
@@ -245,17 +243,24 @@ def test_what_a_page_shows_is_what_is_printed(
         SHOWN[what](folder, Console(file=out, width=80))
         told = out.getvalue()
     else:
-        told = typed(block.argument, place)
-    show_or_write(block, told, request)
+        done = typed(block.argument, place)
+        assert done.returncode == 0, done.stderr
+        told = done.stdout
+    block = block_now(page, number, told, request)
+    assert shows(block, told), f"{block.output}\nis not\n{told}"
 
 
-def show_or_write(block: Block, told: str, request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--refresh-goldens") and not re.search(
-        r"^\.\.\.$", block.text, re.MULTILINE
-    ):
+def block_now(page: Path, number: int, told: str, request: pytest.FixtureRequest) -> Block:
+    """A block as it is in the page now, after `--refresh-goldens` wrote what was told into it.
+
+    What leaves lines out is for a person to rewrite.
+    """
+    block = list(blocks(page))[number]
+    is_whole = not re.search(r"^\.\.\.$", block.text, re.MULTILINE)
+    if request.config.getoption("--refresh-goldens") and is_whole:
         write_output(block, told)
-        return
-    assert shows(block, told), f"{block.page}\n{block.output}\nis not\n{told}"
+        block = list(blocks(page))[number]
+    return block
 
 
 def test_the_manual_links_to_what_is_there() -> None:

@@ -26,6 +26,21 @@ CEILINGS = {
 }
 
 
+def _ended_ok(case: Case, launch: int) -> LaunchRecord:
+    return LaunchRecord(
+        case.id,
+        launch,
+        1,
+        42 + launch,
+        Status.OK,
+        device_name="Test CPU",
+        jit_compile=case.loop != "fit",
+        warmup_s=1.0,
+        dense_layers=LAYERS,
+        traffic=TRAFFIC,
+    )
+
+
 def write_run(
     path: Path,
     cases: Mapping[Case, tuple[float, float]],
@@ -68,20 +83,7 @@ def write_run(
                 run.append_round(
                     request, Round(number, SAMPLES, UPDATES, took, 0.1, val_accuracy=scored)
                 )
-            run.append_launch(
-                LaunchRecord(
-                    case.id,
-                    launch,
-                    1,
-                    42 + launch,
-                    Status.OK,
-                    device_name="Test CPU",
-                    jit_compile=case.loop != "fit",
-                    warmup_s=1.0,
-                    dense_layers=LAYERS,
-                    traffic=TRAFFIC,
-                )
-            )
+            run.append_launch(_ended_ok(case, launch))
     for case, (status, reason) in reasons.items():
         for launch in range(plan.settings.launches_of(case)):
             run.append_launch(LaunchRecord(case.id, launch, 1, 42, status, reason))
