@@ -86,7 +86,7 @@ def of_run(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         LaunchRecord(COMPILED.id, 0, 1, 42, Status.INVALID, "disturbed: work of others 40%")
     )
     progress.round_ends(Round(1, 48_000, 1_500, 0.4, 0.1))
-    progress.launch_ends(LaunchRecord(COMPILED.id, 0, 2, 42, Status.OK, test_accuracy=0.8711))
+    progress.launch_ends(LaunchRecord(COMPILED.id, 0, 2, 42, Status.OK, test_score=0.8711))
     progress.launch_begins(FIT, 0)
     progress.launch_ends(LaunchRecord(FIT.id, 0, 1, 42, Status.KILLED, "killed by signal 9"))
     progress.run_ends()

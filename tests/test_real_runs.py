@@ -160,7 +160,7 @@ def test_rows_hold_what_was_trained(documented: tuple[Path, str]) -> None:
     assert float(row["warmup_s"]) > 0
     assert int(row["peak_host_memory_bytes"]) > 0
     assert row["peak_device_memory_bytes"] == ""
-    assert 0.1 < float(row["val_accuracy"]) <= 1
+    assert 0.1 < float(row["val_score"]) <= 1
     assert rows_of(documented[0])["relu_mlp-adam-fit-cpu-b96-float32"]["jit_compile"] == "false"
 
 
@@ -313,7 +313,7 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(
     products = 2 * 784 * 16
     share = products / (products + 3 * 16 * 10)
     assert [float(row["precision_share"]) for row in own] == [pytest.approx(share)] * 3
-    assert all(float(row["val_accuracy"]) > 0 and row["val_loss"] == "" for row in own)
+    assert all(float(row["val_score"]) > 0 and row["val_loss"] == "" for row in own)
     for row in rows:
         if row["model"] == "own:cleared":
             assert row["status"] == "invalid"
@@ -350,7 +350,7 @@ def test_forked_and_fresh_launches_agree(
         assert done.returncode == 0, done.stdout + done.stderr
     (forked,), (fresh,) = (rows_of(tmp_path / name).values() for name in ("forked", "fresh"))
     assert forked["val_loss"] == fresh["val_loss"]
-    assert forked["test_accuracy"] == fresh["test_accuracy"]
+    assert forked["test_score"] == fresh["test_score"]
     rises = [int(row["peak_host_memory_bytes"]) for row in (forked, fresh)]
     assert max(rises) <= 1.25 * min(rises)
 
@@ -399,7 +399,7 @@ def test_pytest_tells_the_same_seconds_to_the_digit(
         seconds = [row["seconds"] for row in csv.DictReader(lines)]
     assert [repr(value) for value in entry["stats"]["data"]] == seconds
     assert entry["group"] == "softmax adam, batch 100, float32, cpu"
-    assert entry["extra_info"]["test_accuracy"] > 0
+    assert entry["extra_info"]["test_score"] > 0
     assert told["machine_info"]["versions"]["tensorflow"]
     assert "node" not in told["machine_info"]
 

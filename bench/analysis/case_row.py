@@ -11,7 +11,7 @@ from bench.analysis import noise, roofline, stats
 from bench.schema import ceilings
 from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.columns import RESULT_COLUMNS
-from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.launch import Better, LaunchRecord, Round, Status
 from bench.schema.plan import RunSettings
 from bench.schema.warnings import CaseWarning, Kind, read
 
@@ -43,7 +43,7 @@ def case_row(
         "case": case.id,
         "status": str(status),
         "reason": reason,
-        "epochs": None if case.loop == SKLEARN_LOOP else settings.epochs,
+        "epochs": None if case.loop == SKLEARN_LOOP else settings.epochs_of(case),
         "seed": settings.seed,
         "launches": len(measured),
         "rounds": sum(len(rounds) for _, rounds in measured),
@@ -51,11 +51,33 @@ def case_row(
         "bound": "",
         "energy_covers": "",
         "warnings": "",
-        "accuracy_target": settings.accuracy_target,
+        "steps": settings.steps,
+        **_judged(case, settings, measured),
     }
     if measured:
         row |= _measured(case, settings, measured)
     return row
+
+
+def _judged(case: Case, settings: RunSettings, measured: Sequence[Launch]) -> dict[str, Any]:
+    """What judges the case: its score, the good direction and the target, and what was trained."""
+    if measured:
+        record = measured[0][0]
+        score, better, target = record.score, str(record.better), record.score_target
+    else:
+        record, target = None, None
+        score, better = ("", "") if case.model in case.own else ("accuracy", str(Better.MAX))
+    if score == "accuracy" and target is None:
+        target = settings.score_target
+    if settings.steps is not None:
+        score, better, target = "", "", None
+    return {
+        "score": score,
+        "better": better,
+        "score_target": target,
+        "data_digest": "" if record is None else record.data_digest,
+        "model_digest": "" if record is None else record.model_digest,
+    }
 
 
 def _status(wanted: int, ended: Sequence[LaunchRecord]) -> tuple[Status, str]:
@@ -86,17 +108,36 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "step_ms": first.samples / first.updates / speed.samples_per_s * 1e3,
         "warmup_s": _mean(records, lambda r: r.warmup_s),
         "total_s": _mean(records, lambda r: r.total_s),
-        "test_accuracy": _mean(records, lambda r: r.test_accuracy),
+        "test_score": _mean(records, lambda r: r.test_score),
         "jit_compile": records[0].jit_compile,
         "between_epochs_s": _idle_per_round(launches),
         "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
         **_energy(records, first.samples),
         "precision_share": _mean(records, lambda r: r.precision_share),
+        **_input(records, first.samples / first.updates),
     }
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)
-    return row | _documented_epochs(settings, every, first.samples / speed.samples_per_s)
+    row["epoch_s"] = first.samples / speed.samples_per_s
+    if settings.steps is not None:
+        return row
+    target, better = _judged(case, settings, launches)["score_target"], records[0].better
+    return row | _documented_epochs(settings.epochs_of(case), every, target, better)
+
+
+def _input(records: Sequence[LaunchRecord], batch: float) -> dict[str, Any]:
+    """The columns of a stream: the share of a step that waits, and the rate without a wait.
+
+    Args:
+        records: the launches.
+        batch: samples of a step.
+    """
+    step_s = _mean(records, lambda r: r.resident_step_s)
+    return {
+        "waiting_share": _mean(records, lambda r: r.waiting_share),
+        "input_free_samples_per_s": None if step_s is None else batch / step_s,
+    }
 
 
 def roofline_columns(
@@ -136,34 +177,35 @@ def roofline_columns(
 def _folds(settings: RunSettings, every: Sequence[list[Round]]) -> dict[str, Any]:
     """The accuracy columns of the logistic baseline; each fit is a round, folds have accuracies."""
     scored = [r for rounds in every for r in rounds]
-    accuracy = _mean(scored, lambda r: r.val_accuracy)
+    accuracy = _mean(scored, lambda r: r.val_score)
     return {
-        "val_accuracy": accuracy,
-        "accuracy_reached": accuracy is not None
-        and stats.reaches(accuracy, settings.accuracy_target),
+        "val_score": accuracy,
+        "score_reached": accuracy is not None and stats.reaches(accuracy, settings.score_target),
     }
 
 
 def _documented_epochs(
-    settings: RunSettings, every: Sequence[list[Round]], epoch_s: float
+    epochs: int, every: Sequence[list[Round]], target: float | None, better: Better
 ) -> dict[str, Any]:
-    last = [rounds[settings.epochs - 1] for rounds in every]
+    """The columns of the score after the documented epochs, and of the time to its target."""
+    last = [rounds[epochs - 1] for rounds in every]
+    row = {
+        "train_score": _mean(last, lambda r: r.train_score),
+        "val_score": _mean(last, lambda r: r.val_score),
+        "val_loss": _mean(last, lambda r: r.val_loss),
+        "evaluation_s": _mean([r for rounds in every for r in rounds], lambda r: r.evaluation_s),
+    }
+    if target is None or row["val_score"] is None:
+        return row
     times = [
-        stats.time_to_accuracy(
-            [(r.seconds, r.val_accuracy) for r in rounds], settings.accuracy_target
-        )
+        stats.time_to_score([(r.seconds, r.val_score) for r in rounds], target, better)
         for rounds in every
     ]
     reached = [time for time in times if time is not None]
     all_reached = len(reached) == len(times)
-    return {
-        "epoch_s": epoch_s,
-        "train_accuracy": _mean(last, lambda r: r.train_accuracy),
-        "val_accuracy": _mean(last, lambda r: r.val_accuracy),
-        "val_loss": _mean(last, lambda r: r.val_loss),
-        "accuracy_reached": all_reached,
-        "time_to_accuracy_s": fmean(reached) if all_reached else None,
-        "evaluation_s": _mean([r for rounds in every for r in rounds], lambda r: r.evaluation_s),
+    return row | {
+        "score_reached": all_reached,
+        "time_to_score_s": fmean(reached) if all_reached else None,
     }
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, variance
 
+from bench.schema.launch import Better
+
 # The upper end of a two-sided interval of 95%.
 _UPPER = 0.975
 UNSTEADY_MIN_ROUNDS = 20
@@ -21,7 +23,7 @@ UNSTEADY_CHANGE = 0.02
 UNSTEADY_P = 0.01
 # Accuracies are computed in float32: 10,800 right of 12,000 gives 0.89999998, which must count
 # as 0.9. One image more or less changes an accuracy by far more than this.
-ACCURACY_ROUNDING = 1e-6
+SCORE_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +162,33 @@ def is_unsteady(seconds: Sequence[float]) -> bool:
     return bool(spearmanr(range(len(values)), values).pvalue < UNSTEADY_P)
 
 
-def time_to_accuracy(rounds: Sequence[tuple[float, float | None]], target: float) -> float | None:
-    """Training seconds until the first evaluation at or above `target`; None if never.
+def time_to_score(
+    rounds: Sequence[tuple[float, float | None]], target: float, better: Better = Better.MAX
+) -> float | None:
+    """Training seconds until the first evaluation that reaches `target`; None if never.
 
     Args:
-        rounds: (seconds, validation accuracy after the round), in order; None where there was
-            no evaluation. A NaN accuracy never counts. The seconds exclude evaluation.
-        target: an accuracy above 0 and at most 1.
+        rounds: (seconds, score on validation data after the round), in order; None where there
+            was no evaluation. A NaN score never counts. The seconds exclude evaluation.
+        target: a finite score.
+        better: the direction that is good.
 
     Raises:
         ValueError: no rounds, seconds that are not finite and above 0, or a bad target.
     """
-    if not 0 < target <= 1:
-        raise ValueError(f"target {target}: must be above 0 and at most 1")
+    if not math.isfinite(target):
+        raise ValueError(f"target {target}: must be finite")
     lengths = _positive("seconds", [seconds for seconds, _ in rounds])
-    for number, (_, accuracy) in enumerate(rounds, start=1):
-        if accuracy is not None and reaches(accuracy, target):
+    for number, (_, score) in enumerate(rounds, start=1):
+        if score is not None and reaches(score, target, better):
             return math.fsum(lengths[:number])
     return None
 
 
-def reaches(accuracy: float, target: float) -> bool:
-    """Whether `accuracy`, which may be rounded to float32, is at or above `target`."""
-    return accuracy >= target - ACCURACY_ROUNDING
+def reaches(score: float, target: float, better: Better = Better.MAX) -> bool:
+    """Whether `score`, which may be rounded to float32, is as good as `target` or better."""
+    allowed = SCORE_ROUNDING * max(1.0, abs(target))
+    return score >= target - allowed if better is Better.MAX else score <= target + allowed
 
 
 def _positive(name: str, values: Iterable[float]) -> list[float]:

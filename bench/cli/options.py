@@ -231,7 +231,7 @@ def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], comma
         epochs=_whole(values, "epochs", EPOCHS.get(matrix, defaults.epochs), 1, MOST_EPOCHS),
         seed=_whole(values, "seed", defaults.seed, 0, _LARGEST_SEED),
         launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, MOST_LAUNCHES),
-        accuracy_target=_number(values, "accuracy_target", defaults.accuracy_target, 1.0),
+        score_target=_number(values, "accuracy_target", defaults.score_target, 1.0),
         timeout_s=_number(values, "timeout", defaults.timeout_s, MOST_SECONDS),
         data=_folder(values.get("data") or os.environ.get(DATA_VARIABLE)),
         fork=not values.get("fresh"),

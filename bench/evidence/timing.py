@@ -154,7 +154,7 @@ def make_run(
             for number in range(1, rounds + 1):
                 seconds = speed * math.exp(chance.gauss(0, 0.02))
                 accuracy = 0.85 if number <= plan.settings.epochs else None
-                timed = Round(number, 48_000, 1_500, seconds, 0.0, val_accuracy=accuracy)
+                timed = Round(number, 48_000, 1_500, seconds, 0.0, val_score=accuracy)
                 own = {"case": case.id, "launch": launch, "attempt": 1}
                 rows.append({**own, **timed.to_json()})
             record = LaunchRecord(
@@ -167,7 +167,7 @@ def make_run(
                 jit_compile=True,
                 warmup_s=1.0,
                 total_s=30.0,
-                test_accuracy=0.84,
+                test_score=0.84,
                 traffic=_TRAFFIC,
                 rounds=rounds,
                 dense_layers=((784, 100), (100, 10)),

@@ -33,9 +33,9 @@ class Point:
     Attributes:
         placement: the device, with threads and backend where they are not the default.
         low, high: the interval of `samples_per_s`; None where there is none.
-        training_s: seconds of training before `val_accuracy` was taken: of the documented
+        training_s: seconds of training before `val_score` was taken: of the documented
             epochs, or of the mean fold of the logistic baseline. NaN where not known.
-        val_accuracy, accuracy_target: NaN where not known.
+        val_score, score_target: NaN where not known.
         rounds: samples/s of every round, one tuple per launch.
     """
 
@@ -50,8 +50,8 @@ class Point:
     low: float | None
     high: float | None
     training_s: float
-    val_accuracy: float
-    accuracy_target: float
+    val_score: float
+    score_target: float
     rounds: tuple[tuple[float, ...], ...]
 
     @property
@@ -148,7 +148,7 @@ def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group
 
 def timed_by_placement(measured: Sequence[Point]) -> dict[str, list[Point]]:
     """The cases at the base setting with known accuracy and training time, by placement."""
-    timed = [p for p in at_base(measured) if p.training_s > 0 and math.isfinite(p.val_accuracy)]
+    timed = [p for p in at_base(measured) if p.training_s > 0 and math.isfinite(p.val_score)]
     return _collect(
         sorted(timed, key=lambda p: _rank(("cpu",), p.placement)), lambda p: p.placement
     )
@@ -212,8 +212,8 @@ def _point(row: Row, rounds: Sequence[Row]) -> Point:
         low=low if has_interval else None,
         high=high if has_interval else None,
         training_s=_training_s(row, rounds),
-        val_accuracy=_number(row.get("val_accuracy")),
-        accuracy_target=_number(row.get("accuracy_target")),
+        val_score=_number(row.get("val_score")),
+        score_target=_number(row.get("score_target")),
         rounds=_speeds_by_launch(rounds),
     )
 
@@ -239,7 +239,7 @@ def _placement(row: Row) -> str:
 def _training_s(row: Row, rounds: Sequence[Row]) -> float:
     if row["loop"] == SKLEARN_LOOP:
         # Its accuracy is the mean over folds, so its time is that of a mean fold, not of an epoch.
-        folds = [r["seconds"] for r in rounds if math.isfinite(_number(r["val_accuracy"]))]
+        folds = [r["seconds"] for r in rounds if math.isfinite(_number(r["val_score"]))]
         return fmean(folds) if folds else math.nan
     return _number(row.get("epochs")) * _number(row.get("epoch_s"))
 

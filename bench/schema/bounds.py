@@ -15,6 +15,8 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 import msgspec
 from msgspec import Meta
 
+from bench.schema.earlier import in_present_names
+
 _T = TypeVar("_T")
 # Limits of a run's options, and of what its plan may say.
 MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS = 100_000, 1_000, 1e9
@@ -81,12 +83,14 @@ class Plain:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The record that `to_json` wrote; fields of a later version are ignored.
+        """The record that `to_json` wrote, of this version or an earlier one.
+
+        Fields of a later version are ignored.
 
         Raises:
             ValueError: a field is missing or out of bounds; the message names it.
         """
-        return checked(values, cls)
+        return checked(in_present_names(values), cls)
 
 
 def checked(values: Any, kind: type[_T], *, cells: bool = False) -> _T:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.schema.bounds import (
     Count,
+    Finite,
     Loss,
     Number,
     Plain,
@@ -39,6 +40,13 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Better(StrEnum):
+    """Which direction of a score is good."""
+
+    MAX = "max"
+    MIN = "min"
+
+
 @dataclass(frozen=True, slots=True)
 class Round(Plain):
     """One timed epoch.
@@ -51,8 +59,9 @@ class Round(Plain):
         between_epochs_s: idle seconds between the previous window (or the start of
             training) and this one, without evaluation and waits for the parent.
         evaluation_s: seconds of the evaluation after this round; None where there was none.
-        train_loss, train_accuracy: running means over the epoch; None where not known.
-        val_loss, val_accuracy: of the evaluation after this round; None where there was none.
+        train_loss, train_score: running means over the epoch; None where not known. The score is
+            the metric that judges, which `LaunchRecord.score` names.
+        val_loss, val_score: of the evaluation after this round; None where there was none.
 
     Raises:
         ValueError: a count is below 1, or seconds is not finite and above 0.
@@ -65,9 +74,9 @@ class Round(Plain):
     between_epochs_s: Size
     evaluation_s: Size | None = None
     train_loss: Loss | None = None
-    train_accuracy: Share | None = None
+    train_score: Loss | None = None
     val_loss: Loss | None = None
-    val_accuracy: Share | None = None
+    val_score: Loss | None = None
 
     def __post_init__(self) -> None:
         if self.round < 1 or self.samples < 1 or self.updates < 1:
@@ -90,7 +99,16 @@ class LaunchRecord(Plain):
         after_training_s: idle seconds between the last round and the loop's return.
         total_s: seconds from the request to the launch's end, as the parent saw them.
         test_evaluation_s: seconds of the evaluation on the test images.
-        test_accuracy, test_loss: of the test images, after the documented epochs.
+        test_score, test_loss: of the test data, after the documented epochs.
+        score: the metric that judges; `better` says which direction of it is good.
+        score_target: the workload's own target of that score; None where it has none.
+        data_digest, model_digest: digests of the training data and of the model's configuration;
+            `unknown` for a stream. Empty in a record of an earlier version.
+        waiting_share: share of a step spent waiting for a stream's next batch; None where the data
+            are arrays.
+        resident_step_s: seconds of a step whose batch is in the device's memory; None likewise.
+        flops_per_sample: FLOPs of a training step for one sample, counted in the lowered module;
+            None where they cannot be counted.
         peak_host_memory_bytes: rise of the process's peak memory since the launch began.
         peak_device_memory_bytes: peak of the device's allocator; None on a CPU.
         dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for
@@ -122,7 +140,15 @@ class LaunchRecord(Plain):
     after_training_s: Size | None = None
     total_s: Size | None = None
     test_loss: Loss | None = None
-    test_accuracy: Share | None = None
+    test_score: Loss | None = None
+    score: Text = "accuracy"
+    better: Better = Better.MAX
+    score_target: Finite | None = None
+    data_digest: Text = ""
+    model_digest: Text = ""
+    waiting_share: Share | None = None
+    resident_step_s: Positive | None = None
+    flops_per_sample: Size | None = None
     peak_host_memory_bytes: Number | None = None
     peak_device_memory_bytes: Number | None = None
     test_evaluation_s: Size | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from bench.schema.bounds import (
+    Count,
     Epochs,
     Launches,
     Plain,
@@ -41,19 +42,30 @@ class RunSettings(Plain):
         epochs: documented epochs, after which the accuracy is taken.
         seed: launch k trains with seed + k.
         launches: fresh processes for each case; None lets each loop choose (1 or 3).
-        accuracy_target: validation accuracy of the time to accuracy, as a share.
+        score_target: validation accuracy of the time to accuracy, as a share; a workload may have a
+            target of its own.
         timeout_s: limit of one launch in seconds.
         data: folder of IDX files in place of the embedded ones.
         fork: fork CPU launches from a template process where the system can.
+        steps: a round is this number of steps, and no score is taken; None for a whole epoch.
+        cache_stream: read a stream into memory once, so that each loop can train on it.
+        own_epochs: documented epochs by model, where the user's workload names its own.
     """
 
     epochs: Epochs = 5
     seed: Whole = 42
     launches: Launches | None = None
-    accuracy_target: Share = 0.85
+    score_target: Share = 0.85
     timeout_s: Seconds = 600.0
     data: Text | None = None
     fork: bool = True
+    steps: Count | None = None
+    cache_stream: bool = False
+    own_epochs: dict[str, Epochs] = field(default_factory=dict)
+
+    def epochs_of(self, case: Case) -> int:
+        """Documented epochs of `case`: those of its workload, or of the run."""
+        return self.own_epochs.get(case.model, self.epochs)
 
     def launches_of(self, case: Case) -> int:
         """Launches of `case`: the user's number, or 3 for `compiled` and `multistep`, or 1."""

@@ -32,6 +32,8 @@ class LaunchRequest(Plain):
         seed: the seed of this launch (the run's seed + launch).
         min_rounds, min_seconds: after the documented epochs, training goes on until both are
             reached.
+        steps: a round is this number of steps, without a score; None for a whole epoch.
+        cache_stream: read a stream into memory before the training.
     """
 
     op: ClassVar[str] = "launch"
@@ -43,6 +45,8 @@ class LaunchRequest(Plain):
     data: Text | None = None
     min_rounds: Number = 0
     min_seconds: Size = 0.0
+    steps: Count | None = None
+    cache_stream: bool = False
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -81,6 +85,7 @@ class ProfileRequest(Plain):
         seed: the seed of the training.
         folder: where the launch writes its traces.
         seconds: the readings go on for this long, and for at least `rounds` rounds.
+        steps, cache_stream: as those of a `LaunchRequest`.
     """
 
     op: ClassVar[str] = "profile"
@@ -89,6 +94,8 @@ class ProfileRequest(Plain):
     folder: Text
     seconds: Positive
     rounds: Count
+    steps: Count | None = None
+    cache_stream: bool = False
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -189,10 +189,12 @@ class RunUnderWay:
             case=case,
             launch=launch,
             attempt=self._attempt(case, launch),
-            epochs=self._plan.settings.epochs,
+            epochs=self._plan.settings.epochs_of(case),
             seed=self._plan.settings.seed + launch,
             min_rounds=min_rounds,
             min_seconds=min_seconds,
+            steps=self._plan.settings.steps,
+            cache_stream=self._plan.settings.cache_stream,
         )
 
     def _attempt(self, case: Case, launch: int) -> int:
@@ -241,7 +243,7 @@ class RunUnderWay:
         """The record; `invalid` where it ended ok but its rounds cannot be used."""
         if record.status is not Status.OK:
             return record
-        reason = broken_launch(record, own, case.loop, self._plan.settings.epochs)
+        reason = broken_launch(record, own, case.loop, self._plan.settings.epochs_of(case))
         return replace(record, status=Status.INVALID, reason=reason) if reason else record
 
     def get_ready(self, case: Case, launch: int, template: int) -> None:

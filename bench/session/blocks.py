@@ -114,7 +114,7 @@ class Blocks:
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
         (_, a), (_, b) = launches.values()
-        accuracies = [rounds[self._epochs - 1].val_accuracy for rounds in (a, b)]
+        accuracies = [rounds[self._epochs - 1].val_score for rounds in (a, b)]
         drop = None
         if accuracies[0] is not None and accuracies[1] is not None:
             drop = accuracies[0] - accuracies[1]

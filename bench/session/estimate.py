@@ -76,7 +76,7 @@ def launch_seconds(
         around = row["total_s"] - row["epoch_s"] * row["rounds"] / row["launches"]
         epoch_s = row["epoch_s"] * samples / TRAINING_SAMPLES
     least_rounds, least_s = least.get(case.loop, (0, 0.0))
-    return float(around + epoch_s * max(settings.epochs, least_rounds, least_s / epoch_s))
+    return float(around + epoch_s * max(settings.epochs_of(case), least_rounds, least_s / epoch_s))
 
 
 @cache

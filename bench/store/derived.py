@@ -80,7 +80,7 @@ def _planned(folder: RunFolder, rows: Sequence[Row]) -> Plan:
     networks = [row for row in rows if row["loop"] != SKLEARN_LOOP]
     first = next(iter(networks), rows[0])
     known = {"epochs": first["epochs"], "seed": first["seed"]}
-    known |= {"accuracy_target": first["accuracy_target"]}
+    known |= {"score_target": first["score_target"]}
     settings = RunSettings(**{name: value for name, value in known.items() if value is not None})
     return Plan(cases, settings)
 

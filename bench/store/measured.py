@@ -134,11 +134,11 @@ def read_machine(path: Path) -> MeasuredRun:
         own = [run.rows[case] for run in runs if case in run.rows]
         if all(case in run.logs for run in runs):
             logs[case] = tuple(run.run_log(case) for run in runs)
-            accuracies = [row["val_accuracy"] for row in own]
+            accuracies = [row["val_score"] for row in own]
             rows[case] = {
                 **own[0],
                 "samples_per_s": math.exp(-fmean(logs[case])),
-                "val_accuracy": None if None in accuracies else fmean(accuracies),
+                "val_score": None if None in accuracies else fmean(accuracies),
             }
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)

@@ -16,11 +16,12 @@ import json
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from bench.schema.bounds import Misfit, checked, joined, shortened
+from bench.schema.earlier import EARLIER_NAMES, in_present_names
 from bench.store.filetypes import TableSchema
 from fmnist_models.errors import UserError
 
@@ -135,7 +136,8 @@ class Cells:
     Attributes:
         rows: the rows that are not empty, each by column.
         lines: the number of each row's last line in the file.
-        columns: the columns of the file that the schema has.
+        columns: the columns of the file that the schema has, by their present names.
+        written: the names in the file of columns that it calls otherwise.
         remedy: the end of an error message, which says what to do.
     """
 
@@ -144,6 +146,7 @@ class Cells:
     lines: Sequence[int]
     columns: frozenset[str]
     remedy: str
+    written: Mapping[str, str] = field(default_factory=dict)
 
     def typed(self, values: Sequence[Mapping[str, Any]], kind: type[_T]) -> list[_T]:
         """`values`, one for each row and made of its cells, each converted to `kind`.
@@ -163,7 +166,8 @@ class Cells:
         self, line: object, column: Sequence[str | int], shown: str, wanted: str
     ) -> UserError:
         """The error for a cell, with file, line, column and remedy."""
-        where = f", column {column[0]}" if column and isinstance(column[0], str) else ""
+        name = self.written.get(str(column[0]), column[0]) if column else ""
+        where = f", column {name}" if isinstance(name, str) and name else ""
         shown = "an empty cell" if shown == "null" else shown
         return UserError(f"{self.file} line {line}{where}: {shown} {wanted}: {self.remedy}")
 
@@ -208,6 +212,7 @@ def read_cells(
     _, header = next(rows, (1, []))
     while header and not header[-1]:
         header.pop()
+    header, written = _present(header, schema)
     _refuse_header(header, schema, file, remedy)
     names = [name for name in schema.columns if name in header]
     places = [header.index(name) for name in names]
@@ -227,7 +232,18 @@ def read_cells(
             values[name] = values.get(name) or blank
         found.append(values)
         lines.append(line)
-    return Cells(file, found, lines, frozenset(names), remedy)
+    return Cells(file, found, lines, frozenset(names), remedy, written)
+
+
+def _present(header: Sequence[str], schema: TableSchema) -> tuple[list[str], dict[str, str]]:
+    """The header in present names, and the names in the file of columns that were renamed."""
+    written = {
+        new: old
+        for old, new in EARLIER_NAMES.items()
+        if old in header and new in schema.columns and new not in header
+    }
+    present = {old: new for new, old in written.items()}
+    return [present.get(name, name) for name in header], written
 
 
 def _refuse_header(header: Sequence[str], schema: TableSchema, file: Path, remedy: str) -> None:
@@ -283,7 +299,7 @@ def _parsed(text: str, where: str, remedy: str) -> Any:
 
 def _typed(values: Any, kind: type[_T], where: str, remedy: str) -> _T:
     try:
-        return checked(values, kind)
+        return checked(in_present_names(values), kind)
     except Misfit as misfit:
         path = joined(misfit.path)
         said = f"{where}, {path}" if path else where

@@ -27,7 +27,7 @@ def holders(runs: Sequence[MeasuredRun], case: str) -> list[MeasuredRun]:
 
 def loss(run: MeasuredRun, case: str) -> float | None:
     """The share of validation images that were classified wrongly; None where not measured."""
-    accuracy = run.rows[case]["val_accuracy"]
+    accuracy = run.rows[case]["val_score"]
     return None if accuracy is None else 1 - accuracy
 
 

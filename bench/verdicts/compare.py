@@ -172,7 +172,7 @@ def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
         interval = stats.welch_interval(run.logs[case], baseline.logs[case])
     # The logs are of seconds, so the faster run has the smaller one.
     low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
-    accuracies = [side.rows[case]["val_accuracy"] for side in (run, baseline)]
+    accuracies = [side.rows[case]["val_score"] for side in (run, baseline)]
     known = None not in accuracies
     return Pair(case, own / other, low, high, accuracies[0] - accuracies[1] if known else None)
 

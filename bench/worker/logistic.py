@@ -21,7 +21,7 @@ def measure_logistic(request: LaunchRequest, raw: FashionMnist, emit: Emit) -> N
         {
             "kind": "result",
             "parameters": parameters,
-            "test_accuracy": fits.test_accuracy,
+            "test_score": fits.test_score,
             "peak_host_memory_bytes": memory.rise_bytes(),
             "warnings": warnings,
         }
@@ -35,7 +35,7 @@ class _Fits:
         self._emit = emit
         self._round = 0
         self._idle_since = time.perf_counter()
-        self.test_accuracy: float | None = None
+        self.test_score: float | None = None
 
     def fit_begins(self) -> None:
         """Start the clock."""
@@ -52,10 +52,10 @@ class _Fits:
 
     def scored_on_test(self, accuracy: float) -> None:
         """Report the fit on all training images as the last round."""
-        self.test_accuracy = accuracy
+        self.test_score = accuracy
         self._report(None)
 
-    def _report(self, val_accuracy: float | None) -> None:
+    def _report(self, val_score: float | None) -> None:
         self._round += 1
         samples, updates = self._work
         record = Round(
@@ -64,7 +64,7 @@ class _Fits:
             updates=updates,
             seconds=self._seconds,
             between_epochs_s=self._opened - self._idle_since,
-            val_accuracy=val_accuracy,
+            val_score=val_score,
         )
         self._emit({"kind": "round", **record.to_json()})
         self._idle_since = time.perf_counter()

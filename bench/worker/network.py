@@ -68,7 +68,7 @@ def measure_network(
             "warmup_s": warmup_s,
             "after_training_s": after_training_s,
             "test_loss": rounds.test_loss,
-            "test_accuracy": rounds.test_accuracy,
+            "test_score": rounds.test_score,
             "peak_host_memory_bytes": memory.rise_bytes(),
             "peak_device_memory_bytes": device.peak_memory_bytes(),
             "test_evaluation_s": rounds.test_evaluation_s,
@@ -122,7 +122,7 @@ class _Rounds:
         # With pauses, the counter would include the work of the other launch.
         self.energy = Spans(None if pause else counter(request.case.device))
         self.test_loss: float | None = None
-        self.test_accuracy: float | None = None
+        self.test_score: float | None = None
         self.test_evaluation_s: float | None = None
 
     @property
@@ -187,7 +187,7 @@ class _Rounds:
             started = time.perf_counter()
             test = self._evaluate(self._data.test_x, self._data.test_y)
             self.test_evaluation_s = time.perf_counter() - started
-            self.test_loss, self.test_accuracy = test.get("loss"), test["accuracy"]
+            self.test_loss, self.test_score = test.get("loss"), test["accuracy"]
         record = Round(
             round=self._round,
             samples=samples,
@@ -196,9 +196,9 @@ class _Rounds:
             between_epochs_s=self._between_s,
             evaluation_s=evaluation_s,
             train_loss=logs.get("loss"),
-            train_accuracy=logs.get("accuracy"),
+            train_score=logs.get("accuracy"),
             val_loss=evaluation.get("loss"),
-            val_accuracy=evaluation.get("accuracy"),
+            val_score=evaluation.get("accuracy"),
         )
         self._emit({"kind": "round", **record.to_json()})
         # Idle time before this call is kept; evaluation and waits for the parent are left out.

@@ -19,7 +19,7 @@ from bench.analysis.stats import (
     reaches,
     student_interval,
     throughput,
-    time_to_accuracy,
+    time_to_score,
 )
 
 NOT_POSITIVE = (0.0, -1.0, math.nan, math.inf)
@@ -206,41 +206,41 @@ class TestIsUnsteady:
 class TestTimeToAccuracy:
     def test_sums_training_seconds_up_to_the_first_hit(self) -> None:
         rounds = [(1.0, 0.7), (2.0, 0.86), (4.0, 0.9)]
-        assert time_to_accuracy(rounds, 0.85) == 3.0
+        assert time_to_score(rounds, 0.85) == 3.0
 
     def test_rounds_without_an_evaluation_count_their_seconds(self) -> None:
-        assert time_to_accuracy([(1.0, None), (2.0, None), (4.0, 0.9)], 0.85) == 7.0
+        assert time_to_score([(1.0, None), (2.0, None), (4.0, 0.9)], 0.85) == 7.0
 
     def test_not_reached(self) -> None:
-        assert time_to_accuracy([(1.0, 0.7), (2.0, None)], 0.85) is None
+        assert time_to_score([(1.0, 0.7), (2.0, None)], 0.85) is None
 
     def test_nan_never_counts(self) -> None:
-        assert time_to_accuracy([(1.0, math.nan)], 0.85) is None
-        assert time_to_accuracy([(1.0, math.nan), (2.0, 0.9)], 0.85) == 3.0
+        assert time_to_score([(1.0, math.nan)], 0.85) is None
+        assert time_to_score([(1.0, math.nan), (2.0, 0.9)], 0.85) == 3.0
 
     def test_exactly_at_the_target_despite_float32(self) -> None:
         accuracy = float(np.float32(10_800) / np.float32(12_000))
         assert accuracy < 0.9
-        assert time_to_accuracy([(1.0, accuracy)], 0.9) == 1.0
+        assert time_to_score([(1.0, accuracy)], 0.9) == 1.0
         assert reaches(accuracy, 0.9)
         assert not reaches(10_799 / 12_000, 0.9)
 
     def test_falling_back_below_changes_nothing(self) -> None:
-        assert time_to_accuracy([(1.0, 0.9), (1.0, 0.2)], 0.85) == 1.0
+        assert time_to_score([(1.0, 0.9), (1.0, 0.2)], 0.85) == 1.0
 
     @pytest.mark.parametrize("target", [0.0, -0.1, 1.01, 85, math.nan])
     def test_bad_target(self, target: float) -> None:
         with pytest.raises(ValueError, match=r"target .*above 0 and at most 1"):
-            time_to_accuracy([(1.0, 0.9)], target)
+            time_to_score([(1.0, 0.9)], target)
 
     @pytest.mark.parametrize("bad", NOT_POSITIVE)
     def test_bad_seconds_even_after_the_hit(self, bad: float) -> None:
         with pytest.raises(ValueError, match=f"seconds: {bad} is not"):
-            time_to_accuracy([(1.0, 0.9), (bad, 0.9)], 0.85)
+            time_to_score([(1.0, 0.9), (bad, 0.9)], 0.85)
 
     def test_no_rounds(self) -> None:
         with pytest.raises(ValueError, match="seconds: at least one"):
-            time_to_accuracy([], 0.85)
+            time_to_score([], 0.85)
 
 
 def _low(found: Throughput) -> float:

@@ -255,7 +255,7 @@ def test_a_result_that_arrived_by_the_deadline_is_ok_however_late_it_is_read(
 def test_a_result_that_arrives_after_the_deadline_does_not_count(
     at_the_deadline: Callable[..., Answer],
 ) -> None:
-    late = json.dumps({"kind": "result", "test_accuracy": 0.9})
+    late = json.dumps({"kind": "result", "test_score": 0.9})
     answer = at_the_deadline({"rounds": [0.1], "hang": True, "linger": late})
     assert (answer.status, dict(answer.fields)) == (Status.TIMED_OUT, {})
     assert answer.reason == "took longer than 60 s (--timeout)"

@@ -78,7 +78,7 @@ class ScriptedSide(RunUnderWay):
 
     def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         rounds = [
-            Round(number, 400, 4, seconds, 0.0, val_accuracy=0.9)
+            Round(number, 400, 4, seconds, 0.0, val_score=0.9)
             for number, seconds in enumerate(self.seconds, 1)
         ]
         return (self.records[-1] if self.records else None), rounds

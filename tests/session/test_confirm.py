@@ -96,7 +96,7 @@ def stored(tmp_path: Path, machine: dict[str, Any]) -> Callable[..., Path]:
                 seconds = math.exp(chance.gauss(0, 0.01)) * (slower if case != OTHER else 1.0)
                 for number in range(1, 4):
                     folder.append_round(
-                        request, Round(number, 48_000, 94, seconds, 0.0, val_accuracy=0.85)
+                        request, Round(number, 48_000, 94, seconds, 0.0, val_score=0.85)
                     )
                 folder.append_launch(LaunchRecord(case.id, launch, 1, 50 + launch, Status.OK))
         folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))

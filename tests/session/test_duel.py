@@ -756,7 +756,7 @@ def test_an_accuracy_that_one_side_lacks_is_a_failure(
     (path / "verdict.json").unlink()
     file = path / "b" / "rounds.csv"
     header, *lines = file.read_text("utf-8").splitlines()
-    place = header.split(",").index("val_accuracy")
+    place = header.split(",").index("val_score")
     cells = lines[1].split(",")
     cells[place] = ""
     file.write_text("\n".join([header, lines[0], ",".join(cells), *lines[2:], ""]), "utf-8")

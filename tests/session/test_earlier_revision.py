@@ -57,7 +57,7 @@ def test_a_revision_from_before_the_packages_serves_as_a_side(
     assert watching.reasons == []
     told = {side: RunFolder(path / side).launches() for side in "ab"}
     assert {launch.status for side in told.values() for launch in side} == {"ok"}
-    accuracies = {side: {launch.test_accuracy for launch in own} for side, own in told.items()}
+    accuracies = {side: {launch.test_score for launch in own} for side, own in told.items()}
     assert accuracies["a"] == accuracies["b"]
     kept = json.loads((path / "a" / "environment.json").read_text("utf-8"))
     assert kept["versions"]["tensorflow"]

@@ -154,13 +154,13 @@ EXPECTED = {
     "parameters": "79510",
     # Medians 0.25 and 0.4 s; their geometric mean is sqrt(0.1).
     "samples_per_s": repr(48_000 / 0.1**0.5),
-    "train_accuracy": "0.8200000000000001",
-    "val_accuracy": "0.8300000000000001",
+    "train_score": "0.8200000000000001",
+    "val_score": "0.8300000000000001",
     "val_loss": "1.0",
-    "test_accuracy": "0.875",
-    "accuracy_target": "0.83",
-    "accuracy_reached": "true",
-    "time_to_accuracy_s": repr((0.45 + 0.8) / 2),
+    "test_score": "0.875",
+    "score_target": "0.83",
+    "score_reached": "true",
+    "time_to_score_s": repr((0.45 + 0.8) / 2),
     "warmup_s": "1.5",
     "evaluation_s": "0.25",
     "between_epochs_s": repr(((3 * 0.5 + 1.0) / 3 + (2 * 0.5 + 1.0) / 2) / 2),
@@ -198,7 +198,7 @@ def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid
 
 
 def test_scripted_times_give_the_expected_csv(execute: Execute, tmp_path: Path) -> None:
-    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2, accuracy_target=0.83)
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=2, score_target=0.83)
     outcome = execute(plan, [{"rounds": [0.2, 0.25, 0.3]}, {"rounds": [0.4, 0.4]}])
     with (tmp_path / "run/results.csv").open(newline="") as lines:
         (row,) = csv.DictReader(lines)
@@ -299,8 +299,8 @@ def test_the_logistic_baseline_has_rounds_of_folds(execute: Execute, tmp_path: P
     assert row["samples_per_s"] == pytest.approx(480)
     assert row["epochs"] is None
     assert row["epoch_s"] is None
-    assert row["time_to_accuracy_s"] is None
-    assert row["val_accuracy"] == pytest.approx(0.825)
+    assert row["time_to_score_s"] is None
+    assert row["val_score"] == pytest.approx(0.825)
 
 
 BUSY = Noise(wall_s=1.0, other_work_share=0.5)

@@ -97,8 +97,8 @@ def test_every_column_has_a_type() -> None:
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "7", "0.9", "abc", "", "0,87", "1_0"])
 def test_an_edited_accuracy_names_file_line_and_column(run: Path, value: str) -> None:
-    set_cell(run / "results.csv", 3, "val_accuracy", value)
-    assert_refused(run, "results.csv line 3, column val_accuracy: ")
+    set_cell(run / "results.csv", 3, "val_score", value)
+    assert_refused(run, "results.csv line 3, column val_score: ")
 
 
 @pytest.mark.parametrize("column", [c for c in RESULT_COLUMNS if c not in ("reason", "warnings")])
@@ -282,7 +282,7 @@ def test_records_are_bounded_and_ignore_what_is_later() -> None:
         ("seconds", 0),
         ("seconds", float("nan")),
         ("samples", True),
-        ("val_accuracy", 1.5),
+        ("val_score", 1.5),
         ("round", "1"),
         ("evaluation_s", -1),
     ):

@@ -81,7 +81,7 @@ def write_run(
                 took = seconds * (1 + 0.01 * launch)
                 scored = accuracy - 0.01 * (epochs - number)
                 run.append_round(
-                    request, Round(number, SAMPLES, UPDATES, took, 0.1, val_accuracy=scored)
+                    request, Round(number, SAMPLES, UPDATES, took, 0.1, val_score=scored)
                 )
             run.append_launch(_ended_ok(case, launch))
     for case, (status, reason) in reasons.items():

@@ -51,9 +51,7 @@ def stored(
             seconds = speed * math.exp(chance.gauss(0, noise))
             for k in range(1, settings.epochs + 1):
                 right = (accuracy or {}).get(case.id, 0.85)
-                folder.append_round(
-                    request, Round(k, 48_000, 1_500, seconds, 0.0, val_accuracy=right)
-                )
+                folder.append_round(request, Round(k, 48_000, 1_500, seconds, 0.0, val_score=right))
             status = Status.FAILED if case.id in failed else Status.OK
             folder.append_launch(
                 LaunchRecord(case.id, launch, 1, request.seed, status, "out of memory")

@@ -76,7 +76,7 @@ def not_ok(case: Case, status: str, reason: str) -> dict[str, Any]:
         "epochs": 5,
         "launches": 0,
         "rounds": 0,
-        "accuracy_target": 0.85,
+        "score_target": 0.85,
         "device_name": "",
         "warnings": "",
     }
@@ -100,7 +100,7 @@ def _measured(case: Case, chance: random.Random) -> tuple[dict[str, Any], Rows]:
         "epoch_s": TRAINING_SAMPLES / math.exp(mean),
         "launches": launches,
         "rounds": launches * count,
-        "val_accuracy": _accuracy(case) + chance.gauss(0, 0.003),
+        "val_score": _accuracy(case) + chance.gauss(0, 0.003),
         "device_name": _device_name(case),
     }
     if launches > 1:
@@ -118,7 +118,7 @@ def _logistic(case: Case, chance: random.Random) -> tuple[dict[str, Any], Rows]:
     rounds = [_round(case, 0, i, samples, seconds, 0.84) for i, seconds in enumerate(times, 1)]
     rounds.append(_round(case, 0, 6, 60_000 * 20, 21.0))
     speed = samples / sorted(times)[2]
-    measured = {"samples_per_s": speed, "epoch_s": 60_000 / speed, "val_accuracy": 0.8413}
+    measured = {"samples_per_s": speed, "epoch_s": 60_000 / speed, "val_score": 0.8413}
     own = {"epochs": None, "launches": 1, "rounds": 6, "device_name": _device_name(case)}
     return not_ok(case, "ok", "") | measured | own, rounds
 
@@ -133,7 +133,7 @@ def _round(
 ) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(ROUND_COLUMNS)
     own = {"case": case.id, "launch": launch, "attempt": 1, "round": number, "samples": samples}
-    return row | own | {"seconds": seconds, "updates": 1500, "val_accuracy": accuracy}
+    return row | own | {"seconds": seconds, "updates": 1500, "val_score": accuracy}
 
 
 def _speed(case: Case) -> float:

@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
             for number, epoch_s in enumerate(launches):
                 request = LaunchRequest(case, number, 1, epochs, 42)
                 for k in range(epochs):
-                    timed = Round(k + 1, 48_000, 1500, epoch_s, 0.0, val_accuracy=accuracy)
+                    timed = Round(k + 1, 48_000, 1500, epoch_s, 0.0, val_score=accuracy)
                     run.append_round(request, timed)
                 record = LaunchRecord(case.id, number, 1, 42, Status.OK)
                 run.append_launch(record)

@@ -65,9 +65,9 @@ def _launch(channel: _Channel, request: dict[str, Any], *, pauses: bool) -> None
             between_epochs_s=0.01,
             evaluation_s=0.02 if documented else None,
             train_loss=1.0 / number,
-            train_accuracy=0.8,
+            train_score=0.8,
             val_loss=1.0 / number if documented else None,
-            val_accuracy=0.8 if documented else None,
+            val_score=0.8 if documented else None,
         )
     channel.emit(
         "result",
@@ -76,7 +76,7 @@ def _launch(channel: _Channel, request: dict[str, Any], *, pauses: bool) -> None
         warmup_s=0.1,
         after_training_s=0.01,
         test_loss=0.5,
-        test_accuracy=0.8,
+        test_score=0.8,
         peak_host_memory_bytes=1_000_000,
         warnings=[],
     )

@@ -143,10 +143,10 @@ def _overhead(rows: Sequence[Row], precision: str) -> str:
 def _accuracy_of_loops(source: Source) -> Finding | None:
     rows = _measured(source)
     differences = [
-        100 * (row["val_accuracy"] - fit["val_accuracy"])
+        100 * (row["val_score"] - fit["val_score"])
         for row in rows
-        if row["loop"] == "compiled" and row["val_accuracy"] is not None
-        if (fit := sibling(row, rows, loop="fit")) and fit["val_accuracy"] is not None
+        if row["loop"] == "compiled" and row["val_score"] is not None
+        if (fit := sibling(row, rows, loop="fit")) and fit["val_score"] is not None
     ]
     if not differences:
         return None
@@ -170,17 +170,17 @@ def _best_for_the_time(source: Source) -> Finding | None:
     best = front[-1]
     row = source.run.rows[names[id(best)]]
     text = (
-        f"Validation accuracy {best.val_accuracy:.4f}. {counted(len(front), 'case')} "
+        f"Validation accuracy {best.val_score:.4f}. {counted(len(front), 'case')} "
         f"{'is' if len(front) == 1 else 'are'} on the Pareto front: no other case is as accurate "
         "in as little training time."
     )
-    reached = [r for r in _measured(source) if r["time_to_accuracy_s"] is not None]
-    target = next((r["accuracy_target"] for r in source.rows if r["accuracy_target"]), None)
+    reached = [r for r in _measured(source) if r["time_to_score_s"] is not None]
+    target = next((r["score_target"] for r in source.rows if r["score_target"]), None)
     if reached:
-        quick = min(reached, key=lambda r: r["time_to_accuracy_s"])
+        quick = min(reached, key=lambda r: r["time_to_score_s"])
         text += (
             f" First at the target of {target:g}: {formatting.name(quick)}, after "
-            f"{quick['time_to_accuracy_s']:.2g} s."
+            f"{quick['time_to_score_s']:.2g} s."
         )
     elif target:
         text += f" No network reached the target of {target:g} in every launch."
@@ -212,10 +212,10 @@ def _batch_size(source: Source) -> Finding | None:
     )
     if best is small:
         text = "The smallest that was measured: larger ones gain nothing"
-    elif best["val_accuracy"] is not None and small["val_accuracy"] is not None:
+    elif best["val_score"] is not None and small["val_score"] is not None:
         text += (
             "; the validation accuracy after as many epochs is "
-            f"{best['val_accuracy']:.3f} against {small['val_accuracy']:.3f}"
+            f"{best['val_score']:.3f} against {small['val_score']:.3f}"
         )
     what = " ".join(filter(None, (rows[0]["model"], rows[0]["optimizer"], rows[0]["loop"])))
     return Finding("fact", f"{what} is fastest at batch size {best['batch_size']}", text + ".")
@@ -254,9 +254,9 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
                 "several launches on both sides."
             )
         changes = [
-            100 * (row["val_accuracy"] - plain["val_accuracy"])
+            100 * (row["val_score"] - plain["val_score"])
             for row, plain in pairs
-            if None not in (row["val_accuracy"], plain["val_accuracy"])
+            if None not in (row["val_score"], plain["val_score"])
         ]
         if changes:
             text += f" Validation accuracy changes by {fmean(changes):+.2f} points on average."

@@ -26,7 +26,7 @@ ROUND_FIELDS = (
     "seconds",
     "over_median",
     "trained_s",
-    "val_accuracy",
+    "val_score",
 )
 
 Record = dict[str, Any]
@@ -84,10 +84,10 @@ def roofs(sources: Sequence[Source]) -> list[tuple[Source, roofline_data.RoofPan
 
 def pareto(points: Iterable[Point]) -> list[Point]:
     """The Pareto front, the quickest first: no other point is more accurate in the same time."""
-    timed = [p for p in points if p.training_s > 0 and math.isfinite(p.val_accuracy)]
+    timed = [p for p in points if p.training_s > 0 and math.isfinite(p.val_score)]
     front: list[Point] = []
-    for point in sorted(timed, key=lambda p: (p.training_s, -p.val_accuracy)):
-        if not front or point.val_accuracy > front[-1].val_accuracy:
+    for point in sorted(timed, key=lambda p: (p.training_s, -p.val_score)):
+        if not front or point.val_score > front[-1].val_score:
             front.append(point)
     return front
 
@@ -129,9 +129,9 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "speed": _short(point.samples_per_s),
         "low": point.low and _short(point.low),
         "high": point.high and _short(point.high),
-        "accuracy": finite(point.val_accuracy),
+        "accuracy": finite(point.val_score),
         "training_s": finite(_short(point.training_s)),
-        "target": finite(point.accuracy_target),
+        "target": finite(point.score_target),
         "over_float32": _short(row["samples_per_s"] / plain["samples_per_s"]) if plain else None,
         "intensity": _short(roofline_data.intensity(row)) if roof else None,
         "gflops": _short(row["gflops"]) if roof else None,
@@ -189,7 +189,7 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
         trained[launch] = trained.get(launch, 0.0) + own.seconds
         # Rounds with an accuracy are points of a learning curve, which is kept whole for the first
         # launch of each case.
-        if number % one_in and (own.val_accuracy is None or stored.launch > 0):
+        if number % one_in and (own.val_score is None or stored.launch > 0):
             continue
         ratio = own.seconds / own.samples / middle[stored.case]
         found.append(
@@ -201,7 +201,7 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
                 _short(own.seconds),
                 _short(ratio),
                 _short(trained[launch]),
-                own.val_accuracy and _short(own.val_accuracy),
+                own.val_score and _short(own.val_score),
             ]
         )
     return found

@@ -69,13 +69,13 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
         chart = (
             rows("rounds")
             .transform_filter(
-                f"indexof({keys}, datum.key) >= 0 && datum.val_accuracy != null "
+                f"indexof({keys}, datum.key) >= 0 && datum.val_score != null "
                 "&& (datum.base || narrowed)"
             )
             .transform_calculate(at="across == 'epoch' ? datum.round : datum.trained_s")
         )
         said = tooltip(
-            ("launch:Q", "d"), ("round:Q", "d"), ("val_accuracy:Q", ".4f"), ("trained_s:Q", ".3g")
+            ("launch:Q", "d"), ("round:Q", "d"), ("val_score:Q", ".4f"), ("trained_s:Q", ".3g")
         )
         drawn = chart.mark_line(point={"size": 14}, strokeWidth=1.3).encode(
             x=alt.X(
@@ -84,7 +84,7 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
                 scale=alt.Scale(zero=False),
                 axis=alt.Axis(labelExpr=_WHOLE.format("across == 'epoch' && ")),
             ),
-            y=alt.Y("val_accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False)),
+            y=alt.Y("val_score:Q", title="validation accuracy", scale=alt.Scale(zero=False)),
             color=_palette("optimizer", optimizers),
             strokeDash=alt.StrokeDash(
                 "loop:N", legend=None, scale=alt.Scale(domain=list(LOOPS), range=dashes)
@@ -102,7 +102,7 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
             "size and precision until you filter by these."
             + (" Of this large run, the first launch of each case." if one_in > 1 else ""),
             drawn.properties(width="container", height=HEIGHT),
-            (*_CASE, ("trained_s", "trained s"), ("val_accuracy", "accuracy")),
+            (*_CASE, ("trained_s", "trained s"), ("val_score", "accuracy")),
             legend,
         )
         yield replace(figure, control="across")

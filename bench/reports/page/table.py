@@ -143,20 +143,20 @@ COLUMNS: tuple[Column, ...] = (
     Column("step_ms", "step, ms", "one optimizer update at that throughput", _three),
     Column("epoch_s", "epoch, s", "one epoch at that throughput", _three, at_first=False),
     Column(
-        "val_accuracy",
+        "val_score",
         "val. accuracy",
         "on the validation images after the documented epochs, mean over launches",
         _accuracy,
     ),
     Column(
-        "test_accuracy",
+        "test_score",
         "test accuracy",
         "on the test images after the documented epochs, mean over launches",
         _accuracy,
         at_first=False,
     ),
     Column(
-        "time_to_accuracy_s",
+        "time_to_score_s",
         "to target, s",
         "training seconds until the validation accuracy "
         "first reached the target; empty: not in every launch",

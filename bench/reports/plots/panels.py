@@ -67,8 +67,8 @@ def accuracy(
     """
     times = [p.training_s for p in every]
     log_axis(axes, axes.xaxis, times)
-    target = next((p.accuracy_target for p in every if math.isfinite(p.accuracy_target)), None)
-    heights = [p.val_accuracy for p in every]
+    target = next((p.score_target for p in every if math.isfinite(p.score_target)), None)
+    heights = [p.val_score for p in every]
     heights += [] if target is None else [target]
     margin = max(0.08 * (max(heights) - min(heights)), 0.005)
     axes.set_ylim(min(heights) - margin, max(heights) + margin)
@@ -91,7 +91,7 @@ def accuracy(
         )
     for point in measured:
         style = loop_style(point.loop) | {"markersize": MARKER_PT + 1}
-        axes.plot([point.training_s], [point.val_accuracy], markers[point.model], **style)
+        axes.plot([point.training_s], [point.val_score], markers[point.model], **style)
     _name_where_room(axes, measured, _names(measured, markers))
 
 
@@ -195,7 +195,7 @@ def _name_where_room(axes: Axes, measured: Sequence[Point], names: Sequence[str]
     from matplotlib.transforms import Bbox
 
     pixels = figure_of(axes).dpi / 72
-    centres = [axes.transData.transform((p.training_s, p.val_accuracy)) for p in measured]
+    centres = [axes.transData.transform((p.training_s, p.val_score)) for p in measured]
     clear = (MARKER_PT / 2 + 5) * pixels
     around = [Bbox([centre - clear, centre + clear]) for centre in centres]
     inside = axes.get_window_extent()
@@ -204,7 +204,7 @@ def _name_where_room(axes: Axes, measured: Sequence[Point], names: Sequence[str]
         for side, up in _SIDES:
             text = axes.annotate(
                 name,
-                (point.training_s, point.val_accuracy),
+                (point.training_s, point.val_score),
                 (side * 6, up * 6),
                 textcoords="offset points",
                 ha={1: "left", 0: "center", -1: "right"}[side],

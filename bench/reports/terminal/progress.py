@@ -181,7 +181,7 @@ def _line(plan: Plan, record: LaunchRecord, rounds: Sequence[Round]) -> str:
     if record.status is not Status.OK:
         return f"{record.case}{which}: {record.status}: {record.reason}"
     rate = f"{median(r.samples / r.seconds for r in rounds):,.0f} samples/s"
-    accuracy = record.test_accuracy
+    accuracy = record.test_score
     tested = "" if accuracy is None else f", test accuracy {accuracy:.3f}"
     disturbed = "".join(f", {phrase}" for phrase in noise.matters(record.noise))
     return f"{record.case}{which}: {rate}{tested}{disturbed}"

@@ -110,7 +110,7 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
             f"{row['samples_per_s']:,.0f}",
             half_width(row),
             f"{row['step_ms']:.3g}",
-            "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.3f}",
+            "" if row["val_score"] is None else f"{row['val_score']:.3f}",
             "" if over is None else f"{over:.1f}",
         )
     return table

@@ -228,9 +228,9 @@ def test_it_shows_the_numbers_of_results_csv(reference: Reader) -> None:
     for heading, column in {
         "samples/s": "samples_per_s",
         "step, ms": "step_ms",
-        "val. accuracy": "val_accuracy",
+        "val. accuracy": "val_score",
         "of roofline": "roofline_fraction",
-        "to target, s": "time_to_accuracy_s",
+        "to target, s": "time_to_score_s",
         "framework": "framework_overhead",
         "bound": "bound",
         "reason": "reason",

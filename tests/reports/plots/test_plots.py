@@ -58,11 +58,11 @@ def all_failed() -> Tables:
 
 def nothing_known() -> Tables:
     results, _ = synthetic.run([Case("relu_mlp", "adam", "compiled"), logistic_case()])
-    columns = ("samples_per_s_low", "samples_per_s_high", "epochs", "epoch_s", "val_accuracy")
+    columns = ("samples_per_s_low", "samples_per_s_high", "epochs", "epoch_s", "val_score")
     for row in results:
-        row |= dict.fromkeys((*columns, "accuracy_target", "device_name"))
+        row |= dict.fromkeys((*columns, "score_target", "device_name"))
         row["samples_per_s_low"] = math.nan
-    results[0] |= {"samples_per_s": math.nan, "accuracy_target": math.nan}
+    results[0] |= {"samples_per_s": math.nan, "score_target": math.nan}
     return results, []
 
 
@@ -188,8 +188,8 @@ def test_accuracy_shows_seconds_of_the_documented_epochs() -> None:
     folds = [r["seconds"] for r in rounds if r["case"] == "logistic-sklearn-cpu-b1-float64"][:5]
     assert len(folds) == 5
     expected = [
-        (5 * network["epoch_s"], network["val_accuracy"]),
-        (pytest.approx(sum(folds) / 5), logistic["val_accuracy"]),
+        (5 * network["epoch_s"], network["val_score"]),
+        (pytest.approx(sum(folds) / 5), logistic["val_score"]),
     ]
     assert sorted(drawn(axes)) == sorted(expected, key=lambda xy: xy[1], reverse=True)
     target = next(line for line in axes.lines if line.get_gid() == "target")
