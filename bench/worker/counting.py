@@ -53,6 +53,12 @@ def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
     return shapes or None
 
 
+def first_batch(work: Work) -> tuple[Any, Any]:
+    """The inputs and labels of a full step, as tensors on the device of `work`."""
+    with tf.device(work.device):
+        return tf.constant(work.x[: work.batch_size]), tf.constant(work.y[: work.batch_size])
+
+
 def traffic(work: Work) -> list[Traffic]:
     """The memory traffic of a step of `work`, by the counting rule of `bench.analysis.roofline`."""
     model = work.model

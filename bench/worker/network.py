@@ -17,11 +17,12 @@ import tensorflow as tf
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
-from bench.worker.counting import dense_layers, traffic
+from bench.worker.counting import dense_layers, first_batch, traffic
 from bench.worker.energy import Spans, counter
 from bench.worker.memory import PeakMemory
 from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.tensorflow.step_flops import Counted, step_flops
 from bench.worker.training import built_work, check_precision, refuse_settings
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
@@ -59,6 +60,13 @@ def measure_network(
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     refuse_settings(case.precision)
+    peaks = {
+        "peak_host_memory_bytes": memory.rise_bytes(),
+        "peak_device_memory_bytes": device.peak_memory_bytes(),
+    }
+    layers = dense_layers(model)
+    step, batch = loop.watch.step, first_batch(built.work)
+    counted = Counted() if layers else step_flops(model, step, batch)
     emit(
         {
             "kind": "result",
@@ -69,13 +77,13 @@ def measure_network(
             "after_training_s": after_training_s,
             "test_loss": rounds.test_loss,
             "test_score": rounds.test_score,
-            "peak_host_memory_bytes": memory.rise_bytes(),
-            "peak_device_memory_bytes": device.peak_memory_bytes(),
+            **peaks,
             "test_evaluation_s": rounds.test_evaluation_s,
-            "dense_layers": dense_layers(model),
+            "dense_layers": layers,
+            "flops_per_sample": counted.flops_per_sample,
             "traffic": traffic(built.work),
             "precision_share": precision.share,
-            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings],
+            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings, *counted.warnings],
             "software": device.software(),
             **rounds.energy.result(),
         }
