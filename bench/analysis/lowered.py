@@ -78,8 +78,8 @@ def module_flops(module: bytes) -> int:
 class _Program:
     """The computations of a module.
 
-    Values are what is known of an instruction's result: an int or a bool for a single one, a list for a tuple, a `_Kept`, and None for everything else. FLOPs that are not known
-    are infinite.
+    Values are what is known of an instruction's result: an int or a bool for a single one, a list
+    for a tuple, a `_Kept`, and None for everything else. FLOPs that are not known are infinite.
 
     Attributes:
         entry: id of the computation that is run first.

@@ -269,6 +269,31 @@ def test_a_layer_without_a_rule_is_counted_and_not_checked() -> None:
     assert found.flops_per_sample == roofline.step_flops([(7, 4), (4, 3)], 1)
 
 
+def test_a_layer_that_is_called_otherwise_is_counted_and_not_checked() -> None:
+    import keras
+
+    class Folded(keras.layers.Conv2D):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.input_spec = None
+
+        def build(self, shape: Any) -> None:
+            super().build((None, 4, 4, 1))
+            self.input_spec = None
+
+        def call(self, inputs: Any) -> Any:
+            image = keras.ops.reshape(inputs, (-1, 4, 4, 1))
+            return keras.ops.reshape(super().call(image), (-1, 18))
+
+        def compute_output_shape(self, shape: Any) -> Any:
+            return (None, 18)
+
+    found, own = counted(chain((16,), Folded()))
+    assert own is None
+    assert found.warnings == ()
+    assert found.flops_per_sample == 2 * 2 * (9 * 4 * 2)
+
+
 def in_a_loop(dynamic: bool) -> Any:
     """A layer whose own loop multiplies five times, or as often as its input says."""
     import keras

@@ -27,19 +27,17 @@ _Shape = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of a layer in a traced step: the operations `first` to `last` of the step's graph.
+    """A call of a layer.
 
     Attributes:
         given: the call's tensors by the name of their argument, the first one first.
-        shapes: dimensions of `given`.
         result: dimensions of the first tensor that the layer returned.
+        shapes: dimensions of `given`.
     """
 
     layer: Any
     given: Mapping[str, Any]
     result: _Shape
-    first: int
-    last: int
 
     @property
     def shapes(self) -> list[_Shape]:
@@ -54,7 +52,7 @@ class _Product:
     gradients: int
 
 
-# The products of a call, if its weights are trained or not, and the names of those of its tensors
+# The products of a call, whether its weights are trained, and the names of those of its tensors
 # that have a gradient.
 _Names = Collection[str]
 _Rule = Callable[[_Call, bool, _Names], list[_Product]]
@@ -65,8 +63,10 @@ class LayerCalls:
 
     def __init__(self) -> None:
         self._graph: Any = None
-        self._known: list[_Call] = []
-        self._outermost: list[tuple[int, int]] = []
+        # What was called, given and returned, and the operations of each call.
+        self._known: list[tuple[Any, Any, Any, Any]] = []
+        self._within: list[range] = []
+        self._outermost: list[range] = []
         self._depth = 0
 
     @contextmanager
@@ -74,7 +74,8 @@ class LayerCalls:
         """Note the calls that are made in this context, which is inside a function's trace."""
         call = layers.Layer.__call__
         # TensorFlow traces a function again that made variables in its first trace.
-        self._graph, self._known, self._outermost = tf.compat.v1.get_default_graph(), [], []
+        self._graph = tf.compat.v1.get_default_graph()
+        self._known, self._within, self._outermost = [], [], []
 
         def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
             """Call a layer, and note the call where it belongs to the step's own graph."""
@@ -86,12 +87,12 @@ class LayerCalls:
                 result = call(layer, *args, **kwargs)
             finally:
                 self._depth -= 1
-            last = len(self._graph.get_operations())
+            own = range(first, len(self._graph.get_operations()))
             if self._depth == 0:
-                self._outermost.append((first, last))
+                self._outermost.append(own)
             if _rule(layer):
-                shape = tuple(tf.nest.flatten(result)[0].shape)
-                self._known.append(_Call(layer, _tensors(layer, args, kwargs), shape, first, last))
+                self._known.append((layer, args, kwargs, result))
+                self._within.append(own)
             return result
 
         with standing_in(layers.Layer, "__call__", called):
@@ -105,25 +106,33 @@ class LayerCalls:
         if self._other_products():
             return None
         reached = _reached(self._graph, trained)
-        found = 0
-        for call in self._known:
-            depends = {name for name, one in call.given.items() if one.op.name in reached}
-            rule = _rule(call.layer)
-            assert rule is not None
-            products = rule(call, bool(call.layer.trainable_variables), depends)
-            found += sum(one.flops * (1 + one.gradients) for one in products)
-        return found
+        try:
+            return sum(_flops(*called, reached) for called in self._known)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            # A user's layer takes or returns something else than the layer that it extends.
+            return None
 
     def _other_products(self) -> bool:
         """Whether a call makes a product outside the calls of layers whose rule is known."""
-        known = {number for call in self._known for number in range(call.first, call.last)}
+        known = {number for own in self._within for number in own}
         operations = self._graph.get_operations()
         return any(
             _has_product(self._graph, operations[number])
-            for first, last in self._outermost
-            for number in range(first, last)
+            for own in self._outermost
+            for number in own
             if number not in known
         )
+
+
+def _flops(layer: Any, args: Any, kwargs: Any, result: Any, reached: Collection[str]) -> int:
+    """FLOPs of a call and of its gradients, where the results of `reached` have one."""
+    given = _tensors(layer, args, kwargs)
+    rule = _rule(layer)
+    assert rule is not None
+    depends = {name for name, tensor in given.items() if tensor.op.name in reached}
+    call = _Call(layer, given, tuple(tf.nest.flatten(result)[0].shape))
+    products = rule(call, bool(layer.trainable_variables), depends)
+    return sum(one.flops * (1 + one.gradients) for one in products)
 
 
 def _has_product(graph: Any, operation: Any) -> bool:
@@ -252,7 +261,7 @@ def _each_step(call: _Call, trains: bool, depends: _Names) -> list[_Product]:
     joined = (result[0] * result[1], *result[2:])
     rule = _plain_rule(inner)
     assert rule is not None
-    return rule(_Call(inner, {"0": together}, joined, 0, 0), trains, depends)
+    return rule(_Call(inner, {"0": together}, joined), trains, depends)
 
 
 def _rule(layer: Any) -> _Rule | None:
