@@ -16,12 +16,13 @@ import tensorflow as tf
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
-from bench.worker.counting import dense_layers, traffic
+from bench.worker.counting import dense_layers, first_batch, traffic
 from bench.worker.digests import digest_of_model
 from bench.worker.energy import Spans, counter
 from bench.worker.memory import PeakMemory
 from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.tensorflow.step_flops import Counted, step_flops
 from bench.worker.tensorflow.waiting import waiting_of
 from bench.worker.training import Built, built_work, check_precision, refuse_settings, warm_up
 from fmnist_models.data import Arrays, Data, Stream
@@ -64,6 +65,12 @@ def measure_network(
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     refuse_settings(case.precision)
+    peaks = {
+        "peak_host_memory_bytes": memory.rise_bytes(),
+        "peak_device_memory_bytes": device.peak_memory_bytes(),
+    }
+    layers = dense_layers(model)
+    counted = Counted() if layers else step_flops(model, loop.watch.step, first_batch(built.work))
     waiting = waiting_of(built.work, device)
     emit(
         {
@@ -81,13 +88,19 @@ def measure_network(
             "data_digest": built.data_digest,
             "model_digest": model_digest,
             **waiting,
-            "peak_host_memory_bytes": memory.rise_bytes(),
-            "peak_device_memory_bytes": device.peak_memory_bytes(),
+            **peaks,
             "test_evaluation_s": rounds.test_evaluation_s,
-            "dense_layers": dense_layers(model),
+            "dense_layers": layers,
+            "flops_per_sample": counted.flops_per_sample,
             "traffic": traffic(built.work),
             "precision_share": precision.share,
-            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes],
+            "warnings": [
+                *built.warnings,
+                *precision.warnings,
+                *rounds.warnings,
+                *loop.notes,
+                *counted.warnings,
+            ],
             "software": device.software(),
             **rounds.energy.result(),
         }
@@ -133,6 +146,8 @@ class _Rounds:
         self._skipped_updates = 0
         # Warnings in order, each once.
         self._told: dict[str, None] = {}
+        if not self._scored:
+            self._told[f"a round is {request.steps} steps, so no score was taken"] = None
         self._idle_since = math.nan
         # With pauses, the counter would include the work of the other launch.
         self.energy = Spans(None if pause else counter(request.case.device))
