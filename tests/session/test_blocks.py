@@ -17,6 +17,7 @@ from bench.schema.case import Case
 from bench.schema.draws import BlockDraw, EvenDraws
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.noise import Noise
+from bench.schema.plan import RunSettings
 from bench.session import blocks as measuring
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
@@ -101,7 +102,9 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diary: Diary) -> Mak
 
     def make(a: ScriptedSide | None = None, b: ScriptedSide | None = None, **more: Any) -> Blocks:
         sides = {"a": a or ScriptedSide("a", diary), "b": b or ScriptedSide("b", diary)}
-        return Blocks(tmp_path, sides, 2, lambda case, why: diary.append(why), **more)
+        return Blocks(
+            tmp_path, sides, RunSettings(epochs=2), lambda case, why: diary.append(why), **more
+        )
 
     return make
 
@@ -150,7 +153,7 @@ def test_the_control_is_even_and_leaves_the_warm_up_out(
     taken = itertools.count()
     probe = lambda passes: [2.0, 1.0][k % 2] if (k := next(taken)) > 1 else 100.0  # noqa: E731
     monkeypatch.setattr(measuring, "control_probe", lambda: probe)
-    many = Blocks(tmp_path, {"a": a, "b": b}, 2)
+    many = Blocks(tmp_path, {"a": a, "b": b}, RunSettings(epochs=2))
     for number in range(4):
         taken = itertools.count()
         assert many.measured(CASE, number, drawn(number)).control == pytest.approx(0.0)
@@ -189,7 +192,8 @@ def test_its_value_is_the_median_over_neighbours(blocks: MakeBlocks, diary: Diar
     b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
     block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.speed == pytest.approx(math.log(1.1))
-    assert block.accuracy == 0.0
+    assert block.scores is not None
+    assert block.scores[0] == block.scores[1]
 
 
 def test_what_one_has_beyond_the_other_goes_on_alone(blocks: MakeBlocks, diary: Diary) -> None:

@@ -13,6 +13,7 @@ from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
+from bench.session.sides import Side
 from bench.store.run_folder import RunFolder
 
 CASES = tuple(
@@ -58,6 +59,16 @@ def stored(
             )
     folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
     return path
+
+
+class AnySide:
+    """Accepts every side of a duel, and what it trains."""
+
+    def code(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
+
+    def other_work(self, record: LaunchRecord) -> str:
+        return ""
 
 
 def cut_results(run: Path) -> None:
