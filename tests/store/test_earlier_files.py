@@ -97,7 +97,7 @@ def test_a_run_of_an_earlier_version_has_the_same_rows(old: Path, new: Path) -> 
 
 def test_it_is_compared_and_reported_on(type_in: TypeIn, old: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", {FIT: (4.0, 0.87)}, record={"model_digest": "known"})
-    code, out, err = type_in("compare", old, other, "--output", tmp_path / "comparison.csv")
+    code, out, err = type_in("compare", old, other, "--output", tmp_path / "compared")
     assert code == 0, err
     assert " +0.00" in out
     code, out, _ = type_in("report", old)
