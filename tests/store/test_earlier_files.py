@@ -167,3 +167,16 @@ def test_a_launch_that_reports_such_an_accuracy_is_invalid(new: Path) -> None:
     assert "an accuracy of 1.5" in broken_launch(record, spoilt, "fit", 2)
     assert broken_launch(replace(record, score="mae"), spoilt, "fit", 2) == ""
     assert "an accuracy of -1" in broken_launch(replace(record, test_score=-1.0), rounds, "fit", 2)
+
+
+def test_a_workload_has_epochs_of_its_own(tmp_path: Path) -> None:
+    """Its run is read with its plan, and without it from the rows."""
+    run = write_run(tmp_path / "run", {OWN: (5.0, 0.8)}, epochs=3)
+    plan = json.loads((run / "plan.json").read_text("utf-8"))
+    plan["settings"] |= {"epochs": 5, "own_epochs": {OWN.model: 3}}
+    (run / "plan.json").write_text(json.dumps(plan), "utf-8")
+    assert read_run(run).rows[OWN.id]["epochs"] == 3
+    (run / "plan.json").unlink()
+    assert read_run(run).rows[OWN.id]["val_score"] == pytest.approx(0.8)
+    set_cell(run / "results.csv", 2, "epochs", "4")
+    assert "2 of 4 rounds" in refused(run) or "3 of 4 rounds" in refused(run)

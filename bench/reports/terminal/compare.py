@@ -27,7 +27,7 @@ TOTALS = ("geometric mean of cases", "all cases together")
 def print_comparison(found: Comparison, console: Console) -> None:
     """Print the differences of the runs, the ratio of each case, and the means.
 
-    One candidate has a table with intervals and accuracies. Several candidates have one column
+    One candidate has a table with intervals and scores. Several candidates have one column
     each, with the letters of the picture, in as many tables as the width of the terminal needs.
     """
     if len(found.pairs) == 1:

@@ -66,7 +66,8 @@ class DuelLines:
             self._print(line)
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
-        epochs = plan.settings.epochs
+        each = sorted({plan.settings.epochs_of(case) for case in plan.cases})
+        epochs = " or ".join(map(str, each))
         samples = None
         if plan.rows is not None:
             samples = round((1 - VALIDATION_SHARE) * plan.rows)
