@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from bench.schema.case import Case
 from bench.schema.earlier import as_written, in_present_names
 from bench.schema.launch import Better, LaunchRecord, Round
 from bench.schema.plan import RunSettings
+from bench.schema.requests import LaunchRequest
 
 
 def test_fields_that_were_renamed_get_their_present_names() -> None:
@@ -32,6 +36,14 @@ def test_messages_of_an_earlier_worker_are_read() -> None:
     assert (record.test_score, record.score, record.better) == (0.7, "accuracy", Better.MAX)
     assert record.data_digest == record.model_digest == ""
     assert RunSettings.from_json({"accuracy_target": 0.5}).score_target == 0.5
+
+
+def test_an_earlier_worker_is_not_asked_what_it_does_not_know() -> None:
+    asked = LaunchRequest(Case("softmax", "sgd", "fit"), 0, 1, 5, 42)
+    assert not {"steps", "cache_stream"} & {*asked.to_json()}
+    assert LaunchRequest.from_json(asked.to_json()) == asked
+    more = replace(asked, steps=7, cache_stream=True)
+    assert LaunchRequest.from_json(more.to_json()) == more
 
 
 def test_a_path_is_told_in_the_names_of_the_values() -> None:
