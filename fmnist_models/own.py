@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib
+import json
+import os
+import pickle
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +23,45 @@ from fmnist_models.errors import UserError
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 # Packages of the suite, which are imported before a user's module.
 _TAKEN = ("bench", "fmnist_models")
+# The variable that names a file of functions, which `bench.api.functions` writes.
+FUNCTIONS_VARIABLE = "FMNIST_FUNCTIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the process that asked for the measurement sent along.
+
+    Attributes:
+        path: its `sys.path`, on which the modules of its functions lie.
+        pickles: functions that cannot be imported, by `module:function`, as cloudpickle wrote them.
+    """
+
+    path: Sequence[str] = ()
+    pickles: Mapping[str, bytes] = field(default_factory=dict)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a function's pickle, which stands for the file that it would lie in."""
+        return hashlib.sha256(self.pickles[name]).hexdigest()
+
+
+def sent() -> Sent:
+    """What was sent to this process; nothing where its functions can all be imported."""
+    file = os.environ.get(FUNCTIONS_VARIABLE)
+    return _read(file) if file else Sent()
+
+
+@cache
+def _read(file: str) -> Sent:
+    told = json.loads(Path(file).read_text("utf-8"))
+    pickles = {name: base64.b64decode(text) for name, text in told["functions"].items()}
+    return Sent(tuple(told["path"]), pickles)
 
 
 def find_function(what: str, name: str, made: str) -> Callable[[], Any]:
-    """A user's own function.
+    """A user's own function: the one that was sent, or that of a module.
 
-    From then on, the working directory is first on Python's path, as for a script in it.
+    From then on, the working directory is first on Python's path, as for a script in it. The path
+    of the process that sent functions follows.
 
     Args:
         what: the kind of thing that the name stands for, such as `model`, for messages.
@@ -32,11 +72,13 @@ def find_function(what: str, name: str, made: str) -> Callable[[], Any]:
         UserError: the module cannot be imported, or has no such function.
     """
     module_name, _, function_name = name.partition(":")
-    here = str(Path.cwd())
+    first = [str(Path.cwd()), *sent().path]
     # Put first, even where it is already on the path. It stays there, because a builder may import
     # other modules later.
-    if sys.path[:1] != [here]:
-        sys.path.insert(0, here)
+    if sys.path[: len(first)] != first:
+        sys.path[:0] = first
+    if name in sent().pickles:
+        return _unpickled(what, name)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -53,6 +95,18 @@ def find_function(what: str, name: str, made: str) -> Callable[[], Any]:
             f"name one that returns {made}"
         )
     return function  # type: ignore[no-any-return]
+
+
+def _unpickled(what: str, name: str) -> Callable[[], Any]:
+    try:
+        return pickle.loads(sent().pickles[name])  # type: ignore[no-any-return]  # noqa: S301 - the user's own
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        if isinstance(error, ImportError):
+            why = _not_imported(name.partition(":")[0], error)
+        raise UserError(
+            f"{what} {name!r}: it was sent to the measuring process, which could not load it: {why}"
+        ) from error
 
 
 def _not_imported(module: str, error: ImportError) -> str:
