@@ -145,17 +145,20 @@ class TrainingBenchmark:
         if self._called:
             _fail("training_benchmark is called once in a test: parametrize the test")
         self._called = True
-        # Tells pytest-benchmark that no round is missing where the case was not measured.
-        self._benchmark.skipped = True
-        answer = self._answer(what, options)
-        if "error" in answer:
-            _fail(answer["error"])
-        row: dict[str, Any] = answer["row"]
-        if row["status"] == "skipped":
-            pytest.skip(row["reason"])
-        if row["status"] != "ok":
-            _fail(f"{row['status']}: {row['reason']}")
-        self._benchmark.skipped = False
+        try:
+            answer = self._answer(what, options)
+            if "error" in answer:
+                _fail(answer["error"])
+            row: dict[str, Any] = answer["row"]
+            if row["status"] == "skipped":
+                pytest.skip(row["reason"])
+            if row["status"] != "ok":
+                _fail(f"{row['status']}: {row['reason']}")
+        except (pytest.fail.Exception, pytest.skip.Exception):
+            # So pytest-benchmark, which would miss a round, does not warn of that too.
+            self._benchmark.disabled = True
+            self._benchmark.pedantic(self._clock.pass_round)
+            raise
         self._benchmark.extra_info.update({k: v for k, v in row.items() if k != "reason"})
         self._clock.seconds = iter(answer["seconds"])
         self._benchmark.pedantic(
