@@ -156,5 +156,6 @@ def _progress(shown: bool) -> Progress:
 
     from bench.reports.terminal.progress import progress_for
 
-    # rich's own output for notebooks needs packages that they may lack, and shows nothing more.
-    return progress_for(Console(force_jupyter=False))
+    # A notebook says that it is a terminal, but a bar there leaves a line for each of its states.
+    lines = Console().is_jupyter
+    return progress_for(Console(force_jupyter=False, force_terminal=False if lines else None))

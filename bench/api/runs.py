@@ -66,7 +66,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         rows = self.rows[[*_SHOWN, *_OF_SCORE]].dropna(axis="columns", how="all")
-        return str(rows.to_html(index=False, na_rep="", float_format="{:,.4g}".format))
+        return str(rows.to_html(index=False, na_rep="", float_format=_figure_of))
+
+
+def _figure_of(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def load(folder: str | Path) -> Run:

@@ -175,7 +175,7 @@ def test_what_is_built_already_is_refused(what: Any, line: str) -> None:
 
 
 def test_what_cannot_be_pickled_is_refused() -> None:
-    held = (line for line in ())
+    held = (number for number in range(3))
     with pytest.raises(ValueError, match="cannot be sent to another process: TypeError: cannot"):
         Parcel().name(lambda: held)
 

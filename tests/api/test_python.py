@@ -71,7 +71,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 def test_there_is_nothing_else_in_the_package() -> None:
     with pytest.raises(AttributeError, match="module 'bench' has no attribute 'measure'"):
-        bench.measure  # type: ignore[attr-defined]  # noqa: B018
+        bench.measure  # noqa: B018
 
 
 @forks
@@ -113,6 +113,15 @@ def test_functions_reach_the_workers_and_leave_no_trace(
     assert str(Path(__file__).parent) in sent["path"]
     assert "FMNIST_FUNCTIONS" not in os.environ
     assert capsys.readouterr().out == ""
+
+
+def test_a_notebook_that_calls_itself_a_terminal_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    measuring._progress(True).waits("another run measures")
+    assert capsys.readouterr().out == "waiting: another run measures\n"
 
 
 @forks
@@ -223,6 +232,7 @@ def test_a_notebook_shows_the_rows(runs: tuple[Path, Path]) -> None:
     assert "<table" in shown
     assert FAST.id in shown
     assert "there is no GPU" in shown
+    assert "24,000" in shown
     assert repr(bench.load(runs[0])) == f"<Run of 3 cases in {runs[0]}>"
 
 
@@ -234,6 +244,8 @@ def test_the_figure_is_the_picture_of_the_run(runs: tuple[Path, Path]) -> None:
     labels = {axes.get_label() for axes in figure.axes}
     assert {"throughput", "batches", "precisions"} <= labels
     assert dict(mpl.rcParams) == before
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert figure.axes[0].get_xticklabels()[0].get_fontfamily() == ["DejaVu Sans"]
 
 
 def test_it_compares_as_the_verb_does(
