@@ -184,9 +184,11 @@ def test_it_describes_the_data_that_it_holds_and_refuses_a_package_of_its_own_na
 def test_its_plug_in_refuses_and_measures_in_a_repository_with_a_bench(
     typed: Typed, elsewhere: Path
 ) -> None:
-    assert "--training-baseline=FOLDER" in typed("pytest", "--help")[0]
+    assert "--training-baseline=FOLDER" in typed("python", "-m", "pytest", "--help")[0]
     (elsewhere / "test_speed.py").write_text(TESTS)
-    told, _ = typed("pytest", "test_speed.py", "--benchmark-json=speed.json", code=1)
+    told, _ = typed(
+        *("python", "-m", "pytest", "test_speed.py", "--benchmark-json=speed.json"), code=1
+    )
     assert "epochs 0: must be between 1 and 100000" in told
     (timed,) = json.loads((elsewhere / "speed.json").read_text("utf-8"))["benchmarks"]
     assert timed["extra_info"]["case"] == "test_speed:build-adam-fit-cpu-b2000-float32"

@@ -44,7 +44,7 @@ def run(models: Any = None, *, progress: bool = True, **options: Any) -> Run:
 
     Raises:
         UserError: an option is unknown or wrong, or another run measures on this machine.
-        KeyboardInterrupt: the run was stopped; with `output`, `resume` finishes it.
+        KeyboardInterrupt: the run was stopped; what was measured stays where `output` says.
     """
     parcel = Parcel()
     values = values_of({"models": models, **options}, parcel)
