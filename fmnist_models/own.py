@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib
 import importlib.util
+import json
 import os
+import pickle
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +28,38 @@ FUNCTION = re.compile(
 _FILE = ".py"
 # Packages of the suite, which are imported before a user's module.
 _TAKEN = ("bench", "fmnist_models")
+# The variable that names a file of functions, which `bench.api.functions` writes.
+FUNCTIONS_VARIABLE = "FMNIST_FUNCTIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the process that asked for the measurement sent along.
+
+    Attributes:
+        path: its `sys.path`, on which the modules of its functions lie.
+        pickles: functions that cannot be imported, by `module:function`, as cloudpickle wrote them.
+    """
+
+    path: Sequence[str] = ()
+    pickles: Mapping[str, bytes] = field(default_factory=dict)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a function's pickle, which stands for the file that it would lie in."""
+        return hashlib.sha256(self.pickles[name]).hexdigest()
+
+
+def sent() -> Sent:
+    """What was sent to this process; nothing where its functions can all be imported."""
+    file = os.environ.get(FUNCTIONS_VARIABLE)
+    return _read(file) if file else Sent()
+
+
+@cache
+def _read(file: str) -> Sent:
+    told = json.loads(Path(file).read_text("utf-8"))
+    pickles = {name: base64.b64decode(text) for name, text in told["functions"].items()}
+    return Sent(tuple(told["path"]), pickles)
 
 
 def module_of(name: str) -> str:
@@ -31,10 +69,11 @@ def module_of(name: str) -> str:
 
 
 def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
-    """A user's own function.
+    """A user's own function: the one that was sent, or that of a module or a file.
 
     From then on, the working directory is first on Python's path, as for a script in it; for a
-    file, its folder is. `sys.argv` then holds no arguments, as those are the worker's.
+    file, its folder is. The path of the process that sent functions follows. `sys.argv` then holds
+    no arguments, as those are the worker's.
 
     Args:
         what: the kind of thing that the name stands for, such as `model`, for messages.
@@ -46,12 +85,14 @@ def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
     """
     place, _, function_name = name.rpartition(":")
     file = Path(place) if place.endswith(_FILE) else None
-    here = str(Path.cwd() if file is None else file.absolute().parent)
+    first = [str(Path.cwd() if file is None else file.absolute().parent), *sent().path]
     # Put first, even where it is already on the path. It stays there, because a builder may import
     # other modules later.
-    if sys.path[:1] != [here]:
-        sys.path.insert(0, here)
+    if sys.path[: len(first)] != first:
+        sys.path[:0] = first
     sys.argv[1:] = []
+    if name in sent().pickles:
+        return _unpickled(what, name)
     with stray_forks_ended():
         try:
             module = (
@@ -145,6 +186,18 @@ def _from_file(what: str, name: str, file: Path) -> ModuleType:
         del sys.modules[file.stem]
         raise
     return module
+
+
+def _unpickled(what: str, name: str) -> Callable[[], Any]:
+    try:
+        return pickle.loads(sent().pickles[name])  # type: ignore[no-any-return]  # noqa: S301 - the user's own
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        if isinstance(error, ImportError):
+            why = _not_imported(name.partition(":")[0], error)
+        raise UserError(
+            f"{what} {name!r}: it was sent to the measuring process, which could not load it: {why}"
+        ) from error
 
 
 def _not_imported(module: str, error: ImportError) -> str:

@@ -95,7 +95,7 @@ def test_a_command_line_is_understood(words: list[str]) -> None:
 
 def test_the_options_of_pytest_are_there() -> None:
     known = {option.name for option in (*OPTIONS, *GATE_OPTIONS)} | {"benchmark-only"}
-    known |= {"refresh-goldens"}
+    known |= {"refresh-goldens", "benchmark-json", "training-save", "training-baseline"}
     found = [words for script in scripts() for words in words_after("pytest", script)]
     assert found
     for words in found:
@@ -154,6 +154,10 @@ def place(tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> 
         'case "$1 $code" in "duel 3" | "check 1") exit 0 ;; esac\nexit $code\n'
     )
     program.chmod(0o755)
+    (program.parent / "python").write_text(
+        f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    (program.parent / "python").chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FMNIST_DATA", str(small_data))
     monkeypatch.setenv("FMNIST_LOCK", str(tmp_path))

@@ -10,11 +10,17 @@ import pytest
 from support import ROOT
 
 MOST_LINES, MOST_IN_A_FUNCTION, MOST_PARAMETERS, MOST_UNFORMATTED = 350, 59, 6, 10
-PRODUCT = sorted(file for top in ("bench", "fmnist_models") for file in (ROOT / top).rglob("*.py"))
+PRODUCT = sorted(
+    [
+        *(file for top in ("bench", "fmnist_models") for file in (ROOT / top).rglob("*.py")),
+        ROOT / "fmnist_bench_pytest.py",
+    ]
+)
 PACKAGES = sorted(file for file in PRODUCT if file.name == "__init__.py")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Evidence torments files on purpose; the others write what is no file of a run or a profile.
 MAY_WRITE = {
+    "bench/api/": "temporary folders, removed with what they hold",
     "bench/evidence/": "tables of evidence, and what the torture damages",
     "bench/store/": "the one package that writes",
     "bench/launch/process.py": "the log that a child prints into",
@@ -23,6 +29,7 @@ MAY_WRITE = {
     "bench/session/traces.py": "the profiler's own files",
     "bench/peers/parity.py": "a table of the evidence kind",
     "bench/worker/": "the channel, the memory's reset, and the profiler's own files",
+    "fmnist_bench_pytest.py": "a temporary folder, for what a process of its own is asked",
     "fmnist_models/dataset.py": "IDX files, for tests and duels on fewer images",
 }
 WRITES = {"mkdtemp", "mkstemp", "NamedTemporaryFile", "TemporaryDirectory", "TemporaryFile"}

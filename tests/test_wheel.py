@@ -31,6 +31,18 @@ import keras
 def build():
     return keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
 """
+TESTS = (
+    MODELS.format(neighbour="tests")
+    + """
+
+def test_speed(training_benchmark):
+    training_benchmark(build, loop="fit", batch_size=2000, epochs=1, launches=1, device="cpu")
+
+
+def test_wrong(training_benchmark):
+    training_benchmark(build, epochs=0)
+"""
+)
 REFUSED = (
     "model 'hidden:build': it needs a package 'bench' that is not fmnist-bench's, which has that "
     "name already: rename yours"
@@ -125,6 +137,7 @@ def test_both_ways_lead_to_the_same_wheel(wheels: list[Path]) -> None:
     assert direct == by_sdist
     assert {name.partition("/")[0] for name in direct if ".dist-info/" not in name} == {
         "bench",
+        "fmnist_bench_pytest.py",
         "fmnist_models",
     }
 
@@ -166,6 +179,20 @@ def test_it_describes_the_data_that_it_holds_and_refuses_a_package_of_its_own_na
     assert "train_images: (60000, 28, 28) uint8" in told
     assert (elsewhere / "samples.png").exists()
     assert error == f"fmnist-bench: error: {REFUSED}\n"
+
+
+def test_its_plug_in_refuses_and_measures_in_a_repository_with_a_bench(
+    typed: Typed, elsewhere: Path
+) -> None:
+    assert "--training-baseline=FOLDER" in typed("python", "-m", "pytest", "--help")[0]
+    (elsewhere / "test_speed.py").write_text(TESTS)
+    told, _ = typed(
+        *("python", "-m", "pytest", "test_speed.py", "--benchmark-json=speed.json"), code=1
+    )
+    assert "epochs 0: must be between 1 and 100000" in told
+    (timed,) = json.loads((elsewhere / "speed.json").read_text("utf-8"))["benchmarks"]
+    assert timed["extra_info"]["case"] == "test_speed:build-adam-fit-cpu-b2000-float32"
+    assert len(timed["stats"]["data"]) == 1
 
 
 def test_it_trains_what_the_user_has(typed: Typed, elsewhere: Path) -> None:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from fmnist_models.own import module_of
+from fmnist_models.own import module_of, sent
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -39,11 +39,13 @@ def loaded_files(own: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
 
     Args:
         own: the user's own functions, as `module:function`. Of each, the module's package and the
-            module that defines the function are listed even where they are installed.
+            module that defines the function are listed even where they are installed. One that
+            was sent as a pickle is listed by its own name, with the digest of the pickle.
     """
+    own = tuple(own)
     named = {*SUITE_PACKAGES, *_holders(own)}
     below = tuple(f"{package}." for package in named)
-    found = {}
+    found = {name: (name, sent().digest(name)) for name in own if name in sent().pickles}
     for known_as, module in list(sys.modules.items()):
         name = _name(known_as, module)
         path = _path(module)

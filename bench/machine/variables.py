@@ -129,8 +129,8 @@ RULES: tuple[Rule, ...] = (
          "the speed of the interpreter, the order of sets"),
     Rule("PYTHON.*", "Python", Fate.IGNORED,
          "what is imported is recorded by versions and by the code itself"),
-    Rule("FMNIST_(DATA|LOCK)", "this suite", Fate.IGNORED,
-         "the parent's; the digest of the images is recorded"),
+    Rule("FMNIST_(DATA|LOCK|FUNCTIONS)", "this suite", Fate.IGNORED,
+         "the parent's; the digests of the images and of the functions are recorded"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
 )  # fmt: skip
 # (files, readers, fate, why) of the user's files.

@@ -11,6 +11,7 @@ logs/              what a launch printed, kept where it did not end ok
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -297,6 +298,18 @@ class RunFolder:
         """Replace environment.json in one move."""
         with explained(self.path):
             write_json(self.path / "environment.json", environment)
+
+
+def copy_run(source: Path, target: Path) -> None:
+    """Copy the files of a run into a new or empty folder.
+
+    Raises:
+        UserError: the folder holds files, or cannot be written.
+    """
+    if kind_of(target) not in (None, "folder") or (target.is_dir() and any(target.iterdir())):
+        raise UserError(f"{target} is there already, and not empty: name another folder")
+    with explained(target, ELSEWHERE):
+        shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 def refuse_absent(path: Path) -> None:

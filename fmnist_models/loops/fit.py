@@ -114,7 +114,6 @@ class FitLoop(Loop):
             **settings,
         )
 
-
     def _fit_stream(self, stream: Stream, steps: int | None, **settings: Any) -> None:
         shuffle = stream.orders and self.work.shuffle
         self.work.model.fit(stream.open(), steps_per_epoch=steps, shuffle=shuffle, **settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,25 @@ def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str
 
 
 def blank_figure(width_in: float, height_in: float) -> Figure:
-    """An empty white figure of that size in inches."""
+    """An empty white figure of that size in inches, which a notebook shows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, facecolor="white")
+    figure = _figure_class()(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        """IPython itself shows figures only where pyplot is imported; the suite does without."""
+
+        def _repr_png_(self) -> bytes:
+            return _as_png(self)
+
+    return Shown
 
 
 def save_picture(figure: Figure, path: Path) -> None:
@@ -40,11 +53,16 @@ def save_picture(figure: Figure, path: Path) -> None:
         UserError: `path` is no picture of this suite, or cannot be written.
     """
     target = target_of(path, PICTURE)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Source": "fmnist-bench"})
+    drawn = _as_png(figure)
     try:
-        write_bytes(target, drawn.getvalue())
+        write_bytes(target, drawn)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; name a folder that can be written"
         ) from error
+
+
+def _as_png(figure: Figure) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Source": "fmnist-bench"})
+    return drawn.getvalue()

@@ -62,6 +62,17 @@ def comparison(
         save_picture(_comparison_figure(results, rounds, environment), path)
 
 
+def comparison_figure(
+    results: Sequence[Row], rounds: Sequence[Row], environment: Mapping[str, Any]
+) -> Figure:
+    """The picture of `comparison`, to be shown or saved; other figures keep the user's style."""
+    with style(texts_of(results, environment)):
+        figure = _comparison_figure(results, rounds, environment)
+        # Labels of axes are made when they are drawn, and would have the user's style.
+        figure.draw_without_rendering()
+    return figure
+
+
 def sample_row(
     images: np.ndarray, labels: Sequence[int], class_names: Sequence[str], path: Path
 ) -> None:

@@ -48,16 +48,20 @@ def _print_one(found: Comparison, console: Console) -> None:
         _line(console, f"different {fact}: {told}")
     for name in found.pairs:
         console.print(_table_of_one(name, found))
-        total = found.summaries[name]
-        _line(
-            console,
-            f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
-            f"(geometric mean of {counted(total.cases, 'case')} that all runs hold, "
-            f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
-            f"{total.total_time_ratio:.3f} times as fast",
-        )
-        _print_missing(name, total.missing, console)
+        _line(console, verdict_on(name, found))
+        _print_missing(name, found.summaries[name].missing, console)
     _print_missing(found.baseline, found.baseline_missing, console)
+
+
+def verdict_on(name: str, found: Comparison) -> str:
+    """One line: how much faster the candidate `name` is than the baseline, over all cases."""
+    total = found.summaries[name]
+    return (
+        f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
+        f"(geometric mean of {counted(total.cases, 'case')} that all runs hold, "
+        f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
+        f"{total.total_time_ratio:.3f} times as fast"
+    )
 
 
 def _table_of_one(name: str, found: Comparison) -> Table:
