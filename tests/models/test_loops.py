@@ -127,7 +127,7 @@ def test_the_compiled_epoch_is_one_xla_program_over_resident_data() -> None:
     *_, driver = trained("compiled", NETWORKS["relu_mlp"].builder, "adam")
     assert isinstance(driver, CompiledLoop)
     order = tf.range(SAMPLES)
-    text = driver._epoch.experimental_get_compiler_ir(*driver.resident, order)(stage="hlo")
+    text = driver._epoch.experimental_get_compiler_ir(driver.resident, order)(stage="hlo")
     assert "while(" in text
     assert f"u8[{SAMPLES},784]" in text
 

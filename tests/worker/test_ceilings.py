@@ -77,7 +77,7 @@ def test_the_count_is_that_of_the_dots_that_xla_compiled(model: str) -> None:
 
     loop = compiled_loop(model)
     order = np.arange(SAMPLES, dtype=np.int32)
-    ir = loop._epoch.experimental_get_compiler_ir(*loop.resident, order)
+    ir = loop._epoch.experimental_get_compiler_ir(loop.resident, order)
     layers = dense_layers(loop.work.model)
     assert layers is not None
     assert hlo_flops(ir(stage="optimized_hlo")) == SAMPLES * step_flops(layers, 1)
