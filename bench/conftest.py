@@ -13,6 +13,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,12 +217,12 @@ def _measure(config: pytest.Config, wanted: set[str]) -> attempts.RunOutcome:
     opening = config.stash.get(RESUMED, None)
     if opening is None:
         selected = tuple(case for case in plan.cases if case.id in wanted)
-        plan = Plan(selected, plan.settings, plan.matrix, plan.label, plan.command)
+        plan = replace(plan, cases=selected)
     if GUARD in config.stash:
         config.stash[GUARD].refuse(plan)
     if opening is None:
         if config.getoption("fmnist_require_all"):
-            preflight.refuse_skips(plan.cases, devices.inventory())
+            preflight.refuse_skips(plan, devices.inventory())
         output = config.getoption("fmnist_output")
         opening = preflight.begin(plan, Path(output) if output else None)
     console = Console()

@@ -1,4 +1,4 @@
-"""A user's own functions, named as `module:function`."""
+"""A user's own functions, named as `module:function` or `path/to/file.py:function`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 
 from fmnist_models.errors import UserError
 
-# `module:function`, with dots between the parts of the module's name.
-FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+# `module:function`, with dots between the parts of the module's name, or
+# `path/to/file.py:function`.
+FUNCTION = re.compile(r"([^\W\d]\w*(\.[^\W\d]\w*)*|[^,]*\.py):[^\W\d]\w*")
 # Packages of the suite, which are imported before a user's module.
 _TAKEN = ("bench", "fmnist_models")
 

@@ -35,7 +35,7 @@ def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     rows = []
     with the_machine(tell, True), sides_under_way(plan, path) as sides:
         ways = {
-            way: Blocks(path, sides, plan.settings.epochs, turns=way == "turns") for way in WAYS
+            way: Blocks(path, sides, plan.settings.epochs_of, turns=way == "turns") for way in WAYS
         }
         for number in range(LAST_LOOK):
             way = WAYS[number % len(WAYS)]

@@ -43,7 +43,7 @@ class Blocks:
     Args:
         path: the duel's folder.
         sides: the run of each side, by name.
-        epochs: documented epochs; the last one gives the accuracy.
+        epochs_of: documented epochs of a case; the last one gives the score.
         on_void: called with the case and the reason of a block that is measured again.
         turns: alternate the rounds where that is possible; False measures one launch after the
             other.
@@ -53,7 +53,7 @@ class Blocks:
         self,
         path: Path,
         sides: Mapping[str, RunUnderWay],
-        epochs: int,
+        epochs_of: Callable[[Case], int],
         on_void: Callable[[Case, str], None] = lambda *_: None,
         *,
         turns: bool = True,
@@ -63,15 +63,16 @@ class Blocks:
         self._path = path
         self._file = path / "blocks.csv"
         self._sides = sides
-        self._epochs = epochs
+        self._epochs_of = epochs_of
         self._kept = {(row["case"], row["block"]): row for row in self._on_disk()}
         self._probe = control_probe()
         self._always_disturbed = False
 
     def holds(self, case: Case, number: int) -> bool:
         """Whether the block is on disk, with the rounds of both launches."""
+        epochs = self._epochs_of(case)
         return (case.id, number) in self._kept and all(
-            record is not None and record.status is Status.OK and len(rounds) >= self._epochs
+            record is not None and record.status is Status.OK and len(rounds) >= epochs
             for record, rounds in (side.measured(case, number) for side in self._sides.values())
         )
 
@@ -110,11 +111,12 @@ class Blocks:
     def _block(self, case: Case, number: int, row: Mapping[str, Any]) -> Block:
         """The result of a block, from its launches and its row of blocks.csv."""
         launches = {side: self._sides[side].measured(case, number) for side in SIDES}
-        failure = _failure(launches, self._epochs)
+        epochs = self._epochs_of(case)
+        failure = _failure(launches, epochs)
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
         (_, a), (_, b) = launches.values()
-        accuracies = [rounds[self._epochs - 1].val_score for rounds in (a, b)]
+        accuracies = [rounds[epochs - 1].val_score for rounds in (a, b)]
         drop = None
         if accuracies[0] is not None and accuracies[1] is not None:
             drop = accuracies[0] - accuracies[1]

@@ -186,7 +186,7 @@ def fight(
         if new:
             plan = begin(plan, path)
         with sides_under_way(plan, path, expected) as sides:
-            blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+            blocks = Blocks(path, sides, plan.settings.epochs_of, progress.block_voided)
             report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))

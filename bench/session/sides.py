@@ -178,8 +178,7 @@ def prepare(
         side = replace(side, not_from=top_of(spec.checkout), notes=notes)
     if not holds_suite(checkout):
         return replace(side, models=checkout)
-    packages = {name.partition(":")[0].partition(".")[0] for name in own}
-    holds_model = any(_holds_module(checkout, name) for name in packages.difference(SUITE_PACKAGES))
+    holds_model = any(_holds(checkout, name.partition(":")[0]) for name in own)
     return replace(side, suite=checkout, models=checkout if holds_model else None)
 
 
@@ -237,8 +236,14 @@ def refuse_other_files(
             )
 
 
-def _holds_module(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.py").exists() or (folder / name).is_dir()
+def _holds(folder: Path, named: str) -> bool:
+    """Whether a checkout has the module or the file that a user's function is in."""
+    if named.endswith(".py") and (folder / named).is_file():
+        return True
+    top = named.partition(".")[0]
+    if top in SUITE_PACKAGES:
+        return False
+    return (folder / f"{top}.py").exists() or (bool(top) and (folder / top).is_dir())
 
 
 def _shortened(output: bytes) -> str:

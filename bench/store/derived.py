@@ -175,11 +175,15 @@ def broken_launches(
 
     Their rounds are missing or duplicate, or differ from each other in samples or updates.
     """
-    loops = {case.id: case.loop for case in plan.cases}
+    cases = {case.id: case for case in plan.cases}
     found = {}
     for case, measured in measured_launches(launches, rounds).items():
         for record, own in measured:
-            reason = broken_launch(record, own, loops.get(case), plan.settings.epochs)
+            settings, planned = plan.settings, cases.get(case)
+            loop, epochs = None, settings.epochs
+            if planned is not None:
+                loop, epochs = planned.loop, settings.epochs_of(planned)
+            reason = broken_launch(record, own, loop, epochs)
             if reason:
                 found[case, record.launch] = reason
     return found

@@ -116,9 +116,9 @@ FACTS: tuple[Fact, ...] = (
 )  # fmt: skip
 # Columns of results.csv that must agree in the rows of one case.
 COLUMNS: Mapping[Purpose, tuple[str, ...]] = {
-    Purpose.COMPARE: ("epochs",),
+    Purpose.COMPARE: ("epochs", "steps"),
     # With other settings, neither the seconds nor the accuracy of a case can be compared.
-    Purpose.BASELINE: ("epochs", "seed", "launches"),
+    Purpose.BASELINE: ("epochs", "steps", "seed", "launches"),
 }
 _DATA = FACTS[0]
 

@@ -101,7 +101,7 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diary: Diary) -> Mak
 
     def make(a: ScriptedSide | None = None, b: ScriptedSide | None = None, **more: Any) -> Blocks:
         sides = {"a": a or ScriptedSide("a", diary), "b": b or ScriptedSide("b", diary)}
-        return Blocks(tmp_path, sides, 2, lambda case, why: diary.append(why), **more)
+        return Blocks(tmp_path, sides, lambda _: 2, lambda case, why: diary.append(why), **more)
 
     return make
 
@@ -150,7 +150,7 @@ def test_the_control_is_even_and_leaves_the_warm_up_out(
     taken = itertools.count()
     probe = lambda passes: [2.0, 1.0][k % 2] if (k := next(taken)) > 1 else 100.0  # noqa: E731
     monkeypatch.setattr(measuring, "control_probe", lambda: probe)
-    many = Blocks(tmp_path, {"a": a, "b": b}, 2)
+    many = Blocks(tmp_path, {"a": a, "b": b}, lambda _: 2)
     for number in range(4):
         taken = itertools.count()
         assert many.measured(CASE, number, drawn(number)).control == pytest.approx(0.0)
