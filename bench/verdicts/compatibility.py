@@ -272,7 +272,7 @@ def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
         found: dict[str, tuple[Any, Path]] = {}
         for run in runs:
             for case in run.logs:
-                value = run.rows[case][column]
+                value = run.rows[case].get(column)
                 before, where = found.setdefault(case, (value, run.path))
                 if before != value:
                     raise NotComparable(

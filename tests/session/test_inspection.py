@@ -152,8 +152,8 @@ def test_a_stream_stays_off_compiled_unless_it_is_read_to_the_device(
     know: Know, type_in: TypeIn
 ) -> None:
     know(mine_f={"stream": True})
-    words = ("list", "--models", "mine:f", "--optimizers", "adam", "--batch-sizes", "32")
-    words = (*words, "--devices", "cpu", "--precisions", "float32")
+    axes = ("--models", "mine:f", "--optimizers", "adam", "--batch-sizes", "32")
+    words = ("list", *axes, "--devices", "cpu", "--precisions", "float32")
     code, out, err = type_in(*words)
     assert (code, err) == (0, "looking at mine:f ...\n")
     assert "compiled-cpu-b32-float32  skipped: its training data are a stream, and" in out
@@ -174,8 +174,8 @@ def test_list_names_a_bad_function_and_fails_where_none_is_left(
     know: Know, type_in: TypeIn
 ) -> None:
     know(mine_f={"reason": "model 'mine:f': the function returned None"}, mine_g={"exit": 3})
-    words = ("list", "--matrix", "quick", "--loops", "fit", "--devices", "cpu")
-    words = (*words, "--batch-sizes", "32", "--models")
+    axes = ("--loops", "fit", "--devices", "cpu", "--batch-sizes", "32")
+    words = ("list", "--matrix", "quick", *axes, "--models")
     code, out, _ = type_in(*words, "mine:f,softmax")
     assert code == 0
     assert "mine:f-adam-fit-cpu-b32-float32  failed: model 'mine:f': the function" in out

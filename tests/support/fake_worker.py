@@ -86,8 +86,8 @@ def misbehave(channel: io.FileIO, script: dict[str, Any]) -> None:
         channel.write(line.encode() + b"\n")
     if "stop" in script:
         os.kill(os.getppid(), getattr(signal, script["stop"]))
-    taken = []
-    while sum(map(len, taken)) < script.get("grow", 0):
+    taken: list[bytes] = []
+    while len(taken) * 2**20 < script.get("grow", 0):
         taken.append(b"x" * 2**20)
         time.sleep(0.001)
     if script.get("hang"):
