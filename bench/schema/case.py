@@ -11,13 +11,11 @@ from bench.backends import BACKENDS
 from bench.schema.bounds import Count, Plain, Text
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import refuse_unknown
+from fmnist_models.optimizers import OWN, refuse_unknown
 from fmnist_models.own import FUNCTION
 
 LOGISTIC = "logistic"
 SKLEARN_LOOP = "sklearn"
-# The optimizer of a model that its function has compiled.
-OWN = "own"
 MODELS: tuple[str, ...] = (*NETWORKS, LOGISTIC)
 NETWORK_LOOPS: tuple[str, ...] = ("fit", "multistep", "compiled")
 LOOPS: tuple[str, ...] = (*NETWORK_LOOPS, SKLEARN_LOOP)
@@ -81,9 +79,8 @@ class Case(Plain):
                         f"one form only, with {field} {only!r}"
                     )
             return
-        if self.optimizer != OWN:
-            refuse_unknown(self.optimizer)
-        elif self.model in MODELS:
+        refuse_unknown(self.optimizer)
+        if self.optimizer == OWN and self.model in MODELS:
             raise UserError(
                 f"optimizer {OWN!r}: it is that of a compiled model of your own, and {self.model} "
                 "has none: name another"

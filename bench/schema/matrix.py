@@ -11,7 +11,6 @@ from bench.schema.case import (
     DEVICE_PATTERN,
     LOGISTIC,
     LOOPS,
-    OWN,
     PRECISIONS,
     SKLEARN_LOOP,
     Case,
@@ -20,7 +19,7 @@ from bench.schema.case import (
 from bench.schema.workload import WorkFacts
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import OPTIMIZERS, split_names
+from fmnist_models.optimizers import OPTIMIZERS, OWN, split_names
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
 # Larger values are typing errors; a process that starts more threads than the system allows dies.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
-from bench.schema.case import OWN, Case
+from bench.schema.case import Case
 from bench.schema.errors import Unavailable
 from bench.schema.matrix import Axes, expand
 from bench.schema.plan import Plan, RunSettings
@@ -22,6 +22,7 @@ from bench.schema.workload import InspectRequest, WorkFacts
 from bench.session.preflight import require_tensorflow
 from bench.store.files import scratch
 from fmnist_models import dataset
+from fmnist_models.optimizers import OWN
 from fmnist_models.own import FUNCTION
 
 if TYPE_CHECKING:

@@ -178,8 +178,17 @@ def prepare(
         side = replace(side, not_from=top_of(spec.checkout), notes=notes)
     if not holds_suite(checkout):
         return replace(side, models=checkout)
-    holds_model = any(_holds(checkout, name.partition(":")[0]) for name in own)
+    holds_model = any(_holds_function(checkout, name) for name in own)
     return replace(side, suite=checkout, models=checkout if holds_model else None)
+
+
+def _holds_function(checkout: Path, name: str) -> bool:
+    """Whether a checkout has the file or the package of a user's own function."""
+    place = name.rpartition(":")[0]
+    if place.endswith(".py"):
+        return (checkout / place).is_file()
+    package = place.partition(".")[0]
+    return package not in SUITE_PACKAGES and _holds_module(checkout, package)
 
 
 def refuse_overruled(
@@ -236,14 +245,8 @@ def refuse_other_files(
             )
 
 
-def _holds(folder: Path, named: str) -> bool:
-    """Whether a checkout has the module or the file that a user's function is in."""
-    if named.endswith(".py") and (folder / named).is_file():
-        return True
-    top = named.partition(".")[0]
-    if top in SUITE_PACKAGES:
-        return False
-    return (folder / f"{top}.py").exists() or (bool(top) and (folder / top).is_dir())
+def _holds_module(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").exists() or (folder / name).is_dir()
 
 
 def _shortened(output: bytes) -> str:
