@@ -77,15 +77,20 @@ def list_cases(**values: Any) -> int:
     validate_label(plan.label)
     dataset.load(dataset.data_folder(plan.settings.data))
     measured: list[Case] = []
+    failed: dict[str, list[str]] = {}
     for case in plan.cases:
         launches = f"x{plan.settings.launches_of(case)}"
         if reason := plan.refused.get(case.id):
-            click.echo(f"{case.id}  failed: {reason}")
+            # The reason is the model's, so it is said once.
+            failed.setdefault(reason, []).append(case.id)
         elif reason := skip_reason(case, machine, plan):
             click.echo(f"{case.id}  skipped: {reason}")
         else:
             measured.append(case)
             click.echo(f"{case.id}  {launches}")
+    for reason, (first, *others) in failed.items():
+        more = f" and {len(others)} more" * bool(others)
+        click.echo(f"{first}{more}  failed: {reason}")
     click.echo(_summary(plan, measured))
     if values["find_batch"]:
         from bench.session.find_batch import searches

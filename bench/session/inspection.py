@@ -95,9 +95,10 @@ def look_at(
         place = _place(models[0], device, Path(folder) / "log", settings, side)
         # Without forks each process imports TensorFlow, so they are asked for together.
         found = {} if place.fork else _together(asked, models, place)
-        for model in models:
+        for number, model in enumerate(models):
             if model not in found:
-                facts = asked.inspect(InspectRequest((model,)), place)
+                own = replace(place, log=Path(folder) / f"log-{number}")
+                facts = asked.inspect(InspectRequest((model,)), own)
                 found[model] = _unknown(model, facts) if isinstance(facts, str) else facts[0]
     return tuple(found[model] for model in models)
 
