@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def run(**values: Any) -> int:
     from bench.reports.end_of_run import summarize
     from bench.reports.terminal.progress import progress_for
     from bench.session import preflight
+    from bench.session.inspection import looked_at_again
     from bench.session.run import execute
 
     console = console_of()
@@ -46,6 +48,7 @@ def run(**values: Any) -> int:
                 "--find-batch: --resume takes the batch sizes from the folder; leave it out"
             )
         opening, plan = preflight.resume(Path(values["resume"]))
+        plan = looked_at_again(plan, partial(click.echo, err=True))
     else:
         plan = _plan(values, lambda: present(inventory()))
         if values["require_all"]:

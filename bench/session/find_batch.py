@@ -163,10 +163,14 @@ class _Search:
         return f"{self.refused or f'the largest batch; {why or self._of_all()}'} ({count})"
 
     def _of_all(self) -> str:
-        return "it is all the training samples" if self._samples else "no larger one is allowed"
+        if self._samples is None:
+            return "no larger one is allowed"
+        return f"an epoch has {self._samples:,} samples"
 
     def _double(self) -> None:
-        most = min(self._samples or MOST_BATCH, MOST_BATCH)
+        # A round of the run needs that many whole batches.
+        most = MOST_BATCH if self._samples is None else self._samples // (self._settings.steps or 1)
+        most = max(1, min(most, MOST_BATCH))
         size = min(self._case.batch_size, most)
         while not self._high and self._low < most:
             self._try(size)
@@ -200,7 +204,7 @@ class _Search:
             raise _Failed(record)
 
     def _request(self, case: Case) -> LaunchRequest:
-        steps = STEPS if self._samples is None else min(STEPS, -(-self._samples // case.batch_size))
+        steps = STEPS if self._samples is None else min(STEPS, self._samples // case.batch_size)
         return LaunchRequest(
             case=case,
             launch=0,

@@ -66,6 +66,25 @@ def with_works(
     )
 
 
+def looked_at_again(plan: Plan, told: Callable[[str], None]) -> Plan:
+    """A plan that is resumed, in which models that were mended since are refused no more."""
+    bad = [work.model for work in plan.works if work.reason]
+    again = {work.model: work for work in look_at(bad, plan.settings, told)}
+    refused = dict(plan.refused)
+    for case in plan.cases:
+        if (work := again.get(case.model)) is None:
+            continue
+        refused[case.id] = work.reason
+        if not work.reason and work.compiled != (case.optimizer == OWN):
+            is_now = "compiled" if work.compiled else "not compiled"
+            refused[case.id] = (
+                f"model {case.model!r}: it is {is_now} now, which this run's cases are not made "
+                "for: measure it in a new run"
+            )
+    works = tuple(again.get(work.model, work) for work in plan.works)
+    return replace(plan, works=works, refused={case: why for case, why in refused.items() if why})
+
+
 def look_at(
     models: Sequence[str],
     settings: RunSettings,

@@ -72,13 +72,18 @@ def test_a_batch_is_never_larger_than_the_training_samples(search: Search) -> No
     cases = (Case("mine:f", "adam", "fit", batch_size=48), Case("relu_mlp", "adam", "compiled"))
     plan, opening, lines = search({}, plan=Plan(cases, RunSettings(), "test", works=(work,)))
     assert [case.batch_size for case in plan.cases] == [1000, 48_000]
-    assert "it is all the training samples (6 tries, " in lines[0]
+    assert "an epoch has 1,000 samples (6 tries, " in lines[0]
     tries = tries_of(opening)
     assert [int(row["batch_size"]) for row in tries[:6]] == [48, 96, 192, 384, 768, 1000]
     assert {(row["status"], row["reason"], row["peak_bytes"]) for row in tries} == {
         ("ok", "", "1000000")
     }
     assert all(float(row["seconds"]) > 0 for row in tries)
+
+
+def test_an_epoch_holds_the_steps_of_a_round(search: Search) -> None:
+    plan, _, _ = search({}, plan=Plan((FIT,), RunSettings(steps=100), "test"))
+    assert [case.batch_size for case in plan.cases] == [480]
 
 
 def test_each_setting_is_searched_once_and_the_run_has_its_size(

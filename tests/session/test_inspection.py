@@ -217,8 +217,20 @@ def test_a_bad_function_is_a_failed_row_and_the_others_are_measured(
     ]
     assert outcome.rows[0]["reason"] == "model 'mine:f': the function returned None"
     assert outcome.exit_code == 2
-    # What was known is kept: resuming looks at nothing.
     assert read_plan(tmp_path / "run") == plan
+    # Once it is mended, its cases are measured as they were planned.
+    know(mine_f={"reason": "as bad"}, mine_g={})
+    again = inspection.looked_at_again(plan, print)
+    assert again.refused == {plan.cases[0].id: "as bad"}
+    know(mine_f={"compiled": True})
+    again = inspection.looked_at_again(plan, print)
+    assert "it is compiled now" in again.refused[plan.cases[0].id]
+    know(mine_f={})
+    again = inspection.looked_at_again(plan, print)
+    assert again.refused == {}
+    opening, _ = preflight.resume(tmp_path / "run")
+    outcome = execute(again, opening, Progress(), launcher=Launcher(FAKE_WORKER))
+    assert {row["status"] for row in outcome.rows} == {"ok"}
 
 
 @pytest.mark.parametrize(
