@@ -13,6 +13,8 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from bench.reports.terminal.progress import progress_for
 from bench.schema.plan import Plan
 from bench.session import attempts, preflight, run
 from bench.session.ending import orderly_stops
+from bench.session.inspection import looked_at_again
 from bench.session.preflight import Opening
 from bench.store.files import refuse_unwritable
 from fmnist_models.errors import UserError
@@ -86,7 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
         _open_guard(config)
         if values["resume"]:
             refuse_plan_options(values)
-            config.stash[RESUMED], config.stash[PLAN] = preflight.resume(Path(values["resume"]))
+            config.stash[RESUMED], plan = preflight.resume(Path(values["resume"]))
+            config.stash[PLAN] = looked_at_again(plan, partial(print, file=sys.stderr))
         else:
             command = shlex.join(["pytest", *sys.argv[1:]])
             config.stash[PLAN] = plan_from(
@@ -216,12 +220,12 @@ def _measure(config: pytest.Config, wanted: set[str]) -> attempts.RunOutcome:
     opening = config.stash.get(RESUMED, None)
     if opening is None:
         selected = tuple(case for case in plan.cases if case.id in wanted)
-        plan = Plan(selected, plan.settings, plan.matrix, plan.label, plan.command)
+        plan = replace(plan, cases=selected)
     if GUARD in config.stash:
         config.stash[GUARD].refuse(plan)
     if opening is None:
         if config.getoption("fmnist_require_all"):
-            preflight.refuse_skips(plan.cases, devices.inventory())
+            preflight.refuse_skips(plan, devices.inventory())
         output = config.getoption("fmnist_output")
         opening = preflight.begin(plan, Path(output) if output else None)
     console = Console()

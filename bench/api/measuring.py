@@ -134,7 +134,7 @@ def _opened(values: Mapping[str, Any], temporary: Path) -> tuple[Plan, Opening]:
         return plan, opening
     plan = plan_from(values, lambda: present(inventory()), _command(values))
     if values.get("require_all"):
-        preflight.refuse_skips(plan.cases, inventory())
+        preflight.refuse_skips(plan, inventory())
     name = preflight.new_folder_name(plan.matrix, plan.label).name
     output = values.get("output")
     return plan, preflight.begin(plan, Path(output) if output else temporary / name)

@@ -9,11 +9,14 @@ import click
 
 from bench.cli.options import AXES, SIZE_OPTIONS, Verb, options
 from bench.cli.verb import command_line, console_of
+from bench.schema.matrix import DUEL_AXES, SWEPT_MODEL
 
 DUEL_OPTIONS = (
     *(axis.replace("_", "-") for axis in AXES),
     "epochs",
     "seed",
+    "steps",
+    "cache-stream",
     "data",
     "timeout",
     "fresh",
@@ -21,20 +24,15 @@ DUEL_OPTIONS = (
     "resume",
     "wait",
 )
-DEFAULT_CASE = {
-    "models": "relu_mlp",
-    "optimizers": "adam",
-    "loops": "compiled",
-    "devices": "cpu",
-    "batch_sizes": "512",
-}
 # Help texts of options that differ from those of a run.
 _HELPS = {
     **{
-        axis.replace("_", "-"): f"comma-separated [default: {only}]"
-        for axis, only in DEFAULT_CASE.items()
+        axis.replace("_", "-"): f"comma-separated [default: {only[0]}]"
+        for axis in AXES
+        if (only := getattr(DUEL_AXES, axis))
     },
-    "models": "or module:function of your own; comma-separated [default: relu_mlp]",
+    "models": "or module:function or path/to/file.py:function of your own; comma-separated "
+    f"[default: {SWEPT_MODEL}]",
     "precisions": "comma-separated [default: float32]",
     "threads": "inside an operation; comma-separated [default: the framework's]",
     "backends": "comma-separated [default: tensorflow]",

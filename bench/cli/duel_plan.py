@@ -10,16 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cli.duel import DEFAULT_CASE
 from bench.cli.options import AXES, is_given, plan_from
 from bench.machine import devices
+from bench.machine.loaded import CHECKOUT
 from bench.schema.bounds import MOST_SECONDS
 from bench.schema.draws import SIDES
 from bench.schema.duel import FORM, DuelPlan, Spec
-from bench.schema.matrix import parse_axes
+from bench.schema.matrix import DUEL, parse_axes
 from bench.schema.sizes import Sizes
-from bench.session.sides import fixed_side
+from bench.session.sides import Side, fixed_side, prepare
+from bench.store.files import scratch
 from fmnist_models.errors import UserError
+from fmnist_models.own import FUNCTION
 
 # The field of `RunSettings` that each option sets.
 _SETTINGS = {
@@ -28,6 +30,8 @@ _SETTINGS = {
     "data": "data",
     "timeout": "timeout_s",
     "fresh": "fork",
+    "steps": "steps",
+    "cache_stream": "cache_stream",
 }
 
 
@@ -100,9 +104,18 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
             raise UserError(f"--{side} is missing: {FORM}")
     budget = budget_of(values)
     sizes = Sizes.of_duel(values["gate"], values["margin"], values["accuracy_gate"])
-    chosen = {**values, **{k: v for k, v in DEFAULT_CASE.items() if values[k] is None}}
-    plan = plan_from({**chosen, "matrix": "quick"}, list, command)
     a, b = (Spec.parse(values[side]) for side in SIDES)
+    models = parse_axes({"models": values["models"]}).models or ()
+    own = [name for name in models if FUNCTION.fullmatch(name)]
+    with scratch() as folder:
+        # The models of the side that is judged; a revision is unpacked for the look alone.
+        judged = _with_this_suite(prepare(fixed_side(b), Path(folder), own=own)) if own else None
+        plan = plan_from({**values, "matrix": DUEL}, list, command, judged)
+    for case in plan.cases:
+        if reason := plan.refused.get(case.id):
+            raise UserError(reason)
+        if reason := plan.skip_reason(case):
+            raise UserError(f"{case.id} cannot duel: {reason}")
     return DuelPlan(
         a,
         b,
@@ -115,6 +128,11 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
         sizes.margin,
         sizes.accuracy_gate,
     )
+
+
+def _with_this_suite(side: Side) -> Side:
+    """The side with the suite of this process, because an earlier one cannot look at models."""
+    return side if side.suite is None else replace(side, suite=CHECKOUT)
 
 
 def budget_of(values: Mapping[str, Any]) -> float | None:

@@ -9,13 +9,14 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bench.machine import devices
-from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS
+from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS
 from bench.schema.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.sizes import (
@@ -27,6 +28,10 @@ from bench.schema.sizes import (
 )
 from fmnist_models import DATA_VARIABLE
 from fmnist_models.errors import UserError
+from fmnist_models.own import FUNCTION
+
+if TYPE_CHECKING:
+    from bench.session.sides import Side
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LARGEST_SEED = 2**31 - 1_001
@@ -65,12 +70,17 @@ class Option:
 _LIST = "comma-separated; replaces that axis of the matrix"
 OPTIONS: tuple[Option, ...] = (
     Option("matrix", str, f"{', '.join(MATRICES)} [default: documented]", "NAME"),
-    Option("models", str, f"models, or module:function of your own; {_LIST}", "LIST"),
+    Option(
+        "models",
+        str,
+        f"models, or module:function or path/to/file.py:function of your own; {_LIST}",
+        "LIST",
+    ),
     Option(
         "optimizers",
         str,
         "optimizers, with arguments where Keras knows them (adam:learning_rate=3e-4), or "
-        f"module:function of your own; {_LIST}",
+        f"module:function of your own; own is that of a compiled model; {_LIST}",
         "LIST",
     ),
     Option("loops", str, f"fit, multistep, compiled, sklearn; {_LIST}", "LIST"),
@@ -80,6 +90,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("threads", str, f"CPU threads inside an operation, or default; {_LIST}", "LIST"),
     Option("backends", str, f"tensorflow (jax and torch are skipped so far); {_LIST}", "LIST"),
     Option("epochs", int, "documented epochs [default: 5; quick: 2]", "N"),
+    Option(
+        "steps",
+        int,
+        "steps of a round, for work whose epoch is long; no score is taken [default: an epoch]",
+        "N",
+    ),
+    Option(
+        "cache-stream",
+        bool,
+        "read a stream into the device's memory once, so that compiled can train on it",
+    ),
     Option(
         "launches",
         int,
@@ -204,30 +225,50 @@ def refuse_plan_options(values: Mapping[str, Any]) -> None:
     """
     for option in OPTIONS:
         if option.of_plan and is_given(values.get(option.key)):
+            named = "" if option.kind is bool else f" {values[option.key]}"
             raise UserError(
-                f"--{option.name} {values[option.key]}: --resume takes it from the folder; "
+                f"--{option.name}{named}: --resume takes it from the folder; "
                 f"leave --{option.name} out"
             )
 
 
-def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], command: str) -> Plan:
+def plan_from(
+    values: Mapping[str, Any],
+    present: Callable[[], list[str]],
+    command: str,
+    side: Side | None = None,
+) -> Plan:
     """The plan from the options; missing values take their defaults.
 
     Args:
         values: the values by `Option.key`; None where the user gave none.
         present: returns the devices of this machine; called only where `devices` is missing.
         command: the command line that repeats the run.
+        side: the side of a duel that holds the user's own models; None for the working folder.
 
     Raises:
         UserError: a value is out of range or unknown.
     """
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
-    if axes.devices is not None:
+    if axes.devices is None:
+        axes = replace(axes, devices=tuple(present()))
+    else:
         axes = replace(axes, devices=_each_once(axes.devices))
-    cases = expand(matrix, axes, present() if axes.devices is None else ())
+    # Wrong words are an error before anything of the user's is looked at.
+    cases = tuple(expand(matrix, axes, ()))
+    plan = Plan(cases, _settings(values, matrix), matrix, values.get("label"), command)
+    if not any(FUNCTION.fullmatch(model) for model in axes.models or ()):
+        return plan
+    from bench.session.inspection import with_works
+
+    told = partial(click.echo, err=True)
+    return with_works(plan, axes, told, values.get("epochs"), side)
+
+
+def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:
     defaults = _DEFAULTS
-    settings = RunSettings(
+    return RunSettings(
         epochs=_whole(values, "epochs", EPOCHS.get(matrix, defaults.epochs), 1, MOST_EPOCHS),
         seed=_whole(values, "seed", defaults.seed, 0, _LARGEST_SEED),
         launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, MOST_LAUNCHES),
@@ -235,8 +276,9 @@ def plan_from(values: Mapping[str, Any], present: Callable[[], list[str]], comma
         timeout_s=_number(values, "timeout", defaults.timeout_s, MOST_SECONDS),
         data=_folder(values.get("data") or os.environ.get(DATA_VARIABLE)),
         fork=not values.get("fresh"),
+        steps=_whole(values, "steps", None, 1, MOST_STEPS),
+        cache_stream=bool(values.get("cache_stream")),
     )
-    return Plan(tuple(cases), settings, matrix, values.get("label"), command)
 
 
 def _each_once(named: Sequence[str]) -> tuple[str, ...]:

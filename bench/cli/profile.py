@@ -16,6 +16,8 @@ PROFILE_OPTIONS = (
     "matrix",
     *(axis.replace("_", "-") for axis in AXES),
     "seed",
+    "steps",
+    "cache-stream",
     "data",
     "timeout",
     "label",
@@ -57,7 +59,7 @@ def profile(**values: Any) -> int:
         raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
     plan = plan_from(values, lambda: present(inventory()), command_line())
     if values["require_all"]:
-        refuse_skips(plan.cases, inventory())
+        refuse_skips(plan, inventory())
     output = Path(values["output"]) if values["output"] else None
     outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=values["wait"])
     picture, drawn = outcome.folder / "profile.png", False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,30 +13,52 @@ from bench.cli.options import OPTIONS, Verb, options, plan_from, refuse_plan_opt
 from bench.cli.verb import command_line, console_of, ended
 from bench.schema.cells import counted
 from bench.schema.errors import ExitCode
+from fmnist_models.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.schema.case import Case
+    from bench.schema.plan import Plan
 
 _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "label"}
+# Not in `pytest bench`, whose tests are made before the search.
+_FIND_BATCH = click.option(
+    "--find-batch",
+    is_flag=True,
+    help="train with the largest batch that fits the device, found by doubling and bisection",
+)
 
 
 @click.command(cls=Verb)
 @options(lambda _: True)
+@_FIND_BATCH
 def run(**values: Any) -> int:
     """Measure the cases of a matrix and write a folder of results."""
     from bench.machine.devices import inventory, present
     from bench.reports.end_of_run import summarize
     from bench.reports.terminal.progress import progress_for
     from bench.session import preflight
+    from bench.session.inspection import looked_at_again
     from bench.session.run import execute
 
     console = console_of()
     if values["resume"]:
         refuse_plan_options(values)
+        if values["find_batch"]:
+            raise UserError(
+                "--find-batch: --resume takes the batch sizes from the folder; leave it out"
+            )
         opening, plan = preflight.resume(Path(values["resume"]))
+        plan = looked_at_again(plan, partial(click.echo, err=True))
     else:
-        plan = plan_from(values, lambda: present(inventory()), command_line())
+        plan = _plan(values, lambda: present(inventory()))
         if values["require_all"]:
-            preflight.refuse_skips(plan.cases, inventory())
+            preflight.refuse_skips(plan, inventory())
         output = Path(values["output"]) if values["output"] else None
         opening = preflight.begin(plan, output)
+    if values["find_batch"]:
+        from bench.session.find_batch import searched
+
+        plan, opening = searched(plan, opening, click.echo, wait=values["wait"])
     outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
     failed = summarize(outcome, console, report=not values["no_report"])
     return ended(outcome.exit_code, failed)
@@ -42,29 +66,72 @@ def run(**values: Any) -> int:
 
 @click.command(name="list", cls=Verb)
 @options(lambda option: option.name in _LISTED)
+@_FIND_BATCH
 def list_cases(**values: Any) -> int:
     """Show the cases that `run` would measure, what is skipped, and the time it takes."""
     from bench.machine.devices import inventory, present
     from bench.machine.placement import skip_reason
-    from bench.reports.terminal.run import duration
     from bench.schema.plan import validate_label
-    from bench.session.estimate import run_seconds
     from fmnist_models import dataset
 
     machine = inventory()
-    plan = plan_from(values, lambda: present(machine), command_line())
+    plan = _plan(values, lambda: present(machine))
     # `run` would refuse a wrong label or wrong data.
     validate_label(plan.label)
     dataset.load(dataset.data_folder(plan.settings.data))
-    measured = []
+    measured: list[Case] = []
+    failed: dict[str, list[str]] = {}
     for case in plan.cases:
-        reason = skip_reason(case, machine)
-        if reason is None:
+        launches = f"x{plan.settings.launches_of(case)}"
+        if reason := plan.refused.get(case.id):
+            # The reason is the model's, so it is said once.
+            failed.setdefault(reason, []).append(case.id)
+        elif reason := skip_reason(case, machine, plan):
+            click.echo(f"{case.id}  skipped: {reason}")
+        else:
             measured.append(case)
-        launches = plan.settings.launches_of(case)
-        click.echo(f"{case.id}  " + (f"skipped: {reason}" if reason else f"x{launches}"))
-    about = duration(run_seconds(measured, plan.settings))
-    skipped = len(plan.cases) - len(measured)
+            click.echo(f"{case.id}  {launches}")
+    for reason, (first, *others) in failed.items():
+        more = f" and {len(others)} more" * bool(others)
+        click.echo(f"{first}{more}  failed: {reason}")
+    click.echo(_summary(plan, measured))
+    if values["find_batch"]:
+        from bench.session.find_batch import searches
+
+        count = counted(len(searches(plan, measured)), "search", "searches")
+        click.echo(f"{count} of the largest batch that fits, before the run and not in that time")
+    refused = bool(plan.refused) and not measured
+    return ExitCode.WRONG_USE_OR_FAILED_CASE if refused else ExitCode.PASSED
+
+
+def _plan(values: Mapping[str, Any], present: Callable[[], list[str]]) -> Plan:
+    """The plan of `run` and `list`; with `--find-batch`, the sizes are those to begin with.
+
+    Raises:
+        UserError: a value is out of range or unknown, or `--find-batch` is given with others.
+    """
+    if values["find_batch"] and values["batch_sizes"]:
+        raise UserError(
+            f"--batch-sizes {values['batch_sizes']}: --find-batch finds them; leave one of the two "
+            "out"
+        )
+    plan = plan_from(values, present, command_line())
+    if not values["find_batch"]:
+        return plan
+    from bench.session.find_batch import to_begin_with
+
+    return to_begin_with(plan)
+
+
+def _summary(plan: Plan, measured: Sequence[Case]) -> str:
+    """How many cases are measured and how long that takes, as one line."""
+    from bench.reports.terminal.run import duration
+    from bench.session.estimate import is_known, run_seconds
+
+    failed = f", {len(plan.refused)} failed" if plan.refused else ""
+    skipped = len(plan.cases) - len(measured) - len(plan.refused)
+    time = duration(run_seconds(measured, plan.settings))
+    unknown = [case for case in measured if not is_known(case)]
+    about = f"at least {time}: how fast a model of your own is, is not known" * bool(unknown)
     cases = counted(len(measured), "case")
-    click.echo(f"{cases} to measure, {skipped} skipped; about {about}")
-    return ExitCode.PASSED
+    return f"{cases} to measure, {skipped} skipped{failed}; {about or f'about {time}'}"

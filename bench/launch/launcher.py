@@ -20,15 +20,18 @@ from bench.launch.process import Answer, Ended, WorkerProcess
 from bench.launch.stepwise import OnRound, Turns, to_the_end
 from bench.machine import counters
 from bench.machine.redact import legible, scrub_text
+from bench.schema.bounds import checked
 from bench.schema.ceilings import Ceilings
 from bench.schema.launch import LaunchRecord, Status
 from bench.schema.noise import Noise, Usage
 from bench.schema.profile import ProfileRecord, Readings
 from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
+from bench.schema.workload import InspectRequest, WorkFacts
 
 WORKER = child_command("bench.worker")
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
+_Request = LaunchRequest | CeilingsRequest | ProfileRequest | InspectRequest
 # Errors from reading a result of another form, or of a later version.
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
 
@@ -139,9 +142,22 @@ class Launcher:
                 status, reason = Status.FAILED, f"the worker's readings cannot be read: {error}"
         return ProfileRecord(request.case, status, reason, readings, told.total_s)
 
+    def inspect(self, request: InspectRequest, place: LaunchPlace) -> tuple[WorkFacts, ...] | str:
+        """What is known of the user's own models; the reason where the worker gave no answer."""
+        answer = to_the_end(self._ask(request, place, lambda _: None)).answer
+        if answer.status is Status.OK:
+            try:
+                facts = checked(answer.fields["facts"], tuple[WorkFacts, ...])
+            except UNREADABLE as error:
+                return f"the worker's facts cannot be read: {error}"
+            if [work.model for work in facts] == list(request.models):
+                return facts
+            return "the worker described other models than those that it was asked for"
+        return legible(scrub_text(answer.reason))
+
     def _ask(
         self,
-        request: LaunchRequest | CeilingsRequest | ProfileRequest,
+        request: _Request,
         place: LaunchPlace,
         on_round: OnRound,
         watch: counters.Watch | None = None,
@@ -177,9 +193,7 @@ class Launcher:
         paused_s = worker.paused_s if worker is not None else 0.0
         return _Told(answer, noise, time.perf_counter() - started - paused_s)
 
-    def _proven(
-        self, request: LaunchRequest | CeilingsRequest | ProfileRequest, answer: Answer
-    ) -> Answer:
+    def _proven(self, request: _Request, answer: Answer) -> Answer:
         """The answer with the listing of the files that the worker ran.
 
         It is `invalid` where the worker ran other files than those of `origin`.

@@ -117,13 +117,30 @@ def cgroup_cpu_periods() -> dict[Path, tuple[int, int]]:
 
 def cgroup_memory_limit_bytes() -> int | None:
     """The smallest memory limit of the control groups, v1 or v2; None where there is none."""
-    limits = []
+    return min((limit for _, limit in _memory_limits()), default=None)
+
+
+def memory_available_bytes() -> int:
+    """Bytes that a process can take without swapping, by the machine and its control groups."""
+    import psutil
+
+    available = [int(psutil.virtual_memory().available)]
+    for group, limit in _memory_limits():
+        used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes") or ""
+        # The system takes such pages back where memory is short.
+        cached = re.search(r"^inactive_file (\d+)$", _read(group / "memory.stat") or "", re.M)
+        if used.isdecimal():
+            available.append(limit - int(used) + (int(cached[1]) if cached else 0))
+    return min(available)
+
+
+def _memory_limits() -> Iterator[tuple[Path, int]]:
+    """The control groups with a memory limit, v1 or v2, and the limit in bytes."""
     for group in _cgroups("memory"):
         text = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or ""
         # v1 writes "no limit" as the largest number of whole pages.
         if text.isdecimal() and int(text) < _NO_LIMIT_BYTES:
-            limits.append(int(text))
-    return min(limits, default=None)
+            yield group, int(text)
 
 
 def command_output(

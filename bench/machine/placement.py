@@ -12,12 +12,21 @@ from bench.machine.devices import resolve
 from bench.machine.nvml import Inventory
 from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.errors import Unavailable
+from bench.schema.plan import Plan
 
 _NOTHING = "-1"
 
 
-def skip_reason(case: Case, machine: Inventory) -> str | None:
-    """Why `case` cannot be measured here; None where it can."""
+def skip_reason(case: Case, machine: Inventory, plan: Plan | None = None) -> str | None:
+    """Why `case` cannot be measured here; None where it can.
+
+    Args:
+        case: the case.
+        machine: this machine.
+        plan: the plan that it is of; None where its settings leave no case out.
+    """
+    if plan is not None and (reason := plan.skip_reason(case)):
+        return reason
     if case.backend not in ("tensorflow", SKLEARN_LOOP):
         return f"no loop drives backend {case.backend!r} yet"
     try:

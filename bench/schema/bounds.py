@@ -19,7 +19,7 @@ from bench.schema.earlier import in_present_names
 
 _T = TypeVar("_T")
 # Limits of a run's options, and of what its plan may say.
-MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS = 100_000, 1_000, 1e9
+MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS = 100_000, 1_000, 1e9, 10**9
 _MOST_TEXT = 100_000
 _MOST_COUNT = 10**15
 # The largest float is 1.8e308; sums of values that were read must stay below it.

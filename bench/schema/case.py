@@ -11,7 +11,7 @@ from bench.backends import BACKENDS
 from bench.schema.bounds import Count, Plain, Text
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import refuse_unknown
+from fmnist_models.optimizers import OWN, refuse_unknown
 from fmnist_models.own import FUNCTION
 
 LOGISTIC = "logistic"
@@ -39,7 +39,9 @@ class Case(Plain):
     """One combination of what is trained and how; its values are checked when it is made.
 
     Attributes:
-        model: a name of `MODELS`, or a builder as `module:function`.
+        model: a name of `MODELS`, or the user's own function, as `module:function` or
+            `path/to/file.py:function`.
+        optimizer: a name, a function of the user's own, or `OWN`.
         device: `cpu`, `gpu` or `gpu:N`.
         batch_size: samples a step.
         threads: threads of one operation on the CPU; None for the framework's default.
@@ -61,7 +63,7 @@ class Case(Plain):
         if self.model not in MODELS and not FUNCTION.fullmatch(self.model):
             raise UserError(
                 f"unknown model {self.model!r}: choose from {', '.join(MODELS)}, "
-                "or name your own builder as module:function"
+                "or name your own function as module:function or path/to/file.py:function"
             )
         if not DEVICE_PATTERN.fullmatch(self.device):
             raise UserError(f"unknown device {self.device!r}: write cpu, gpu or gpu:N")
@@ -78,6 +80,11 @@ class Case(Plain):
                     )
             return
         refuse_unknown(self.optimizer)
+        if self.optimizer == OWN and self.model in MODELS:
+            raise UserError(
+                f"optimizer {OWN!r}: it is that of a compiled model of your own, and {self.model} "
+                "has none: name another"
+            )
         _one_of("loop", self.loop, NETWORK_LOOPS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("backend", self.backend, BACKENDS)
@@ -98,7 +105,7 @@ class Case(Plain):
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The user's own functions that it names, as `module:function`: of model and optimizer."""
+        """The user's own functions that it names: of model and optimizer."""
         return tuple(name for name in (self.model, self.optimizer) if FUNCTION.fullmatch(name))
 
     @property

@@ -16,13 +16,15 @@ from bench.schema.case import (
     Case,
     logistic_case,
 )
+from bench.schema.workload import WorkFacts
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
-from fmnist_models.optimizers import OPTIMIZERS, split_names
+from fmnist_models.optimizers import OPTIMIZERS, OWN, split_names
 
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
 # Larger values are typing errors; a process that starts more threads than the system allows dies.
-_MOST: Mapping[str, int] = {"batch_sizes": 10_000_000, "threads": 4096}
+MOST_BATCH = 10_000_000
+_MOST: Mapping[str, int] = {"batch_sizes": MOST_BATCH, "threads": 4096}
 SWEPT_MODEL = "relu_mlp"
 SWEPT_OPTIMIZER = "adam"
 
@@ -106,31 +108,72 @@ MATRICES: Mapping[str, tuple[str, tuple[Axes, ...]]] = {
         ),
     ),
 }
+# What a duel measures where the user names nothing else.
+DUEL = "default of a duel"
+DUEL_AXES = Axes((SWEPT_MODEL,), (SWEPT_OPTIMIZER,), ("compiled",), ("cpu",), (512,))
 # Settings that a matrix changes where the user gives no option.
-EPOCHS: Mapping[str, int] = {"quick": 2}
-LAUNCHES: Mapping[str, int] = {"quick": 1}
+EPOCHS: Mapping[str, int] = {"quick": 2, DUEL: 2}
+LAUNCHES: Mapping[str, int] = {"quick": 1, DUEL: 1}
 
 
-def expand(matrix: str, given: Axes, present: Sequence[str]) -> list[Case]:
+def expand(
+    matrix: str, given: Axes, present: Sequence[str], works: Sequence[WorkFacts] = ()
+) -> list[Case]:
     """The cases of a named matrix, each once, in a readable order.
 
     Args:
-        matrix: a name of `MATRICES`.
+        matrix: a name of `MATRICES`, or `DUEL`.
         given: axes that replace those of the matrix.
         present: devices of this machine, taken where `given` names none.
+        works: what is known of the user's own models.
 
     Raises:
-        UserError: an unknown matrix, an unknown value, or no case at all.
+        UserError: an unknown matrix, an unknown value, an optimizer that a model cannot have, or
+            no case at all.
     """
-    if matrix not in MATRICES:
+    if matrix not in (*MATRICES, DUEL):
         raise UserError(f"unknown matrix {matrix!r}: choose from {', '.join(MATRICES)}")
     chosen = given.over(Axes(devices=tuple(present)))
     cases: dict[Case, None] = {}
-    for axes in MATRICES[matrix][1]:
-        cases |= dict.fromkeys(chosen.over(axes).cases())
+    known = {work.model: work for work in works}
+    for axes in (DUEL_AXES,) if matrix == DUEL else MATRICES[matrix][1]:
+        whole = chosen.over(axes)
+        for model in whole.models or ():
+            of_model = _of_work(replace(whole, models=(model,)), given, known.get(model))
+            cases |= dict.fromkeys(of_model.cases())
     if not cases:
         raise UserError("no case is left: widen --models, --optimizers or --loops")
     return list(cases)
+
+
+def _of_work(axes: Axes, given: Axes, work: WorkFacts | None) -> Axes:
+    """The axes of one model: what its own function chooses, where the user does not.
+
+    A model that is compiled has its own optimizer alone, and no other model has that.
+
+    Raises:
+        UserError: the user names no optimizer that the model can have.
+    """
+    if work is None or work.reason:
+        others = tuple(name for name in axes.optimizers or () if name != OWN)
+        # Where there is no other, making the case says what `own` is.
+        return replace(axes, optimizers=others or axes.optimizers)
+    if given.batch_sizes is None and work.batch_size is not None:
+        axes = replace(axes, batch_sizes=(work.batch_size,))
+    named = given.optimizers
+    if work.compiled:
+        if named is not None and OWN not in named:
+            raise UserError(
+                f"--optimizers {named[0]}: {work.model} is compiled and keeps its own optimizer: "
+                f"name {OWN}, or leave --optimizers out"
+            )
+        return replace(axes, optimizers=(OWN,))
+    if named == (OWN,):
+        raise UserError(
+            f"--optimizers {OWN}: {work.model} is not compiled, so it has none of its own: name "
+            "others, or compile it in its function"
+        )
+    return replace(axes, optimizers=tuple(n for n in axes.optimizers or () if n != OWN))
 
 
 def parse_axis(axis: str, text: str) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from bench.schema.bounds import (
     Text,
     Whole,
 )
-from bench.schema.case import Case
+from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.workload import WorkFacts
 from fmnist_models.errors import UserError
 
 MAX_LABEL = 80
@@ -81,6 +82,8 @@ class Plan:
     Attributes:
         matrix: name of the matrix that the cases came from.
         command: the command line that repeats the run.
+        works: what is known of the user's own models.
+        refused: why cases cannot be measured, by id; they are `failed` without a launch.
     """
 
     cases: tuple[Case, ...]
@@ -88,6 +91,26 @@ class Plan:
     matrix: Text = ""
     label: Text | None = None
     command: Text = ""
+    works: tuple[WorkFacts, ...] = ()
+    refused: dict[Text, Text] = field(default_factory=dict)
+
+    def work_of(self, case: Case) -> WorkFacts | None:
+        """What is known of the user's own model; None for others."""
+        return next((work for work in self.works if work.model == case.model), None)
+
+    def skip_reason(self, case: Case) -> str | None:
+        """Why the settings leave `case` out, on any machine; None where they do not."""
+        if case.loop == SKLEARN_LOOP and self.settings.steps is not None:
+            return "--steps: scikit-learn's fit has no steps that could be counted; leave it out"
+        work = self.work_of(case)
+        if work is None or case.loop != "compiled" or not work.stream:
+            return None
+        if self.settings.cache_stream:
+            return None
+        return (
+            "its training data are a stream, and compiled trains on data in the device's memory: "
+            "--cache-stream reads it there once"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""

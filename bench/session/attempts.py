@@ -120,7 +120,7 @@ class RunUnderWay:
         """Measure the ceilings of each (device, precision, threads) of the remaining launches."""
         settings: dict[tuple[str, str, int | None], list[Case]] = {}
         for case, _ in remaining:
-            if case.loop != SKLEARN_LOOP and not placement.skip_reason(case, self._inventory):
+            if case.loop != SKLEARN_LOOP and not self._left_out(case):
                 settings.setdefault((case.device, case.precision, case.threads), []).append(case)
         if settings:
             self._progress.ceilings_begin(moment)
@@ -151,15 +151,23 @@ class RunUnderWay:
         Raises:
             UserError: the files cannot be written, such as where the disk is full.
         """
-        reason = placement.skip_reason(case, self._inventory)
-        if reason and launch > 0:
+        left_out = self._left_out(case)
+        if left_out and launch > 0:
             return
         self._progress.launch_begins(case, launch)
-        if reason:
-            self.keep(_skipped(self._request(case, launch), reason))
+        if left_out:
+            asked = self._request(case, launch)
+            self.keep(LaunchRecord(case.id, launch, asked.attempt, asked.seed, *left_out))
         else:
             self._measure_undisturbed(case, launch)
         self._progress.launch_ends(self._launches[-1])
+
+    def _left_out(self, case: Case) -> tuple[Status, str] | None:
+        """The status and the reason of a case that is not launched; None where it is."""
+        if reason := self._plan.refused.get(case.id):
+            return Status.FAILED, reason
+        reason = placement.skip_reason(case, self._inventory, self._plan)
+        return (Status.SKIPPED, reason) if reason else None
 
     def _measure_undisturbed(self, case: Case, launch: int) -> None:
         most = 1 if self._always_disturbed else MOST_ATTEMPTS
@@ -303,17 +311,6 @@ class RunUnderWay:
         self._folder.write_result_lines(self._table.lines())
         self._written_s = time.perf_counter()
         return rows
-
-
-def _skipped(request: LaunchRequest, reason: str) -> LaunchRecord:
-    return LaunchRecord(
-        request.case.id,
-        request.launch,
-        request.attempt,
-        request.seed,
-        Status.SKIPPED,
-        reason,
-    )
 
 
 @dataclass(frozen=True, slots=True)

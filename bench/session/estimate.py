@@ -1,4 +1,7 @@
-"""Estimates how long a run will take, from the committed reference run."""
+"""Estimates how long a run will take, from the committed reference run.
+
+Nothing is known there of a user's own model, whose estimates are the least that they can take.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.loaded import CHECKOUT
-from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.case import MODELS, SKLEARN_LOOP, Case
 from bench.schema.launch import Status
 from bench.schema.plan import LEAST, RunSettings
 from bench.store.run_folder import RunFolder
@@ -23,7 +26,6 @@ IMPORT_S = 10.0
 _ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
 _ROUGH_WARMUP_S = 3.0
 _ROUGH_LOGISTIC_S = 120.0
-TRAINING_SAMPLES = 48_000
 # Seconds of the ceilings, before and after together: for each device, precision and number of
 # threads, and for each shape of products.
 _PEAKS_S, _PRODUCTS_S = 10.0, 4.0
@@ -37,6 +39,11 @@ def reference_rows() -> tuple[dict[str, Any], ...]:
     except UserError:
         return ()
     return tuple(row for row in rows if row["status"] == Status.OK)
+
+
+def is_known(case: Case) -> bool:
+    """Whether the speed of a case can be estimated."""
+    return case.model in MODELS
 
 
 def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
@@ -56,7 +63,8 @@ def launch_seconds(
 ) -> float:
     """Seconds of one launch, from the most similar row of the reference run.
 
-    They are scaled to the number of epochs and training samples.
+    They are scaled to the number of rounds and of samples in each. Of a user's own model they are
+    those of a warm-up and of the least training.
 
     Args:
         case: the case.
@@ -64,30 +72,37 @@ def launch_seconds(
         samples: training samples of an epoch; None for those of the settings' data.
         least: least (rounds, seconds) of a launch, by loop.
     """
+    least_rounds, least_s = least.get(case.loop, (0, 0.0))
+    if not is_known(case):
+        return _ROUGH_WARMUP_S + least_s
     row = _nearest(case, reference_rows())
     if samples is None:
-        samples = _samples(settings.data)
+        samples = training_samples(settings.data)
     if case.loop == SKLEARN_LOOP:
         whole = float(row["total_s"]) if row else _ROUGH_LOGISTIC_S
-        return whole * samples / TRAINING_SAMPLES
+        return whole * samples / training_samples(None)
+    if settings.steps is not None:
+        samples = min(samples, settings.steps * case.batch_size)
     if row is None:
         around, epoch_s = _ROUGH_WARMUP_S, samples / _ROUGH_RATE[case.loop]
     else:
         around = row["total_s"] - row["epoch_s"] * row["rounds"] / row["launches"]
-        epoch_s = row["epoch_s"] * samples / TRAINING_SAMPLES
-    least_rounds, least_s = least.get(case.loop, (0, 0.0))
+        epoch_s = row["epoch_s"] * samples / training_samples(None)
     return float(around + epoch_s * max(settings.epochs_of(case), least_rounds, least_s / epoch_s))
 
 
 @cache
-def _samples(data: str | None) -> int:
-    """Training samples of an epoch; an error in the data is reported where they are read."""
-    if data is None:
-        return TRAINING_SAMPLES
-    try:
-        return dataset.training_samples(Path(data))
-    except UserError:
-        return TRAINING_SAMPLES
+def training_samples(data: str | None) -> int:
+    """Training samples of the images in a folder; None for the embedded ones.
+
+    An error in the folder is reported where its files are read.
+    """
+    if data is not None:
+        try:
+            return dataset.training_samples(Path(data))
+        except UserError:
+            pass
+    return dataset.training_samples(None)
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

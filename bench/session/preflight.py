@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 from bench.machine import devices, environment, nvml, placement, variables
 from bench.machine.loaded import CHECKOUT
-from bench.schema.case import Case
 from bench.schema.plan import Plan, validate_label
 from bench.store.run_folder import RunFolder, read_plan, refuse_taken
 from bench.verdicts.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
@@ -49,9 +48,10 @@ def begin(plan: Plan, output: Path | None) -> Opening:
     """Check a new run; its folder is created when the result is opened.
 
     Raises:
-        UserError: the data or the label is wrong, TensorFlow is missing, or the folder
-            already holds files.
+        UserError: the data or the label is wrong, TensorFlow is missing, no case can be
+            measured, or the folder already holds files.
     """
+    refuse_unusable(plan)
     validate_label(plan.label)
     require_tensorflow()
     described = environment_of(plan)
@@ -86,13 +86,28 @@ def resume(path: Path) -> tuple[Opening, Plan]:
     return Opening(path, reopened), plan
 
 
-def refuse_skips(cases: Sequence[Case], inventory: nvml.Inventory) -> None:
-    """Refuse a run with cases that would be skipped (`--require-all`).
+def refuse_unusable(plan: Plan) -> None:
+    """Refuse a plan in which no case can be measured, because of the user's own models.
 
     Raises:
-        UserError: a case would be skipped; the message names the first one.
+        UserError: each case is refused; the message has the reason of the first.
     """
-    skips = [(case, placement.skip_reason(case, inventory)) for case in cases]
+    if plan.cases and all(case.id in plan.refused for case in plan.cases):
+        reasons = list(dict.fromkeys(plan.refused.values()))
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        raise UserError(f"{reasons[0]}{more}")
+
+
+def refuse_skips(plan: Plan, inventory: nvml.Inventory) -> None:
+    """Refuse a run with cases that would be skipped or cannot be trained (`--require-all`).
+
+    Raises:
+        UserError: there is such a case; the message names the first one.
+    """
+    skips = [
+        (case, plan.refused.get(case.id) or placement.skip_reason(case, inventory, plan))
+        for case in plan.cases
+    ]
     skips = [(case, reason) for case, reason in skips if reason]
     if skips:
         case, reason = skips[0]

@@ -28,7 +28,12 @@ from bench.schema.launch import Status
 from bench.schema.plan import Plan
 from bench.schema.profile import ProfileRecord, Readings
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
-from bench.session.preflight import environment_of, new_folder_name, require_tensorflow
+from bench.session.preflight import (
+    environment_of,
+    new_folder_name,
+    refuse_unusable,
+    require_tensorflow,
+)
 from bench.session.traces import read_traces, require_extra
 from bench.store.files import ENVIRONMENT, PICTURE, refuse_unwritable, target_of
 from bench.store.profile_folder import write_tables
@@ -86,6 +91,7 @@ def profile(
     """
     require_tensorflow()
     require_extra()
+    refuse_unusable(plan)
     described = {**environment_of(plan), "command": plan.command}
     folder = output or new_folder_name("profile", plan.label)
     if os.path.lexists(folder / _WORK):
@@ -127,10 +133,12 @@ class _Profiling:
 
     def add(self, case: Case, launcher: Launcher) -> None:
         """Profile one case, and write the tables."""
-        reason = placement.skip_reason(case, self._inventory)
+        reason = placement.skip_reason(case, self._inventory, self._plan)
         if case.loop == SKLEARN_LOOP:
             reason = "scikit-learn's fit has no steps that could be taken apart"
-        if reason:
+        if refused := self._plan.refused.get(case.id):
+            found = Profile(ProfileRecord(case, Status.FAILED, refused))
+        elif reason:
             found = Profile(ProfileRecord(case, Status.SKIPPED, reason))
         else:
             found = self._profile(case, launcher)
@@ -153,7 +161,15 @@ class _Profiling:
             timeout_s=settings.timeout_s + self._seconds,
             gpu=devices.resolve(case.device, self._inventory),
         )
-        request = ProfileRequest(case, settings.seed, str(work.resolve()), self._seconds, ROUNDS)
+        request = ProfileRequest(
+            case,
+            settings.seed,
+            str(work.resolve()),
+            self._seconds,
+            ROUNDS,
+            settings.steps,
+            settings.cache_stream,
+        )
         record = launcher.profile(request, place)
         if record.readings is None:
             return Profile(record)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,11 @@ def write_bytes(file: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for what only a process needs; it goes away with the context."""
+    return tempfile.TemporaryDirectory(prefix="fmnist-bench-", ignore_cleanup_errors=True)
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:

@@ -5,6 +5,7 @@ environment.json   machine and software
 rounds.csv         one row per round, appended when the round ends
 launches.jsonl     one line per launch, appended when the launch ends
 results.csv        one row per case, computed from the two above, replaced when they grow
+find_batch.csv     one row per try of --find-batch
 logs/              what a launch printed, kept where it did not end ok
 """
 
@@ -26,6 +27,7 @@ from bench.schema.launch import LaunchRecord, Round, StoredRound
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.schema.requests import LaunchRequest
 from bench.schema.score import ACCURACY
+from bench.schema.tries import TRY_COLUMNS, BatchTry
 from bench.store.files import (
     ENVIRONMENT,
     PAGE,
@@ -59,6 +61,7 @@ from fmnist_models.errors import UserError
 # Files that a new run replaces, where the suite wrote them.
 _REPLACED: Mapping[str, Kind] = {
     "environment.json": ENVIRONMENT,
+    "find_batch.csv": Kind.table(TRY_COLUMNS),
     "comparison.png": PICTURE,
     "roofline.png": PICTURE,
     "report.html": PAGE,
@@ -258,6 +261,11 @@ class RunFolder:
             if row["score"] == ACCURACY or "score" not in cells.columns:
                 cells.refuse_no_share(number, columns, row)
         return rows, cells
+
+    def write_tries(self, tries: Iterable[BatchTry]) -> None:
+        """Write find_batch.csv, the tries of `--find-batch`."""
+        with explained(self.path):
+            write_csv(self.path / "find_batch.csv", TRY_COLUMNS, map(asdict, tries))
 
     def holds_results(self) -> bool:
         """Whether there is a results.csv."""

@@ -290,7 +290,7 @@ def test_what_is_absent_is_a_row_with_its_reason(execute: Execute, tmp_path: Pat
     assert "jax" in outcome.rows[2]["reason"]
     assert outcome.exit_code is ExitCode.PASSED
     with pytest.raises(UserError, match=r"--require-all: softmax-sgd-fit-gpu.*and 2 more"):
-        preflight.refuse_skips(plan.cases, Inventory())
+        preflight.refuse_skips(plan, Inventory())
 
 
 def test_the_logistic_baseline_has_rounds_of_folds(execute: Execute, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ of the requests, every one with `rounds` (seconds), and optionally `result` (fie
 of it), `linger` (a line that the template sends once the launch has ended), and, after the rounds,
 `send` (lines as they are), `stop` (a signal to the
 template), `hang`, `exit` (a code, without a result) or `die` (a signal). After the last launch the
-script begins again. With `pauses` it stands still before each round, unless FAKE_NO_PAUSES says
-that it is of an earlier revision. FAKE_SLOWER stretches the seconds, FAKE_DROP lowers the
-accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
+script begins again. `largest` fails a launch of a larger batch for lack of memory, and `grow`
+(bytes) takes memory until something ends it. To `inspect` answers FAKE_FACTS, JSON with the fields
+of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still before each round,
+unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER stretches the seconds,
+FAKE_DROP lowers the accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ def report(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) 
     drop = float(os.environ.get("FAKE_DROP", "0"))
     if "FAKE_FAILURE" in os.environ:
         emit(channel, kind="failure", status="failed", reason=os.environ["FAKE_FAILURE"])
+        return
+    if request["case"]["batch_size"] > script.get("largest", 10**9):
+        emit(channel, kind="failure", status="failed", reason="OOM when allocating tensor")
         return
     for number, seconds in enumerate(script["rounds"], 1):
         documented = number <= request["epochs"]
@@ -81,12 +86,23 @@ def misbehave(channel: io.FileIO, script: dict[str, Any]) -> None:
         channel.write(line.encode() + b"\n")
     if "stop" in script:
         os.kill(os.getppid(), getattr(signal, script["stop"]))
+    taken: list[bytes] = []
+    while len(taken) * 2**20 < script.get("grow", 0):
+        taken.append(b"x" * 2**20)
+        time.sleep(0.001)
     if script.get("hang"):
         time.sleep(3600)
     if "exit" in script:
         os._exit(script["exit"])
     if "die" in script:
         os.kill(os.getpid(), getattr(signal, script["die"]))
+
+
+def inspect(channel: io.FileIO, models: list[str]) -> None:
+    known = json.loads(os.environ["FAKE_FACTS"])
+    for model in models:
+        misbehave(channel, known[model])
+    emit(channel, kind="result", facts=[{"model": model, **known[model]} for model in models])
 
 
 def ceilings(request: dict[str, Any]) -> dict[str, Any]:
@@ -99,13 +115,27 @@ def ceilings(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def next_script(file: Path) -> dict[str, Any]:
+    counter = file.with_suffix(".count")
+    number = int(counter.read_text()) if counter.exists() else 0
+    counter.write_text(str(number + 1))
+    scripts = json.loads(file.read_text())
+    return dict(scripts[number % len(scripts)])
+
+
+def answer(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) -> None:
+    if message["op"] == "inspect":
+        inspect(channel, message["request"]["models"])
+    else:
+        report(channel, script, message)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int)
     parser.add_argument("--data")
     channel = os.fdopen(parser.parse_args().channel, "wb", buffering=0)
-    file = Path(os.environ["FAKE_WORKER_SCRIPT"])
-    counter = file.with_suffix(".count")
+    file = Path(os.environ.get("FAKE_WORKER_SCRIPT", os.devnull))
     end_with_parent()
     emit(channel, kind="ready")
     for line in sys.stdin.buffer:
@@ -116,18 +146,15 @@ def main() -> None:
                 return
             emit(channel, kind="exit", code=0)
             continue
-        number = int(counter.read_text()) if counter.exists() else 0
-        counter.write_text(str(number + 1))
-        scripts = json.loads(file.read_text())
-        script = scripts[number % len(scripts)]
+        script = {} if message["op"] == "inspect" else next_script(file)
         if not message["fork"]:
-            report(channel, script, message)
+            answer(channel, script, message)
             return
         template = os.getpid()
         pid = os.fork()
         if pid == 0:
             end_with_parent(fork_of=template)
-            report(channel, script, message)
+            answer(channel, script, message)
             os._exit(0)
         if script.get("late"):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -20,7 +20,7 @@ from bench.schema.draws import SIDES
 from bench.schema.duel import HERE, DuelPlan, Spec
 from bench.schema.errors import ExitCode
 from bench.session.duel import LEAST
-from bench.session.estimate import IMPORT_S, launch_seconds
+from bench.session.estimate import IMPORT_S, is_known, launch_seconds
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import Verdict, percent
 from bench.verdicts.duel import DuelReport, Standing
@@ -68,6 +68,8 @@ class DuelLines:
             self._print(f"cut short: the first {plan.rows:,} training images only")
         each = sorted({plan.settings.epochs_of(case) for case in plan.cases})
         epochs = " or ".join(map(str, each))
+        of_steps = "" if plan.settings.steps is None else f" of {plan.settings.steps:,} steps"
+        bound = "at most about" if all(map(is_known, plan.cases)) else "at least"
         samples = None
         if plan.rows is not None:
             samples = round((1 - VALIDATION_SHARE) * plan.rows)
@@ -79,7 +81,7 @@ class DuelLines:
         budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
         looks = ", ".join(map(str, SPENDING))
         self._print(
-            f"{cases}, {epochs} epochs; looks after {looks} blocks; at most about "
+            f"{cases}, {epochs} epochs{of_steps}; looks after {looks} blocks; {bound} "
             f"{duration(most)} where nothing disturbs it{budget}; in {folder}"
         )
 

@@ -19,7 +19,7 @@ from bench.schema.cells import counted
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan
 from bench.session.attempts import LOST
-from bench.session.estimate import launch_seconds
+from bench.session.estimate import is_known, launch_seconds
 from bench.session.events import Progress
 
 
@@ -67,9 +67,10 @@ class _LineProgress(Progress):
         self._total = len(remaining)
         self._number = 0
         self._left = _TimeLeft(plan, remaining)
-        about = duration(self._left.seconds())
+        about = "about" if all(is_known(case) for case, _ in remaining) else "at least"
+        time = duration(self._left.seconds())
         launches = counted(self._total, "launch", "launches")
-        self._print(f"{launches} of {counted(len(plan.cases), 'case')}, about {about}")
+        self._print(f"{launches} of {counted(len(plan.cases), 'case')}, {about} {time}")
 
     def waits(self, reason: str) -> None:
         """Print why the run waits."""

@@ -1,0 +1,157 @@
+"""Looks at the user's own models before a plan is made, each in a process of its own.
+
+What a function does there, such as `sys.exit` or taking all memory, ends that process alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.launch.launcher import CAN_FORK, Launcher
+from bench.launch.placement import LaunchPlace
+from bench.machine import devices, placement
+from bench.schema.case import Case
+from bench.schema.errors import Unavailable
+from bench.schema.matrix import Axes, expand
+from bench.schema.plan import Plan, RunSettings
+from bench.schema.workload import InspectRequest, WorkFacts
+from bench.session.preflight import require_tensorflow
+from bench.store.files import scratch
+from fmnist_models import dataset
+from fmnist_models.optimizers import OWN
+from fmnist_models.own import FUNCTION
+
+if TYPE_CHECKING:
+    from bench.session.sides import Side
+
+
+def with_works(
+    plan: Plan,
+    axes: Axes,
+    told: Callable[[str], None],
+    epochs: int | None = None,
+    side: Side | None = None,
+) -> Plan:
+    """The plan with the cases and settings that the user's own models ask for.
+
+    The cases of a model that cannot be trained are `Plan.refused`.
+
+    Args:
+        plan: a plan of `axes`, in which nothing is known of these models.
+        axes: the axes of the user, with devices.
+        told: called with a line where the models are looked at, because that takes seconds.
+        epochs: the user's number of epochs; None lets each model's own hold.
+        side: the side of a duel that holds the models; None for the user's working folder.
+
+    Raises:
+        UserError: the models cannot be looked at, or the user names no optimizer that one of them
+            can have.
+    """
+    own = [model for model in axes.models or () if FUNCTION.fullmatch(model)]
+    named = axes.devices or ("cpu",)
+    works = look_at(own, plan.settings, told, "cpu" if "cpu" in named else named[0], side)
+    reasons = {work.model: work.reason for work in works if work.reason}
+    cases = expand(plan.matrix, axes, (), works)
+    own_epochs = {work.model: work.epochs for work in works if work.epochs and epochs is None}
+    return replace(
+        plan,
+        cases=tuple(cases),
+        settings=replace(plan.settings, own_epochs=own_epochs),
+        works=works,
+        refused={case.id: reasons[case.model] for case in cases if case.model in reasons},
+    )
+
+
+def looked_at_again(plan: Plan, told: Callable[[str], None]) -> Plan:
+    """A plan that is resumed, in which models that were mended since are refused no more."""
+    bad = [work.model for work in plan.works if work.reason]
+    again = {work.model: work for work in look_at(bad, plan.settings, told)}
+    refused = dict(plan.refused)
+    for case in plan.cases:
+        if (work := again.get(case.model)) is None:
+            continue
+        refused[case.id] = work.reason
+        if not work.reason and work.compiled != (case.optimizer == OWN):
+            is_now = "compiled" if work.compiled else "not compiled"
+            refused[case.id] = (
+                f"model {case.model!r}: it is {is_now} now, which this run's cases are not made "
+                "for: measure it in a new run"
+            )
+    works = tuple(again.get(work.model, work) for work in plan.works)
+    return replace(plan, works=works, refused={case: why for case, why in refused.items() if why})
+
+
+def look_at(
+    models: Sequence[str],
+    settings: RunSettings,
+    told: Callable[[str], None],
+    device: str = "cpu",
+    side: Side | None = None,
+) -> tuple[WorkFacts, ...]:
+    """What is known of each of the user's own models, with a reason for one that is no use.
+
+    Args:
+        models: `module:function` of each.
+        settings: settings of the run; its limit of a launch holds for each model.
+        told: called with a line before it begins, because the imports take seconds.
+        device: what the models are built on, as the matrix spells it.
+        side: whose interpreter, files and variables build them; None for those of this process.
+
+    Raises:
+        UserError: TensorFlow is not installed, or the data cannot be read.
+    """
+    if not models:
+        return ()
+    require_tensorflow()
+    dataset.load(dataset.data_folder(settings.data))
+    told(f"looking at {', '.join(models)} ...")
+    launcher = side.launcher(settings.data) if side else Launcher(data=settings.data)
+    with scratch() as folder, launcher as asked:
+        place = _place(models[0], device, Path(folder) / "log", settings, side)
+        # Without forks each process imports TensorFlow, so they are asked for together.
+        found = {} if place.fork else _together(asked, models, place)
+        for number, model in enumerate(models):
+            if model not in found:
+                own = replace(place, log=Path(folder) / f"log-{number}")
+                facts = asked.inspect(InspectRequest((model,)), own)
+                found[model] = _unknown(model, facts) if isinstance(facts, str) else facts[0]
+    return tuple(found[model] for model in models)
+
+
+def _together(
+    launcher: Launcher, models: Sequence[str], place: LaunchPlace
+) -> dict[str, WorkFacts]:
+    """The facts of all models from one process; empty where one of them has ended it."""
+    facts = launcher.inspect(InspectRequest(tuple(models)), place)
+    return {} if isinstance(facts, str) else {work.model: work for work in facts}
+
+
+def _place(
+    model: str, device: str, log: Path, settings: RunSettings, side: Side | None
+) -> LaunchPlace:
+    machine = devices.inventory()
+    environ = side.environ if side else os.environ
+    case = Case(model, OWN, "fit", device)
+    try:
+        gpu = devices.resolve(device, machine)
+    except Unavailable:
+        # Its cases are skipped; their number is known all the same.
+        case, gpu = replace(case, device="cpu"), None
+    return LaunchPlace(
+        environment=placement.child_environment(case, machine, environ),
+        fork=settings.fork and CAN_FORK and gpu is None,
+        log=log,
+        timeout_s=settings.timeout_s,
+    )
+
+
+def _unknown(model: str, reason: str) -> WorkFacts:
+    return WorkFacts(
+        model,
+        f"model {model!r}: no answer from its function: {reason}; call it in Python alone to see "
+        "why",
+    )
