@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from fmnist_models.architectures import NETWORKS, build
+from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
+from fmnist_models.task import task_of
 
 
 def main() -> int:
     """Print the summaries; returns 0, or 2 after one line for a model that cannot be built."""
     for name in sys.argv[1:] or NETWORKS:
         try:
-            model = build(name)
+            model = task_of(name).model
         except UserError as error:
             print(f"fmnist-bench: error: {error}", file=sys.stderr)
             return 2

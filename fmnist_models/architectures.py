@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_models.errors import UserError
-from fmnist_models.own import find_function, one_line
+from fmnist_models.own import called, find_function, one_line
 
 if TYPE_CHECKING:
     import keras
@@ -119,14 +119,12 @@ NETWORKS: dict[str, Network] = {
 
 
 def build(name: str) -> keras.Model:
-    """A fresh, uncompiled model: one of the registry, or a user's own.
+    """A fresh model for the images: one of the registry, uncompiled, or a user's own.
 
     Args:
         name: a name of `NETWORKS`, or `module:function` of a builder that takes no
-            arguments and returns an uncompiled `keras.Model` with inputs of 784 or 28x28
-            and ten outputs. From then on, the working directory is first on Python's path, as for
-            a script in it. A model without an input shape is built for the first of the two
-            shapes that it accepts.
+            arguments and returns a `keras.Model` with inputs of 784 or 28x28 and ten outputs. A
+            model without an input shape is built for the first of the two shapes that it accepts.
 
     Raises:
         UserError: the builder cannot be imported or called, or returns another kind of model.
@@ -138,7 +136,8 @@ def build(name: str) -> keras.Model:
             f"unknown model {name!r}: choose from {', '.join(NETWORKS)}, "
             "or name your own builder as module:function"
         )
-    return _checked(name, find_function("model", name, "a keras.Model"))
+    function = find_function("model", name, "a keras.Model")
+    return checked(name, called("model", name, function), function)
 
 
 def input_shape(model: keras.Model) -> tuple[int, ...]:
@@ -160,49 +159,42 @@ def input_shape(model: keras.Model) -> tuple[int, ...]:
     raise UserError(f"model {model.name!r} takes inputs of neither (784,) nor (28, 28)")
 
 
-def _call(name: str, function: Callable[[], Any]) -> keras.Model:
-    """An uncompiled model from a user's builder; raises UserError where it is none."""
+def _refuse_no_model(name: str, made: Any) -> None:
     import keras
 
-    try:
-        model = function()
-    except Exception as error:
-        raise UserError(
-            f"model {name!r}: the function, called without arguments, raised "
-            f"{type(error).__name__}: {one_line(error)}"
-        ) from error
-    if not isinstance(model, keras.Model):
-        made = "None" if model is None else type(model).__name__
-        raise UserError(
-            f"model {name!r}: the function returned {made}, not a keras.Model: end it with "
-            "`return` and the model"
-        )
-    if model.compiled:
-        raise UserError(
-            f"model {name!r} is compiled already: return it uncompiled, the case names the "
-            "optimizer"
-        )
-    return model
+    if isinstance(made, keras.Model):
+        return
+    if isinstance(made, type):
+        what, remedy = f"the class {made.__name__}", "call it"
+    else:
+        what = "None" if made is None else f"{type(made).__name__}"
+        remedy = "end it with `return` and the model"
+    raise UserError(
+        f"model {name!r}: the function returned {what}, not a keras.Model or a Workload: {remedy}"
+    )
 
 
-def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
-    """A model from the builder, after a test that it gives ten numbers for each image.
+def checked(name: str, model: Any, builder: Callable[[], Any]) -> keras.Model:
+    """What a user's builder made, after a test that it gives ten numbers for each image.
 
     A model that was partly built for a wrong shape is discarded, and the builder called again.
 
     Raises:
-        UserError: the model takes other inputs, or gives other outputs.
+        UserError: it is no model, or the model takes other inputs or gives other outputs.
     """
-    model = _call(name, builder)
+    _refuse_no_model(name, model)
     known = _known_input_shape(model)
     shapes = _fitting(known)
     if not shapes:
-        raise UserError(f"model {name!r} takes inputs of {known}: it must take (784,) or (28, 28)")
+        raise UserError(
+            f"model {name!r} takes inputs of {known}: it must take images of (784,) or (28, 28), "
+            "or come in a Workload with data of its own"
+        )
     refused: list[str] = []
     wrong: list[Any] = []
     for shape in shapes:
         if refused or wrong:
-            model = _call(name, builder)
+            model = called("model", name, builder)
         try:
             outputs = _outputs(model, shape)
         except Exception as error:  # noqa: BLE001 - whatever a user's layers raise
@@ -213,7 +205,8 @@ def _checked(name: str, builder: Callable[[], Any]) -> keras.Model:
         wrong.append(outputs[1:] if isinstance(outputs, tuple) else outputs)
     if wrong:
         raise UserError(
-            f"model {name!r} gives outputs of {wrong[0]}: it must give ten probabilities"
+            f"model {name!r} gives outputs of {wrong[0]}: it must give ten probabilities for the "
+            "images, or come in a Workload with data of its own"
         )
     raise UserError(
         f"model {name!r} must take images of (784,) or (28, 28); those of {'; '.join(refused)}"

@@ -85,6 +85,7 @@ class TrainingData:
         train_y, val_y, test_y: labels 0 to 9, shape (n,).
         test_x: the test images, for a separate accuracy.
         train_pixels: `train_x` before the division by 255.0, uint8, in the same shape.
+        digest: that of the images as published; empty where it is not known.
     """
 
     train_x: NDArray[np.float32]
@@ -94,6 +95,7 @@ class TrainingData:
     test_x: NDArray[np.float32]
     test_y: NDArray[np.int32]
     train_pixels: Bytes
+    digest: str = ""
 
     def flat(self) -> TrainingData:
         """The same images as rows of 784 pixels, without a copy."""
@@ -105,6 +107,7 @@ class TrainingData:
             self.test_x.reshape(len(self.test_x), -1),
             self.test_y,
             self.train_pixels.reshape(len(self.train_pixels), -1),
+            self.digest,
         )
 
 
@@ -193,6 +196,7 @@ def split(data: FashionMnist) -> TrainingData:
         scaled(data.test_images),
         data.test_labels.astype(np.int32),
         train_pixels,
+        data.digest,
     )
 
 

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_models.errors import UserError
-from fmnist_models.own import FUNCTION, find_function, one_line
+from fmnist_models.own import FUNCTION, called, find_function, one_line
 
 if TYPE_CHECKING:
     import keras
 
 # Keras is imported inside the factories, so that the names can be listed without it.
+
+
+# The optimizer of a case whose model its own function compiled.
+OWN = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +119,13 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 def refuse_unknown(name: str) -> None:
-    """Refuse a name that is of none of the three forms. Needs no Keras.
+    """Refuse a name that is neither `own` nor of one of the three forms. Needs no Keras.
 
     Raises:
         UserError: the registry and Keras know no such name, or an argument is not `key=value`, is
             there twice, or has no value that can be read.
     """
-    if name not in OPTIMIZERS and not _is_own(name):
+    if name != OWN and name not in OPTIMIZERS and not _is_own(name):
         _parsed(name)
 
 
@@ -158,13 +162,7 @@ def _own(name: str) -> keras.optimizers.Optimizer:
     import keras
 
     function = find_function("optimizer", name, "a keras.optimizers.Optimizer")
-    try:
-        made = function()
-    except Exception as error:
-        raise UserError(
-            f"optimizer {name!r}: the function, called without arguments, raised "
-            f"{type(error).__name__}: {one_line(error)}"
-        ) from error
+    made = called("optimizer", name, function)
     if not isinstance(made, keras.optimizers.Optimizer):
         raise UserError(
             f"optimizer {name!r}: the function returned {type(made).__name__}, not a "

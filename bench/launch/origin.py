@@ -18,6 +18,7 @@ from pathlib import Path
 from bench.launch.child import INSTALLED
 from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
 from bench.schema.cells import few_of
+from fmnist_models.own import module_of
 
 # (path, digest) by the name of the module.
 Files = Mapping[str, tuple[str, str]]
@@ -61,7 +62,7 @@ class Origin:
             files: the reported files; None from a revision that reports none.
             functions: the user's own functions that it called, as `module:function`.
         """
-        own = {name.partition(":")[0] for name in functions}
+        own = set(map(module_of, functions))
         if files is None:
             if not own or self.models is None:
                 return ""

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from fmnist_models.own import module_of
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 SUITE_PACKAGES = ("bench", "fmnist_models")
@@ -54,7 +56,7 @@ def loaded_files(own: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
 
 def _holders(own: Iterable[str]) -> Iterator[str]:
     for known_as in own:
-        name, _, function = known_as.partition(":")
+        name, function = module_of(known_as), known_as.rpartition(":")[2]
         module = sys.modules.get(name)
         if module is None:
             continue

@@ -93,7 +93,7 @@ class GpuUse:
     compute_pids: frozenset[int] | None = None
 
 
-class _NoNvmlError(Exception):
+class NoNvmlError(Exception):
     """NVML cannot be used; the message says why in one line."""
 
 
@@ -104,15 +104,15 @@ def installed(nvml: Any = None) -> Inventory:
         nvml: the module pynvml, or a replacement for tests; None imports it.
     """
     try:
-        with _session(nvml) as api:
+        with session(nvml) as api:
             gpus, problems = _gpus(api)
             found = Inventory(
                 gpus,
-                _ask(api, "nvmlSystemGetDriverVersion"),
-                _cuda_version(_ask(api, "nvmlSystemGetCudaDriverVersion_v2")),
+                ask(api, "nvmlSystemGetDriverVersion"),
+                _cuda_version(ask(api, "nvmlSystemGetCudaDriverVersion_v2")),
                 "; ".join(problems),
             )
-    except _NoNvmlError as reason:
+    except NoNvmlError as reason:
         return Inventory(problem=str(reason))
     return found if gpus or problems else replace(found, problem="the NVIDIA driver lists no GPU")
 
@@ -132,10 +132,10 @@ def gpu_state(gpu: Gpu, nvml: Any = None) -> dict[str, Any]:
         "is_mig": gpu.is_mig,
         **dict.fromkeys(_STATE),
     }
-    with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
+    with contextlib.suppress(NoNvmlError), session(nvml) as api:
         handle, card = _handle_and_card(api, gpu)
         if card is not None:
-            processes = _ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
+            processes = ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
             state |= _card_state(api, card)
             state["compute_processes"] = None if processes is None else len(processes)
     return state
@@ -143,12 +143,12 @@ def gpu_state(gpu: Gpu, nvml: Any = None) -> dict[str, Any]:
 
 def gpu_use(gpu: Gpu, nvml: Any = None) -> GpuUse:
     """The processes that compute on a GPU, and its clock; for a MIG device, its card's clock."""
-    with contextlib.suppress(_NoNvmlError), _session(nvml) as api:
+    with contextlib.suppress(NoNvmlError), session(nvml) as api:
         handle, card = _handle_and_card(api, gpu)
         if card is not None:
             events = _clock_events(api, card)
-            computing = _ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
-            drawing = _ask(api, "nvmlDeviceGetGraphicsRunningProcesses", handle) or ()
+            computing = ask(api, "nvmlDeviceGetComputeRunningProcesses", handle)
+            drawing = ask(api, "nvmlDeviceGetGraphicsRunningProcesses", handle) or ()
             pids = {process.pid for process in computing or ()}
             return GpuUse(
                 _clock(api, "nvmlDeviceGetClockInfo", card, api.NVML_CLOCK_SM),
@@ -170,13 +170,13 @@ def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | 
         return None
     try:
         api = _started(nvml)
-    except _NoNvmlError:
+    except NoNvmlError:
         return None
-    card = _ask(api, "nvmlDeviceGetHandleByUUID", uuid)
+    card = ask(api, "nvmlDeviceGetHandleByUUID", uuid)
 
     def read() -> float | None:
         """Joules so far: NVML API reference, nvmlDeviceGetTotalEnergyConsumption."""
-        millijoules = _ask(api, "nvmlDeviceGetTotalEnergyConsumption", card)
+        millijoules = ask(api, "nvmlDeviceGetTotalEnergyConsumption", card)
         return None if millijoules is None else millijoules / 1e3
 
     return None if card is None or read() is None else read
@@ -184,34 +184,34 @@ def energy_counter(uuid: str, nvml: Any = None) -> Callable[[], float | None] | 
 
 def _handle_and_card(nvml: Any, gpu: Gpu) -> tuple[Any, Any]:
     """NVML's handles of a GPU and of its card; the two differ for a MIG device."""
-    card = handle = _ask(nvml, "nvmlDeviceGetHandleByUUID", gpu.uuid)
+    card = handle = ask(nvml, "nvmlDeviceGetHandleByUUID", gpu.uuid)
     if gpu.is_mig and handle is not None:
-        card = _ask(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
+        card = ask(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
     return handle, card
 
 
 @contextlib.contextmanager
-def _session(nvml: Any) -> Iterator[Any]:
+def session(nvml: Any) -> Iterator[Any]:
     """Initialize NVML, yield pynvml, and shut NVML down."""
     api = _started(nvml)
     try:
         yield api
     finally:
-        _ask(api, "nvmlShutdown")
+        ask(api, "nvmlShutdown")
 
 
 def _started(nvml: Any) -> Any:
-    """Initialize NVML and return pynvml; raises `_NoNvmlError` where that is not possible."""
+    """Initialize NVML and return pynvml; raises `NoNvmlError` where that is not possible."""
     try:
         api = importlib.import_module("pynvml") if nvml is None else nvml
     except ImportError:
-        raise _NoNvmlError(
+        raise NoNvmlError(
             "the GPUs cannot be listed without NVML's Python binding: pip install nvidia-ml-py"
         ) from None
     try:
         api.nvmlInit()
     except api.NVMLError as error:
-        raise _NoNvmlError(_why_not(api, error)) from None
+        raise NoNvmlError(_why_not(api, error)) from None
     return api
 
 
@@ -233,7 +233,7 @@ def _why_not(nvml: Any, error: Any) -> str:
     return reasons.get(error.value, f"the NVIDIA driver does not answer ({error})")
 
 
-def _ask(nvml: Any, call: str, *arguments: Any) -> Any:
+def ask(nvml: Any, call: str, *arguments: Any) -> Any:
     """NVML's answer; None where this binding, driver or card has none."""
     function = getattr(nvml, call, None)
     if function is None:
@@ -252,14 +252,14 @@ def _gpus(nvml: Any) -> tuple[tuple[Gpu, ...], list[str]]:
     gpus: list[Gpu] = []
     problems = []
     index = 0
-    for number in range(_ask(nvml, "nvmlDeviceGetCount") or 0):
+    for number in range(ask(nvml, "nvmlDeviceGetCount") or 0):
         try:
             card = nvml.nvmlDeviceGetHandleByIndex(number)
         except nvml.NVMLError as error:
             problems.append(f"GPU {number} does not answer ({error})")
             index += 1  # So that a card that fails does not rename the others.
             continue
-        mode = _ask(nvml, "nvmlDeviceGetMigMode", card)
+        mode = ask(nvml, "nvmlDeviceGetMigMode", card)
         is_mig = bool(mode) and mode[0] == _MIG_ENABLED
         handles = _mig_handles(nvml, card) if is_mig else [card]
         if not handles:
@@ -275,19 +275,19 @@ def _gpus(nvml: Any) -> tuple[tuple[Gpu, ...], list[str]]:
 
 def _mig_handles(nvml: Any, card: Any) -> list[Any]:
     """Handles of the card's MIG devices; an index without one gives NVML_ERROR_NOT_FOUND."""
-    places = range(_ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", card) or 0)
-    handles = (_ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", card, place) for place in places)
+    places = range(ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", card) or 0)
+    handles = (ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", card, place) for place in places)
     return [handle for handle in handles if handle is not None]
 
 
 def _gpu(nvml: Any, index: int, handle: Any, card: Any, is_mig: bool) -> Gpu:
-    memory = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
-    capability = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", card)
-    bus = getattr(_ask(nvml, "nvmlDeviceGetPciInfo", card), "busId", b"")
+    memory = ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
+    capability = ask(nvml, "nvmlDeviceGetCudaComputeCapability", card)
+    bus = getattr(ask(nvml, "nvmlDeviceGetPciInfo", card), "busId", b"")
     return Gpu(
         index=index,
-        name=_ask(nvml, "nvmlDeviceGetName", handle) or "unknown GPU",
-        uuid=_ask(nvml, "nvmlDeviceGetUUID", handle) or "",
+        name=ask(nvml, "nvmlDeviceGetName", handle) or "unknown GPU",
+        uuid=ask(nvml, "nvmlDeviceGetUUID", handle) or "",
         memory_bytes=None if memory is None else int(memory.total),
         compute_capability=None if capability is None else tuple(capability),
         is_mig=is_mig,
@@ -296,16 +296,16 @@ def _gpu(nvml: Any, index: int, handle: Any, card: Any, is_mig: bool) -> Gpu:
 
 
 def _card_state(nvml: Any, card: Any) -> dict[str, Any]:
-    mig = _ask(nvml, "nvmlDeviceGetMigMode", card)
-    persistence = _ask(nvml, "nvmlDeviceGetPersistenceMode", card)
+    mig = ask(nvml, "nvmlDeviceGetMigMode", card)
+    persistence = ask(nvml, "nvmlDeviceGetPersistenceMode", card)
     # The second call of each pair is the older name; older drivers know no other.
     temperature = _first(
-        _ask(nvml, "nvmlDeviceGetTemperatureV", card, nvml.NVML_TEMPERATURE_GPU),
-        _ask(nvml, "nvmlDeviceGetTemperature", card, nvml.NVML_TEMPERATURE_GPU),
+        ask(nvml, "nvmlDeviceGetTemperatureV", card, nvml.NVML_TEMPERATURE_GPU),
+        ask(nvml, "nvmlDeviceGetTemperature", card, nvml.NVML_TEMPERATURE_GPU),
     )
     events = _clock_events(nvml, card)
-    limit = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", card)
-    default = _ask(nvml, "nvmlDeviceGetPowerManagementDefaultLimit", card)
+    limit = ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", card)
+    default = ask(nvml, "nvmlDeviceGetPowerManagementDefaultLimit", card)
     return {
         "power_limit_w": None if limit is None else limit / 1e3,
         "power_limit_default_w": None if default is None else default / 1e3,
@@ -317,14 +317,14 @@ def _card_state(nvml: Any, card: Any) -> dict[str, Any]:
         "temperature_c": temperature,
         "mig_mode": None if mig is None else mig[0] == _MIG_ENABLED,
         "persistence_mode": None if persistence is None else bool(persistence),
-        "driver_version": _ask(nvml, "nvmlSystemGetDriverVersion"),
+        "driver_version": ask(nvml, "nvmlSystemGetDriverVersion"),
     }
 
 
 def _clock_events(nvml: Any, card: Any) -> int | None:
     bits: int | None = _first(
-        _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", card),
-        _ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", card),
+        ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", card),
+        ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", card),
     )
     return bits
 
@@ -336,7 +336,7 @@ def clock_event_names(bits: int) -> list[str]:
 
 
 def _clock(nvml: Any, call: str, card: Any, which: int) -> float | None:
-    megahertz = _ask(nvml, call, card, which)
+    megahertz = ask(nvml, call, card, which)
     return None if megahertz is None else megahertz * 1e6
 
 

@@ -122,6 +122,7 @@ def _measure_loop(
     name: str, data: dataset.TrainingData, training: Training, rounds: int
 ) -> PeerLaunch:
     from fmnist_models import optimizers
+    from fmnist_models.data import Arrays
     from fmnist_models.loops import LOOPS, compile_model
     from fmnist_models.loops.base import Work
 
@@ -136,14 +137,12 @@ def _measure_loop(
         model.compile(optimizer, loss=loss, **LOOPS[name].compile_arguments)
     work = Work(
         model,
-        data.train_x,
-        data.train_y,
+        Arrays(data.train_x, data.train_y, pixels=data.train_pixels),
         training.batch_size,
         training.seed,
-        pixels=data.train_pixels,
     )
     loop = LOOPS[name](work)
-    observer = _Rounds(PeerLaunch(work.samples), rounds)
+    observer = _Rounds(PeerLaunch(work.arrays.rows), rounds)
     # No warm-up: the peers' first, untimed epoch trains too, so all have trained equally long.
     loop.train(observer, rounds + 1)
     return observer.launch

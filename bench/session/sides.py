@@ -178,9 +178,17 @@ def prepare(
         side = replace(side, not_from=top_of(spec.checkout), notes=notes)
     if not holds_suite(checkout):
         return replace(side, models=checkout)
-    packages = {name.partition(":")[0].partition(".")[0] for name in own}
-    holds_model = any(_holds_module(checkout, name) for name in packages.difference(SUITE_PACKAGES))
+    holds_model = any(_holds_function(checkout, name) for name in own)
     return replace(side, suite=checkout, models=checkout if holds_model else None)
+
+
+def _holds_function(checkout: Path, name: str) -> bool:
+    """Whether a checkout has the file or the package of a user's own function."""
+    place = name.rpartition(":")[0]
+    if place.endswith(".py"):
+        return (checkout / place).is_file()
+    package = place.partition(".")[0]
+    return package not in SUITE_PACKAGES and _holds_module(checkout, package)
 
 
 def refuse_overruled(

@@ -58,13 +58,14 @@ def traffic(work: Work) -> list[Traffic]:
     model = work.model
     weights = {id(variable) for variable in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights and len(v.shape) > 0]
-    images = work.x if work.pixels is None else work.pixels
-    batch = min(work.batch_size, work.samples)
+    batch = work.batch
+    told = [part for part in (batch.y, batch.sample_weight) if part is not None]
+    labels = sum(leaf.nbytes for leaf in keras.tree.flatten(told))
     return [
         Traffic("weights", sum(map(size_bytes, model.trainable_variables)), 2),
         Traffic("optimizer slots", sum(map(size_bytes, slots)), 2),
-        Traffic("images", batch * images[0].nbytes, 1),
-        Traffic("labels", batch * work.y.itemsize, 1),
+        Traffic("inputs" if batch.pixels is None else "images", batch.nbytes - labels, 1),
+        Traffic("labels", labels, 1),
     ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,16 +17,21 @@ from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
 from bench.worker.counting import dense_layers, traffic
+from bench.worker.digests import digest_of_model
 from bench.worker.energy import Spans, counter
 from bench.worker.memory import PeakMemory
 from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
-from bench.worker.training import built_work, check_precision, refuse_settings
+from bench.worker.tensorflow.waiting import waiting_of
+from bench.worker.training import Built, built_work, check_precision, refuse_settings, warm_up
+from fmnist_models.data import Arrays, Data, Stream
 from fmnist_models.dataset import TrainingData
+from fmnist_models.errors import UserError
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, read_logs, state_variables
 
 EVALUATION_BATCH = 2000
+_EVALUATION_BYTES = 2**25
 
 
 def measure_network(
@@ -38,13 +42,14 @@ def measure_network(
     device = TensorFlowDevice(tf, case.device, case.precision)
     device.configure()
     memory = PeakMemory()
-    built = built_work(case, request.seed, data, device)
-    data, model = built.data, built.work.model
+    built = built_work(request, data, device)
+    model = built.work.model
     loop = LOOPS[case.loop](built.work)
+    model_digest = digest_of_model(built.task)
 
     started = time.perf_counter()
-    loop.warm_up()
-    rounds = _Rounds(request, loop, data, device, emit, pause)
+    warm_up(built, loop)
+    rounds = _Rounds(request, built, loop, device, emit, pause)
     rounds.warm_up()
     device.synchronize()
     warmup_s = time.perf_counter() - started
@@ -59,6 +64,7 @@ def measure_network(
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     refuse_settings(case.precision)
+    waiting = waiting_of(built.work, device)
     emit(
         {
             "kind": "result",
@@ -69,13 +75,19 @@ def measure_network(
             "after_training_s": after_training_s,
             "test_loss": rounds.test_loss,
             "test_score": rounds.test_score,
+            "score": built.task.score,
+            "better": built.task.better,
+            "score_target": built.task.target,
+            "data_digest": built.data_digest,
+            "model_digest": model_digest,
+            **waiting,
             "peak_host_memory_bytes": memory.rise_bytes(),
             "peak_device_memory_bytes": device.peak_memory_bytes(),
             "test_evaluation_s": rounds.test_evaluation_s,
             "dense_layers": dense_layers(model),
             "traffic": traffic(built.work),
             "precision_share": precision.share,
-            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings],
+            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes],
             "software": device.software(),
             **rounds.energy.result(),
         }
@@ -100,8 +112,8 @@ class _Rounds:
     def __init__(
         self,
         request: LaunchRequest,
+        built: Built,
         loop: Loop,
-        data: TrainingData,
         device: TensorFlowDevice,
         emit: Emit,
         pause: Pause | None,
@@ -110,7 +122,10 @@ class _Rounds:
         self._pause = pause
         self._loop = loop
         self._model = loop.work.model
-        self._data = data
+        self._built = built
+        # Without whole epochs there is nothing to judge.
+        self._scored = request.steps is None
+        self._validated: dict[str, float] = {}
         self._device = device
         self._emit = emit
         self._round = 0
@@ -135,11 +150,13 @@ class _Rounds:
 
     def warm_up(self) -> None:
         """Trace the evaluations, so that none is traced between rounds."""
-        data = self._data
-        for x, y in ((data.val_x, data.val_y), (data.test_x, data.test_y)):
-            full, rest = divmod(len(x), EVALUATION_BATCH)
-            rows = min(full, 1) * EVALUATION_BATCH + rest
-            self._evaluate(x[:rows], y[:rows])
+        for data in (self._built.validation, self._built.test) if self._scored else ():
+            if isinstance(data, Arrays):
+                size = evaluation_batch(data, self._request.case.batch_size)
+                full, rest = divmod(data.rows, size)
+                self._evaluate(data.first(min(full, 1) * size + rest))
+            elif data is not None:
+                self._evaluate(data.head)
         self._model.reset_metrics()
 
     def training_begins(self) -> None:
@@ -169,7 +186,7 @@ class _Rounds:
         self._device.synchronize()
         self._closed = time.perf_counter()
 
-    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+    def epoch_ends(self, logs: dict[str, float]) -> bool:
         """Check, evaluate and report the round; True while more rounds are wanted."""
         reached = time.perf_counter()
         self._round += 1
@@ -178,16 +195,19 @@ class _Rounds:
         self._timed_s += self._closed - self._opened
         evaluation: dict[str, float] = {}
         evaluation_s = None
-        if self._round <= self._request.epochs:
+        if self._scored and self._round <= self._request.epochs:
             self.energy.closes()
             started = time.perf_counter()
-            evaluation = self._evaluate(self._data.val_x, self._data.val_y)
-            evaluation_s = time.perf_counter() - started
-        if self._round == self._request.epochs:
+            evaluation = self._evaluate(self._built.validation)
+            evaluation_s = time.perf_counter() - started if evaluation else None
+            self._validated = {f"val_{name}": value for name, value in evaluation.items()}
+        logs.update(self._validated)
+        if self._scored and self._round == self._request.epochs:
             started = time.perf_counter()
-            test = self._evaluate(self._data.test_x, self._data.test_y)
-            self.test_evaluation_s = time.perf_counter() - started
-            self.test_loss, self.test_score = test.get("loss"), test["accuracy"]
+            test = self._evaluate(self._built.test)
+            if test:
+                self.test_evaluation_s = time.perf_counter() - started
+                self.test_loss, self.test_score = test.get("loss"), test[self._built.task.score]
         record = Round(
             round=self._round,
             samples=samples,
@@ -196,9 +216,9 @@ class _Rounds:
             between_epochs_s=self._between_s,
             evaluation_s=evaluation_s,
             train_loss=logs.get("loss"),
-            train_score=logs.get("accuracy"),
+            train_score=logs.get(self._built.task.score) if self._scored else None,
             val_loss=evaluation.get("loss"),
-            val_score=evaluation.get("accuracy"),
+            val_score=evaluation.get(self._built.task.score),
         )
         self._emit({"kind": "round", **record.to_json()})
         # Idle time before this call is kept; evaluation and waits for the parent are left out.
@@ -219,19 +239,36 @@ class _Rounds:
         """
         work, watch = self._loop.work, self._loop.watch
         if self._loop.traces != self._traces:
-            raise Invalid(f"round {self._round} traced the training step again")
+            shapes = "" if work.samples else ": give all batches of the stream one shape"
+            raise Invalid(f"round {self._round} traced the training step again{shapes}")
         if not math.isfinite(logs.get("loss", 0.0)):
             raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
-        samples = watch.rows()
+        samples, updates = watch.rows(), self._update_count() - self._updates
+        if work.samples is None:
+            return self._check_stream(samples, updates)
+        assert work.steps is not None
         if samples is None:
             self._told["train_step calls no layer: its samples are those that it was given"] = None
         # A model's own step may pass a sample to a layer twice, but must not leave samples out.
         elif samples < work.samples or (watch.plain and samples != work.samples):
             raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
-        self._check_updates(self._update_count() - self._updates)
+        self._check_updates(updates, work.steps)
         return work.samples, work.steps
 
-    def _check_updates(self, updates: int) -> None:
+    def _check_stream(self, samples: int | None, updates: int) -> tuple[int, int]:
+        """Samples and updates of a round on a stream, which are known at its end only.
+
+        Raises:
+            Invalid: nothing was trained, or another number of steps than asked for.
+        """
+        wanted = self._request.steps
+        if not samples or updates < 1:
+            raise Invalid(f"round {self._round} trained nothing that can be counted")
+        if wanted is not None and self._loop.watch.plain:
+            self._check_updates(updates, wanted)
+        return samples, wanted or updates
+
+    def _check_updates(self, updates: int, steps: int) -> None:
         """Refuse a wrong number of updates.
 
         With Keras's own step, each step is an update, except where loss scaling skips it or the
@@ -240,7 +277,7 @@ class _Rounds:
         Raises:
             Invalid: Keras's own step made another number of updates.
         """
-        steps, optimizer = self._loop.work.steps, self._model.optimizer
+        optimizer = self._model.optimizer
         scales = hasattr(optimizer, "inner_optimizer")
         gathered = getattr(
             optimizer.inner_optimizer if scales else optimizer, "gradient_accumulation_steps", None
@@ -260,12 +297,54 @@ class _Rounds:
     def _update_count(self) -> int:
         return int(self._model.optimizer.iterations)
 
-    def _evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        """The model's loss and metrics on `x`; the accuracy is computed where it reports none."""
+    def _evaluate(self, data: Data | None) -> dict[str, float]:
+        """The model's loss and metrics; empty without data.
+
+        The accuracy on the embedded images is computed where a step of the model's own reports
+        none.
+
+        Raises:
+            UserError: the model does not report the score.
+        """
+        if data is None:
+            return {}
+        task = self._built.task
+        if isinstance(data, Stream):
+            return self._scored_logs(
+                read_logs(self._model.evaluate(data.open(), verbose=0, return_dict=True))
+            )
+        size = evaluation_batch(data, self._request.case.batch_size)
         logs = read_logs(
-            self._model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
+            self._model.evaluate(
+                data.x,
+                data.y,
+                sample_weight=data.sample_weight,
+                batch_size=size,
+                verbose=0,
+                return_dict=True,
+            )
         )
-        if "accuracy" not in logs:
-            predicted = self._model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
-            logs["accuracy"] = float(np.mean(np.argmax(predicted, axis=-1) == y))
+        if task.images and task.score not in logs:
+            predicted = self._model.predict(data.x, batch_size=size, verbose=0)
+            logs[task.score] = float(np.mean(np.argmax(predicted, axis=-1) == data.y))
+        return self._scored_logs(logs)
+
+    def _scored_logs(self, logs: dict[str, float]) -> dict[str, float]:
+        task = self._built.task
+        if task.score not in logs:
+            raise UserError(
+                f"model {task.name!r} reports {', '.join(sorted(logs)) or 'nothing'}, and no "
+                f"{task.score!r}, which is to judge it: name one of these as score="
+            )
         return logs
+
+
+def evaluation_batch(data: Arrays, batch_size: int) -> int:
+    """Rows of a batch of an evaluation: many, as long as they are small.
+
+    Args:
+        data: the data.
+        batch_size: samples of a training step, which fit the memory.
+    """
+    row_bytes = max(1, data.nbytes // data.rows)
+    return max(batch_size, min(EVALUATION_BATCH, _EVALUATION_BYTES // row_bytes))

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from bench.worker.counting import size_bytes
 from bench.worker.memory import PeakMemory, resident_and_peak
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.variants import Variants
-from bench.worker.training import built_work, check_precision
+from bench.worker.training import built_work, check_precision, warm_up
 from bench.worker.window import Window
+from fmnist_models.data import Arrays, Stream
 from fmnist_models.dataset import FashionMnist, TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Work, state_variables
@@ -70,18 +71,19 @@ def profile_case(
     PeakMemory()  # Resets the peak, which reading the images has raised.
     before, _ = resident_and_peak() or (None, None)
     began = time.perf_counter()
-    built = built_work(case, request.seed, data, device)
-    work = built.work
+    built = built_work(request, data, device)
+    work = _with_known_steps(built.work, case.loop)
     loop = LOOPS[case.loop](work)
     built_s = time.perf_counter() - began
     with _session(folder / STARTUP):
         began = time.perf_counter()
-        loop.warm_up()
+        warm_up(built, loop)
         device.synchronize()
         first_s = time.perf_counter() - began
     check_precision(case, loop, built.left_policy)
     epoch = _whole_epoch(loop, device)
-    memory = [*epoch.memory, *_before(before, _bytes_of(raw) + _bytes_of(data))]
+    own = work.data.nbytes if isinstance(work.data, Arrays) and not built.task.images else 0
+    memory = [*epoch.memory, *_before(before, _bytes_of(raw) + _bytes_of(data) + own)]
     del loop
 
     read = _reading(work, case.loop)
@@ -89,12 +91,12 @@ def profile_case(
     traced = _first(work, TRACED_STEPS[case.loop])
     _trace_steps(traced, request, device, folder / STEPS)
     return Readings(
-        rows=read.samples,
-        steps=read.steps,
+        rows=_rows(read),
+        steps=_steps(read),
         wall_s=wall_s,
         cpu_s=cpu_s,
         epoch_step_s=epoch.step_s,
-        traced_steps=traced.steps,
+        traced_steps=_steps(traced),
         startup_s={**started_s, "build": built_s, "first steps": first_s},
         memory=memory,
         peak_host_bytes=epoch.peak_host,
@@ -123,12 +125,12 @@ def _whole_epoch(loop: Loop, device: TensorFlowDevice) -> _Epoch:
     _, peak_host = resident_and_peak() or (None, None)
     peak_device = device.peak_memory_bytes()
     memory = _holders(loop, "host" if peak_device is None else "device")
-    return _Epoch(window.wall_s / loop.work.steps, peak_host, peak_device, memory)
+    return _Epoch(window.wall_s / _steps(loop.work), peak_host, peak_device, memory)
 
 
 def _reading(work: Work, loop: str) -> Work:
     """The work of one reading: an epoch, or its first steps."""
-    steps = MOST_STEPS.get(loop, work.steps)
+    steps = MOST_STEPS.get(loop, _steps(work))
     if loop == "fit":
         steps = max(LEAST_FIT_STEPS, min(steps, MOST_FIT_ROWS // work.batch_size))
     return _first(work, steps)
@@ -209,22 +211,30 @@ def _session(folder: Path) -> Iterator[None]:
             shutil.move(file, folder / "host.xplane.pb")
 
 
+def _with_known_steps(work: Work, loop: str) -> Work:
+    """The work, with a known number of steps where it is a stream."""
+    if not isinstance(work.data, Stream):
+        return work
+    most = MOST_STEPS[loop]
+    return replace(work, data=replace(work.data, steps=min(most, work.steps or most)))
+
+
 def _first(work: Work, steps: int) -> Work:
     """The work of the first `steps` steps; all of it where it has no more."""
-    if steps >= work.steps:
+    if steps >= _steps(work):
         return work
-    rows = steps * work.batch_size
-    pixels = None if work.pixels is None else work.pixels[:rows]
-    return Work(
-        work.model,
-        work.x[:rows],
-        work.y[:rows],
-        work.batch_size,
-        work.seed,
-        work.shuffle,
-        work.device,
-        pixels,
-    )
+    if isinstance(work.data, Stream):
+        return replace(work, data=replace(work.data, steps=steps))
+    return replace(work, data=work.data.first(steps * work.batch_size))
+
+
+def _steps(work: Work) -> int:
+    assert work.steps is not None
+    return work.steps
+
+
+def _rows(work: Work) -> int:
+    return work.samples or _steps(work) * work.batch_size
 
 
 def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:
@@ -233,10 +243,14 @@ def _holders(loop: Loop, where: str) -> list[tuple[str, str, int]]:
     weights = {id(v): v for v in model.variables}
     slots = [v for v in state_variables(model) if id(v) not in weights]
     return [
-        (where, "images kept for the loop", sum(map(size_bytes, loop.resident))),
+        (where, f"{_kept(loop.work)} kept for the loop", sum(map(size_bytes, loop.resident))),
         (where, "weights", sum(map(size_bytes, weights.values()))),
         (where, "optimizer slots", sum(map(size_bytes, slots))),
     ]
+
+
+def _kept(work: Work) -> str:
+    return "images" if work.batch.pixels is not None else "data"
 
 
 def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, int]]:

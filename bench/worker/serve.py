@@ -5,6 +5,7 @@ Requests and messages are JSON objects, one per line. Requests come on stdin:
     {"op": "launch", "fork": true, "log": PATH, "request": {...}}     a `LaunchRequest`
     {"op": "ceilings", "fork": true, "log": PATH, "request": {...}}   a `CeilingsRequest`
     {"op": "profile", "fork": false, "log": PATH, "request": {...}}   a `ProfileRequest`
+    {"op": "inspect", "fork": true, "log": PATH, "request": {...}}    an `InspectRequest`
     {"op": "go_on"}                                                   the answer to a `pause`
 
 Messages go to a separate pipe, whose number `--channel` gives, so that the output of libraries
@@ -17,7 +18,8 @@ cannot damage them:
     {"kind": "round", ...}                     a `Round`
     {"kind": "result", ...}                    fields of a `LaunchRecord` and its `usage`, a
                                                `bench.schema.noise.Usage`, or the `ceilings`, or the
-                                               `readings` of a profile; with each the `files`
+                                               `readings` of a profile, or the `facts` of own
+                                               models, each a `WorkFacts`; with each the `files`
                                                of `bench.machine.loaded.loaded_files`
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
@@ -47,9 +49,10 @@ from bench.machine.loaded import loaded_files
 from bench.schema.errors import Invalid, Unavailable
 from bench.schema.launch import Status
 from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
+from bench.schema.workload import InspectRequest
 from bench.worker.protocol import Emit, Pause
 from bench.worker.usage import OwnUsage
-from fmnist_models.errors import UserError
+from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.own import FUNCTION
 
 Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
@@ -104,6 +107,12 @@ def _prepare(folder: str | None) -> Measure:
         if op == "ceilings":
             found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
             emit({"kind": "result", "ceilings": found.to_json()})
+        elif op == "inspect":
+            from bench.worker import inspection
+
+            models = InspectRequest.from_json(request).models
+            facts = [inspection.facts_of(name, data).to_json() for name in models]
+            emit({"kind": "result", "facts": facts})
         elif op == "profile":
             from bench.worker import profile
 
@@ -166,13 +175,16 @@ def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
 def _own(request: dict[str, Any]) -> list[str]:
     """The user's own functions that a request names."""
     case = request.get("case")
-    names = [case["model"], case["optimizer"]] if case else [model for model, _ in request["cases"]]
+    if case:
+        names = [case["model"], case["optimizer"]]
+    else:
+        names = request.get("models") or [model for model, _ in request["cases"]]
     return [name for name in names if FUNCTION.fullmatch(name)]
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
     status = Status.FAILED
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | Unsupported):
         status = Status.SKIPPED
     elif isinstance(error, Invalid):
         status = Status.INVALID

@@ -13,13 +13,20 @@ import tensorflow as tf
 from bench.machine.loaded import loaded_files
 from bench.schema.case import Case
 from bench.schema.errors import Invalid
+from bench.schema.requests import LaunchRequest, ProfileRequest
+from bench.worker.digests import digest_of_data
 from bench.worker.precision import Computed, computed, declared, products_of, refuse_declared
 from bench.worker.tensorflow.device import TensorFlowDevice
 from fmnist_models import architectures, optimizers
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.data import Arrays, Data, Stream, of_rounds, refuse_too_large
 from fmnist_models.dataset import TrainingData
-from fmnist_models.loops import compile_model
+from fmnist_models.errors import UserError
+from fmnist_models.loops import compile_model, keep_compiled
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.watch import layers_of
+from fmnist_models.own import one_line
+from fmnist_models.task import Task, task_of
 
 _NO_PROBABILITIES = (
     "the model's outputs are no probabilities, which its loss takes them for: end it with softmax"
@@ -31,66 +38,110 @@ class Built:
     """The work of a case.
 
     Attributes:
+        task: the model with what judges it.
         work: the model, compiled for the case's loop, with its training data.
-        data: all images, in the model's input shape.
+        validation, test: the data of the evaluations; None where there are none.
+        data_digest: digest of all data; `unknown` where a part of them is a stream.
         left_policy: the dtype policy that was set when the builder returned; None where it is the
             case's.
         warnings: the warnings for the row.
     """
 
+    task: Task
     work: Work
-    data: TrainingData
+    validation: Data | None
+    test: Data | None
+    data_digest: str
     left_policy: str | None
     warnings: list[str]
 
 
-def built_work(case: Case, seed: int, data: TrainingData, device: TensorFlowDevice) -> Built:
-    """Build and compile the model of a case, and give it its training data.
+def built_work(
+    request: LaunchRequest | ProfileRequest, images: TrainingData, device: TensorFlowDevice
+) -> Built:
+    """Build and compile the model of a request's case, and give it its training data.
 
     The dtype policy and floatx are set before the builder is called, and again after it.
 
     Raises:
         Invalid: a layer does not have the precision of the case, or the builder switched TF32 or
             automatic mixed precision.
-        UserError: the model cannot be built, or not be compiled for the loop.
+        UserError: the model cannot be built, or not be compiled for the loop, or its data cannot
+            be used.
     """
+    case = request.case
     name = keras_policy(case.precision)
     _set_precision(name)
-    keras.utils.set_random_seed(seed)
-    model = architectures.build(case.model)
+    keras.utils.set_random_seed(request.seed)
+    task = task_of(case.model)
+    model = task.model
     left = keras.config.dtype_policy().name
     _set_precision(name)
     refuse_settings(case.precision)
-    if architectures.input_shape(model) == (architectures.PIXELS,):
-        data = data.flat()
+    _refuse_optimizer(case, compiled=task.compiled)
+    parts = task.data(images, case.batch_size)
+    data, warnings = _of_rounds(request, parts[0])
     policy = keras.dtype_policies.get(name)
     refuse_declared(
         declared(layers_of(model)), policy.compute_dtype, policy.variable_dtype, case.precision
     )
+    if isinstance(data, Arrays):
+        refuse_too_large(case.model, data.nbytes, *device.free_memory(case.loop))
+    if task.compiled:
+        keep_compiled(model, case.loop)
+    else:
+        optimizer = optimizers.create(case.optimizer)
+        warnings += compile_model(model, optimizer, case.loop, task.loss, task.metrics)
     # Computes the digest now: an edit of the file during the launch affects only the next launch.
-    optimizer = optimizers.create(case.optimizer)
     loaded_files(case.own)
-    warnings = compile_model(model, optimizer, case.loop)
-    if _has_the_documented_loss(model) and not architectures.makes_probabilities(model):
+    if _has_the_documented_loss(task) and not architectures.makes_probabilities(model):
         warnings.append(_NO_PROBABILITIES)
     work = Work(
         model,
-        data.train_x,
-        data.train_y,
+        data,
         case.batch_size,
-        seed,
+        request.seed,
         device=device.name,
-        pixels=data.train_pixels,
+        class_weight=task.class_weight,
+        callbacks=task.callbacks,
     )
-    return Built(work, data, left if left != name else None, warnings)
+    left_policy = left if left != name else None
+    return Built(task, work, *parts[1:], digest_of_data(parts), left_policy, warnings)
 
 
-def _has_the_documented_loss(model: keras.Model) -> bool:
-    own = type(model)
-    return (own.train_step, own.compute_loss, own.compile) == (
-        keras.Model.train_step,
-        keras.Model.compute_loss,
-        keras.Model.compile,
+def _of_rounds(request: LaunchRequest | ProfileRequest, data: Data) -> tuple[Data, list[str]]:
+    """The training data of a request's rounds, and warnings."""
+    case = request.case
+    data = of_rounds(case.model, data, request.steps, case.batch_size)
+    if not (request.cache_stream and isinstance(data, Stream)):
+        return data, []
+    return data.cached(), ["the stream was read once: each epoch has the same samples"]
+
+
+def _refuse_optimizer(case: Case, *, compiled: bool) -> None:
+    if compiled and case.optimizer != optimizers.OWN:
+        raise UserError(
+            f"model {case.model!r} is compiled with an optimizer of its own: leave --optimizers "
+            "out, or return the model uncompiled"
+        )
+    if not compiled and case.optimizer == optimizers.OWN:
+        raise UserError(
+            f"model {case.model!r} is not compiled, so it has no optimizer of its own: name one "
+            "with --optimizers, or compile the model"
+        )
+
+
+def _has_the_documented_loss(task: Task) -> bool:
+    own = type(task.model)
+    return (
+        task.images
+        and not task.compiled
+        and (own.train_step, own.compute_loss, own.compile)
+        == (
+            keras.Model.train_step,
+            keras.Model.compute_loss,
+            keras.Model.compile,
+        )
     )
 
 
@@ -119,6 +170,26 @@ def refuse_settings(precision: str) -> None:
             f"the model's code turned on {turned_on[0]}, which makes another precision than "
             f"{precision} of its operations: leave it out"
         )
+
+
+def warm_up(built: Built, loop: Loop) -> None:
+    """Warm a loop up; an error in the model's own code or data is one line that names the model.
+
+    Raises:
+        UserError: the training step raised an error.
+        Unsupported: XLA cannot compile it, and the loop requires it.
+    """
+    try:
+        loop.warm_up()
+    except UserError:
+        raise
+    except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        if built.task.name not in NETWORKS:
+            raise UserError(
+                f"model {built.task.name!r}: its first training step raised "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
+        raise
 
 
 def check_precision(case: Case, loop: Loop, left_policy: str | None = None) -> Computed:

@@ -8,35 +8,46 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from fmnist_models.errors import UserError
+from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop
 from fmnist_models.loops.compiled import CompiledLoop
 from fmnist_models.loops.fit import FitLoop
 from fmnist_models.loops.multistep import MultistepLoop
+from fmnist_models.task import DOCUMENTED_LOSS, DOCUMENTED_SCORE
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (FitLoop, MultistepLoop, CompiledLoop)}
 
 
-def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:
-    """Compile `model` with the documented loss and metric, and the loop's arguments.
+def compile_model(
+    model: Any,
+    optimizer: Any,
+    loop: str,
+    loss: Any = DOCUMENTED_LOSS,
+    metrics: Any = (DOCUMENTED_SCORE,),
+) -> list[str]:
+    """Compile `model` with the loop's arguments.
+
+    Args:
+        model: an uncompiled model.
+        optimizer: a fresh optimizer.
+        loop: name of the loop.
+        loss: as `keras.Model.compile` takes it; the documented one by default.
+        metrics: as `keras.Model.compile` takes them; the documented one by default.
 
     Returns:
         warnings of changes that the model's own `compile` made to the optimizer.
 
     Raises:
         UserError: the model's own `compile` does not take the arguments of Keras's, uses another
-            optimizer or does not call Keras's, or the step is not compiled as the loop requires.
+            optimizer or does not call Keras's.
+        Unsupported: the step is not compiled as the loop requires.
     """
     name, given = model.name, optimizer.get_config()
     wanted = LOOPS[loop].compile_arguments
     own_compile = type(model).compile is not keras.Model.compile
+    metrics = list(metrics) if isinstance(metrics, tuple) else metrics
     try:
-        model.compile(
-            optimizer=optimizer,
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            **wanted,
-        )
+        model.compile(optimizer=optimizer, loss=loss, metrics=metrics, **wanted)
     except TypeError as error:
         if not own_compile:
             raise
@@ -46,20 +57,47 @@ def compile_model(model: Any, optimizer: Any, loop: str) -> list[str]:
         ) from error
     if not model.compiled or model.optimizer is None:
         raise UserError(f"compile() of model {name!r} does not call super().compile(...)")
+    _refuse_uncompiled(model, loop)
+    return _changed_optimizer(model, optimizer, given)
+
+
+def keep_compiled(model: Any, loop: str) -> None:
+    """Give a model that its own function compiled the loop's arguments, and change nothing else.
+
+    In `fit` it keeps its own `jit_compile` and `steps_per_execution`.
+
+    Raises:
+        UserError: it was compiled without an optimizer.
+        Unsupported: the step is not compiled as the loop requires.
+    """
+    if model.optimizer is None:
+        raise UserError(f"model {model.name!r} is compiled without an optimizer: give it one")
+    wanted = LOOPS[loop].compile_arguments
+    for argument, value in wanted.items():
+        setattr(model, argument, value)
+    _refuse_uncompiled(model, loop)
+
+
+def _refuse_uncompiled(model: Any, loop: str) -> None:
+    """Refuse a model that does not train as the loop requires.
+
+    Raises:
+        Unsupported: it runs eagerly, or an argument of the loop does not hold.
+    """
+    wanted, name = LOOPS[loop].compile_arguments, model.name
     if wanted and (model.run_eagerly or tf.config.functions_run_eagerly()):
-        raise UserError(
+        raise Unsupported(
             f"model {name!r} runs eagerly, which nothing of --loops {loop} does: leave out "
             "run_eagerly and tf.config.run_functions_eagerly, or choose --loops fit"
         )
     # `compiled` makes an XLA program itself, so Keras's settings do not matter.
     for argument in wanted if loop != "compiled" else ():
         if getattr(model, argument) != wanted[argument]:
-            raise UserError(
+            raise Unsupported(
                 f"model {name!r} has {argument}={getattr(model, argument)} where --loops {loop} "
                 f"is {argument}={wanted[argument]}: a compile() of its own, a layer that XLA "
                 "does not support, or deterministic operations turned it off; choose --loops fit"
             )
-    return _changed_optimizer(model, optimizer, given)
 
 
 def _changed_optimizer(model: Any, optimizer: Any, given: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_models.errors import UserError
+from fmnist_models.data import Arrays, Data, Stream
+from fmnist_models.errors import Unsupported
 from fmnist_models.loops.watch import StepWatch, layers_of
 
 # Words in TensorFlow's errors that are due to XLA, not to the step itself.
@@ -34,48 +35,69 @@ class Observer(Protocol):
     def window_closes(self) -> None:
         """The last step of the epoch has been dispatched; it may still be running."""
 
-    def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+    def epoch_ends(self, logs: dict[str, float]) -> bool:
         """The epoch has ended; return False to stop training.
 
-        `logs` are its running loss and metrics, as far as the step reports them.
+        `logs` are its running loss and metrics, as far as the step reports them. The observer may
+        add to them what an evaluation found, for the user's callbacks.
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """A model and its training data.
+    """A model and what it trains on.
 
     Attributes:
         model: a compiled Keras model.
-        x: training inputs, float32, shape (samples, *model input shape).
-        y: training labels, int32, shape (samples,).
+        data: the training data.
         batch_size: samples a step; the last step of an epoch takes the rest.
         seed: seed of shuffling and of all other random numbers.
-        shuffle: a new order in each epoch; False trains in the given order.
+        shuffle: a new order in each epoch; False trains in the given order. A stream has its own.
         device: TensorFlow's name of the device for resident data, such as `/GPU:0`; None leaves
             it to TensorFlow.
-        pixels: `x` before the division by 255.0, uint8, in the same shape, for loops that keep
-            images on the device; None where x was made otherwise.
+        class_weight: weight of each class in the loss; None for equal ones.
+        callbacks: the user's callbacks.
     """
 
     model: keras.Model
-    x: NDArray[np.float32]
-    y: NDArray[np.int32]
+    data: Data
     batch_size: int
     seed: int
     shuffle: bool = True
     device: str | None = None
-    pixels: NDArray[np.uint8] | None = None
+    class_weight: Mapping[int, float] | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
 
     @property
-    def samples(self) -> int:
-        """Samples of an epoch."""
-        return len(self.x)
+    def arrays(self) -> Arrays:
+        """The data as arrays.
+
+        Raises:
+            Unsupported: they are a stream.
+        """
+        if isinstance(self.data, Stream):
+            raise Unsupported(
+                f"{self.data.name} is a stream, which this loop cannot read: add --cache-stream, "
+                "or choose --loops fit"
+            )
+        return self.data
 
     @property
-    def steps(self) -> int:
-        """Steps of an epoch, including that of the last partial batch."""
-        return math.ceil(self.samples / self.batch_size)
+    def samples(self) -> int | None:
+        """Samples of an epoch; None for a stream, which tells them by ending."""
+        return None if isinstance(self.data, Stream) else self.data.rows
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of an epoch, including that of the last partial batch; None where not known."""
+        if isinstance(self.data, Stream):
+            return self.data.steps or self.data.batches
+        return math.ceil(self.data.rows / self.batch_size)
+
+    @property
+    def batch(self) -> Arrays:
+        """The first batch."""
+        return self.data.head if isinstance(self.data, Stream) else self.data.first(self.batch_size)
 
 
 class Loop(ABC):
@@ -85,6 +107,7 @@ class Loop(ABC):
         name: its name on the `loop` axis of the matrix.
         compile_arguments: arguments that the loop adds to `Model.compile`.
         watch: observes the training step.
+        notes: what the loop did otherwise than the user's callbacks asked, each once.
     """
 
     name: ClassVar[str]
@@ -92,6 +115,7 @@ class Loop(ABC):
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        self.notes: dict[str, None] = {}
         self.watch = StepWatch(work.model, work.device)
         work.model.train_step = self.watch.watched_step()
         work.model.optimizer.build(work.model.trainable_variables)
@@ -112,7 +136,7 @@ class Loop(ABC):
         `fit` continues with the random numbers after the warm-up, which depend only on the seed.
 
         Raises:
-            UserError: XLA cannot compile the step, and the loop requires it.
+            Unsupported: XLA cannot compile the step, and the loop requires it.
         """
         snapshot = Snapshot(self.work.model)
         keras.utils.set_random_seed(self.work.seed)
@@ -121,12 +145,19 @@ class Loop(ABC):
         except tf.errors.OpError as error:
             if not self.compile_arguments.get("jit_compile") or not _XLA.search(str(error)):
                 raise
-            raise UserError(
+            raise Unsupported(
                 f"XLA cannot compile the training step of {self.work.model.name!r}, which "
                 f"--loops {self.name} needs: leave out what it names, or choose --loops fit: "
                 f"{_what_xla_names(str(error))}"
             ) from error
         snapshot.restore()
+
+    def decide_end(self, *, wanted: bool) -> None:
+        """Let the case decide when the training ends, whatever the user's callbacks asked for."""
+        model = self.work.model
+        if model.stop_training and not wanted:
+            self.notes["a callback asked to end the training early, and the case went on"] = None
+        model.stop_training = wanted
 
     @abstractmethod
     def train(self, observer: Observer, max_epochs: int) -> None:
@@ -237,9 +268,18 @@ def _build_metrics(work: Work) -> None:
 
     A model's own step may never update them, so Keras would not build them.
     """
-    model = work.model
-    even = np.full((1, int(work.y.max()) + 1), 0.5, dtype=np.float32)
-    keras.Model.compute_metrics(model, work.x[:1], work.y[:1], even)
+    model, few = work.model, work.batch.first(1)
+    values = [(v, _copy(v)) for v in model.non_trainable_variables]
+    try:
+        outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, few.x))
+    except Exception:  # noqa: BLE001 - whatever a model raises that only its own step can call
+        # Class labels need outputs of their number of classes; others may have any.
+        labels = work.batch.y
+        classes = int(np.max(labels)) + 1 if isinstance(labels, np.ndarray) else 1
+        outputs = np.full((1, classes), 0.5, dtype=np.float32)
+    for variable, value in values:
+        variable.assign(value)
+    keras.Model.compute_metrics(model, few.x, few.y, outputs)
     for metric in [*model.metrics, *_metrics(model)]:
         metric.reset_state()
 

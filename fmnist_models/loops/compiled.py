@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from fmnist_models.data import Arrays
 from fmnist_models.dataset import PIXEL_SCALE
+from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 
 # Most rows of one gather for several steps. One gather for several short steps saves most of its
@@ -37,13 +40,16 @@ class CompiledLoop(Loop):
     compile_arguments: ClassVar[Mapping[str, Any]] = {"jit_compile": True}
 
     def __init__(self, work: Work) -> None:
+        data = work.arrays
+        _refuse_batch_callbacks(work.callbacks)
         super().__init__(work)
+        leaves = data.leaves if data.pixels is None else [data.pixels, *data.leaves[1:]]
+        leaves += [] if work.class_weight is None else [_class_weights(data, work.class_weight)]
+        self._shapes = [leaf.shape[1:] for leaf in leaves]
         # Images are flat, because XLA copies and scales 784 values in one pass, but 28 by 28 in
         # short ones.
-        x = work.x if work.pixels is None else work.pixels
         with tf.device(work.device):
-            self._x = tf.constant(x.reshape(work.samples, -1))
-            self._y = tf.constant(work.y)
+            self._data = tuple(tf.constant(_rows_of_numbers(leaf)) for leaf in leaves)
             self._last_logs = None if self.watch.plain else _LastLogs()
         self._epoch = self.new_program()
 
@@ -63,71 +69,86 @@ class CompiledLoop(Loop):
 
     @property
     def resident(self) -> tuple[Any, ...]:
-        """The training images and labels."""
-        return (self._x, self._y)
+        """The training data."""
+        return self._data
 
-    def _whole_epoch(self, x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> Any:
+    def _whole_epoch(self, data: tuple[tf.Tensor, ...], order: tf.Tensor) -> Any:
         batch_size = self.work.batch_size
-        full, rest = divmod(self.work.samples, batch_size)
+        full, rest = divmod(self.work.arrays.rows, batch_size)
         block = steps_a_block(full, batch_size)
         rows = block * batch_size
 
-        def step(x: tf.Tensor, y: tf.Tensor) -> None:
+        def step(batch: Sequence[tf.Tensor]) -> None:
             """Run one step, and keep the logs of a model's own step."""
-            logs = self._step(x, y)
+            logs = self._step(batch)
             if self._last_logs:
                 self._last_logs.keep(logs)
 
         def train_on_block(number: tf.Tensor) -> None:
             """Run one gather, and its steps."""
             chosen = tf.slice(order, [number * rows], [rows])
-            block_x, block_y = tf.gather(x, chosen), tf.gather(y, chosen)
+            gathered = [tf.gather(leaf, chosen) for leaf in data]
             if block == 1:
-                step(block_x, block_y)
+                step(gathered)
                 return
 
             def train_on(place: tf.Tensor) -> None:
                 """Run one step on its slice of the block."""
-                first = place * batch_size
-                step_x = tf.slice(block_x, [first, 0], [batch_size, x.shape[1]])
-                step(step_x, tf.slice(block_y, [first], [batch_size]))
+                step([_slice(leaf, place * batch_size, batch_size) for leaf in gathered])
 
             _repeat(block, train_on)
 
         if full:
             _repeat(full // block, train_on_block)
         if rest:
-            chosen = order[full * batch_size :]
-            step(tf.gather(x, chosen), tf.gather(y, chosen))
+            step([tf.gather(leaf, order[full * batch_size :]) for leaf in data])
         if self._last_logs:
             return self._last_logs.beside(self.work.model)
         return self.work.model.get_metrics_result()
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor) -> Any:
-        if x.dtype == tf.uint8:
-            x = _scaled(x)
-        return self.work.model.train_step((tf.reshape(x, [-1, *self.work.x.shape[1:]]), y))
+    def _step(self, batch: Sequence[tf.Tensor]) -> Any:
+        data = self.work.arrays
+        tensors = list(batch)
+        if data.pixels is not None:
+            tensors[0] = _scaled(tensors[0])
+        leaves = [
+            tf.reshape(leaf, [-1, *shape])
+            for leaf, shape in zip(tensors, self._shapes, strict=True)
+        ]
+        weights = [] if self.work.class_weight is None else [leaves.pop()]
+        packed = keras.tree.pack_sequence_as(data.packed, leaves)
+        return self.work.model.train_step((*packed, *weights))
 
     def _run(self, epoch: int) -> Any:
         """Draw the epoch's order and train on it; returns the metrics, as tensors on the device."""
-        order = np.arange(self.work.samples, dtype=np.int32)
+        order = np.arange(self.work.arrays.rows, dtype=np.int32)
         if self.work.shuffle:
             np.random.default_rng((self.work.seed, epoch)).shuffle(order)
         with tf.device(self.work.device):
-            return self._epoch(self._x, self._y, tf.constant(order))
+            return self._epoch(self._data, tf.constant(order))
 
     def _exercise(self) -> None:
         self._run(0)
 
     def train(self, observer: Observer, max_epochs: int) -> None:
         """Train until the observer stops it, for at most `max_epochs` epochs."""
+        model = self.work.model
+        callbacks = keras.callbacks.CallbackList(list(self.work.callbacks), model=model)
+        model.stop_training = False
+        callbacks.on_train_begin()
         for epoch in range(max_epochs):
-            self.work.model.reset_metrics()
+            model.reset_metrics()
+            callbacks.on_epoch_begin(epoch)
             observer.window_opens()
             metrics = self._run(epoch)
             observer.window_closes()
-            if not observer.epoch_ends(read_logs(metrics)):
+            logs = read_logs(metrics)
+            more = observer.epoch_ends(logs)
+            callbacks.on_epoch_end(epoch, logs)
+            self.decide_end(wanted=not more)
+            if not more:
                 break
+        callbacks.on_train_end()
 
 
 class _LastLogs:
@@ -188,6 +209,58 @@ def _repeat(times: int, body: Any) -> None:
         return (number + 1,)
 
     tf.while_loop(lambda number: number < times, turn, (tf.constant(0),))
+
+
+def _rows_of_numbers(leaf: NDArray[Any]) -> NDArray[Any]:
+    """An array with one row of numbers for each sample, or one number."""
+    return leaf if leaf.ndim == 1 else leaf.reshape(len(leaf), -1)
+
+
+def _slice(leaf: tf.Tensor, first: tf.Tensor, rows: int) -> tf.Tensor:
+    if len(leaf.shape) == 1:
+        return tf.slice(leaf, [first], [rows])
+    return tf.slice(leaf, [first, 0], [rows, leaf.shape[1]])
+
+
+def _class_weights(data: Arrays, weights: Mapping[int, float]) -> NDArray[np.float32]:
+    """The weight of each sample, from its class, as `Model.fit` computes it.
+
+    Raises:
+        UserError: there are weights of samples too, or several labels.
+    """
+    if data.sample_weight is not None or not isinstance(data.y, np.ndarray):
+        raise UserError(
+            "class_weight works with one array of labels and without sample weights, as in "
+            "Model.fit: leave class_weight out"
+        )
+    one_hot = data.y.ndim > 1 and data.y.shape[-1] > 1
+    labels = data.y.argmax(axis=-1) if one_hot else data.y.reshape(len(data.y)).astype(np.int64)
+    table = np.ones(max(int(labels.max()), *weights) + 1, np.float32)
+    for label, weight in weights.items():
+        table[label] = weight
+    found: NDArray[np.float32] = table[labels]
+    return found
+
+
+def _refuse_batch_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Refuse callbacks that must be called within an epoch.
+
+    Raises:
+        Unsupported: one of them has a method for batches.
+    """
+    base = keras.callbacks.Callback
+    for callback in callbacks:
+        for method in (
+            "on_train_batch_begin",
+            "on_train_batch_end",
+            "on_batch_begin",
+            "on_batch_end",
+        ):
+            if getattr(type(callback), method) is not getattr(base, method):
+                raise Unsupported(
+                    f"the callback {type(callback).__name__} must see each batch, and an epoch is "
+                    "one call of --loops compiled: leave it out, or choose --loops fit"
+                )
 
 
 def _scaled(pixels: tf.Tensor) -> tf.Tensor:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
 
+from fmnist_models.data import Stream
+from fmnist_models.errors import UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
+
+# Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
+_WARM_UP_STEPS = 2
 
 
 class FitLoop(Loop):
@@ -16,7 +21,8 @@ class FitLoop(Loop):
 
     The window begins and ends at calls of `Model.train_function`, not in batch callbacks. With a
     batch callback, Keras copies the metrics to the host after every step, which a plain `fit`
-    does not do, so the measurement would slow the training.
+    does not do, so the measurement would slow the training. The window of a stream ends with its
+    epoch, because only its end tells which call was the last.
     """
 
     name = "fit"
@@ -41,56 +47,136 @@ class FitLoop(Loop):
 
     def _exercise(self) -> None:
         work = self.work
-        partial = work.samples % work.batch_size
-        rows = min(work.samples, 2 * work.batch_size) + partial
+        if isinstance(work.data, Stream):
+            most = work.steps or _WARM_UP_STEPS
+            steps = max(min(_WARM_UP_STEPS, most), min(work.model.steps_per_execution, most))
+            work.model.fit(work.data.open(), steps_per_epoch=steps, epochs=1, **self._weighted)
+            return
+        partial = work.arrays.rows % work.batch_size
+        few = work.arrays.first(min(work.arrays.rows, 2 * work.batch_size) + partial)
         work.model.fit(
-            work.x[:rows], work.y[:rows], batch_size=work.batch_size, epochs=1, verbose=0
+            few.x,
+            few.y,
+            sample_weight=few.sample_weight,
+            batch_size=work.batch_size,
+            epochs=1,
+            **self._weighted,
         )
 
     def train(self, observer: Observer, max_epochs: int) -> None:
-        """Train until the observer stops it, for at most `max_epochs` epochs."""
+        """Train until the observer stops it, for at most `max_epochs` epochs.
+
+        Raises:
+            UserError: a stream ends within a round of `steps`.
+        """
         work = self.work
         model = work.model
         model.make_train_function()
         plain = model.train_function
-        executions = math.ceil(work.steps / model.steps_per_execution)
-        model.train_function = _windowed(plain, executions, observer)
+        watched = _Windows(plain, observer, self._executions())
+        model.train_function = watched.call
+        callbacks = [_EpochEnd(observer, watched), *work.callbacks, _End(self, watched)]
         try:
-            self._fit(epochs=max_epochs, verbose=0, callbacks=[_EpochEnd(observer)])
+            self._fit(epochs=max_epochs, callbacks=callbacks, **self._weighted)
         finally:
             model.train_function = plain
+        if isinstance(work.data, Stream) and not watched.ended:
+            raise UserError(
+                f"{work.data.name}: the stream ended within a round: name fewer --steps, or let "
+                "the stream repeat"
+            )
+
+    @property
+    def _weighted(self) -> dict[str, Any]:
+        """Arguments of every call of `Model.fit`."""
+        weights = self.work.class_weight
+        return {"verbose": 0, "class_weight": None if weights is None else dict(weights)}
+
+    def _executions(self) -> int | None:
+        """Calls of the train function in an epoch; None for a stream."""
+        if isinstance(self.work.data, Stream):
+            return None
+        steps = math.ceil(self.work.arrays.rows / self.work.batch_size)
+        return math.ceil(steps / int(self.work.model.steps_per_execution))
 
     def _fit(self, **settings: Any) -> None:
-        """Call `Model.fit` on the training images."""
+        """Call `Model.fit` on the training data."""
         work = self.work
-        work.model.fit(work.x, work.y, batch_size=work.batch_size, shuffle=work.shuffle, **settings)
+        if isinstance(work.data, Stream):
+            work.model.fit(work.data.open(), steps_per_epoch=work.data.steps, **settings)
+            return
+        work.model.fit(
+            work.arrays.x,
+            work.arrays.y,
+            sample_weight=work.arrays.sample_weight,
+            batch_size=work.batch_size,
+            shuffle=work.shuffle,
+            **settings,
+        )
 
 
-def _windowed(train_function: Any, executions: int, observer: Observer) -> Any:
-    """`train_function`, with the observer called at the first and last call of each epoch."""
-    done = 0
+class _Windows:
+    """Keras's train function, with the observer called at the first and last call of each epoch.
 
-    def call(iterator: Any) -> Any:
+    Attributes:
+        ended: the observer wanted no more epochs.
+    """
+
+    def __init__(
+        self, train_function: Callable[[Any], Any], observer: Observer, executions: int | None
+    ) -> None:
+        self._train_function = train_function
+        self._observer = observer
+        self._executions = executions
+        self._done = 0
+        self.ended = False
+
+    def call(self, iterator: Any) -> Any:
         """Run one execution; tell the observer of the first and last one of an epoch."""
-        nonlocal done
-        if done == 0:
-            observer.window_opens()
-        logs = train_function(iterator)
-        done += 1
-        if done == executions:
-            done = 0
-            observer.window_closes()
+        if self._done == 0:
+            self._observer.window_opens()
+        # Counted first: the call that meets the end of a stream does not return.
+        self._done += 1
+        logs = self._train_function(iterator)
+        if self._done == self._executions:
+            self._observer.window_closes()
         return logs
 
-    return call
+    def epoch_has_ended(self) -> None:
+        """Close the window of a stream, whose number of executions was not known."""
+        if self._executions is None:
+            self._observer.window_closes()
+        self._done = 0
 
 
 class _EpochEnd(keras.callbacks.Callback):
-    def __init__(self, observer: Observer) -> None:
+    """Tells the observer of each epoch's end, before the user's callbacks are called."""
+
+    def __init__(self, observer: Observer, windows: _Windows) -> None:
         super().__init__()
         self._observer = observer
+        self._windows = windows
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Pass the epoch's logs to the observer; stop the training when it returns False."""
-        if not self._observer.epoch_ends(read_logs(logs)):
-            self.model.stop_training = True
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Pass the epoch's logs to the observer, and what it adds to the callbacks after this."""
+        self._windows.epoch_has_ended()
+        told = read_logs(logs)
+        self._windows.ended = not self._observer.epoch_ends(told)
+        if isinstance(logs, dict):
+            logs.update(told)
+
+
+class _End(keras.callbacks.Callback):
+    """Ends the training when the observer wants it, and never before.
+
+    The user's callbacks, which are called first, may have asked for an end: the case decides.
+    """
+
+    def __init__(self, loop: Loop, windows: _Windows) -> None:
+        super().__init__()
+        self._loop = loop
+        self._windows = windows
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Continue until the observer has seen enough."""
+        self._loop.decide_end(wanted=self._windows.ended)

@@ -16,6 +16,7 @@ from support.loops import Recorder, distance
 
 from bench.schema.case import Case
 from bench.schema.errors import Invalid
+from bench.schema.requests import LaunchRequest
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
@@ -54,9 +55,10 @@ def built(
     # As `configure` does at the start of a launch.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     case = Case(f"support.user_models:{name}", "sgd", loop, "cpu", BATCH, precision)
-    found = training.built_work(case, 7, images(), TensorFlowDevice(tf, "cpu", precision))
+    request = LaunchRequest(case, 0, 1, 1, 7)
+    found = training.built_work(request, images(), TensorFlowDevice(tf, "cpu", precision))
     work = found.work
-    in_order = type(work)(work.model, work.x, work.y, BATCH, 7, False, work.device, work.pixels)
+    in_order = replace(work, shuffle=False)
     return case, found, in_order
 
 
@@ -307,7 +309,9 @@ def test_the_file_of_a_model_is_read_once_the_model_is_built(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     tf.config.experimental.enable_tensor_float_32_execution(False)
     case = Case("own_saved:small", "sgd", "fit", "cpu", BATCH)
-    training.built_work(case, 7, images(), TensorFlowDevice(tf, "cpu", "float32"))
+    training.built_work(
+        LaunchRequest(case, 0, 1, 1, 7), images(), TensorFlowDevice(tf, "cpu", "float32")
+    )
     file.write_text("another")
     assert loaded_files([case.model])["own_saved"][1] == then
 

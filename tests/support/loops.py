@@ -69,12 +69,13 @@ def images() -> tuple[NDArray[Any], NDArray[Any]]:
 
 def work(model: Any, batch_size: int = BATCH, *, raw: bool = True, **more: Any) -> Work:
     """The first images for `model`; with `raw`, as bytes too."""
+    from fmnist_models.data import Arrays
     from fmnist_models.loops.base import Work
 
     pixels, y = images()
     pixels = pixels.reshape(SAMPLES, *model.input_shape[1:])
     x = dataset.scaled(pixels)
-    return Work(model, x, y, batch_size, pixels=pixels if raw else None, **more)
+    return Work(model, Arrays(x, y, pixels=pixels if raw else None), batch_size, **more)
 
 
 def trained(

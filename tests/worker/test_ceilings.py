@@ -57,6 +57,7 @@ def compiled_loop(model_name: str) -> Any:
     import keras
 
     from fmnist_models import architectures, optimizers
+    from fmnist_models.data import Arrays
     from fmnist_models.loops import LOOPS, compile_model
     from fmnist_models.loops.base import Work
 
@@ -66,7 +67,7 @@ def compiled_loop(model_name: str) -> Any:
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (SAMPLES, *model.input_shape[1:]), dtype=np.uint8)
     y = draw.integers(0, 10, SAMPLES, dtype=np.int32)
-    work = Work(model, (pixels / 255.0).astype(np.float32), y, BATCH, seed=0, pixels=pixels)
+    work = Work(model, Arrays((pixels / 255.0).astype(np.float32), y, pixels=pixels), BATCH, seed=0)
     return LOOPS["compiled"](work)
 
 

@@ -20,9 +20,9 @@ from bench.schema.requests import CeilingsRequest
 from bench.worker.counting import dense_layers
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import keras_policy
-from fmnist_models import architectures
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
+from fmnist_models.task import task_of
 
 # A reading is the best of WINDOWS windows of at least WINDOW_S: a peak, not an average. Calls that
 # are longer than a window are measured LONG_WINDOWS times.
@@ -50,7 +50,8 @@ def measure_ceilings(request: CeilingsRequest, data: TrainingData) -> Ceilings:
     epochs: dict[str, tuple[Layers, int]] = {}
     for name, batch_size in request.cases:
         try:
-            layers = dense_layers(architectures.build(name))
+            task = task_of(name)
+            layers = dense_layers(task.model) if task.images else None
         except UserError:
             # The row of that case reports the error; the other cases keep their ceilings.
             continue

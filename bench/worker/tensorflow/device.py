@@ -14,7 +14,9 @@ from typing import Any
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.machine.cuda import SEE_DOCTOR, driver_is_too_old, missing_cuda_libraries, refuse_tf32
+from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.schema.errors import Unavailable
+from fmnist_models.data import free_bytes
 
 _DEVICE = re.compile(r"(CPU|GPU):(\d+)$", re.IGNORECASE)
 
@@ -103,6 +105,17 @@ class TensorFlowDevice:
             return
         with self.scope():
             (self._tf.constant(0.0) + 1.0).numpy()
+
+    def free_memory(self, loop: str) -> tuple[int | None, str]:
+        """(free bytes, name) of the memory to which a loop copies its data.
+
+        `compiled` keeps them on the device, the other loops in the host's memory. None where the
+        GPU's free memory is not known.
+        """
+        if not self._is_gpu or loop != "compiled":
+            return free_bytes(), "memory"
+        free = free_bytes_of_gpu(self._environ.get("CUDA_VISIBLE_DEVICES", ""))
+        return free, f"memory of {self.device_name}"
 
     def reset_peak_memory(self) -> None:
         """Reset the peak of the device's allocator to the memory in use."""

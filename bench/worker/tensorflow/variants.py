@@ -74,7 +74,9 @@ class Variants:
         finally:
             loop.program = present
             self._snapshot.restore()
-        return window.wall_s / self._work.steps, window.cpu_s / self._work.steps
+        full, rest = _batches(self._work)
+        steps = full + (rest > 0)
+        return window.wall_s / steps, window.cpu_s / steps
 
 
 class _Parts:
@@ -83,7 +85,9 @@ class _Parts:
     def __init__(self, work: Work, device: TensorFlowDevice) -> None:
         self._model = work.model
         weights = work.model.trainable_variables
-        batches = {work.batch_size, work.samples % work.batch_size} - {0}
+        full, rest = _batches(work)
+        batches = {work.batch_size if full else 0, rest} - {0}
+        leaves = work.batch.leaves
         with device.scope():
             # Results are stored in these variables, so that XLA cannot leave their computation out.
             self._loss = tf.Variable(0.0)
@@ -92,10 +96,9 @@ class _Parts:
             self._gradients = {
                 n: [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights] for n in batches
             }
-            self._x = {
-                n: tf.Variable(tf.zeros((n, *work.x.shape[1:]), tf.float32)) for n in batches
+            self._batch = {
+                n: [tf.Variable(tf.zeros((n, *leaf.shape[1:]))) for leaf in leaves] for n in batches
             }
-            self._y = {n: tf.Variable(tf.zeros((n,))) for n in batches}
         self._names = list(work.model.get_metrics_result())
         self._full = max(batches)
         self._rows = self._full
@@ -133,9 +136,10 @@ class _Parts:
         return self._no_metrics()
 
     def _keep_batch(self, data: Any) -> dict[str, tf.Tensor]:
-        x, y = data
-        self._x[x.shape[0]].assign(x)
-        self._y[x.shape[0]].assign(tf.cast(y, tf.float32))
+        leaves = keras.tree.flatten(data)
+        # Weights of classes, which `compiled` adds, have no variable.
+        for variable, leaf in zip(self._batch[leaves[0].shape[0]], leaves, strict=False):
+            variable.assign(tf.cast(leaf, tf.float32))
         return self._nothing(data)
 
     def _with_rows(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -143,7 +147,7 @@ class _Parts:
 
         def told(data: Any) -> Any:
             """One step."""
-            self._rows = data[0].shape[0] or self._full
+            self._rows = keras.tree.flatten(data)[0].shape[0] or self._full
             return step(data)
 
         return told
@@ -174,16 +178,23 @@ class _Ahead(FitLoop):
         keras.Model.fit(self.work.model, self._batches(), shuffle=False, **settings)
 
     def _batches(self) -> tf.data.Dataset:
-        work = self.work
-        full, rest = divmod(work.samples, work.batch_size)
-        batches = _cached(work, work.batch_size).repeat(full) if full else None
+        full, rest = _batches(self.work)
+        batches = _cached(self.work, self.work.batch_size).repeat(full) if full else None
         if rest:
-            last = _cached(work, rest)
+            last = _cached(self.work, rest)
             batches = last if batches is None else batches.concatenate(last)
         return batches
 
 
+def _batches(work: Work) -> tuple[int, int]:
+    """(full batches, rows of the last partial one) of an epoch or round."""
+    if work.samples is None:
+        assert work.steps is not None
+        return work.steps, 0
+    return divmod(work.samples, work.batch_size)
+
+
 def _cached(work: Work, rows: int) -> tf.data.Dataset:
     """One batch, cached in memory, with the element type that Keras makes of arrays."""
-    made = tf.data.Dataset.from_tensor_slices((work.x[:rows], work.y[:rows]))
+    made = tf.data.Dataset.from_tensor_slices(work.batch.first(rows).packed)
     return made.batch(work.batch_size).cache()

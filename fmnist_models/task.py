@@ -1,0 +1,226 @@
+"""What a case trains: a documented network or a user's own work, in one form for all loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmnist_models import architectures
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.data import Arrays, Data, Stream, as_data
+from fmnist_models.dataset import TrainingData
+from fmnist_models.errors import UserError
+from fmnist_models.own import called, find_function, one_line
+from fmnist_models.workload import Synthetic, Workload
+
+if TYPE_CHECKING:
+    import keras
+
+DOCUMENTED_LOSS = "sparse_categorical_crossentropy"
+DOCUMENTED_SCORE = "accuracy"
+_MADE = "a keras.Model or a Workload"
+_FEW = 2
+_CHANGES = ("max", "min")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """A model with its data and what judges it.
+
+    Attributes:
+        name: as `--models` names it.
+        model: the model, which its function may have compiled.
+        compiled: its function compiled it: optimizer, loss and metrics are its own.
+        loss, metrics: as `keras.Model.compile` takes them, for a model that is not compiled.
+        score: the metric that judges.
+        better: the direction of it that is good, `max` or `min`.
+        target: its own target; None where it has none.
+        batch_size, epochs: those that it names; None where it names none.
+        class_weight, callbacks: as `keras.Model.fit` takes them.
+        images: it trains on the embedded images.
+    """
+
+    name: str
+    model: keras.Model
+    compiled: bool
+    loss: Any = DOCUMENTED_LOSS
+    metrics: Any = (DOCUMENTED_SCORE,)
+    score: str = DOCUMENTED_SCORE
+    better: str = "max"
+    target: float | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    class_weight: Mapping[int, float] | None = None
+    callbacks: Sequence[Any] = ()
+    images: bool = True
+    workload: Workload | None = None
+
+    def data(self, images: TrainingData, batch_size: int) -> tuple[Data, Data | None, Data | None]:
+        """(training, validation, test) data.
+
+        Args:
+            images: the embedded images.
+            batch_size: samples a step, for streams.
+
+        Raises:
+            UserError: data of the workload cannot be used; the message names them.
+        """
+        if self.workload is None:
+            flat = architectures.input_shape(self.model) == (architectures.PIXELS,)
+            return _of_images(images.flat() if flat else images)
+        given: tuple[Any, ...] = (
+            self.workload.train,
+            self.workload.validation,
+            self.workload.test,
+        )
+        if isinstance(given[0], Synthetic):
+            given = tuple(given[0] if part is None else part for part in given)
+        parts = ("train", "validation", "test")
+        found = [
+            None
+            if part is None
+            else as_data(self.name, what, part, batch_size, place if part is given[0] else 0)
+            for place, (what, part) in enumerate(zip(parts, given, strict=True))
+        ]
+        assert found[0] is not None
+        self._build(found[0])
+        return found[0], found[1], found[2]
+
+    def _build(self, data: Data) -> None:
+        """Build the model for its data, where it can be called, and test outputs against labels.
+
+        Raises:
+            UserError: the model refuses the inputs, or the labels do not fit the outputs.
+        """
+        few = (data.head if isinstance(data, Stream) else data).first(_FEW)
+        own_step = _has_own_step(self.model)
+        try:
+            outputs = _called_once(self.model, few.x)
+        except NotImplementedError:
+            if own_step:
+                # Such as a step that calls inner models only.
+                return
+            raise
+        except Exception as error:
+            if own_step:
+                return
+            raise UserError(
+                f"model {self.name!r}, called with the first rows of its training data, raised "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
+        if not own_step and not isinstance(data, Stream):
+            loss = self.model.loss if self.compiled else self.loss
+            _refuse_labels(self.name, loss, outputs, data)
+
+
+def task_of(name: str) -> Task:
+    """The task that `--models` names; its function is called, but no data are made.
+
+    Raises:
+        UserError: there is no such model, or its function cannot be called or returns something
+            else.
+    """
+    if name in NETWORKS or ":" not in name:
+        return Task(name, architectures.build(name), compiled=False)
+    function = find_function("model", name, _MADE)
+    made = called("model", name, function)
+    if isinstance(made, Workload):
+        return _of_workload(name, made)
+    model = architectures.checked(name, made, function)
+    return Task(name, model, compiled=bool(model.compiled))
+
+
+def _of_workload(name: str, given: Workload) -> Task:
+    import keras
+
+    model = given.model
+    if not isinstance(model, keras.Model):
+        raise UserError(
+            f"model {name!r}: model= of its Workload is {type(model).__name__}, not a keras.Model"
+        )
+    compiled = bool(model.compiled)
+    if compiled and (given.loss is not None or given.metrics):
+        raise UserError(
+            f"model {name!r} is compiled already, and its Workload names loss or metrics: leave "
+            "these out, or return the model uncompiled"
+        )
+    if not compiled and given.loss is None and not _has_own_step(model):
+        raise UserError(
+            f"model {name!r}: its Workload has no loss: add loss=, or compile the model"
+        )
+    if given.better not in _CHANGES:
+        raise UserError(f"model {name!r}: better={given.better!r}: write 'max' or 'min'")
+    for field in ("batch_size", "epochs"):
+        value = getattr(given, field)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(f"model {name!r}: {field}={value!r}: must be a whole number above 0")
+    if given.target is not None and not math.isfinite(given.target):
+        raise UserError(f"model {name!r}: target={given.target!r}: must be a finite number")
+    return Task(
+        name,
+        model,
+        compiled,
+        given.loss,
+        given.metrics,
+        given.score,
+        given.better,
+        given.target,
+        given.batch_size,
+        given.epochs,
+        given.class_weight,
+        tuple(given.callbacks),
+        images=False,
+        workload=given,
+    )
+
+
+def _of_images(data: TrainingData) -> tuple[Arrays, Arrays, Arrays]:
+    return (
+        Arrays(data.train_x, data.train_y, None, data.train_pixels, data.digest),
+        Arrays(data.val_x, data.val_y, known_digest=data.digest),
+        Arrays(data.test_x, data.test_y, known_digest=data.digest),
+    )
+
+
+def _has_own_step(model: keras.Model) -> bool:
+    import keras
+
+    return type(model).train_step is not keras.Model.train_step
+
+
+def _called_once(model: keras.Model, x: Any) -> Any:
+    """The model's outputs for a few rows; its state is restored afterwards."""
+    import keras
+
+    state = [(v, keras.ops.convert_to_numpy(v).copy()) for v in model.non_trainable_variables]
+    outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, x))
+    for variable, value in state:
+        variable.assign(value)
+    return outputs
+
+
+def _refuse_labels(name: str, loss: Any, outputs: Any, data: Arrays) -> None:
+    """Refuse class numbers that the outputs do not have: TensorFlow trains on them to NaN.
+
+    Raises:
+        UserError: a label is below 0, or at least the number of outputs.
+    """
+    import keras
+
+    sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or loss in (
+        DOCUMENTED_LOSS,
+        keras.losses.sparse_categorical_crossentropy,
+    )
+    shape = getattr(outputs, "shape", None)
+    if not sparse or not shape or not isinstance(data.y, np.ndarray):
+        return
+    low, high, classes = int(data.y.min()), int(data.y.max()), int(shape[-1])
+    if low < 0 or high >= classes:
+        raise UserError(
+            f"model {name!r}: its labels go from {low} to {high}, and it has {classes} outputs: "
+            f"they must go from 0 to {classes - 1}"
+        )
