@@ -9,7 +9,7 @@ import keras
 
 from fmnist_models import Synthetic, Workload
 
-SHAPE, CLASSES = (32, 32, 3), 10
+SHAPE, CLASSES = (32, 32, 3), 4
 
 
 def mobilenet():
@@ -29,5 +29,5 @@ def mobilenet():
         model=model,
         train=Synthetic(shapes=SHAPE, classes=CLASSES, rows=256),
         batch_size=16,
-        epochs=15,
+        epochs=20,
     )
