@@ -93,7 +93,7 @@ class Arrays:
         found = hashlib.sha256()
         for leaf in self.leaves:
             found.update(f"{leaf.dtype.str}{leaf.shape}".encode())
-            found.update(memoryview(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)))
+            found.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
         return found.hexdigest()
 
 
@@ -109,6 +109,7 @@ class Stream:
         batches: batches of an epoch, as far as the stream knows; None where it does not.
         endless: it says that it never ends.
         repeats: it can be made to repeat, as a `tf.data.Dataset` can.
+        orders: Keras draws the order of its batches, as it does for a `PyDataset`.
         steps: steps of a round; None for an epoch.
     """
 
@@ -119,6 +120,7 @@ class Stream:
     batches: int | None
     endless: bool
     repeats: bool = False
+    orders: bool = False
     steps: int | None = None
 
     def open(self) -> Any:
@@ -292,7 +294,8 @@ def _stream(where: str, function: Callable[..., Any], batch_size: int) -> Stream
         )
     batches, endless = _length(stream)
     repeats = hasattr(stream, "repeat") and hasattr(stream, "cardinality")
-    return Stream(where, function, batch_size, head, batches, endless, repeats)
+    orders = hasattr(stream, "num_batches") and not repeats
+    return Stream(where, function, batch_size, head, batches, endless, repeats, orders)
 
 
 def _opened(name: str, function: Callable[..., Any], batch_size: int) -> Any:

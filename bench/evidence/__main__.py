@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bench.cli.options import Verbs
+from bench.evidence.own import COMMANDS
+from bench.evidence.tables import write_tables
 from bench.session.ending import run_program
-from bench.store.files import Kind
-from bench.store.tables import write_csv
 from fmnist_models.errors import UserError
 
 SUITES, SEED = 5_000, 2026
@@ -45,7 +43,7 @@ def simulate(suites: int, output: str) -> None:
 
     folder = Path(output)
     tables = count(suites, SEED, worlds())
-    _write(folder, tables)
+    write_tables(folder, tables)
     draw(tables, folder / "simulation.png")
     click.echo(folder / "simulation.png")
 
@@ -81,7 +79,7 @@ def live(work: str, pause: float, output: str) -> None:
     fight_all(Path(work), pause, DuelLines(Console()))
     launches, duels = collect(Path(work))
     ordered = [{name: row[name] for name in RECORDED} for row in launches]
-    _write(Path(output), {"live": duels, "recorded": ordered})
+    write_tables(Path(output), {"live": duels, "recorded": ordered})
 
 
 @cli.command()
@@ -100,7 +98,7 @@ def turns(work: str, output: str) -> None:
     """
     from bench.evidence.turns import turn_rows
 
-    _write(Path(output), {"turns": turn_rows(Path(work), click.echo)})
+    write_tables(Path(output), {"turns": turn_rows(Path(work), click.echo)})
 
 
 @cli.command()
@@ -142,7 +140,9 @@ def equals(work: str, duels: int, collect: bool, output: str) -> None:
         "equals_places": evenness.place_rows(found),
         "equals_fixed": evenness.fixed_rows(found),
     }
-    _write(Path(output), {name: rows for name, told in tables.items() if (rows := list(told))})
+    write_tables(
+        Path(output), {name: rows for name, told in tables.items() if (rows := list(told))}
+    )
 
 
 @cli.command()
@@ -172,7 +172,7 @@ def templates(work: str, number: int, output: str) -> None:
 
     blocks = [block_rows(Path(work), loop, number, click.echo) for loop in CASES]
     variances = [variance_row(rows) for rows in blocks]
-    _write(
+    write_tables(
         Path(output),
         {
             "templates": [row for rows in blocks for row in rows],
@@ -199,7 +199,7 @@ def recorded(trials: int, output: str) -> None:
     from bench.evidence.recorded import read, verdicts
 
     folder = Path(output)
-    _write(folder, {"verdicts": verdicts(read(folder / "recorded.csv"), trials, SEED)})
+    write_tables(folder, {"verdicts": verdicts(read(folder / "recorded.csv"), trials, SEED)})
 
 
 @cli.command(name="time")
@@ -220,7 +220,7 @@ def time_commands(repetitions: int, output: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         rows = time_rows(Path(folder), repetitions)
-    _write(Path(output), {"time": rows})
+    write_tables(Path(output), {"time": rows})
 
 
 @cli.command()
@@ -234,7 +234,7 @@ def profile(output: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         rows = truth_rows(Path(folder), click.echo)
-    _write(Path(output), {"profile_truth": rows})
+    write_tables(Path(output), {"profile_truth": rows})
 
 
 @cli.command()
@@ -271,7 +271,7 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
     from bench.evidence.torture.tally import Extent, counts, tried
 
     rows = counts(tried(Path(work), Extent(scripted, real, files, short), SEED, click.echo))
-    _write(Path(output), {"torture": rows})
+    write_tables(Path(output), {"torture": rows})
     wrong = sum(row["wrong"] for row in rows)
     click.echo(f"{sum(row['trials'] for row in rows)} trials, {wrong} with something wrong")
     if wrong:
@@ -309,7 +309,7 @@ def gpu(frameworks: str, seconds: float, output: str) -> None:
     folder = Path(output)
     machine, _ = looked_at.the_gpu()
     device = present(machine)[1]
-    _write(
+    write_tables(
         folder,
         {
             "gpu_frameworks": [
@@ -326,17 +326,8 @@ def gpu(frameworks: str, seconds: float, output: str) -> None:
     click.echo(folder / "gpu.json")
 
 
-def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in tables.items():
-            columns = tuple(rows[0])
-            write_csv(folder / f"{name}.csv", columns, rows, Kind.table(columns))
-            click.echo(folder / f"{name}.csv")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}; name another --output"
-        ) from error
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,31 @@
 
 It records how long each sleep took, because the system wakes a thread late, on busy cores by much.
 
-Only a worker imports this module, as the builder `bench.evidence.sleepy:relu_mlp`.
+Only a worker imports this module, as the builder `bench.evidence.sleepy:relu_mlp`, or as the
+workload `bench.evidence.sleepy:stream`.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from fmnist_models import Workload
 from fmnist_models.architectures import NETWORKS
 
 # Variables with the seconds of a sleep, and with the file for the measured seconds of each sleep.
 SLEEP, SLEPT = "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
+# Variable with the number of batches that `stream` prepares in advance.
+AHEAD = "FMNIST_SLEEP_AHEAD"
+_FEATURES, _UNITS, _CLASSES = 784, 1024, 10
 
 
 @keras.saving.register_keras_serializable("fmnist_bench")
@@ -38,18 +45,52 @@ class Sleepy(keras.Sequential):
 
 
 def _slowly(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    seconds, noted = float(os.environ.get(SLEEP, "0")), _notes()
-
     def sleep(labels: tf.Tensor) -> tf.Tensor:
         """Return the labels after a sleep."""
-        began = time.perf_counter()
-        time.sleep(seconds)
-        noted.write(f"{time.perf_counter() - began}\n")
+        _sleep()
         return labels
 
     late = tf.py_function(sleep, [y], y.dtype)
     late.set_shape(y.shape)
     return x, late
+
+
+def stream() -> Workload:
+    """A dense network on an endless stream whose batches take a known time to make."""
+    model = keras.Sequential(
+        [
+            keras.Input((_FEATURES,)),
+            keras.layers.Dense(_UNITS, activation="relu"),
+            keras.layers.Dense(_CLASSES, activation="softmax"),
+        ]
+    )
+
+    def batches(batch_size: int) -> tf.data.Dataset:
+        """One batch again and again, each after a sleep."""
+        x = np.random.default_rng(0).random((batch_size, _FEATURES), np.float32)
+        y = np.arange(batch_size) % _CLASSES
+
+        def late() -> Iterator[tuple[Any, Any]]:
+            """The batch, after a sleep."""
+            while True:
+                _sleep()
+                yield x, y
+
+        kinds = tf.TensorSpec(x.shape, tf.float32), tf.TensorSpec(y.shape, tf.int64)
+        made = tf.data.Dataset.from_generator(late, output_signature=kinds)
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        ahead = int(os.environ.get(AHEAD, "0"))
+        return (made.prefetch(ahead) if ahead else made).with_options(options)
+
+    return Workload(model=model, train=batches, loss="sparse_categorical_crossentropy")
+
+
+def _sleep() -> None:
+    """Sleep, and note for how long."""
+    began = time.perf_counter()
+    time.sleep(float(os.environ.get(SLEEP, "0")))
+    _notes().write(f"{time.perf_counter() - began}\n")
 
 
 @cache

@@ -50,7 +50,7 @@ class FitLoop(Loop):
         if isinstance(work.data, Stream):
             most = work.steps or _WARM_UP_STEPS
             steps = max(min(_WARM_UP_STEPS, most), min(work.model.steps_per_execution, most))
-            work.model.fit(work.data.open(), steps_per_epoch=steps, epochs=1, **self._weighted)
+            self._fit_stream(work.data, steps, epochs=1, **self._weighted)
             return
         partial = work.arrays.rows % work.batch_size
         few = work.arrays.first(min(work.arrays.rows, 2 * work.batch_size) + partial)
@@ -103,7 +103,7 @@ class FitLoop(Loop):
         """Call `Model.fit` on the training data."""
         work = self.work
         if isinstance(work.data, Stream):
-            work.model.fit(work.data.open(), steps_per_epoch=work.data.steps, **settings)
+            self._fit_stream(work.data, work.data.steps, **settings)
             return
         work.model.fit(
             work.arrays.x,
@@ -113,6 +113,11 @@ class FitLoop(Loop):
             shuffle=work.shuffle,
             **settings,
         )
+
+
+    def _fit_stream(self, stream: Stream, steps: int | None, **settings: Any) -> None:
+        shuffle = stream.orders and self.work.shuffle
+        self.work.model.fit(stream.open(), steps_per_epoch=steps, shuffle=shuffle, **settings)
 
 
 class _Windows:

@@ -243,7 +243,6 @@ def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbe
         ("own_builders:constant", "has no function 'constant'"),
         ("own_builders:needs", "called without arguments, raised TypeError"),
         ("own_builders:number", "returned int, not a keras.Model"),
-        ("own_builders:compiled", "is compiled already"),
         (
             "own_builders:shapeless",
             "or (28, 28); those of (784,) raised ValueError",

@@ -1,0 +1,70 @@
+"""The commands of `python -m bench.evidence` for a user's own work."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from bench.cli.options import Verb
+from bench.evidence.tables import write_tables
+
+OUTPUT = click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+
+
+@click.command(cls=Verb)
+@click.option("--quick", is_flag=True, help="two sleeps and few steps, as in the tests")
+@OUTPUT
+def waiting(quick: bool, output: str) -> None:
+    """Put known sleeps into a stream, and compare a row's share of waiting with them.
+
+    Writes waiting.csv; some minutes.
+    """
+    from bench.evidence.waiting import SLEEPS_S, STEPS, waiting_rows
+
+    sleeps_s, steps = ((0.0, 0.02), 20) if quick else (SLEEPS_S, STEPS)
+    with tempfile.TemporaryDirectory() as work:
+        rows = waiting_rows(Path(work), click.echo, sleeps_s, steps)
+    write_tables(Path(output), {"waiting": rows})
+
+
+@click.command(cls=Verb)
+@click.option("--models", required=True, metavar="LIST", help="models of the cases")
+@click.option("--optimizer", default="adam", show_default=True, metavar="NAME")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--pairs", type=click.IntRange(min=2), default=8, show_default=True)
+@OUTPUT
+def overhead(models: str, optimizer: str, batch_size: int, pairs: int, output: str) -> None:
+    """Compare the suite's `fit` with a bare script of the same work, in turns.
+
+    Writes overhead.csv; about a minute a model and pair.
+    """
+    from bench.evidence.overhead import overhead_rows
+    from bench.schema.case import Case
+    from bench.schema.matrix import parse_axis
+
+    cases = [
+        Case(model, optimizer, "fit", "cpu", batch_size) for model in parse_axis("models", models)
+    ]
+    with tempfile.TemporaryDirectory() as work:
+        rows = overhead_rows(cases, Path(work), click.echo, pairs)
+    write_tables(Path(output), {"overhead": rows})
+
+
+@click.command(cls=Verb)
+@click.option("--gib", type=click.FloatRange(min=0.01), default=2.0, show_default=True)
+@OUTPUT
+def copies(gib: float, output: str) -> None:
+    """Measure the memory that a launch needs beside a user's large data.
+
+    Writes copies.csv; some minutes.
+    """
+    from bench.evidence.large import memory_rows
+
+    with tempfile.TemporaryDirectory() as work:
+        rows = memory_rows(int(gib * 2**30), Path(work))
+    write_tables(Path(output), {"copies": rows})
+
+
+COMMANDS = (waiting, overhead, copies)

@@ -1,0 +1,313 @@
+"""A user's own work trains alike in each loop, or one line says what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.loops import Recorder, distance
+from support.workloads import SEEN
+
+from bench.schema.case import Case
+from bench.schema.requests import LaunchRequest
+from fmnist_models import Synthetic, dataset
+from fmnist_models.errors import Unsupported, UserError
+
+if TYPE_CHECKING:
+    from bench.worker.training import Built
+    from fmnist_models.loops.base import Loop
+
+BATCH, EPOCHS = 16, 2
+TOLERANCE = 1e-4
+
+
+@cache
+def images() -> dataset.TrainingData:
+    data = dataset.load()
+    few = replace(
+        data,
+        train_images=data.train_images[:125],
+        train_labels=data.train_labels[:125],
+        test_images=data.test_images[:50],
+        test_labels=data.test_labels[:50],
+    )
+    return dataset.split(few)
+
+
+@pytest.fixture(autouse=True)
+def eager_again() -> Iterator[None]:
+    yield
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(False)
+
+
+def built(name: str, loop: str, optimizer: str = "sgd", **more: Any) -> Built:
+    import tensorflow as tf
+
+    from bench.worker import training
+    from bench.worker.tensorflow.device import TensorFlowDevice
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    case = Case(f"support.workloads:{name}", optimizer, loop, "cpu", BATCH)
+    request = LaunchRequest(case, 0, 1, EPOCHS, 7, **more)
+    return training.built_work(request, images(), TensorFlowDevice(tf, "cpu", "float32"))
+
+
+def trained(
+    name: str, loop: str, optimizer: str = "sgd", **more: Any
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]], Recorder, Loop]:
+    """Weights before and after, what the loop told, and the loop; in the given order of rows."""
+    from fmnist_models.loops import LOOPS
+
+    work = replace(built(name, loop, optimizer, **more).work, shuffle=False)
+    driver = LOOPS[loop](work)
+    before = [np.array(w) for w in work.model.get_weights()]
+    driver.warm_up()
+    recorder = Recorder(EPOCHS)
+    driver.train(recorder, EPOCHS)
+    return before, [np.array(w) for w in work.model.get_weights()], recorder, driver
+
+
+ALIKE = [
+    "plain",
+    "weighted",
+    "class_weighted",
+    "one_hot",
+    "branches",
+    "bytes_in",
+    "scheduled",
+    "own_step",
+]
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_each_loop_trains_the_same(name: str) -> None:
+    start, expected, told, _ = trained(name, "fit")
+    assert distance(start, expected) > 0
+    for loop in ("multistep", "compiled"):
+        before, found, also, _ = trained(name, loop)
+        assert distance(start, before) == 0
+        assert distance(expected, found) <= TOLERANCE * distance(start, expected), loop
+        for one, other in zip(told.logs, also.logs, strict=True):
+            assert numbers(other) == pytest.approx(numbers(one), rel=1e-3)
+
+
+def numbers(logs: dict[str, float]) -> dict[str, float]:
+    """The logs without the losses of single outputs.
+
+    Keras weighs these by the rows of a batch only where its trace knows them, so in `fit` a last
+    partial batch counts as a full one there.
+    """
+    return {name: value for name, value in logs.items() if not name.endswith("_loss")}
+
+
+@pytest.mark.parametrize("name", ["compiled", "compiled_workload"])
+def test_a_compiled_model_keeps_its_own_optimizer_in_each_loop(name: str) -> None:
+    start, expected, _, fit = trained(name, "fit", "own")
+    assert distance(start, expected) > 0
+    assert fit.work.model.steps_per_execution == (3 if name == "compiled" else 1)
+    for loop in ("multistep", "compiled"):
+        before, found, _, driver = trained(name, loop, "own")
+        assert distance(start, before) == 0
+        assert distance(expected, found) <= TOLERANCE * distance(start, expected)
+        assert type(driver.work.model.optimizer) is type(fit.work.model.optimizer)
+
+
+@pytest.mark.parametrize("name", ["dataset_stream", "py_dataset"])
+def test_a_stream_trains_like_its_rows_in_memory(name: str) -> None:
+    start, expected, told, _ = trained("plain", "fit")
+    before, found, also, loop = trained(name, "fit")
+    assert distance(start, before) == 0
+    assert distance(expected, found) <= TOLERANCE * distance(start, expected)
+    assert also.events == told.events
+    assert loop.work.samples is None
+    _, cached, _, _ = trained(name, "compiled", cache_stream=True)
+    assert distance(expected, cached) <= TOLERANCE * distance(start, expected)
+
+
+@pytest.mark.parametrize("name", ["plain", "endless", "dataset_stream"])
+def test_a_round_of_steps_has_these_steps(name: str) -> None:
+    _, _, _, loop = trained(name, "fit", steps=4)
+    assert int(loop.work.model.optimizer.iterations) == 4 * EPOCHS
+    if name == "plain":
+        assert trained(name, "compiled", steps=4)[3].work.samples == 4 * BATCH
+
+
+def test_callbacks_see_validation_and_do_not_end_the_training() -> None:
+    class Validates(Recorder):
+        def epoch_ends(self, logs: Any) -> bool:
+            logs["val_accuracy"] = 0.5
+            return super().epoch_ends(logs)
+
+    from fmnist_models.loops import LOOPS
+
+    for name in ("fit", "compiled"):
+        loop = LOOPS[name](built("scheduled", name).work)
+        loop.warm_up()
+        recorder = Validates(EPOCHS)
+        loop.train(recorder, EPOCHS)
+        assert len(recorder.logs) == EPOCHS
+        assert list(loop.notes) == [
+            "a callback asked to end the training early, and the case went on"
+        ]
+        assert SEEN[-1] == ["accuracy", "learning_rate", "loss", "val_accuracy"]
+        assert float(loop.work.model.optimizer.learning_rate) == pytest.approx(0.05)
+        assert len(SEEN) >= EPOCHS
+
+
+SKIPPED = {
+    ("each_batch", "compiled"): "Counts must see each batch",
+    ("dataset_stream", "compiled"): "add --cache-stream",
+    ("runs_eagerly", "compiled"): "runs eagerly",
+    ("runs_eagerly", "multistep"): "runs eagerly",
+}
+
+
+@pytest.mark.parametrize(("name", "loop"), SKIPPED)
+def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) -> None:
+    with pytest.raises(Unsupported, match=SKIPPED[name, loop]) as error:
+        trained(name, loop)
+    assert "choose --loops fit" in str(error.value)
+
+
+REFUSED = {
+    "nothing": "returned None",
+    "a_class": "returned the class Model",
+    "a_dictionary": "returned dict",
+    "raises": "raised KeyError: 'weights.npz'",
+    "leaves": r"called sys.exit\(3\)",
+    "no_loss": "has no loss",
+    "compiled_twice": "is compiled already",
+    "sideways": "better='up'",
+    "unequal": "arrays of 149 and 150 rows",
+    "empty": "train is empty",
+    "not_a_number": "holds NaN",
+    "objects": "of type object",
+    "texts": "is text",
+    "ragged": "the same shape|which is no array",
+    "wrong_labels": "its labels go from 5 to 7, and it has 3 outputs",
+    "wrong_inputs": "called with the first rows of its training data",
+    "wrong_outputs": "its first training step raised",
+    "empty_stream": "the stream is empty",
+    "other_batches": "batches of 10, and the case has 16",
+    "no_stream": "returned an object of type int",
+    "opened_stream": "give the function that returns it",
+    "failing_stream": "raised OSError: no such file: pictures.tar",
+    "endless": "never ends",
+    "too_large": "do not fit into the memory",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_work_that_cannot_be_trained_is_one_line_that_names_it(name: str) -> None:
+    from bench.worker.training import warm_up
+    from fmnist_models.loops import LOOPS
+
+    def begin() -> None:
+        """The start of a launch."""
+        made = built(name, "fit")
+        warm_up(made, LOOPS["fit"](made.work))
+
+    with pytest.raises(UserError, match=REFUSED[name]) as error:
+        begin()
+    assert f"support.workloads:{name}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["prints", "threads", "reads_arguments", "clears", "synthetic"])
+def test_harmless_habits_of_a_function_are_allowed(name: str) -> None:
+    before, after, _, _ = trained(name, "fit")
+    assert distance(before, after) > 0
+
+
+def test_an_optimizer_of_its_own_is_of_compiled_models_alone() -> None:
+    with pytest.raises(UserError, match="is not compiled, so it has no optimizer of its own"):
+        built("plain", "fit", "own")
+    with pytest.raises(UserError, match="leave --optimizers out"):
+        built("compiled", "fit", "sgd")
+
+
+def test_more_steps_than_an_epoch_has_are_refused() -> None:
+    with pytest.raises(UserError, match=r"--steps 50: an epoch of .* has 9 whole batches of 16"):
+        built("plain", "fit", steps=50)
+    with pytest.raises(UserError, match=r"does not divide the 10 batches .* --steps 2"):
+        built("py_dataset", "fit", steps=4)
+
+
+def test_equal_work_has_equal_digests_and_other_work_has_others() -> None:
+    from bench.worker.digests import UNKNOWN, digest_of_model
+
+    one, again = built("plain", "fit"), built("plain", "compiled", "adam")
+    other, branched = built("weighted", "fit"), built("branches", "fit")
+    assert one.data_digest == again.data_digest != other.data_digest
+    assert digest_of_model(one.task) == digest_of_model(again.task)
+    assert digest_of_model(one.task) != digest_of_model(branched.task)
+    assert built("dataset_stream", "fit").data_digest == UNKNOWN
+
+
+class TestSynthetic:
+    def made(self, place: int = 0, **words: Any) -> tuple[Any, NDArray[Any]]:
+        from fmnist_models.synthetic import made
+
+        return made("mine: train", Synthetic(**words), place, None)
+
+    def test_it_is_the_same_again(self) -> None:
+        one, other = self.made(shapes=(4, 4), rows=64), self.made(shapes=(4, 4), rows=64)
+        assert np.array_equal(one[0], other[0])
+        assert np.array_equal(one[1], other[1])
+        assert not np.array_equal(one[0], self.made(shapes=(4, 4), rows=64, seed=1)[0])
+
+    def test_validation_has_other_rows_of_the_same_rule(self) -> None:
+        """A linear rule that is fitted on training data predicts the test data."""
+        words: dict[str, Any] = {"shapes": (6,), "classes": None, "rows": 400}
+        (x, y), (test_x, test_y) = self.made(**words), self.made(2, **words)
+        assert len(test_x) == 100
+        weights = np.linalg.lstsq(x, y, rcond=None)[0]
+        assert np.abs(test_x @ weights - test_y).mean() < 0.2 < np.abs(test_y).mean()
+
+    def test_classes_can_be_told_apart(self) -> None:
+        x, y = self.made(shapes=(50,), classes=4, rows=800)
+        test_x, test_y = self.made(1, shapes=(50,), classes=4, rows=800)
+        means = np.stack([x[y == label].mean(axis=0) for label in range(4)])
+        found = ((test_x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        assert (found == test_y).mean() > 0.8
+
+    def test_words_tell_of_their_class(self) -> None:
+        x, y = self.made(shapes=(20,), dtypes="int32", classes=2, vocabulary=100, rows=600)
+        counts = np.stack([np.bincount(x[y == k].ravel(), minlength=100) for k in (0, 1)])
+        found = np.log(counts + 1)[:, x].sum(axis=2).argmax(axis=0)
+        assert x.dtype == np.int32
+        assert (found == y).mean() > 0.95
+
+    def test_several_inputs_keep_their_form(self) -> None:
+        shapes = {"a": (3,), "b": (2, 2)}
+        x, _ = self.made(shapes=shapes, dtypes={"a": "float32", "b": "int64"}, rows=8)
+        assert {name: (value.shape, value.dtype.name) for name, value in x.items()} == {
+            "a": ((8, 3), "float32"),
+            "b": ((8, 2, 2), "int64"),
+        }
+        assert isinstance(self.made(shapes=((3,), (4,)), rows=8)[0], tuple)
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            ({"shapes": (4,), "dtypes": "complex64"}, "must be floats or integers"),
+            ({"shapes": (4,), "dtypes": "nonsense"}, "name a type of NumPy"),
+            ({"shapes": {"a": "x"}}, "a shape is a tuple of sizes"),
+            ({"shapes": (4,), "dtypes": "int8", "vocabulary": 1000}, "does not fit into int8"),
+        ],
+    )
+    def test_a_wrong_description_is_one_line(self, words: dict[str, Any], line: str) -> None:
+        with pytest.raises(UserError, match=line):
+            self.made(**words)
+
+    def test_bounds_of_its_numbers(self) -> None:
+        for words in ({"classes": 1}, {"rows": 3}, {"vocabulary": 1}):
+            with pytest.raises(UserError, match=next(iter(words))):
+                Synthetic(shapes=(1,), **words)  # type: ignore[arg-type]
