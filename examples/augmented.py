@@ -51,5 +51,6 @@ def digits():
         test=(images[test], labels[test]),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
+        batch_size=32,
         epochs=10,
     )

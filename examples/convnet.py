@@ -3,7 +3,7 @@
 The suite trains it on Fashion-MNIST, and each case names the optimizer.
 
     fmnist-bench run --models examples/convnet.py:convnet --loops fit,multistep,compiled \
-        --optimizers adam --batch-sizes 128
+        --optimizers adam --batch-sizes 32
 """
 
 import keras

@@ -18,7 +18,7 @@ def mobilenet():
     )
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # The default of 0.99 averages over hundreds of steps, and an epoch has 16.
+            # The default of 0.99 averages over hundreds of steps, and an epoch has eight.
             layer.momentum = 0.9
     model.compile(
         optimizer=keras.optimizers.Adam(0.01),
@@ -28,6 +28,6 @@ def mobilenet():
     return Workload(
         model=model,
         train=Synthetic(shapes=SHAPE, classes=CLASSES, rows=256),
-        batch_size=16,
+        batch_size=32,
         epochs=20,
     )

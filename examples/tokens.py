@@ -29,5 +29,5 @@ def tokens():
         ),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        batch_size=64,
+        batch_size=32,
     )
