@@ -16,7 +16,7 @@ from rich.console import Console
 from support import ROOT, TypeIn
 from support.profiles import OPERATIONS, scripted
 from support.run_folders import write_run
-from support.stored import CASES, FIRST, stored
+from support.stored import CASES, FIRST, AnySide, stored
 
 from bench import cli
 from bench.analysis import phases, trace_events
@@ -119,10 +119,10 @@ def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     standings = [Standing(case, list(own)) for case, own in zip(cases, logs, strict=True)]
     for standing in standings[:3]:
         standing.speed_look = look(standing.speed, 0.01, 0.05, 0.25)
-        standing.accuracy = (
+        standing.score = (
             [0.03 + k / 1e4 for k in range(8)] if standing.case is FIT else [0.001, 0.0] * 4
         )
-        standing.accuracy_look = look(standing.accuracy, 0.005, 0.02, 0.25)
+        standing.score_look = look(standing.score, 0.005, 0.02, 0.25)
     standings[3].failure = "B failed: out of memory"
     lines = DuelLines(console)
     lines.waits("another run measures")
@@ -143,7 +143,7 @@ def of_confirm(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     report = check(read_baseline(tmp_path / "base"), [read_run(now)], Sizes.of_check(0.5))
     plan = DuelPlan(Spec(), Spec(), (CASES[0],), RunSettings())
     left = {CASES[1].id: "no gpu here"}
-    asked = Confirmation(plan, tmp_path / "duel", False, left, lambda *_: {})
+    asked = Confirmation(plan, tmp_path / "duel", False, left, AnySide())
     for line in confirmation_lines(asked):
         console.print(line, soft_wrap=True)
     standing = Standing(CASES[0], [0.2 + k / 1e3 for k in range(8)])

@@ -314,6 +314,11 @@ def test_own_steps_calls_and_precisions_are_rows_of_their_own(
     share = products / (products + 3 * 16 * 10)
     assert [float(row["precision_share"]) for row in own] == [pytest.approx(share)] * 3
     assert all(float(row["val_score"]) > 0 and row["val_loss"] == "" for row in own)
+    # The first layer has no gradient of its input.
+    counted = 2 * (products + 3 * 16 * 10)
+    assert [row["flops_per_sample"] for row in own] == [str(counted)] * 3
+    assert all(float(row["roofline_fraction"]) > 0 for row in own)
+    assert all(row["products_fraction"] == "" for row in own)
     for row in rows:
         if row["model"] == "own:cleared":
             assert row["status"] == "invalid"

@@ -145,20 +145,25 @@ def roofline_columns(
 ) -> dict[str, Any]:
     """The columns of a case's FLOPs, bytes and roofline.
 
-    Empty where the work cannot be counted; without the roofline where no ceilings were measured.
+    Empty where the work cannot be counted; without the roofline where no ceilings were measured
+    or the counts of the step and of its layers differ.
     """
     record, _ = launch
-    if record.dense_layers is None or record.traffic is None:
-        return {}
     layers, batch_size = record.dense_layers, row["batch_size"]
+    if layers is None:
+        per_sample = round(record.flops_per_sample or 0)
+    else:
+        per_sample = roofline.step_flops(layers, 1)
+    if not per_sample or record.traffic is None:
+        return {}
     traffic = [ceilings.Traffic(*item) for item in record.traffic]
-    per_sample = roofline.step_flops(layers, 1)
     counted = {
         "flops_per_sample": per_sample,
         "bytes_per_step": roofline.step_bytes(traffic),
         "gflops": per_sample * row["samples_per_s"] / 1e9,
     }
-    if limits is None:
+    doubtful = any(read(text).kind is Kind.NO_ROOFLINE for text in record.warnings)
+    if limits is None or doubtful:
         return counted
     step_s = batch_size / row["samples_per_s"]
     standing = roofline.standing(per_sample * batch_size, traffic, step_s, limits)
@@ -167,7 +172,8 @@ def roofline_columns(
         "roofline_fraction": standing.fraction,
         "bound": str(standing.bound),
     }
-    products_s = limits.products_s.get(ceilings.products_key(layers, batch_size))
+    key = None if layers is None else ceilings.products_key(layers, batch_size)
+    products_s = None if key is None else limits.products_s.get(key)
     if products_s is not None:
         counted["products_limit_s"] = products_s * row["step_ms"] / 1e3 / row["epoch_s"]
         counted["products_fraction"] = products_s / row["epoch_s"]

@@ -16,19 +16,51 @@ from typing import Any
 # By message, the number of each field and what it holds, `*` where it is repeated.
 _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "HloProto": {"hlo_module": (1, "HloModule")},
-    "HloModule": {"computations": (3, "HloComputation*")},
-    "HloComputation": {"instructions": (2, "HloInstruction*"), "id": (5, "int64")},
+    "HloModule": {"computations": (3, "HloComputation*"), "entry_computation_id": (6, "int64")},
+    "HloComputation": {
+        "instructions": (2, "HloInstruction*"),
+        "id": (5, "int64"),
+        "root_id": (6, "int64"),
+    },
     "HloInstruction": {
         "name": (1, "string"),
         "opcode": (2, "string"),
         "shape": (3, "Shape"),
         "metadata": (7, "OpMetadata"),
+        "literal": (8, "Literal"),
+        "parameter_number": (9, "int64"),
+        "tuple_index": (13, "int64"),
+        "window": (15, "Window"),
+        "convolution_dimension_numbers": (16, "ConvolutionDimensionNumbers"),
         "dot_dimension_numbers": (30, "DotDimensionNumbers"),
         "id": (35, "int64"),
         "operand_ids": (36, "int64*"),
         "called_computation_ids": (38, "int64*"),
+        "comparison_direction": (63, "string"),
     },
-    "Shape": {"dimensions": (3, "int64*")},
+    "Shape": {"dimensions": (3, "int64*"), "tuple_shapes": (4, "Shape*")},
+    "Literal": {
+        "preds": (2, "int64*"),
+        "s32s": (4, "int64*"),
+        "s64s": (5, "int64*"),
+        "u32s": (6, "int64*"),
+        "u64s": (7, "int64*"),
+    },
+    "Window": {"dimensions": (1, "WindowDimension*")},
+    "WindowDimension": {
+        "size": (1, "int64"),
+        "stride": (2, "int64"),
+        "padding_low": (3, "int64"),
+        "window_dilation": (5, "int64"),
+        "base_dilation": (6, "int64"),
+    },
+    "ConvolutionDimensionNumbers": {
+        "kernel_input_feature_dimension": (3, "int64"),
+        "output_batch_dimension": (9, "int64"),
+        "output_feature_dimension": (10, "int64"),
+        "input_spatial_dimensions": (11, "int64*"),
+        "output_spatial_dimensions": (12, "int64*"),
+    },
     "OpMetadata": {"op_name": (2, "string")},
     "DotDimensionNumbers": {"lhs_contracting_dimensions": (1, "int64*")},
     "XSpace": {"hostnames": (4, "string*")},
@@ -116,11 +148,16 @@ def parse_hlo(module: bytes) -> dict[str, HloInstruction]:
 
 def _flops(found: Any, by_id: Mapping[int, Any], computations: Mapping[int, Sequence[Any]]) -> int:
     if found.opcode == "dot" and found.operand_ids and found.operand_ids[0] in by_id:
-        left = by_id[found.operand_ids[0]].shape.dimensions
-        axes = found.dot_dimension_numbers.lhs_contracting_dimensions
-        contracted = math.prod(left[axis] for axis in axes if axis < len(left))
-        return int(2 * math.prod(found.shape.dimensions) * contracted)
+        return dot_flops(found, by_id[found.operand_ids[0]])
     if found.opcode in ("fusion", "call"):
         inner = [one for call in found.called_computation_ids for one in computations.get(call, ())]
         return sum(_flops(one, by_id, computations) for one in inner)
     return 0
+
+
+def dot_flops(dot: Any, left: Any) -> int:
+    """FLOPs of a dot whose first operand is `left`: 2 for each element and each contracted one."""
+    sides = left.shape.dimensions
+    axes = dot.dot_dimension_numbers.lhs_contracting_dimensions
+    contracted = math.prod(sides[axis] for axis in axes if axis < len(sides))
+    return int(2 * math.prod(dot.shape.dimensions) * contracted)

@@ -30,7 +30,8 @@ def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
 
     RUN is the folder of a run, or a folder that holds several runs of one machine: with three
     or more a side the intervals are over runs, drift included. Runs must have trained on the
-    same images for the same epochs, else the exit code is 3.
+    same data for the same epochs, else the exit code is 3. A case whose model or data of your
+    own differ between the runs is left out.
     """
     from bench.reports.plots.compare import draw_comparison
     from bench.reports.terminal.compare import print_comparison, write_comparison

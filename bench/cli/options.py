@@ -126,7 +126,7 @@ SIZE_OPTIONS: tuple[Option, ...] = (
     Option(
         "accuracy-gate",
         float,
-        f"drop of accuracy that must be found, in points [default: "
+        f"drop of accuracy that must be found, in points, or of another score in percent [default: "
         f"{100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]",
         "POINTS",
         of_plan=False,

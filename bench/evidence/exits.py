@@ -14,7 +14,7 @@ from scipy.special import betaincinv
 
 from bench.evidence.worlds import Array, Suite, World, launch_medians, run_logs
 from bench.schema.sizes import CHECK_ACCURACY_MARGIN, MARGIN
-from bench.verdicts.check import ACCURACY_LEVEL, SEED_SCATTER, SPEED_LEVEL
+from bench.verdicts.check import SCORE_LEVEL, SEED_SCATTER, SPEED_LEVEL
 from bench.verdicts.regression import Estimate, StoredTest, estimate, holm, one_sided, stored_test
 
 STORED, CANDIDATES = (3, 6, 10), (1, 3)
@@ -176,8 +176,8 @@ def accuracy_rows(suites: int, seed: int) -> list[Row]:
                 "stored_runs": stored,
                 "candidate_runs": own,
             }
-            test = stored_test(found, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL)
-            every = ends(found, test, CHECK_ACCURACY_MARGIN, ACCURACY_LEVEL, DROPS)
+            test = stored_test(found, CHECK_ACCURACY_MARGIN, SCORE_LEVEL)
+            every = ends(found, test, CHECK_ACCURACY_MARGIN, SCORE_LEVEL, DROPS)
             rows += [
                 named | {"gate": gate} | end.fields()
                 for gate, end in zip(DROPS, every, strict=True)

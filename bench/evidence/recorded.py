@@ -34,7 +34,7 @@ from bench.verdicts.sequential import LAST_LOOK, SPENDING, block_log
 from fmnist_models.errors import UserError
 
 Row = dict[str, Any]
-RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_score", "seconds")
+RECORDED = ("session", "time_utc", "case", "slower", "block", "side", "val_accuracy", "seconds")
 SCALED_DUELS = (0.0, 0.02, 0.05, 0.10)
 SCALED_CHECKS = (0.0, 0.05, 0.10, 0.20, 0.50)
 # (stored sessions, sessions of the candidate); nine and one are all sessions.
@@ -84,7 +84,7 @@ def _launches(folder: Path, side: str) -> Iterator[Row]:
             "case": record.case,
             "block": record.launch,
             "side": side,
-            "val_score": accuracies[-1],
+            "val_accuracy": accuracies[-1],
             "seconds": " ".join(f"{s.round.seconds:.6f}" for s in rounds),
         }
 

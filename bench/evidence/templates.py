@@ -41,7 +41,7 @@ def block_rows(work: Path, loop: str, templates: int, tell: Callable[[str], None
     random.Random(plan.entropy).shuffle(cells)
     rows = []
     with the_machine(tell, True), sides_under_way(plan, path) as sides:
-        blocks = Blocks(path, sides, plan.settings.epochs, lambda _, why: tell(why))
+        blocks = Blocks(path, sides, plan.settings, lambda _, why: tell(why))
         for number, cell in enumerate(cells):
             served = dict(zip(SIDES, cell, strict=True))
             draw = BlockDraw(served, plan.draws.block(case, number).firsts)

@@ -34,9 +34,7 @@ def turn_rows(work: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     draws = EvenDraws("turns", 1)
     rows = []
     with the_machine(tell, True), sides_under_way(plan, path) as sides:
-        ways = {
-            way: Blocks(path, sides, plan.settings.epochs, turns=way == "turns") for way in WAYS
-        }
+        ways = {way: Blocks(path, sides, plan.settings, turns=way == "turns") for way in WAYS}
         for number in range(LAST_LOOK):
             way = WAYS[number % len(WAYS)]
             block = ways[way].measured(case, number, draws.block(case, number))

@@ -1,7 +1,7 @@
 """`python -m bench.peers.parity FILE`: the accuracies of plain `Model.fit`, to compare loops with.
 
 Trains each documented pair of network and optimizer with Keras alone, as a user would write it.
-Appends one row per seed to FILE: model, optimizer, seed, val_score, test_score. Rows that
+Appends one row per seed to FILE: model, optimizer, seed, val_accuracy, test_accuracy. Rows that
 FILE already has are not trained again. The columns can be compared with those of a run's
 `launches.jsonl` and `rounds.csv` of the same seeds.
 """
@@ -20,7 +20,7 @@ from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS, build
 from fmnist_models.optimizers import OPTIMIZERS, create
 
-COLUMNS = ("model", "optimizer", "seed", "val_score", "test_score")
+COLUMNS = ("model", "optimizer", "seed", "val_accuracy", "test_accuracy")
 
 
 def bare_fit(
@@ -39,10 +39,10 @@ def bare_fit(
         metrics=["accuracy"],
     )
     model.fit(data.train_x, data.train_y, epochs=5, verbose=0)
-    _, val_score = model.evaluate(data.val_x, data.val_y, verbose=0)
-    _, test_score = model.evaluate(data.test_x, data.test_y, verbose=0)
+    _, val_accuracy = model.evaluate(data.val_x, data.val_y, verbose=0)
+    _, test_accuracy = model.evaluate(data.test_x, data.test_y, verbose=0)
     keras.backend.clear_session()
-    return float(val_score), float(test_score)
+    return float(val_accuracy), float(test_accuracy)
 
 
 def main() -> None:

@@ -36,9 +36,9 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
             written += write(outcome, environment)
     print_results(outcome.rows, console)
     reference = RunFolder(REFERENCE).environment() or {}
-    same_work = _work_of(outcome.plan.settings.epochs, environment) == _work_of(
-        _reference_epochs(), reference
-    )
+    settings = outcome.plan.settings
+    epochs = settings.epochs if settings.steps is None else None
+    same_work = _work_of(epochs, environment) == _work_of(_reference_epochs(), reference)
     machine = f"{_cpu(reference)}, TensorFlow {_tensorflow(reference)}"
     for line in reference_lines(outcome.rows, reference_rows(), same_work, machine):
         console.print(Text(line), soft_wrap=True)

@@ -1,12 +1,19 @@
-"""A machine and its software in two lines of text."""
+"""The title of a picture, and a machine and its software in two lines of text."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.schema.case import MODELS
 from bench.schema.cells import counted
+
+
+def title_of(models: Iterable[str], label: str) -> str:
+    """The title of a picture; it names the data where all models are the documented ones."""
+    what = "Training on Fashion-MNIST" if set(models) <= set(MODELS) else "Training"
+    return f"{what}: {label}" if label else what
 
 
 def machine_lines(environment: Mapping[str, Any], device_names: Sequence[str]) -> list[str]:

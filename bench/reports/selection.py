@@ -35,6 +35,7 @@ class Point:
         low, high: the interval of `samples_per_s`; None where there is none.
         training_s: seconds of training before `val_score` was taken: of the documented
             epochs, or of the mean fold of the logistic baseline. NaN where not known.
+        score, better: the name and the good direction of the score; empty where it has none.
         val_score, score_target: NaN where not known.
         rounds: samples/s of every round, one tuple per launch.
     """
@@ -50,6 +51,8 @@ class Point:
     low: float | None
     high: float | None
     training_s: float
+    score: str
+    better: str
     val_score: float
     score_target: float
     rounds: tuple[tuple[float, ...], ...]
@@ -146,11 +149,11 @@ def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group
     return _grouped(chosen, lambda p: p.model, label, most_rows)
 
 
-def timed_by_placement(measured: Sequence[Point]) -> dict[str, list[Point]]:
-    """The cases at the base setting with known accuracy and training time, by placement."""
+def timed_by_placement(measured: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
+    """The cases at the base setting with known score and training time, by (placement, score)."""
     timed = [p for p in at_base(measured) if p.training_s > 0 and math.isfinite(p.val_score)]
     return _collect(
-        sorted(timed, key=lambda p: _rank(("cpu",), p.placement)), lambda p: p.placement
+        sorted(timed, key=lambda p: _rank(("cpu",), p.placement)), lambda p: (p.placement, p.score)
     )
 
 
@@ -212,6 +215,8 @@ def _point(row: Row, rounds: Sequence[Row]) -> Point:
         low=low if has_interval else None,
         high=high if has_interval else None,
         training_s=_training_s(row, rounds),
+        score=row.get("score") or "",
+        better=row.get("better") or "",
         val_score=_number(row.get("val_score")),
         score_target=_number(row.get("score_target")),
         rounds=_speeds_by_launch(rounds),
@@ -238,7 +243,7 @@ def _placement(row: Row) -> str:
 
 def _training_s(row: Row, rounds: Sequence[Row]) -> float:
     if row["loop"] == SKLEARN_LOOP:
-        # Its accuracy is the mean over folds, so its time is that of a mean fold, not of an epoch.
+        # Its score is the mean over folds, so its time is that of a mean fold, not of an epoch.
         folds = [r["seconds"] for r in rounds if math.isfinite(_number(r["val_score"]))]
         return fmean(folds) if folds else math.nan
     return _number(row.get("epochs")) * _number(row.get("epoch_s"))

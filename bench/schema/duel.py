@@ -14,6 +14,7 @@ from bench.schema.bounds import Count, Plain, Positive, Size, Text
 from bench.schema.case import Case
 from bench.schema.draws import Draws, EvenDraws, SeededDraws
 from bench.schema.plan import RunSettings
+from bench.schema.score import ACCURACY
 from bench.schema.sizes import DUEL_ACCURACY_GATE, DUEL_ACCURACY_MARGIN, DUEL_GATE, MARGIN, Sizes
 from fmnist_models.errors import UserError
 
@@ -104,15 +105,18 @@ class Block:
 
     Attributes:
         speed: log of B's time over A's, by `even_log` over the rounds measured in turns.
-        accuracy: A's validation accuracy less B's, as a share; None where the loop has none.
+        scores: the score of A and that of B on the validation data; None where none was taken.
+        name, better: the score's name and good direction.
         control: log of the control's time before B over its time before A, by `even_log`.
         failure: why the block gives no result; empty where it gives one.
     """
 
     speed: float
-    accuracy: float | None
+    scores: tuple[float, float] | None
     control: float
     failure: str = ""
+    name: str = ACCURACY
+    better: str = "max"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ class DuelPlan:
         budget_s: no block begins after this many seconds; None for no limit.
         rows: how many training images are used, from the first on; None for all.
         margin: the slow-down that is tolerated, as a share.
-        accuracy_gate: the drop of accuracy that must be ruled out; 0.01 is one point.
+        accuracy_gate: the change of the score for the worse that must be ruled out, as a share
+            (`bench.schema.score.Scale`).
         templates: number of processes of each side that its launches are forked from.
         entropy: the seed of the orders and templates; empty until the duel begins, and in duels
             of earlier revisions, which drew them from the training seed.

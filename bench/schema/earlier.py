@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -33,3 +33,17 @@ def in_present_names(values: Any) -> Any:
         renamed = {EARLIER_NAMES.get(name, name): value for name, value in values.items()}
     inner = {name: in_present_names(values[name]) for name in _INSIDE if name in values}
     return {**renamed, **inner} if inner else renamed
+
+
+def as_written(path: Sequence[str | int], values: Any) -> list[str | int]:
+    """A path of present names that leads to a value, in the names that `values` have."""
+    found: list[str | int] = []
+    for step in path:
+        earlier = next((old for old, new in EARLIER_NAMES.items() if new == step), step)
+        known = isinstance(values, Mapping) and step not in values and earlier in values
+        found.append(earlier if known else step)
+        try:
+            values = values[found[-1]]
+        except (KeyError, IndexError, TypeError):
+            values = None
+    return found

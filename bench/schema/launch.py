@@ -108,7 +108,8 @@ class LaunchRecord(Plain):
             are arrays.
         resident_step_s: seconds of a step whose batch is in the device's memory; None likewise.
         flops_per_sample: FLOPs of a training step for one sample, counted in the lowered module;
-            None where they cannot be counted.
+            None where they cannot be counted, and where `dense_layers` gives them. A warning says
+            where they differ from the layers' own count.
         peak_host_memory_bytes: rise of the process's peak memory since the launch began.
         peak_device_memory_bytes: peak of the device's allocator; None on a CPU.
         dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for

@@ -39,11 +39,11 @@ class RunSettings(Plain):
     """The settings of every case of a run.
 
     Attributes:
-        epochs: documented epochs, after which the accuracy is taken.
+        epochs: documented epochs, after which the score is taken.
         seed: launch k trains with seed + k.
         launches: fresh processes for each case; None lets each loop choose (1 or 3).
-        score_target: validation accuracy of the time to accuracy, as a share; a workload may have a
-            target of its own.
+        score_target: the target of an accuracy, as a share; a workload may have a target of its
+            own.
         timeout_s: limit of one launch in seconds.
         data: folder of IDX files in place of the embedded ones.
         fork: fork CPU launches from a template process where the system can.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.schema.bounds import (
     Count,
@@ -47,6 +47,15 @@ class LaunchRequest(Plain):
     min_seconds: Size = 0.0
     steps: Count | None = None
     cache_stream: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values.
+
+        Those that a worker of an earlier revision refuses are left out where nothing is asked.
+        """
+        asked = {"steps": self.steps is not None, "cache_stream": self.cache_stream}
+        values = Plain.to_json(self)
+        return {name: value for name, value in values.items() if asked.get(name, True)}
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -96,6 +105,15 @@ class ProfileRequest(Plain):
     rounds: Count
     steps: Count | None = None
     cache_stream: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values.
+
+        Those that a worker of an earlier revision refuses are left out where nothing is asked.
+        """
+        asked = {"steps": self.steps is not None, "cache_stream": self.cache_stream}
+        values = Plain.to_json(self)
+        return {name: value for name, value in values.items() if asked.get(name, True)}
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ class Sizes:
     Attributes:
         margin: a slow-down up to this share is tolerated; a confirmed one above it counts.
         gate: a slow-down of this share must be found; where it could be missed, nothing passes.
-        accuracy_margin, accuracy_gate: the same for a drop of accuracy; 0.01 is one point.
+        accuracy_margin, accuracy_gate: the same for a drop of accuracy, of which 0.01 is one point,
+            or for another score's change for the worse, as a share (`bench.schema.score.Scale`).
 
     Raises:
         UserError: a value is out of range; the message names its option.

@@ -19,7 +19,8 @@ _DIGITS = "[1-9][0-9]{0,17}"
 class Kind(Enum):
     """What a warning tells of, as its words, with a place for its number or its names.
 
-    The last two take whatever the others do not: a text of another version stays as it is.
+    `DISTURBANCE` and `SENTENCE` take whatever the others do not: a text of another version stays
+    as it is. A row with `NO_ROOFLINE` has no roofline fraction.
     """
 
     UNSTEADY = "unsteady"
@@ -32,6 +33,7 @@ class Kind(Enum):
     MEMORY_PRESSURE = DISTURBED + "threads waited for memory in {:d}% of the time"
     GPU_SLOWED = DISTURBED + "the GPU was slowed by {:s}"
     DISTURBANCE = DISTURBED + "{:s}"
+    NO_ROOFLINE = "no roofline: {:s}"
     SENTENCE = "{:s}"
 
     def severity(self, reading: float) -> int:

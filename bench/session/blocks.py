@@ -25,13 +25,17 @@ from bench.schema.draws import SIDES, BlockDraw
 from bench.schema.duel import Block
 from bench.schema.errors import explained
 from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.plan import RunSettings
 from bench.session.attempts import MOST_ATTEMPTS, RunUnderWay
 from bench.session.control import Reading, control_cells, control_probe, refuse_other_control
 from bench.store.filetypes import BLOCKS, CONTROL
 from bench.store.reader import read_table
 from bench.store.tables import cut_half_line, in_own_form, write_csv
 from bench.verdicts.sequential import even_log
+from bench.verdicts.work import other_work, row_of
 
+# The last attempt of a launch and its rounds; None where there is none.
+Launch = tuple[LaunchRecord | None, list[Round]]
 COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
 # Passes of one control reading: few before each round, many where a launch has one reading only.
 _PASSES, _PASSES_ALONE = 1, 20
@@ -43,35 +47,39 @@ class Blocks:
     Args:
         path: the duel's folder.
         sides: the run of each side, by name.
-        epochs: documented epochs; the last one gives the accuracy.
+        settings: of the duel; the last of a case's documented epochs gives its score.
         on_void: called with the case and the reason of a block that is measured again.
         turns: alternate the rounds where that is possible; False measures one launch after the
             other.
+        other_work: in what a launch of B did other work than it must; empty where it did not.
     """
 
     def __init__(
         self,
         path: Path,
         sides: Mapping[str, RunUnderWay],
-        epochs: int,
+        settings: RunSettings,
         on_void: Callable[[Case, str], None] = lambda *_: None,
         *,
         turns: bool = True,
+        other_work: Callable[[LaunchRecord], str] = lambda _: "",
     ) -> None:
         self._on_void = on_void
         self._turns = turns
         self._path = path
         self._file = path / "blocks.csv"
         self._sides = sides
-        self._epochs = epochs
+        self._settings = settings
+        self._other_work = other_work
         self._kept = {(row["case"], row["block"]): row for row in self._on_disk()}
         self._probe = control_probe()
         self._always_disturbed = False
 
     def holds(self, case: Case, number: int) -> bool:
         """Whether the block is on disk, with the rounds of both launches."""
+        epochs = self._settings.epochs_of(case)
         return (case.id, number) in self._kept and all(
-            record is not None and record.status is Status.OK and len(rounds) >= self._epochs
+            record is not None and record.status is Status.OK and len(rounds) >= epochs
             for record, rounds in (side.measured(case, number) for side in self._sides.values())
         )
 
@@ -110,20 +118,28 @@ class Blocks:
     def _block(self, case: Case, number: int, row: Mapping[str, Any]) -> Block:
         """The result of a block, from its launches and its row of blocks.csv."""
         launches = {side: self._sides[side].measured(case, number) for side in SIDES}
-        failure = _failure(launches, self._epochs)
+        epochs = self._settings.epochs_of(case)
+        failure = _failure(launches, epochs) or self._other_failure(launches)
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
-        (_, a), (_, b) = launches.values()
-        accuracies = [rounds[self._epochs - 1].val_score for rounds in (a, b)]
-        drop = None
-        if accuracies[0] is not None and accuracies[1] is not None:
-            drop = accuracies[0] - accuracies[1]
-        elif accuracies != [None, None]:
-            failure = "the validation accuracy of one side is missing"
+        (judged, a), (_, b) = launches.values()
+        assert judged is not None
+        scores = a[epochs - 1].val_score, b[epochs - 1].val_score
+        failure = _no_score(judged.score, scores)
+        if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
+        known = None if scores[0] is None or scores[1] is None else (scores[0], scores[1])
         a_s, b_s = ([r.seconds / r.samples for r in rounds] for rounds in (a, b))
         speed = even_log(a_s, b_s, row["order"][1:])
-        return Block(speed, drop, row["control_log_ratio"])
+        return Block(speed, known, row["control_log_ratio"], "", judged.score, str(judged.better))
+
+    def _other_failure(self, launches: Mapping[str, Launch]) -> str:
+        """Why a block gives no result although both launches ended ok: their work differs."""
+        (a, _), (b, _) = launches.values()
+        assert a is not None
+        assert b is not None
+        said = other_work(row_of(b), row_of(a))
+        return f"B {said} than A" if said else self._other_work(b)
 
     def _measure(self, case: Case, number: int, draw: BlockDraw) -> tuple[str, list[Reading]]:
         """Measure both launches; measure both again where one was disturbed.
@@ -220,7 +236,16 @@ class Blocks:
                 writer.writerows([as_cell(value) for value in row] for row in rows)
 
 
-def _failure(launches: Mapping[str, tuple[LaunchRecord | None, list[Round]]], epochs: int) -> str:
+def _no_score(name: str, scores: Sequence[float | None]) -> str:
+    """Why two scores cannot be compared; empty where they can, or where there are none."""
+    for side, score in zip(SIDES, scores, strict=True):
+        if score is not None and not math.isfinite(score):
+            return f"the validation {name} of side {side.upper()} is {score:g}"
+    known = [score is not None for score in scores]
+    return f"the validation {name} of one side is missing" if known[0] != known[1] else ""
+
+
+def _failure(launches: Mapping[str, Launch], epochs: int) -> str:
     """Why a block gives no result: a launch did not end ok, or the sides did different work."""
     for side, (record, rounds) in launches.items():
         if record is None or record.status is not Status.OK:

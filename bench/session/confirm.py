@@ -17,6 +17,7 @@ from typing import Any
 from bench.machine.loaded import CHECKOUT
 from bench.schema.draws import SIDES
 from bench.schema.duel import DuelPlan, Spec
+from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.session import preflight
@@ -32,6 +33,7 @@ from bench.verdicts.compatibility import (
     refuse_changed_files,
 )
 from bench.verdicts.duel import DuelReport
+from bench.verdicts.work import other_work, row_of
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
@@ -120,7 +122,12 @@ class _Expected:
     baseline: Sequence[MeasuredRun]
     candidate: MeasuredRun
 
-    def __call__(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
+    def other_work(self, record: LaunchRecord) -> str:
+        """In what a launch of B did other work than the candidate; empty where it did not."""
+        said = other_work(row_of(record), self.candidate.rows[record.case])
+        return f"B {said} than {self.candidate.path}" if said else ""
+
+    def code(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
         """The listings of files for a side, as of `bench.session.duel.Expected`."""
         if label != SIDES[0].upper():
             # `prepare` has checked the other facts of side B.

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from bench.machine.devices import inventory
 from bench.machine.environment import variables_of
@@ -28,6 +28,7 @@ from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.draws import SIDES, new_entropy
 from bench.schema.duel import DUEL_VERSION, DuelPlan
 from bench.schema.errors import ELSEWHERE, explained
+from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
@@ -56,9 +57,25 @@ from fmnist_models.errors import UserError
 LEAST = {"fit": (0, 2.0), "multistep": (20, 0.5), "compiled": (20, 0.5)}
 
 
-# Takes a side's label, the side and its facts; returns the listings of files that its launches
-# must run. Raises UserError where the side is not the expected one.
-Expected = Callable[[str, Side, Mapping[str, Any]], Mapping[str, Any]]
+class Expected(Protocol):
+    """What the sides of a duel must be."""
+
+    def code(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The listings of files that the launches of a side must run.
+
+        Args:
+            label: `A` or `B`.
+            side: the side.
+            described: its facts.
+
+        Raises:
+            UserError: the side is not the expected one.
+        """
+
+    def other_work(self, record: LaunchRecord) -> str:
+        """In what a launch of B did other work than it must; empty where it did not."""
+
+
 # The files and folders of a duel, beside duel.json.
 _WRITTEN = ("a", "b", "data", "checkouts", "blocks.csv", "control.csv", "verdict.json")
 
@@ -186,7 +203,13 @@ def fight(
         if new:
             plan = begin(plan, path)
         with sides_under_way(plan, path, expected) as sides:
-            blocks = Blocks(path, sides, plan.settings.epochs, progress.block_voided)
+            blocks = Blocks(
+                path,
+                sides,
+                plan.settings,
+                progress.block_voided,
+                other_work=expected.other_work if expected else lambda _: "",
+            )
             report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))
@@ -300,7 +323,7 @@ def _side_folder(
     described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
     described |= variables_of(plan.cases, inventory(), side.environ)
     if expected is not None:
-        described["code"] = dict(expected(label, side, described))
+        described["code"] = dict(expected.code(label, side, described))
     if (path / "plan.json").exists():
         folder = RunFolder.resume(path)[0]
         then = folder.environment()

@@ -23,6 +23,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
+from bench.verdicts.work import refuse_apart
 from fmnist_models.errors import UserError
 
 # The files of a run that a baseline needs; duels, pages, pictures and logs are left out.
@@ -201,6 +202,7 @@ def _refuse_together(runs: Sequence[MeasuredRun]) -> None:
     refuse_copies(runs)
     refuse_other_machine(runs)
     refuse_other_work(runs, Purpose.BASELINE)
+    refuse_apart(runs)
 
 
 def _refuse_unfit(run: MeasuredRun) -> None:

@@ -15,6 +15,7 @@ from bench.schema.columns import Row
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import WholeRun
+from bench.schema.score import ACCURACY
 from bench.store.filetypes import RESULTS
 from bench.store.reader import COPY, Cells
 from bench.store.run_folder import RunFolder
@@ -79,9 +80,18 @@ def _planned(folder: RunFolder, rows: Sequence[Row]) -> Plan:
         raise UserError(f"{file}: {error}") from error
     networks = [row for row in rows if row["loop"] != SKLEARN_LOOP]
     first = next(iter(networks), rows[0])
-    known = {"epochs": first["epochs"], "seed": first["seed"]}
-    known |= {"score_target": first["score_target"]}
-    settings = RunSettings(**{name: value for name, value in known.items() if value is not None})
+    known = {"epochs": first["epochs"], "seed": first["seed"], "steps": first["steps"]}
+    # A file of an earlier version has no column of the score, which was the accuracy.
+    targets = (row["score_target"] for row in rows if row["score"] in ("", ACCURACY))
+    known |= {"score_target": next((target for target in targets if target is not None), None)}
+    settings = RunSettings(
+        **{name: value for name, value in known.items() if value is not None},
+        own_epochs={
+            case.model: row["epochs"]
+            for case, row in zip(cases, rows, strict=True)
+            if case.model in case.own and row["epochs"] is not None
+        },
+    )
     return Plan(cases, settings)
 
 
@@ -175,11 +185,14 @@ def broken_launches(
 
     Their rounds are missing or duplicate, or differ from each other in samples or updates.
     """
-    loops = {case.id: case.loop for case in plan.cases}
+    cases = {case.id: case for case in plan.cases}
     found = {}
     for case, measured in measured_launches(launches, rounds).items():
         for record, own in measured:
-            reason = broken_launch(record, own, loops.get(case), plan.settings.epochs)
+            known = cases.get(case)
+            epochs = plan.settings.epochs_of(known) if known else plan.settings.epochs
+            loop = known.loop if known else None
+            reason = broken_launch(record, own, loop, epochs)
             if reason:
                 found[case, record.launch] = reason
     return found
@@ -194,7 +207,7 @@ def broken_launch(
         record: the launch.
         rounds: its rounds, in order.
         loop: the loop of its case; None where the plan does not have the case.
-        epochs: documented epochs of the run.
+        epochs: documented epochs of the case.
     """
     networks = loop != SKLEARN_LOOP
     return _broken(record, rounds, epochs if networks else 1, same=networks)
@@ -213,6 +226,10 @@ def _broken(record: LaunchRecord, rounds: Sequence[Round], epochs: int, *, same:
         return f"{len(numbers)} of {least} rounds are there"
     if record.rounds is not None and len(numbers) > record.rounds:
         return f"{len(numbers)} rounds are there, and it timed {record.rounds}"
+    scores = [record.test_score, *(s for r in rounds for s in (r.train_score, r.val_score))]
+    for score in scores if record.score == ACCURACY else ():
+        if score is not None and not 0 <= score <= 1:
+            return f"an accuracy of {score:g} is not between 0 and 1"
     first = rounds[0]
     for other in rounds[1:] if same else ():
         if (other.samples, other.updates) != (first.samples, first.updates):

@@ -20,6 +20,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
+from bench.verdicts.work import refuse_apart
 from fmnist_models.errors import UserError
 
 
@@ -127,6 +128,7 @@ def read_machine(path: Path) -> MeasuredRun:
     runs = read_runs(path)
     refuse_other_machine(runs)
     refuse_other_work(runs, Purpose.COMPARE)
+    refuse_apart(runs)
     first = runs[0]
     rows: dict[str, Row] = {}
     logs: dict[str, tuple[float, ...]] = {}
@@ -134,11 +136,11 @@ def read_machine(path: Path) -> MeasuredRun:
         own = [run.rows[case] for run in runs if case in run.rows]
         if all(case in run.logs for run in runs):
             logs[case] = tuple(run.run_log(case) for run in runs)
-            accuracies = [row["val_score"] for row in own]
+            scores = [row["val_score"] for row in own]
             rows[case] = {
                 **own[0],
                 "samples_per_s": math.exp(-fmean(logs[case])),
-                "val_score": None if None in accuracies else fmean(accuracies),
+                "val_score": None if None in scores else fmean(scores),
             }
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from bench.schema.bounds import Misfit, checked, joined, shortened
-from bench.schema.earlier import EARLIER_NAMES, in_present_names
+from bench.schema.earlier import EARLIER_NAMES, as_written, in_present_names
 from bench.store.filetypes import TableSchema
 from fmnist_models.errors import UserError
 
@@ -162,6 +162,23 @@ class Cells:
         except UserError as error:
             raise UserError(f"{self.file}: {error}; {self.remedy}") from error
 
+    def refuse_no_share(self, number: int, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+        """Refuse a value of a row that is not between 0 and 1.
+
+        Args:
+            number: the row's place in `rows`.
+            columns: those that are looked at; an empty cell is allowed.
+            row: the values of the row, by column.
+
+        Raises:
+            UserError: there is one; the message names file, line and column.
+        """
+        for column in columns:
+            if row[column] is not None and not 0 <= row[column] <= 1:
+                shown, low = shortened(self.rows[number][column]), not row[column] > 1
+                wanted = f"must be a number {'>= 0' if low else '<= 1'}"
+                raise self.refused(self.lines[number], [column], shown, wanted)
+
     def refused(
         self, line: object, column: Sequence[str | int], shown: str, wanted: str
     ) -> UserError:
@@ -213,7 +230,7 @@ def read_cells(
     while header and not header[-1]:
         header.pop()
     header, written = _present(header, schema)
-    _refuse_header(header, schema, file, remedy)
+    _refuse_header(header, schema, file, remedy, written)
     names = [name for name in schema.columns if name in header]
     places = [header.index(name) for name in names]
     # Few operations for each row, because tables have tens of thousands of rows.
@@ -246,10 +263,16 @@ def _present(header: Sequence[str], schema: TableSchema) -> tuple[list[str], dic
     return [present.get(name, name) for name in header], written
 
 
-def _refuse_header(header: Sequence[str], schema: TableSchema, file: Path, remedy: str) -> None:
+def _refuse_header(
+    header: Sequence[str],
+    schema: TableSchema,
+    file: Path,
+    remedy: str,
+    written: Mapping[str, str],
+) -> None:
     for name in schema.columns:
         if header.count(name) > 1:
-            raise UserError(f"{file} has two columns {name!r}: {remedy}")
+            raise UserError(f"{file} has two columns {written.get(name, name)!r}: {remedy}")
         if name not in header and name not in schema.later:
             raise UserError(
                 f"{file} has no column {name!r}: it is not a file of this suite, or "
@@ -301,7 +324,7 @@ def _typed(values: Any, kind: type[_T], where: str, remedy: str) -> _T:
     try:
         return checked(in_present_names(values), kind)
     except Misfit as misfit:
-        path = joined(misfit.path)
+        path = joined(as_written(misfit.path, values))
         said = f"{where}, {path}" if path else where
         raise UserError(f"{said}: {misfit.shown} {misfit.wanted}: {remedy}") from None
     except UserError as error:

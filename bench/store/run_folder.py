@@ -19,10 +19,12 @@ from typing import Any, Self
 from bench.schema.ceilings import Ceilings
 from bench.schema.cells import as_cell, csv_text, result_line
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
+from bench.schema.earlier import as_written
 from bench.schema.errors import ELSEWHERE, explained
 from bench.schema.launch import LaunchRecord, Round, StoredRound
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.schema.requests import LaunchRequest
+from bench.schema.score import ACCURACY
 from bench.store.files import (
     ENVIRONMENT,
     PAGE,
@@ -41,6 +43,7 @@ from bench.store.reader import (
     read_json,
     read_json_lines,
     read_table,
+    read_text,
 )
 from bench.store.tables import (
     cut_half_line,
@@ -162,7 +165,26 @@ class RunFolder:
             {"case": row["case"], "launch": row["launch"], "attempt": row["attempt"], "round": row}
             for row in cells.rows
         ]
-        return cells.typed(values, StoredRound)
+        stored = cells.typed(values, StoredRound)
+        columns = ("train_score", "val_score")
+        outside = [
+            (number, scores)
+            for number, one in enumerate(stored)
+            if (scores := {name: getattr(one.round, name) for name in columns})
+            and not all(value is None or 0 <= value <= 1 for value in scores.values())
+        ]
+        names = self._scores() if outside else {}
+        for number, scores in outside:
+            one = stored[number]
+            # Of a launch that has not ended, only the user's own model may have another score.
+            unknown = "" if ":" in one.case else ACCURACY
+            if names.get((one.case, one.launch, one.attempt), unknown) == ACCURACY:
+                cells.refuse_no_share(number, columns, scores)
+        return stored
+
+    def _scores(self) -> dict[tuple[str, int, int], str]:
+        """The name of the score of each launch that has ended."""
+        return {(r.case, r.launch, r.attempt): r.score for r in self.launches()}
 
     def launches(self) -> list[LaunchRecord]:
         """Every launch on disk, in order.
@@ -175,6 +197,7 @@ class RunFolder:
         records = read_json_lines(file, LaunchRecord, self._again())
         seen: dict[tuple[str, int, int], int] = {}
         for number, record in enumerate(records, 1):
+            self._refuse_no_accuracy(file, number, record)
             key = (record.case, record.launch, record.attempt)
             if key in seen:
                 raise UserError(
@@ -183,6 +206,16 @@ class RunFolder:
                 )
             seen[key] = number
         return records
+
+    def _refuse_no_accuracy(self, file: Path, number: int, record: LaunchRecord) -> None:
+        """Refuse the line of a launch whose accuracy on the test data is not between 0 and 1."""
+        score = record.test_score
+        if record.score != ACCURACY or score is None or 0 <= score <= 1:
+            return
+        line = (read_text(file) or "").split("\n")[number - 1]
+        (name,) = as_written(["test_score"], json.loads(line))
+        wanted = f"must be a number {'<= 1' if score > 1 else '>= 0'}"
+        raise UserError(f"{file} line {number}, {name}: {score:g} {wanted}: {self._again()}")
 
     def _again(self) -> str:
         if kind_of(self.path / "plan.json") is None:
@@ -217,7 +250,13 @@ class RunFolder:
         if not self.holds_results():
             refuse_absent(self.path)
             raise UserError(f"{self.path} holds no results.csv: name the folder of a run")
-        return read_table(file, RESULTS, self.derived_again())
+        rows, cells = read_table(file, RESULTS, self.derived_again())
+        columns = ("train_score", "val_score", "test_score", "score_target")
+        for number, row in enumerate(rows):
+            # In a file of an earlier version each score is an accuracy.
+            if row["score"] == ACCURACY or "score" not in cells.columns:
+                cells.refuse_no_share(number, columns, row)
+        return rows, cells
 
     def holds_results(self) -> bool:
         """Whether there is a results.csv."""

@@ -1,4 +1,4 @@
-"""Checks speed and accuracy of a candidate against stored runs, and which changes it could find."""
+"""Checks speed and score of a candidate against stored runs, and which changes it could find."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from bench.schema.cells import counted
 from bench.schema.errors import ExitCode, NotComparable
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
+from bench.schema.score import OF_ACCURACY, Scale
 from bench.schema.sizes import DUEL_ACCURACY_GATE, Sizes
-from bench.verdicts.check_data import holders, loss, tables, times
+from bench.verdicts.check_data import broken_scores, holders, scale_of, score, tables, times
 from bench.verdicts.compatibility import (
     Purpose,
     refuse_copies,
@@ -20,14 +21,16 @@ from bench.verdicts.compatibility import (
     refuse_other_work,
 )
 from bench.verdicts.regression import LEAST_RUNS, StoredTest, estimate, stored_test
+from bench.verdicts.work import apart, without
 
-# The least standard deviation of one launch's accuracy, as a share. Stored runs of one seed may
-# agree in every image and show no scatter; over seeds, 0.5 to 0.7 points were measured.
+# The least standard deviation of one launch's score, as a share (`Scale`). Stored runs of one seed
+# may agree in every sample and show no scatter; over seeds, accuracies scattered by 0.5 to 0.7
+# points.
 SEED_SCATTER = 0.007
 # At most 1% of checks may raise a false alarm. The levels are lower than that, because launches
-# have heavier tails than Student's t assumes (results/evidence). A fault of accuracy shows as a
-# large drop, so a small level is enough for it.
-SPEED_LEVEL, ACCURACY_LEVEL = 0.005, 0.001
+# have heavier tails than Student's t assumes (results/evidence). A fault of the score shows as a
+# large change, so a small level is enough for it.
+SPEED_LEVEL, SCORE_LEVEL = 0.005, 0.001
 
 
 class Verdict(StrEnum):
@@ -43,11 +46,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The test of one case's speed or accuracy.
+    """The test of one case's speed or score.
 
     Attributes:
-        change: for speed, the added share of time (0.1 is ten percent slower); for accuracy, the
-            drop (0.01 is one point).
+        change: for speed, the added share of time (0.1 is ten percent slower); for the score, the
+            change for the worse as a share (`Scale`; of an accuracy, 0.01 is one point).
         smallest: the least true change that is found with a probability of `POWER`.
         threshold: the least measured change that would have been confirmed.
         p: one-sided p-value against the margin.
@@ -67,16 +70,18 @@ class CheckedCase:
 
     Attributes:
         reason: why the verdict is not `passed`; else empty.
-        speed, accuracy: the tests; None where the case was not tested.
+        speed, score: the tests; None where the case was not tested.
         brief: the reason without figures, so that cases with the same reason can be grouped.
+        scale: in what the score is judged.
     """
 
     case: str
     verdict: Verdict
     reason: str
     speed: Measure | None = None
-    accuracy: Measure | None = None
+    score: Measure | None = None
     brief: str = ""
+    scale: Scale = OF_ACCURACY
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +112,11 @@ class CheckReport:
 
     @property
     def smallest_drop(self) -> float | None:
-        """The least drop of accuracy that is found in any case; None where none was tested."""
-        return max((case.accuracy.smallest for case in self.cases if case.accuracy), default=None)
+        """The least change of a score for the worse that is found in any case, as a share.
+
+        None where no score was tested.
+        """
+        return max((case.score.smallest for case in self.cases if case.score), default=None)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -138,6 +146,8 @@ def check(
     refuse_unfit(baseline, candidate)
     runs = [*baseline, *candidate]
     names = dict.fromkeys(case for run in runs for case in run.rows)
+    matched = without(runs, other := apart(runs))
+    baseline, candidate = matched[: len(baseline)], matched[len(baseline) :]
     held = {case: len(times(holders(baseline, case))) for case in names}
     tested = [
         case
@@ -145,25 +155,33 @@ def check(
         if held[case] >= LEAST_RUNS and all(case in run.logs for run in candidate)
     ]
     speed = _speed(baseline, candidate, tested, sizes)
-    accuracy = _accuracy(baseline, candidate, tested, sizes)
-    partly = {
+    scales = {case: scale_of(baseline, case) for case in tested}
+    scores = _scores(baseline, candidate, scales, sizes)
+
+    def judged(case: str) -> CheckedCase:
+        """A case with its verdict."""
+        if case in other:
+            return CheckedCase(case, Verdict.NEW, f"{other[case]}: measure a baseline of that work")
+        if case not in speed:
+            return _untested(case, held[case], candidate)
+        known = any(score(run, case) is not None for run in holders(runs, case))
+        found = CheckedCase(case, Verdict.PASSED, "", speed[case], scores.get(case))
+        found = replace(found, scale=scales[case])
+        broken = broken_scores(baseline, candidate, case)
+        return _tested(found, sizes, broken, partly=known and case not in scores)
+
+    kept = [
         case
-        for case in tested
-        if case not in accuracy and any(loss(run, case) is not None for run in holders(runs, case))
-    }
-    cases = [
-        _tested(case, speed[case], accuracy.get(case), sizes, case in partly)
-        if case in speed
-        else _untested(case, held[case], candidate)
         for case in names
         if held[case]
+        or case in other
         or any(run.rows[case]["status"] != Status.SKIPPED for run in candidate if case in run.rows)
     ]
     return CheckReport(
         tuple(run.path.name for run in baseline),
         tuple(run.path.name for run in candidate),
         sizes,
-        tuple(cases),
+        tuple(map(judged, kept)),
         len(times(candidate)),
         {run.path.name: run.disturbed for run in runs if run.disturbed},
     )
@@ -172,8 +190,8 @@ def check(
 def suspects(report: CheckReport) -> list[str]:
     """The cases that a duel should measure.
 
-    These are regressions, and undecided cases whose measured loss of speed or accuracy reaches
-    the gate of a duel.
+    These are regressions, and undecided cases whose measured loss of speed or score reaches the
+    gate of a duel.
     """
     return [
         case.case
@@ -185,7 +203,7 @@ def suspects(report: CheckReport) -> list[str]:
 
 def _a_duel_would_find(case: CheckedCase, sizes: Sizes) -> bool:
     slower = case.speed is not None and case.speed.change >= sizes.confirming_gate
-    worse = case.accuracy is not None and case.accuracy.change >= DUEL_ACCURACY_GATE
+    worse = case.score is not None and case.score.change >= DUEL_ACCURACY_GATE
     return slower or worse
 
 
@@ -237,20 +255,25 @@ def _speed(
     return _measures(cases, stored_test(found, sizes.log_margin, SPEED_LEVEL), _share)
 
 
-def _accuracy(
+def _scores(
     baseline: Sequence[MeasuredRun],
     candidate: Sequence[MeasuredRun],
-    tested: Sequence[str],
+    scales: Mapping[str, Scale],
     sizes: Sizes,
 ) -> dict[str, Measure]:
+    def loss(run: MeasuredRun, case: str) -> float | None:
+        """The score as a share, larger where it is worse; None where it is no finite number."""
+        value = score(run, case)
+        return None if value is None or not math.isfinite(value) else scales[case].loss(value)
+
     runs = [*baseline, *candidate]
-    cases = [c for c in tested if all(loss(run, c) is not None for run in holders(runs, c))]
+    cases = [c for c in scales if all(loss(run, c) is not None for run in holders(runs, c))]
     if not cases:
         return {}
     stored, now = tables(baseline, candidate, cases, loss)
     launches = [min(len(run.logs[case]) for run in holders(runs, case)) for case in cases]
     found = estimate(stored, now, [SEED_SCATTER / math.sqrt(count) for count in launches])
-    return _measures(cases, stored_test(found, sizes.accuracy_margin, ACCURACY_LEVEL), float)
+    return _measures(cases, stored_test(found, sizes.accuracy_margin, SCORE_LEVEL), float)
 
 
 def _measures(
@@ -273,39 +296,38 @@ def _share(log: float) -> float:
     return math.expm1(log) if log < 700 else math.inf
 
 
-def _tested(
-    case: str, speed: Measure, accuracy: Measure | None, sizes: Sizes, partly: bool
-) -> CheckedCase:
+def _tested(case: CheckedCase, sizes: Sizes, broken: str, *, partly: bool) -> CheckedCase:
+    """The case with its verdict; `partly`: some of the runs lack its score."""
     worse = []
-    if speed.regressed:
-        worse.append(f"{speed.change:.1%} slower")
-    if accuracy and accuracy.regressed:
-        worse.append(f"accuracy fell by {100 * accuracy.change:.1f} points")
+    if case.speed and case.speed.regressed:
+        worse.append(f"{case.speed.change:.1%} slower")
+    if case.score and case.score.regressed:
+        worse.append(case.scale.fell(case.score.change))
+    worse += [broken] if broken else []
     if worse:
-        return CheckedCase(case, Verdict.REGRESSION, ", ".join(worse), speed, accuracy)
-    blind = _unseen(speed, accuracy, sizes, partly)
+        return replace(case, verdict=Verdict.REGRESSION, reason=", ".join(worse))
+    blind = _unseen(case, sizes, partly)
     if blind:
         reason, brief = ("; ".join(texts) for texts in zip(*blind, strict=True))
-        return CheckedCase(case, Verdict.BLIND, reason, speed, accuracy, brief)
-    return CheckedCase(case, Verdict.PASSED, "", speed, accuracy)
+        return replace(case, verdict=Verdict.BLIND, reason=reason, brief=brief)
+    return case
 
 
-def _unseen(
-    speed: Measure, accuracy: Measure | None, sizes: Sizes, partly: bool
-) -> list[tuple[str, str]]:
+def _unseen(case: CheckedCase, sizes: Sizes, partly: bool) -> list[tuple[str, str]]:
     """Why a case without a regression does not pass: (reason with figures, reason without)."""
-    found = []
-    if speed.smallest > sizes.gate:
+    found, speed, scale = list[tuple[str, str]](), case.speed, case.scale
+    if speed and speed.smallest > sizes.gate:
         reason = f"slow-downs are found from {percent(speed.smallest)} on, not from the gate"
         if speed.change >= sizes.gate:
             reason = f"{speed.change:.1%} slower, not confirmed: {reason}"
         found.append((reason, "the baseline is too noisy or too small to find the gate there"))
-    if accuracy and accuracy.smallest > sizes.accuracy_gate:
-        points = f"{100 * accuracy.smallest:.1f} points"
-        brief = "the baseline is too noisy or too small to find the accuracy gate there"
-        found.append((f"drops of accuracy are found from {points} on, not from their gate", brief))
+    if case.score and case.score.smallest > sizes.accuracy_gate:
+        size = scale.sized(case.score.smallest)
+        brief = f"the baseline is too noisy or too small to find the {scale.name} gate there"
+        text = f"{scale.fall}s of {scale.name} are found from {size} on, not from their gate"
+        found.append((text, brief))
     if partly:
-        text = "validation accuracy is missing in some of the runs"
+        text = f"validation {scale.name} is missing in some of the runs"
         found.append((text, text))
     return found
 

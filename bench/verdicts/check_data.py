@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bench.schema.runs import MeasuredRun
+from bench.schema.score import Scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +26,30 @@ def holders(runs: Sequence[MeasuredRun], case: str) -> list[MeasuredRun]:
     return [run for run in runs if case in run.logs]
 
 
-def loss(run: MeasuredRun, case: str) -> float | None:
-    """The share of validation images that were classified wrongly; None where not measured."""
-    accuracy = run.rows[case]["val_score"]
-    return None if accuracy is None else 1 - accuracy
+def scale_of(baseline: Sequence[MeasuredRun], case: str) -> Scale:
+    """In what a change of the score of `case` is judged, from the stored runs that hold it."""
+    rows = [run.rows[case] for run in holders(baseline, case)]
+    return Scale.of(rows[0]["score"], rows[0]["better"], [row["val_score"] for row in rows])
+
+
+def score(run: MeasuredRun, case: str) -> float | None:
+    """The score on the validation data; None where not measured."""
+    value: float | None = run.rows[case]["val_score"]
+    return value
+
+
+def broken_scores(
+    baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRun], case: str
+) -> str:
+    """What became of a score that was a finite number in the baseline alone; else empty."""
+    stored = [score(run, case) for run in holders(baseline, case)]
+    if not all(value is not None and math.isfinite(value) for value in stored):
+        return ""
+    for run in candidate:
+        value = score(run, case)
+        if value is not None and not math.isfinite(value):
+            return f"{run.rows[case]['score']} is {value:g} in {run.path.name}"
+    return ""
 
 
 def times(runs: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import geometric_mean
 from typing import Any
 
@@ -17,9 +17,11 @@ from bench.analysis import stats
 from bench.machine import variables
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
+from bench.schema.score import OF_ACCURACY, Scale
 from bench.verdicts.across import across_machines, across_threads, threads_of
 from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
 from bench.verdicts.regression import LEAST_RUNS
+from bench.verdicts.work import apart, without
 from fmnist_models.errors import UserError
 
 COLUMNS = (
@@ -32,9 +34,11 @@ COLUMNS = (
     "ratio_low",
     "ratio_high",
     "interval_over",
-    "val_accuracy_difference",
+    "val_score_difference",
     "status",
     "baseline_status",
+    "score",
+    "better",
 )
 
 
@@ -45,14 +49,17 @@ class Pair:
     Attributes:
         ratio: samples/s of the candidate over the baseline's; None where either has none.
         low, high: its interval; None where `_interval_over` gives none.
-        accuracy_difference: validation accuracy, candidate less baseline; None where unknown.
+        score_difference: score on validation data, candidate less baseline, in the score's own
+            unit; None where unknown.
+        scale: what the score is, and in what its difference is shown.
     """
 
     case: str
     ratio: float | None
     low: float | None
     high: float | None
-    accuracy_difference: float | None
+    score_difference: float | None
+    scale: Scale = OF_ACCURACY
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Comparison:
         summaries: by the candidate's name.
         differences: the texts of each run, baseline first, by fact; only facts that differ.
         baseline_missing: cases that ended ok in another run and not in the baseline.
+        apart: why a case is not compared, by case: it did other work in one of the runs.
     """
 
     baseline: str
@@ -96,6 +104,7 @@ class Comparison:
     summaries: Mapping[str, Summary]
     differences: Mapping[str, tuple[str, ...]]
     baseline_missing: tuple[str, ...]
+    apart: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
@@ -112,23 +121,27 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
         raise UserError(f"{len(runs)} run: name two at least")
     base = next(iter(runs)) if baseline is None else baseline
     matched = across_threads(across_machines(list(runs.values())))
-    runs = dict(zip(runs, matched, strict=True))
-    first, others = runs[base], {name: run for name, run in runs.items() if name != base}
-    ordered = [first, *others.values()]
+    of_base = list(runs).index(base)
+    ordered = [matched[of_base], *matched[:of_base], *matched[of_base + 1 :]]
     refuse_other_work(ordered, Purpose.COMPARE)
-    cases = tuple(dict.fromkeys(case for run in ordered for case in run.rows))
-    held = [case for case in cases if any(case in run.logs for run in ordered)]
-    common = [case for case in held if all(case in run.logs for run in ordered)]
     for run in ordered:
         if not run.logs:
             raise NotComparable(
                 f"{run.path}: none of its cases ended ok: finish it with fmnist-bench run --resume "
                 f"{run.path}, or measure anew"
             )
+    other_work = apart(ordered)
+    runs = dict(zip(runs, without(matched, other_work), strict=True))
+    first, others = runs[base], {name: run for name, run in runs.items() if name != base}
+    ordered = [first, *others.values()]
+    cases = tuple(dict.fromkeys(case for run in ordered for case in run.rows))
+    held = [case for case in cases if any(case in run.logs for run in ordered)]
+    common = [case for case in held if all(case in run.logs for run in ordered)]
     if not common:
+        why = "".join(f"; {case}: {said}" for case, said in [*other_work.items()][:1])
         raise NotComparable(
             f"{', '.join(runs)}: no case ended ok in all of them; "
-            "run the same --matrix or the same cases on each"
+            f"run the same --matrix or the same cases on each{why}"
         )
     return Comparison(
         base,
@@ -138,6 +151,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
         {name: _summary(run, first, common, held) for name, run in others.items()},
         _differences(ordered),
         _missing(first, held),
+        other_work,
     )
 
 
@@ -157,24 +171,28 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
                 "ratio_low": pair.low,
                 "ratio_high": pair.high,
                 "interval_over": _interval_over(pair.case, run, base),
-                "val_accuracy_difference": pair.accuracy_difference,
+                "val_score_difference": pair.score_difference,
                 "status": _status(run, pair.case),
                 "baseline_status": _status(base, pair.case),
+                "score": pair.scale.name,
+                "better": str(pair.scale.better) if pair.scale.name else "",
             }
 
 
 def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
     own, other = _speed(run, case), _speed(baseline, case)
     if own is None or other is None:
-        return Pair(case, None, None, None, None)
+        row = run.rows.get(case) or baseline.rows.get(case) or {}
+        scale = Scale.of(row.get("score") or "", row.get("better") or "", ())
+        return Pair(case, None, None, None, None, scale)
     interval = None
     if _interval_over(case, run, baseline):
         interval = stats.welch_interval(run.logs[case], baseline.logs[case])
     # The logs are of seconds, so the faster run has the smaller one.
     low, high = (None, None) if interval is None else (math.exp(-end) for end in interval[::-1])
-    accuracies = [side.rows[case]["val_score"] for side in (run, baseline)]
-    known = None not in accuracies
-    return Pair(case, own / other, low, high, accuracies[0] - accuracies[1] if known else None)
+    scores = [side.rows[case]["val_score"] for side in (run, baseline)]
+    difference = None if None in scores else scores[0] - scores[1]
+    return Pair(case, own / other, low, high, difference, Scale.of_row(baseline.rows[case]))
 
 
 def _interval_over(case: str, run: MeasuredRun, baseline: MeasuredRun) -> str:

@@ -116,9 +116,9 @@ FACTS: tuple[Fact, ...] = (
 )  # fmt: skip
 # Columns of results.csv that must agree in the rows of one case.
 COLUMNS: Mapping[Purpose, tuple[str, ...]] = {
-    Purpose.COMPARE: ("epochs",),
-    # With other settings, neither the seconds nor the accuracy of a case can be compared.
-    Purpose.BASELINE: ("epochs", "seed", "launches"),
+    Purpose.COMPARE: ("epochs", "steps"),
+    # With other settings, neither the seconds nor the score of a case can be compared.
+    Purpose.BASELINE: ("epochs", "steps", "seed", "launches"),
 }
 _DATA = FACTS[0]
 
@@ -272,7 +272,7 @@ def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
         found: dict[str, tuple[Any, Path]] = {}
         for run in runs:
             for case in run.logs:
-                value = run.rows[case][column]
+                value = run.rows[case].get(column)
                 before, where = found.setdefault(case, (value, run.path))
                 if before != value:
                     raise NotComparable(

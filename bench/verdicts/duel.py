@@ -11,12 +11,13 @@ from bench.schema.case import Case
 from bench.schema.cells import finite_fields
 from bench.schema.duel import Block, DuelPlan
 from bench.schema.errors import ExitCode
+from bench.schema.score import OF_ACCURACY, Scale
 from bench.schema.sizes import DUEL_ACCURACY_MARGIN, MARGIN, Sizes
 from bench.verdicts.check import Verdict
 from bench.verdicts.sequential import (
-    ACCURACY_SHARE,
     LAST_LOOK,
     MISSED,
+    SCORE_SHARE,
     SPEED_SHARE,
     SPENDING,
     Decision,
@@ -34,30 +35,37 @@ class Standing:
 
     Attributes:
         speed: log of B's time over A's, for each block.
-        accuracy: A's validation accuracy less B's, for each block; empty where the loop has none.
-        speed_look, accuracy_look: the last look at each; None before the first.
+        score: by how much B's score is worse than A's, as a share, for each block; empty where
+            none was taken.
+        speed_look, score_look: the last look at each; None before the first.
         failure: why the case could not be measured; empty where it could.
+        scale: in what the score is judged; A's are the baseline.
+        scores: the scores of A and B, for each block added.
     """
 
     case: Case
     speed: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
     speed_look: Look | None = None
-    accuracy_look: Look | None = None
+    score_look: Look | None = None
     failure: str = ""
+    scale: Scale = OF_ACCURACY
+    scores: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, block: Block) -> None:
         """Add a measured block."""
         self.failure = block.failure
         if not block.failure:
             self.speed.append(block.speed)
-            if block.accuracy is not None:
-                self.accuracy.append(block.accuracy)
+            if block.scores is not None:
+                self.scores.append(block.scores)
+                self.scale = Scale.of(block.name, block.better, [a for a, _ in self.scores])
+                self.score = [self.scale.worse(a, b) for a, b in self.scores]
 
     @property
     def looks(self) -> list[Look]:
         """The last look at each measure."""
-        return [seen for seen in (self.speed_look, self.accuracy_look) if seen]
+        return [seen for seen in (self.speed_look, self.score_look) if seen]
 
     @property
     def verdict(self) -> Verdict:
@@ -114,11 +122,11 @@ def take_look(standing: Standing, sizes: Sizes, cases: int) -> None:
     standing.speed_look = look(
         standing.speed, sizes.log_margin, sizes.log_gate, SPEED_SHARE / cases
     )
-    if 0 < len(standing.accuracy) < len(standing.speed):
-        standing.failure = "the validation accuracy of some blocks is missing"
-    elif standing.accuracy:
-        standing.accuracy_look = look(
-            standing.accuracy, sizes.accuracy_margin, sizes.accuracy_gate, ACCURACY_SHARE / cases
+    if 0 < len(standing.score) < len(standing.speed):
+        standing.failure = f"the validation {standing.scale.name} of some blocks is missing"
+    elif standing.score:
+        standing.score_look = look(
+            standing.score, sizes.accuracy_margin, sizes.accuracy_gate, SCORE_SHARE / cases
         )
 
 
@@ -155,13 +163,27 @@ def as_json(report: DuelReport) -> dict[str, Any]:
                 "verdict": str(standing.verdict),
                 "failure": standing.failure,
                 "speed": standing.speed,
-                "accuracy": standing.accuracy,
+                "accuracy": standing.score if _is_accuracy(standing) else [],
                 "speed_look": finite_fields(standing.speed_look),
-                "accuracy_look": finite_fields(standing.accuracy_look),
+                "accuracy_look": finite_fields(standing.score_look)
+                if _is_accuracy(standing)
+                else None,
+                **({} if _is_accuracy(standing) else {"score": _score_of(standing)}),
             }
             for standing in report.cases
         ],
     }
+
+
+def _is_accuracy(standing: Standing) -> bool:
+    """Whether the score is an accuracy in points, whose values have fields of their own."""
+    return standing.scale == OF_ACCURACY
+
+
+def _score_of(standing: Standing) -> dict[str, Any]:
+    """The values of another score, which are shares for the worse as those of the accuracy."""
+    look = finite_fields(standing.score_look)
+    return {**standing.scale.to_json(), "worse": standing.score, "look": look}
 
 
 def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
@@ -171,20 +193,23 @@ def from_verdict(plan: DuelPlan, values: Mapping[str, Any]) -> DuelReport:
         KeyError, TypeError, ValueError: the values are of another plan or another revision.
     """
     by_id = {told["case"]: told for told in values["cases"]}
-    standings = tuple(
-        Standing(
-            case,
-            [float(value) for value in by_id[case.id]["speed"]],
-            [float(value) for value in by_id[case.id]["accuracy"]],
-            _look_from(by_id[case.id]["speed_look"]),
-            _look_from(by_id[case.id]["accuracy_look"]),
-            str(by_id[case.id]["failure"]),
-        )
-        for case in plan.cases
-    )
+    standings = tuple(_standing_from(case, by_id[case.id]) for case in plan.cases)
     control = tuple(float(value) for value in values["control"])
     return DuelReport(
         plan, standings, control, bool(values["control_differs"]), str(values["stopped"])
+    )
+
+
+def _standing_from(case: Case, told: Mapping[str, Any]) -> Standing:
+    own = {"worse": told["accuracy"], "look": told["accuracy_look"], **told.get("score", {})}
+    return Standing(
+        case,
+        [float(value) for value in told["speed"]],
+        [float(value) for value in own["worse"]],
+        _look_from(told["speed_look"]),
+        _look_from(own["look"]),
+        str(told["failure"]),
+        Scale.from_json(told.get("score", {})),
     )
 
 

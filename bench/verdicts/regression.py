@@ -1,7 +1,7 @@
 """Tests whether a candidate is slower than stored runs. Pure functions over arrays.
 
 The unit is a run, because runs differ by the machine's drift, which the launches inside one run
-cannot show. Values are logs of seconds per sample, or negated accuracies: larger is worse.
+cannot show. Values are logs of seconds per sample, or scores as shares: larger is worse.
 Distributions are from scipy, which has neither Holm's procedure nor moderated variances (limma has
 them, a package for R).
 """

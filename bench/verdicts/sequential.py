@@ -29,8 +29,8 @@ MISSED = 0.1
 # The level used for it is lower, because launches have heavier tails than Student's t assumes
 # (results/evidence).
 _MISSED_BY_NAME = 0.09
-# Shares of the error of a case. A fault of accuracy shows as a large drop, so it gets less.
-SPEED_SHARE, ACCURACY_SHARE = 0.9, 0.1
+# Shares of the error of a case. A fault of the score shows as a large change, so it gets less.
+SPEED_SHARE, SCORE_SHARE = 0.9, 0.1
 # 2^24 choices of signs are counted as pairs of sums of two halves, 2^12 each. 32 values are two
 # halves of 2^16; more values would not fit in memory.
 _MOST_VALUES = 32

@@ -53,6 +53,12 @@ def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
     return shapes or None
 
 
+def first_batch(work: Work) -> Any:
+    """What a full step takes, as tensors on the device of `work`."""
+    with tf.device(work.device):
+        return keras.tree.map_structure(tf.constant, work.batch.packed)
+
+
 def traffic(work: Work) -> list[Traffic]:
     """The memory traffic of a step of `work`, by the counting rule of `bench.analysis.roofline`."""
     model = work.model

@@ -16,22 +16,19 @@ import tensorflow as tf
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
-from bench.worker.counting import dense_layers, traffic
+from bench.worker.counting import dense_layers, first_batch, traffic
 from bench.worker.digests import digest_of_model
 from bench.worker.energy import Spans, counter
+from bench.worker.evaluation import Evaluations
 from bench.worker.memory import PeakMemory
 from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.tensorflow.step_flops import Counted, step_flops
 from bench.worker.tensorflow.waiting import waiting_of
 from bench.worker.training import Built, built_work, check_precision, refuse_settings, warm_up
-from fmnist_models.data import Arrays, Data, Stream
 from fmnist_models.dataset import TrainingData
-from fmnist_models.errors import UserError
 from fmnist_models.loops import LOOPS
-from fmnist_models.loops.base import Loop, Snapshot, read_logs, state_variables
-
-EVALUATION_BATCH = 2000
-_EVALUATION_BYTES = 2**25
+from fmnist_models.loops.base import Loop, Snapshot, state_variables
 
 
 def measure_network(
@@ -50,7 +47,7 @@ def measure_network(
     started = time.perf_counter()
     warm_up(built, loop)
     rounds = _Rounds(request, built, loop, device, emit, pause)
-    rounds.warm_up()
+    rounds.evaluations.warm_up()
     device.synchronize()
     warmup_s = time.perf_counter() - started
     precision = check_precision(case, loop, built.left_policy)
@@ -64,6 +61,12 @@ def measure_network(
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     refuse_settings(case.precision)
+    peaks = {
+        "peak_host_memory_bytes": memory.rise_bytes(),
+        "peak_device_memory_bytes": device.peak_memory_bytes(),
+    }
+    layers = dense_layers(model)
+    counted = Counted() if layers else step_flops(model, loop.watch.step, first_batch(built.work))
     waiting = waiting_of(built.work, device)
     emit(
         {
@@ -81,13 +84,19 @@ def measure_network(
             "data_digest": built.data_digest,
             "model_digest": model_digest,
             **waiting,
-            "peak_host_memory_bytes": memory.rise_bytes(),
-            "peak_device_memory_bytes": device.peak_memory_bytes(),
+            **peaks,
             "test_evaluation_s": rounds.test_evaluation_s,
-            "dense_layers": dense_layers(model),
+            "dense_layers": layers,
+            "flops_per_sample": counted.flops_per_sample,
             "traffic": traffic(built.work),
             "precision_share": precision.share,
-            "warnings": [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes],
+            "warnings": [
+                *built.warnings,
+                *precision.warnings,
+                *rounds.warnings,
+                *loop.notes,
+                *counted.warnings,
+            ],
             "software": device.software(),
             **rounds.energy.result(),
         }
@@ -122,7 +131,8 @@ class _Rounds:
         self._pause = pause
         self._loop = loop
         self._model = loop.work.model
-        self._built = built
+        self._score = built.task.score
+        self.evaluations = Evaluations(built, request.case.batch_size, scored=request.steps is None)
         # Without whole epochs there is nothing to judge.
         self._scored = request.steps is None
         self._validated: dict[str, float] = {}
@@ -133,6 +143,8 @@ class _Rounds:
         self._skipped_updates = 0
         # Warnings in order, each once.
         self._told: dict[str, None] = {}
+        if not self._scored:
+            self._told[f"a round is {request.steps} steps, so no score was taken"] = None
         self._idle_since = math.nan
         # With pauses, the counter would include the work of the other launch.
         self.energy = Spans(None if pause else counter(request.case.device))
@@ -147,17 +159,6 @@ class _Rounds:
         if self._skipped_updates:
             found.append(f"loss scaling skipped {self._skipped_updates} updates")
         return found
-
-    def warm_up(self) -> None:
-        """Trace the evaluations, so that none is traced between rounds."""
-        for data in (self._built.validation, self._built.test) if self._scored else ():
-            if isinstance(data, Arrays):
-                size = evaluation_batch(data, self._request.case.batch_size)
-                full, rest = divmod(data.rows, size)
-                self._evaluate(data.first(min(full, 1) * size + rest))
-            elif data is not None:
-                self._evaluate(data.head)
-        self._model.reset_metrics()
 
     def training_begins(self) -> None:
         """Count idle time from now on; call it right before the loop."""
@@ -198,16 +199,16 @@ class _Rounds:
         if self._scored and self._round <= self._request.epochs:
             self.energy.closes()
             started = time.perf_counter()
-            evaluation = self._evaluate(self._built.validation)
+            evaluation = self.evaluations.of_validation()
             evaluation_s = time.perf_counter() - started if evaluation else None
             self._validated = {f"val_{name}": value for name, value in evaluation.items()}
         logs.update(self._validated)
         if self._scored and self._round == self._request.epochs:
             started = time.perf_counter()
-            test = self._evaluate(self._built.test)
+            test = self.evaluations.of_test()
             if test:
                 self.test_evaluation_s = time.perf_counter() - started
-                self.test_loss, self.test_score = test.get("loss"), test[self._built.task.score]
+                self.test_loss, self.test_score = test.get("loss"), test[self._score]
         record = Round(
             round=self._round,
             samples=samples,
@@ -216,9 +217,9 @@ class _Rounds:
             between_epochs_s=self._between_s,
             evaluation_s=evaluation_s,
             train_loss=logs.get("loss"),
-            train_score=logs.get(self._built.task.score) if self._scored else None,
+            train_score=logs.get(self._score) if self._scored else None,
             val_loss=evaluation.get("loss"),
-            val_score=evaluation.get(self._built.task.score),
+            val_score=evaluation.get(self._score),
         )
         self._emit({"kind": "round", **record.to_json()})
         # Idle time before this call is kept; evaluation and waits for the parent are left out.
@@ -296,55 +297,3 @@ class _Rounds:
 
     def _update_count(self) -> int:
         return int(self._model.optimizer.iterations)
-
-    def _evaluate(self, data: Data | None) -> dict[str, float]:
-        """The model's loss and metrics; empty without data.
-
-        The accuracy on the embedded images is computed where a step of the model's own reports
-        none.
-
-        Raises:
-            UserError: the model does not report the score.
-        """
-        if data is None:
-            return {}
-        task = self._built.task
-        if isinstance(data, Stream):
-            return self._scored_logs(
-                read_logs(self._model.evaluate(data.open(), verbose=0, return_dict=True))
-            )
-        size = evaluation_batch(data, self._request.case.batch_size)
-        logs = read_logs(
-            self._model.evaluate(
-                data.x,
-                data.y,
-                sample_weight=data.sample_weight,
-                batch_size=size,
-                verbose=0,
-                return_dict=True,
-            )
-        )
-        if task.images and task.score not in logs:
-            predicted = self._model.predict(data.x, batch_size=size, verbose=0)
-            logs[task.score] = float(np.mean(np.argmax(predicted, axis=-1) == data.y))
-        return self._scored_logs(logs)
-
-    def _scored_logs(self, logs: dict[str, float]) -> dict[str, float]:
-        task = self._built.task
-        if task.score not in logs:
-            raise UserError(
-                f"model {task.name!r} reports {', '.join(sorted(logs)) or 'nothing'}, and no "
-                f"{task.score!r}, which is to judge it: name one of these as score="
-            )
-        return logs
-
-
-def evaluation_batch(data: Arrays, batch_size: int) -> int:
-    """Rows of a batch of an evaluation: many, as long as they are small.
-
-    Args:
-        data: the data.
-        batch_size: samples of a training step, which fit the memory.
-    """
-    row_bytes = max(1, data.nbytes // data.rows)
-    return max(batch_size, min(EVALUATION_BATCH, _EVALUATION_BYTES // row_bytes))

@@ -181,13 +181,13 @@ def products_of(traced: Any) -> Iterator[Product]:
             forward = _GRADIENT not in f"{operation.name}/"
             if forward and layer is not None:
                 names[operation.name] = layer
-            if _is_product(operation.type):
+            if is_product(operation.type):
                 dtype = operation.inputs[-1].dtype.name
                 if dtype not in _INTEGERS:
                     maker = layer or _maker_of(operation.name, names)
                     yield Product(maker, dtype, _flops(operation), forward)
             else:
-                for inner in _functions(graph, operation):
+                for inner in functions_of(graph, operation):
                     yield from walk(inner, 0, None, layer or _maker_of(operation.name, names))
 
     yield from walk(traced.graph, traced.first, traced.last, None)
@@ -212,7 +212,7 @@ def _maker_of(name: str, names: Mapping[str, str]) -> str:
     return name
 
 
-def _functions(graph: Any, operation: Any) -> Iterator[Any]:
+def functions_of(graph: Any, operation: Any) -> Iterator[Any]:
     """The graphs of the functions that a loop, branch or call runs."""
     if not operation.type.endswith(("While", "If", "Case", "PartitionedCall")):
         return
@@ -225,7 +225,8 @@ def _functions(graph: Any, operation: Any) -> Iterator[Any]:
                 yield inner
 
 
-def _is_product(kind: str) -> bool:
+def is_product(kind: str) -> bool:
+    """Whether operations of this type are matrix products or convolutions."""
     return kind in ("MatMul", "Einsum", "SparseMatMul") or kind.startswith(
         ("BatchMatMul", *_CONVOLUTIONS)
     )
@@ -236,7 +237,7 @@ def _flops(operation: Any) -> int:
     shapes = [_sides(tensor) for tensor in operation.inputs]
     result = _sides(operation.outputs[0])
     if operation.type == "Einsum":
-        return 2 * _einsum_terms(operation.get_attr("equation").decode(), shapes)
+        return 2 * einsum_terms(operation.get_attr("equation").decode(), shapes)
     if operation.type.startswith(_CONVOLUTIONS):
         return 2 * _convolution_terms(operation, shapes, result)
     transposed = next(
@@ -266,7 +267,7 @@ def _convolution_terms(
     return math.prod(kernel) * max(1, math.prod(laid) // channels)
 
 
-def _einsum_terms(equation: str, shapes: Sequence[Sequence[int]]) -> int:
+def einsum_terms(equation: str, shapes: Sequence[Sequence[int]]) -> int:
     """Multiply-adds of an einsum: the product of all dimensions in the equation, each once."""
     sides: dict[str, int] = {}
     others = 1

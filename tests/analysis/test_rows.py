@@ -27,9 +27,31 @@ def test_the_columns_follow_from_layers_traffic_and_ceilings() -> None:
 
 def test_a_model_that_cannot_be_counted_leaves_the_columns_empty() -> None:
     (row,) = rows({COMPILED: 0.48}, [ceilings()], dense_layers=None)
-    assert {row[name] for name in LATER_COLUMNS} == {None, ""}
+    counted = [name for name in LATER_COLUMNS if name not in ("score", "better")]
+    assert {row[name] for name in counted} == {None, ""}
+    assert (row["score"], row["better"]) == ("accuracy", "max")
     (row,) = rows({logistic_case(): 0.48}, [ceilings()])
-    assert {row[name] for name in LATER_COLUMNS} == {None, ""}
+    counted = [name for name in LATER_COLUMNS if name not in ("score", "better")]
+    assert {row[name] for name in counted} == {None, ""}
+    assert (row["score"], row["better"]) == ("accuracy", "max")
+
+
+def test_a_model_that_is_no_chain_has_the_columns_of_its_counted_step() -> None:
+    (row,) = rows({COMPILED: 0.48}, [ceilings()], dense_layers=None, flops_per_sample=319_600.4)
+    (chain,) = rows({COMPILED: 0.48}, [ceilings()])
+    products = {"products_limit_s": None, "products_fraction": None}
+    assert row == chain | products
+
+
+def test_counts_that_differ_give_no_roofline() -> None:
+    told = "no roofline: 319,600 FLOPs a sample in the lowered step, 159,800 by its layers"
+    facts = {"dense_layers": None, "flops_per_sample": 319_600.0, "warnings": (told,)}
+    (row,) = rows({COMPILED: 0.48}, [ceilings()], **facts)
+    assert row["flops_per_sample"] == 319_600
+    assert row["gflops"] == pytest.approx(31.96)
+    assert row["bytes_per_step"] > 0
+    assert (row["roofline_limit_s"], row["roofline_fraction"], row["bound"]) == (None, None, "")
+    assert row["warnings"] == told
 
 
 def test_without_ceilings_the_count_stays() -> None:

@@ -228,9 +228,9 @@ class TestTimeToAccuracy:
     def test_falling_back_below_changes_nothing(self) -> None:
         assert time_to_score([(1.0, 0.9), (1.0, 0.2)], 0.85) == 1.0
 
-    @pytest.mark.parametrize("target", [0.0, -0.1, 1.01, 85, math.nan])
+    @pytest.mark.parametrize("target", [math.inf, -math.inf, math.nan])
     def test_bad_target(self, target: float) -> None:
-        with pytest.raises(ValueError, match=r"target .*above 0 and at most 1"):
+        with pytest.raises(ValueError, match=r"target .*finite"):
             time_to_score([(1.0, 0.9)], target)
 
     @pytest.mark.parametrize("bad", NOT_POSITIVE)

@@ -41,7 +41,7 @@ def launches(
             "slower": 0.0,
             "block": block,
             "side": side,
-            "val_score": 0.9,
+            "val_accuracy": 0.9,
             "seconds": [math.exp(chance.gauss(0, noise)) * (1 + slower * (side == "b"))] * 3,
         }
         for session in range(sessions)

@@ -194,7 +194,7 @@ def computed(name: str, precision: str) -> Computed:
 
     case, found, work = built(name, "compiled", precision)
     loop = LOOPS["compiled"](work)
-    loop.program.get_concrete_function(*loop.resident, tf.range(work.samples))
+    loop.program.get_concrete_function(loop.resident, tf.range(work.samples))
     return training.check_precision(case, loop, found.left_policy)
 
 

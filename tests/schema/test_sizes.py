@@ -86,9 +86,9 @@ def test_a_duel_keeps_its_sizes_and_old_ones_take_the_defaults() -> None:
 )
 def test_what_the_margin_tolerates_is_not_worse(margin: float, decision: Decision) -> None:
     blocks = [math.log(1.07) + 0.002 * (-1) ** block for block in range(8)]
-    standing = Standing(CASE, speed=blocks, accuracy=[0.0, 0.001] * 4)
+    standing = Standing(CASE, speed=blocks, score=[0.0, 0.001] * 4)
     take_look(standing, Sizes.of_duel(0.2, margin), 1)
     assert standing.speed_look is not None
     assert standing.speed_look.decision is decision
-    assert standing.accuracy_look is not None
-    assert standing.accuracy_look.decision is Decision.NOT_WORSE
+    assert standing.score_look is not None
+    assert standing.score_look.decision is Decision.NOT_WORSE

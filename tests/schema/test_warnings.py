@@ -42,6 +42,9 @@ TEXTS = {
     "disturbed: the moon took 31% of the cores in launch 2": CaseWarning(
         Kind.DISTURBANCE, None, 1, "the moon took 31% of the cores"
     ),
+    "no roofline: 296 FLOPs a sample in the lowered step, 184 by its layers": CaseWarning(
+        Kind.NO_ROOFLINE, words="296 FLOPs a sample in the lowered step, 184 by its layers"
+    ),
     "loss scaling skipped 17 updates": CaseWarning(
         Kind.SENTENCE, words="loss scaling skipped 17 updates"
     ),

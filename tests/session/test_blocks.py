@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import pytest
 from bench.launch.stepwise import Turns
 from bench.schema.case import Case
 from bench.schema.draws import BlockDraw, EvenDraws
-from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.launch import Better, LaunchRecord, Round, Status
 from bench.schema.noise import Noise
+from bench.schema.plan import RunSettings
 from bench.session import blocks as measuring
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
@@ -45,7 +46,10 @@ class ScriptedSide(RunUnderWay):
         seconds: Sequence[float] = (1.0, 2.0, 3.0),
         noise: Sequence[Noise] = (),
         status: Status = Status.OK,
+        score: float | None = 0.9,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
+        self.score, self.record = score, record or {}
         self.name, self.diary, self.seconds, self.status = name, diary, seconds, status
         self.noise = list(noise)
         self.records: list[LaunchRecord] = []
@@ -69,7 +73,8 @@ class ScriptedSide(RunUnderWay):
                     yield
                 self.diary.append((self.name, number))
             noise = self.noise.pop(0) if self.noise else Noise()
-            return LaunchRecord(case.id, launch, 1, 42, self.status, "a reason", noise=noise)
+            told = LaunchRecord(case.id, launch, 1, 42, self.status, "a reason", noise=noise)
+            return replace(told, **self.record)
         finally:
             self.closed += 1
 
@@ -78,7 +83,7 @@ class ScriptedSide(RunUnderWay):
 
     def measured(self, case: Case, launch: int) -> tuple[LaunchRecord | None, list[Round]]:
         rounds = [
-            Round(number, 400, 4, seconds, 0.0, val_score=0.9)
+            Round(number, 400, 4, seconds, 0.0, val_score=self.score)
             for number, seconds in enumerate(self.seconds, 1)
         ]
         return (self.records[-1] if self.records else None), rounds
@@ -101,7 +106,9 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diary: Diary) -> Mak
 
     def make(a: ScriptedSide | None = None, b: ScriptedSide | None = None, **more: Any) -> Blocks:
         sides = {"a": a or ScriptedSide("a", diary), "b": b or ScriptedSide("b", diary)}
-        return Blocks(tmp_path, sides, 2, lambda case, why: diary.append(why), **more)
+        return Blocks(
+            tmp_path, sides, RunSettings(epochs=2), lambda case, why: diary.append(why), **more
+        )
 
     return make
 
@@ -150,7 +157,7 @@ def test_the_control_is_even_and_leaves_the_warm_up_out(
     taken = itertools.count()
     probe = lambda passes: [2.0, 1.0][k % 2] if (k := next(taken)) > 1 else 100.0  # noqa: E731
     monkeypatch.setattr(measuring, "control_probe", lambda: probe)
-    many = Blocks(tmp_path, {"a": a, "b": b}, 2)
+    many = Blocks(tmp_path, {"a": a, "b": b}, RunSettings(epochs=2))
     for number in range(4):
         taken = itertools.count()
         assert many.measured(CASE, number, drawn(number)).control == pytest.approx(0.0)
@@ -189,7 +196,43 @@ def test_its_value_is_the_median_over_neighbours(blocks: MakeBlocks, diary: Diar
     b = ScriptedSide("b", diary, seconds=(1.1, 2.2, 30.0))
     block = blocks(b=b).measured(CASE, 0, drawn(1))
     assert block.speed == pytest.approx(math.log(1.1))
-    assert block.accuracy == 0.0
+    assert block.scores is not None
+    assert block.scores[0] == block.scores[1]
+
+
+def test_the_scores_of_both_sides_come_with_their_name(blocks: MakeBlocks, diary: Diary) -> None:
+    a, b = (ScriptedSide(side, diary, score=score) for side, score in (("a", 3.0), ("b", 4.0)))
+    for side in (a, b):
+        side.record = {"score": "mae", "better": Better.MIN}
+    block = blocks(a, b).measured(CASE, 0, drawn(1))
+    assert (block.scores, block.name, block.better) == ((3.0, 4.0), "mae", "min")
+
+
+@pytest.mark.parametrize(
+    ("record", "score", "said"),
+    [
+        ({"data_digest": "y"}, 0.9, "B trained on other data than A"),
+        ({"model_digest": "n"}, 0.9, "B trained another model than A"),
+        ({"model_digest": "unknown"}, 0.9, ""),
+        ({"data_digest": ""}, 0.9, ""),
+        ({}, math.nan, "the validation accuracy of side B is nan"),
+        ({}, None, "the validation accuracy of one side is missing"),
+    ],
+)
+def test_sides_that_did_other_work_give_no_result(
+    blocks: MakeBlocks, diary: Diary, record: dict[str, str], score: float | None, said: str
+) -> None:
+    known = {"data_digest": "x", "model_digest": "m"}
+    a = ScriptedSide("a", diary, record=known)
+    b = ScriptedSide("b", diary, score=score, record=known | record)
+    assert blocks(a, b).measured(CASE, 0, drawn(1)).failure == said
+
+
+def test_a_side_b_that_must_do_the_candidates_work_is_held_to_it(
+    blocks: MakeBlocks, diary: Diary
+) -> None:
+    made = blocks(other_work=lambda record: f"B is not {record.case}")
+    assert made.measured(CASE, 0, drawn(1)).failure == f"B is not {CASE.id}"
 
 
 def test_what_one_has_beyond_the_other_goes_on_alone(blocks: MakeBlocks, diary: Diary) -> None:

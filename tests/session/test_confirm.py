@@ -8,6 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def stored(tmp_path: Path, machine: dict[str, Any]) -> Callable[..., Path]:
         seed: int,
         slower: float = 1.0,
         cases: tuple[Case, ...] = (CASE, OTHER),
+        digest: str = "",
         **changes: Any,
     ) -> Path:
         chance = random.Random(seed)
@@ -98,7 +100,8 @@ def stored(tmp_path: Path, machine: dict[str, Any]) -> Callable[..., Path]:
                     folder.append_round(
                         request, Round(number, 48_000, 94, seconds, 0.0, val_score=0.85)
                     )
-                folder.append_launch(LaunchRecord(case.id, launch, 1, 50 + launch, Status.OK))
+                record = LaunchRecord(case.id, launch, 1, 50 + launch, Status.OK)
+                folder.append_launch(replace(record, data_digest=digest))
         folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
         return tmp_path / name
 
@@ -381,3 +384,21 @@ def test_the_launches_of_a_duel_must_run_the_files_that_were_recorded(
     assert checked(now, *EQUAL)[0] == 0
     sides = [RunFolder(now / "duel" / side).environment() or {} for side in "ab"]
     assert [side["code"] for side in sides] == [{}, told]
+
+
+@pytest.mark.parametrize(("digest", "code"), [("measured", 0), ("unknown", 0), ("another", 2)])
+def test_a_duel_must_do_the_work_of_the_candidate(
+    checked: Callable[..., tuple[int, str, str]],
+    stored: Callable[..., Path],
+    tmp_path: Path,
+    digest: str,
+    code: int,
+) -> None:
+    launches = json.loads((tmp_path / "script.json").read_text("utf-8"))
+    told = [{**launch, "result": {"data_digest": digest}} for launch in launches]
+    (tmp_path / "script.json").write_text(json.dumps(told), "utf-8")
+    now = stored("now", 20, slower=1.4, digest="measured")
+    assert checked(now, *EQUAL)[0] == code
+    said = f"in the duel, B trained on other data than {now}"
+    verdict, reason = verdicts(now)[CASE.id]
+    assert (verdict, said in reason) == (("failed", True) if code else ("passed", False))

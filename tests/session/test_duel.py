@@ -120,7 +120,7 @@ def test_a_quiet_duel_of_equals_ends_at_the_first_look(
     (standing,) = report.cases
     assert report.exit_code == ExitCode.PASSED
     assert standing.verdict is Verdict.PASSED
-    assert len(standing.speed) == len(standing.accuracy) == 8
+    assert len(standing.speed) == len(standing.score) == 8
     for side in "ab":
         launches = (tmp_path / "duel" / side / "launches.jsonl").read_text().splitlines()
         assert len(launches) == 8
@@ -178,8 +178,8 @@ def test_as_fast_and_wrong_is_found(plan: MakePlan, fight: Fight) -> None:
     assert report.exit_code == ExitCode.REGRESSION
     assert standing.speed_look is not None
     assert standing.speed_look.decision is Decision.NOT_WORSE
-    assert standing.accuracy_look is not None
-    assert standing.accuracy_look.mean == pytest.approx(0.03)
+    assert standing.score_look is not None
+    assert standing.score_look.mean == pytest.approx(0.03)
 
 
 def test_too_noisy_to_tell(plan: MakePlan, fight: Fight, scripted: Callable[..., None]) -> None:

@@ -282,7 +282,6 @@ def test_records_are_bounded_and_ignore_what_is_later() -> None:
         ("seconds", 0),
         ("seconds", float("nan")),
         ("samples", True),
-        ("val_score", 1.5),
         ("round", "1"),
         ("evaluation_s", -1),
     ):

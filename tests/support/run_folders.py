@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def write_run(
     epochs: int = 2,
     reasons: Mapping[Case, tuple[Status, str]] | None = None,
     command: str = "fmnist-bench run",
+    record: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> Path:
     """A run in which each of `cases` took so many seconds an epoch.
@@ -57,6 +59,7 @@ def write_run(
         path: the folder, made here.
         cases: by case, seconds of an epoch and the accuracy of the last one.
         reasons: by case, status and reason of launches that did not end ok.
+        record: further fields of every launch's record.
         facts: further ones of environment.json.
     """
     reasons = reasons or {}
@@ -83,7 +86,7 @@ def write_run(
                 run.append_round(
                     request, Round(number, SAMPLES, UPDATES, took, 0.1, val_score=scored)
                 )
-            run.append_launch(_ended_ok(case, launch))
+            run.append_launch(replace(_ended_ok(case, launch), **record or {}))
     for case, (status, reason) in reasons.items():
         for launch in range(plan.settings.launches_of(case)):
             run.append_launch(LaunchRecord(case.id, launch, 1, 42, status, reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
+from bench.session.sides import Side
 from bench.store.run_folder import RunFolder
 
 CASES = tuple(
@@ -35,9 +37,13 @@ def stored(
     failed: Sequence[str] = (),
     noise: float = 0.01,
     settings: RunSettings = DEFAULTS,
+    record: Mapping[str, Any] | None = None,
     **environment: Any,
 ) -> Path:
-    """A run folder in which each launch is a few rounds, and each case has its own speed."""
+    """A run folder in which each launch is a few rounds, and each case has its own speed.
+
+    `record` holds further fields of every launch's record, such as the name of its score.
+    """
     chance = random.Random(seed)
     plan = Plan(tuple(cases), settings)
     folder = RunFolder.create(path, plan)
@@ -54,10 +60,23 @@ def stored(
                 folder.append_round(request, Round(k, 48_000, 1_500, seconds, 0.0, val_score=right))
             status = Status.FAILED if case.id in failed else Status.OK
             folder.append_launch(
-                LaunchRecord(case.id, launch, 1, request.seed, status, "out of memory")
+                replace(
+                    LaunchRecord(case.id, launch, 1, request.seed, status, "out of memory"),
+                    **record or {},
+                )
             )
     folder.write_results(result_rows(plan, folder.launches(), folder.rounds()))
     return path
+
+
+class AnySide:
+    """Accepts every side of a duel, and what it trains."""
+
+    def code(self, label: str, side: Side, described: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
+
+    def other_work(self, record: LaunchRecord) -> str:
+        return ""
 
 
 def cut_results(run: Path) -> None:

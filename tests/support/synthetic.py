@@ -76,6 +76,8 @@ def not_ok(case: Case, status: str, reason: str) -> dict[str, Any]:
         "epochs": 5,
         "launches": 0,
         "rounds": 0,
+        "score": "accuracy",
+        "better": "max",
         "score_target": 0.85,
         "device_name": "",
         "warnings": "",

@@ -242,7 +242,7 @@ def _blocks(path: Path) -> dict[int, Block]:
     for side in SIDES:
         folder, own = RunFolder.resume(path / side)
         sides[side] = RunUnderWay(own, folder, Progress(), Launcher())
-    blocks = Blocks(path, sides, plan.settings.epochs)
+    blocks = Blocks(path, sides, plan.settings)
     draws, found = plan.draws, {}
     for number in range(_BLOCKS):
         # Drawn for each block in order, as a duel does.

@@ -1,7 +1,8 @@
-"""The charts of cases: throughput, accuracy against time, scaling, precision, roofline."""
+"""The charts of cases: throughput, scores against time, scaling, precision, roofline."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ from bench.reports.page.figure import (
 )
 from bench.reports.page.records import Record, roofs
 from bench.reports.page.source import Source
+from bench.reports.scores import directed, heading_of, titled
+from bench.schema.launch import Better
+from bench.schema.score import ACCURACY
 
 if TYPE_CHECKING:
     import altair as alt
@@ -38,7 +42,11 @@ _CASE = (("run", "run"), ("case", "case"))
 
 def case_figures(sources: Sequence[Source], records: Sequence[Record]) -> list[Figure]:
     """The charts of these cases, in the order of the page; those without data are left out."""
-    figures = [_throughput(records), _accuracy(records)] if records else []
+    figures = [_throughput(records)] if records else []
+    names = dict.fromkeys(record["judge"] for record in records if record["judge"])
+    for number, name in enumerate(names):
+        own = [record for record in records if record["judge"] == name]
+        figures.append(_score("accuracy" if name == ACCURACY else f"score-{number}", name, own))
     for axis, make_one in (("batch", _batches), ("threads", _threads)):
         swept = [record for record in records if record[f"{axis}_series"] is not None]
         figures += [make_one(swept)] if swept else []
@@ -80,32 +88,23 @@ def _throughput(records: Sequence[Record]) -> Figure:
     )
 
 
-def _accuracy(records: Sequence[Record]) -> Figure:
+def _score(key: str, name: str, records: Sequence[Record]) -> Figure:
+    """The score `name` of these records over their training seconds."""
     import altair as alt
 
     shapes = shapes_of(list(dict.fromkeys(record["model"] for record in records)))
-    # The same rule as `records.pareto`, computed in Vega from the shown cases, because the front
-    # depends on the filters.
-    order: dict[str, Any] = {
-        "groupby": ["run"],
-        "sort": [alt.SortField("training_s"), alt.SortField("accuracy", order="descending")],
-    }
-    chart = (
-        rows()
-        .transform_filter("datum.accuracy != null && datum.training_s > 0")
-        .transform_window(best="max(accuracy)", frame=[None, 0], **order)
-        .transform_window(before="lag(best)", **order)
-        .transform_calculate(front="!isValid(datum.before) || datum.accuracy > datum.before")
-    )
+    chart = _with_front(name, records[0]["better"])
     shape = alt.Shape(
         "model:N",
         legend=None,
         scale=alt.Scale(domain=list(shapes), range=[shape for shape, _ in shapes.values()]),
     )
     x = log_axis("training_s", "training seconds")
-    y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False, padding=10))
+    title = directed(name, records[0]["better"])
+    y = alt.Y("score:Q", title=title, scale=alt.Scale(zero=False, padding=10))
     front = chart.transform_filter("datum.front")
-    said = tooltip(("accuracy:Q", ".4f"), ("training_s:Q", ".3g"), ("speed:Q", ",.0f"))
+    digits = ".4f" if name == ACCURACY else ".5g"
+    said = tooltip(("score:Q", digits), ("training_s:Q", ".3g"), ("speed:Q", ",.0f"), score=name)
     drawn = alt.layer(
         chart.mark_rule(strokeDash=[5, 3], color="var(--soft)").encode(y="mean(target):Q"),
         front.mark_line(interpolate="step-after", color="var(--front)", strokeWidth=1.5).encode(
@@ -114,11 +113,14 @@ def _accuracy(records: Sequence[Record]) -> Figure:
         front.mark_point(size=240, color="var(--front)", strokeWidth=1.5).encode(x=x, y=y),
         chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
     )
+    superior = "is more accurate" if name == ACCURACY else f"has a better {name}"
     caption = (
-        "Validation accuracy after the documented epochs, over the seconds that their training "
-        "takes. Ringed and joined: the Pareto front of each run; no other shown case is more "
-        "accurate in the same or less time. Dashed: the accuracy target."
+        f"Validation {name} after the documented epochs, over the seconds that their training "
+        f"takes. Ringed and joined: the Pareto front of each run; no other shown case {superior} "
+        "in the same or less time."
     )
+    if any(record["target"] is not None for record in records):
+        caption += f" Dashed: the {name} target."
     legend = [
         *loops_of(records),
         *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
@@ -127,17 +129,51 @@ def _accuracy(records: Sequence[Record]) -> Figure:
     columns = (
         *_CASE,
         ("training_s", "training s"),
-        ("accuracy", "accuracy"),
+        ("score", name),
         ("front", "on the front"),
     )
     return make(
-        "accuracy",
-        "Accuracy against time",
+        key,
+        f"{titled(name)} against time",
         caption,
         drawn.properties(width="container", height=HEIGHT + 60),
         columns,
         legend,
     )
+
+
+def _with_front(name: str, better: str) -> alt.Chart:
+    """The cases with the score `name`; `datum.front` says whether one is on the Pareto front."""
+    import altair as alt
+
+    lower = better == Better.MIN
+    # The same rule as `records.pareto`, computed in Vega from the shown cases, because the front
+    # depends on the filters.
+    order: dict[str, Any] = {
+        "groupby": ["run"],
+        "sort": [
+            alt.SortField("training_s"),
+            alt.SortField("score", order="ascending" if lower else "descending"),
+        ],
+    }
+    superior = f"datum.score {'<' if lower else '>'} datum.before"
+    return (
+        rows()
+        .transform_filter(
+            f"datum.judge == {json.dumps(name)} && datum.score != null && datum.training_s > 0"
+        )
+        .transform_window(best="min(score)" if lower else "max(score)", frame=[None, 0], **order)
+        .transform_window(before="lag(best)", **order)
+        .transform_calculate(front=f"!isValid(datum.before) || {superior}")
+    )
+
+
+def _scored(records: Sequence[Record]) -> tuple[str, *tuple[tuple[str, str], ...]]:
+    """The name of the score in a tooltip, and its (field, format) where there is one."""
+    names = list(dict.fromkeys(record["judge"] for record in records if record["judge"]))
+    if not names:
+        return ("score",)
+    return heading_of(names), ("score:Q", ".4f" if names == [ACCURACY] else ".5g")
 
 
 def _batches(swept: Sequence[Record]) -> Figure:
@@ -186,7 +222,8 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     pairs = list(dict.fromkeys(record["pair"] for record in swept))
     dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(pairs))]
     y = log_axis("speed", "samples/s", "Y")
-    said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), ("accuracy:Q", ".4f"))
+    name, *shown = _scored(swept)
+    said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), *shown, score=name)
     drawn = alt.layer(
         chart.mark_line(strokeWidth=1.6).encode(
             x=x,
@@ -208,7 +245,7 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
         Key(f"{lines[number % len(lines)]}: {pair}") for number, pair in enumerate(pairs) if several
     ]
     legend += [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
-    columns = (*_CASE, (axis, title.lower()), _SPEED, ("accuracy", "accuracy"))
+    columns = (*_CASE, (axis, title.lower()), _SPEED, *((("score", name),) if shown else ()))
     return make(
         axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns, legend
     )
@@ -227,7 +264,8 @@ def _precision(narrow: Sequence[Record]) -> Figure:
     )
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color="var(--soft)")
     x = log_axis("over_float32", "throughput over that of float32")
-    said = tooltip(("over_float32:Q", ".2f"), ("speed:Q", ",.0f"), ("accuracy:Q", ".4f"))
+    name, *shown = _scored(narrow)
+    said = tooltip(("over_float32:Q", ".2f"), ("speed:Q", ",.0f"), *shown, score=name)
     drawn = alt.layer(
         one.encode(x="one:Q"),
         chart.mark_point(**POINT).encode(

@@ -26,6 +26,7 @@ SHAPES: Mapping[str, tuple[str, str]] = {
 }
 OTHER_SHAPE = ("cross", "+")
 DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
+_SCORES = ("score:", "val_score:")
 _TITLES: Mapping[str, str] = {
     "speed": "samples/s",
     "training_s": "training, s",
@@ -160,12 +161,16 @@ def log_axis(field: str, title: str, kind: str = "X") -> Any:
     return channel(f"{field}:Q", title=title, axis=axis, scale=scale)
 
 
-def tooltip(*fields: tuple[str, str]) -> list[alt.Tooltip]:
-    """The tooltip of a point: case, run, and these (field, format)."""
+def tooltip(*fields: tuple[str, str], score: str = "score") -> list[alt.Tooltip]:
+    """The tooltip of a point: case, run, and these (field, format); `score` is the score's name."""
     import altair as alt
 
+    def title(field: str) -> str:
+        """A field in words; the fields `score` and `val_score` with the score's name."""
+        return _words(field).removesuffix("score") + score * field.startswith(_SCORES)
+
     case = alt.Tooltip("case:N", title="case")
-    named = [alt.Tooltip(field, title=_words(field), format=how) for field, how in fields]
+    named = [alt.Tooltip(field, title=title(field), format=how) for field, how in fields]
     return [case, alt.Tooltip("run:N", title="run"), *named]
 
 

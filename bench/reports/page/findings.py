@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import fmean, geometric_mean
-from typing import Literal
+from statistics import geometric_mean
 
 from bench.analysis.roofline import OVERHEAD_FRACTION, Bound
 from bench.analysis.rows import sibling
 from bench.reports import formatting
-from bench.reports.page.records import pareto
+from bench.reports.page.finding import Finding, Kind, measured
+from bench.reports.page.score_findings import (
+    best_for_the_time,
+    change_on_average,
+    scores_against,
+    scores_of_loops,
+    waits,
+)
 from bench.reports.page.source import Source
 from bench.reports.selection import base_setting, not_drawn
 from bench.reports.terminal.run import compiled_over_fit
 from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
-from bench.schema.launch import Status
 from bench.schema.warnings import Kind as WarningKind
 from bench.schema.warnings import of_row
 from bench.verdicts.compare import Comparison
@@ -26,41 +30,34 @@ from bench.verdicts.compare import Comparison
 _WAITS = {Bound.COMPUTE: "arithmetic", Bound.MEMORY: "memory"}
 # A ratio closer to 1 is called the same; this decides the wording only, no verdict.
 _WORTH_A_WORD = 1.05
-Kind = Literal["fact", "gain", "loss", "warning"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A headline and the sentences that explain it.
-
-    Attributes:
-        kind: decides its colour, and the word that a screen reader says before it.
-    """
-
-    kind: Kind
-    title: str
-    text: str
+Maker = Callable[[Source], Finding | None]
 
 
 def findings(source: Source) -> list[Finding]:
     """The findings of one run, the most important first; those without data are left out."""
-    makers: tuple[Callable[[Source], Finding | None], ...] = (
+    first: tuple[Maker, ...] = (
         _fastest_loop,
         _gain_maker("compiled"),
         _gain_maker("multistep"),
-        _accuracy_of_loops,
-        _best_for_the_time,
+        waits,
+    )
+    last: tuple[Maker, ...] = (
         _batch_size,
         *(_precision_maker(precision) for precision in PRECISIONS if precision != "float32"),
         _bounds,
         _without_figure,
         _noise,
     )
-    return [finding for make in makers if (finding := make(source))]
+    return [
+        *(finding for make in first if (finding := make(source))),
+        *scores_of_loops(source),
+        *best_for_the_time(source),
+        *(finding for make in last if (finding := make(source))),
+    ]
 
 
 def comparison_findings(found: Comparison) -> list[Finding]:
-    """The findings of a comparison, one for each candidate."""
+    """The findings of a comparison: one for each candidate, and one for cases of different work."""
     said = []
     for name, total in found.summaries.items():
         mean = total.geometric_mean
@@ -82,12 +79,16 @@ def comparison_findings(found: Comparison) -> list[Finding]:
         said.append(
             Finding(kind, f"{name}: {mean:.2f} times the samples/s of {found.baseline}", text)
         )
+    if found.apart:
+        told = "; ".join(f"{case}: {why}" for case, why in found.apart.items())
+        number = counted(len(found.apart), "case")
+        said.append(Finding("warning", f"{number} not compared: different work", f"{told}."))
     return said
 
 
 def _fastest_loop(source: Source) -> Finding | None:
     groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in _measured(source):
+    for row in measured(source):
         axes = ("model", "optimizer", "device", "batch_size", "precision", "threads", "backend")
         groups.setdefault(tuple(row[axis] for axis in axes), []).append(row)
     rivals = [rows for rows in groups.values() if len(rows) > 1]
@@ -95,7 +96,7 @@ def _fastest_loop(source: Source) -> Finding | None:
         return None
     wins = Counter(max(rows, key=lambda r: r["samples_per_s"])["loop"] for rows in rivals)
     loop, times = wins.most_common(1)[0]
-    best = max(_measured(source), key=lambda r: r["samples_per_s"])
+    best = max(measured(source), key=lambda r: r["samples_per_s"])
     return Finding(
         "fact",
         f"The fastest loop is {loop}",
@@ -107,7 +108,7 @@ def _fastest_loop(source: Source) -> Finding | None:
 def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
     def make(source: Source) -> Finding | None:
         """The loop's throughput over that of `fit`, at the base setting."""
-        rows = _measured(source)
+        rows = measured(source)
         base = base_setting(list(source.points.values()))
         ratios = [
             ratio
@@ -140,61 +141,10 @@ def _overhead(rows: Sequence[Row], precision: str) -> str:
     return f" The framework's share of a fit step, by batch size: {', '.join(said)}." * bool(said)
 
 
-def _accuracy_of_loops(source: Source) -> Finding | None:
-    rows = _measured(source)
-    differences = [
-        100 * (row["val_score"] - fit["val_score"])
-        for row in rows
-        if row["loop"] == "compiled" and row["val_score"] is not None
-        if (fit := sibling(row, rows, loop="fit")) and fit["val_score"] is not None
-    ]
-    if not differences:
-        return None
-    mean = fmean(differences)
-    beside = f"{abs(mean):.1f} points {'above' if mean > 0 else 'below'}"
-    beside = "at the accuracy of" if round(mean, 1) == 0 else beside
-    return Finding(
-        "fact",
-        f"compiled ends {beside} fit" + " in accuracy" * ("points" in beside),
-        f"Validation accuracy, mean over {counted(len(differences), 'case')}; "
-        f"{min(differences):+.1f} to {max(differences):+.1f} points case by case. The loops "
-        "shuffle differently, and a network's accuracy scatters with its seed.",
-    )
-
-
-def _best_for_the_time(source: Source) -> Finding | None:
-    front = pareto(source.points.values())
-    if not front:
-        return None
-    names = {id(point): case for case, point in source.points.items()}
-    best = front[-1]
-    row = source.run.rows[names[id(best)]]
-    text = (
-        f"Validation accuracy {best.val_score:.4f}. {counted(len(front), 'case')} "
-        f"{'is' if len(front) == 1 else 'are'} on the Pareto front: no other case is as accurate "
-        "in as little training time."
-    )
-    reached = [r for r in _measured(source) if r["time_to_score_s"] is not None]
-    target = next((r["score_target"] for r in source.rows if r["score_target"]), None)
-    if reached:
-        quick = min(reached, key=lambda r: r["time_to_score_s"])
-        text += (
-            f" First at the target of {target:g}: {formatting.name(quick)}, after "
-            f"{quick['time_to_score_s']:.2g} s."
-        )
-    elif target:
-        text += f" No network reached the target of {target:g} in every launch."
-    return Finding(
-        "gain",
-        f"Most accurate: {formatting.name(row)}, in {best.training_s:.2g} s of training",
-        text,
-    )
-
-
 def _batch_size(source: Source) -> Finding | None:
     """The sweep with the most batch sizes, of its fastest loop."""
     sweeps: dict[tuple[object, ...], list[Row]] = {}
-    for row in _measured(source):
+    for row in measured(source):
         if row["loop"] != SKLEARN_LOOP:
             axes = ("model", "optimizer", "loop", "device", "precision", "threads", "backend")
             sweeps.setdefault(tuple(row[axis] for axis in axes), []).append(row)
@@ -212,19 +162,16 @@ def _batch_size(source: Source) -> Finding | None:
     )
     if best is small:
         text = "The smallest that was measured: larger ones gain nothing"
-    elif best["val_score"] is not None and small["val_score"] is not None:
-        text += (
-            "; the validation accuracy after as many epochs is "
-            f"{best['val_score']:.3f} against {small['val_score']:.3f}"
-        )
+    else:
+        text += scores_against(best, small)
     what = " ".join(filter(None, (rows[0]["model"], rows[0]["optimizer"], rows[0]["loop"])))
     return Finding("fact", f"{what} is fastest at batch size {best['batch_size']}", text + ".")
 
 
 def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
     def make(source: Source) -> Finding | None:
-        """The throughput and accuracy of `precision` compared with float32."""
-        rows = _measured(source)
+        """The throughput and score of `precision` compared with float32."""
+        rows = measured(source)
         pairs = [
             (row, plain)
             for row in rows
@@ -253,20 +200,13 @@ def _precision_maker(precision: str) -> Callable[[Source], Finding | None]:
                 f" The intervals lie apart in {apart} of {counted(len(judged), 'case')} with "
                 "several launches on both sides."
             )
-        changes = [
-            100 * (row["val_score"] - plain["val_score"])
-            for row, plain in pairs
-            if None not in (row["val_score"], plain["val_score"])
-        ]
-        if changes:
-            text += f" Validation accuracy changes by {fmean(changes):+.2f} points on average."
-        return Finding(kind, f"{precision} {verdict}", text)
+        return Finding(kind, f"{precision} {verdict}", text + change_on_average(pairs))
 
     return make
 
 
 def _bounds(source: Source) -> Finding | None:
-    judged = [row for row in _measured(source) if row["bound"]]
+    judged = [row for row in measured(source) if row["bound"]]
     if not judged:
         return None
     counts = Counter(row["bound"] for row in judged)
@@ -299,7 +239,7 @@ def _without_figure(source: Source) -> Finding | None:
 
 
 def _noise(source: Source) -> Finding | None:
-    warned = [found for row in _measured(source) if (found := of_row(row))]
+    warned = [found for row in measured(source) if (found := of_row(row))]
     if not warned:
         return None
     counts = {
@@ -309,7 +249,7 @@ def _noise(source: Source) -> Finding | None:
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return Finding(
         "warning",
-        f"{counted(len(warned), 'case')} of {len(_measured(source))} carry a warning"
+        f"{counted(len(warned), 'case')} of {len(measured(source))} carry a warning"
         + (f": {said}" if said else ""),
         "Look at the raw rounds before you trust a small difference there.",
     )
@@ -334,7 +274,3 @@ def _verdict(ratios: Sequence[float]) -> tuple[Kind, str]:
     if slower:
         return "loss", f"hurts in {slower} {of_all}, and helps in none"
     return "fact", f"is as fast as float32, within 5%, in all {of_all}"
-
-
-def _measured(source: Source) -> list[Row]:
-    return [row for row in source.rows if row["status"] == Status.OK and row["samples_per_s"]]

@@ -16,7 +16,8 @@ from bench.machine import variables
 from bench.reports.machine_text import machine_lines
 from bench.reports.page.charts import case_figures
 from bench.reports.page.figure import CONFIG, Figure
-from bench.reports.page.findings import Finding, comparison_findings, findings
+from bench.reports.page.finding import Finding
+from bench.reports.page.findings import comparison_findings, findings
 from bench.reports.page.records import ROUND_FIELDS, case_records, round_records
 from bench.reports.page.roundcharts import profile_figure, ratio_figure, round_figures
 from bench.reports.page.source import Profile, Source, read_profiles, read_sources

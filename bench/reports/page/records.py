@@ -14,6 +14,7 @@ from bench.reports.selection import Point, base_setting
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import finite
 from bench.schema.columns import Row
+from bench.schema.launch import Better
 from bench.verdicts.compatibility import same_threads_axis
 
 # With more rounds, every n-th is kept. So a page is below 5 MB up to about 2,500 cases.
@@ -83,11 +84,19 @@ def roofs(sources: Sequence[Source]) -> list[tuple[Source, roofline_data.RoofPan
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """The Pareto front, the quickest first: no other point is more accurate in the same time."""
+    """The Pareto front, the quickest first: no other point is better in the same time.
+
+    All points have the same score.
+    """
+
+    def bad(point: Point) -> float:
+        """Smaller where the score is better."""
+        return point.val_score if point.better == Better.MIN else -point.val_score
+
     timed = [p for p in points if p.training_s > 0 and math.isfinite(p.val_score)]
     front: list[Point] = []
-    for point in sorted(timed, key=lambda p: (p.training_s, -p.val_score)):
-        if not front or point.val_score > front[-1].val_score:
+    for point in sorted(timed, key=lambda p: (p.training_s, bad(p))):
+        if not front or bad(point) < bad(front[-1]):
             front.append(point)
     return front
 
@@ -95,7 +104,7 @@ def pareto(points: Iterable[Point]) -> list[Point]:
 def round_records(sources: Sequence[Source]) -> tuple[list[list[Any]], int]:
     """The rounds that count, in the order of measurement, and the n of "every n-th is kept".
 
-    A round is a list with the fields `ROUND_FIELDS`. Rounds with an accuracy are kept in the first
+    A round is a list with the fields `ROUND_FIELDS`. Rounds with a score are kept in the first
     launch of each case.
     """
     total = sum(len(source.rounds) for source in sources)
@@ -129,7 +138,9 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "speed": _short(point.samples_per_s),
         "low": point.low and _short(point.low),
         "high": point.high and _short(point.high),
-        "accuracy": finite(point.val_score),
+        "judge": point.score,
+        "better": point.better,
+        "score": finite(point.val_score),
         "training_s": finite(_short(point.training_s)),
         "target": finite(point.score_target),
         "over_float32": _short(row["samples_per_s"] / plain["samples_per_s"]) if plain else None,
@@ -187,7 +198,7 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
     for number, (place, stored) in enumerate(source.rounds):
         own, launch = stored.round, (stored.case, stored.launch)
         trained[launch] = trained.get(launch, 0.0) + own.seconds
-        # Rounds with an accuracy are points of a learning curve, which is kept whole for the first
+        # Rounds with a score are points of a learning curve, which is kept whole for the first
         # launch of each case.
         if number % one_in and (own.val_score is None or stored.launch > 0):
             continue
@@ -201,7 +212,7 @@ def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[A
                 _short(own.seconds),
                 _short(ratio),
                 _short(trained[launch]),
-                own.val_score and _short(own.val_score),
+                None if own.val_score is None else finite(_short(own.val_score)),
             ]
         )
     return found

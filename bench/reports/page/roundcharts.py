@@ -21,8 +21,10 @@ from bench.reports.page.figure import (
 )
 from bench.reports.page.records import Record
 from bench.reports.page.source import Profile
+from bench.reports.scores import directed
 from bench.schema.case import LOOPS
 from bench.schema.profile import Phase
+from bench.schema.score import ACCURACY
 from bench.verdicts.compare import Comparison
 
 HEIGHT = 280
@@ -58,10 +60,10 @@ def round_figures(records: Sequence[Record], one_in: int) -> list[Figure]:
 def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
     import altair as alt
 
-    networks = [record for record in records if record["loop"] != "sklearn"]
-    models = list(dict.fromkeys(record["model"] for record in networks))
-    for number, model in enumerate(models):
-        own = [record for record in networks if record["model"] == model]
+    networks = [record for record in records if record["loop"] != "sklearn" and record["judge"]]
+    scored = list(dict.fromkeys((record["model"], record["judge"]) for record in networks))
+    for number, (model, score) in enumerate(scored):
+        own = [r for r in networks if (r["model"], r["judge"]) == (model, score)]
         optimizers = list(dict.fromkeys(record["optimizer"] for record in own))
         keys = [record["key"] for record in own]
         dashes = [[1, 0], list(DASHES[2]), [1, 0], [1, 0]]
@@ -75,8 +77,13 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
             .transform_calculate(at="across == 'epoch' ? datum.round : datum.trained_s")
         )
         said = tooltip(
-            ("launch:Q", "d"), ("round:Q", "d"), ("val_score:Q", ".4f"), ("trained_s:Q", ".3g")
+            ("launch:Q", "d"),
+            ("round:Q", "d"),
+            ("val_score:Q", ".4f" if score == ACCURACY else ".5g"),
+            ("trained_s:Q", ".3g"),
+            score=score,
         )
+        title = directed(score, own[0]["better"])
         drawn = chart.mark_line(point={"size": 14}, strokeWidth=1.3).encode(
             x=alt.X(
                 "at:Q",
@@ -84,7 +91,7 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
                 scale=alt.Scale(zero=False),
                 axis=alt.Axis(labelExpr=_WHOLE.format("across == 'epoch' && ")),
             ),
-            y=alt.Y("val_score:Q", title="validation accuracy", scale=alt.Scale(zero=False)),
+            y=alt.Y("val_score:Q", title=title, scale=alt.Scale(zero=False)),
             color=_palette("optimizer", optimizers),
             strokeDash=alt.StrokeDash(
                 "loop:N", legend=None, scale=alt.Scale(domain=list(LOOPS), range=dashes)
@@ -98,11 +105,11 @@ def _curves(records: Sequence[Record], one_in: int) -> Iterator[Figure]:
         figure = make(
             f"curves-{number}",
             f"Learning curves: {model}",
-            "Validation accuracy after each documented epoch, a line a launch, at the usual batch "
+            f"Validation {score} after each documented epoch, a line a launch, at the usual batch "
             "size and precision until you filter by these."
             + (" Of this large run, the first launch of each case." if one_in > 1 else ""),
             drawn.properties(width="container", height=HEIGHT),
-            (*_CASE, ("trained_s", "trained s"), ("val_score", "accuracy")),
+            (*_CASE, ("trained_s", "trained s"), ("val_score", score)),
             legend,
         )
         yield replace(figure, control="across")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.reports.page.source import Source
+from bench.reports.scores import names_of
 from bench.reports.terminal.run import half_width
 from bench.schema.cells import as_cell
 from bench.schema.columns import Row
 from bench.schema.launch import Status
+from bench.schema.score import ACCURACY
 
 # With more rows, columns that are hidden at first are left out, so that the page is small.
 MOST_WIDE_ROWS = 600
@@ -104,6 +106,14 @@ def _accuracy(value: float) -> str:
     return f"{value:.4f}"
 
 
+def _score(value: float) -> str:
+    return f"{value:.5g}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
 def _megabytes(value: float) -> str:
     return f"{value / 1e6:,.0f}"
 
@@ -144,23 +154,36 @@ COLUMNS: tuple[Column, ...] = (
     Column("epoch_s", "epoch, s", "one epoch at that throughput", _three, at_first=False),
     Column(
         "val_score",
-        "val. accuracy",
-        "on the validation images after the documented epochs, mean over launches",
-        _accuracy,
+        "val. score",
+        "on the validation data after the documented epochs, mean over launches",
+        _score,
     ),
     Column(
         "test_score",
-        "test accuracy",
-        "on the test images after the documented epochs, mean over launches",
-        _accuracy,
+        "test score",
+        "on the test data after the documented epochs, mean over launches",
+        _score,
         at_first=False,
     ),
     Column(
         "time_to_score_s",
         "to target, s",
-        "training seconds until the validation accuracy "
-        "first reached the target; empty: not in every launch",
+        "training seconds until it first reached the target; empty: not in every launch",
         _three,
+    ),
+    Column("score", "score", "the metric that judges the case", number=False),
+    Column(
+        "waiting_share",
+        "waits",
+        "share of a step spent waiting for the next batch of a stream",
+        _percent,
+    ),
+    Column(
+        "input_free_samples_per_s",
+        "if fed, samples/s",
+        "throughput of steps whose batch is in the device's memory already",
+        _whole,
+        at_first=False,
     ),
     Column(
         "roofline_fraction",
@@ -249,7 +272,7 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
     narrow = len(rows) > MOST_WIDE_ROWS
     columns = [
         column
-        for column in COLUMNS
+        for column in _named([row for _, row in rows])
         if (column.at_first or not narrow)
         and any(_value(column, row) not in (None, "") for _, row in rows)
     ]
@@ -272,6 +295,23 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
         for key, (name, row) in enumerate(rows)
     )
     return CaseTable(tuple(columns), table, _choices(table))
+
+
+def _named(rows: Sequence[Row]) -> list[Column]:
+    """The columns with the name of the score in their headings, where all cases have the same."""
+    names = names_of(rows)
+    if len(names) > 1:
+        return list(COLUMNS)
+    found = []
+    for column in COLUMNS:
+        if column.name == "score":
+            continue
+        if names and column.name.endswith("_score"):
+            heading = column.heading.replace("score", names[0])
+            show = _accuracy if names == [ACCURACY] else column.show
+            column = replace(column, heading=heading, show=show)
+        found.append(column)
+    return found
 
 
 def _facets(run: str, row: Row) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from bench.reports.formatting import one_line
-from bench.reports.machine_text import machine_lines
+from bench.reports.machine_text import machine_lines, title_of
 from bench.reports.palette import LOOP_COLOURS
 from bench.reports.plots import panels
 from bench.reports.plots.canvas import blank_figure, save_picture
@@ -145,7 +145,8 @@ def _rows(found: Comparison, lanes: int) -> _Rows:
 
 def _header(figure: Figure, found: Comparison, names: Sequence[str]) -> Header:
     width = PAGE_WIDTH - 2 * EDGE
-    title = f"Training on Fashion-MNIST: {len(found.runs)} runs compared"
+    models = [row["model"] for run in found.runs.values() for row in run.rows.values()]
+    title = title_of(models, f"{len(found.runs)} runs compared")
     machines = dict(zip(found.runs, _machines(found), strict=True))
     own = {name: machine.split(SEPARATOR) for name, machine in machines.items()}
     lines = []

@@ -63,10 +63,9 @@ class Legend:
     marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def make_header(figure: Figure, label: str, lines: Sequence[str], legend: Legend) -> Header:
-    """The header of a picture: its label, the lines of its machine, and its legend."""
+def make_header(figure: Figure, title: str, lines: Sequence[str], legend: Legend) -> Header:
+    """The header of a picture: its title, the lines of its machine, and its legend."""
     width = PAGE_WIDTH - 2 * EDGE
-    title = "Training on Fashion-MNIST" + (f": {label}" if label else "")
     blocks = []
     if legend.loops:
         blocks = [_loop_items(legend.loops, legend.marks), _model_items(figure, legend.markers)]

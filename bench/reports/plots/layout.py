@@ -18,7 +18,7 @@ FIRST, SECOND = (EDGE, 5.45), (5.85, PAGE_WIDTH - EDGE)
 TITLE_BAND, AXIS_BAND, FACET_GAP = 0.6, 0.52, 0.9
 BANDS = TITLE_BAND + AXIS_BAND
 LEAST_LABELS, LABEL_GAP, TARGET_LABEL = 0.78, 0.12, 0.5
-LEAST, SWEEP, ACCURACY, FACET = 1.3, 2.9, 3.6, 2.3
+LEAST, SWEEP, SCORE, FACET = 1.3, 2.9, 3.6, 2.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Page:
 
     figure: Figure
     throughput: Rectangle
-    accuracy: tuple[Rectangle, ...]
+    scores: tuple[Rectangle, ...]
     batches: Rectangle
     precisions: Rectangle
     throughput_labels: float
@@ -70,7 +70,7 @@ class Page:
 def plan_page(figure: Figure, header: Header, wanted: Wanted, footer: str) -> Page:
     """Place the panels in two columns and give the figure its height.
 
-    Throughput is left; accuracy and batch sizes are right. The precisions are in the column that
+    Throughput is left; scores and batch sizes are right. The precisions are in the column that
     makes the page shorter. Few rows give a grid of two by two; otherwise the shorter column grows
     towards the length of the longer one, so that no gap is left.
     """
@@ -81,7 +81,7 @@ def plan_page(figure: Figure, header: Header, wanted: Wanted, footer: str) -> Pa
     after = ends if ends < 2 * TARGET_LABEL else TARGET_LABEL
     throughput, precisions = max(LEAST, wanted.throughput), max(LEAST, wanted.precisions)
     facets = FACET * wanted.facets + FACET_GAP * (wanted.facets - 1)
-    facets = max(facets, min(throughput, ACCURACY))
+    facets = max(facets, min(throughput, SCORE))
     sweep = SWEEP if wanted.series_labels else LEAST
     balanced = ([throughput, precisions], [facets, sweep])
     columns = min(balanced, ([throughput], [facets, sweep, precisions]), key=_longest)

@@ -1,4 +1,4 @@
-"""The panels for accuracy and batch sizes, and the title or the reason of an empty panel."""
+"""The panels for scores and batch sizes, and the title or the reason of an empty panel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from bench.reports.plots.style import (
     loop_style,
     text_extent,
 )
+from bench.reports.scores import directed
 from bench.reports.selection import Point, Series
+from bench.schema.score import ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,10 +59,8 @@ def empty(axes: Axes, reason: str) -> None:
     axes.text(0.5, 0.5, reason, size=TEXT_PT, color=SOFT_INK, **place)
 
 
-def accuracy(
-    axes: Axes, measured: Sequence[Point], every: Sequence[Point], markers: Markers
-) -> None:
-    """Draw validation accuracy over training seconds.
+def score(axes: Axes, measured: Sequence[Point], every: Sequence[Point], markers: Markers) -> None:
+    """Draw the score on validation data over training seconds; all points have the same score.
 
     The points of `every` device set the limits, so that the panels of several devices are
     comparable.
@@ -70,12 +70,14 @@ def accuracy(
     target = next((p.score_target for p in every if math.isfinite(p.score_target)), None)
     heights = [p.val_score for p in every]
     heights += [] if target is None else [target]
-    margin = max(0.08 * (max(heights) - min(heights)), 0.005)
+    # So that the noise of scores that are almost the same does not fill the panel.
+    least = 0.005 * (1.0 if every[0].score == ACCURACY else max(map(abs, heights)) or 1.0)
+    margin = max(0.08 * (max(heights) - min(heights)), least)
     axes.set_ylim(min(heights) - margin, max(heights) + margin)
     axes.locator_params(axis="y", nbins=7)
     axes.grid()
     axes.set_axisbelow(True)
-    axes.set_ylabel("validation accuracy")
+    axes.set_ylabel(directed(every[0].score, every[0].better))
     if target is not None:
         axes.axhline(
             target, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1, gid="target"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.profile_rows import Profile
-from bench.reports.machine_text import machine_lines
+from bench.reports.machine_text import machine_lines, title_of
 from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
 from bench.reports.plots.style import (
@@ -98,7 +98,8 @@ def _order(profile: Profile) -> tuple[Any, ...]:
 
 def _figure(shown: Sequence[Profile], environment: Mapping[str, Any]) -> Figure:
     figure = blank_figure(1, 1)
-    title = str(environment.get("label") or "where the time of a step goes")
+    label = str(environment.get("label") or "where the time of a step goes")
+    title = title_of([profile.case.model for profile in shown], label)
     lines = machine_lines(environment, [])
     header = make_header(figure, title, lines, Legend())
     groups = [(name, list(own)) for name, own in groupby(shown, key=_group)]

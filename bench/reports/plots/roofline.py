@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis import roofline
-from bench.reports.machine_text import machine_lines
+from bench.reports.machine_text import machine_lines, title_of
 from bench.reports.palette import model_markers
 from bench.reports.plots import panels
 from bench.reports.plots.canvas import blank_figure, save_picture, texts_of
@@ -70,7 +70,7 @@ def _figure(shown: Sequence[RoofPanel], environment: Mapping[str, Any]) -> Figur
     markers = model_markers(dict.fromkeys(row["model"] for row in rows))
     header = make_header(
         figure,
-        str(environment.get("label") or ""),
+        title_of([row["model"] for row in rows], str(environment.get("label") or "")),
         machine_lines(environment, [row["device_name"] for row in rows]),
         Legend(
             [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)],

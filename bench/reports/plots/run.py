@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.reports import selection
 from bench.reports.formatting import one_line
-from bench.reports.machine_text import machine_lines
+from bench.reports.machine_text import machine_lines, title_of
 from bench.reports.palette import model_markers
 from bench.reports.plots import dots, panels
 from bench.reports.plots.canvas import blank_figure, save_picture, texts_of
@@ -24,10 +24,12 @@ from bench.reports.plots.style import (
     style,
     text_width,
 )
+from bench.reports.scores import heading_of, names_of, titled
 from bench.reports.selection import Chosen, Group, Point, Series
 from bench.schema.case import LOOPS
 from bench.schema.cells import counted
 from bench.schema.columns import Row
+from bench.schema.score import ACCURACY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,7 @@ def comparison(
 ) -> None:
     """Write the picture of a run to `path` as PNG, in one move.
 
-    The axes of its figure are labelled `throughput`, `accuracy: PLACEMENT`, `batches` and
+    The axes of its figure are labelled `throughput`, `SCORE: PLACEMENT`, `batches` and
     `precisions`.
 
     Args:
@@ -84,12 +86,13 @@ class _Picture:
 
     points: tuple[Point, ...]
     throughput: Chosen[Group]
-    timed: dict[str, list[Point]]
+    timed: dict[tuple[str, str], list[Point]]
     batches: Chosen[Series]
     precisions: Chosen[Group]
     markers: Mapping[str, str]
     dashes: Mapping[str, str]
     base: str
+    score: str
 
     @classmethod
     def of(cls, results: Sequence[Row], rounds: Sequence[Row]) -> _Picture:
@@ -105,6 +108,7 @@ class _Picture:
             model_markers(dict.fromkeys(point.model for point in measured)),
             line_styles(point.placement for point in measured),
             f"batch {base[0]}, {base[1]}" if base else "",
+            heading_of(names_of(results)),
         )
 
 
@@ -116,7 +120,7 @@ def _comparison_figure(
     models = dict.fromkeys(point.model for point in picture.points)
     header = make_header(
         figure,
-        str(environment.get("label") or ""),
+        title_of(models, str(environment.get("label") or "")),
         machine_lines(environment, [point.device_name for point in picture.points]),
         Legend(
             [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
@@ -137,7 +141,7 @@ def _comparison_figure(
     page = plan_page(figure, header, wanted, footer)
     draw_frame(figure, header, footer)
     _draw_throughput(page, picture)
-    _draw_accuracy(page, picture)
+    _draw_scores(page, picture)
     _draw_batches(page, picture)
     _draw_precisions(page, picture)
     return figure
@@ -164,23 +168,26 @@ def _draw_throughput(page: Page, picture: _Picture) -> None:
         panels.empty(axes, "no case was timed")
 
 
-def _draw_accuracy(page: Page, picture: _Picture) -> None:
-    every = [point for points in picture.timed.values() for point in points]
-    placements = list(picture.timed) or ["none"]
-    for place, rectangle in zip(placements, page.accuracy, strict=True):
-        axes = page.axes(rectangle, f"accuracy: {place}")
-        if not every:
-            panels.title(axes, "Accuracy against training time")
-            panels.empty(axes, "no case has an accuracy and a time")
-            continue
-        mine = picture.timed[place]
+def _draw_scores(page: Page, picture: _Picture) -> None:
+    """Draw a panel for each device and score; the panels of a score have the same limits."""
+    if not picture.timed:
+        axes = page.axes(page.scores[0], "score: none")
+        panels.title(axes, f"{titled(picture.score)} against training time")
+        score = "an accuracy" if picture.score == ACCURACY else "a score"
+        panels.empty(axes, f"no case has {score} and a time")
+        return
+    several = len({place for place, _ in picture.timed}) > 1
+    for ((place, name), mine), rectangle in zip(picture.timed.items(), page.scores, strict=True):
+        axes = page.axes(rectangle, f"{name}: {place}")
+        every = [p for (_, other), own in picture.timed.items() for p in own if other == name]
         device = next((point.device_name for point in mine if point.device_name), "")
-        if len(placements) > 1:
-            panels.title(axes, f"Accuracy against time: {place}", _joined(device, picture.base))
+        if several:
+            title = f"{titled(name)} against time: {place}"
+            panels.title(axes, title, _joined(device, picture.base))
         else:
-            panels.title(axes, "Accuracy against training time", picture.base)
-        panels.accuracy(axes, mine, every, picture.markers)
-    axes.set_xlabel("training time (s), evaluation excluded" if every else "")
+            panels.title(axes, f"{titled(name)} against training time", picture.base)
+        panels.score(axes, mine, every, picture.markers)
+    axes.set_xlabel("training time (s), evaluation excluded")
 
 
 def _draw_batches(page: Page, picture: _Picture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.reports.formatting import disturbed_line
+from bench.reports.scores import Judged, judged
 from bench.schema.cells import finite, finite_fields
 from bench.schema.errors import ExitCode
+from bench.schema.score import OF_ACCURACY, Scale
 from bench.store.files import CHECK_JSON, CHECK_JUNIT, CHECK_MARKDOWN
 from bench.store.tables import write_json, write_text
 from bench.verdicts.check import (
-    ACCURACY_LEVEL,
+    SCORE_LEVEL,
     SPEED_LEVEL,
     CheckedCase,
     CheckReport,
@@ -31,10 +34,6 @@ SCHEMA_VERSION = 2
 FILES = ("check.json", "check.xml", "check.md")
 # `POWER`, for a person.
 OFTEN = "nine times in ten"
-LEGEND = (
-    "slower: time added; points: of validation accuracy; least: the smallest change that is "
-    f"found {OFTEN}"
-)
 _MEANING = {
     ExitCode.PASSED: "passed",
     ExitCode.REGRESSION: "regression",
@@ -48,13 +47,17 @@ def print_check(report: CheckReport, console: Console) -> None:
     # Without a blank at the end, the longest case of `quick` fits 80 columns.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("case", overflow="fold")
-    for name in ("slower", "least", "points", "least"):
+    scores = judged(case.scale for case in report.cases if case.score)
+    for name in ("slower", "least", scores.heading("points"), "least"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for case in report.cases:
-        table.add_row(Text(case.case), *_cells(case), str(case.verdict))
+        table.add_row(Text(case.case), *_cells(case, scores), str(case.verdict))
     console.print(table)
-    for line in (LEGEND, *_reasons(report), *summary_lines(report)):
+    legend = (
+        f"slower: time added; {scores.legend}; least: the smallest change that is found {OFTEN}"
+    )
+    for line in (legend, *_reasons(report), *summary_lines(report)):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -70,10 +73,10 @@ def summary_lines(report: CheckReport) -> list[str]:
             f"(least sure: {worst.case}); the gate is {sizes.gate:.1%}, the margin "
             f"{sizes.margin:.1%}"
         )
-    if report.smallest_drop is not None:
+    for scale, smallest in _smallest(report).items():
         seen += (
-            f"; a drop of accuracy from {_points(report.smallest_drop)} on; its gate is "
-            f"{_points(sizes.accuracy_gate)}, its margin {_points(sizes.accuracy_margin)}"
+            f"; a {scale.fall} of {scale.name} from {_size(scale, smallest)} on; its gate is "
+            f"{_size(scale, sizes.accuracy_gate)}, its margin {_size(scale, sizes.accuracy_margin)}"
         )
     if report.times < len(report.candidate):
         seen += (
@@ -119,7 +122,7 @@ def as_json(report: CheckReport) -> dict[str, Any]:
         "level": SPEED_LEVEL,
         "accuracy_gate": report.sizes.accuracy_gate,
         "accuracy_margin": report.sizes.accuracy_margin,
-        "accuracy_level": ACCURACY_LEVEL,
+        "accuracy_level": SCORE_LEVEL,
         "power": POWER,
         "smallest": finite(report.smallest),
         "smallest_drop": finite(report.smallest_drop),
@@ -129,11 +132,20 @@ def as_json(report: CheckReport) -> dict[str, Any]:
                 "verdict": str(case.verdict),
                 "reason": case.reason,
                 "speed": finite_fields(case.speed),
-                "accuracy": finite_fields(case.accuracy),
+                "accuracy": finite_fields(case.score) if case.scale == OF_ACCURACY else None,
+                **_another_score(case),
             }
             for case in report.cases
         ],
     }
+
+
+def _another_score(case: CheckedCase) -> dict[str, Any]:
+    """The test of a score other than the accuracy, with its name, direction and unit."""
+    measured = finite_fields(case.score)
+    if measured is None or case.scale == OF_ACCURACY:
+        return {}
+    return {"score": {**case.scale.to_json(), **measured}}
 
 
 def junit(report: CheckReport) -> str:
@@ -170,10 +182,12 @@ def markdown(report: CheckReport) -> str:
     *seen, verdict = summary_lines(report)
     lines = [f"### fmnist-bench check: {verdict}", "", *(f"{line}.\n" for line in seen)]
     shown = [case for case in report.cases if case.verdict is not Verdict.PASSED]
+    scores = judged(case.scale for case in report.cases if case.score)
     if shown:
-        lines += ["| case | slower | accuracy points | verdict |", "|---|---|---|---|"]
+        heading = scores.heading("accuracy points")
+        lines += [f"| case | slower | {heading} | verdict |", "|---|---|---|---|"]
     for case in shown:
-        slower, _, points, _ = _cells(case)
+        slower, _, points, _ = _cells(case, scores)
         reason = case.reason.replace("|", "\\|")
         lines.append(f"| `{case.case}` | {slower} | {points} | {case.verdict}: {reason} |")
     return "\n".join(lines).rstrip() + "\n"
@@ -197,20 +211,32 @@ def _reasons(report: CheckReport) -> list[str]:
     return lines
 
 
-def _cells(case: CheckedCase) -> Sequence[str]:
+def _cells(case: CheckedCase, scores: Judged) -> Sequence[str]:
     cells = ["", "", "", ""]
     if case.speed:
         cells[:2] = f"{case.speed.change:+.1%}", percent(case.speed.smallest)
-    if case.accuracy:
-        drop = 100 * case.accuracy.smallest
-        # Adding 0.0 turns a negative zero into a positive one.
-        points = round(-100 * case.accuracy.change, 2) + 0.0
-        cells[2:] = f"{points:+.2f}", f"{-drop:.1f}" if drop < 100 else "never"
+    if case.score:
+        scale, smallest = case.scale, case.score.smallest
+        least = f"{scale.change(smallest):{'+' * (scale.fall == 'rise')}.1f}{scale.sign}"
+        never = scale.unit is None and smallest >= 1
+        change = scale.change(case.score.change)
+        cells[2:] = scores.cell(scale, change), "never" if never else least
     return cells
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} points" if share < 1 else "no size"
+def _smallest(report: CheckReport) -> dict[Scale, float]:
+    """The least change for the worse that is found in any case of a score, by that score."""
+    found: dict[Scale, float] = {}
+    for case in report.cases:
+        if case.score:
+            # The unit differs between cases; whether there is one counts.
+            scale = replace(case.scale, unit=case.scale.unit and 1.0)
+            found[scale] = max(found.get(scale, 0.0), case.score.smallest)
+    return found
+
+
+def _size(scale: Scale, share: float) -> str:
+    return scale.sized(share) if share < 1 or scale.unit is not None else "no size"
 
 
 def _printable(text: str) -> str:

@@ -12,20 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.reports.formatting import disturbed_line
+from bench.reports.scores import Judged, judged, short
 from bench.schema.cells import counted, few_of
+from bench.schema.score import OF_ACCURACY
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
 from fmnist_models.errors import UserError
 
 LEGEND = "samples/s over those of A; ±: half the 95% interval, where there is one"
-TOTALS = ("geometric mean of cases", "all cases together", "accuracy points, lowest", "... highest")
+TOTALS = ("geometric mean of cases", "all cases together")
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
     """Print the differences of the runs, the ratio of each case, and the means.
 
-    One candidate has a table with intervals and accuracies. Several candidates have one column
+    One candidate has a table with intervals and scores. Several candidates have one column
     each, with the letters of the picture, in as many tables as the width of the terminal needs.
     """
     if len(found.pairs) == 1:
@@ -35,6 +37,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
     disturbed = {name: run.disturbed for name, run in found.runs.items() if run.disturbed}
     if disturbed:
         _line(console, disturbed_line(disturbed))
+    for case, why in found.apart.items():
+        _line(console, f"{case}: not compared: {why}")
 
 
 def _print_one(found: Comparison, console: Console) -> None:
@@ -57,17 +61,19 @@ def _print_one(found: Comparison, console: Console) -> None:
 
 
 def _table_of_one(name: str, found: Comparison) -> Table:
-    table = _table(f"{name} over {found.baseline}", ("ratio", "interval", "accuracy"))
+    scores = _scores(found)
+    headings = ("ratio", "interval", scores.heading("accuracy"))
+    table = _table(f"{name} over {found.baseline}", headings)
     for pair in found.pairs[name]:
         if pair.ratio is None:
             continue
         interval = "" if pair.low is None else f"{pair.low:.3f} to {pair.high:.3f}"
-        points = pair.accuracy_difference
+        change = _difference(pair)
         table.add_row(
             Text(pair.case),
             f"{pair.ratio:.3f}",
             interval,
-            "" if points is None else f"{100 * points:+.2f}",
+            "" if change is None else scores.cell(pair.scale, change),
         )
     return table
 
@@ -84,13 +90,14 @@ def _print_several(found: Comparison, console: Console) -> None:
         told = "; ".join(f"{value} ({', '.join(who)})" for value, who in holders.items())
         _line(console, f"different {fact}: {told}")
     _line(console, LEGEND)
+    totals = _total_names(found)
     for shown in _groups(found, console.width):
         table = _table("", [letters[name] for name in shown])
         for row in zip(*(found.pairs[name] for name in shown), strict=True):
             if any(pair.ratio is not None for pair in row):
                 table.add_row(Text(row[0].case), *map(_cell, row))
         for line, cells in zip(
-            TOTALS, zip(*(_totals(name, found) for name in shown), strict=True), strict=True
+            totals, zip(*(_totals(name, found) for name in shown), strict=True), strict=True
         ):
             table.add_row(line, *cells)
         console.print(table)
@@ -103,7 +110,7 @@ def _print_several(found: Comparison, console: Console) -> None:
 
 def _groups(found: Comparison, width: int) -> list[list[str]]:
     """The candidates of each table: as many as fit beside the longest case."""
-    left = width - max(map(len, (*found.cases, *TOTALS))) - 1
+    left = width - max(map(len, (*found.cases, *_total_names(found)))) - 1
     groups: list[list[str]] = []
     room = 0
     for name, pairs in found.pairs.items():
@@ -116,11 +123,36 @@ def _groups(found: Comparison, width: int) -> list[list[str]]:
     return groups
 
 
-def _totals(name: str, found: Comparison) -> tuple[str, str, str, str]:
+def _totals(name: str, found: Comparison) -> tuple[str, ...]:
+    """The cells below a candidate's ratios, one for each of `_total_names`."""
     total = found.summaries[name]
-    known = [p.accuracy_difference for p in found.pairs[name] if p.accuracy_difference is not None]
-    points = [f"{100 * f(known):+.2f}" if known else "" for f in (min, max)]
-    return (f"{total.geometric_mean:.2f}", f"{total.total_time_ratio:.2f}", points[0], points[1])
+    cells = [f"{total.geometric_mean:.2f}", f"{total.total_time_ratio:.2f}"]
+    for scale in _scores(found).scales or (OF_ACCURACY,):
+        own = [pair for pair in found.pairs[name] if judged([pair.scale]).scales == (scale,)]
+        known = [change for change in map(_difference, own) if change is not None]
+        cells += [f"{f(known):+.2f}{scale.sign}" if known else "" for f in (min, max)]
+    return tuple(cells)
+
+
+def _total_names(found: Comparison) -> tuple[str, ...]:
+    names = list(TOTALS)
+    for scale in _scores(found).scales or (OF_ACCURACY,):
+        what = f"{short(scale.name)}{'' if scale.sign else ' points'}"
+        names += [f"{what}, lowest", "... highest"]
+    return tuple(names)
+
+
+def _scores(found: Comparison) -> Judged:
+    """The scores of which a pair holds a difference."""
+    pairs = (pair for pairs in found.pairs.values() for pair in pairs)
+    return judged(pair.scale for pair in pairs if pair.score_difference is not None)
+
+
+def _difference(pair: Pair) -> float | None:
+    """Candidate less baseline in points or percent; None where unknown."""
+    if pair.score_difference is None:
+        return None
+    return pair.scale.difference(pair.score_difference)
 
 
 def _cell(pair: Pair) -> str:

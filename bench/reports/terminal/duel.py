@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bench.analysis.stats import student_interval
 from bench.machine import variables
+from bench.reports.scores import Judged, judged
 from bench.reports.terminal.run import duration
 from bench.schema.case import Case
 from bench.schema.cells import counted
@@ -28,7 +29,7 @@ from fmnist_models.dataset import VALIDATION_SHARE
 
 LEGEND = (
     "B over A: time; 95% interval over blocks; least: the smallest slow-down that would have "
-    "been confirmed; p: of the t-test and of sign flips; points: of validation accuracy, B less A"
+    "been confirmed; p: of the t-test and of sign flips; "
 )
 _MEANING = {
     ExitCode.PASSED: "B is not worse by the gate",
@@ -65,7 +66,8 @@ class DuelLines:
             self._print(line)
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
-        epochs = plan.settings.epochs
+        each = sorted({plan.settings.epochs_of(case) for case in plan.cases})
+        epochs = " or ".join(map(str, each))
         samples = None
         if plan.rows is not None:
             samples = round((1 - VALIDATION_SHARE) * plan.rows)
@@ -140,16 +142,18 @@ def _runs_the_same(plan: DuelPlan, sources: Mapping[str, Mapping[str, Any]]) -> 
 
 def print_duel(report: DuelReport, console: Console) -> None:
     """Print the table, the failures, and the verdict."""
-    for line in _table(report.cases):
+    scores = judged(standing.scale for standing in report.cases if standing.score)
+    for line in _table(report.cases, scores):
         console.print(Text(line), soft_wrap=True)
-    for line in (LEGEND, *verdict_lines(report)):
+    for line in (f"{LEGEND}{scores.legend}, B less A", *verdict_lines(report)):
         console.print(Text(line), soft_wrap=True)
 
 
-def _table(standings: Sequence[Standing]) -> Iterator[str]:
+def _table(standings: Sequence[Standing], scores: Judged) -> Iterator[str]:
     """The lines of the table; a case's id has its own line, because it may be long."""
-    heading = ("blocks", "B over A", "least", "p", "flips", "points", "verdict")
-    rows = [(*_cells(standing), str(standing.verdict)) for standing in standings]
+    points = scores.heading("points")
+    heading = ("blocks", "B over A", "least", "p", "flips", points, "verdict")
+    rows = [(*_cells(standing, scores), str(standing.verdict)) for standing in standings]
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -164,15 +168,14 @@ def _table(standings: Sequence[Standing]) -> Iterator[str]:
 
 
 def verdict_lines(report: DuelReport) -> list[str]:
-    """Sentences about failures, drops of accuracy and the control, and the verdict."""
+    """Sentences about failures, scores that fell and the control, and the verdict."""
     lines = []
     for standing in report.cases:
         case = standing.case.id
         if standing.failure:
             lines.append(f"{case}: {standing.failure}")
-        points = standing.accuracy_look
-        if points and points.decision is Decision.WORSE:
-            lines.append(f"{case}: accuracy fell by {100 * points.mean:.1f} points")
+        if fell := _fell(standing):
+            lines.append(f"{case}: {fell}")
     if report.control_differs:
         ratio = math.exp(sum(report.control) / len(report.control))
         lines.append(
@@ -189,15 +192,21 @@ def verdict_lines(report: DuelReport) -> list[str]:
     ]
 
 
-def _cells(standing: Standing) -> list[str]:
+def _fell(standing: Standing) -> str:
+    """By how much the score is worse, where that is beyond doubt; else empty."""
+    seen = standing.score_look
+    worse = seen is not None and seen.decision is Decision.WORSE
+    return standing.scale.fell(seen.mean) if seen and worse else ""
+
+
+def _cells(standing: Standing, scores: Judged) -> list[str]:
     seen = standing.speed_look
     cells = [str(len(standing.speed)), ratio_words(standing), "", "", "", ""]
     if seen is not None:
         cells[2:5] = percent(math.expm1(min(seen.smallest, 700))), _p(seen.p), _p(seen.sign_flip_p)
-    if standing.accuracy:
-        # Adding 0.0 turns a negative zero into a positive one.
-        points = -100 * sum(standing.accuracy) / len(standing.accuracy)
-        cells[5] = f"{round(points, 2) + 0.0:+.2f}"
+    if standing.score:
+        change = standing.scale.change(sum(standing.score) / len(standing.score))
+        cells[5] = scores.cell(standing.scale, change)
     return cells
 
 
@@ -216,11 +225,8 @@ def ratio_words(standing: Standing) -> str:
 
 def measured_words(standing: Standing) -> str:
     """What a duel measured of a case, as text; empty before the first block."""
-    times, points = ratio_words(standing), standing.accuracy_look
-    said = [f"{times} times the time"] if times else []
-    if points and points.decision is Decision.WORSE:
-        said.append(f"accuracy fell by {100 * points.mean:.1f} points")
-    return ", ".join(said)
+    times = ratio_words(standing)
+    return ", ".join(filter(None, (f"{times} times the time" * bool(times), _fell(standing))))
 
 
 def _p(p: float) -> str:

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from bench.analysis import noise
+from bench.reports.scores import in_digits
 from bench.reports.terminal.run import duration
 from bench.schema.case import Case
 from bench.schema.cells import counted
@@ -181,7 +182,8 @@ def _line(plan: Plan, record: LaunchRecord, rounds: Sequence[Round]) -> str:
     if record.status is not Status.OK:
         return f"{record.case}{which}: {record.status}: {record.reason}"
     rate = f"{median(r.samples / r.seconds for r in rounds):,.0f} samples/s"
-    accuracy = record.test_score
-    tested = "" if accuracy is None else f", test accuracy {accuracy:.3f}"
+    score = record.test_score
+    shown = "" if score is None else in_digits(record.score, score, 3)
+    tested = f", test {record.score} {shown}" * bool(shown)
     disturbed = "".join(f", {phrase}" for phrase in noise.matters(record.noise))
     return f"{record.case}{which}: {rate}{tested}{disturbed}"

@@ -14,10 +14,13 @@ from rich.text import Text
 
 from bench.analysis.rows import sibling
 from bench.reports.formatting import spread
+from bench.reports.scores import heading_of, in_digits, names_of, short
 from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
+from bench.schema.score import ACCURACY
 from bench.schema.warnings import CaseWarning, Kind, of_row
+from bench.verdicts.work import other_work
 
 _MINUTE = 60
 _HOUR = 3600
@@ -41,6 +44,9 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
         console.print(_table(setting, list(group), rows))
+    for row in fine:
+        if line := waits_line(row):
+            console.print(Text(f"{row['case']}: {line}"), soft_wrap=True)
     for note, cases in notes(rows).items():
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
@@ -76,9 +82,10 @@ def reference_lines(
     lines = []
     for loop in dict.fromkeys(row["loop"] for row in rows):
         ratios = [
-            row["samples_per_s"] / by_case[row["case"]]["samples_per_s"]
+            row["samples_per_s"] / other["samples_per_s"]
             for row in rows
-            if row["loop"] == loop and _ok(row) and row["case"] in by_case
+            if row["loop"] == loop and _ok(row)
+            if (other := by_case.get(row["case"])) and not other_work(row, other)
         ]
         if ratios:
             lines.append(
@@ -90,6 +97,15 @@ def reference_lines(
     return lines
 
 
+def waits_line(row: Row) -> str:
+    """How long a case waits for a stream, in words; empty where its data are arrays."""
+    if row["waiting_share"] is None:
+        return ""
+    free = row["input_free_samples_per_s"]
+    limit = f"; with input for free {free:,.0f} samples/s" if free else ""
+    return f"waits {row['waiting_share']:.0%} of a step for its input{limit}"
+
+
 def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequence[Row]) -> Table:
     device, precision, threads = setting
     title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
@@ -98,10 +114,14 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
     # Two optimizers may differ in their last argument alone.
     table.add_column("optimizer", overflow="fold")
     table.add_column("loop")
-    for name in ("batch", "samples/s", "±%", "step ms", "val acc", "x fit"):
+    scores = names_of(group)
+    scored = ["val acc" if scores == [ACCURACY] else f"val {heading_of(scores)}"] * bool(scores)
+    waits = ["waits"] * any(row["waiting_share"] is not None for row in group)
+    for name in ("batch", "samples/s", "±%", "step ms", *scored, *waits, "x fit"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in group:
         over = compiled_over_fit(row, rows)
+        waiting = row["waiting_share"]
         table.add_row(
             Text(row["model"]),
             Text(row["optimizer"] or ""),
@@ -110,10 +130,19 @@ def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequenc
             f"{row['samples_per_s']:,.0f}",
             half_width(row),
             f"{row['step_ms']:.3g}",
-            "" if row["val_score"] is None else f"{row['val_score']:.3f}",
+            *[_score(row, len(scores) > 1) for _ in scored],
+            *["" if waiting is None else f"{waiting:.0%}" for _ in waits],
             "" if over is None else f"{over:.1f}",
         )
     return table
+
+
+def _score(row: Row, named: bool) -> str:
+    """The score on the validation data, with its name where a table has several."""
+    if row["val_score"] is None:
+        return ""
+    digits = in_digits(row["score"], row["val_score"], 3)
+    return f"{short(row['score'])} {digits}" if named else digits
 
 
 def half_width(row: Row) -> str:

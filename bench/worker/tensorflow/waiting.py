@@ -11,10 +11,10 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras.src.trainers.data_adapters import get_data_adapter
 
+from bench.worker.counting import first_batch
 from bench.worker.tensorflow.device import TensorFlowDevice
 from fmnist_models.data import Stream
 from fmnist_models.loops.base import Snapshot, Work
@@ -42,8 +42,7 @@ def waiting_of(work: Work, device: TensorFlowDevice) -> dict[str, Any]:
         work.model.train_step, jit_compile=work.model.jit_compile, reduce_retracing=True
     )
     try:
-        with device.scope():
-            resident = keras.tree.map_structure(tf.constant, work.batch.packed)
+        resident = first_batch(work)
         step(resident)
         waits, steps = _streamed(work, step, device)
         kept = slice(int(_LEFT_OUT * len(waits)), None)

@@ -35,6 +35,7 @@ from bench.reports.page import source
 from bench.reports.page.page import write_report
 from bench.reports.page.records import Point, pareto
 from bench.reports.page.source import read_sources
+from bench.schema.earlier import in_present_names
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
 from bench.store.named import named_runs
@@ -192,7 +193,7 @@ def reference(browser: Reader, pages: dict[str, Path]) -> Reader:
 
 def cells() -> list[dict[str, str]]:
     with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
+        return [in_present_names(row) for row in csv.DictReader(lines)]
 
 
 @pytest.mark.parametrize("name", ["reference", "set-ups"])

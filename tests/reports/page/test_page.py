@@ -38,6 +38,7 @@ from bench.reports.page.source import Source, read_sources
 from bench.reports.page.table import COLUMNS, case_table
 from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS
+from bench.schema.earlier import in_present_names
 from bench.schema.launch import Status
 from bench.session.attempts import RunOutcome
 from bench.store.run_folder import RunFolder
@@ -216,7 +217,7 @@ def test_the_table_holds_the_cells_of_results_csv() -> None:
     sources = read_sources([REFERENCE])
     table = case_table(sources)
     with (REFERENCE / "results.csv").open(newline="", encoding="utf-8") as lines:
-        cells = list(csv.DictReader(lines))
+        cells = [in_present_names(row) for row in csv.DictReader(lines)]
     assert [row.case for row in table.rows] == [row["case"] for row in cells]
     for row, wanted in zip(table.rows, cells, strict=True):
         for column, cell in zip(table.columns, row.cells, strict=True):

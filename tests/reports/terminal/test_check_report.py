@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.stored import AnySide
 
 from bench.reports.terminal.check import as_json, junit, markdown, print_check, told, write_check
 from bench.reports.terminal.confirm import settled_by
@@ -117,7 +118,7 @@ def test_what_a_duel_says_takes_the_place_of_why_a_case_was_blind() -> None:
 def test_a_case_that_failed_in_the_duel_says_so_once() -> None:
     case = Case("own:net", "sgd", "fit")
     plan = DuelPlan(Spec(), Spec(), (case,), RunSettings())
-    asked = Confirmation(plan, Path("duel"), False, {}, lambda *_: {})
+    asked = Confirmation(plan, Path("duel"), False, {}, AnySide())
     standing = Standing(case, failure="side B failed: out of memory")
     found = settled_by(REPORT, asked, DuelReport(plan, (standing,), (0.0,), False))
     assert [(c.verdict, c.reason) for c in found.cases if c.case == case.id] == [

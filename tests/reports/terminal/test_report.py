@@ -21,6 +21,7 @@ from bench.verdicts import compare
 def row(case: Case, rate: float | None, **more: Any) -> dict[str, Any]:
     values = dict.fromkeys(RESULT_COLUMNS) | case.to_json()
     values |= {"case": case.id, "status": "ok", "reason": "", "warnings": ""}
+    values |= {"score": "accuracy", "better": "max"}
     values |= {"samples_per_s": rate, "step_ms": 32e3 / rate if rate else None}
     return values | more
 

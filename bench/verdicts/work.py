@@ -1,0 +1,74 @@
+"""Whether rows and launches of one case did the same work, by the digests that workers report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from bench.schema.columns import Row
+from bench.schema.errors import NotComparable
+from bench.schema.launch import LaunchRecord
+from bench.schema.runs import MeasuredRun
+
+# The columns that must agree where both sides know them, and what a sentence says of each.
+WORK: Mapping[str, str] = MappingProxyType(
+    {
+        "data_digest": "trained on other data",
+        "model_digest": "trained another model",
+        "score": "was judged by another score",
+        "better": "was judged in another direction",
+    }
+)
+# A record of an earlier version holds no digest, and a stream's is not known.
+_UNKNOWN = ("", "unknown", None)
+
+
+def row_of(record: LaunchRecord) -> Row:
+    """The columns of `WORK` of a launch."""
+    return {name: str(getattr(record, name)) for name in WORK}
+
+
+def other_work(row: Row, other: Row) -> str:
+    """In what the work of a row differs from another's, as the verb of a sentence; else empty."""
+    for name, said in WORK.items():
+        known = row.get(name), other.get(name)
+        if known[0] != known[1] and not any(value in _UNKNOWN for value in known):
+            return said
+    return ""
+
+
+def apart(runs: Sequence[MeasuredRun]) -> dict[str, str]:
+    """Why a case of these runs is not matched, by case: it did other work in one of them."""
+    found: dict[str, str] = {}
+    seen: dict[tuple[str, str], tuple[str, Path]] = {}
+    for run in runs:
+        for case in run.logs:
+            for name, said in WORK.items():
+                value = run.rows[case].get(name)
+                if value not in _UNKNOWN:
+                    first, where = seen.setdefault((case, name), (str(value), run.path))
+                    if first != value:
+                        found.setdefault(case, f"it {said} in {run.path} than in {where}")
+    return found
+
+
+def without(runs: Sequence[MeasuredRun], cases: Mapping[str, str]) -> list[MeasuredRun]:
+    """The runs without the figures of these cases."""
+    return [
+        replace(run, logs={case: own for case, own in run.logs.items() if case not in cases})
+        if cases
+        else run
+        for run in runs
+    ]
+
+
+def refuse_apart(runs: Sequence[MeasuredRun]) -> None:
+    """Refuse runs of one machine of which a case did other work in one than in another.
+
+    Raises:
+        NotComparable: there is such a case; the message names the first.
+    """
+    for case, why in apart(runs).items():
+        raise NotComparable(f"{case}: {why}: keep runs of different work in different folders")

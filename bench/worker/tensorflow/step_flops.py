@@ -1,0 +1,105 @@
+"""Counts the FLOPs of a training step: lowers it for XLA, runs nothing, changes nothing."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from bench.analysis.lowered import Uncountable, module_flops
+from bench.schema.warnings import CaseWarning, Kind
+from bench.worker.tensorflow.layer_flops import LayerCalls
+from fmnist_models.loops.watch import layers_of, standing_in
+
+# More than this between the two counts, as a share of the layers', and one of them is wrong.
+LARGEST_DIFFERENCE = 0.02
+_LONGEST_REASON = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The FLOPs of a step.
+
+    Attributes:
+        flops_per_sample: those of the lowered step; None where it was not or cannot be counted.
+        warnings: why it cannot, or by how much the layers' own count differs.
+    """
+
+    flops_per_sample: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def step_flops(model: keras.Model, step: Callable[[Any], Any], batch: Any) -> Counted:
+    """Count the FLOPs of one step of `model`.
+
+    The step is traced once more and lowered for the device of `batch`. Nothing is run or compiled.
+    Recurrent layers are lowered as loops, because XLA knows nothing of cuDNN's; both have the same
+    products. The layers' own count is compared where the step is Keras's own.
+
+    Args:
+        model: a compiled model whose optimizer is built.
+        step: its training step, without the observation of a loop.
+        batch: what the step takes: tensors, whose first dimension is the samples.
+    """
+    calls = LayerCalls()
+
+    def watched(data: Any) -> Any:
+        """The step, with the calls of its layers noted."""
+        with ExitStack() as stack:
+            for layer in layers_of(model):
+                if hasattr(layer, "use_cudnn"):
+                    stack.enter_context(standing_in(layer, "use_cudnn", False))
+            stack.enter_context(calls.watching())
+            return step(data)
+
+    first = tf.nest.flatten(batch)[0]
+    try:
+        flops = module_flops(_lowered(watched, batch, first.device))
+    except Uncountable as error:
+        return _uncounted(str(error))
+    except Exception as error:  # noqa: BLE001 - a step that runs eagerly raises anything here
+        return _uncounted(_in_a_line(str(error) or type(error).__name__))
+    samples = first.shape[0]
+    per_sample = flops / samples
+    if getattr(step, "__func__", None) is not keras.Model.train_step:
+        return Counted(per_sample)
+    expected = calls.flops(model.trainable_variables)
+    if expected is None or abs(flops - expected) <= LARGEST_DIFFERENCE * expected:
+        return Counted(per_sample)
+    told = (
+        f"{per_sample:,.0f} FLOPs a sample in the lowered step, {expected / samples:,.0f} by its "
+        "layers"
+    )
+    return Counted(per_sample, (_warning(told),))
+
+
+def _lowered(step: Callable[[Any], Any], batch: Any, device: str) -> bytes:
+    program = tf.function(step, jit_compile=True, autograph=False)
+    with warnings.catch_warnings():
+        # The step's own warnings came in training. To name the device is deprecated, but without
+        # it TensorFlow draws a random number to find one.
+        warnings.simplefilter("ignore")
+        lower = program.experimental_get_compiler_ir(batch)
+        module: bytes = lower(stage="hlo_serialized", device_name=device)
+    return module
+
+
+def _uncounted(reason: str) -> Counted:
+    return Counted(None, (_warning(f"the step's FLOPs are not known: {reason}"),))
+
+
+def _warning(words: str) -> str:
+    return str(CaseWarning(Kind.NO_ROOFLINE, words=words))
+
+
+def _in_a_line(message: str) -> str:
+    """The first line of a message, without the name of the compiled graph, shortened."""
+    line = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    line = re.sub(r".* on XLA_\w+: ", "", line).replace(";", ",")
+    return line[:_LONGEST_REASON]
