@@ -154,6 +154,10 @@ def place(tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> 
         'case "$1 $code" in "duel 3" | "check 1") exit 0 ;; esac\nexit $code\n'
     )
     program.chmod(0o755)
+    (program.parent / "python").write_text(
+        f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    (program.parent / "python").chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FMNIST_DATA", str(small_data))
     monkeypatch.setenv("FMNIST_LOCK", str(tmp_path))
