@@ -111,8 +111,8 @@ def train_bare() -> int:
     memory = PeakMemory()
     given = workload()
     given.model.compile("sgd", loss=given.loss, metrics=list(given.metrics))
-    x, y = given.train
-    given.model.fit(x, y, batch_size=_BATCH, verbose=0)
+    data: Any = given.train
+    given.model.fit(*data, batch_size=_BATCH, verbose=0)
     return memory.rise_bytes() or 0
 
 
