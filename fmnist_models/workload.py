@@ -61,7 +61,8 @@ class Workload:
 
     Data (`train`, `validation`, `test`) are `(x, y)` or `(x, y, sample_weight)`, where each is an
     array, or a list, tuple or dictionary of arrays (`x` alone where a step needs no labels); or a
-    `Synthetic`; or a function that returns a stream. A `Synthetic` as `train` gives validation and test data too.
+    `Synthetic`; or a function that returns a stream. A `Synthetic` as `train` gives validation and
+    test data too.
 
     Attributes:
         model: a `keras.Model`, compiled or not. One that is compiled keeps its optimizer, loss
