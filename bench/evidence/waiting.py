@@ -62,7 +62,8 @@ def waiting_row(
     """What a launch says of its wait, beside what follows from the measured sleep.
 
     Without batches in advance, a step waits for the whole sleep. With some, the next batch is made
-    while a step trains, so it waits only for what the sleep is longer than the step.
+    while a step trains, so it waits only for what the sleep is longer than the step. `waited_s` is
+    the share of the row times its step in the timed rounds, which were measured apart.
 
     Args:
         record: the launch.
@@ -79,10 +80,10 @@ def waiting_row(
         "batches_ahead": ahead,
         "slept_s": slept_s,
         "resident_step_s": record.resident_step_s,
-        "expected_share": wait_s / (wait_s + record.resident_step_s),
         "waiting_share": record.waiting_share,
-        "expected_step_s": wait_s + record.resident_step_s,
         "round_step_s": seconds / steps,
+        "waited_s": (record.waiting_share or 0.0) * seconds / steps,
+        "expected_wait_s": wait_s,
     }
 
 
