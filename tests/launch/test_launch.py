@@ -266,13 +266,14 @@ def test_the_kill_at_the_deadline_cannot_raise(
     at_the_deadline: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The launch may have ended in that moment, or be another user's."""
-    from bench.launch import process
+    from bench.launch import ending, process
 
     def refuse(pid: int, number: Signals) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(process, "EXIT_LIMIT_S", 0.5)
-    monkeypatch.setattr(process, "os", SimpleNamespace(**{**vars(os), "kill": refuse}))
+    refusing = {**vars(os), "kill": refuse, "killpg": refuse}
+    monkeypatch.setattr(ending, "os", SimpleNamespace(**refusing))
     answer = at_the_deadline({"rounds": [0.1], "hang": True})
     assert answer.status is Status.TIMED_OUT
 
