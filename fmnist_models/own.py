@@ -136,7 +136,7 @@ def called(what: str, name: str, function: Callable[[], Any]) -> Any:
         except BaseException as error:
             raise UserError(
                 f"{what} {name!r}: the function, called without arguments, {raised(error)}"
-                f"{_for_call(error)}"
+                f"{remedy(error)}"
             ) from error
 
 
@@ -181,23 +181,22 @@ def _is_users(file: Path) -> bool:
     return not (packages or made or any(file.is_relative_to(folder) for folder in others))
 
 
-def for_memory(error: BaseException) -> str:
-    """What helps against an error of a lack of memory; empty for another one."""
-    # TensorFlow is not imported here.
-    names = {base.__name__ for base in type(error).__mro__}
-    if names & {"MemoryError", "ResourceExhaustedError"}:
+def remedy(error: BaseException) -> str:
+    """What helps against what a user's code did, for the end of a line; empty where unknown."""
+    if isinstance(error, SystemExit):
+        return ": end it with `return`"
+    # TensorFlow, which has errors of its own, is not imported here.
+    if {base.__name__ for base in type(error).__mro__} & {"MemoryError", "ResourceExhaustedError"}:
         return ": too little memory: make the model, its batches or its data smaller"
+    if "yielded an element of shape" in str(error):
+        return ": give all batches of the stream one shape"
     return ""
-
-
-def _for_call(error: BaseException) -> str:
-    return ": end it with `return`" if isinstance(error, SystemExit) else for_memory(error)
 
 
 def _for_import(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return ': keep what only a script does below `if __name__ == "__main__":`'
-    return for_memory(error)
+    return remedy(error)
 
 
 def _from_file(what: str, name: str, file: Path) -> ModuleType:

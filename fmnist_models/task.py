@@ -15,7 +15,7 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data, as_data
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
-from fmnist_models.own import called, find_function, for_memory, raised
+from fmnist_models.own import called, find_function, raised, remedy
 from fmnist_models.stream import Stream
 from fmnist_models.workload import Synthetic, Workload
 
@@ -123,7 +123,7 @@ class Task:
                 return
             raise UserError(
                 f"{where} does not fit the model, which, called with its first rows, "
-                f"{raised(error)}{for_memory(error)}"
+                f"{raised(error)}{remedy(error)}"
             ) from error
         if own_step:
             return
@@ -236,9 +236,9 @@ def _refuse_values(name: str, given: Workload) -> None:
             "write a list of keras.callbacks.Callback",
         ),
     }
-    for field, (good, remedy) in rules.items():
+    for field, (good, told) in rules.items():
         if not good:
-            raise UserError(f"model {name!r}: {field}={getattr(given, field)!r}: {remedy}")
+            raise UserError(f"model {name!r}: {field}={getattr(given, field)!r}: {told}")
 
 
 def _of_images(data: TrainingData) -> tuple[Arrays, Arrays, Arrays]:

@@ -79,4 +79,4 @@ def _last_line(log: Path) -> str:
     except OSError:
         lines = []
     own = [line for line in lines if not _LOG_LINE.match(line)]
-    return own[-1] if own else "it printed nothing"
+    return own[-1].strip() if own else "it printed nothing"

@@ -28,7 +28,7 @@ from fmnist_models.errors import UserError
 from fmnist_models.loops import compile_model, keep_compiled
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.watch import layers_of
-from fmnist_models.own import for_memory, raised
+from fmnist_models.own import raised, remedy
 from fmnist_models.stream import Stream
 from fmnist_models.task import Task, task_of
 
@@ -192,7 +192,7 @@ def named_errors(case: Case) -> Iterator[None]:
             raise
         own_model = case.model in case.own
         what = f"model {case.model!r}" if own_model else f"optimizer {case.optimizer!r}"
-        raise UserError(f"{what}: its training {raised(error)}{for_memory(error)}") from error
+        raise UserError(f"{what}: its training {raised(error)}{remedy(error)}") from error
 
 
 def warm_up(built: Built, loop: Loop) -> None:

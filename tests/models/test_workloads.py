@@ -180,8 +180,8 @@ REFUSED = {
     "nothing": "returned None",
     "a_class": "returned the class Model",
     "a_dictionary": "returned dict",
-    "raises": "raised KeyError: 'weights.npz'",
-    "leaves": r"called sys.exit\(3\)",
+    "raises": r"raised KeyError: 'weights.npz' \(workloads.py, line \d+\)",
+    "leaves": r"called sys.exit\(3\): end it with `return`",
     "no_loss": "has no loss",
     "compiled_twice": "is compiled already",
     "sideways": "better='up'",
@@ -201,6 +201,16 @@ REFUSED = {
     "failing_stream": "raised OSError: no such file: pictures.tar",
     "endless": "never ends",
     "too_large": "do not fit into the memory",
+    "unlabelled": r"train has no labels: write \(inputs, labels\)",
+    "wrong_validation": "validation: its labels go from 5 to 7",
+    "narrow_validation": "validation does not fit the model",
+    "endless_validation": "validation: the stream never ends, .* let it end",
+    "worded_score": "score=None: must be the name of a metric",
+    "worded_target": "target='high': must be a finite number",
+    "worded_weights": r"write \{class: weight\}",
+    "other_callbacks": "write a list of keras.callbacks.Callback",
+    "interrupts": r"raised KeyboardInterrupt \(workloads.py, line \d+\)",
+    "needs_memory": "raised ResourceExhaustedError: OOM .* make the model, .* smaller",
 }
 
 
@@ -218,6 +228,52 @@ def test_work_that_cannot_be_trained_is_one_line_that_names_it(name: str) -> Non
         begin()
     assert f"support.workloads:{name}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+FAILING = {
+    "failing_callback": r"OSError: not logged in \(workloads.py, line \d+\)$",
+    "breaking_stream": r"UnknownError: OSError: the disk is gone \(workloads.py, line \d+\)$",
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_an_error_while_it_trains_names_the_model_and_the_line(name: str) -> None:
+    from bench.worker.training import named_errors
+
+    case = Case(f"support.workloads:{name}", "sgd", "fit", "cpu", BATCH)
+    told = rf"^model 'support.workloads:{name}': its training raised {FAILING[name]}"
+    with pytest.raises(UserError, match=told), named_errors(case):
+        trained(name, "fit")
+
+
+def test_an_error_of_a_documented_case_is_the_suites() -> None:
+    from bench.worker.training import named_errors
+
+    with pytest.raises(ZeroDivisionError), named_errors(Case("softmax", "sgd", "fit")):
+        raise ZeroDivisionError
+
+
+def test_training_without_evaluations_must_tell_the_score_itself() -> None:
+    from bench.worker.evaluation import Evaluations
+
+    logs = {"accuracy": 0.5, "loss": 1.0}
+    evaluations = Evaluations(built("unscored", "fit"), BATCH, scored=True)
+    told = "unscored' reports accuracy, loss, and no 'f1', .* name one of these as score="
+    with pytest.raises(UserError, match=told):
+        evaluations.check_training(logs)
+    evaluations.check_training({**logs, "f1": 0.5})
+    Evaluations(built("other_score", "fit"), BATCH, scored=True).check_training(logs)
+    Evaluations(built("unscored", "fit"), BATCH, scored=False).check_training(logs)
+
+
+def test_a_stream_too_large_to_cache_says_what_to_leave_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fmnist_models import stream
+
+    monkeypatch.setattr(stream, "free_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"memory.*leave --cache-stream out, or name fewer --steps"):
+        built("dataset_stream", "fit", cache_stream=True)
 
 
 @pytest.mark.parametrize("name", ["prints", "threads", "reads_arguments", "clears", "synthetic"])
