@@ -12,8 +12,11 @@ from pathlib import Path
 from bench.schema.launch import Status
 
 # A line of TensorFlow's or XLA's log that is not the one before an abort: `W0000 00:00:17...`,
-# `2026-01-31 12:00:00.123456: E external/...`.
-_LOG_LINE = re.compile(r"(?:[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] )")
+# `2026-01-31 12:00:00.123456: E external/...`, and what follows or precedes such a line.
+_LOG_LINE = re.compile(
+    r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |"
+    r"WARNING: All log messages before absl|To enable the following instructions: "
+)
 
 
 class Ended(Exception):

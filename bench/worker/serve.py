@@ -42,6 +42,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import psutil
@@ -163,6 +164,9 @@ def _fork(message: dict[str, Any], measure: Measure, emit: Emit, requests: Binar
 def _launch(message: dict[str, Any], measure: Measure, emit: Emit, requests: BinaryIO) -> int:
     """Measure one launch; any error becomes a `failure` message. Returns the exit code."""
     _redirect_output(message["log"])
+    with suppress(OSError):
+        # Where the system itself runs out of memory, it ends this launch, not the parent's process.
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
     def pause() -> None:
         """Wait until the parent sends `go_on`."""

@@ -10,6 +10,8 @@ from bench.launch.ending import advised, death
 from bench.schema.launch import Status
 
 LOGGED = """\
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+To enable the following instructions: AVX2 FMA, rebuild TensorFlow with other compiler flags.
 2026-01-31 12:00:00.123456: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.
 E0000 00:00:1738324800.677980   17119 cuda_platform.cc:52] failed call to cuInit: UNKNOWN ERROR
 """

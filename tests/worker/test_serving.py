@@ -72,6 +72,11 @@ emit({{"kind": "pids", "pids": [{SLEEPER}, other.pid]}})
     assert "next" in [message["kind"] for message in told]
 
 
+def test_the_system_ends_a_launch_first_where_memory_lacks() -> None:
+    told = served("emit({'kind': open('/proc/self/oom_score_adj').read().strip()})")
+    assert "1000" in [message["kind"] for message in told]
+
+
 def runs(pid: int) -> bool:
     """Whether a process runs; one whose parent has ended may wait to be collected."""
     return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
