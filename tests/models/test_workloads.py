@@ -176,6 +176,15 @@ def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) ->
     assert "choose --loops fit" in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "steps"), [("endless", 4), ("py_dataset", 5)])
+def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int) -> None:
+    told = f"--steps {steps}: .* takes 100 batches .* name --steps 100, or choose --loops fit"
+    with pytest.raises(Unsupported, match=told):
+        trained(name, "multistep", steps=steps)
+    loop = trained("py_dataset", "multistep", steps=10)[3]
+    assert int(loop.work.model.optimizer.iterations) == 10 * EPOCHS
+
+
 REFUSED = {
     "nothing": "returned None",
     "a_class": "returned the class Model",
