@@ -77,8 +77,8 @@ class FitLoop(Loop):
         another = "" if self.name == "fit" else ", or choose --loops fit"
         raise Unsupported(
             f"--steps {steps}: a call of --loops {self.name} takes {call} batches of "
-            f"{stream.name}, so a round is a multiple of them: name --steps {math.ceil(steps / call) * call}"
-            f"{another}"
+            f"{stream.name}, so a round is a multiple of them: name --steps "
+            f"{math.ceil(steps / call) * call}{another}"
         )
 
     def train(self, observer: Observer, max_epochs: int) -> None:
