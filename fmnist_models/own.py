@@ -104,11 +104,11 @@ def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
     sys.argv[1:] = []
     if name in sent().pickles:
         return _unpickled(what, name)
+    if file is not None:
+        _refuse_file(what, name, file)
     with stray_forks_ended():
         try:
-            module = (
-                importlib.import_module(place) if file is None else _from_file(what, name, file)
-            )
+            module = importlib.import_module(place) if file is None else _from_file(file)
         except ImportError as error:
             raise UserError(f"{what} {name!r}: {_not_imported(place, error)}") from error
         except BaseException as error:
@@ -199,26 +199,29 @@ def _for_import(error: BaseException) -> str:
     return remedy(error)
 
 
-def _from_file(what: str, name: str, file: Path) -> ModuleType:
-    """The module of a file, imported under the name of the file.
+def _refuse_file(what: str, name: str, file: Path) -> None:
+    """Refuse a file that is not there, or whose module's name is taken.
 
     Raises:
-        UserError: there is no such file, or another module has its name.
-        Exception: as its code raises.
+        UserError: the message says which.
     """
     if not file.is_file():
         raise UserError(
             f"{what} {name!r}: there is no file {file}: give its path from {Path.cwd()}"
         )
     known = sys.modules.get(file.stem)
-    if known is not None:
-        found = getattr(known, "__file__", None)
-        if found is not None and Path(found).resolve() == file.resolve():
-            return known
+    found = getattr(known, "__file__", None)
+    if known is not None and (found is None or Path(found).resolve() != file.resolve()):
         raise UserError(
             f"{what} {name!r}: a module {file.stem!r} is loaded already, of Python or of a "
             f"package: rename {file}"
         )
+
+
+def _from_file(file: Path) -> ModuleType:
+    """The module of a file, imported under the name of the file; raises what its code raises."""
+    if file.stem in sys.modules:
+        return sys.modules[file.stem]
     spec = importlib.util.spec_from_file_location(file.stem, file.absolute())
     assert spec is not None
     assert spec.loader is not None
