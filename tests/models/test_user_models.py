@@ -336,9 +336,9 @@ def test_a_file_that_is_not_there_is_said_plainly(
     from fmnist_models.own import find_function
 
     monkeypatch.chdir(tmp_path)
-    told = "^model 'none.py:f': there is no file none.py: give its path from "
+    told = r"^model 'none\.py:f': there is no file none\.py: give its path from "
     with pytest.raises(UserError, match=told):
         find_function("model", "none.py:f", "a model")
     (tmp_path / "json.py").write_text("def f(): pass")
-    with pytest.raises(UserError, match="^model 'json.py:f': a module 'json' is loaded already"):
+    with pytest.raises(UserError, match=r"^model 'json\.py:f': a module 'json' is loaded already"):
         find_function("model", "json.py:f", "a model")
