@@ -89,7 +89,13 @@ class Arrays:
         return found.hexdigest()
 
 
-def refuse_too_large(name: str, size_bytes: int, free: int | None, where: str = "memory") -> None:
+def refuse_too_large(
+    name: str,
+    size_bytes: int,
+    free: int | None,
+    where: str = "memory",
+    remedy: str = "use fewer rows, or a stream",
+) -> None:
     """Refuse data that do not fit, before they are copied.
 
     Raises:
@@ -98,7 +104,7 @@ def refuse_too_large(name: str, size_bytes: int, free: int | None, where: str = 
     if free is not None and size_bytes > MOST_OF_MEMORY * free:
         raise UserError(
             f"{name}: {size_bytes / 2**30:.2f} GiB of data do not fit into the {where}, of which "
-            f"{free / 2**30:.2f} GiB are free: use fewer rows, or a stream"
+            f"{free / 2**30:.2f} GiB are free: {remedy}"
         )
 
 

@@ -11,6 +11,8 @@ import os
 import pickle
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,15 @@ _FILE = ".py"
 _TAKEN = ("bench", "fmnist_models")
 # The variable that names a file of functions, which `bench.api.functions` writes.
 FUNCTIONS_VARIABLE = "FMNIST_FUNCTIONS"
+
+# A line of a traceback in a message, and what Keras and TensorFlow put around their messages.
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_PAINT = re.compile(r"\x1b\[[\d;]*m")
+_FRAMING = re.compile(
+    r"Exception encountered when calling |Graph execution error:|Detected at node |<stack traces |"
+    r'File "|\d+ root error|\[\['
+)
+_GRAPH = re.compile(r"\{\{function_node [^}]*\}\} ?| \[Op:.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +104,16 @@ def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
     sys.argv[1:] = []
     if name in sent().pickles:
         return _unpickled(what, name)
+    if file is not None:
+        _refuse_file(what, name, file)
     with stray_forks_ended():
         try:
-            module = (
-                importlib.import_module(place) if file is None else _from_file(what, name, file)
-            )
+            module = importlib.import_module(place) if file is None else _from_file(file)
         except ImportError as error:
             raise UserError(f"{what} {name!r}: {_not_imported(place, error)}") from error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise UserError(
-                f"{what} {name!r}: importing {place} {raised(error)}{_remedy(error)}"
+                f"{what} {name!r}: importing {place} {raised(error)}{_for_import(error)}"
             ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -122,9 +133,10 @@ def called(what: str, name: str, function: Callable[[], Any]) -> Any:
     with stray_forks_ended():
         try:
             return function()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise UserError(
                 f"{what} {name!r}: the function, called without arguments, {raised(error)}"
+                f"{remedy(error)}"
             ) from error
 
 
@@ -143,38 +155,73 @@ def stray_forks_ended() -> Iterator[None]:
 
 
 def raised(error: BaseException) -> str:
-    """What a user's code did, in words: `raised ValueError: ...`, `called sys.exit(2)`."""
+    """What a user's code did, in words, and where: `raised ValueError: ... (mine.py, line 3)`."""
     if isinstance(error, SystemExit):
         return f"called sys.exit({error.code!r})"
-    return f"raised {type(error).__name__}: {one_line(error)}"
+    told = f"raised {type(error).__name__}: {one_line(error)}".removesuffix(": ")
+    return f"{told}{_where(error)}"
 
 
-def _remedy(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return ': keep what only a script does below `if __name__ == "__main__":`'
+def _where(error: BaseException) -> str:
+    """The last line of the user's own files that an error passed; empty where there is none."""
+    passed = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    # TensorFlow tells of what it called only in its message.
+    passed += _FRAME.findall(str(error))
+    for file, line in reversed(passed):
+        if _is_users(Path(file)):
+            return f" ({Path(file).name}, line {line})"
     return ""
 
 
-def _from_file(what: str, name: str, file: Path) -> ModuleType:
-    """The module of a file, imported under the name of the file.
+def _is_users(file: Path) -> bool:
+    suite = Path(__file__).parents[1]
+    others = [*(suite / package for package in _TAKEN), Path(sysconfig.get_path("stdlib"))]
+    packages = {"site-packages", "dist-packages"} & set(file.parts)
+    made = file.name.startswith(("<", "__autograph_generated"))
+    return not (packages or made or any(file.is_relative_to(folder) for folder in others))
+
+
+def remedy(error: BaseException) -> str:
+    """What helps against what a user's code did, for the end of a line; empty where unknown."""
+    if isinstance(error, SystemExit):
+        return ": end it with `return`"
+    # TensorFlow, which has errors of its own, is not imported here.
+    if {base.__name__ for base in type(error).__mro__} & {"MemoryError", "ResourceExhaustedError"}:
+        return ": too little memory: make the model, its batches or its data smaller"
+    if "yielded an element of shape" in str(error):
+        return ": give all batches of the stream one shape"
+    return ""
+
+
+def _for_import(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return ': keep what only a script does below `if __name__ == "__main__":`'
+    return remedy(error)
+
+
+def _refuse_file(what: str, name: str, file: Path) -> None:
+    """Refuse a file that is not there, or whose module's name is taken.
 
     Raises:
-        UserError: there is no such file, or another module has its name.
-        Exception: as its code raises.
+        UserError: the message says which.
     """
     if not file.is_file():
         raise UserError(
             f"{what} {name!r}: there is no file {file}: give its path from {Path.cwd()}"
         )
     known = sys.modules.get(file.stem)
-    if known is not None:
-        found = getattr(known, "__file__", None)
-        if found is not None and Path(found).resolve() == file.resolve():
-            return known
+    found = getattr(known, "__file__", None)
+    if known is not None and (found is None or Path(found).resolve() != file.resolve()):
         raise UserError(
             f"{what} {name!r}: a module {file.stem!r} is loaded already, of Python or of a "
             f"package: rename {file}"
         )
+
+
+def _from_file(file: Path) -> ModuleType:
+    """The module of a file, imported under the name of the file; raises what its code raises."""
+    if file.stem in sys.modules:
+        return sys.modules[file.stem]
     spec = importlib.util.spec_from_file_location(file.stem, file.absolute())
     assert spec is not None
     assert spec.loader is not None
@@ -230,5 +277,7 @@ def _another(name: str, module: ModuleType) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of a message that is not empty."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    """The first line of a message that tells what happened, without the paint of a terminal."""
+    lines = [line.strip() for line in _PAINT.sub("", str(error)).splitlines()]
+    telling = [line for line in lines if line and not _FRAMING.match(line)]
+    return _GRAPH.sub("", next(iter(telling or lines), "")).strip()

@@ -67,7 +67,8 @@ class Stream:
             parts.append(batch)
             size_bytes += sum(leaf.nbytes for leaf in keras.tree.flatten(batch))
             # Joining the batches needs as much memory again.
-            refuse_too_large(self.name, 2 * size_bytes, free_bytes())
+            remedy = "leave --cache-stream out, or name fewer --steps"
+            refuse_too_large(self.name, 2 * size_bytes, free_bytes(), remedy=remedy)
 
         def join(*leaves: NDArray[Any]) -> NDArray[Any]:
             """One array of all batches."""

@@ -15,7 +15,7 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data, as_data
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
-from fmnist_models.own import called, find_function, one_line
+from fmnist_models.own import called, find_function, raised, remedy
 from fmnist_models.stream import Stream
 from fmnist_models.workload import Synthetic, Workload
 
@@ -89,15 +89,26 @@ class Task:
             for place, (what, part) in enumerate(zip(parts, given, strict=True))
         ]
         assert found[0] is not None
-        self._build(found[0])
+        for what, data in zip(parts, found, strict=True):
+            if data is not None:
+                self._build(what, data)
         return found[0], found[1], found[2]
 
-    def _build(self, data: Data) -> None:
+    def _build(self, what: str, data: Data) -> None:
         """Build the model for its data, where it can be called, and test outputs against labels.
 
         Raises:
-            UserError: the model refuses the inputs, or the labels do not fit the outputs.
+            UserError: the model refuses the inputs, there are no labels, or they do not fit the
+                outputs, or data to evaluate never end.
         """
+        where = f"{self.name}: {what}"
+        if isinstance(data, Stream) and data.endless and what != "train":
+            raise UserError(
+                f"{where}: the stream never ends, so it cannot be evaluated: let it end, such as "
+                "by take(N)"
+            )
+        import keras
+
         few = (data.head if isinstance(data, Stream) else data).first(_FEW)
         own_step = _has_own_step(self.model)
         try:
@@ -107,12 +118,16 @@ class Task:
                 # Such as a step that calls inner models only.
                 return
             raise UserError(
-                f"model {self.name!r}, called with the first rows of its training data, raised "
-                f"{type(error).__name__}: {one_line(error)}"
+                f"{where} does not fit the model, which, called with its first rows, "
+                f"{raised(error)}{remedy(error)}"
             ) from error
-        if not own_step and not isinstance(data, Stream):
+        if own_step:
+            return
+        if few.y is None and type(self.model).compute_loss is keras.Model.compute_loss:
+            raise UserError(f"{where} has no labels: write (inputs, labels)")
+        if not isinstance(data, Stream):
             loss = self.model.loss if self.compiled else self.loss
-            _refuse_labels(self.name, loss, outputs, data)
+            _refuse_labels(where, loss, outputs, data)
 
 
 def task_of(name: str) -> Task:
@@ -150,14 +165,7 @@ def _of_workload(name: str, given: Workload) -> Task:
         raise UserError(
             f"model {name!r}: its Workload has no loss: add loss=, or compile the model"
         )
-    if given.better not in _CHANGES:
-        raise UserError(f"model {name!r}: better={given.better!r}: write 'max' or 'min'")
-    for field in ("batch_size", "epochs"):
-        value = getattr(given, field)
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise UserError(f"model {name!r}: {field}={value!r}: must be a whole number above 0")
-    if given.target is not None and not math.isfinite(given.target):
-        raise UserError(f"model {name!r}: target={given.target!r}: must be a finite number")
+    _refuse_values(name, given)
     return Task(
         name,
         model,
@@ -174,6 +182,59 @@ def _of_workload(name: str, given: Workload) -> Task:
         images=False,
         workload=given,
     )
+
+
+def _refuse_values(name: str, given: Workload) -> None:
+    """Refuse values of another type or out of range, before anything is trained with them.
+
+    Raises:
+        UserError: the message names the first of them.
+    """
+    import keras
+
+    weights = given.class_weight
+
+    def is_number(value: Any) -> bool:
+        """Whether a value is a finite number."""
+        return isinstance(value, int | float | np.number) and math.isfinite(value)
+
+    def is_count(value: Any) -> bool:
+        """Whether a value is a whole number above 0."""
+        return isinstance(value, int) and value > 0
+
+    rules = {
+        "better": (given.better in _CHANGES, "write 'max' or 'min'"),
+        "score": (
+            isinstance(given.score, str) and bool(given.score),
+            "must be the name of a metric, as the model reports it",
+        ),
+        "batch_size": (
+            given.batch_size is None or is_count(given.batch_size),
+            "must be a whole number above 0",
+        ),
+        "epochs": (
+            given.epochs is None or is_count(given.epochs),
+            "must be a whole number above 0",
+        ),
+        "target": (given.target is None or is_number(given.target), "must be a finite number"),
+        "class_weight": (
+            weights is None
+            or (
+                isinstance(weights, Mapping)
+                and all(isinstance(c, int | np.integer) for c in weights)
+                and all(map(is_number, weights.values()))
+            ),
+            "write {class: weight}, such as {0: 1.0, 1: 5.0}",
+        ),
+        "callbacks": (
+            isinstance(given.callbacks, Sequence)
+            and all(isinstance(c, keras.callbacks.Callback) for c in given.callbacks),
+            "write a list of keras.callbacks.Callback",
+        ),
+    }
+    for field, (good, told) in rules.items():
+        if not good:
+            raise UserError(f"model {name!r}: {field}={getattr(given, field)!r}: {told}")
 
 
 def _of_images(data: TrainingData) -> tuple[Arrays, Arrays, Arrays]:
@@ -201,7 +262,7 @@ def _called_once(model: keras.Model, x: Any) -> Any:
     return outputs
 
 
-def _refuse_labels(name: str, loss: Any, outputs: Any, data: Arrays) -> None:
+def _refuse_labels(where: str, loss: Any, outputs: Any, data: Arrays) -> None:
     """Refuse class numbers that the outputs do not have: TensorFlow trains on them to NaN.
 
     Raises:
@@ -219,6 +280,6 @@ def _refuse_labels(name: str, loss: Any, outputs: Any, data: Arrays) -> None:
     low, high, classes = int(data.y.min()), int(data.y.max()), int(shape[-1])
     if low < 0 or high >= classes:
         raise UserError(
-            f"model {name!r}: its labels go from {low} to {high}, and it has {classes} outputs: "
-            f"they must go from 0 to {classes - 1}"
+            f"{where}: its labels go from {low} to {high}, and the model has {classes} outputs: "
+            f"labels must go from 0 to {classes - 1}"
         )

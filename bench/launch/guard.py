@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from pathlib import Path
 
 import psutil
 
@@ -43,9 +42,6 @@ class MemoryGuard:
             pid: process id of the worker that will serve the launch, itself or by a fork.
             gpu: the GPU that the launch uses; None on a CPU.
         """
-        with contextlib.suppress(OSError):
-            # Where the system itself runs out of memory, it ends this process and no other.
-            Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         ended = threading.Event()
         threading.Thread(target=self._look, args=(pid, ended), daemon=True).start()
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+from bench.launch.ending import Ended, advised
 from bench.launch.origin import Origin, child_command, digest_of
 from bench.launch.placement import LaunchPlace
-from bench.launch.process import Answer, Ended, WorkerProcess
+from bench.launch.process import Answer, WorkerProcess
 from bench.launch.stepwise import OnRound, Turns, to_the_end
 from bench.machine import counters
 from bench.machine.redact import legible, scrub_text
@@ -191,6 +192,8 @@ class Launcher:
                 else:
                     worker.kill()
         paused_s = worker.paused_s if worker is not None else 0.0
+        if request.own and not isinstance(request, InspectRequest):
+            answer = replace(answer, reason=advised(answer.status, answer.reason))
         return _Told(answer, noise, time.perf_counter() - started - paused_s)
 
     def _proven(self, request: _Request, answer: Answer) -> Answer:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from bench.launch.ending import Ended, death, end, end_group
 from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import OnRound, Turns
 from bench.schema.errors import explained
@@ -27,15 +27,6 @@ from bench.schema.launch import Round, Status
 # Limit from an answer or a kill to the end of the process, which then has no more work.
 EXIT_LIMIT_S = 10.0
 _T = TypeVar("_T")
-
-
-class Ended(Exception):
-    """The worker or its launch ended without a result."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class _TimedOut(Ended):
@@ -173,7 +164,7 @@ class WorkerProcess:
                 limit = f"took longer than {place.timeout_s:g} s (--timeout)"
                 late = Answer(Status.TIMED_OUT, limit)
                 if self._forked is not None:
-                    _end(self._forked)
+                    end(self._forked)
                     self._wait_for_exit(late)
                 return late
             kind = message["kind"]
@@ -229,8 +220,8 @@ class WorkerProcess:
         code = _read("an exit", lambda: int(message["code"]))
         self._forked = None
         self.idle = True
-        death = self._death(code)
-        return Answer(death.status, death.reason)
+        ended = death(code, self._log)
+        return Answer(ended.status, ended.reason)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -259,45 +250,23 @@ class WorkerProcess:
     def _end_of_process(self) -> Ended:
         """Why a worker with a closed channel ended."""
         try:
-            return self._death(self._process.wait(EXIT_LIMIT_S))
+            return death(self._process.wait(EXIT_LIMIT_S), self._log)
         except subprocess.TimeoutExpired:
             return Ended(Status.FAILED, "the worker closed its channel and went on")
 
-    def _death(self, code: int) -> Ended:
-        if code < 0:
-            number = -code
-            known = {int(known): known.name for known in signal.Signals}
-            name = known.get(number, f"signal {number}")
-            hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
-            if number == signal.SIGABRT:
-                # Libraries print the reason before they call abort().
-                hint = f": {_last_line(self._log)}"
-            return Ended(Status.KILLED, f"killed by {name}{hint}")
-        if code == 0:
-            hint = "no result, as after os._exit(0) in a model"
-            return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}")
-        last = _last_line(self._log)
-        return Ended(Status.FAILED, f"the worker ended with code {code}: {last}")
-
     def kill(self) -> None:
-        """End the worker and, where it is a template, the launch it forked."""
+        """End the worker, what a user's code started in it, and a launch that it forked."""
         with contextlib.suppress(OSError):
             self._process.kill()
+        end_group(self._process.pid)
         if self._forked is not None:
-            # On Linux the system does this too, and the launch may just have ended by itself.
-            _end(self._forked)
+            end(self._forked)
         # A process that hangs in a system call ends only when the call returns.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_LIMIT_S)
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-
-
-def _end(pid: int) -> None:
-    """Kill a process that may have ended by itself."""
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _round(message: Mapping[str, Any]) -> Round:
@@ -340,11 +309,3 @@ def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
         group = subprocess.CREATE_NEW_PROCESS_GROUP
         return str(handle), {"startupinfo": startup, "creationflags": group}
     return str(write), {"pass_fds": (write,), "start_new_session": True}
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1] if lines else "it printed nothing"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from bench.worker.training import Built
@@ -28,6 +30,7 @@ class Evaluations:
     def __init__(self, built: Built, batch_size: int, *, scored: bool) -> None:
         self._task = built.task
         self._batch_size = batch_size
+        self._unevaluated = scored and built.validation is None and built.test is None
         self._validation = built.validation if scored else None
         self._test = built.test if scored else None
 
@@ -41,6 +44,15 @@ class Evaluations:
             elif data is not None:
                 self._evaluate(data.head)
         self._task.model.reset_metrics()
+
+    def check_training(self, logs: Mapping[str, float]) -> None:
+        """Test the logs of a round, which alone have the score where nothing is evaluated.
+
+        Raises:
+            UserError: there are no data to evaluate, and the logs have no score.
+        """
+        if self._unevaluated:
+            self._refuse_without_score(logs)
 
     def of_validation(self) -> dict[str, float]:
         """Loss and metrics on the validation data; empty without such data.
@@ -79,12 +91,15 @@ class Evaluations:
             if self._task.images and score not in logs:
                 predicted = model.predict(data.x, batch_size=size, verbose=0)
                 logs[score] = float(np.mean(np.argmax(predicted, axis=-1) == data.y))
-        if score not in logs:
+        self._refuse_without_score(logs)
+        return logs
+
+    def _refuse_without_score(self, logs: Mapping[str, float]) -> None:
+        if self._task.score not in logs:
             raise UserError(
                 f"model {self._task.name!r} reports {', '.join(sorted(logs)) or 'nothing'}, and no "
-                f"{score!r}, which is to judge it: name one of these as score="
+                f"{self._task.score!r}, which is to judge it: name one of these as score="
             )
-        return logs
 
 
 def evaluation_batch(data: Arrays, batch_size: int) -> int:

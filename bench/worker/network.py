@@ -203,6 +203,7 @@ class _Rounds:
         self._round += 1
         samples, updates = self._check_round(logs)
         self.energy.round_ends(samples)
+        self.evaluations.check_training(logs)
         self._timed_s += self._closed - self._opened
         evaluation: dict[str, float] = {}
         evaluation_s = None

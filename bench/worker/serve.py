@@ -25,8 +25,8 @@ cannot damage them:
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
 With `fork`, the worker is a template: it has imported TensorFlow and read the data, but has used
-no device and started no thread. Each launch is a fork of it. Without `fork`, the launch runs in
-the worker itself, which then ends.
+no device and started no thread. Each launch is a fork of it, and what a user's code started in it
+ends with it. Without `fork`, the launch runs in the worker itself, which then ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 import psutil
 
@@ -58,7 +60,7 @@ from fmnist_models.own import FUNCTION
 Measure = Callable[[str, dict[str, Any], Emit, Pause | None], None]
 _PR_SET_PDEATHSIG = 1
 LONGEST_REASON = 400
-# Lines from the thread that reads stdin; on Linux there is no such thread.
+# Lines from the thread that reads requests; on Linux there is no such thread.
 _REQUESTS: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
 
@@ -70,22 +72,23 @@ def main() -> None:
     arguments = parser.parse_args()
     emit = _open_channel(arguments.channel)
     end_with_parent()
+    requests = _take_stdin()
     try:
         measure = _prepare(arguments.data)
     except Exception as error:
         emit(_failure(error))
         raise SystemExit(1) from error
     emit({"kind": "ready"})
-    for line in sys.stdin.buffer:
+    for line in requests:
         message = json.loads(line)
         if message["op"] == "go_on":
             # Meant for a launch that has died in its pause.
             continue
         if message["fork"]:
-            _fork(message, measure, emit)
+            _fork(message, measure, emit, requests)
         else:
-            _watch_stdin()
-            _leave(_launch(message, measure, emit))
+            _watch(requests)
+            _leave(_launch(message, measure, emit, requests))
 
 
 def _prepare(folder: str | None) -> Measure:
@@ -93,6 +96,7 @@ def _prepare(folder: str | None) -> Measure:
     began_at, began = time.time(), time.perf_counter()
     from bench.worker import launch
     from bench.worker.tensorflow import ceilings
+    from bench.worker.training import named_errors
     from fmnist_models import dataset
 
     imported = time.perf_counter()
@@ -119,7 +123,8 @@ def _prepare(folder: str | None) -> Measure:
             created_at = psutil.Process().create_time()
             started_s = {"interpreter": max(0.0, began_at - created_at), **spent_s}
             asked_for = ProfileRequest.from_json(request)
-            readings = profile.profile_case(asked_for, raw, data, started_s)
+            with named_errors(asked_for.case):
+                readings = profile.profile_case(asked_for, raw, data, started_s)
             emit({"kind": "result", "readings": readings.to_json()})
         else:
             usage = OwnUsage()
@@ -130,31 +135,44 @@ def _prepare(folder: str | None) -> Measure:
                 emit({**message, **used})
 
             asked = LaunchRequest.from_json(request)
-            launch.measure(asked, raw, data, emit_with_usage, pause)
+            with named_errors(asked.case):
+                launch.measure(asked, raw, data, emit_with_usage, pause)
 
     return measure
 
 
-def _fork(message: dict[str, Any], measure: Measure, emit: Emit) -> None:
+def _fork(message: dict[str, Any], measure: Measure, emit: Emit, requests: BinaryIO) -> None:
+    """Measure one launch in a fork; what it started, such as a server, ends with it."""
     template = os.getpid()
     pid = os.fork()
     if pid == 0:
+        os.setpgid(0, 0)
         end_with_parent(fork_of=template)
-        _leave(_launch(message, measure, emit))
+        _leave(_launch(message, measure, emit, requests))
+    # The fork may not have come to its own call yet.
+    with suppress(OSError):
+        os.setpgid(pid, pid)
     emit({"kind": "forked", "pid": pid})
+    # Its number, which is that of its group, is taken until it is waited for.
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     emit({"kind": "exit", "code": os.waitstatus_to_exitcode(status)})
 
 
-def _launch(message: dict[str, Any], measure: Measure, emit: Emit) -> int:
+def _launch(message: dict[str, Any], measure: Measure, emit: Emit, requests: BinaryIO) -> int:
     """Measure one launch; any error becomes a `failure` message. Returns the exit code."""
     _redirect_output(message["log"])
+    with suppress(OSError):
+        # Where the system itself runs out of memory, it ends this launch, not the parent's process.
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
     def pause() -> None:
         """Wait until the parent sends `go_on`."""
         emit({"kind": "pause"})
-        # stdin closes when the parent ends.
-        if not _next_request():
+        # The requests end when the parent ends.
+        if not _next(requests):
             os._exit(1)
 
     def emit_with_files(told: dict[str, Any]) -> None:
@@ -192,7 +210,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
     # TensorFlow begins with "Graph execution error:" and ends with what happened.
     reason = " ".join(dict.fromkeys((*lines[:1], *lines[-1:])))[:LONGEST_REASON]
     if not isinstance(error, Unavailable | Invalid | UserError):
-        reason = f"{type(error).__name__}: {reason}"
+        reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
     return {"kind": "failure", "status": status, "reason": reason}
 
 
@@ -224,7 +242,7 @@ def end_with_parent(fork_of: int | None = None) -> None:
     """Have this process end when its parent ends, for whatever reason.
 
     On Linux the system sends a signal. Elsewhere every launch is a fresh process, in which a
-    thread waits for the end of stdin, whose other side the parent holds.
+    thread waits for the end of the requests, whose other side the parent holds.
     """
     if sys.platform == "linux":
         import ctypes
@@ -245,15 +263,24 @@ def _parent_has_gone() -> bool:
     return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
 
 
-def _next_request() -> bytes:
+def _take_stdin() -> BinaryIO:
+    """The requests, from a stream that a user's code does not find; `input()` finds the end."""
+    requests = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests
+
+
+def _next(requests: BinaryIO) -> bytes:
     """The next line from the parent; empty where the parent has ended."""
-    return sys.stdin.buffer.readline() if sys.platform == "linux" else _REQUESTS.get()
+    return requests.readline() if sys.platform == "linux" else _REQUESTS.get()
 
 
-def _watch_stdin() -> None:
+def _watch(requests: BinaryIO) -> None:
     def wait() -> None:
-        """Queue the lines of stdin, and end this process when stdin closes with the parent."""
-        for line in sys.stdin.buffer:
+        """Queue the requests, and end this process when they end with the parent."""
+        for line in requests:
             _REQUESTS.put(line)
         os._exit(1)
 

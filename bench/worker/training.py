@@ -5,6 +5,8 @@ Only modules of the worker import this one, because it imports TensorFlow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import keras
@@ -12,7 +14,7 @@ import tensorflow as tf
 
 from bench.machine.loaded import loaded_files
 from bench.schema.case import Case
-from bench.schema.errors import Invalid
+from bench.schema.errors import Invalid, Unavailable
 from bench.schema.requests import LaunchRequest, ProfileRequest
 from bench.worker.digests import digest_of_data
 from bench.worker.precision import Computed, computed, declared, products_of, refuse_declared
@@ -26,7 +28,7 @@ from fmnist_models.errors import UserError
 from fmnist_models.loops import compile_model, keep_compiled
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.watch import layers_of
-from fmnist_models.own import one_line
+from fmnist_models.own import raised, remedy
 from fmnist_models.stream import Stream
 from fmnist_models.task import Task, task_of
 
@@ -174,6 +176,25 @@ def refuse_settings(precision: str) -> None:
         )
 
 
+@contextmanager
+def named_errors(case: Case) -> Iterator[None]:
+    """Name the user's own function in what its model, its data or its callbacks raise.
+
+    Raises:
+        UserError: an error that is not of the suite, in a case with functions of the user's own.
+    """
+    try:
+        yield
+    except (Invalid, Unavailable, UserError):
+        raise
+    except BaseException as error:
+        if not case.own:
+            raise
+        own_model = case.model in case.own
+        what = f"model {case.model!r}" if own_model else f"optimizer {case.optimizer!r}"
+        raise UserError(f"{what}: its training {raised(error)}{remedy(error)}") from error
+
+
 def warm_up(built: Built, loop: Loop) -> None:
     """Warm a loop up; an error in the model's own code or data is one line that names the model.
 
@@ -188,8 +209,8 @@ def warm_up(built: Built, loop: Loop) -> None:
     except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
         if built.task.name not in NETWORKS:
             raise UserError(
-                f"model {built.task.name!r}: its first training step raised "
-                f"{type(error).__name__}: {one_line(error)}"
+                f"model {built.task.name!r}: its first training step {raised(error)}: see that "
+                "outputs, labels, loss and metrics fit together"
             ) from error
         raise
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from fmnist_models.errors import UserError
+from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
 from fmnist_models.stream import Stream
 
@@ -48,6 +48,7 @@ class FitLoop(Loop):
     def _exercise(self) -> None:
         work = self.work
         if isinstance(work.data, Stream):
+            self._refuse_split_calls(work.data)
             most = work.steps or _WARM_UP_STEPS
             steps = max(min(_WARM_UP_STEPS, most), min(work.model.steps_per_execution, most))
             self._fit_stream(work.data, steps, epochs=1, **self._weighted)
@@ -61,6 +62,23 @@ class FitLoop(Loop):
             batch_size=work.batch_size,
             epochs=1,
             **self._weighted,
+        )
+
+    def _refuse_split_calls(self, stream: Stream) -> None:
+        """Refuse rounds that end within a call of several steps, where the stream goes on.
+
+        Raises:
+            Unsupported: the steps of a round are no multiple of those of a call.
+        """
+        steps, call = stream.steps, int(self.work.model.steps_per_execution)
+        ends = steps == stream.batches and not stream.repeats
+        if steps is None or steps % call == 0 or ends:
+            return
+        another = "" if self.name == "fit" else ", or choose --loops fit"
+        raise Unsupported(
+            f"--steps {steps}: a call of --loops {self.name} takes {call} batches of "
+            f"{stream.name}, so a round is a multiple of them: name --steps "
+            f"{math.ceil(steps / call) * call}{another}"
         )
 
     def train(self, observer: Observer, max_epochs: int) -> None:

@@ -266,13 +266,14 @@ def test_the_kill_at_the_deadline_cannot_raise(
     at_the_deadline: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The launch may have ended in that moment, or be another user's."""
-    from bench.launch import process
+    from bench.launch import ending, process
 
     def refuse(pid: int, number: Signals) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(process, "EXIT_LIMIT_S", 0.5)
-    monkeypatch.setattr(process, "os", SimpleNamespace(**{**vars(os), "kill": refuse}))
+    refusing = {**vars(os), "kill": refuse, "killpg": refuse}
+    monkeypatch.setattr(ending, "os", SimpleNamespace(**refusing))
     answer = at_the_deadline({"rounds": [0.1], "hang": True})
     assert answer.status is Status.TIMED_OUT
 
@@ -444,3 +445,17 @@ def test_a_template_outlives_a_launch_that_died_while_it_stood_still() -> None:
     with os.fdopen(read, "rb") as channel:
         assert [json.loads(line) for line in channel] == [{"kind": "ready"}]
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no groups of processes there")
+def test_the_end_of_a_worker_is_the_end_of_what_it_started(tmp_path: Path) -> None:
+    from bench.launch.process import WorkerProcess
+
+    code = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    worker = WorkerProcess(
+        (sys.executable, "-c", code), LaunchPlace(os.environ, False, tmp_path / "log", 60.0)
+    )
+    _wait_for((tmp_path / "log").read_text)
+    started = psutil.Process(int((tmp_path / "log").read_text()))
+    worker.kill()
+    _wait_for(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE)

@@ -328,3 +328,17 @@ def test_outputs_that_the_loss_takes_for_probabilities_are_such_or_the_row_warns
         "rows": 0,
     }
     assert "end it with softmax" in warned["logits"][0]
+
+
+def test_a_file_that_is_not_there_is_said_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fmnist_models.own import find_function
+
+    monkeypatch.chdir(tmp_path)
+    told = r"^model 'none\.py:f': there is no file none\.py: give its path from "
+    with pytest.raises(UserError, match=told):
+        find_function("model", "none.py:f", "a model")
+    (tmp_path / "json.py").write_text("def f(): pass")
+    with pytest.raises(UserError, match=r"^model 'json\.py:f': a module 'json' is loaded already"):
+        find_function("model", "json.py:f", "a model")

@@ -176,12 +176,21 @@ def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) ->
     assert "choose --loops fit" in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "steps"), [("endless", 4), ("py_dataset", 5)])
+def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int) -> None:
+    told = f"--steps {steps}: .* takes 100 batches .* name --steps 100, or choose --loops fit"
+    with pytest.raises(Unsupported, match=told):
+        trained(name, "multistep", steps=steps)
+    loop = trained("py_dataset", "multistep", steps=10)[3]
+    assert int(loop.work.model.optimizer.iterations) == 10 * EPOCHS
+
+
 REFUSED = {
     "nothing": "returned None",
     "a_class": "returned the class Model",
     "a_dictionary": "returned dict",
-    "raises": "raised KeyError: 'weights.npz'",
-    "leaves": r"called sys.exit\(3\)",
+    "raises": r"raised KeyError: 'weights.npz' \(workloads.py, line \d+\)",
+    "leaves": r"called sys.exit\(3\): end it with `return`",
     "no_loss": "has no loss",
     "compiled_twice": "is compiled already",
     "sideways": "better='up'",
@@ -191,9 +200,9 @@ REFUSED = {
     "objects": "of type object",
     "texts": "is text",
     "ragged": "the same shape|which is no array",
-    "wrong_labels": "its labels go from 5 to 7, and it has 3 outputs",
-    "wrong_inputs": "called with the first rows of its training data",
-    "wrong_outputs": "its first training step raised",
+    "wrong_labels": "train: its labels go from 5 to 7, and the model has 3 outputs",
+    "wrong_inputs": r"train does not fit the model.* raised ValueError: Input 0 .* have value 5",
+    "wrong_outputs": "its first training step raised .*see that outputs, labels",
     "empty_stream": "the stream is empty",
     "other_batches": "batches of 10, and the case has 16",
     "no_stream": "returned an object of type int",
@@ -201,6 +210,16 @@ REFUSED = {
     "failing_stream": "raised OSError: no such file: pictures.tar",
     "endless": "never ends",
     "too_large": "do not fit into the memory",
+    "unlabelled": r"train has no labels: write \(inputs, labels\)",
+    "wrong_validation": "validation: its labels go from 5 to 7",
+    "narrow_validation": "validation does not fit the model",
+    "endless_validation": "validation: the stream never ends, .* let it end",
+    "worded_score": "score=None: must be the name of a metric",
+    "worded_target": "target='high': must be a finite number",
+    "worded_weights": r"write \{class: weight\}",
+    "other_callbacks": "write a list of keras.callbacks.Callback",
+    "interrupts": r"raised KeyboardInterrupt \(workloads.py, line \d+\)",
+    "needs_memory": "raised ResourceExhaustedError: OOM .* make the model, .* smaller",
 }
 
 
@@ -218,6 +237,52 @@ def test_work_that_cannot_be_trained_is_one_line_that_names_it(name: str) -> Non
         begin()
     assert f"support.workloads:{name}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+FAILING = {
+    "failing_callback": r"OSError: not logged in \(workloads.py, line \d+\)$",
+    "breaking_stream": r"UnknownError: OSError: the disk is gone \(workloads.py, line \d+\)$",
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_an_error_while_it_trains_names_the_model_and_the_line(name: str) -> None:
+    from bench.worker.training import named_errors
+
+    case = Case(f"support.workloads:{name}", "sgd", "fit", "cpu", BATCH)
+    told = rf"^model 'support.workloads:{name}': its training raised {FAILING[name]}"
+    with pytest.raises(UserError, match=told), named_errors(case):
+        trained(name, "fit")
+
+
+def test_an_error_of_a_documented_case_is_the_suites() -> None:
+    from bench.worker.training import named_errors
+
+    with pytest.raises(ZeroDivisionError), named_errors(Case("softmax", "sgd", "fit")):
+        raise ZeroDivisionError
+
+
+def test_training_without_evaluations_must_tell_the_score_itself() -> None:
+    from bench.worker.evaluation import Evaluations
+
+    logs = {"accuracy": 0.5, "loss": 1.0}
+    evaluations = Evaluations(built("unscored", "fit"), BATCH, scored=True)
+    told = "unscored' reports accuracy, loss, and no 'f1', .* name one of these as score="
+    with pytest.raises(UserError, match=told):
+        evaluations.check_training(logs)
+    evaluations.check_training({**logs, "f1": 0.5})
+    Evaluations(built("other_score", "fit"), BATCH, scored=True).check_training(logs)
+    Evaluations(built("unscored", "fit"), BATCH, scored=False).check_training(logs)
+
+
+def test_a_stream_too_large_to_cache_says_what_to_leave_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fmnist_models import stream
+
+    monkeypatch.setattr(stream, "free_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"memory.*leave --cache-stream out, or name fewer --steps"):
+        built("dataset_stream", "fit", cache_stream=True)
 
 
 @pytest.mark.parametrize("name", ["prints", "threads", "reads_arguments", "clears", "synthetic"])

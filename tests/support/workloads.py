@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -421,3 +425,91 @@ def clears() -> Any:
     made = plain()
     keras.backend.clear_session()
     return made
+
+
+def unscored() -> Workload:
+    """Nothing but the training tells of its score."""
+    return _classifier(validation=None, score="f1")
+
+
+def unlabelled() -> Workload:
+    return _classifier(train=_points()[0])
+
+
+def wrong_validation() -> Workload:
+    x, y = _points()
+    return _classifier(validation=(x, y + 5))
+
+
+def narrow_validation() -> Workload:
+    x, y = _points()
+    return _classifier(validation=(x[:, :5], y))
+
+
+def endless_validation() -> Workload:
+    return _classifier(validation=endless().train)
+
+
+def worded_score() -> Workload:
+    return _classifier(score=None)
+
+
+def worded_target() -> Workload:
+    return _classifier(target="high")
+
+
+def worded_weights() -> Workload:
+    return _classifier(class_weight={"a": "b"})
+
+
+def other_callbacks() -> Workload:
+    return _classifier(callbacks=[print])
+
+
+def interrupts() -> Any:
+    raise KeyboardInterrupt
+
+
+def needs_memory() -> Any:
+    import keras
+
+    keras.layers.Dense(10**9).build((None, 10**6))
+
+
+def failing_callback() -> Workload:
+    import keras
+
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            raise OSError("not logged in")
+
+    return _classifier(callbacks=[Fails()])
+
+
+def breaking_stream() -> Workload:
+    """A stream that raises an error after its first batches."""
+
+    def batches(batch_size: int) -> Any:
+        import tensorflow as tf
+
+        def rows() -> Iterator[Any]:
+            x, y = _points()
+            for _ in range(3):
+                yield x[:batch_size], y[:batch_size]
+            raise OSError("the disk is gone")
+
+        kinds = (tf.TensorSpec((None, 6), tf.float32), tf.TensorSpec((None,), tf.int64))
+        return tf.data.Dataset.from_generator(rows, output_signature=kinds)
+
+    return _classifier(train=batches)
+
+
+def starts_others() -> Any:
+    """Processes that would outlive it."""
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)).start()
+    return plain()
+
+
+def asks() -> Any:
+    return input("how many? ")
