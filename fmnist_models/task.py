@@ -11,10 +11,12 @@ import numpy as np
 
 from fmnist_models import architectures
 from fmnist_models.architectures import NETWORKS
-from fmnist_models.data import Arrays, Data, Stream, as_data
+from fmnist_models.arrays import Arrays
+from fmnist_models.data import Data, as_data
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 from fmnist_models.own import called, find_function, one_line
+from fmnist_models.stream import Stream
 from fmnist_models.workload import Synthetic, Workload
 
 if TYPE_CHECKING:

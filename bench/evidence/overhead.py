@@ -101,7 +101,7 @@ def train_bare(case: Case) -> float:
     import keras
 
     from fmnist_models import dataset, optimizers
-    from fmnist_models.data import Arrays
+    from fmnist_models.arrays import Arrays
     from fmnist_models.task import task_of
 
     keras.utils.set_random_seed(SEED)

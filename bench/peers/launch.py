@@ -122,7 +122,7 @@ def _measure_loop(
     name: str, data: dataset.TrainingData, training: Training, rounds: int
 ) -> PeerLaunch:
     from fmnist_models import optimizers
-    from fmnist_models.data import Arrays
+    from fmnist_models.arrays import Arrays
     from fmnist_models.loops import LOOPS, compile_model
     from fmnist_models.loops.base import Work
 

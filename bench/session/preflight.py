@@ -14,7 +14,8 @@ from typing import Any
 from bench.machine import devices, environment, nvml, placement, variables
 from bench.machine.loaded import CHECKOUT
 from bench.schema.plan import Plan, validate_label
-from bench.store.run_folder import RunFolder, read_plan, refuse_taken
+from bench.store.run_folder import RunFolder, read_plan
+from bench.store.taken import refuse_taken
 from bench.verdicts.compatibility import refuse_changed_files, refuse_lost_record, refuse_mixing
 from fmnist_models import dataset
 from fmnist_models.errors import UserError

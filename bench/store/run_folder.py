@@ -29,13 +29,7 @@ from bench.schema.requests import LaunchRequest
 from bench.schema.score import ACCURACY
 from bench.schema.tries import TRY_COLUMNS, BatchTry
 from bench.store.files import (
-    ENVIRONMENT,
-    PAGE,
-    PICTURE,
-    Kind,
     clear_leftovers,
-    refuse_unwritable,
-    target_of,
 )
 from bench.store.filetypes import RESULTS, ROUNDS, Environment
 from bench.store.reader import (
@@ -56,16 +50,8 @@ from bench.store.tables import (
     write_json,
     write_text,
 )
+from bench.store.taken import refuse_taken
 from fmnist_models.errors import UserError
-
-# Files that a new run replaces, where the suite wrote them.
-_REPLACED: Mapping[str, Kind] = {
-    "environment.json": ENVIRONMENT,
-    "find_batch.csv": Kind.table(TRY_COLUMNS),
-    "comparison.png": PICTURE,
-    "roofline.png": PICTURE,
-    "report.html": PAGE,
-}
 
 
 class RunFolder:
@@ -341,23 +327,3 @@ def read_plan(path: Path) -> Plan:
         refuse_absent(path)
         raise UserError(f"{path} holds no run to resume: plan.json is missing; name a run's folder")
     return plan
-
-
-def refuse_taken(path: Path) -> None:
-    """Refuse a folder in which a new run would replace other files.
-
-    Raises:
-        UserError: the folder holds a run, or a file with the name of a run's file that the suite
-            did not write, or it cannot be created or written.
-    """
-    refuse_unwritable(path, "--output")
-    if (path / "plan.json").exists():
-        raise UserError(
-            f"{path} already holds a run: name another --output, or finish it with --resume {path}"
-        )
-    for name in ("rounds.csv", "launches.jsonl", "results.csv", "profile.csv", "duel.json"):
-        # A run writes none of these before its plan.json; the last two it never writes.
-        if (path / name).exists():
-            raise UserError(f"{path} holds {name} but no plan.json: name another --output")
-    for name, kind in _REPLACED.items():
-        target_of(path / name, kind)

@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from fmnist_models.data import Arrays, Data
+from fmnist_models.arrays import Arrays
+from fmnist_models.data import Data
 from fmnist_models.loops.watch import layers_of
 from fmnist_models.task import Task
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bench.worker.training import Built
-from fmnist_models.data import Arrays, Data, Stream
+from fmnist_models.arrays import Arrays
+from fmnist_models.data import Data
 from fmnist_models.errors import UserError
 from fmnist_models.loops.base import read_logs
+from fmnist_models.stream import Stream
 
 EVALUATION_BATCH = 2000
 # Large samples are evaluated in smaller batches, of about this size.

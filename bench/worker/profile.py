@@ -28,10 +28,11 @@ from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.variants import Variants
 from bench.worker.training import built_work, check_precision, warm_up
 from bench.worker.window import Window
-from fmnist_models.data import Arrays, Stream
+from fmnist_models.arrays import Arrays
 from fmnist_models.dataset import FashionMnist, TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Work, state_variables
+from fmnist_models.stream import Stream
 
 # Steps of one reading: few, so that the machine is in the same state for all variants. For `fit`
 # enough that the first call of a reading, which takes 2 to 3 ms longer, adds a few percent at most.

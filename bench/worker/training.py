@@ -19,13 +19,15 @@ from bench.worker.precision import Computed, computed, declared, products_of, re
 from bench.worker.tensorflow.device import TensorFlowDevice
 from fmnist_models import architectures, optimizers
 from fmnist_models.architectures import NETWORKS
-from fmnist_models.data import Arrays, Data, Stream, of_rounds, refuse_too_large
+from fmnist_models.arrays import Arrays, refuse_too_large
+from fmnist_models.data import Data, of_rounds
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 from fmnist_models.loops import compile_model, keep_compiled
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.watch import layers_of
 from fmnist_models.own import one_line
+from fmnist_models.stream import Stream
 from fmnist_models.task import Task, task_of
 
 _NO_PROBABILITIES = (

@@ -18,9 +18,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_models.data import Arrays, Data, Stream
+from fmnist_models.arrays import Arrays
+from fmnist_models.data import Data
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops.watch import StepWatch, layers_of
+from fmnist_models.stream import Stream
 
 # Words in TensorFlow's errors that are due to XLA, not to the step itself.
 _XLA = re.compile(r"XLA|unsupported operations|compile-time constant", re.IGNORECASE)

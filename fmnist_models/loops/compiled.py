@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_models.data import Arrays
+from fmnist_models.arrays import Arrays
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, Work, read_logs

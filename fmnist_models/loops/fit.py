@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import keras
 
-from fmnist_models.data import Stream
 from fmnist_models.errors import UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
+from fmnist_models.stream import Stream
 
 # Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
 _WARM_UP_STEPS = 2

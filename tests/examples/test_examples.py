@@ -12,8 +12,9 @@ from support import ROOT
 from support.loops import Recorder, distance
 
 from fmnist_models import dataset, optimizers
-from fmnist_models.data import Arrays, Stream
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import Unsupported
+from fmnist_models.stream import Stream
 from fmnist_models.task import task_of
 
 if TYPE_CHECKING:

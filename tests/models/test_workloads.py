@@ -310,4 +310,4 @@ class TestSynthetic:
     def test_bounds_of_its_numbers(self) -> None:
         for words in ({"classes": 1}, {"rows": 3}, {"vocabulary": 1}):
             with pytest.raises(UserError, match=next(iter(words))):
-                Synthetic(shapes=(1,), **words)  # type: ignore[arg-type]
+                Synthetic(shapes=(1,), **words)

@@ -16,7 +16,7 @@ from support.run_folders import write_run
 from bench.schema.case import Case
 from bench.session.profile import _refuse_taken
 from bench.store.files import PAGE, PICTURE, Kind, clear_leftovers, target_of, write_bytes
-from bench.store.run_folder import refuse_taken
+from bench.store.taken import refuse_taken
 from fmnist_models.errors import UserError
 
 CASES = {

@@ -69,7 +69,7 @@ def images() -> tuple[NDArray[Any], NDArray[Any]]:
 
 def work(model: Any, batch_size: int = BATCH, *, raw: bool = True, **more: Any) -> Work:
     """The first images for `model`; with `raw`, as bytes too."""
-    from fmnist_models.data import Arrays
+    from fmnist_models.arrays import Arrays
     from fmnist_models.loops.base import Work
 
     pixels, y = images()

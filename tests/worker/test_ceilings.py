@@ -57,7 +57,7 @@ def compiled_loop(model_name: str) -> Any:
     import keras
 
     from fmnist_models import architectures, optimizers
-    from fmnist_models.data import Arrays
+    from fmnist_models.arrays import Arrays
     from fmnist_models.loops import LOOPS, compile_model
     from fmnist_models.loops.base import Work
 

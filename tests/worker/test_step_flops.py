@@ -351,13 +351,14 @@ def test_counting_changes_nothing() -> None:
     import tensorflow as tf
 
     from bench.worker.tensorflow.step_flops import step_flops
+    from fmnist_models.arrays import Arrays
     from fmnist_models.loops import LOOPS, compile_model
     from fmnist_models.loops.base import Work, state_variables
 
     model = chain((8,), keras.layers.Dropout(0.5), keras.layers.Dense(10, "softmax"))
     compile_model(model, keras.optimizers.Adam(), "fit")
     x, y = np.ones((32, 8), np.float32), np.zeros(32, np.int32)
-    loop = LOOPS["fit"](Work(model, x, y, 16, seed=0))
+    loop = LOOPS["fit"](Work(model, Arrays(x, y), 16, seed=0))
     loop.warm_up()
     before = [np.array(each) for each in [*state_variables(model), *model.metrics_variables]]
     traces, drawn = loop.traces, random.getstate()

@@ -16,7 +16,7 @@ from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.machine.cuda import SEE_DOCTOR, driver_is_too_old, missing_cuda_libraries, refuse_tf32
 from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.schema.errors import Unavailable
-from fmnist_models.data import free_bytes
+from fmnist_models.arrays import free_bytes
 
 _DEVICE = re.compile(r"(CPU|GPU):(\d+)$", re.IGNORECASE)
 

@@ -16,8 +16,8 @@ from keras.src.trainers.data_adapters import get_data_adapter
 
 from bench.worker.counting import first_batch
 from bench.worker.tensorflow.device import TensorFlowDevice
-from fmnist_models.data import Stream
 from fmnist_models.loops.base import Snapshot, Work
+from fmnist_models.stream import Stream
 
 # Most steps and seconds of the reading.
 _MOST_STEPS, _MOST_S = 100, 10.0
