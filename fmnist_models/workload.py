@@ -60,8 +60,9 @@ class Workload:
     """What a user trains: a model, its data, and the score that judges it.
 
     Data (`train`, `validation`, `test`) are `(x, y)` or `(x, y, sample_weight)`, where each is an
-    array, or a tuple or dictionary of arrays; or a `Synthetic`; or a function that returns a
-    stream. A `Synthetic` as `train` gives validation and test data too.
+    array, or a list, tuple or dictionary of arrays (`x` alone where a step needs no labels); or a
+    `Synthetic`; or a function that returns a stream. A `Synthetic` as `train` gives validation and
+    test data too.
 
     Attributes:
         model: a `keras.Model`, compiled or not. One that is compiled keeps its optimizer, loss
@@ -73,7 +74,8 @@ class Workload:
         target: the score to reach, for the time until it is reached.
         batch_size, epochs: those of the cases where the user gives no option.
         class_weight: as `keras.Model.fit` takes it.
-        callbacks: as `keras.Model.fit` takes them, called in the documented epochs.
+        callbacks: as `keras.Model.fit` takes them. The case decides when the training ends, so a
+            wish for an early end is noted and not followed. `compiled` has no calls for batches.
     """
 
     model: Any

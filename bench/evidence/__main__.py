@@ -298,10 +298,11 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
 def gpu(frameworks: str, seconds: float, output: str) -> None:
     """Compare the suite's readings of the first GPU with other measurements.
 
-    Writes gpu_frameworks.csv, gpu_use.csv, gpu_energy.csv, gpu.json and a trace; two minutes. Needs
-    JAX or PyTorch with CUDA, and no TensorFlow.
+    Writes gpu_frameworks.csv, gpu_use.csv, gpu_energy.csv, gpu_memory.csv, gpu.json and a trace.
+    Needs JAX or PyTorch with CUDA, and no TensorFlow.
     """
     from bench.evidence import gpu as looked_at
+    from bench.evidence.gpu_memory import memory_rows
     from bench.machine.devices import present
     from bench.schema.matrix import parse_axis
 
@@ -317,6 +318,7 @@ def gpu(frameworks: str, seconds: float, output: str) -> None:
             ],
             "gpu_use": looked_at.use_rows(first, device, seconds),
             "gpu_energy": looked_at.energy_rows(first, device, seconds),
+            "gpu_memory": memory_rows(names, device),
         },
     )
     (folder / "gpu.json").write_text(json.dumps(looked_at.card_facts(), indent=1) + "\n")

@@ -22,6 +22,8 @@ REST_S = 0.01
 _TF32_SIZE, _TF32_VALUE = 1024, 1 + 2.0**-12
 _PRODUCT_SIZE = 8192
 _READINGS = 15
+# Blocks that `hold` has allocated.
+_HELD: list[Any] = []
 
 
 class Framework(Protocol):
@@ -44,6 +46,12 @@ class Framework(Protocol):
 
     def memory_rise(self, byte_count: int) -> dict[str, int | None]:
         """The rise of the framework's memory peak by an allocation of `byte_count` bytes."""
+
+    def block(self, byte_count: int) -> Any:
+        """An array of `byte_count` bytes on the device."""
+
+    def free_bytes(self) -> int | None:
+        """Free bytes of the device's memory; None where the framework does not tell."""
 
 
 class Jax:
@@ -84,11 +92,19 @@ class Jax:
         """As `Framework.memory_rise`."""
         device = self._jax.devices()[0]
         before = device.memory_stats()
-        block = self._jax.numpy.ones((byte_count // 4,), "float32")
+        block = self.block(byte_count)
         self.wait(block)
         after = device.memory_stats()
         rise = None if after is None else after["peak_bytes_in_use"] - before["peak_bytes_in_use"]
         return {"allocated_bytes": byte_count, "rise_bytes": rise}
+
+    def block(self, byte_count: int) -> Any:
+        """As `Framework.block`."""
+        return self._jax.numpy.ones((byte_count // 4,), "float32")
+
+    def free_bytes(self) -> int | None:
+        """As `Framework.free_bytes`; JAX tells of its own allocator only."""
+        return None
 
 
 class Torch:
@@ -139,10 +155,18 @@ class Torch:
             return {"allocated_bytes": byte_count, "rise_bytes": None}
         self._torch.cuda.reset_peak_memory_stats()
         before = self._torch.cuda.max_memory_allocated()
-        block = self._torch.ones(byte_count // 4, device=self._device)
+        block = self.block(byte_count)
         rise = self._torch.cuda.max_memory_allocated() - before
         del block
         return {"allocated_bytes": byte_count, "rise_bytes": rise}
+
+    def block(self, byte_count: int) -> Any:
+        """As `Framework.block`."""
+        return self._torch.ones(byte_count // 4, device=self._device)
+
+    def free_bytes(self) -> int | None:
+        """As `Framework.free_bytes`."""
+        return None if self._device == "cpu" else int(self._torch.cuda.mem_get_info()[0])
 
 
 FRAMEWORKS: dict[str, Callable[[], Framework]] = {"jax": Jax, "torch": Torch}
@@ -226,6 +250,13 @@ def _load(
     return {"products": products}
 
 
+def _hold(framework: Framework, byte_count: int) -> dict[str, int | None]:
+    """Allocate a block that stays until this process ends."""
+    _HELD.append(framework.block(byte_count))
+    framework.wait(_HELD[-1])
+    return {"free_bytes": framework.free_bytes()}
+
+
 def _trace(
     framework: Framework, folder: str, calls: int, scanned: int = 8, batch: int = 128
 ) -> dict[str, Any]:
@@ -254,6 +285,7 @@ def _trace(
 _OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "probe": _probe,
     "load": _load,
+    "hold": _hold,
     "trace": _trace,
 }
 

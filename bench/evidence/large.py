@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.launch.launcher import Launcher
+from bench.launch.origin import child_command
 from bench.launch.placement import LaunchPlace
 from bench.machine.devices import inventory
 from bench.machine.placement import child_environment
@@ -44,31 +47,74 @@ def workload() -> Workload:
 
 
 def memory_rows(data_bytes: int, work: Path) -> list[dict[str, Any]]:
-    """One row a loop: the memory that a launch needs beside the user's data, in copies of them.
+    """One row a loop, and one of a bare script: the memory beside the data, in copies of them.
 
     Args:
         data_bytes: size of the data.
         work: folder for logs.
 
     Raises:
-        UserError: a launch did not end ok.
+        UserError: a launch or the script failed.
     """
-    rows = []
-    for loop in LOOPS:
-        case = Case("bench.evidence.large:workload", "sgd", loop, "cpu", _BATCH)
-        environment = {**child_environment(case, inventory()), BYTES: str(data_bytes)}
-        place = LaunchPlace(environment, False, work / "large.log", _LIMIT_S)
-        with Launcher() as launcher:
-            record = launcher.run(LaunchRequest(case, 0, 1, 1, 1), place, lambda _: None)
-        if record.status is not Status.OK:
-            raise UserError(f"{case.id} ended {record.status}: {record.reason}")
-        peak = record.peak_host_memory_bytes or 0
-        rows.append(
-            {
-                "loop": loop,
-                "data_bytes": data_bytes,
-                "peak_bytes": peak,
-                "copies": (peak - data_bytes) / data_bytes,
-            }
+    peaks = {loop: _peak_bytes(loop, data_bytes, work) for loop in LOOPS}
+    peaks["bare Model.fit"] = _bare_peak_bytes(data_bytes, work)
+    return [
+        {
+            "way": way,
+            "data_bytes": data_bytes,
+            "peak_bytes": peak,
+            "copies": (peak - data_bytes) / data_bytes,
+        }
+        for way, peak in peaks.items()
+    ]
+
+
+def _case(loop: str) -> Case:
+    return Case("bench.evidence.large:workload", "sgd", loop, "cpu", _BATCH)
+
+
+def _environment(data_bytes: int) -> dict[str, str]:
+    return {**child_environment(_case("fit"), inventory()), BYTES: str(data_bytes)}
+
+
+def _peak_bytes(loop: str, data_bytes: int, work: Path) -> int:
+    place = LaunchPlace(_environment(data_bytes), False, work / "large.log", _LIMIT_S)
+    with Launcher() as launcher:
+        record = launcher.run(LaunchRequest(_case(loop), 0, 1, 1, 1), place, lambda _: None)
+    if record.status is not Status.OK:
+        raise UserError(f"{loop} ended {record.status}: {record.reason}")
+    return record.peak_host_memory_bytes or 0
+
+
+def _bare_peak_bytes(data_bytes: int, work: Path) -> int:
+    """The same of a script that calls `Model.fit`, in a process of its own."""
+    with (work / "bare.log").open("a") as log:
+        told = subprocess.run(
+            child_command("bench.evidence.large"),
+            env=_environment(data_bytes),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            check=False,
+            timeout=_LIMIT_S,
         )
-    return rows
+    if told.returncode:
+        raise UserError(f"the bare script ended with code {told.returncode}")
+    return int(told.stdout.splitlines()[-1])
+
+
+def train_bare() -> int:
+    """Train as a user's script does; returns the rise of the memory's peak in bytes."""
+    import keras  # noqa: F401 - its import is no memory of the training
+
+    from bench.worker.memory import PeakMemory
+
+    memory = PeakMemory()
+    given = workload()
+    given.model.compile("sgd", loss=given.loss, metrics=list(given.metrics))
+    data: Any = given.train
+    given.model.fit(*data, batch_size=_BATCH, verbose=0)
+    return memory.rise_bytes() or 0
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{train_bare()}\n")

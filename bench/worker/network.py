@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -65,9 +66,8 @@ def measure_network(
         "peak_host_memory_bytes": memory.rise_bytes(),
         "peak_device_memory_bytes": device.peak_memory_bytes(),
     }
-    layers = dense_layers(model)
-    counted = Counted() if layers else step_flops(model, loop.watch.step, first_batch(built.work))
-    waiting = waiting_of(built.work, device)
+    told = [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes]
+    work = _told_of_work(built, loop, device, told)
     emit(
         {
             "kind": "result",
@@ -78,29 +78,39 @@ def measure_network(
             "after_training_s": after_training_s,
             "test_loss": rounds.test_loss,
             "test_score": rounds.test_score,
-            "score": built.task.score,
-            "better": built.task.better,
-            "score_target": built.task.target,
-            "data_digest": built.data_digest,
             "model_digest": model_digest,
-            **waiting,
             **peaks,
+            **work,
             "test_evaluation_s": rounds.test_evaluation_s,
-            "dense_layers": layers,
-            "flops_per_sample": counted.flops_per_sample,
-            "traffic": traffic(built.work),
             "precision_share": precision.share,
-            "warnings": [
-                *built.warnings,
-                *precision.warnings,
-                *rounds.warnings,
-                *loop.notes,
-                *counted.warnings,
-            ],
+            "warnings": told,
             "software": device.software(),
             **rounds.energy.result(),
         }
     )
+
+
+def _told_of_work(
+    built: Built, loop: Loop, device: TensorFlowDevice, told: list[str]
+) -> dict[str, Any]:
+    """The fields of a result about what was trained; warnings are added to `told`.
+
+    Here steps are traced or run once more, so nothing that is measured may come later.
+    """
+    task, model = built.task, built.work.model
+    layers = dense_layers(model)
+    counted = Counted() if layers else step_flops(model, loop.watch.step, first_batch(built.work))
+    told += counted.warnings
+    return {
+        "score": task.score,
+        "better": task.better,
+        "score_target": task.target,
+        "data_digest": built.data_digest,
+        "dense_layers": layers,
+        "flops_per_sample": counted.flops_per_sample,
+        "traffic": traffic(built.work),
+        **waiting_of(built.work, device),
+    }
 
 
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:

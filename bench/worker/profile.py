@@ -26,7 +26,7 @@ from bench.worker.counting import size_bytes
 from bench.worker.memory import PeakMemory, resident_and_peak
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.variants import Variants
-from bench.worker.training import built_work, check_precision, warm_up
+from bench.worker.training import Built, built_work, check_precision, warm_up
 from bench.worker.window import Window
 from fmnist_models.arrays import Arrays
 from fmnist_models.dataset import FashionMnist, TrainingData
@@ -76,14 +76,10 @@ def profile_case(
     work = _with_known_steps(built.work, case.loop)
     loop = LOOPS[case.loop](work)
     built_s = time.perf_counter() - began
-    with _session(folder / STARTUP):
-        began = time.perf_counter()
-        warm_up(built, loop)
-        device.synchronize()
-        first_s = time.perf_counter() - began
+    first_s = _first_steps_s(built, loop, device, folder / STARTUP)
     check_precision(case, loop, built.left_policy)
     epoch = _whole_epoch(loop, device)
-    own = work.data.nbytes if isinstance(work.data, Arrays) and not built.task.images else 0
+    own = 0 if built.task.images else _own_bytes(work)
     memory = [*epoch.memory, *_before(before, _bytes_of(raw) + _bytes_of(data) + own)]
     del loop
 
@@ -107,6 +103,15 @@ def profile_case(
         device_name=device.device_name,
         stack=stack,
     )
+
+
+def _first_steps_s(built: Built, loop: Loop, device: TensorFlowDevice, folder: Path) -> float:
+    """Seconds of the warm-up, whose trace is saved to `folder`."""
+    with _session(folder):
+        began = time.perf_counter()
+        warm_up(built, loop)
+        device.synchronize()
+        return time.perf_counter() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +266,11 @@ def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, in
         imported = max(0, resident - dataset_bytes)
         found.append(("host", "Python, TensorFlow and libraries", imported))
     return found
+
+
+def _own_bytes(work: Work) -> int:
+    """Bytes of a workload's own data in memory."""
+    return work.data.nbytes if isinstance(work.data, Arrays) else 0
 
 
 def _bytes_of(arrays: Any) -> int:

@@ -19,6 +19,8 @@ from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 # cost. At a batch of 128 it cost more than it saved, and more than 5 steps of 32 gained nothing
 # (results/experiments.md).
 BLOCK_ROWS = 160
+# Arrays of at least this size are copied with care.
+_LARGE_BYTES, _ALIGNMENT = 2**26, 64
 # Most values that are kept of the logs of a model's own step.
 _MOST_LOGS = 32
 
@@ -49,7 +51,7 @@ class CompiledLoop(Loop):
         # Images are flat, because XLA copies and scales 784 values in one pass, but 28 by 28 in
         # short ones.
         with tf.device(work.device):
-            self._data = tuple(tf.constant(_rows_of_numbers(leaf)) for leaf in leaves)
+            self._data = tuple(_tensor(_rows_of_numbers(leaf)) for leaf in leaves)
             self._last_logs = None if self.watch.plain else _LastLogs()
         self._epoch = self.new_program()
 
@@ -209,6 +211,21 @@ def _repeat(times: int, body: Any) -> None:
         return (number + 1,)
 
     tf.while_loop(lambda number: number < times, turn, (tf.constant(0),))
+
+
+def _tensor(array: NDArray[Any]) -> tf.Tensor:
+    """The array on the present device, with one copy of it in the host's memory at most.
+
+    TensorFlow copies an array twice for a moment. A large one is copied once here, to where
+    TensorFlow needs no other copy: its kernels want memory that is aligned to 64 bytes.
+    """
+    if array.nbytes < _LARGE_BYTES or array.dtype.kind not in "fiu":
+        return tf.constant(array)
+    room = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % _ALIGNMENT
+    aligned = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    aligned[...] = array
+    return tf.identity(tf.experimental.dlpack.from_dlpack(aligned.__dlpack__()))
 
 
 def _rows_of_numbers(leaf: NDArray[Any]) -> NDArray[Any]:

@@ -111,6 +111,7 @@ def test_the_child_answers_on_a_cpu(tmp_path: Path) -> None:
     requests = [
         {"op": "probe", "size": 64},
         {"op": "load", "seconds": 0.01, "size": 64},
+        {"op": "hold", "byte_count": 4096},
         {"op": "trace", "folder": str(tmp_path), "calls": 1, "scanned": 2},
     ]
     done = subprocess.run(
@@ -124,8 +125,9 @@ def test_the_child_answers_on_a_cpu(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    probe, load, trace = map(json.loads, done.stdout.splitlines())
+    probe, load, held, trace = map(json.loads, done.stdout.splitlines())
     assert probe["devices"] == ["cpu"]
     assert probe["tf32"]["off"]["relative_error"] == 0
     assert load["products"] > 0
+    assert held == {"free_bytes": None}
     assert Path(trace["file"]).is_file()

@@ -58,7 +58,7 @@ def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop: str) -> N
     if not any(np.any(found) for found in kept):
         kept = [np.array(variable) for variable in made._parts._gradients[BATCH]]
     assert loop == "fit" or all(np.any(np.array(g)) for g in made._parts._gradients[BATCH])
-    everything = made._work
+    everything = made._work.arrays
     # Loops that have every batch ready take the first rows again and again.
     rows = slice(-REST, None) if loop == "compiled" else slice(0, REST)
     with tf.GradientTape() as tape:

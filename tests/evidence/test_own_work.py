@@ -1,0 +1,71 @@
+"""The evidence for a user's own work: what must follow is computed, and the short forms run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.evidence import large, overhead, waiting
+from bench.schema.case import Case
+from bench.schema.launch import LaunchRecord, Round, Status
+from fmnist_models.errors import UserError
+
+
+def record(**more: Any) -> LaunchRecord:
+    given = {"resident_step_s": 0.01, "waiting_share": 0.7}
+    return LaunchRecord("case", 0, 1, 1, Status.OK, **(given | more))
+
+
+ROUND = Round(round=1, samples=100, updates=10, seconds=0.5, between_epochs_s=0.0)
+
+
+@pytest.mark.parametrize(("ahead", "wait_s"), [(0, 0.03), (4, 0.02)])
+def test_the_wait_follows_from_the_sleep(ahead: int, wait_s: float) -> None:
+    row = waiting.waiting_row(record(), [ROUND], slept_s=0.03, sleep_s=0.03, ahead=ahead)
+    assert row["expected_share"] == pytest.approx(wait_s / (wait_s + 0.01))
+    assert row["expected_step_s"] == pytest.approx(wait_s + 0.01)
+    assert (row["round_step_s"], row["waiting_share"]) == (0.05, 0.7)
+
+
+def test_a_pipeline_that_is_faster_than_the_step_makes_none_wait() -> None:
+    row = waiting.waiting_row(record(), [ROUND], slept_s=0.004, sleep_s=0.004, ahead=4)
+    assert row["expected_share"] == 0.0
+
+
+def test_a_step_of_a_real_launch_takes_at_least_the_sleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow machine makes the step longer, and a sleep is never shorter than asked for."""
+    monkeypatch.setattr(waiting, "AHEADS", (0,))
+    monkeypatch.setattr(waiting, "BATCH", 32)
+    (row,) = waiting.waiting_rows(tmp_path, lambda _: None, (0.02,), 10)
+    assert row["slept_s"] >= 0.02
+    assert row["round_step_s"] >= 0.02
+    share = row["waiting_share"]
+    assert share > 0
+
+
+def test_the_bare_script_and_the_suite_are_both_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overhead, "EPOCHS", 1)
+    case = Case("examples/tabular.py:prices", "adam", "fit", "cpu", 32)
+    (row,) = overhead.overhead_rows([case], tmp_path, lambda _: None, pairs=2)
+    assert row["low"] <= row["suite_over_bare"] <= row["high"]
+    assert row["bare_s"] > 0
+
+
+def test_a_case_that_fails_is_one_line(tmp_path: Path) -> None:
+    case = Case("examples/tabular.py:absent", "adam", "fit", "cpu", 32)
+    with pytest.raises(UserError, match="has no function 'absent'"):
+        overhead.overhead_rows([case], tmp_path, lambda _: None, pairs=2)
+
+
+def test_data_are_copied_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a GiB, beside which what TensorFlow needs for itself is small."""
+    monkeypatch.setattr(large, "LOOPS", ("compiled",))
+    compiled, bare = large.memory_rows(2**29, tmp_path)
+    assert 0.9 < compiled["copies"] < 1.6
+    assert compiled["copies"] < bare["copies"]
