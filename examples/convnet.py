@@ -14,8 +14,8 @@ def convnet():
         [
             keras.Input((28, 28)),
             keras.layers.Reshape((28, 28, 1)),
-            keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
-            keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
+            keras.layers.Conv2D(16, 3, strides=3, activation="relu"),
+            keras.layers.Conv2D(32, 3, strides=3, activation="relu"),
             keras.layers.Flatten(),
             keras.layers.Dropout(0.2),
             keras.layers.Dense(10, activation="softmax"),

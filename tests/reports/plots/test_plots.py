@@ -21,7 +21,7 @@ from support.figures import drawn, figure_of, panel, texts, texts_off_the_page
 from bench.reports import selection
 from bench.reports.formatting import one_line
 from bench.reports.machine_text import machine_lines
-from bench.reports.palette import LOOP_COLOURS
+from bench.reports.palette import LOOP_COLOURS, model_markers
 from bench.reports.plots import run
 from bench.reports.plots.panels import spread
 from bench.reports.plots.style import fitted, log_limits, log_ticks, style
@@ -458,3 +458,15 @@ def test_synthetic_rows_have_the_columns_of_real_ones() -> None:
     results, rounds = synthetic.run([Case("relu_mlp", "adam", "fit"), logistic_case()])
     assert all(set(row) == set(RESULT_COLUMNS) for row in results)
     assert all(set(row) == set(ROUND_COLUMNS) for row in rounds)
+
+
+def test_own_models_have_the_same_markers_in_each_picture() -> None:
+    models = [f"mine:model_{letter}" for letter in "cab"]
+    assert model_markers(models) == model_markers(reversed(models))
+
+
+@pytest.mark.parametrize(("count", "shapes"), [(7, 7), (9, 1)])
+def test_own_models_share_a_marker_only_where_there_are_too_many(count: int, shapes: int) -> None:
+    models = [f"mine:model_{number}" for number in range(count)]
+    found = model_markers(models)
+    assert len({found[model] for model in models}) == shapes
