@@ -1,9 +1,10 @@
-"""Compares the suite's `fit` with a bare script that does the same work, in turns."""
+"""Compares epochs of the suite's `fit` with epochs of a bare `Model.fit`, in turns."""
 
 from __future__ import annotations
 
 import json
 import math
+import random
 import subprocess
 import sys
 import time
@@ -13,116 +14,138 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.analysis.stats import student_interval
-from bench.launch.launcher import Launcher
 from bench.launch.origin import child_command
-from bench.launch.placement import LaunchPlace
 from bench.machine.devices import inventory
 from bench.machine.placement import child_environment
 from bench.schema.case import Case
-from bench.schema.launch import Round, Status
-from bench.schema.requests import LaunchRequest
 from fmnist_models.errors import UserError
 
-PAIRS, EPOCHS, SEED = 8, 5, 42
+PROCESSES, PAIRS, SEED = 4, 15, 42
 _LIMIT_S = 600.0
 
 
 def overhead_rows(
-    cases: Sequence[Case], work: Path, told: Callable[[str], None], pairs: int = PAIRS
+    cases: Sequence[Case],
+    work: Path,
+    told: Callable[[str], None],
+    processes: int = PROCESSES,
+    pairs: int = PAIRS,
 ) -> list[dict[str, Any]]:
-    """One row a case: seconds of the suite's epochs over those of the bare script, with interval.
+    """One row a case: seconds of the suite's epochs over those of a bare script.
+
+    The unit is the process: the mean log ratio of its pairs. The interval is Student's over them.
 
     Args:
         cases: cases of the loop `fit` on the CPU.
         work: folder for logs.
-        told: is given a line for each pair.
-        pairs: pairs of fresh processes; which one goes first alternates.
+        told: is given a line for each process.
+        processes: fresh processes.
+        pairs: pairs of epochs in each, one of the suite and one bare, in random order.
 
     Raises:
         UserError: a process failed.
     """
     rows = []
     for case in cases:
-        found = []
-        for pair in range(pairs):
-            ways = [_suite_s, _bare_s] if pair % 2 == 0 else [_bare_s, _suite_s]
-            seconds = {way.__name__: way(case, work) for way in ways}
-            found.append((seconds["_suite_s"], seconds["_bare_s"]))
-            told(f"{case.id}: suite {found[-1][0]:.3f} s, bare {found[-1][1]:.3f} s")
-        logs = [math.log(suite / bare) for suite, bare in found]
+        logs, bare_s = [], []
+        for number in range(processes):
+            found = _in_child(case, number, pairs, work)
+            logs.append(fmean(math.log(suite / bare) for suite, bare in found))
+            bare_s.append(median(bare for _, bare in found))
+            told(f"{case.id}: {math.exp(logs[-1]):.4f} of a bare epoch")
         interval = student_interval(logs)
         rows.append(
             {
                 "case": case.id,
+                "processes": processes,
                 "pairs": pairs,
-                "epochs": EPOCHS,
                 "suite_over_bare": math.exp(fmean(logs)),
                 "low": interval and math.exp(interval[0]),
                 "high": interval and math.exp(interval[1]),
-                "bare_s": median(bare for _, bare in found),
+                "bare_epoch_s": median(bare_s),
             }
         )
     return rows
 
 
-def _suite_s(case: Case, work: Path) -> float:
-    """Seconds of the epochs in a launch of the suite, with the idle time between them."""
-    rounds: list[Round] = []
-    place = LaunchPlace(child_environment(case, inventory()), False, work / "suite.log", _LIMIT_S)
-    with Launcher() as launcher:
-        record = launcher.run(LaunchRequest(case, 0, 1, EPOCHS, SEED), place, rounds.append)
-    if record.status is not Status.OK:
-        raise UserError(f"{case.id} ended {record.status}: {record.reason}")
-    return sum(r.seconds + r.between_epochs_s for r in rounds) + (record.after_training_s or 0.0)
-
-
-def _bare_s(case: Case, work: Path) -> float:
-    """Seconds of `Model.fit` over the same epochs in a script without the suite."""
-    command = [*child_command("bench.evidence.overhead"), json.dumps(case.to_json())]
-    with (work / "bare.log").open("a") as log:
+def _in_child(case: Case, number: int, pairs: int, work: Path) -> list[tuple[float, float]]:
+    """(suite, bare) seconds of each pair, measured in a process of its own."""
+    words = json.dumps({"case": case.to_json(), "number": number, "pairs": pairs})
+    with (work / "overhead.log").open("a") as log:
         told = subprocess.run(
-            command,
+            [*child_command("bench.evidence.overhead"), words],
             env=child_environment(case, inventory()),
             stdout=subprocess.PIPE,
             stderr=log,
             check=False,
             timeout=_LIMIT_S,
         )
+    lines = told.stdout.decode(errors="replace").splitlines()
     if told.returncode:
-        raise UserError(f"the bare script ended with {told.returncode}: see {work / 'bare.log'}")
-    return float(told.stdout.splitlines()[-1])
+        raise UserError(lines[-1] if lines else f"the process ended with {told.returncode}")
+    return [(suite, bare) for suite, bare in json.loads(lines[-1])]
 
 
-def train_bare(case: Case) -> float:
-    """Train as a user's script does, and return the seconds of `Model.fit`.
+def measure_pairs(case: Case, number: int, pairs: int) -> list[tuple[float, float]]:
+    """Seconds of whole calls that train one epoch, by the suite's loop and by `Model.fit`.
 
-    The first step is compiled before, by a `fit` on two batches, as the suite does it.
+    Both train models of their own, built alike, after an epoch that is not timed.
     """
     import keras
+    import tensorflow as tf
 
+    from bench.worker.tensorflow.device import TensorFlowDevice
+    from bench.worker.window import Window
     from fmnist_models import dataset, optimizers
     from fmnist_models.arrays import Arrays
+    from fmnist_models.loops import LOOPS, compile_model
+    from fmnist_models.loops.base import Work
     from fmnist_models.task import task_of
 
+    device = TensorFlowDevice(tf, "cpu", case.precision)
+    device.configure()
     keras.utils.set_random_seed(SEED)
-    task = task_of(case.model)
-    data, _, _ = task.data(dataset.split(dataset.load()), case.batch_size)
-    model = task.model
-    if not task.compiled:
-        optimizer = optimizers.create(case.optimizer)
-        model.compile(optimizer, loss=task.loss, metrics=list(task.metrics))
-    if not isinstance(data, Arrays):
-        model.fit(data.open(), steps_per_epoch=2, verbose=0)
-        stream = data.open()
-        began = time.perf_counter()
-        model.fit(stream, epochs=EPOCHS, verbose=0)
-        return time.perf_counter() - began
-    few = data.first(2 * case.batch_size + data.rows % case.batch_size)
-    model.fit(few.x, few.y, batch_size=case.batch_size, verbose=0)
-    began = time.perf_counter()
-    model.fit(data.x, data.y, batch_size=case.batch_size, epochs=EPOCHS, verbose=0)
-    return time.perf_counter() - began
+    images = dataset.split(dataset.load())
+    own, bare = task_of(case.model), task_of(case.model)
+    for task in (own, bare):
+        compile_model(task.model, optimizers.create(case.optimizer), "fit", task.loss, task.metrics)
+    data, _, _ = own.data(images, case.batch_size)
+    bare.data(images, case.batch_size)
+    assert isinstance(data, Arrays)
+    loop = LOOPS["fit"](Work(own.model, data, case.batch_size, SEED, device=device.name))
+    loop.warm_up()
+
+    def suite_epoch() -> None:
+        """One epoch as a launch trains it."""
+        loop.train(Window(device), 1)
+
+    def bare_epoch() -> None:
+        """One epoch as a script trains it."""
+        bare.model.fit(data.x, data.y, batch_size=case.batch_size, verbose=0)
+
+    draw, found = random.Random(number), []
+    for pair in range(pairs + 1):
+        seconds = {}
+        for way in draw.sample([suite_epoch, bare_epoch], 2):
+            began = time.perf_counter()
+            way()
+            seconds[way] = time.perf_counter() - began
+        if pair:
+            found.append((seconds[suite_epoch], seconds[bare_epoch]))
+    return found
+
+
+def main() -> int:
+    """Answer the request of `overhead_rows`; an error is one line and exit code 2."""
+    asked = json.loads(sys.argv[1])
+    try:
+        found = measure_pairs(Case.from_json(asked["case"]), asked["number"], asked["pairs"])
+    except UserError as error:
+        sys.stdout.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{json.dumps(found)}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{train_bare(Case.from_json(json.loads(sys.argv[1])))}\n")
+    sys.exit(main())

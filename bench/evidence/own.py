@@ -33,12 +33,15 @@ def waiting(quick: bool, output: str) -> None:
 @click.option("--models", required=True, metavar="LIST", help="models of the cases")
 @click.option("--optimizer", default="adam", show_default=True, metavar="NAME")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--pairs", type=click.IntRange(min=2), default=8, show_default=True)
+@click.option("--processes", type=click.IntRange(min=2), default=4, show_default=True)
+@click.option("--pairs", type=click.IntRange(min=2), default=15, show_default=True)
 @OUTPUT
-def overhead(models: str, optimizer: str, batch_size: int, pairs: int, output: str) -> None:
-    """Compare the suite's `fit` with a bare script of the same work, in turns.
+def overhead(
+    models: str, optimizer: str, batch_size: int, processes: int, pairs: int, output: str
+) -> None:
+    """Compare epochs of the suite's `fit` with those of a bare `Model.fit`, in turns.
 
-    Writes overhead.csv; about a minute a model and pair.
+    Writes overhead.csv; a minute or two a model.
     """
     from bench.evidence.overhead import overhead_rows
     from bench.schema.case import Case
@@ -48,7 +51,7 @@ def overhead(models: str, optimizer: str, batch_size: int, pairs: int, output: s
         Case(model, optimizer, "fit", "cpu", batch_size) for model in parse_axis("models", models)
     ]
     with tempfile.TemporaryDirectory() as work:
-        rows = overhead_rows(cases, Path(work), click.echo, pairs)
+        rows = overhead_rows(cases, Path(work), click.echo, processes, pairs)
     write_tables(Path(output), {"overhead": rows})
 
 
