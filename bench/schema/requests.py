@@ -22,8 +22,31 @@ STARTUP, STEPS = "startup", "steps"
 STACK = "python.html"
 
 
+class _OfACase(Plain):
+    """A request that is about one case, and may ask for rounds of some steps."""
+
+    __slots__ = ()
+    case: Case
+    steps: Count | None
+    cache_stream: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values.
+
+        Those that a worker of an earlier revision refuses are left out where nothing is asked.
+        """
+        asked = {"steps": self.steps is not None, "cache_stream": self.cache_stream}
+        values = Plain.to_json(self)
+        return {name: value for name, value in values.items() if asked.get(name, True)}
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The user's own functions that the launch calls, as `module:function`."""
+        return self.case.own
+
+
 @dataclass(frozen=True, slots=True)
-class LaunchRequest(Plain):
+class LaunchRequest(_OfACase):
     """What the worker is asked to measure: one launch of one case.
 
     Attributes:
@@ -47,20 +70,6 @@ class LaunchRequest(Plain):
     min_seconds: Size = 0.0
     steps: Count | None = None
     cache_stream: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values.
-
-        Those that a worker of an earlier revision refuses are left out where nothing is asked.
-        """
-        asked = {"steps": self.steps is not None, "cache_stream": self.cache_stream}
-        values = Plain.to_json(self)
-        return {name: value for name, value in values.items() if asked.get(name, True)}
-
-    @property
-    def own(self) -> tuple[str, ...]:
-        """The user's own functions that the launch calls, as `module:function`."""
-        return self.case.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class CeilingsRequest(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileRequest(Plain):
+class ProfileRequest(_OfACase):
     """One case to profile.
 
     Attributes:
@@ -105,17 +114,3 @@ class ProfileRequest(Plain):
     rounds: Count
     steps: Count | None = None
     cache_stream: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values.
-
-        Those that a worker of an earlier revision refuses are left out where nothing is asked.
-        """
-        asked = {"steps": self.steps is not None, "cache_stream": self.cache_stream}
-        values = Plain.to_json(self)
-        return {name: value for name, value in values.items() if asked.get(name, True)}
-
-    @property
-    def own(self) -> tuple[str, ...]:
-        """The user's own functions that the launch calls, as `module:function`."""
-        return self.case.own
