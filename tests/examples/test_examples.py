@@ -75,7 +75,7 @@ def still(task: Task) -> None:
             if hasattr(layer, share):
                 setattr(layer, share, 0.0)
     if task.model.name.startswith("mobilenet"):
-        task.model.optimizer.learning_rate = 1e-4
+        task.model.optimizer.learning_rate = 1e-5
 
 
 @cache
