@@ -13,7 +13,16 @@ from bench.store.filetypes import RESULT_TYPES
 from bench.verdicts.compare import COLUMNS
 
 _KINDS = {bool: "boolean", int: "Int64", float: "Float64"}
-_TEXTS = ("case", "run", "baseline", "interval_over", "status", "baseline_status")
+_TEXTS = (
+    "case",
+    "run",
+    "baseline",
+    "interval_over",
+    "status",
+    "baseline_status",
+    "score",
+    "better",
+)
 
 
 def _kind(annotation: Any) -> str:

@@ -273,7 +273,9 @@ def _refuse_batch_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> No
             "on_batch_begin",
             "on_batch_end",
         ):
-            if getattr(type(callback), method) is not getattr(base, method):
+            found = getattr(callback, method)
+            # A `LambdaCallback` has its methods in the object, not in the class.
+            if getattr(found, "__func__", found) is not getattr(base, method):
                 raise Unsupported(
                     f"the callback {type(callback).__name__} must see each batch, and an epoch is "
                     "one call of --loops compiled: leave it out, or choose --loops fit"

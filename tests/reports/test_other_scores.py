@@ -73,13 +73,14 @@ def test_a_table_without_a_score_has_no_column_of_it() -> None:
 
 
 def test_a_wait_for_the_input_has_a_column_and_a_line() -> None:
-    waits = {"waiting_share": 0.43, "input_free_samples_per_s": 12_345.6}
+    waits = {"waiting_share": 0.43, "input_free_samples_per_s": 234_567.8}
     results, _ = made([NET, DOCUMENTED], score="mae", better="min", val_score=2.5, **waits)
     said = printed(results)
     assert " waits " in said
     assert " 43% " in said
     assert (
-        f"{NET.id}: waits 43% of a step for its input; with input for free 12,346 samples/s" in said
+        f"{NET.id}: waits 43% of a step for its input; with input for free 234,568 samples/s"
+        in said
     )
     assert "waits" not in printed(made([DOCUMENTED])[0])
 

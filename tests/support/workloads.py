@@ -133,6 +133,15 @@ def each_batch() -> Workload:
     return _classifier(callbacks=[Counts()])
 
 
+def each_batch_by_lambda() -> Workload:
+    import keras
+
+    def seen(batch: int, logs: Any) -> None:
+        """A call for a batch."""
+
+    return _classifier(callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=seen)])
+
+
 def own_step() -> Workload:
     """A step as Keras's guide teaches it, with a loss tracker of its own."""
     import keras

@@ -112,7 +112,8 @@ def waits(source: Source) -> Finding | None:
     worst = max(rows, key=lambda row: row["waiting_share"])
     free = worst["input_free_samples_per_s"]
     limit = ""
-    if free:
+    # A reading below the measured rate was disturbed: free input makes nothing slower.
+    if free and free > worst["samples_per_s"]:
         gain = formatting.times(free / worst["samples_per_s"])
         limit = f"With input for free it would train {free:,.0f} samples/s, {gain} as many. "
     return Finding(
