@@ -235,8 +235,8 @@ def test_a_known_sleep_in_every_step_is_timed_within_two_percent(
 BAD_MODELS = {
     "unmoved": ("invalid", "the weights did not change"),
     "frozen": ("invalid", "round 1 made 0 updates, not 8"),
-    "leaving": ("failed", "SystemExit: 3"),
-    "crashing": ("killed", "killed by SIGABRT"),
+    "leaving": ("failed", "called sys.exit(3)"),
+    "crashing": ("failed", "killed by SIGABRT"),
     "absent": ("failed", "own has no function 'absent'"),
 }
 
