@@ -23,6 +23,7 @@ from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import NotComparable
 from bench.schema.launch import Status
+from bench.session import inspection
 from bench.session import run as session_run
 from bench.session.attempts import RunUnderWay
 
@@ -43,7 +44,10 @@ def measure(
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"rounds": [1.0, 1.0]}]))
     monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
-    monkeypatch.setattr(session_run, "Launcher", lambda data=None: Launcher(FAKE_WORKER, data))
+    for starter in (session_run, inspection):
+        monkeypatch.setattr(starter, "Launcher", lambda data=None: Launcher(FAKE_WORKER, data))
+    facts = {f"{__name__}:{name}": {"samples": 64} for name in ("builder", "lambda")}
+    monkeypatch.setenv("FAKE_FACTS", json.dumps(facts))
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 

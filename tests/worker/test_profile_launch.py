@@ -209,7 +209,7 @@ def test_an_own_step_and_mixed_precision_are_taken_apart_as_well(folder: Path) -
     assert (broken["status"], broken["reason"]) == (
         "failed",
         "model 'own_models:failing': the function, called without arguments, "
-        "raised RuntimeError: no such network",
+        "raised RuntimeError: no such network (own_models.py, line 18)",
     )
     own = found["own_models:regular-adam-compiled-cpu-b96-mixed_bfloat16"]
     assert len(own) == len(Phase)
