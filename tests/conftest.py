@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if variables.fate_of(name) is not Fate.IGNORED]:
         del os.environ[name]
     config.addinivalue_line("filterwarnings", "error")
+    # Some tests compare with JAX, in this process, and others fork: their children run none of it.
+    config.addinivalue_line("filterwarnings", "ignore:os.fork\\(\\) was called:RuntimeWarning")
     # TensorFlow's tensors do not know NumPy 2's copy keyword, and Keras converts them so.
     config.addinivalue_line(
         "filterwarnings",
