@@ -457,5 +457,7 @@ def test_the_end_of_a_worker_is_the_end_of_what_it_started(tmp_path: Path) -> No
     )
     _wait_for((tmp_path / "log").read_text)
     started = psutil.Process(int((tmp_path / "log").read_text()))
+    assert started.status() != psutil.STATUS_ZOMBIE
     worker.kill()
     _wait_for(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE)
+    assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE

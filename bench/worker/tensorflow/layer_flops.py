@@ -41,6 +41,7 @@ class _Call:
 
     @property
     def shapes(self) -> list[_Shape]:
+        """The shapes of the tensors that the call was given."""
         return [tuple(tensor.shape) for tensor in self.given.values()]
 
 
@@ -217,6 +218,7 @@ def _convolution_flops(layer: Any, kernel: _Shape, given: _Shape, result: _Shape
 
 def _recurrent(gates: int) -> _Rule:
     def rule(call: _Call, trains: bool, depends: _Names) -> list[_Product]:
+        """The products with the inputs and with the state, of all steps in time."""
         batch, steps, features = call.shapes[0]
         units = call.layer.units
         a_step = 2 * batch * gates * units
