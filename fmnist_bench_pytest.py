@@ -153,7 +153,9 @@ class TrainingBenchmark:
             if row["status"] == "skipped":
                 pytest.skip(row["reason"])
             if row["status"] != "ok":
-                _fail(f"{row['status']}: {row['reason']}")
+                # pytest itself writes `Failed: ` before it.
+                what = "" if row["status"] == "failed" else f"{row['status']}: "
+                _fail(f"{what}{row['reason']}")
         except (pytest.fail.Exception, pytest.skip.Exception):
             # So pytest-benchmark, which would miss a round, does not warn of that too.
             self._benchmark.disabled = True

@@ -16,7 +16,7 @@ _WRONG_USE, _DEFECT = 2, 4  # as in bench.schema.errors.ExitCode, whose import m
 
 
 def main() -> None:
-    """The console script."""
+    """The command line, with what can go wrong while it is imported."""
     try:
         from bench import cli
     except ImportError as error:

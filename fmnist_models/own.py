@@ -82,9 +82,10 @@ def module_of(name: str) -> str:
 def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
     """A user's own function: the one that was sent, or that of a module or a file.
 
-    From then on, the working directory is first on Python's path, as for a script in it; for a
-    file, its folder is. The path of the process that sent functions follows. `sys.argv` then holds
-    no arguments, as those are the worker's.
+    From then on, the working directory is first on Python's path, as for a script in it. Before
+    it comes the folder of a file; of a file in a package, the folder that holds the package. The
+    path of the process that sent functions follows. `sys.argv` then holds no arguments, as those
+    are the worker's.
 
     Args:
         what: the kind of thing that the name stands for, such as `model`, for messages.
@@ -96,7 +97,8 @@ def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
     """
     place, _, function_name = name.rpartition(":")
     file = Path(place) if place.endswith(_FILE) else None
-    first = [str(Path.cwd() if file is None else file.absolute().parent), *sent().path]
+    own = [] if file is None else [str(_root(file))]
+    first = [*dict.fromkeys([*own, str(Path.cwd())]), *sent().path]
     # Put first, even where it is already on the path. It stays there, because a builder may import
     # other modules later.
     if sys.path[: len(first)] != first:
@@ -216,12 +218,28 @@ def _refuse_file(what: str, name: str, file: Path) -> None:
             f"{what} {name!r}: a module {file.stem!r} is loaded already, of Python or of a "
             f"package: rename {file}"
         )
+    inside = file.absolute().parent.relative_to(_root(file)).parts
+    holder = sys.modules.get(inside[0]) if inside else None
+    if holder is not None and str(_root(file) / inside[0]) not in getattr(holder, "__path__", ()):
+        raise UserError(
+            f"{what} {name!r}: a package {inside[0]!r} is loaded already, which is another than "
+            f"that of {file}: rename yours"
+        )
 
 
 def _from_file(file: Path) -> ModuleType:
-    """The module of a file, imported under the name of the file; raises what its code raises."""
+    """The module of a file, imported under the name of the file; raises what its code raises.
+
+    A file in a package is imported as the package's module, so that it can import its neighbours
+    as `from package import ...` and `from . import ...`. It is known by the file's name too.
+    """
     if file.stem in sys.modules:
         return sys.modules[file.stem]
+    inside = file.absolute().parent.relative_to(_root(file)).parts
+    if inside:
+        module = importlib.import_module(".".join((*inside, file.stem)))
+        sys.modules[file.stem] = module
+        return module
     spec = importlib.util.spec_from_file_location(file.stem, file.absolute())
     assert spec is not None
     assert spec.loader is not None
@@ -233,6 +251,19 @@ def _from_file(file: Path) -> ModuleType:
         del sys.modules[file.stem]
         raise
     return module
+
+
+def _root(file: Path) -> Path:
+    """The folder that the imports of a file start from: that of the package which holds it.
+
+    A package that has the name of one of the suite's can only be searched as a plain folder.
+    """
+    folder = own = file.absolute().parent
+    while (folder / "__init__.py").is_file() and folder.name.isidentifier():
+        folder, top = folder.parent, folder.name
+        if top in _TAKEN:
+            return own
+    return folder
 
 
 def _unpickled(what: str, name: str) -> Callable[[], Any]:

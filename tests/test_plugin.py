@@ -181,6 +181,8 @@ def test_a_case_that_is_not_measured_tells_why(
 ) -> None:
     answering(row={**ROW, "status": status, "reason": "there is no GPU"}, seconds=[])
     done = tested("-rs")
+    assert f"{status}: there is no GPU" in done.stdout or status in ("failed", "skipped")
+    assert "failed: there is no GPU" not in done.stdout
     assert "there is no GPU" in done.stdout
     assert outcome in done.stdout
     # Nor a warning of pytest-benchmark, which is an error here.

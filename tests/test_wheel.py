@@ -137,6 +137,7 @@ def test_both_ways_lead_to_the_same_wheel(wheels: list[Path]) -> None:
     assert direct == by_sdist
     assert {name.partition("/")[0] for name in direct if ".dist-info/" not in name} == {
         "bench",
+        "fmnist_bench.py",
         "fmnist_bench_pytest.py",
         "fmnist_models",
     }
@@ -162,6 +163,23 @@ def test_it_lists_and_compares(typed: Typed, elsewhere: Path) -> None:
     told, _ = typed("fmnist-bench", "compare", "before", "after", "--output", "compared")
     assert "after" in told
     assert (elsewhere / "compared" / "comparison.png").exists()
+
+
+def test_the_users_packages_on_pythonpath_do_not_replace_its_own(
+    environment: Path, elsewhere: Path
+) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(elsewhere)}
+    told, _ = output_of(environment / "fmnist-bench", "list", cwd=elsewhere, env=environ)
+    assert "relu_mlp-adam-compiled-cpu-b32-float32" in told
+
+
+def test_a_broken_installation_is_a_line_that_says_so(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "fmnist_bench.py", tmp_path)
+    start = "import fmnist_bench; fmnist_bench.main()"
+    _, error = output_of(sys.executable, "-c", start, code=2, cwd=tmp_path)
+    assert error == (
+        f"fmnist-bench: error: install fmnist-bench again: {tmp_path.resolve()} lacks files\n"
+    )
 
 
 def test_it_makes_a_page_of_a_copied_run(typed: Typed, elsewhere: Path) -> None:

@@ -67,7 +67,8 @@ def _judged(case: Case, settings: RunSettings, measured: Sequence[Launch]) -> di
     else:
         record, target = None, None
         score, better = ("", "") if case.model in case.own else ("accuracy", str(Better.MAX))
-    if score == "accuracy" and target is None:
+    # The plan's target is of the embedded images; what is good elsewhere, only the user knows.
+    if score == "accuracy" and target is None and (record is None or record.images):
         target = settings.score_target
     if settings.steps is not None:
         score, better, target = "", "", None

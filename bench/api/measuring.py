@@ -7,9 +7,10 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ from bench.machine.devices import inventory, present
 from bench.schema.plan import Plan
 from bench.session import preflight
 from bench.session.events import Progress
+from bench.session.inspection import looked_at_again
 from bench.session.preflight import Opening
 from bench.session.run import execute
 from fmnist_models.errors import UserError
@@ -51,7 +53,7 @@ def run(models: Any = None, *, progress: bool = True, **options: Any) -> Run:
     temporary = Path(tempfile.mkdtemp(prefix="fmnist-bench-"))
     try:
         with sent(parcel, temporary / "functions.json"), in_python_words():
-            plan, opening = _opened(values, temporary)
+            plan, opening = _opened(values, temporary, _told if progress else _untold)
             outcome = execute(plan, opening, _progress(progress), wait=bool(values.get("wait")))
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -127,17 +129,27 @@ def in_python_words(other: Mapping[str, str] = MappingProxyType({})) -> Iterator
         raise type(error)(told) from error
 
 
-def _opened(values: Mapping[str, Any], temporary: Path) -> tuple[Plan, Opening]:
+def _opened(
+    values: Mapping[str, Any], temporary: Path, told: Callable[[str], None]
+) -> tuple[Plan, Opening]:
     if values.get("resume"):
         refuse_plan_options(values)
         opening, plan = preflight.resume(Path(values["resume"]))
-        return plan, opening
-    plan = plan_from(values, lambda: present(inventory()), _command(values))
+        return looked_at_again(plan, told), opening
+    plan = plan_from(values, lambda: present(inventory()), _command(values), told=told)
     if values.get("require_all"):
         preflight.refuse_skips(plan, inventory())
     name = preflight.new_folder_name(plan.matrix, plan.label).name
     output = values.get("output")
     return plan, preflight.begin(plan, Path(output) if output else temporary / name)
+
+
+def _told(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _untold(_: str) -> None:
+    """The line of a measurement without progress goes nowhere."""
 
 
 def _command(values: Mapping[str, Any]) -> str:

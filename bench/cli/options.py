@@ -109,7 +109,7 @@ OPTIONS: tuple[Option, ...] = (
         "N",
     ),
     Option("seed", int, "launch k trains with seed + k [default: 42]", "N", taken=True),
-    Option("accuracy-target", float, "for the time to accuracy [default: 0.85]", "X"),
+    Option("accuracy-target", float, "on the images, for the time to it [default: 0.85]", "X"),
     Option(
         "data",
         str,
@@ -237,6 +237,7 @@ def plan_from(
     present: Callable[[], list[str]],
     command: str,
     side: Side | None = None,
+    told: Callable[[str], None] = partial(click.echo, err=True),
 ) -> Plan:
     """The plan from the options; missing values take their defaults.
 
@@ -245,6 +246,7 @@ def plan_from(
         present: returns the devices of this machine; called only where `devices` is missing.
         command: the command line that repeats the run.
         side: the side of a duel that holds the user's own models; None for the working folder.
+        told: called with a line where the user's own models are looked at.
 
     Raises:
         UserError: a value is out of range or unknown.
@@ -262,7 +264,6 @@ def plan_from(
         return plan
     from bench.session.inspection import with_works
 
-    told = partial(click.echo, err=True)
     return with_works(plan, axes, told, values.get("epochs"), side)
 
 

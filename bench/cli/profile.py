@@ -52,11 +52,14 @@ def profile(**values: Any) -> int:
     from bench.reports.terminal.profile import print_profiles
     from bench.session import profile as profiling
     from bench.session.preflight import refuse_skips
+    from bench.session.traces import require_extra
 
     seconds = profiling.SECONDS if values["seconds"] is None else values["seconds"]
     if not 0 < seconds <= profiling.MOST_SECONDS:
         most = f"at most {profiling.MOST_SECONDS:g}"
         raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
+    # Before a model of the user's is looked at, which takes seconds.
+    require_extra()
     plan = plan_from(values, lambda: present(inventory()), command_line())
     if values["require_all"]:
         refuse_skips(plan, inventory())

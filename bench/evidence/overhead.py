@@ -20,8 +20,9 @@ from bench.machine.placement import child_environment
 from bench.schema.case import Case
 from fmnist_models.errors import UserError
 
-PROCESSES, PAIRS, SEED = 4, 15, 42
+PROCESSES, SECONDS, SEED = 4, 60.0, 42
 _LIMIT_S = 600.0
+_LEAST_PAIRS = 2
 
 
 def overhead_rows(
@@ -29,7 +30,7 @@ def overhead_rows(
     work: Path,
     told: Callable[[str], None],
     processes: int = PROCESSES,
-    pairs: int = PAIRS,
+    seconds: float = SECONDS,
 ) -> list[dict[str, Any]]:
     """One row a case: seconds of the suite's epochs over those of a bare script.
 
@@ -40,16 +41,18 @@ def overhead_rows(
         work: folder for logs.
         told: is given a line for each process.
         processes: fresh processes.
-        pairs: pairs of epochs in each, one of the suite and one bare, in random order.
+        seconds: of each, in which pairs of epochs are trained, one of the suite and one bare, in
+            random order; two pairs at least.
 
     Raises:
         UserError: a process failed.
     """
     rows = []
     for case in cases:
-        logs, bare_s = [], []
+        logs, bare_s, pairs = [], [], 0
         for number in range(processes):
-            found = _in_child(case, number, pairs, work)
+            found = _in_child(case, number, seconds, work)
+            pairs += len(found)
             logs.append(fmean(math.log(suite / bare) for suite, bare in found))
             bare_s.append(median(bare for _, bare in found))
             told(f"{case.id}: {math.exp(logs[-1]):.4f} of a bare epoch")
@@ -68,9 +71,9 @@ def overhead_rows(
     return rows
 
 
-def _in_child(case: Case, number: int, pairs: int, work: Path) -> list[tuple[float, float]]:
+def _in_child(case: Case, number: int, seconds: float, work: Path) -> list[tuple[float, float]]:
     """(suite, bare) seconds of each pair, measured in a process of its own."""
-    words = json.dumps({"case": case.to_json(), "number": number, "pairs": pairs})
+    words = json.dumps({"case": case.to_json(), "number": number, "seconds": seconds})
     with (work / "overhead.log").open("a") as log:
         told = subprocess.run(
             [*child_command("bench.evidence.overhead"), words],
@@ -86,10 +89,11 @@ def _in_child(case: Case, number: int, pairs: int, work: Path) -> list[tuple[flo
     return [(suite, bare) for suite, bare in json.loads(lines[-1])]
 
 
-def measure_pairs(case: Case, number: int, pairs: int) -> list[tuple[float, float]]:
+def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, float]]:
     """Seconds of whole calls that train one epoch, by the suite's loop and by `Model.fit`.
 
-    Both train models of their own, built alike, after an epoch that is not timed.
+    Both train the same model on, after an epoch that is not timed. Two models built alike differ
+    in one process by some 5%, by where their weights lie in memory, which is not the suite's.
     """
     import keras
     import tensorflow as tf
@@ -106,13 +110,11 @@ def measure_pairs(case: Case, number: int, pairs: int) -> list[tuple[float, floa
     device.configure()
     keras.utils.set_random_seed(SEED)
     images = dataset.split(dataset.load())
-    own, bare = task_of(case.model), task_of(case.model)
-    for task in (own, bare):
-        compile_model(task.model, optimizers.create(case.optimizer), "fit", task.loss, task.metrics)
-    data, _, _ = own.data(images, case.batch_size)
-    bare.data(images, case.batch_size)
+    task = task_of(case.model)
+    compile_model(task.model, optimizers.create(case.optimizer), "fit", task.loss, task.metrics)
+    data, _, _ = task.data(images, case.batch_size)
     assert isinstance(data, Arrays)
-    loop = LOOPS["fit"](Work(own.model, data, case.batch_size, SEED, device=device.name))
+    loop = LOOPS["fit"](Work(task.model, data, case.batch_size, SEED, device=device.name))
     loop.warm_up()
 
     def suite_epoch() -> None:
@@ -121,17 +123,20 @@ def measure_pairs(case: Case, number: int, pairs: int) -> list[tuple[float, floa
 
     def bare_epoch() -> None:
         """One epoch as a script trains it."""
-        bare.model.fit(data.x, data.y, batch_size=case.batch_size, verbose=0)
+        task.model.fit(data.x, data.y, batch_size=case.batch_size, verbose=0)
 
     draw, found = random.Random(number), []
-    for pair in range(pairs + 1):
-        seconds = {}
+    ends = math.inf
+    while len(found) < _LEAST_PAIRS or time.perf_counter() < ends:
+        took = {}
         for way in draw.sample([suite_epoch, bare_epoch], 2):
             began = time.perf_counter()
             way()
-            seconds[way] = time.perf_counter() - began
-        if pair:
-            found.append((seconds[suite_epoch], seconds[bare_epoch]))
+            took[way] = time.perf_counter() - began
+        if ends < math.inf:
+            found.append((took[suite_epoch], took[bare_epoch]))
+        else:
+            ends = time.perf_counter() + seconds
     return found
 
 
@@ -139,7 +144,7 @@ def main() -> int:
     """Answer the request of `overhead_rows`; an error is one line and exit code 2."""
     asked = json.loads(sys.argv[1])
     try:
-        found = measure_pairs(Case.from_json(asked["case"]), asked["number"], asked["pairs"])
+        found = measure_pairs(Case.from_json(asked["case"]), asked["number"], asked["seconds"])
     except UserError as error:
         sys.stdout.write(f"{error}\n")
         return 2

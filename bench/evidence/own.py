@@ -34,14 +34,14 @@ def waiting(quick: bool, output: str) -> None:
 @click.option("--optimizer", default="adam", show_default=True, metavar="NAME")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--processes", type=click.IntRange(min=2), default=4, show_default=True)
-@click.option("--pairs", type=click.IntRange(min=2), default=15, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=0), default=60.0, show_default=True)
 @OUTPUT
 def overhead(
-    models: str, optimizer: str, batch_size: int, processes: int, pairs: int, output: str
+    models: str, optimizer: str, batch_size: int, processes: int, seconds: float, output: str
 ) -> None:
     """Compare epochs of the suite's `fit` with those of a bare `Model.fit`, in turns.
 
-    Writes overhead.csv; a minute or two a model.
+    Writes overhead.csv; some minutes a model.
     """
     from bench.evidence.overhead import overhead_rows
     from bench.schema.case import Case
@@ -51,7 +51,7 @@ def overhead(
         Case(model, optimizer, "fit", "cpu", batch_size) for model in parse_axis("models", models)
     ]
     with tempfile.TemporaryDirectory() as work:
-        rows = overhead_rows(cases, Path(work), click.echo, processes, pairs)
+        rows = overhead_rows(cases, Path(work), click.echo, processes, seconds)
     write_tables(Path(output), {"overhead": rows})
 
 

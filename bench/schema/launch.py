@@ -102,6 +102,7 @@ class LaunchRecord(Plain):
         test_score, test_loss: of the test data, after the documented epochs.
         score: the metric that judges; `better` says which direction of it is good.
         score_target: the workload's own target of that score; None where it has none.
+        images: it trained on the embedded images.
         data_digest, model_digest: digests of the training data and of the model's configuration;
             `unknown` for a stream. Empty in a record of an earlier version.
         waiting_share: share of a step spent waiting for a stream's next batch; None where the data
@@ -145,6 +146,7 @@ class LaunchRecord(Plain):
     score: Text = "accuracy"
     better: Better = Better.MAX
     score_target: Finite | None = None
+    images: bool = True
     data_digest: Text = ""
     model_digest: Text = ""
     waiting_share: Share | None = None

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.analysis import stats
 from bench.machine import variables
+from bench.schema.cells import few_of
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
 from bench.schema.score import OF_ACCURACY, Scale
@@ -24,6 +25,7 @@ from bench.verdicts.regression import LEAST_RUNS
 from bench.verdicts.work import apart, without
 from fmnist_models.errors import UserError
 
+_DIGEST_SHOWN = 8
 COLUMNS = (
     "case",
     "run",
@@ -228,7 +230,34 @@ def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
     threads = tuple(
         ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
     )
-    return found | ({"threads": threads} if len(set(threads)) > 1 else {})
+    found |= {"threads": threads} if len(set(threads)) > 1 else {}
+    changed = _changed_files([_own_files(run.environment) for run in runs])
+    return found | ({"files of your own": changed} if changed else {})
+
+
+def _own_files(environment: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each file that is not the suite's, of all launches of a run."""
+    found: dict[str, str] = {}
+    for listing in (environment.get("code") or {}).values():
+        for place in ("models", "elsewhere"):
+            found |= listing.get(place) or {}
+    return found
+
+
+def _changed_files(files: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """For each run, those of its files that another run has with other contents; else empty."""
+    digests: dict[str, set[str]] = {}
+    for held in files:
+        for name, digest in held.items():
+            digests.setdefault(name, set()).add(digest)
+    changed = sorted(name for name, seen in digests.items() if len(seen) > 1)
+    if not changed:
+        return ()
+    return tuple(
+        few_of([f"{name} {held[name][:_DIGEST_SHOWN]}" for name in changed if name in held])
+        or "none of these"
+        for held in files
+    )
 
 
 def _without_common_variables(

@@ -105,6 +105,7 @@ def _told_of_work(
         "score": task.score,
         "better": task.better,
         "score_target": task.target,
+        "images": task.images,
         "data_digest": built.data_digest,
         "dense_layers": layers,
         "flops_per_sample": counted.flops_per_sample,

@@ -54,6 +54,17 @@ def test_counts_that_differ_give_no_roofline() -> None:
     assert row["warnings"] == told
 
 
+@pytest.mark.parametrize(
+    ("images", "own", "target"),
+    [(True, None, 0.85), (True, 0.7, 0.7), (False, None, None), (False, 0.7, 0.7)],
+)
+def test_the_target_of_the_plan_is_of_the_embedded_images(
+    images: bool, own: float | None, target: float | None
+) -> None:
+    (row,) = rows({COMPILED: 0.48}, images=images, score_target=own)
+    assert (row["score"], row["score_target"]) == ("accuracy", target)
+
+
 def test_without_ceilings_the_count_stays() -> None:
     (row,) = rows({COMPILED: 0.48})
     assert row["flops_per_sample"] == 319_600

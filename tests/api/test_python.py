@@ -116,7 +116,7 @@ def test_functions_reach_the_workers_and_leave_no_trace(
     assert list(sent["functions"]) == [f"{__name__}:lambda"]
     assert str(Path(__file__).parent) in sent["path"]
     assert "FMNIST_FUNCTIONS" not in os.environ
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_notebook_that_calls_itself_a_terminal_gets_lines(

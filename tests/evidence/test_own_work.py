@@ -48,7 +48,7 @@ def test_a_step_of_a_real_launch_takes_at_least_the_sleep(
 
 def test_epochs_of_the_suite_and_of_a_bare_script_are_both_timed(tmp_path: Path) -> None:
     case = Case("examples/tabular.py:prices", "adam", "fit", "cpu", 32)
-    (row,) = overhead.overhead_rows([case], tmp_path, lambda _: None, processes=2, pairs=2)
+    (row,) = overhead.overhead_rows([case], tmp_path, lambda _: None, processes=2, seconds=0)
     assert row["low"] <= row["suite_over_bare"] <= row["high"]
     assert row["bare_epoch_s"] > 0
 
@@ -56,7 +56,7 @@ def test_epochs_of_the_suite_and_of_a_bare_script_are_both_timed(tmp_path: Path)
 def test_a_case_that_fails_is_one_line(tmp_path: Path) -> None:
     case = Case("examples/tabular.py:absent", "adam", "fit", "cpu", 32)
     with pytest.raises(UserError, match="has no function 'absent'"):
-        overhead.overhead_rows([case], tmp_path, lambda _: None, pairs=2)
+        overhead.overhead_rows([case], tmp_path, lambda _: None, seconds=0)
 
 
 def test_data_are_copied_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

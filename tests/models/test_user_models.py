@@ -342,3 +342,55 @@ def test_a_file_that_is_not_there_is_said_plainly(
     (tmp_path / "json.py").write_text("def f(): pass")
     with pytest.raises(UserError, match=r"^model 'json\.py:f': a module 'json' is loaded already"):
         find_function("model", "json.py:f", "a model")
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("line", ["from own_a.own_b.near import WORD", "from .near import WORD"])
+def test_a_file_in_a_package_imports_its_package(tmp_path: Path, line: str) -> None:
+    from fmnist_models.own import find_function
+
+    (tmp_path / "own_a" / "own_b" / "own_file.py").write_text(f"{line}\ndef f(): return WORD")
+    name = "own_a/own_b/own_file.py:f"
+    assert find_function("model", name, "a model")() == "near"
+    assert sys.modules["own_file"] is sys.modules["own_a.own_b.own_file"]
+    assert sys.path[:1] == [str(tmp_path)]
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_file_imports_from_the_working_directory(tmp_path: Path) -> None:
+    from fmnist_models.own import find_function
+
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "own_script.py").write_text(
+        "from own_a.own_b.near import WORD\ndef f(): return WORD"
+    )
+    assert find_function("model", "scripts/own_script.py:f", "a model")() == "near"
+    assert sys.path[:2] == [str(tmp_path / "scripts"), str(tmp_path)]
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_file_in_a_package_of_a_taken_name_is_searched_as_a_folder(tmp_path: Path) -> None:
+    from fmnist_models.own import find_function
+
+    for name in ("bench", "json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "own_late.py").write_text("def f(): return 'late'")
+    assert find_function("model", "bench/own_late.py:f", "a model")() == "late"
+    del sys.modules["own_late"]
+    with pytest.raises(UserError, match=r"a package 'json' is loaded already, which is another"):
+        find_function("model", "json/own_late.py:f", "a model")
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    inner = tmp_path / "own_a" / "own_b"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").touch()
+    (inner / "near.py").write_text("WORD = 'near'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +51,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         epochs: int = 1,
         label: str | None = None,
         digest: str = "abc",
-        **facts: dict[str, str],
+        **facts: Any,
     ) -> Path:
         plan = Plan(tuple(seconds), RunSettings(epochs=epochs, launches=None), "test", label)
         run = RunFolder.create(tmp_path / name, plan)
@@ -82,7 +83,7 @@ there over here
 case                                   ratio       interval accuracy
 relu_mlp-adam-compiled-cpu-b32-float32 2.000 1.890 to 2.117    +1.00
 relu_mlp-adam-fit-cpu-b32-float32      0.500                   +1.00
-there: 1.000 times the samples/s of here (geometric mean of 2 cases that all runs hold, 0.500 to 2.000); all of them together 0.537 times as fast
+there: 1.000 times the samples/s of here (geometric mean of 2 cases that all runs hold; lowest 0.500, highest 2.000); all of them together 0.537 times as fast
 there has no result for softmax-sgd-fit-cpu-b32-float32
 """  # noqa: E501 - lines that the terminal folds by itself
 
@@ -153,6 +154,26 @@ def test_of_variables_only_those_that_differ_are_named(
     found = compare(named_runs(runs[:2]))
     assert found.differences == {"variables": ("none", "TF_ENABLE_ONEDNN_OPTS=0")}
     assert compare(named_runs(runs[::2])).differences == {}
+
+
+def test_files_of_ones_own_that_changed_are_named(folder: Callable[..., Path]) -> None:
+    def listing(**digests: str) -> dict[str, Any]:
+        own = {f"{name}.py": digest * 32 for name, digest in digests.items()}
+        return {digest: {"suite": {"s.py": digest}, "models": own} for digest in digests.values()}
+
+    before, after, alone = (
+        folder(name, {FIT: [seconds]}, code=code)
+        for name, seconds, code in (
+            ("before", 4.0, listing(mine="aa", same="cc")),
+            ("after", 4.1, listing(mine="bb", same="cc", more="dd")),
+            ("alone", 4.2, listing(more="dd")),
+        )
+    )
+    changed = {"files of your own": ("mine.py aaaaaaaa", "mine.py bbbbbbbb")}
+    assert compare(named_runs([before, after])).differences == changed
+    assert compare(named_runs([after, alone])).differences == {}
+    said = compare(named_runs([before, after, alone])).differences["files of your own"]
+    assert said == ("mine.py aaaaaaaa", "mine.py bbbbbbbb", "none of these")
 
 
 def test_the_first_gpu_is_one_device_whatever_its_runs_call_it(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def verdict_on(name: str, found: Comparison) -> str:
     total = found.summaries[name]
     return (
         f"{name}: {total.geometric_mean:.3f} times the samples/s of {found.baseline} "
-        f"(geometric mean of {counted(total.cases, 'case')} that all runs hold, "
-        f"{total.lowest:.3f} to {total.highest:.3f}); all of them together "
+        f"(geometric mean of {counted(total.cases, 'case')} that all runs hold; "
+        f"lowest {total.lowest:.3f}, highest {total.highest:.3f}); all of them together "
         f"{total.total_time_ratio:.3f} times as fast"
     )
 

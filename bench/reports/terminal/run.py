@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from statistics import geometric_mean
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,7 +45,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     """Print a table for each device, precision and thread count, then warnings and reasons."""
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
-        console.print(_table(setting, list(group), rows))
+        _print_table(setting, list(group), rows, console)
     for row in fine:
         if line := waits_line(row):
             console.print(Text(f"{row['case']}: {line}"), soft_wrap=True)
@@ -108,35 +110,86 @@ def waits_line(row: Row) -> str:
     return f"waits {row['waiting_share']:.0%} of a step for its input{limit}"
 
 
-def _table(setting: tuple[str, str, int | None], group: list[Row], rows: Sequence[Row]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns of one device's cases, right-aligned but for the names.
+
+    Attributes:
+        named: headings of the columns that name a case.
+        numbers: headings of the others.
+        cells: for each case its cells, in this order.
+    """
+
+    named: tuple[str, ...]
+    numbers: tuple[str, ...]
+    cells: list[tuple[str, ...]]
+
+    def widths(self) -> list[int]:
+        """The characters of each column."""
+        lines = [(*self.named, *self.numbers), *self.cells]
+        return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+    def table(
+        self, cells: Iterable[tuple[str, ...]], left_out: int = 0, head: bool = True
+    ) -> Table:
+        """The table of some of the cells, without the first columns that are `left_out`."""
+        table = Table(box=None, padding=(0, 1, 0, 0), show_header=head)
+        columns = zip((*self.named, *self.numbers), self.widths(), strict=True)
+        for name, width in [*columns][left_out:]:
+            justify = "left" if name in self.named else "right"
+            table.add_column(name, justify=justify, no_wrap=True, min_width=width)
+        for row in cells:
+            table.add_row(*map(Text, row[left_out:]))
+        return table
+
+
+def _print_table(
+    setting: tuple[str, str, int | None],
+    group: Sequence[Row],
+    rows: Sequence[Row],
+    console: Console,
+) -> None:
+    """Print the cases of a device, precision and thread count.
+
+    Where the names of models and optimizers are too long for the terminal, they stand on lines of
+    their own, above their cases.
+    """
     device, precision, threads = setting
     title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    table.add_column("model", overflow="fold")
-    # Two optimizers may differ in their last argument alone.
-    table.add_column("optimizer", overflow="fold")
-    table.add_column("loop")
+    console.print(Text(title, style="italic"))
+    layout = _layout(group, rows)
+    if sum(layout.widths()) + len(layout.widths()) <= console.width:
+        console.print(layout.table(layout.cells))
+        return
+    for number, (names, cells) in enumerate(groupby(layout.cells, key=lambda row: row[:2])):
+        console.print(Text(", ".join(filter(None, names))), soft_wrap=True)
+        console.print(layout.table(cells, left_out=2, head=number == 0))
+
+
+def _layout(group: Sequence[Row], rows: Sequence[Row]) -> _Layout:
     scores = names_of(group)
     scored = ["val acc" if scores == [ACCURACY] else f"val {heading_of(scores)}"] * bool(scores)
     waits = ["waits"] * any(row["waiting_share"] is not None for row in group)
-    for name in ("batch", "samples/s", "±%", "step ms", *scored, *waits, "x fit"):
-        table.add_column(name, justify="right", no_wrap=True)
+    cells = []
     for row in group:
         over = compiled_over_fit(row, rows)
         waiting = row["waiting_share"]
-        table.add_row(
-            Text(row["model"]),
-            Text(row["optimizer"] or ""),
-            row["loop"],
-            str(row["batch_size"]),
-            f"{row['samples_per_s']:,.0f}",
-            half_width(row),
-            f"{row['step_ms']:.3g}",
-            *[_score(row, len(scores) > 1) for _ in scored],
-            *["" if waiting is None else f"{waiting:.0%}" for _ in waits],
-            "" if over is None else f"{over:.1f}",
+        cells.append(
+            (
+                row["model"],
+                row["optimizer"] or "",
+                row["loop"],
+                str(row["batch_size"]),
+                f"{row['samples_per_s']:,.0f}",
+                half_width(row),
+                f"{row['step_ms']:.3g}",
+                *[_score(row, len(scores) > 1) for _ in scored],
+                *["" if waiting is None else f"{waiting:.0%}" for _ in waits],
+                "" if over is None else f"{over:.1f}",
+            )
         )
-    return table
+    numbers = ("batch", "samples/s", "±%", "step ms", *scored, *waits, "x fit")
+    return _Layout(("model", "optimizer", "loop"), numbers, cells)
 
 
 def _score(row: Row, named: bool) -> str:
