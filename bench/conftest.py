@@ -14,7 +14,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from bench.cli.options import (
     plan_from,
     refuse_empty,
     refuse_plan_options,
+    to_stderr,
 )
 from bench.machine import devices, environment
 from bench.reports.end_of_run import summarize
@@ -90,7 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if values["resume"]:
             refuse_plan_options(values)
             config.stash[RESUMED], plan = preflight.resume(Path(values["resume"]))
-            config.stash[PLAN] = looked_at_again(plan, partial(print, file=sys.stderr))
+            config.stash[PLAN] = looked_at_again(plan, to_stderr)
         else:
             command = shlex.join(["pytest", *sys.argv[1:]])
             config.stash[PLAN] = plan_from(

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,15 @@ from typing import Any
 
 from bench.api.functions import Parcel
 from bench.api.runs import Run, load
-from bench.cli.options import AXES, OPTIONS, Option, is_given, plan_from, refuse_plan_options
+from bench.cli.options import (
+    AXES,
+    OPTIONS,
+    Option,
+    is_given,
+    plan_from,
+    refuse_plan_options,
+    to_stderr,
+)
 from bench.machine.devices import inventory, present
 from bench.schema.plan import Plan
 from bench.session import preflight
@@ -53,7 +60,7 @@ def run(models: Any = None, *, progress: bool = True, **options: Any) -> Run:
     temporary = Path(tempfile.mkdtemp(prefix="fmnist-bench-"))
     try:
         with sent(parcel, temporary / "functions.json"), in_python_words():
-            plan, opening = _opened(values, temporary, _told if progress else _untold)
+            plan, opening = _opened(values, temporary, to_stderr if progress else _untold)
             outcome = execute(plan, opening, _progress(progress), wait=bool(values.get("wait")))
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -142,10 +149,6 @@ def _opened(
     name = preflight.new_folder_name(plan.matrix, plan.label).name
     output = values.get("output")
     return plan, preflight.begin(plan, Path(output) if output else temporary / name)
-
-
-def _told(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _untold(_: str) -> None:

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -232,12 +231,17 @@ def refuse_plan_options(values: Mapping[str, Any]) -> None:
             )
 
 
+def to_stderr(line: str) -> None:
+    """Print a line about a plan that is being made."""
+    click.echo(line, err=True)
+
+
 def plan_from(
     values: Mapping[str, Any],
     present: Callable[[], list[str]],
     command: str,
     side: Side | None = None,
-    told: Callable[[str], None] = partial(click.echo, err=True),
+    told: Callable[[str], None] = to_stderr,
 ) -> Plan:
     """The plan from the options; missing values take their defaults.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import OPTIONS, Verb, options, plan_from, refuse_plan_options
+from bench.cli.options import OPTIONS, Verb, options, plan_from, refuse_plan_options, to_stderr
 from bench.cli.verb import command_line, console_of, ended
 from bench.schema.cells import counted
 from bench.schema.errors import ExitCode
@@ -48,7 +47,7 @@ def run(**values: Any) -> int:
                 "--find-batch: --resume takes the batch sizes from the folder; leave it out"
             )
         opening, plan = preflight.resume(Path(values["resume"]))
-        plan = looked_at_again(plan, partial(click.echo, err=True))
+        plan = looked_at_again(plan, to_stderr)
     else:
         plan = _plan(values, lambda: present(inventory()))
         if values["require_all"]:

@@ -125,7 +125,8 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, 
         """One epoch as a script trains it."""
         task.model.fit(data.x, data.y, batch_size=case.batch_size, verbose=0)
 
-    draw, found = random.Random(number), []
+    draw = random.Random(number)
+    found: list[tuple[float, float]] = []
     ends = math.inf
     while len(found) < _LEAST_PAIRS or time.perf_counter() < ends:
         took = {}

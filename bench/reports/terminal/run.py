@@ -136,8 +136,10 @@ class _Layout:
         table = Table(box=None, padding=(0, 1, 0, 0), show_header=head)
         columns = zip((*self.named, *self.numbers), self.widths(), strict=True)
         for name, width in [*columns][left_out:]:
-            justify = "left" if name in self.named else "right"
-            table.add_column(name, justify=justify, no_wrap=True, min_width=width)
+            right = name in self.numbers
+            table.add_column(
+                name, justify="right" if right else "left", no_wrap=True, min_width=width
+            )
         for row in cells:
             table.add_row(*map(Text, row[left_out:]))
         return table
