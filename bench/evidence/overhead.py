@@ -1,4 +1,4 @@
-"""Compares epochs of the suite's `fit` with epochs of a bare `Model.fit`, in turns."""
+"""Compares calls of the suite's `fit` with calls of a bare `Model.fit`, in turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -18,9 +18,12 @@ from bench.launch.origin import child_command
 from bench.machine.devices import inventory
 from bench.machine.placement import child_environment
 from bench.schema.case import Case
+from bench.schema.plan import RunSettings
 from fmnist_models.errors import UserError
 
 PROCESSES, SECONDS, SEED = 4, 60.0, 42
+# Of a call, as a case trains them.
+EPOCHS = RunSettings().epochs
 _LIMIT_S = 600.0
 _LEAST_PAIRS = 2
 
@@ -32,7 +35,7 @@ def overhead_rows(
     processes: int = PROCESSES,
     seconds: float = SECONDS,
 ) -> list[dict[str, Any]]:
-    """One row a case: seconds of the suite's epochs over those of a bare script.
+    """One row a case: seconds of the suite's training over those of a bare script.
 
     The unit is the process: the mean log ratio of its pairs. The interval is Student's over them.
 
@@ -41,8 +44,8 @@ def overhead_rows(
         work: folder for logs.
         told: is given a line for each process.
         processes: fresh processes.
-        seconds: of each, in which pairs of epochs are trained, one of the suite and one bare, in
-            random order; two pairs at least.
+        seconds: of each, in which pairs of calls of `EPOCHS` are made, one of the suite and one
+            bare, in random order; two pairs at least.
 
     Raises:
         UserError: a process failed.
@@ -55,7 +58,7 @@ def overhead_rows(
             pairs += len(found)
             logs.append(fmean(math.log(suite / bare) for suite, bare in found))
             bare_s.append(median(bare for _, bare in found))
-            told(f"{case.id}: {math.exp(logs[-1]):.4f} of a bare epoch")
+            told(f"{case.id}: {math.exp(logs[-1]):.4f} of a bare script")
         interval = student_interval(logs)
         rows.append(
             {
@@ -65,7 +68,7 @@ def overhead_rows(
                 "suite_over_bare": math.exp(fmean(logs)),
                 "low": interval and math.exp(interval[0]),
                 "high": interval and math.exp(interval[1]),
-                "bare_epoch_s": median(bare_s),
+                "bare_epoch_s": median(bare_s) / EPOCHS,
             }
         )
     return rows
@@ -90,10 +93,9 @@ def _in_child(case: Case, number: int, seconds: float, work: Path) -> list[tuple
 
 
 def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, float]]:
-    """Seconds of whole calls that train one epoch, by the suite's loop and by `Model.fit`.
+    """Seconds of whole calls that train `EPOCHS`, by the suite's loop and by `Model.fit`.
 
-    Both train the same model on, after an epoch that is not timed. Two models built alike differ
-    in one process by some 5%, by where their weights lie in memory, which is not the suite's.
+    Both train models of their own, built alike, after a call that is not timed.
     """
     import keras
     import tensorflow as tf
@@ -110,32 +112,41 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, 
     device.configure()
     keras.utils.set_random_seed(SEED)
     images = dataset.split(dataset.load())
-    task = task_of(case.model)
-    compile_model(task.model, optimizers.create(case.optimizer), "fit", task.loss, task.metrics)
-    data, _, _ = task.data(images, case.batch_size)
+    own, bare = task_of(case.model), task_of(case.model)
+    for task in (own, bare):
+        compile_model(task.model, optimizers.create(case.optimizer), "fit", task.loss, task.metrics)
+    data, _, _ = own.data(images, case.batch_size)
+    bare.data(images, case.batch_size)
     assert isinstance(data, Arrays)
-    loop = LOOPS["fit"](Work(task.model, data, case.batch_size, SEED, device=device.name))
+    loop = LOOPS["fit"](Work(own.model, data, case.batch_size, SEED, device=device.name))
     loop.warm_up()
 
-    def suite_epoch() -> None:
-        """One epoch as a launch trains it."""
-        loop.train(Window(device), 1)
+    class Observed(Window):
+        """Reads the clocks of each epoch, and goes on."""
 
-    def bare_epoch() -> None:
-        """One epoch as a script trains it."""
-        task.model.fit(data.x, data.y, batch_size=case.batch_size, verbose=0)
+        def epoch_ends(self, logs: Mapping[str, float]) -> bool:
+            """Return True: the number of epochs ends the call."""
+            return True
+
+    def suite() -> None:
+        """The epochs as a launch trains them."""
+        loop.train(Observed(device), EPOCHS)
+
+    def script() -> None:
+        """The epochs as a script trains them."""
+        bare.model.fit(data.x, data.y, batch_size=case.batch_size, epochs=EPOCHS, verbose=0)
 
     draw = random.Random(number)
     found: list[tuple[float, float]] = []
     ends = math.inf
     while len(found) < _LEAST_PAIRS or time.perf_counter() < ends:
         took = {}
-        for way in draw.sample([suite_epoch, bare_epoch], 2):
+        for way in draw.sample([suite, script], 2):
             began = time.perf_counter()
             way()
             took[way] = time.perf_counter() - began
         if ends < math.inf:
-            found.append((took[suite_epoch], took[bare_epoch]))
+            found.append((took[suite], took[script]))
         else:
             ends = time.perf_counter() + seconds
     return found
