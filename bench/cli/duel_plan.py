@@ -116,6 +116,13 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
             raise UserError(reason)
         if reason := plan.skip_reason(case):
             raise UserError(f"{case.id} cannot duel: {reason}")
+    if values["rows"] is not None:
+        for work in plan.works:
+            if not work.images:
+                raise UserError(
+                    f"--rows {values['rows']}: {work.model} trains on data of its own, which only "
+                    "its function can shorten: leave --rows out, or add --steps"
+                )
     return DuelPlan(
         a,
         b,

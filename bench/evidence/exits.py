@@ -14,7 +14,8 @@ from scipy.special import betaincinv
 
 from bench.evidence.worlds import Array, Suite, World, launch_medians, run_logs
 from bench.schema.sizes import CHECK_ACCURACY_MARGIN, MARGIN
-from bench.verdicts.check import SCORE_LEVEL, SEED_SCATTER, SPEED_LEVEL
+from bench.verdicts.check import SCORE_LEVEL, SPEED_LEVEL
+from bench.verdicts.check_data import SEED_SCATTER
 from bench.verdicts.regression import Estimate, StoredTest, estimate, holm, one_sided, stored_test
 
 STORED, CANDIDATES = (3, 6, 10), (1, 3)

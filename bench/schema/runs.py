@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -24,6 +24,8 @@ class MeasuredRun:
         logs: log seconds per sample of each launch, or of each run where there are several; by
             case, for cases that ended ok.
         unit: what one of the `logs` is of.
+        scores: of the cases on data of a workload's own, the score on the validation data of each
+            launch, after the documented epochs; by case. Empty for several runs.
         files: the contents of the folder; None for several runs.
     """
 
@@ -33,6 +35,7 @@ class MeasuredRun:
     logs: Mapping[str, tuple[float, ...]]
     unit: Literal["launch", "run"] = "launch"
     files: WholeRun | None = None
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

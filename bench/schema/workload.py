@@ -40,6 +40,7 @@ class WorkFacts(Plain):
         batch_size, epochs: those that its workload names; None where it names none.
         score: the metric that judges.
         better: the direction of it that is good.
+        images: it trains on the embedded images.
     """
 
     model: Word
@@ -51,3 +52,4 @@ class WorkFacts(Plain):
     epochs: Epochs | None = None
     score: Text = "accuracy"
     better: Better = Better.MAX
+    images: bool = True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from bench.analysis import stats
+from bench.analysis.case_row import Launch
 from bench.analysis.rows import measured_launches
 from bench.schema.columns import Row
 from bench.schema.launch import Status
@@ -42,7 +43,17 @@ def read_run(path: Path) -> MeasuredRun:
         for case, row in rows.items()
         if row["status"] == Status.OK
     }
-    return MeasuredRun(path, whole.environment, rows, logs, files=whole)
+    scores = {case: _scores(rows[case], measured[case]) for case in logs}
+    known = {case: own for case, own in scores.items() if own}
+    return MeasuredRun(path, whole.environment, rows, logs, files=whole, scores=known)
+
+
+def _scores(row: Row, launches: Sequence[Launch]) -> tuple[float, ...]:
+    """`MeasuredRun.scores` of a case; empty where it trains on the embedded images."""
+    if row["val_score"] is None or all(record.images for record, _ in launches):
+        return ()
+    found = [rounds[row["epochs"] - 1].val_score for _, rounds in launches]
+    return tuple(score for score in found if score is not None)
 
 
 def is_run(path: Path) -> bool:

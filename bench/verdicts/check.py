@@ -13,7 +13,15 @@ from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
 from bench.schema.score import OF_ACCURACY, Scale
 from bench.schema.sizes import DUEL_ACCURACY_GATE, Sizes
-from bench.verdicts.check_data import broken_scores, holders, scale_of, score, tables, times
+from bench.verdicts.check_data import (
+    broken_scores,
+    holders,
+    losses,
+    scale_of,
+    tables,
+    times,
+    why_untold,
+)
 from bench.verdicts.compatibility import (
     Purpose,
     refuse_copies,
@@ -23,10 +31,6 @@ from bench.verdicts.compatibility import (
 from bench.verdicts.regression import LEAST_RUNS, StoredTest, estimate, stored_test
 from bench.verdicts.work import apart, without
 
-# The least standard deviation of one launch's score, as a share (`Scale`). Stored runs of one seed
-# may agree in every sample and show no scatter; over seeds, accuracies scattered by 0.5 to 0.7
-# points.
-SEED_SCATTER = 0.007
 # At most 1% of checks may raise a false alarm. The levels are lower than that, because launches
 # have heavier tails than Student's t assumes (results/evidence). A fault of the score shows as a
 # large change, so a small level is enough for it.
@@ -164,11 +168,11 @@ def check(
             return CheckedCase(case, Verdict.NEW, f"{other[case]}: measure a baseline of that work")
         if case not in speed:
             return _untested(case, held[case], candidate)
-        known = any(score(run, case) is not None for run in holders(runs, case))
         found = CheckedCase(case, Verdict.PASSED, "", speed[case], scores.get(case))
         found = replace(found, scale=scales[case])
         broken = broken_scores(baseline, candidate, case)
-        return _tested(found, sizes, broken, partly=known and case not in scores)
+        untold = why_untold(holders(runs, case), case, scales[case]) if case not in scores else ""
+        return _tested(found, sizes, broken, untold)
 
     kept = [
         case
@@ -261,18 +265,10 @@ def _scores(
     scales: Mapping[str, Scale],
     sizes: Sizes,
 ) -> dict[str, Measure]:
-    def loss(run: MeasuredRun, case: str) -> float | None:
-        """The score as a share, larger where it is worse; None where it is no finite number."""
-        value = score(run, case)
-        return None if value is None or not math.isfinite(value) else scales[case].loss(value)
-
-    runs = [*baseline, *candidate]
-    cases = [c for c in scales if all(loss(run, c) is not None for run in holders(runs, c))]
+    cases, stored, now, floors = losses(baseline, candidate, scales)
     if not cases:
         return {}
-    stored, now = tables(baseline, candidate, cases, loss)
-    launches = [min(len(run.logs[case]) for run in holders(runs, case)) for case in cases]
-    found = estimate(stored, now, [SEED_SCATTER / math.sqrt(count) for count in launches])
+    found = estimate(stored, now, floors)
     return _measures(cases, stored_test(found, sizes.accuracy_margin, SCORE_LEVEL), float)
 
 
@@ -296,8 +292,8 @@ def _share(log: float) -> float:
     return math.expm1(log) if log < 700 else math.inf
 
 
-def _tested(case: CheckedCase, sizes: Sizes, broken: str, *, partly: bool) -> CheckedCase:
-    """The case with its verdict; `partly`: some of the runs lack its score."""
+def _tested(case: CheckedCase, sizes: Sizes, broken: str, untold: str) -> CheckedCase:
+    """The case with its verdict; `untold`: why its score was not tested."""
     worse = []
     if case.speed and case.speed.regressed:
         worse.append(f"{case.speed.change:.1%} slower")
@@ -306,14 +302,14 @@ def _tested(case: CheckedCase, sizes: Sizes, broken: str, *, partly: bool) -> Ch
     worse += [broken] if broken else []
     if worse:
         return replace(case, verdict=Verdict.REGRESSION, reason=", ".join(worse))
-    blind = _unseen(case, sizes, partly)
+    blind = _unseen(case, sizes, untold)
     if blind:
         reason, brief = ("; ".join(texts) for texts in zip(*blind, strict=True))
         return replace(case, verdict=Verdict.BLIND, reason=reason, brief=brief)
     return case
 
 
-def _unseen(case: CheckedCase, sizes: Sizes, partly: bool) -> list[tuple[str, str]]:
+def _unseen(case: CheckedCase, sizes: Sizes, untold: str) -> list[tuple[str, str]]:
     """Why a case without a regression does not pass: (reason with figures, reason without)."""
     found, speed, scale = list[tuple[str, str]](), case.speed, case.scale
     if speed and speed.smallest > sizes.gate:
@@ -326,9 +322,8 @@ def _unseen(case: CheckedCase, sizes: Sizes, partly: bool) -> list[tuple[str, st
         brief = f"the baseline is too noisy or too small to find the {scale.name} gate there"
         text = f"{scale.fall}s of {scale.name} are found from {size} on, not from their gate"
         found.append((text, brief))
-    if partly:
-        text = f"validation {scale.name} is missing in some of the runs"
-        found.append((text, text))
+    if untold:
+        found.append((untold, untold))
     return found
 
 

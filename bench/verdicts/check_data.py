@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from statistics import fmean
+from statistics import fmean, variance
 from typing import TYPE_CHECKING
 
 from bench.schema.runs import MeasuredRun
 from bench.schema.score import Scale
+from bench.verdicts.regression import doubted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Array = NDArray[np.float64]
+
 # Runs that began within this many seconds share the drift of the hour, so they count as one. If
 # six stored runs of one hour counted as six, a host that drifts by 3% would raise an alarm in
 # every eighth unchanged suite.
 APART_S = 3600.0
+
+
+# The least standard deviation of one launch's score, as a share (`Scale`). Stored runs of one seed
+# may agree in every sample and show no scatter; over seeds, accuracies of the documented networks
+# scattered by 0.5 to 0.7 points.
+SEED_SCATTER = 0.007
 
 
 def holders(runs: Sequence[MeasuredRun], case: str) -> list[MeasuredRun]:
@@ -36,6 +45,34 @@ def score(run: MeasuredRun, case: str) -> float | None:
     """The score on the validation data; None where not measured."""
     value: float | None = run.rows[case]["val_score"]
     return value
+
+
+def launch_scatter(runs: Sequence[MeasuredRun], case: str, scale: Scale) -> float | None:
+    """The standard deviation that one launch's score may have over its seeds, as a share.
+
+    Of the embedded images it is known. Of other data it is an upper limit, from the launches of
+    each run, for each launch has a seed of its own. The runs have the same seeds, so several of
+    them tell no more than one. None where no run has two launches.
+    """
+    import numpy as np
+
+    held = [run.scores[case] for run in runs if case in run.scores]
+    if not held:
+        return SEED_SCATTER
+    several = [[scale.loss(value) for value in scores] for scores in held if len(scores) > 1]
+    if not several:
+        return None
+    freedom = max(map(len, several)) - 1
+    most = float(doubted(np.asarray(float(freedom))))
+    return max(SEED_SCATTER, most * math.sqrt(fmean(map(variance, several))))
+
+
+def why_untold(runs: Sequence[MeasuredRun], case: str, scale: Scale) -> str:
+    """Why the score of a case cannot be tested; empty where no run has one."""
+    known = [score(run, case) is not None for run in runs]
+    if all(known) and launch_scatter(runs, case, scale) is None:
+        return f"one launch a run does not show how {scale.name} scatters: measure with --launches"
+    return f"validation {scale.name} is missing in some of the runs" if any(known) else ""
 
 
 def broken_scores(
@@ -71,12 +108,38 @@ def _began(run: MeasuredRun) -> float:
         return 0.0
 
 
+def losses(
+    baseline: Sequence[MeasuredRun],
+    candidate: Sequence[MeasuredRun],
+    scales: Mapping[str, Scale],
+) -> tuple[list[str], Array, Array, list[float]]:
+    """The scores of those cases that can be tested, as shares that are larger where worse.
+
+    Returns (cases, the baseline's values, the candidate's, and for each case the least standard
+    deviation of a run); the values as `tables` returns them.
+    """
+
+    def loss(run: MeasuredRun, case: str) -> float | None:
+        """The score as a share; None where it is no finite number."""
+        value = score(run, case)
+        return None if value is None or not math.isfinite(value) else scales[case].loss(value)
+
+    floors = {}
+    for case, scale in scales.items():
+        held = holders([*baseline, *candidate], case)
+        if all(loss(run, case) is not None for run in held):
+            scatter = launch_scatter(held, case, scale)
+            if scatter is not None:
+                floors[case] = scatter / math.sqrt(min(len(run.logs[case]) for run in held))
+    return [*floors], *tables(baseline, candidate, [*floors], loss), [*floors.values()]
+
+
 def tables(
     baseline: Sequence[MeasuredRun],
     candidate: Sequence[MeasuredRun],
     cases: Sequence[str],
     value: Callable[[MeasuredRun, str], float | None],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Array, Array]:
     """The values of baseline and candidate, each of shape (times, cases).
 
     A value is the mean over the runs of a time (`times`); NaN where none of them has the case.

@@ -153,20 +153,34 @@ def beyond(freedom: Array) -> Array:
     Above that, the test finds the change with a probability of `POWER`. The measured change
     scatters with the true error, of which only an estimate is known, and a check passes more
     easily where that estimate is too small. So the result is the normal quantile of `POWER` times
-    the upper confidence limit of the true error, sqrt(d / chi2(d, DOUBT)) (any text on the
-    variance of a normal sample). It is at least the t quantile of `POWER`: then a change as large
-    as the gate is missed in at most 1 - POWER of checks, whatever the true error is.
+    the upper confidence limit of the true error (`doubted`). It is at least the t quantile of
+    `POWER`: then a change as large as the gate is missed in at most 1 - POWER of checks, whatever
+    the true error is.
 
     Args:
         freedom: degrees of freedom of the error, of any shape; infinite where it is known.
     """
     import numpy as np
-    from scipy.special import gammaincinv, ndtri, stdtrit
+    from scipy.special import ndtri, stdtrit
+
+    return np.asarray(np.maximum(ndtri(POWER) * doubted(freedom), stdtrit(freedom, POWER)))
+
+
+def doubted(freedom: Array) -> Array:
+    """By what factor a true standard deviation may exceed its estimate: an upper limit.
+
+    It is sqrt(d / chi2(d, DOUBT)) (any text on the variance of a normal sample), and 1 for
+    infinite degrees of freedom.
+
+    Args:
+        freedom: d, of any shape.
+    """
+    import numpy as np
+    from scipy.special import gammaincinv
 
     known = np.isinf(freedom)
     half = np.where(known, 1.0, freedom) / 2
-    limit = np.where(known, 1.0, np.sqrt(half / gammaincinv(half, DOUBT)))
-    return np.asarray(np.maximum(ndtri(POWER) * limit, stdtrit(freedom, POWER)))
+    return np.where(known, 1.0, np.sqrt(half / gammaincinv(half, DOUBT)))
 
 
 def one_sided(found: Estimate, margin: float) -> Array:

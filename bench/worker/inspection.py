@@ -29,6 +29,7 @@ def facts_of(name: str, images: TrainingData) -> WorkFacts:
         epochs=task.epochs,
         score=task.score,
         better=Better(task.better),
+        images=task.images,
     )
 
 

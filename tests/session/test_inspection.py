@@ -247,3 +247,15 @@ def test_a_mistake_is_one_line(type_in: TypeIn, words: tuple[str, ...], line: st
     code, _, err = type_in(*words)
     assert (code, err.count("\n")) == (2, 1)
     assert line in err
+
+
+@pytest.mark.parametrize(("images", "refused"), [(False, True), (True, False)])
+def test_a_duel_cuts_the_embedded_images_alone(
+    know: Know, type_in: TypeIn, tmp_path: Path, images: bool, refused: bool
+) -> None:
+    know(mine_f={"samples": 1000, "images": images})
+    sides = ("--a", "here", "--b", "here", "--devices", "cpu", "--output", tmp_path / "duel")
+    _, _, err = type_in("duel", *sides, "--models", "mine:f", "--rows", "500")
+    told = "--rows 500: mine:f trains on data of its own, which only its function can shorten"
+    assert (told in err) is refused
+    assert (tmp_path / "duel").exists() is not refused
