@@ -37,7 +37,7 @@ def overhead_rows(
 ) -> list[dict[str, Any]]:
     """One row a case: seconds of the suite's training over those of a bare script.
 
-    The unit is the process: the mean log ratio of its pairs. The interval is Student's over them.
+    The unit is the process: the median log ratio of its pairs. The interval is Student's over them.
 
     Args:
         cases: cases of the loop `fit` on the CPU.
@@ -56,7 +56,7 @@ def overhead_rows(
         for number in range(processes):
             found = _in_child(case, number, seconds, work)
             pairs += len(found)
-            logs.append(fmean(math.log(suite / bare) for suite, bare in found))
+            logs.append(median(math.log(suite / bare) for suite, bare in found))
             bare_s.append(median(bare for _, bare in found))
             told(f"{case.id}: {math.exp(logs[-1]):.4f} of a bare script")
         interval = student_interval(logs)
