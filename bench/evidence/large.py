@@ -89,14 +89,17 @@ def _peak_bytes(loop: str, data_bytes: int, work: Path) -> int:
 def _bare_peak_bytes(data_bytes: int, work: Path) -> int:
     """The same of a script that calls `Model.fit`, in a process of its own."""
     with (work / "bare.log").open("a") as log:
-        told = subprocess.run(
-            child_command("bench.evidence.large"),
-            env=_environment(data_bytes),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            check=False,
-            timeout=_LIMIT_S,
-        )
+        try:
+            told = subprocess.run(
+                child_command("bench.evidence.large"),
+                env=_environment(data_bytes),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                check=False,
+                timeout=_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(f"the bare script took longer than {_LIMIT_S:g} s") from None
     if told.returncode:
         raise UserError(f"the bare script ended with code {told.returncode}")
     return int(told.stdout.splitlines()[-1])

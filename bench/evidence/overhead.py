@@ -19,6 +19,7 @@ from bench.machine.devices import inventory
 from bench.machine.placement import child_environment
 from bench.schema.case import Case
 from bench.schema.plan import RunSettings
+from bench.schema.requests import LaunchRequest
 from fmnist_models.errors import UserError
 
 PROCESSES, SECONDS, SEED = 4, 60.0, 42
@@ -78,14 +79,17 @@ def _in_child(case: Case, number: int, seconds: float, work: Path) -> list[tuple
     """(suite, bare) seconds of each pair, measured in a process of its own."""
     words = json.dumps({"case": case.to_json(), "number": number, "seconds": seconds})
     with (work / "overhead.log").open("a") as log:
-        told = subprocess.run(
-            [*child_command("bench.evidence.overhead"), words],
-            env=child_environment(case, inventory()),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            check=False,
-            timeout=_LIMIT_S,
-        )
+        try:
+            told = subprocess.run(
+                [*child_command("bench.evidence.overhead"), words],
+                env=child_environment(case, inventory()),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                check=False,
+                timeout=seconds + _LIMIT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UserError(f"{case.id} took longer than {error.timeout:g} s: train less") from None
     lines = told.stdout.decode(errors="replace").splitlines()
     if told.returncode:
         raise UserError(lines[-1] if lines else f"the process ended with {told.returncode}")
@@ -96,30 +100,26 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, 
     """Seconds of whole calls that train `EPOCHS`, by the suite's loop and by `Model.fit`.
 
     Both train models of their own, built alike, after a call that is not timed.
+
+    Raises:
+        UserError: the case cannot be trained, or its data are a stream.
     """
-    import keras
     import tensorflow as tf
 
     from bench.worker.tensorflow.device import TensorFlowDevice
+    from bench.worker.training import built_work
     from bench.worker.window import Window
-    from fmnist_models import dataset, optimizers
-    from fmnist_models.arrays import Arrays
-    from fmnist_models.loops import LOOPS, compile_model
-    from fmnist_models.loops.base import Work
-    from fmnist_models.task import task_of
+    from fmnist_models import dataset
+    from fmnist_models.loops import LOOPS
 
     device = TensorFlowDevice(tf, "cpu", case.precision)
     device.configure()
-    keras.utils.set_random_seed(SEED)
     images = dataset.split(dataset.load())
-    own, bare = task_of(case.model), task_of(case.model)
-    for task in (own, bare):
-        compile_model(task.model, optimizers.create(case.optimizer), "fit", task.loss, task.metrics)
-    data, _, _ = own.data(images, case.batch_size)
-    bare.data(images, case.batch_size)
-    assert isinstance(data, Arrays)
-    loop = LOOPS["fit"](Work(own.model, data, case.batch_size, SEED, device=device.name))
+    request = LaunchRequest(case, 0, 1, EPOCHS, SEED)
+    own, bare = (built_work(request, images, device).work for _ in range(2))
+    loop = LOOPS["fit"](own)
     loop.warm_up()
+    arrays = bare.arrays
 
     class Observed(Window):
         """Reads the clocks of each epoch, and goes on."""
@@ -134,7 +134,16 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, 
 
     def script() -> None:
         """The epochs as a script trains them."""
-        bare.model.fit(data.x, data.y, batch_size=case.batch_size, epochs=EPOCHS, verbose=0)
+        bare.model.fit(
+            arrays.x,
+            arrays.y,
+            sample_weight=arrays.sample_weight,
+            class_weight=bare.class_weight,
+            callbacks=list(bare.callbacks),
+            batch_size=case.batch_size,
+            epochs=EPOCHS,
+            verbose=0,
+        )
 
     draw = random.Random(number)
     found: list[tuple[float, float]] = []
