@@ -74,9 +74,9 @@ def test_cases_of_the_same_data_and_score_are_one_work(tmp_path: Path) -> None:
 def test_a_run_of_several_works_names_the_best_of_each(tmp_path: Path) -> None:
     found = said(two_works(tmp_path / "run", score_target=0.1, time_to_score_s=None))
     assert found["The best case of each of 2 kinds of work"] == (
-        "net: mae 2.5 with fit, in 10 s of training; first at the target of 3: compiled, after "
-        "0.51 s. other: mae 0.25 with fit, in 8 s of training; none reached the target of 0.1 in "
-        "every launch."
+        "net: mae 2.5 with fit in 10 s of training; first at the target of 3: compiled, after "
+        "0.51 s.\nother: mae 0.25 with fit in 8 s of training; no case reached the target of 0.1 "
+        "in every launch."
     )
     assert found["The fastest loop is compiled"].endswith(
         "The highest of each kind of work, in samples/s: net 95,053 (compiled), "

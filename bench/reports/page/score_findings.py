@@ -57,7 +57,7 @@ def best_for_the_time(source: Source) -> Finding | None:
         if front:
             found.append((work, source.run.rows[cases[id(front[-1])]], front))
     if len(found) > 1:
-        said = " ".join(_best_in_brief(work, best, front[-1]) for work, best, front in found)
+        said = "\n".join(_best_in_brief(work, best, front[-1]) for work, best, front in found)
         return Finding("gain", f"The best case of each of {len(found)} kinds of work", said)
     return _best(*found[0]) if found else None
 
@@ -87,12 +87,12 @@ def _best_in_brief(work: Work, best: Row, point: Point) -> str:
     """The best case of one of several kinds of work, as a sentence."""
     name = best["score"]
     text = (
-        f"{work.name}: {name} {in_digits(name, point.val_score, 4)} with {work.called(best)}, in "
+        f"{work.name}: {name} {in_digits(name, point.val_score, 4)} with {work.called(best)} in "
         f"{point.training_s:.2g} s of training"
     )
     for target, quick in _first_at_targets(work):
         if quick is None:
-            text += f"; none reached the target of {target:g} in every launch"
+            text += f"; no case reached the target of {target:g} in every launch"
         else:
             after = f"{work.called(quick)}, after {quick['time_to_score_s']:.2g} s"
             text += f"; first at the target of {target:g}: {after}"
