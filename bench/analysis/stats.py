@@ -21,8 +21,8 @@ _UPPER = 0.975
 UNSTEADY_MIN_ROUNDS = 20
 UNSTEADY_CHANGE = 0.02
 UNSTEADY_P = 0.01
-# Accuracies are computed in float32: 10,800 right of 12,000 gives 0.89999998, which must count
-# as 0.9. One image more or less changes an accuracy by far more than this.
+# Of the target. Accuracies are computed in float32: 10,800 right of 12,000 gives 0.89999998, which
+# must count as 0.9. One image more or less changes an accuracy by far more than this.
 SCORE_ROUNDING = 1e-6
 
 
@@ -187,7 +187,7 @@ def time_to_score(
 
 def reaches(score: float, target: float, better: Better = Better.MAX) -> bool:
     """Whether `score`, which may be rounded to float32, is as good as `target` or better."""
-    allowed = SCORE_ROUNDING * max(1.0, abs(target))
+    allowed = SCORE_ROUNDING * abs(target)
     return score >= target - allowed if better is Better.MAX else score <= target + allowed
 
 

@@ -46,12 +46,13 @@ def check(
     """Check a run, or several of one candidate, against stored runs of the same machine.
 
     A case is a regression where it is slower by more than the margin beyond doubt, or where its
-    accuracy fell by more than 2 points (another score got worse by more than 2%) beyond doubt. In
-    an unchanged suite that happens in fewer than 1% of checks. A case passes only where a
-    slow-down as large as the gate, and a drop of accuracy as large as its gate, would have been
-    found nine times in ten. A slow-down smaller than the gate is a regression too, where it is
-    beyond doubt. Runs of a candidate that began within an hour count as one, so leave time
-    between them, as between those of the baseline. The baseline is never changed.
+    accuracy, or another score from 0 to 1 that is good when high, fell by more than 2 points (any
+    other score got worse by more than 2%) beyond doubt. In an unchanged suite that happens in fewer
+    than 1% of checks. A case passes only where a slow-down as large as the gate, and a drop of
+    accuracy as large as its gate, would have been found nine times in ten. A slow-down smaller than
+    the gate is a regression too, where it is beyond doubt. Runs of a candidate that began within an
+    hour count as one, so leave time between them, as between those of the baseline. The baseline is
+    never changed.
 
     Exit codes: 0, no regression, and one as large as the gate would have been found; 1, a
     confirmed regression; 2, wrong use, or a case failed; 3, the baseline is too small or too

@@ -41,7 +41,7 @@ _HELPS = {
     "resume": "finish the duel in this folder",
     "gate": "slow-down that must be ruled out, as a share [default: 0.05, which is 5%]",
     "accuracy-gate": "drop of accuracy that must be ruled out, in points, or of another score in "
-    "percent [default: 2]",
+    "points or percent [default: 2]",
 }
 
 
@@ -70,11 +70,11 @@ def duel(**values: Any) -> int:
 
     A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks there is
     a look at each case, which ends when it is decided. It is a regression where B is slower by
-    more than the margin, or its accuracy is lower by more than 0.5 points (another score worse by
-    more than 0.5%), beyond doubt (1% for all cases and looks together). It passes where a change
-    as large as the gate is ruled out: a B that is worse by the gate passes in at most one duel of
-    ten. Before every round, a control that no side can influence measures the memory; where it
-    differs, there is no verdict.
+    more than the margin, or its accuracy, or another score from 0 to 1 that is good when high, is
+    lower by more than 0.5 points (any other score worse by more than 0.5%), beyond doubt (1% for
+    all cases and looks together). It passes where a change as large as the gate is ruled out: a B
+    that is worse by the gate passes in at most one duel of ten. Before every round, a control that
+    no side can influence measures the memory; where it differs, there is no verdict.
 
     --resume finishes a duel in the orders that were drawn when it began. Only --budget may be
     changed then.

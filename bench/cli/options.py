@@ -146,8 +146,8 @@ SIZE_OPTIONS: tuple[Option, ...] = (
     Option(
         "accuracy-gate",
         float,
-        f"drop of accuracy that must be found, in points, or of another score in percent [default: "
-        f"{100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]",
+        "drop of accuracy that must be found, in points, or of another score in points or percent "
+        f"[default: {100 * CHECK_ACCURACY_GATE:g}; in a duel {100 * DUEL_ACCURACY_GATE:g}]",
         "POINTS",
         of_plan=False,
     ),

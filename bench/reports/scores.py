@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.reports.formatting import one_line
@@ -15,34 +15,44 @@ _LONGEST = 12
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The scores in one column of changes; names stand in the cells where there are several."""
+    """The scores in one column of changes; names stand in the cells where there are several.
+
+    Where nothing was judged, there is neither a column nor a legend of it.
+    """
 
     scales: tuple[Scale, ...]
 
-    @property
-    def usual(self) -> bool:
-        """Whether the column is that of the accuracy, in points."""
-        return self.scales in ((), (OF_ACCURACY,))
-
-    def heading(self, usual: str) -> str:
-        """The heading: `usual` for the accuracy, else the score's name, or `score` for several."""
-        return usual if self.usual else heading_of(scale.name for scale in self.scales)
+    def heading(self, usual: str) -> list[str]:
+        """The heading, if any: `usual` for accuracies in points, else the score's name, or `score`
+        for several."""
+        if not self.scales:
+            return []
+        return [usual if self.scales == (OF_ACCURACY,) else heading_of(self._names)]
 
     @property
     def legend(self) -> str:
-        """What the column holds, as a part of a legend."""
-        if self.usual:
+        """What the column holds, as a part of a legend; empty without a score."""
+        if not self.scales:
+            return ""
+        if self.scales == (OF_ACCURACY,):
             return "points: of validation accuracy"
-        if len(self.scales) == 1:
-            (scale,) = self.scales
-            unit = "in points of 0.01" if scale.unit is None else "in percent"
-            return f"{self.heading('')}: change of the validation {scale.name}, {unit}"
-        return "score: change on validation data, in percent or in points of 0.01"
+        units = {
+            "in points of 0.01" if scale.unit is None else "in percent" for scale in self.scales
+        }
+        change = f"change of the validation {self._names[0]}"
+        if len(self._names) > 1:
+            change = "change on validation data"
+        return f"{heading_of(self._names)}: {change}, {' or '.join(sorted(units))}"
 
     def cell(self, scale: Scale, change: float) -> str:
         """A change of a score in points or percent, with the score's name where it is needed."""
-        name = f"{short(scale.name)} " if len(self.scales) > 1 else ""
+        name = f"{short(scale.name)} " if len(self._names) > 1 else ""
         return f"{name}{change:+.2f}{scale.sign}"
+
+    @property
+    def _names(self) -> list[str]:
+        """The names of the scores, each once: one may be judged in points and in percent."""
+        return list(dict.fromkeys(scale.name for scale in self.scales))
 
 
 def judged(scales: Iterable[Scale]) -> Judged:
@@ -61,9 +71,10 @@ def short(name: str) -> str:
     return one_line(name, _LONGEST)
 
 
-def names_of(rows: Iterable[Row]) -> list[str]:
-    """The scores that these rows hold a value of, each once."""
-    return list(dict.fromkeys(row["score"] for row in rows if row["score"]))
+def names_of(rows: Iterable[Row], columns: Sequence[str] = ("val_score",)) -> list[str]:
+    """The scores that these rows hold a value of in one of `columns`, each once."""
+    held = (row for row in rows if any(row[column] is not None for column in columns))
+    return list(dict.fromkeys(row["score"] for row in held if row["score"]))
 
 
 def in_digits(name: str, value: float, places: int) -> str:
@@ -73,7 +84,7 @@ def in_digits(name: str, value: float, places: int) -> str:
 
 def titled(name: str) -> str:
     """A score at the begin of a sentence; a name that a workload gave keeps its letters."""
-    return name.capitalize() if name in (ACCURACY, "score") else name
+    return name.capitalize() if name == ACCURACY else name
 
 
 def directed(name: str, better: str) -> str:

@@ -184,8 +184,10 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
 def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:
     own, other = _speed(run, case), _speed(baseline, case)
     if own is None or other is None:
-        row = run.rows.get(case) or baseline.rows.get(case) or {}
-        scale = Scale.of(row.get("score") or "", row.get("better") or "", ())
+        # A row that failed before its model was known has no score.
+        rows = (side.rows.get(case) or {} for side in (baseline, run))
+        row = next((row for row in rows if row.get("score")), {})
+        scale = Scale.of(row.get("score", ""), row.get("better") or "", ())
         return Pair(case, None, None, None, None, scale)
     interval = None
     if _interval_over(case, run, baseline):

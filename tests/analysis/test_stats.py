@@ -21,6 +21,7 @@ from bench.analysis.stats import (
     throughput,
     time_to_score,
 )
+from bench.schema.launch import Better
 
 NOT_POSITIVE = (0.0, -1.0, math.nan, math.inf)
 SECONDS = st.floats(min_value=1e-3, max_value=1e3)
@@ -224,6 +225,23 @@ class TestTimeToAccuracy:
         assert time_to_score([(1.0, accuracy)], 0.9) == 1.0
         assert reaches(accuracy, 0.9)
         assert not reaches(10_799 / 12_000, 0.9)
+
+    @pytest.mark.parametrize(
+        ("score", "target", "better", "reached"),
+        [
+            (1e-6, 1e-7, Better.MIN, False),
+            (1.0000001e-7, 1e-7, Better.MIN, True),
+            (9e-7, 1e-6, Better.MAX, False),
+            (1e-9, 0.0, Better.MIN, False),
+            (0.0, 0.0, Better.MIN, True),
+            (-2.0000001, -2.0, Better.MAX, True),
+            (1e6 + 0.5, 1e6, Better.MIN, True),
+        ],
+    )
+    def test_the_rounding_is_a_share_of_the_target(
+        self, score: float, target: float, better: Better, reached: bool
+    ) -> None:
+        assert reaches(score, target, better) == reached
 
     def test_falling_back_below_changes_nothing(self) -> None:
         assert time_to_score([(1.0, 0.9), (1.0, 0.2)], 0.85) == 1.0

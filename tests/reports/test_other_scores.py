@@ -20,11 +20,13 @@ from bench.reports.page.roundcharts import round_figures
 from bench.reports.page.source import Source, read_sources
 from bench.reports.page.table import case_table
 from bench.reports.plots import run
+from bench.reports.scores import judged, names_of
 from bench.reports.terminal.progress import progress_for
 from bench.reports.terminal.run import print_results
 from bench.schema.case import Case
 from bench.schema.launch import Better, LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
+from bench.schema.score import Scale
 
 NET, WIDE = Case("own:net", "sgd", "compiled"), Case("own:net", "sgd", "fit")
 DOCUMENTED = Case("relu_mlp", "adam", "compiled")
@@ -70,6 +72,20 @@ def test_a_table_of_several_scores_names_them_beside_their_values() -> None:
 def test_a_table_without_a_score_has_no_column_of_it() -> None:
     results, _ = made([NET, WIDE], score="", better="", val_score=None, steps=100)
     assert "val" not in printed(results)
+
+
+@pytest.mark.parametrize("name", ["iou[car]", "[/x]", ":smile:"])
+def test_a_name_with_brackets_is_no_markup(name: str) -> None:
+    results, _ = made([NET, WIDE], score=name, better="max", val_score=0.5)
+    assert f" val {name} " in printed(results)
+
+
+def test_a_score_without_a_value_has_no_column() -> None:
+    results, _ = made([NET, WIDE], score="mae", better="min", val_score=None)
+    assert "val" not in printed(results)
+    results[0]["test_score"] = 2.5
+    assert names_of(results) == []
+    assert names_of(results, ("val_score", "test_score")) == ["mae"]
 
 
 def test_a_wait_for_the_input_has_a_column_and_a_line() -> None:
@@ -156,6 +172,15 @@ def test_the_findings_speak_of_the_score(tmp_path: Path) -> None:
     assert waiting.endswith("waits 43% of a step for its input")
     assert "With input for free it would train 200,000 samples/s" in found[waiting]
     assert "ccuracy" not in " ".join([*found, *found.values()])
+
+
+def test_one_score_in_two_units_has_one_name() -> None:
+    points, percent = Scale("r2", Better.MAX), Scale("r2", Better.MAX, 40.0)
+    scores = judged([points, percent])
+    assert scores.heading("points") == ["r2"]
+    legend = "r2: change of the validation r2, in percent or in points of 0.01"
+    assert scores.legend == legend
+    assert [scores.cell(scale, 1.0) for scale in scores.scales] == ["+1.00", "+1.00%"]
 
 
 def test_a_page_of_other_scores_does_not_speak_of_accuracy(tmp_path: Path) -> None:

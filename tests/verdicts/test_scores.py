@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,7 +24,7 @@ from bench.schema.bounds import checked
 from bench.schema.case import Case
 from bench.schema.duel import Block, DuelPlan, Spec
 from bench.schema.errors import NotComparable
-from bench.schema.launch import Better
+from bench.schema.launch import Better, Status
 from bench.schema.plan import RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.schema.score import OF_ACCURACY, Scale
@@ -273,6 +274,36 @@ def test_a_comparison_shows_another_score_in_percent(tmp_path: Path) -> None:
     assert "accuracy" not in several
 
 
+@pytest.mark.parametrize("name", ["iou[car]", "[/x]"])
+def test_a_comparison_shows_a_name_with_brackets(tmp_path: Path, name: str) -> None:
+    record = MAE | {"score": name}
+    assert f" {name}" in printed(compared(tmp_path, record, record)).splitlines()[1]
+    several = printed(compared(tmp_path / "three", record, record, record))
+    assert f"{name}, lowest" in several
+
+
+def test_a_comparison_without_a_score_has_no_column_of_one(tmp_path: Path) -> None:
+    for names in (("a", "b"), ("a", "b", "c")):
+        found = compared(tmp_path / names[-1], *[MAE] * len(names))
+        pairs = {
+            name: tuple(replace(pair, score_difference=None) for pair in own)
+            for name, own in found.pairs.items()
+        }
+        said = printed(replace(found, pairs=pairs))
+        assert not {"accuracy", "points", "mae", "lowest,", "... highest"} & {*said.split()}
+        assert "... highest" not in said
+
+
+def test_a_row_that_failed_does_not_hide_the_name_of_the_score(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", {OWN: (0.5, 3.0), OTHER: (0.4, 3.0)}, record=MAE)
+    failed = {OWN: (Status.FAILED, "out of memory")}
+    other = write_run(tmp_path / "other", {OTHER: (0.4, 3.0)}, record=MAE, reasons=failed)
+    for runs in ((one, other), (other, one)):
+        found = compare({path.name: read_run(path) for path in runs})
+        rows = {row["case"]: row for row in comparison_rows(found)}
+        assert (rows[OWN.id]["score"], rows[OWN.id]["better"]) == ("mae", "min")
+
+
 def test_a_comparison_leaves_out_different_work(tmp_path: Path) -> None:
     one, other = (
         write_run(tmp_path / name, {OWN: (0.5, 0.8), OTHER: (0.4, 0.8)}) for name in ("a", "b")
@@ -338,6 +369,20 @@ def test_a_duel_judges_the_score_in_its_direction(
     print_duel(report, Console(file=out, width=80))
     assert ("accuracy" in out.getvalue()) == (name == "accuracy")
     assert f"{name}: change" in out.getvalue() or name == "accuracy"
+
+
+def test_a_duel_without_a_score_does_not_speak_of_one() -> None:
+    standing = Standing(OWN)
+    for number in range(8):
+        standing.add(Block(0.001 * (-1) ** number, None, 0.0))
+    plan = DuelPlan(Spec(), Spec(), (OWN,), RunSettings())
+    take_look(standing, plan.sizes, 1)
+    out = io.StringIO()
+    print_duel(DuelReport(plan, (standing,), (0.0,), False), Console(file=out, width=80))
+    head, *_ = out.getvalue().splitlines()
+    assert head.split()[-3:] == ["p", "flips", "verdict"]
+    assert "sign flips\n" in out.getvalue()
+    assert "points" not in out.getvalue()
 
 
 def test_other_work_is_told_by_what_both_know() -> None:

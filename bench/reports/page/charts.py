@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from bench.reports import roofline_data
 from bench.reports.page.figure import (
+    CASE,
     DASHES,
-    OTHER_SHAPE,
+    HEIGHT,
+    POINT,
     SHAPES,
     Figure,
     Key,
@@ -20,33 +21,26 @@ from bench.reports.page.figure import (
     loops_of,
     make,
     rows,
-    shapes_of,
     tooltip,
 )
 from bench.reports.page.records import Record, roofs
+from bench.reports.page.scorecharts import score_figures
 from bench.reports.page.source import Source
-from bench.reports.scores import directed, heading_of, titled
-from bench.schema.launch import Better
+from bench.reports.scores import heading_of
 from bench.schema.score import ACCURACY
 
 if TYPE_CHECKING:
     import altair as alt
 
-POINT: Mapping[str, Any] = {"filled": True, "size": 60, "strokeWidth": 1.6, "opacity": 1}
 # With more names on its axis, a chart shows only the cases at the base setting.
 MOST_NAMES = 90
-HEIGHT = 320
 _SPEED = ("speed", "samples/s")
-_CASE = (("run", "run"), ("case", "case"))
 
 
 def case_figures(sources: Sequence[Source], records: Sequence[Record]) -> list[Figure]:
     """The charts of these cases, in the order of the page; those without data are left out."""
     figures = [_throughput(records)] if records else []
-    names = dict.fromkeys(record["judge"] for record in records if record["judge"])
-    for number, name in enumerate(names):
-        own = [record for record in records if record["judge"] == name]
-        figures.append(_score("accuracy" if name == ACCURACY else f"score-{number}", name, own))
+    figures += score_figures(records)
     for axis, make_one in (("batch", _batches), ("threads", _threads)):
         swept = [record for record in records if record[f"{axis}_series"] is not None]
         figures += [make_one(swept)] if swept else []
@@ -83,88 +77,8 @@ def _throughput(records: Sequence[Record]) -> Figure:
         "Throughput",
         caption,
         drawn.properties(width="container", height=alt.Step(17)),
-        (*_CASE, _SPEED, ("low", "low"), ("high", "high")),
+        (*CASE, _SPEED, ("low", "low"), ("high", "high")),
         loops_of(records),
-    )
-
-
-def _score(key: str, name: str, records: Sequence[Record]) -> Figure:
-    """The score `name` of these records over their training seconds."""
-    import altair as alt
-
-    shapes = shapes_of(list(dict.fromkeys(record["model"] for record in records)))
-    chart = _with_front(name, records[0]["better"])
-    shape = alt.Shape(
-        "model:N",
-        legend=None,
-        scale=alt.Scale(domain=list(shapes), range=[shape for shape, _ in shapes.values()]),
-    )
-    x = log_axis("training_s", "training seconds")
-    title = directed(name, records[0]["better"])
-    y = alt.Y("score:Q", title=title, scale=alt.Scale(zero=False, padding=10))
-    front = chart.transform_filter("datum.front")
-    digits = ".4f" if name == ACCURACY else ".5g"
-    said = tooltip(("score:Q", digits), ("training_s:Q", ".3g"), ("speed:Q", ",.0f"), score=name)
-    drawn = alt.layer(
-        chart.mark_rule(strokeDash=[5, 3], color="var(--soft)").encode(y="mean(target):Q"),
-        front.mark_line(interpolate="step-after", color="var(--front)", strokeWidth=1.5).encode(
-            x=x, y=y, detail="run:N", order="training_s:Q"
-        ),
-        front.mark_point(size=240, color="var(--front)", strokeWidth=1.5).encode(x=x, y=y),
-        chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
-    )
-    superior = "is more accurate" if name == ACCURACY else f"has a better {name}"
-    caption = (
-        f"Validation {name} after the documented epochs, over the seconds that their training "
-        f"takes. Ringed and joined: the Pareto front of each run; no other shown case {superior} "
-        "in the same or less time."
-    )
-    if any(record["target"] is not None for record in records):
-        caption += f" Dashed: the {name} target."
-    legend = [
-        *loops_of(records),
-        *(Key(m, sign=sign) for m, (_, sign) in shapes.items()),
-        Key("on the Pareto front", "ring"),
-    ]
-    columns = (
-        *_CASE,
-        ("training_s", "training s"),
-        ("score", name),
-        ("front", "on the front"),
-    )
-    return make(
-        key,
-        f"{titled(name)} against time",
-        caption,
-        drawn.properties(width="container", height=HEIGHT + 60),
-        columns,
-        legend,
-    )
-
-
-def _with_front(name: str, better: str) -> alt.Chart:
-    """The cases with the score `name`; `datum.front` says whether one is on the Pareto front."""
-    import altair as alt
-
-    lower = better == Better.MIN
-    # The same rule as `records.pareto`, computed in Vega from the shown cases, because the front
-    # depends on the filters.
-    order: dict[str, Any] = {
-        "groupby": ["run"],
-        "sort": [
-            alt.SortField("training_s"),
-            alt.SortField("score", order="ascending" if lower else "descending"),
-        ],
-    }
-    superior = f"datum.score {'<' if lower else '>'} datum.before"
-    return (
-        rows()
-        .transform_filter(
-            f"datum.judge == {json.dumps(name)} && datum.score != null && datum.training_s > 0"
-        )
-        .transform_window(best="min(score)" if lower else "max(score)", frame=[None, 0], **order)
-        .transform_window(before="lag(best)", **order)
-        .transform_calculate(front=f"!isValid(datum.before) || {superior}")
     )
 
 
@@ -215,7 +129,7 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
 
     series = f"{axis}_series"
     runs = list(dict.fromkeys(record["run"] for record in swept))
-    looks = dict(zip(runs, cycle((*SHAPES.values(), OTHER_SHAPE)), strict=False))
+    looks = dict(zip(runs, cycle(SHAPES.values()), strict=False))
     scale = alt.Scale(domain=runs, range=[shape for shape, _ in looks.values()])
     shape = alt.Shape("run:N", legend=None, scale=scale)
     chart = rows().transform_filter(f"datum.{series} != null")
@@ -245,7 +159,7 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
         Key(f"{lines[number % len(lines)]}: {pair}") for number, pair in enumerate(pairs) if several
     ]
     legend += [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
-    columns = (*_CASE, (axis, title.lower()), _SPEED, *((("score", name),) if shown else ()))
+    columns = (*CASE, (axis, title.lower()), _SPEED, *((("score", name),) if shown else ()))
     return make(
         axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns, legend
     )
@@ -273,7 +187,7 @@ def _precision(narrow: Sequence[Record]) -> Figure:
         ),
     )
     caption = "The same case in float32 is 1: right of the line the precision helps, left it hurts."
-    columns = (*_CASE, ("precision", "precision"), ("over_float32", "over float32"))
+    columns = (*CASE, ("precision", "precision"), ("over_float32", "over float32"))
     return make(
         "precision",
         "Precision",
@@ -318,7 +232,7 @@ def _rooflines(sources: Sequence[Source], records: Sequence[Record]) -> Iterator
             "memory (dashed), all measured in the run."
         )
         columns = (
-            *_CASE,
+            *CASE,
             ("intensity", "FLOP per byte"),
             ("gflops", "GFLOP/s"),
             ("fraction", "of roofline"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.reports.palette import MODEL_MARKERS, model_markers
+from bench.reports.palette import model_markers
 from bench.schema.case import LOOPS
 
 if TYPE_CHECKING:
@@ -18,13 +18,33 @@ SHOWN = "!shown || shown[datum.key]"
 LOOP_COLOURS = [f"var(--{loop})" for loop in LOOPS]
 PALETTE = [f"var(--c{number})" for number in range(1, 9)]
 LOOP_FILLS: Mapping[str, float] = {"fit": 0.0, "multistep": 0.45, "compiled": 1.0, "sklearn": 1.0}
+# Of each marker of the pictures, a shape of Vega and a character.
 SHAPES: Mapping[str, tuple[str, str]] = {
     "o": ("circle", "\N{BLACK CIRCLE}"),
     "s": ("square", "\N{BLACK SQUARE}"),
     "^": ("triangle-up", "\N{BLACK UP-POINTING TRIANGLE}"),
     "D": ("diamond", "\N{BLACK DIAMOND}"),
+    "v": ("triangle-down", "\N{BLACK DOWN-POINTING TRIANGLE}"),
+    "P": ("cross", "\N{HEAVY GREEK CROSS}"),
+    # Vega has no such shapes: paths in a square from -1 to 1.
+    "X": (
+        "M-1,-.5L-.5,-1L0,-.5L.5,-1L1,-.5L.5,0L1,.5L.5,1L0,.5L-.5,1L-1,.5L-.5,0Z",
+        "\N{HEAVY MULTIPLICATION X}",
+    ),
+    "<": ("triangle-left", "\N{BLACK LEFT-POINTING TRIANGLE}"),
+    ">": ("triangle-right", "\N{BLACK RIGHT-POINTING TRIANGLE}"),
+    "p": ("M0,-1L.95,-.31L.59,.81L-.59,.81L-.95,-.31Z", "\N{BLACK PENTAGON}"),
+    "*": (
+        "M0,-1L.22,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.22,-.31Z",
+        "\N{BLACK STAR}",
+    ),
+    "d": ("M0,-1L.6,0L0,1L-.6,0Z", "\N{BLACK MEDIUM LOZENGE}"),
 }
-OTHER_SHAPE = ("cross", "+")
+POINT: Mapping[str, Any] = {"filled": True, "size": 60, "strokeWidth": 1.6, "opacity": 1}
+# Pixels of a chart of cases.
+HEIGHT = 320
+# The columns that name a case in the table of a chart.
+CASE = (("run", "run"), ("case", "case"))
 DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 _SCORES = ("score:", "val_score:")
 _TITLES: Mapping[str, str] = {
@@ -181,12 +201,9 @@ def loops_of(records: Sequence[Mapping[str, Any]]) -> list[Key]:
 
 
 def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(shape, character) of each model, as in the pictures; a user's own models are crosses."""
+    """(shape, character) of each model, as in the pictures."""
     markers = model_markers(models)
-    return {
-        model: SHAPES.get(markers[model], OTHER_SHAPE) if model in MODEL_MARKERS else OTHER_SHAPE
-        for model in models
-    }
+    return {model: SHAPES[markers[model]] for model in models}
 
 
 def _words(field: str) -> str:

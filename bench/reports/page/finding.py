@@ -18,6 +18,7 @@ class Finding:
 
     Attributes:
         kind: decides its colour, and the word that a screen reader says before it.
+        text: its lines are shown as such.
     """
 
     kind: Kind

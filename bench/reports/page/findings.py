@@ -18,6 +18,7 @@ from bench.reports.page.score_findings import (
     waits,
 )
 from bench.reports.page.source import Source
+from bench.reports.page.works import works
 from bench.reports.selection import base_setting, not_drawn
 from bench.reports.terminal.run import compiled_over_fit
 from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
@@ -42,6 +43,7 @@ def findings(source: Source) -> list[Finding]:
         waits,
     )
     last: tuple[Maker, ...] = (
+        best_for_the_time,
         _batch_size,
         *(_precision_maker(precision) for precision in PRECISIONS if precision != "float32"),
         _bounds,
@@ -51,7 +53,6 @@ def findings(source: Source) -> list[Finding]:
     return [
         *(finding for make in first if (finding := make(source))),
         *scores_of_loops(source),
-        *best_for_the_time(source),
         *(finding for make in last if (finding := make(source))),
     ]
 
@@ -96,13 +97,23 @@ def _fastest_loop(source: Source) -> Finding | None:
         return None
     wins = Counter(max(rows, key=lambda r: r["samples_per_s"])["loop"] for rows in rivals)
     loop, times = wins.most_common(1)[0]
-    best = max(measured(source), key=lambda r: r["samples_per_s"])
     return Finding(
         "fact",
         f"The fastest loop is {loop}",
-        f"In {times} of {counted(len(rivals), 'case')} that ran in more than one loop. The "
-        f"highest throughput is {best['samples_per_s']:,.0f} samples/s: {formatting.name(best)}.",
+        f"In {times} of {counted(len(rivals), 'case')} that ran in more than one loop. "
+        f"{_highest_throughput(source)}",
     )
+
+
+def _highest_throughput(source: Source) -> str:
+    """The highest throughput of each kind of work, as a sentence."""
+    best = [(work, max(work.rows, key=lambda r: r["samples_per_s"])) for work in works(source)]
+    if len(best) == 1:
+        ((_, row),) = best
+        speed = f"{row['samples_per_s']:,.0f} samples/s"
+        return f"The highest throughput is {speed}: {formatting.name(row)}."
+    said = [f"{work.name} {row['samples_per_s']:,.0f} ({work.called(row)})" for work, row in best]
+    return f"The highest of each kind of work, in samples/s: {', '.join(said)}."
 
 
 def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
@@ -132,13 +143,20 @@ def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
 
 
 def _overhead(rows: Sequence[Row], precision: str) -> str:
-    """The framework's share of a fit step at each batch size, as a sentence."""
+    """The framework's share of a fit step at each batch size, and where it has none, in words."""
+    told = [r for r in rows if r["framework_overhead"] is not None and r["precision"] == precision]
     shares: dict[int, list[float]] = {}
-    for row in rows:
-        if row["framework_overhead"] is not None and row["precision"] == precision:
+    for row in told:
+        if row["framework_overhead"] >= 0:
             shares.setdefault(row["batch_size"], []).append(row["framework_overhead"])
     said = [f"{formatting.percents(shares[size])} at {size}" for size in sorted(shares)]
-    return f" The framework's share of a fit step, by batch size: {', '.join(said)}." * bool(said)
+    text = f" The framework's share of a fit step, by batch size: {', '.join(said)}." * bool(said)
+    if slower := len(told) - sum(map(len, shares.values())):
+        text += (
+            f" In {slower} of {counted(len(told), 'case')} compiled is slower: XLA's program is "
+            "slower than TensorFlow's kernels, as with convolutions on a CPU."
+        )
+    return text
 
 
 def _batch_size(source: Source) -> Finding | None:
@@ -239,18 +257,17 @@ def _without_figure(source: Source) -> Finding | None:
 
 
 def _noise(source: Source) -> Finding | None:
-    warned = [found for row in measured(source) if (found := of_row(row))]
-    if not warned:
-        return None
+    every = [of_row(row) for row in measured(source)]
     counts = {
-        "unsteady": sum(any(w.kind is WarningKind.UNSTEADY for w in found) for found in warned),
-        "disturbed": sum(any(w.disturbs for w in found) for found in warned),
+        "unsteady": sum(any(w.kind is WarningKind.UNSTEADY for w in found) for found in every),
+        "disturbed": sum(any(w.disturbs for w in found) for found in every),
     }
-    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    said = " and ".join(f"{count} {word}" for word, count in counts.items() if count)
+    if not said:
+        return None
     return Finding(
         "warning",
-        f"{counted(len(warned), 'case')} of {len(measured(source))} carry a warning"
-        + (f": {said}" if said else ""),
+        f"Of {counted(len(every), 'case')}, {said}",
         "Look at the raw rounds before you trust a small difference there.",
     )
 

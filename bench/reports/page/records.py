@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from bench.analysis.rows import sibling
 from bench.reports import roofline_data
 from bench.reports.page.source import Source
+from bench.reports.page.works import works
 from bench.reports.selection import Point, base_setting
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import finite
@@ -38,7 +39,8 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
     """A record for each measured case of each run.
 
     `key` is its index in the page's table, which also has the cases without a figure. `roof` is
-    its index in `roofs(sources)`. `base` says whether it ran at the base setting of its run.
+    its index in `roofs(sources)`. `base` says whether it ran at the base setting of its run. `work`
+    is the number of its kind of work in its run.
     """
     records: list[Record] = []
     key = 0
@@ -54,6 +56,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
     )
     machines = same_threads_axis([source.run.environment for source in sources])
     for source, machine in zip(sources, machines, strict=True):
+        kinds = {row["case"]: kind for kind, work in enumerate(works(source)) for row in work.rows}
         base = base_setting(list(source.points.values()))
         of_run = [source.name] * several
         for row in source.rows:
@@ -63,6 +66,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
                 record["name"] = " · ".join(_name(row, point, base, told) + of_run)
                 setting = (row["batch_size"], row["precision"])
                 record["machine"] = machine
+                record["work"] = kinds[row["case"]]
                 record["base"] = setting == base or row["loop"] == SKLEARN_LOOP
                 record["roof"] = under.get((source.name, row["case"]))
                 records.append(record)
@@ -86,7 +90,7 @@ def roofs(sources: Sequence[Source]) -> list[tuple[Source, roofline_data.RoofPan
 def pareto(points: Iterable[Point]) -> list[Point]:
     """The Pareto front, the quickest first: no other point is better in the same time.
 
-    All points have the same score.
+    All points are of the same work.
     """
 
     def bad(point: Point) -> float:
@@ -138,7 +142,8 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "speed": _short(point.samples_per_s),
         "low": point.low and _short(point.low),
         "high": point.high and _short(point.high),
-        "judge": point.score,
+        # A score of which the case has no value is not drawn.
+        "judge": point.score if row["val_score"] is not None else "",
         "better": point.better,
         "score": finite(point.val_score),
         "training_s": finite(_short(point.training_s)),

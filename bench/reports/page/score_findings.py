@@ -10,7 +10,9 @@ from bench.reports import formatting
 from bench.reports.page.finding import Finding, measured
 from bench.reports.page.records import pareto
 from bench.reports.page.source import Source
-from bench.reports.scores import in_digits, names_of
+from bench.reports.page.works import Work, works
+from bench.reports.scores import in_digits
+from bench.reports.selection import Point
 from bench.schema.cells import counted, finite
 from bench.schema.columns import Row
 from bench.schema.score import ACCURACY, Scale
@@ -46,44 +48,74 @@ def scores_of_loops(source: Source) -> list[Finding]:
     return found
 
 
-def best_for_the_time(source: Source) -> list[Finding]:
-    """The best case of each score, and the first at its target."""
-    found = []
+def best_for_the_time(source: Source) -> Finding | None:
+    """The best case of each kind of work, and the first at its target."""
     cases = {id(point): case for case, point in source.points.items()}
-    for name in names_of(measured(source)):
-        front = pareto(point for point in source.points.values() if point.score == name)
-        if not front:
-            continue
-        best = front[-1]
-        row = source.run.rows[cases[id(best)]]
-        accuracy = name == ACCURACY
-        superior = "is as accurate" if accuracy else f"has as good a {name}"
-        text = (
-            f"Validation {name} {in_digits(name, best.val_score, 4)}. "
-            f"{counted(len(front), 'case')} {'is' if len(front) == 1 else 'are'} on the Pareto "
-            f"front: no other case {superior} in as little training time."
-        )
-        title = "Most accurate" if accuracy else f"Best {name}"
-        where = f"{formatting.name(row)}, in {best.training_s:.2g} s of training"
-        found.append(Finding("gain", f"{title}: {where}", text + _first_at_target(source, name)))
-    return found
+    found = []
+    for work in works(source):
+        front = pareto(source.points[row["case"]] for row in work.rows)
+        if front:
+            found.append((work, source.run.rows[cases[id(front[-1])]], front))
+    if len(found) > 1:
+        said = "\n".join(_best_in_brief(work, best, front[-1]) for work, best, front in found)
+        return Finding("gain", f"The best case of each of {len(found)} kinds of work", said)
+    return _best(*found[0]) if found else None
 
 
-def _first_at_target(source: Source, name: str) -> str:
-    """Which case reached the target of a score first, as a sentence; empty without a target."""
-    rows = [row for row in measured(source) if row["score"] == name]
-    reached = [row for row in rows if row["time_to_score_s"] is not None]
-    targets = (row["score_target"] for row in rows if row["score_target"] is not None)
-    target = next(targets, None)
-    if target is None:
-        return ""
-    if not reached:
-        return f" No network reached the target of {target:g} in every launch."
-    quick = min(reached, key=lambda row: row["time_to_score_s"])
-    return (
-        f" First at the target of {quick['score_target']:g}: {formatting.name(quick)}, after "
-        f"{quick['time_to_score_s']:.2g} s."
+def _best(work: Work, best: Row, front: Sequence[Point]) -> Finding:
+    """The best case of a run of one kind of work."""
+    name = best["score"]
+    accuracy = name == ACCURACY
+    superior = "is as accurate" if accuracy else f"has as good a {name}"
+    text = (
+        f"Validation {name} {in_digits(name, front[-1].val_score, 4)}. "
+        f"{counted(len(front), 'case')} {'is' if len(front) == 1 else 'are'} on the Pareto "
+        f"front: no other case {superior} in as little training time."
     )
+    for target, quick in _first_at_targets(work):
+        if quick is None:
+            text += f" No network reached the target of {target:g} in every launch."
+        else:
+            after = f"{formatting.name(quick)}, after {quick['time_to_score_s']:.2g} s."
+            text += f" First at the target of {target:g}: {after}"
+    title = "Most accurate" if accuracy else f"Best {name}"
+    where = f"{formatting.name(best)}, in {front[-1].training_s:.2g} s of training"
+    return Finding("gain", f"{title}: {where}", text)
+
+
+def _best_in_brief(work: Work, best: Row, point: Point) -> str:
+    """The best case of one of several kinds of work, as a sentence."""
+    name = best["score"]
+    text = (
+        f"{work.name}: {name} {in_digits(name, point.val_score, 4)} with {work.called(best)} in "
+        f"{point.training_s:.2g} s of training"
+    )
+    for target, quick in _first_at_targets(work):
+        if quick is None:
+            text += f"; no case reached the target of {target:g} in every launch"
+        else:
+            after = f"{work.called(quick)}, after {quick['time_to_score_s']:.2g} s"
+            text += f"; first at the target of {target:g}: {after}"
+    return f"{text}."
+
+
+def _first_at_targets(work: Work) -> list[tuple[float, Row | None]]:
+    """(target, the case that reached it first, None where none did) for each target of a work."""
+    rows: dict[float, list[Row]] = {}
+    for row in work.rows:
+        if row["score_target"] is not None:
+            rows.setdefault(row["score_target"], []).append(row)
+    return [
+        (
+            target,
+            min(
+                (row for row in own if row["time_to_score_s"] is not None),
+                key=lambda row: row["time_to_score_s"],
+                default=None,
+            ),
+        )
+        for target, own in rows.items()
+    ]
 
 
 def change_on_average(pairs: Iterable[Pair]) -> str:

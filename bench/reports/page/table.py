@@ -208,7 +208,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "framework_overhead",
         "framework",
-        "share of a fit step that compiled does without",
+        "share of a fit step that compiled does without; below 0: XLA's program is slower",
         _two_digits,
     ),
     Column(
@@ -299,7 +299,7 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
 
 def _named(rows: Sequence[Row]) -> list[Column]:
     """The columns with the name of the score in their headings, where all cases have the same."""
-    names = names_of(rows)
+    names = names_of(rows, ("val_score", "test_score"))
     if len(names) > 1:
         return list(COLUMNS)
     found = []

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 def texts_of(results: Sequence[Row], environment: Mapping[str, Any]) -> list[str]:
     """All texts in a picture that come from the user or the machine, for the choice of fonts."""
-    texts = [str(row[name]) for row in results for name in ("model", "device_name")]
-    return [*texts, *machine_lines(environment, [])]
+    columns = ("model", "optimizer", "device_name", "score")
+    texts = [str(row[name] or "") for row in results for name in columns]
+    return [*texts, str(environment.get("label") or ""), *machine_lines(environment, [])]
 
 
 def blank_figure(width_in: float, height_in: float) -> Figure:

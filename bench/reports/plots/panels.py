@@ -67,9 +67,8 @@ def score(axes: Axes, measured: Sequence[Point], every: Sequence[Point], markers
     """
     times = [p.training_s for p in every]
     log_axis(axes, axes.xaxis, times)
-    target = next((p.score_target for p in every if math.isfinite(p.score_target)), None)
-    heights = [p.val_score for p in every]
-    heights += [] if target is None else [target]
+    targets = sorted({p.score_target for p in every if math.isfinite(p.score_target)})
+    heights = [*(p.val_score for p in every), *targets]
     # So that the noise of scores that are almost the same does not fill the panel.
     least = 0.005 * (1.0 if every[0].score == ACCURACY else max(map(abs, heights)) or 1.0)
     margin = max(0.08 * (max(heights) - min(heights)), least)
@@ -78,23 +77,31 @@ def score(axes: Axes, measured: Sequence[Point], every: Sequence[Point], markers
     axes.grid()
     axes.set_axisbelow(True)
     axes.set_ylabel(directed(every[0].score, every[0].better))
-    if target is not None:
+    _draw_targets(axes, targets)
+    for point in measured:
+        style = loop_style(point.loop) | {"markersize": MARKER_PT + 1}
+        axes.plot([point.training_s], [point.val_score], markers[point.model], **style)
+    _name_where_room(axes, measured, _names(measured, markers))
+
+
+def _draw_targets(axes: Axes, targets: Sequence[float]) -> None:
+    """Draw a line for each target, its value right of it, moved up or down until none overlap."""
+    dpi, box = figure_of(axes).dpi, axes.get_window_extent()
+    wanted = [axes.transData.transform((1, target))[1] / dpi for target in targets]
+    heights = spread(wanted, 2 * LINE_IN, box.y0 / dpi, box.y1 / dpi)
+    for target, height in zip(targets, heights, strict=True):
         axes.axhline(
             target, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1, gid="target"
         )
         axes.annotate(
             f"target\n{target:g}",
-            (1, target),
+            (1, (height * dpi - box.y0) / box.height),
             (4, 0),
-            axes.get_yaxis_transform(),
+            "axes fraction",
             textcoords="offset points",
             va="center",
             size=SMALL_PT,
         )
-    for point in measured:
-        style = loop_style(point.loop) | {"markersize": MARKER_PT + 1}
-        axes.plot([point.training_s], [point.val_score], markers[point.model], **style)
-    _name_where_room(axes, measured, _names(measured, markers))
 
 
 def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Markers) -> None:

@@ -24,12 +24,11 @@ from bench.reports.plots.style import (
     style,
     text_width,
 )
-from bench.reports.scores import heading_of, names_of, titled
+from bench.reports.scores import titled
 from bench.reports.selection import Chosen, Group, Point, Series
 from bench.schema.case import LOOPS
 from bench.schema.cells import counted
 from bench.schema.columns import Row
-from bench.schema.score import ACCURACY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +102,6 @@ class _Picture:
     markers: Mapping[str, str]
     dashes: Mapping[str, str]
     base: str
-    score: str
 
     @classmethod
     def of(cls, results: Sequence[Row], rounds: Sequence[Row]) -> _Picture:
@@ -119,7 +117,6 @@ class _Picture:
             model_markers(dict.fromkeys(point.model for point in measured)),
             line_styles(point.placement for point in measured),
             f"batch {base[0]}, {base[1]}" if base else "",
-            heading_of(names_of(results)),
         )
 
 
@@ -183,9 +180,8 @@ def _draw_scores(page: Page, picture: _Picture) -> None:
     """Draw a panel for each device and score; the panels of a score have the same limits."""
     if not picture.timed:
         axes = page.axes(page.scores[0], "score: none")
-        panels.title(axes, f"{titled(picture.score)} against training time")
-        score = "an accuracy" if picture.score == ACCURACY else "a score"
-        panels.empty(axes, f"no case has {score} and a time")
+        panels.title(axes, "Score against training time")
+        panels.empty(axes, "no case has a score and a time")
         return
     several = len({place for place, _ in picture.timed}) > 1
     for ((place, name), mine), rectangle in zip(picture.timed.items(), page.scores, strict=True):

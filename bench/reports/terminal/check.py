@@ -48,15 +48,15 @@ def print_check(report: CheckReport, console: Console) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("case", overflow="fold")
     scores = judged(case.scale for case in report.cases if case.score)
-    for name in ("slower", "least", scores.heading("points"), "least"):
-        table.add_column(name, justify="right", no_wrap=True)
+    points = scores.heading("points")
+    for name in ("slower", "least", *points, *["least"] * len(points)):
+        table.add_column(Text(name), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for case in report.cases:
-        table.add_row(Text(case.case), *_cells(case, scores), str(case.verdict))
+        table.add_row(*map(Text, (case.case, *_cells(case, scores), str(case.verdict))))
     console.print(table)
-    legend = (
-        f"slower: time added; {scores.legend}; least: the smallest change that is found {OFTEN}"
-    )
+    least = f"least: the smallest change that is found {OFTEN}"
+    legend = "; ".join(filter(None, ("slower: time added", scores.legend, least)))
     for line in (legend, *_reasons(report), *summary_lines(report)):
         console.print(Text(line), soft_wrap=True)
 
@@ -184,13 +184,17 @@ def markdown(report: CheckReport) -> str:
     shown = [case for case in report.cases if case.verdict is not Verdict.PASSED]
     scores = judged(case.scale for case in report.cases if case.score)
     if shown:
-        heading = scores.heading("accuracy points")
-        lines += [f"| case | slower | {heading} | verdict |", "|---|---|---|---|"]
+        heads = ("case", "slower", *scores.heading("accuracy points"), "verdict")
+        lines += [_markdown_row(heads), "|" + "---|" * len(heads)]
     for case in shown:
-        slower, _, points, _ = _cells(case, scores)
-        reason = case.reason.replace("|", "\\|")
-        lines.append(f"| `{case.case}` | {slower} | {points} | {case.verdict}: {reason} |")
+        slower, _, *judged_by = _cells(case, scores)
+        verdict = f"{case.verdict}: {case.reason}"
+        lines.append(_markdown_row((f"`{case.case}`", slower, *judged_by[:1], verdict)))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def told(case: CheckedCase) -> str:
@@ -211,8 +215,9 @@ def _reasons(report: CheckReport) -> list[str]:
     return lines
 
 
-def _cells(case: CheckedCase, scores: Judged) -> Sequence[str]:
-    cells = ["", "", "", ""]
+def _cells(case: CheckedCase, scores: Judged) -> list[str]:
+    """Change and least change of the speed, and of the score where any case has one."""
+    cells = [""] * (4 if scores.scales else 2)
     if case.speed:
         cells[:2] = f"{case.speed.change:+.1%}", percent(case.speed.smallest)
     if case.score:

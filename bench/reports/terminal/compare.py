@@ -14,7 +14,6 @@ from rich.text import Text
 from bench.reports.formatting import disturbed_line
 from bench.reports.scores import Judged, judged, short
 from bench.schema.cells import counted, few_of
-from bench.schema.score import OF_ACCURACY
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
@@ -66,19 +65,17 @@ def verdict_on(name: str, found: Comparison) -> str:
 
 def _table_of_one(name: str, found: Comparison) -> Table:
     scores = _scores(found)
-    headings = ("ratio", "interval", scores.heading("accuracy"))
+    headings = ("ratio", "interval", *scores.heading("accuracy"))
     table = _table(f"{name} over {found.baseline}", headings)
     for pair in found.pairs[name]:
         if pair.ratio is None:
             continue
         interval = "" if pair.low is None else f"{pair.low:.3f} to {pair.high:.3f}"
-        change = _difference(pair)
-        table.add_row(
-            Text(pair.case),
-            f"{pair.ratio:.3f}",
-            interval,
-            "" if change is None else scores.cell(pair.scale, change),
-        )
+        cells = [pair.case, f"{pair.ratio:.3f}", interval]
+        if scores.scales:
+            change = _difference(pair)
+            cells.append("" if change is None else scores.cell(pair.scale, change))
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -99,11 +96,11 @@ def _print_several(found: Comparison, console: Console) -> None:
         table = _table("", [letters[name] for name in shown])
         for row in zip(*(found.pairs[name] for name in shown), strict=True):
             if any(pair.ratio is not None for pair in row):
-                table.add_row(Text(row[0].case), *map(_cell, row))
+                table.add_row(*map(Text, (row[0].case, *map(_cell, row))))
         for line, cells in zip(
             totals, zip(*(_totals(name, found) for name in shown), strict=True), strict=True
         ):
-            table.add_row(line, *cells)
+            table.add_row(*map(Text, (line, *cells)))
         console.print(table)
     count = next(iter(found.summaries.values())).cases
     _line(console, f"{TOTALS[0]} and {TOTALS[1]}: over the {count} that all runs hold")
@@ -131,7 +128,7 @@ def _totals(name: str, found: Comparison) -> tuple[str, ...]:
     """The cells below a candidate's ratios, one for each of `_total_names`."""
     total = found.summaries[name]
     cells = [f"{total.geometric_mean:.2f}", f"{total.total_time_ratio:.2f}"]
-    for scale in _scores(found).scales or (OF_ACCURACY,):
+    for scale in _scores(found).scales:
         own = [pair for pair in found.pairs[name] if judged([pair.scale]).scales == (scale,)]
         known = [change for change in map(_difference, own) if change is not None]
         cells += [f"{f(known):+.2f}{scale.sign}" if known else "" for f in (min, max)]
@@ -140,7 +137,7 @@ def _totals(name: str, found: Comparison) -> tuple[str, ...]:
 
 def _total_names(found: Comparison) -> tuple[str, ...]:
     names = list(TOTALS)
-    for scale in _scores(found).scales or (OF_ACCURACY,):
+    for scale in _scores(found).scales:
         what = f"{short(scale.name)}{'' if scale.sign else ' points'}"
         names += [f"{what}, lowest", "... highest"]
     return tuple(names)
@@ -178,7 +175,7 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     )
     table.add_column("case", overflow="fold")
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     return table
 
 

@@ -29,7 +29,7 @@ from fmnist_models.dataset import VALIDATION_SHARE
 
 LEGEND = (
     "B over A: time; 95% interval over blocks; least: the smallest slow-down that would have "
-    "been confirmed; p: of the t-test and of sign flips; "
+    "been confirmed; p: of the t-test and of sign flips"
 )
 _MEANING = {
     ExitCode.PASSED: "B is not worse by the gate",
@@ -147,14 +147,14 @@ def print_duel(report: DuelReport, console: Console) -> None:
     scores = judged(standing.scale for standing in report.cases if standing.score)
     for line in _table(report.cases, scores):
         console.print(Text(line), soft_wrap=True)
-    for line in (f"{LEGEND}{scores.legend}, B less A", *verdict_lines(report)):
+    legend = LEGEND + f"; {scores.legend}, B less A" * bool(scores.scales)
+    for line in (legend, *verdict_lines(report)):
         console.print(Text(line), soft_wrap=True)
 
 
 def _table(standings: Sequence[Standing], scores: Judged) -> Iterator[str]:
     """The lines of the table; a case's id has its own line, because it may be long."""
-    points = scores.heading("points")
-    heading = ("blocks", "B over A", "least", "p", "flips", points, "verdict")
+    heading = ("blocks", "B over A", "least", "p", "flips", *scores.heading("points"), "verdict")
     rows = [(*_cells(standing, scores), str(standing.verdict)) for standing in standings]
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 
@@ -203,13 +203,13 @@ def _fell(standing: Standing) -> str:
 
 def _cells(standing: Standing, scores: Judged) -> list[str]:
     seen = standing.speed_look
-    cells = [str(len(standing.speed)), ratio_words(standing), "", "", "", ""]
+    cells = [str(len(standing.speed)), ratio_words(standing), "", "", ""]
     if seen is not None:
         cells[2:5] = percent(math.expm1(min(seen.smallest, 700))), _p(seen.p), _p(seen.sign_flip_p)
     if standing.score:
         change = standing.scale.change(sum(standing.score) / len(standing.score))
-        cells[5] = scores.cell(standing.scale, change)
-    return cells
+        return [*cells, scores.cell(standing.scale, change)]
+    return cells + [""] * bool(scores.scales)
 
 
 def ratio_words(standing: Standing) -> str:

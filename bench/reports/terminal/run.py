@@ -138,7 +138,7 @@ class _Layout:
         for name, width in [*columns][left_out:]:
             right = name in self.numbers
             table.add_column(
-                name, justify="right" if right else "left", no_wrap=True, min_width=width
+                Text(name), justify="right" if right else "left", no_wrap=True, min_width=width
             )
         for row in cells:
             table.add_row(*map(Text, row[left_out:]))

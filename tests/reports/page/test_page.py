@@ -101,6 +101,19 @@ def test_the_findings_of_two_loops(source: Callable[..., Source]) -> None:
     assert "First at the target of 0.85: relu_mlp adam compiled" in best.text
 
 
+def test_where_xla_is_slower_no_share_of_the_framework_is_told(
+    source: Callable[..., Source],
+) -> None:
+    slow = {
+        Case("softmax", "adam", "fit"): (1.0, 0.8),
+        Case("softmax", "adam", "compiled"): (3, 0.8),
+    }
+    text = next(f.text for f in findings(source(USUAL | slow)) if "samples a second" in f.title)
+    assert "by batch size: 90% at 32. In 1 of 2 cases compiled is slower: XLA's program" in text
+    (column,) = (column for column in COLUMNS if column.name == "framework_overhead")
+    assert column.meaning.endswith("below 0: XLA's program is slower")
+
+
 def test_a_target_that_nobody_reached_is_said(source: Callable[..., Source]) -> None:
     best = text_of(source({FIT: (4.0, 0.5)}), "Most accurate")
     assert "No network reached the target of 0.85 in every launch." in best.text
@@ -185,7 +198,10 @@ def test_a_name_that_sounds_like_a_warning_is_not_counted_as_one(
     }
     rows = {case.id: {**run.run.rows[case.id], "warnings": told[case]} for case in told}
     run = replace(run, run=replace(run.run, rows=rows))
-    assert text_of(run, "2 cases of 2 carry").title.endswith("a warning: 1 unsteady, 1 disturbed")
+    assert "Of 2 cases, 1 unsteady and 1 disturbed" in titles(run)
+    rows[COMPILED.id]["warnings"] = "no roofline: a loop; a round is 100 steps"
+    run = replace(run, run=replace(run.run, rows=rows))
+    assert not any(title.startswith("Of ") for title in titles(run))
 
 
 def test_runs_beside_each_other() -> None:

@@ -23,6 +23,7 @@ from bench.reports.formatting import one_line
 from bench.reports.machine_text import machine_lines
 from bench.reports.palette import LOOP_COLOURS, model_markers
 from bench.reports.plots import run
+from bench.reports.plots.canvas import texts_of
 from bench.reports.plots.panels import spread
 from bench.reports.plots.style import fitted, log_limits, log_ticks, style
 from bench.schema.case import LOOPS, PRECISIONS, Case, logistic_case
@@ -283,9 +284,17 @@ def test_rows_beyond_the_limit_are_counted_in_the_panel(monkeypatch: pytest.Monk
 def test_empty_panels_say_why() -> None:
     said = drawn_texts(figure_of(run.comparison, *all_failed(), {}))
     assert "no case was timed" in said
-    assert "no case has an accuracy and a time" in said
+    assert "no case has a score and a time" in said
     assert "no case was timed at two batch sizes" in said
     assert "no case was timed in two precisions" in said
+
+
+def test_fonts_are_chosen_for_every_text_of_the_user() -> None:
+    results, _ = synthetic.run([Case("own:net", "own:steps", "fit")])
+    results[0] |= {"score": "誤差", "device_name": None}
+    found = texts_of(results, {"label": "機械"})
+    assert {"own:net", "own:steps", "誤差", "機械"} <= {*found}
+    assert "None" not in found
 
 
 def test_page_names_machine_versions_label_and_date() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from bench.reports.terminal.confirm import settled_by
 from bench.schema.case import Case
 from bench.schema.duel import DuelPlan, Spec
 from bench.schema.errors import ExitCode
+from bench.schema.launch import Better
 from bench.schema.plan import RunSettings
+from bench.schema.score import Scale
 from bench.schema.sizes import Sizes
 from bench.session.confirm import Confirmation
 from bench.verdicts.check import CheckedCase, CheckReport, Measure, Verdict, settled
@@ -102,6 +105,33 @@ def test_the_screen_is_this() -> None:
 
 def test_the_summary_is_this() -> None:
     assert markdown(REPORT) == MARKDOWN
+
+
+def test_without_a_score_nothing_speaks_of_one() -> None:
+    report = replace(REPORT, cases=(replace(SLOW, score=None), BLIND))
+    out = io.StringIO()
+    print_check(report, Console(file=out, width=80))
+    head, *_ = out.getvalue().splitlines()
+    assert head.split() == ["case", "slower", "least", "verdict"]
+    assert "slower: time added; least: the smallest change" in out.getvalue()
+    assert "| case | slower | verdict |\n|---|---|---|\n" in markdown(report)
+    assert "points" not in out.getvalue() + markdown(report)
+
+
+@pytest.mark.parametrize("name", ["iou[car]", "[/x]"])
+def test_a_name_with_brackets_is_no_markup(name: str) -> None:
+    named = replace(SLOW, scale=Scale(name, Better.MIN, 2.0))
+    out = io.StringIO()
+    print_check(replace(REPORT, cases=(named, FINE)), Console(file=out, width=80))
+    assert f"{name} -0.10%" in out.getvalue() or f"{name} +" in out.getvalue()
+    out = io.StringIO()
+    print_check(replace(REPORT, cases=(named,)), Console(file=out, width=80))
+    assert f" {name} " in out.getvalue().splitlines()[0]
+
+
+def test_a_bar_in_a_name_does_not_end_a_cell_of_markdown() -> None:
+    named = replace(SLOW, scale=Scale("a|b", Better.MIN, 2.0))
+    assert "| case | slower | a\\|b | verdict |" in markdown(replace(REPORT, cases=(named,)))
 
 
 def test_the_junit_file_is_this() -> None:
