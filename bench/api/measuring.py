@@ -52,7 +52,8 @@ def run(models: Any = None, *, progress: bool = True, **options: Any) -> Run:
             `output`, the files are removed with the run.
 
     Raises:
-        UserError: an option is unknown or wrong, or another run measures on this machine.
+        UserError: an option is unknown or wrong, or another run measures on this machine; or the
+            finished run cannot be read, and the message says where its files are.
         KeyboardInterrupt: the run was stopped; what was measured stays where `output` says.
     """
     parcel = Parcel()
@@ -64,10 +65,13 @@ def run(models: Any = None, *, progress: bool = True, **options: Any) -> Run:
             outcome = execute(plan, opening, _progress(progress), wait=bool(values.get("wait")))
         if outcome.interrupted:
             raise KeyboardInterrupt
-        found = load(opening.path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    try:
+        found = load(opening.path)
+    except UserError as error:
+        raise UserError(f"{error}; the files of the run are in {opening.path}") from error
     weakref.finalize(found, shutil.rmtree, temporary, ignore_errors=True)
     return found
 

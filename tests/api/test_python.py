@@ -153,6 +153,20 @@ def test_a_stopped_run_raises_and_leaves_nothing(
     assert folders(tmp_path) == []
 
 
+@forks
+def test_a_finished_run_that_cannot_be_read_is_kept(
+    measure: Callable[..., bench.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(folder: Path) -> bench.Run:
+        raise bench.UserError("rounds.csv line 2")
+
+    monkeypatch.setattr(measuring, "load", refusing)
+    with pytest.raises(bench.UserError, match=r"line 2; the files of the run are in .+") as told:
+        measure(optimizers="adam", progress=False)
+    kept = Path(str(told.value).rpartition(" in ")[2])
+    assert (kept / "results.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
