@@ -83,11 +83,12 @@ def answered(request: Mapping[str, Any]) -> dict[str, Any]:
     ):
         plan, wait = _plan(request)
         guard, held = _guard(request, plan)
-        kept = None if request["trial"] else request["save"]
+        trial = request["trial"]
+        kept = None if trial else request["save"]
         test = re.sub(r".*::", "", request["test"])[:60]
         folder = Path(kept or temporary) / preflight.new_folder_name(plan.matrix, test).name
         opening = preflight.begin(plan, folder)
-        outcome = execute(plan, opening, progress_for(Console()), wait=wait)
+        outcome = execute(plan, opening, progress_for(Console()), wait=wait, trial=trial)
         if outcome.interrupted:
             raise KeyboardInterrupt
         return _measured(outcome) | _judged(guard, held, outcome)

@@ -17,6 +17,7 @@ from bench.launch.launcher import CAN_FORK, Launcher
 from bench.machine import devices, environment
 from bench.schema.case import Case
 from bench.schema.plan import RunSettings
+from bench.schema.requests import LaunchRequest
 from bench.session import run as session_run
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
@@ -89,13 +90,23 @@ def test_it_trains_where_keras_would(
 
 
 def test_a_trial_is_as_short_as_can_be_and_judges_nothing(
-    ask: Callable[..., dict[str, Any]], tmp_path: Path
+    ask: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[LaunchRequest] = []
+    turns = Launcher.turns
+
+    def spying(self: Launcher, request: LaunchRequest, *rest: Any, **more: Any) -> Any:
+        asked.append(request)
+        return turns(self, request, *rest, **more)
+
+    monkeypatch.setattr(Launcher, "turns", spying)
+    monkeypatch.delattr(Launcher, "ceilings")
     answer = ask({"launches": 5}, trial=True, baseline="nowhere", save=str(tmp_path / "kept"))
     assert answer["row"]["launches"] == 1
     assert answer["row"]["epochs"] == 1
     assert answer["verdict"] is None
     assert not (tmp_path / "kept").exists()
+    assert [(one.epochs, one.min_rounds, one.min_seconds) for one in asked] == [(1, 0, 0.0)]
 
 
 def test_a_regression_is_confirmed_though_the_folder_holds_other_tests(

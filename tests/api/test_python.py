@@ -105,9 +105,9 @@ def test_functions_reach_the_workers_and_leave_no_trace(
     sent: dict[str, Any] = {}
     begin = RunUnderWay.to_the_end
 
-    def spying(self: RunUnderWay) -> Any:
+    def spying(self: RunUnderWay, **words: Any) -> Any:
         sent.update(json.loads(Path(os.environ["FMNIST_FUNCTIONS"]).read_text()))
-        return begin(self)
+        return begin(self, **words)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(RunUnderWay, "to_the_end", spying)
