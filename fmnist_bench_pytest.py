@@ -8,6 +8,7 @@ nothing of the suite is imported here: a process of the suite's own measures
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -39,7 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a gate that would judge nothing, and offer the fixture."""
+    """Refuse a gate that would judge nothing and an empty value, and offer the fixture."""
+    for name, *_ in _OPTIONS:
+        if not str(config.getoption(f"training_{name}")).strip():
+            raise pytest.UsageError(
+                f"--training-{name} '': it is empty, maybe from an unset variable; give a value or "
+                "leave it out"
+            )
     with_baseline = config.getoption("training_baseline") is not None
     for name in ("gate", "margin"):
         value = config.getoption(f"training_{name}")
@@ -90,8 +97,10 @@ class _Timed:
     @pytest.fixture
     def _training_clock(self, request: pytest.FixtureRequest) -> _Clock:
         """The timer of this test's `benchmark`, which is made next."""
-        names = list(request.node.fixturenames)
-        if names.index("benchmark") < names.index("training_benchmark"):
+        before = itertools.takewhile(
+            lambda name: name != "training_benchmark", request.node.fixturenames
+        )
+        if "benchmark" in before:
             pytest.fail(
                 "training_benchmark fills the fixture benchmark: leave benchmark out of the test",
                 pytrace=False,

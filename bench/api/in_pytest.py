@@ -54,8 +54,16 @@ from fmnist_models.errors import UserError
 # What a test trains where it says nothing else: one case, long enough for a gate.
 _SHORT = {"matrix": "quick", "loop": "compiled", "launches": 3}
 _TRIAL = {"epochs": 1, "launches": 1, "wait": True}
-# The axes as a test writes them, of one value each.
-_SINGULAR = {axis.removesuffix("s"): axis for axis in AXES if axis != "threads"}
+# The axes as a test writes them, of one value each; the model is its first argument.
+_SINGULAR = {
+    "threads" if axis == "threads" else axis.removesuffix("s"): axis
+    for axis in AXES
+    if axis != "models"
+}
+_OPTIONS = (
+    *_SINGULAR,
+    *(k for k in KNOWN if k not in (*AXES, "output", "resume", "find_batch")),
+)
 _IN_PYTEST = {name: f"--training-{name}" for name in ("baseline", "gate", "margin")}
 
 
@@ -96,26 +104,29 @@ def answered(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plan(request: Mapping[str, Any]) -> tuple[Plan, bool]:
     """The plan of one case, and whether it waits for another run."""
-    given = {**_SHORT, **request["options"], "model": request["what"]}
+    given = {**_SHORT, **request["options"]}
     given |= _TRIAL if request["trial"] else {}
     for key in given:
-        if key in AXES and key != "threads":
+        if key in AXES and key not in _SINGULAR and key != "models":
             raise UserError(f"{key}: a test measures one case: write {key.removesuffix('s')}=...")
-        if _SINGULAR.get(key, key) not in KNOWN or key in ("output", "resume"):
-            known = [*_SINGULAR, *(k for k in KNOWN if k not in _SINGULAR.values())]
-            raise UserError(f"{key}: no option of a test; choose from {', '.join(known)}")
+        if key not in _OPTIONS:
+            raise UserError(f"{key}: no option of a test; choose from {', '.join(_OPTIONS)}")
     machine = inventory()
     if given.get("device") is None:
         # As Keras does, the first GPU where there is one.
         given["device"] = next((d for d in present(machine) if d != "cpu"), "cpu")
-    values = values_of({_SINGULAR.get(key, key): v for key, v in given.items()}, Parcel())
-    for key, axis in _SINGULAR.items():
+    named = {_SINGULAR.get(key, key): value for key, value in given.items()}
+    values = values_of({**named, "models": request["what"]}, Parcel())
+    for key, axis in {"models": "models", **_SINGULAR}.items():
         if axis in values and len(parse_axis(axis, values[axis])) > 1:
             raise UserError(f"{key}={values[axis]!r}: a test measures one case: parametrize it")
     command = shlex.join(["pytest", request["test"]])
     plan = plan_from(values, lambda: present(machine), command)
     # What the test does not name is as in the first case of the matrix.
-    return replace(plan, cases=plan.cases[:1]), bool(values.get("wait"))
+    plan = replace(plan, cases=plan.cases[:1])
+    if values.get("require_all"):
+        preflight.refuse_skips(plan, machine)
+    return plan, bool(values.get("wait"))
 
 
 def _guard(request: Mapping[str, Any], plan: Plan) -> tuple[Guard | None, int | None]:

@@ -150,8 +150,19 @@ def test_runs_that_are_kept_are_a_baseline(
 @pytest.mark.parametrize(
     ("options", "more", "line"),
     [
-        ({"speed": 1}, {}, "speed: no option of a test; choose from model, optimizer, loop, "),
+        ({"speed": 1}, {}, "speed: no option of a test; choose from optimizer, loop, device, "),
         ({"output": "x"}, {}, "output: no option of a test"),
+        ({"find_batch": True}, {}, "find_batch: no option of a test"),
+        ({"model": "relu_mlp"}, {}, "model: no option of a test"),
+        ({"models": "relu_mlp"}, {}, "models: no option of a test"),
+        ({}, {"what": "softmax,relu_mlp"}, "models='softmax,relu_mlp': a test measures one case"),
+        ({"threads": [1, 2]}, {}, "threads='1,2': a test measures one case: parametrize"),
+        ({"label": ""}, {}, "label '': it is empty, maybe from an unset variable"),
+        (
+            {"device": "gpu:9", "require_all": True},
+            {},
+            "require_all: softmax-adam-compiled-gpu:9-b32-float32 cannot run: ",
+        ),
         ({"loops": "fit"}, {}, "loops: a test measures one case: write loop=..."),
         ({"batch_size": [1, 2]}, {}, "batch_size='1,2': a test measures one case: parametrize"),
         ({"batch_size": 0}, {}, "batch_sizes 0: must be at least 1"),

@@ -23,7 +23,7 @@ from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import NotComparable
 from bench.schema.launch import Status
-from bench.session import inspection
+from bench.session import find_batch, inspection
 from bench.session import run as session_run
 from bench.session.attempts import RunUnderWay
 
@@ -44,8 +44,10 @@ def measure(
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"rounds": [1.0, 1.0]}]))
     monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
-    for starter in (session_run, inspection):
-        monkeypatch.setattr(starter, "Launcher", lambda data=None: Launcher(FAKE_WORKER, data))
+    for starter in (session_run, inspection, find_batch):
+        monkeypatch.setattr(
+            starter, "Launcher", lambda data=None, watch=None: Launcher(FAKE_WORKER, data)
+        )
     facts = {f"{__name__}:{name}": {"samples": 64} for name in ("builder", "lambda")}
     monkeypatch.setenv("FAKE_FACTS", json.dumps(facts))
     (tmp_path / "tmp").mkdir()
@@ -154,6 +156,18 @@ def test_a_stopped_run_raises_and_leaves_nothing(
 
 
 @forks
+def test_it_trains_with_the_largest_batch_that_fits(
+    measure: Callable[..., bench.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = {"rounds": [1.0, 1.0], "largest": 100}
+    Path(os.environ["FAKE_WORKER_SCRIPT"]).write_text(json.dumps([script]))
+    run = measure(optimizers="adam", batch_sizes=None, find_batch=True, progress=False)
+    assert 94 <= run.rows["batch_size"][0] <= 100
+    assert (run.folder / "find_batch.csv").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+@forks
 def test_a_finished_run_that_cannot_be_read_is_kept(
     measure: Callable[..., bench.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,11 +189,17 @@ def test_a_finished_run_that_cannot_be_read_is_kept(
         ({"epochs": "2"}, "epochs='2': must be a whole number"),
         ({"epochs": True}, "epochs=True: must be a whole number"),
         ({"label": 3}, "label=3: must be text"),
+        ({"output": ""}, "output '': it is empty, maybe from an unset variable; give a value"),
+        ({"find_batch": True, "batch_sizes": 32}, "batch_sizes 32: find_batch finds them; leave"),
         ({"fresh": 1}, "fresh=1: must be True or False"),
         ({"accuracy_target": 2}, "accuracy_target 2: must be above 0 and at most 1"),
         ({"models": 3}, "models: 3: name it as module:function, or pass the function"),
         ({"loops": "fast"}, "unknown loop 'fast': choose from fit, multistep, compiled"),
         ({"resume": "nowhere"}, "models softmax: resume takes it from the folder; leave models"),
+        (
+            {"models": None, "devices": None, "resume": "nowhere", "find_batch": True},
+            "find_batch: resume takes the batch sizes from the folder; leave it out",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_in_the_words_of_python(
