@@ -42,7 +42,7 @@ class Parcel:
             return what
         function = _builder(what)
         module, qualified = _place(function)
-        name = f"{module}:{re.sub(r'[^0-9a-zA-Z_]', '', qualified.rpartition('.')[2])}"
+        name = f"{module}:" + re.sub(r"\W", "", qualified.rpartition(".")[2])
         at_top = getattr(sys.modules.get(module), qualified, None) is function
         is_found = at_top and _is_importable(module)
         same = self._named.get(name)

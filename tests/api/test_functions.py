@@ -87,6 +87,15 @@ def test_a_function_of_a_module_is_imported_by_its_name(mine: ModuleType, tmp_pa
     assert json.loads((tmp_path / "f.json").read_text())["functions"] == {}
 
 
+def test_letters_of_any_alphabet_stay_in_a_name(mine: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "letters_of_mine.py").write_text("def modèle():\n    return 'accent'\n", "utf-8")
+    module = importlib.import_module("letters_of_mine")
+    parcel = Parcel()
+    assert parcel.name(getattr(module, "modèle")) == "letters_of_mine:modèle"  # noqa: B009
+    assert called_elsewhere(parcel, "letters_of_mine:modèle", tmp_path) == "accent"
+    assert parcel.name(lambda: None) == f"{__name__}:lambda"
+
+
 def test_names_alone_send_nothing(tmp_path: Path) -> None:
     parcel = Parcel()
     parcel.name("other:thing")
