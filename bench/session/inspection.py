@@ -15,6 +15,7 @@ from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
 from bench.schema.case import Case
+from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
 from bench.schema.matrix import Axes, expand
 from bench.schema.plan import Plan, RunSettings
@@ -75,14 +76,27 @@ def looked_at_again(plan: Plan, told: Callable[[str], None]) -> Plan:
         if (work := again.get(case.model)) is None:
             continue
         refused[case.id] = work.reason
-        if not work.reason and work.compiled != (case.optimizer == OWN):
-            is_now = "compiled" if work.compiled else "not compiled"
+        if not work.reason and (is_now := _unplanned(work, case, plan.settings)):
             refused[case.id] = (
-                f"model {case.model!r}: it is {is_now} now, which this run's cases are not made "
-                "for: measure it in a new run"
+                f"model {case.model!r}: it {is_now} now, which this run's cases are not made for: "
+                "measure it in a new run"
             )
     works = tuple(again.get(work.model, work) for work in plan.works)
     return replace(plan, works=works, refused={case: why for case, why in refused.items() if why})
+
+
+def _unplanned(work: WorkFacts, case: Case, settings: RunSettings) -> str:
+    """What a mended model is or asks for, where the case was planned without it; else empty.
+
+    The plan does not say which values the user named, so all that differ are told.
+    """
+    if work.compiled != (case.optimizer == OWN):
+        return "is compiled" if work.compiled else "is not compiled"
+    if work.batch_size not in (None, case.batch_size):
+        return f"asks for a batch size of {work.batch_size}"
+    if work.epochs not in (None, settings.epochs_of(case)):
+        return f"asks for {counted(work.epochs, 'epoch')}"
+    return ""
 
 
 def look_at(

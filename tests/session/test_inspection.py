@@ -225,6 +225,17 @@ def test_a_bad_function_is_a_failed_row_and_the_others_are_measured(
     know(mine_f={"compiled": True})
     again = inspection.looked_at_again(plan, print)
     assert "it is compiled now" in again.refused[plan.cases[0].id]
+    for asked, line in (
+        ({"batch_size": 64}, "it asks for a batch size of 64 now, which this run's cases are not"),
+        (
+            {"epochs": 1},
+            "it asks for 1 epoch now, which this run's cases are not made for: ",
+        ),
+    ):
+        know(mine_f=asked)
+        assert line in inspection.looked_at_again(plan, print).refused[plan.cases[0].id]
+    know(mine_f={"batch_size": 32, "epochs": 2})
+    assert inspection.looked_at_again(plan, print).refused == {}
     know(mine_f={})
     again = inspection.looked_at_again(plan, print)
     assert again.refused == {}
