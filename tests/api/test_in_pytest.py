@@ -138,6 +138,25 @@ def test_too_few_stored_runs_judge_nothing(
     assert answer["reason"] == f"the baseline holds it at {runs} times, 3 are needed"
 
 
+@pytest.mark.parametrize(
+    ("command", "verdict"),
+    [
+        ("pytest 't.py::test_it[a/b]'", "passed"),
+        ("fmnist-bench run --models softmax", "passed"),
+        ("pytest bench --benchmark-only", "passed"),
+        ("", "passed"),
+        ("pytest 't.py::test_it[a/c]'", "new"),
+    ],
+)
+def test_runs_of_other_tests_of_the_case_are_left_out(
+    ask: Callable[..., dict[str, Any]], store: Callable[..., str], command: str, verdict: str
+) -> None:
+    for file in Path(store()).glob("run*/plan.json"):
+        plan = json.loads(file.read_text("utf-8"))
+        file.write_text(json.dumps({**plan, "command": command}), "utf-8")
+    assert ask(baseline=str(file.parent.parent))["verdict"] == verdict
+
+
 def test_runs_that_are_kept_are_a_baseline(
     ask: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
