@@ -122,12 +122,13 @@ def _plan(request: Mapping[str, Any]) -> tuple[Plan, bool]:
         if axis in values and len(parse_axis(axis, values[axis])) > 1:
             raise UserError(f"{key}={values[axis]!r}: a test measures one case: parametrize it")
     command = shlex.join(["pytest", request["test"]])
-    plan = plan_from(values, lambda: present(machine), command)
+    wait = bool(values.get("wait"))
+    plan = plan_from(values, lambda: present(machine), command, wait=wait)
     # What the test does not name is as in the first case of the matrix.
     plan = replace(plan, cases=plan.cases[:1])
     if values.get("require_all"):
         preflight.refuse_skips(plan, machine)
-    return plan, bool(values.get("wait"))
+    return plan, wait
 
 
 def _guard(request: Mapping[str, Any], plan: Plan) -> tuple[Guard | None, int | None]:

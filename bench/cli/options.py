@@ -242,6 +242,7 @@ def plan_from(
     command: str,
     side: Side | None = None,
     told: Callable[[str], None] = to_stderr,
+    wait: bool | None = False,
 ) -> Plan:
     """The plan from the options; missing values take their defaults.
 
@@ -251,16 +252,15 @@ def plan_from(
         command: the command line that repeats the run.
         side: the side of a duel that holds the user's own models; None for the working folder.
         told: called with a line where the user's own models are looked at.
+        wait: how they are looked at where another run measures (`inspection.look_at`).
 
     Raises:
-        UserError: a value is out of range or unknown.
+        UserError: a value is out of range or unknown, or another run measures.
     """
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
-    if axes.devices is None:
-        axes = replace(axes, devices=tuple(present()))
-    else:
-        axes = replace(axes, devices=_each_once(axes.devices))
+    named = axes.devices
+    axes = replace(axes, devices=tuple(present()) if named is None else _each_once(named))
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))
     plan = Plan(cases, _settings(values, matrix), matrix, values.get("label"), command)
@@ -268,7 +268,7 @@ def plan_from(
         return plan
     from bench.session.inspection import with_works
 
-    return with_works(plan, axes, told, values.get("epochs"), side)
+    return with_works(plan, axes, told, values.get("epochs"), side, wait)
 
 
 def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:

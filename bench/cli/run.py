@@ -70,6 +70,7 @@ def opened(values: Mapping[str, Any], command: str, *, quiet: bool = False) -> t
     from bench.session.inspection import looked_at_again
 
     told, found = (_untold, _untold) if quiet else (to_stderr, click.echo)
+    wait = bool(values.get("wait"))
     if values.get("resume"):
         refuse_plan_options(values)
         if is_given(values.get("find_batch")):
@@ -77,8 +78,8 @@ def opened(values: Mapping[str, Any], command: str, *, quiet: bool = False) -> t
                 "--find-batch: --resume takes the batch sizes from the folder; leave it out"
             )
         opening, plan = preflight.resume(Path(values["resume"]))
-        return looked_at_again(plan, told), opening
-    plan = _plan(values, lambda: present(inventory()), command, told)
+        return looked_at_again(plan, told, wait), opening
+    plan = _plan(values, lambda: present(inventory()), command, told, wait)
     if values.get("require_all"):
         preflight.refuse_skips(plan, inventory())
     output = values.get("output")
@@ -86,7 +87,7 @@ def opened(values: Mapping[str, Any], command: str, *, quiet: bool = False) -> t
     if values.get("find_batch"):
         from bench.session.find_batch import searched
 
-        return searched(plan, opening, found, wait=bool(values.get("wait")))
+        return searched(plan, opening, found, wait=wait)
     return plan, opening
 
 
@@ -105,7 +106,8 @@ def list_cases(**values: Any) -> int:
     from fmnist_models import dataset
 
     machine = inventory()
-    plan = _plan(values, lambda: present(machine), command_line(), to_stderr)
+    # It measures nothing, so it does not wait for a run that does.
+    plan = _plan(values, lambda: present(machine), command_line(), to_stderr, None)
     # `run` would refuse a wrong label or wrong data.
     validate_label(plan.label)
     dataset.load(dataset.data_folder(plan.settings.data))
@@ -139,6 +141,7 @@ def _plan(
     present: Callable[[], list[str]],
     command: str,
     told: Callable[[str], None],
+    wait: bool | None,
 ) -> Plan:
     """The plan of `run` and `list`; with `--find-batch`, the sizes are those to begin with.
 
@@ -150,7 +153,7 @@ def _plan(
             f"--batch-sizes {values['batch_sizes']}: --find-batch finds them; leave one of the two "
             "out"
         )
-    plan = plan_from(values, present, command, told=told)
+    plan = plan_from(values, present, command, told=told, wait=wait)
     if not values.get("find_batch"):
         return plan
     from bench.session.find_batch import to_begin_with

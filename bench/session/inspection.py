@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
+from bench.machine.lock import the_machine
 from bench.schema.case import Case
 from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
@@ -36,6 +38,7 @@ def with_works(
     told: Callable[[str], None],
     epochs: int | None = None,
     side: Side | None = None,
+    wait: bool | None = False,
 ) -> Plan:
     """The plan with the cases and settings that the user's own models ask for.
 
@@ -47,14 +50,16 @@ def with_works(
         told: called with a line where the models are looked at, because that takes seconds.
         epochs: the user's number of epochs; None lets each model's own hold.
         side: the side of a duel that holds the models; None for the user's working folder.
+        wait: as in `look_at`.
 
     Raises:
-        UserError: the models cannot be looked at, or the user names no optimizer that one of them
-            can have.
+        UserError: the models cannot be looked at, the user names no optimizer that one of them
+            can have, or another run measures.
     """
     own = [model for model in axes.models or () if FUNCTION.fullmatch(model)]
     named = axes.devices or ("cpu",)
-    works = look_at(own, plan.settings, told, "cpu" if "cpu" in named else named[0], side)
+    device = "cpu" if "cpu" in named else named[0]
+    works = look_at(own, plan.settings, told, device, side, wait)
     reasons = {work.model: work.reason for work in works if work.reason}
     cases = expand(plan.matrix, axes, (), works)
     own_epochs = {work.model: work.epochs for work in works if work.epochs and epochs is None}
@@ -67,10 +72,13 @@ def with_works(
     )
 
 
-def looked_at_again(plan: Plan, told: Callable[[str], None]) -> Plan:
-    """A plan that is resumed, in which models that were mended since are refused no more."""
+def looked_at_again(plan: Plan, told: Callable[[str], None], wait: bool | None = False) -> Plan:
+    """A plan that is resumed, in which models that were mended since are refused no more.
+
+    The arguments and the errors are those of `look_at`.
+    """
     bad = [work.model for work in plan.works if work.reason]
-    again = {work.model: work for work in look_at(bad, plan.settings, told)}
+    again = {work.model: work for work in look_at(bad, plan.settings, told, wait=wait)}
     refused = dict(plan.refused)
     for case in plan.cases:
         if (work := again.get(case.model)) is None:
@@ -105,6 +113,7 @@ def look_at(
     told: Callable[[str], None],
     device: str = "cpu",
     side: Side | None = None,
+    wait: bool | None = False,
 ) -> tuple[WorkFacts, ...]:
     """What is known of each of the user's own models, with a reason for one that is no use.
 
@@ -114,17 +123,21 @@ def look_at(
         told: called with a line before it begins, because the imports take seconds.
         device: what the models are built on, as the matrix spells it.
         side: whose interpreter, files and variables build them; None for those of this process.
+        wait: wait for another run on this machine, which the imports would disturb; with False,
+            another run is an error; with None, nothing is asked.
 
     Raises:
-        UserError: TensorFlow is not installed, or the data cannot be read.
+        UserError: TensorFlow is not installed, the data cannot be read, or another run measures.
     """
     if not models:
         return ()
     require_tensorflow()
     dataset.load(dataset.data_folder(settings.data))
-    told(f"looking at {', '.join(models)} ...")
     launcher = side.launcher(settings.data) if side else Launcher(data=settings.data)
-    with scratch() as folder, launcher as asked:
+    with ExitStack() as alone, scratch() as folder, launcher as asked:
+        if wait is not None:
+            alone.enter_context(the_machine(lambda reason: told(f"waiting: {reason}"), wait))
+        told(f"looking at {', '.join(models)} ...")
         place = _place(models[0], device, Path(folder) / "log", settings, side)
         # Without forks each process imports TensorFlow, so they are asked for together.
         found = {} if place.fork else _together(asked, models, place)
