@@ -200,9 +200,8 @@ class TrainingBenchmark:
                 request.write_text(json.dumps(asked | self._asked()), "utf-8")
             except (ValueError, TypeError) as error:
                 _fail(f"training_benchmark: {error}")
-            environ = dict(os.environ)
-            if parcel.write(functions):
-                environ[_FUNCTIONS_VARIABLE] = str(functions)
+            parcel.write(functions)
+            environ = {**os.environ, _FUNCTIONS_VARIABLE: str(functions)}
             start = _BENCH / "launch" / "child.py"
             words = (sys.executable, "-P", start, _BENCH.parent, "bench.api.in_pytest")
             done = subprocess.run([*map(str, (*words, request, answer))], env=environ, check=False)

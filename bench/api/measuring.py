@@ -108,9 +108,7 @@ def _value(option: Option, value: Any, parcel: Parcel) -> Any:
 @contextlib.contextmanager
 def sent(parcel: Parcel, file: Path) -> Iterator[None]:
     """Within the context, workers that start find the functions of `parcel`, written to `file`."""
-    if not parcel.write(file):
-        yield
-        return
+    parcel.write(file)
     os.environ[FUNCTIONS_VARIABLE] = str(file)
     try:
         yield

@@ -143,6 +143,21 @@ def test_a_run_with_an_output_stays(measure: Callable[..., bench.Run], tmp_path:
 
 
 @forks
+def test_a_run_of_sent_functions_is_not_resumed(
+    measure: Callable[..., bench.Run], tmp_path: Path, type_in: TypeIn
+) -> None:
+    mine = tmp_path / "mine"
+    measure([builder, lambda: None], optimizers="adam", output=mine, progress=False)
+    assert json.loads((mine / "plan.json").read_text())["sent"] == [f"{__name__}:lambda"]
+    line = f"{mine} trains {__name__}:lambda, a function that was sent to its processes and is kept"
+    with pytest.raises(bench.UserError) as refused:
+        bench.run(resume=mine)
+    assert str(refused.value).startswith(line)
+    code, _, err = type_in("run", "--resume", mine)
+    assert (code, f"fmnist-bench: error: {line}" in err) == (2, True)
+
+
+@forks
 def test_a_stopped_run_raises_and_leaves_nothing(
     measure: Callable[..., bench.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
