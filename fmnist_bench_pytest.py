@@ -136,6 +136,9 @@ class TrainingBenchmark:
 
     def __init__(self, request: pytest.FixtureRequest, clock: _Clock, benchmark: Any) -> None:
         self._config, self._test = request.config, request.node.nodeid
+        users = (getattr(item, "fixturenames", ()) for item in request.session.items)
+        # A test that asks for the fixture by its name is not known before it runs.
+        self._tests = max(1, sum("training_benchmark" in names for names in users))
         self._clock, self._benchmark = clock, benchmark
         self._called = False
 
@@ -215,7 +218,8 @@ class TrainingBenchmark:
         found: dict[str, Any] = {
             name: self._config.getoption(f"training_{name}") for name, *_ in _OPTIONS
         }
-        return {**found, "test": self._test, "trial": bool(self._benchmark.disabled)}
+        test = {"test": self._test, "tests": self._tests}
+        return {**found, **test, "trial": bool(self._benchmark.disabled)}
 
 
 def _fail(why: str) -> None:

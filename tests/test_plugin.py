@@ -146,6 +146,7 @@ def test_the_rounds_go_to_pytest_benchmark_to_the_last_digit(
     assert request["save"] == "kept"
     assert request["test"] == "tests/test_speed.py::test_speed"
     assert request["trial"] is False
+    assert request["tests"] == 1
     again = tested("--benchmark-compare", "--benchmark-compare-fail=min:5%")
     assert "(0001_one)" in again.stdout
     assert again.returncode == 0, again.stdout

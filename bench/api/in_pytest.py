@@ -4,9 +4,10 @@ The plug-in `fmnist_bench_pytest` starts it, because in the process of pytest an
 be called `bench`. Both files are JSON. The request:
 
     {"what": MODEL, "options": {...}, "test": ID, "trial": false, "save": FOLDER or null,
-     "baseline": FOLDER or null, "gate": SHARE or null, "margin": SHARE or null}
+     "baseline": FOLDER or null, "gate": SHARE or null, "margin": SHARE or null, "tests": N}
 
-`options` are those of `bench.run`, axes in the singular. With `trial`, the case is trained as
+`options` are those of `bench.run`, axes in the singular. `tests` is the number of tests that share
+the level of false alarms. With `trial`, the case is trained as
 short as can be, and not judged. The answer holds the row of results.csv, the seconds of the rounds,
 and the verdict where there is a baseline; or one line that says what was wrong:
 
@@ -139,6 +140,7 @@ def _guard(request: Mapping[str, Any], plan: Plan) -> tuple[Guard | None, int | 
     if request["baseline"] is None or request["trial"]:
         return None, None
     sizes = Sizes.of_check(request["gate"], request["margin"])
+    sizes = replace(sizes, checks=request["tests"])
     stored = read_baseline(Path(request["baseline"]))
     case: Case = plan.cases[0]
     runs = tuple(run for run in stored if case.id in run.logs and _may_be_of(run, plan.command))

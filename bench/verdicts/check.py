@@ -20,7 +20,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
-from bench.verdicts.regression import LEAST_RUNS, StoredTest, estimate, stored_test
+from bench.verdicts.regression import LEAST_RUNS, Estimate, estimate, stored_test
 from bench.verdicts.work import apart, without
 
 # The least standard deviation of one launch's score, as a share (`Scale`). Stored runs of one seed
@@ -227,11 +227,8 @@ def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRu
     """
     apart = len(times(baseline))
     if apart < LEAST_RUNS:
-        as_one = (
-            f", which count as {apart}, because those within an hour are one"
-            if apart < len(baseline)
-            else ""
-        )
+        as_one = f", which count as {apart}, because those within an hour are one"
+        as_one *= apart < len(baseline)
         raise NotComparable(
             f"the baseline holds {counted(len(baseline), 'run')}{as_one}: {LEAST_RUNS} taken at "
             "different times are the least that show the machine's drift, 6 to 10 are better; add "
@@ -252,7 +249,7 @@ def _speed(
     if not cases:
         return {}
     found = estimate(*tables(baseline, candidate, cases, MeasuredRun.run_log))
-    return _measures(cases, stored_test(found, sizes.log_margin, SPEED_LEVEL), _share)
+    return _measures(cases, found, sizes.log_margin, SPEED_LEVEL / sizes.checks, _share)
 
 
 def _scores(
@@ -270,15 +267,16 @@ def _scores(
     cases = [c for c in scales if all(loss(run, c) is not None for run in holders(runs, c))]
     if not cases:
         return {}
-    stored, now = tables(baseline, candidate, cases, loss)
     launches = [min(len(run.logs[case]) for run in holders(runs, case)) for case in cases]
-    found = estimate(stored, now, [SEED_SCATTER / math.sqrt(count) for count in launches])
-    return _measures(cases, stored_test(found, sizes.accuracy_margin, SCORE_LEVEL), float)
+    scatter = [SEED_SCATTER / math.sqrt(count) for count in launches]
+    found = estimate(*tables(baseline, candidate, cases, loss), scatter)
+    return _measures(cases, found, sizes.accuracy_margin, SCORE_LEVEL / sizes.checks, float)
 
 
 def _measures(
-    cases: Sequence[str], found: StoredTest, shown: Callable[[float], float]
+    cases: Sequence[str], of: Estimate, margin: float, level: float, shown: Callable[[float], float]
 ) -> dict[str, Measure]:
+    found = stored_test(of, margin, level)
     return {
         case: Measure(
             shown(found.change[i]),

@@ -41,8 +41,8 @@ def ask(
 
     def go(options: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         asked = {"device": "cpu", "epochs": 4, "data": str(small_data), **(options or {})}
-        request = {"what": "softmax", "test": "t.py::test_it[a/b]", "trial": False, **NOTHING}
-        return in_pytest.answered({**request, "options": asked, **more})
+        request = {"what": "softmax", "test": "t.py::test_it[a/b]", "trial": False, "tests": 1}
+        return in_pytest.answered({**request, **NOTHING, "options": asked, **more})
 
     return go
 
@@ -126,6 +126,17 @@ def test_what_is_as_fast_passes_where_the_gate_would_be_found(
     blind = ask(baseline=base, gate=0.02)
     assert blind["verdict"] == "blind"
     assert blind["reason"] == "the baseline is too noisy or too small to find the gate there"
+
+
+def test_the_tests_of_a_session_share_the_level_of_false_alarms(
+    ask: Callable[..., dict[str, Any]], store: Callable[..., str], tmp_path: Path
+) -> None:
+    base = store(seconds=0.95)
+    assert ask(baseline=base)["verdict"] == "regression"
+    many = ask(baseline=base, tests=1000, save=str(tmp_path / "kept"))
+    assert many["verdict"] != "regression"
+    (file,) = (tmp_path / "kept").glob("*/check.json")
+    assert json.loads(file.read_text("utf-8"))["level"] == pytest.approx(0.005 / 1000)
 
 
 @pytest.mark.parametrize("runs", [0, 2])
