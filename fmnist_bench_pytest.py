@@ -8,6 +8,7 @@ nothing of the suite is imported here: a process of the suite's own measures
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -39,7 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a gate that would judge nothing, and offer the fixture."""
+    """Refuse a gate that would judge nothing and an empty value, and offer the fixture."""
+    for name, *_ in _OPTIONS:
+        if not str(config.getoption(f"training_{name}")).strip():
+            raise pytest.UsageError(
+                f"--training-{name} '': it is empty, maybe from an unset variable; give a value or "
+                "leave it out"
+            )
     with_baseline = config.getoption("training_baseline") is not None
     for name in ("gate", "margin"):
         value = config.getoption(f"training_{name}")
@@ -90,8 +97,10 @@ class _Timed:
     @pytest.fixture
     def _training_clock(self, request: pytest.FixtureRequest) -> _Clock:
         """The timer of this test's `benchmark`, which is made next."""
-        names = list(request.node.fixturenames)
-        if names.index("benchmark") < names.index("training_benchmark"):
+        before = itertools.takewhile(
+            lambda name: name != "training_benchmark", request.node.fixturenames
+        )
+        if "benchmark" in before:
             pytest.fail(
                 "training_benchmark fills the fixture benchmark: leave benchmark out of the test",
                 pytrace=False,
@@ -127,6 +136,9 @@ class TrainingBenchmark:
 
     def __init__(self, request: pytest.FixtureRequest, clock: _Clock, benchmark: Any) -> None:
         self._config, self._test = request.config, request.node.nodeid
+        users = (getattr(item, "fixturenames", ()) for item in request.session.items)
+        # A test that asks for the fixture by its name is not known before it runs.
+        self._tests = max(1, sum("training_benchmark" in names for names in users))
         self._clock, self._benchmark = clock, benchmark
         self._called = False
 
@@ -191,9 +203,8 @@ class TrainingBenchmark:
                 request.write_text(json.dumps(asked | self._asked()), "utf-8")
             except (ValueError, TypeError) as error:
                 _fail(f"training_benchmark: {error}")
-            environ = dict(os.environ)
-            if parcel.write(functions):
-                environ[_FUNCTIONS_VARIABLE] = str(functions)
+            parcel.write(functions)
+            environ = {**os.environ, _FUNCTIONS_VARIABLE: str(functions)}
             start = _BENCH / "launch" / "child.py"
             words = (sys.executable, "-P", start, _BENCH.parent, "bench.api.in_pytest")
             done = subprocess.run([*map(str, (*words, request, answer))], env=environ, check=False)
@@ -207,7 +218,8 @@ class TrainingBenchmark:
         found: dict[str, Any] = {
             name: self._config.getoption(f"training_{name}") for name, *_ in _OPTIONS
         }
-        return {**found, "test": self._test, "trial": bool(self._benchmark.disabled)}
+        test = {"test": self._test, "tests": self._tests}
+        return {**found, **test, "trial": bool(self._benchmark.disabled)}
 
 
 def _fail(why: str) -> None:

@@ -82,6 +82,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError("leave -n out: launches at once would slow each other")
         return
     values = {option.key: config.getoption(_dest(option)) for option in OPTIONS}
+    # Where nothing is measured, the user's own models are looked at beside another run.
+    idle = any(config.getoption(name, default=False) for name in _IDLE)
+    wait = None if idle else values["wait"]
     try:
         for option in (*OPTIONS, *GATE_OPTIONS):
             refuse_empty(_flag(option), config.getoption(_dest(option)))
@@ -90,11 +93,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if values["resume"]:
             refuse_plan_options(values)
             config.stash[RESUMED], plan = preflight.resume(Path(values["resume"]))
-            config.stash[PLAN] = looked_at_again(plan, to_stderr)
+            config.stash[PLAN] = looked_at_again(plan, to_stderr, wait)
         else:
             command = shlex.join(["pytest", *sys.argv[1:]])
             config.stash[PLAN] = plan_from(
-                values, lambda: devices.present(devices.inventory()), command
+                values, lambda: devices.present(devices.inventory()), command, wait=wait
             )
     except (UserError, OSError) as error:
         raise _usage_error(error) from error

@@ -146,6 +146,7 @@ def test_the_rounds_go_to_pytest_benchmark_to_the_last_digit(
     assert request["save"] == "kept"
     assert request["test"] == "tests/test_speed.py::test_speed"
     assert request["trial"] is False
+    assert request["tests"] == 1
     again = tested("--benchmark-compare", "--benchmark-compare-fail=min:5%")
     assert "(0001_one)" in again.stdout
     assert again.returncode == 0, again.stdout
@@ -204,6 +205,23 @@ def test_what_was_wrong_is_one_line(
     assert "2 passed" in done.stdout
 
 
+def test_the_fixture_can_be_asked_for_by_its_name(
+    tested: Tested, repository: Path, answering: Callable[..., Path]
+) -> None:
+    (repository / "tests" / "test_speed.py").write_text(
+        "def test_late(request):\n"
+        "    request.getfixturevalue('training_benchmark')('a:b')\n"
+        "\n\ndef test_both(benchmark, request):\n"
+        "    request.getfixturevalue('training_benchmark')\n"
+    )
+    answering()
+    done = tested("--benchmark-json", "out.json")
+    assert "1 failed, 2 passed" in done.stdout
+    assert "fills the fixture benchmark: leave benchmark out of the test" in done.stdout
+    (told,) = json.loads((repository / "out.json").read_text())["benchmarks"]
+    assert told["stats"]["data"] == [0.5, 0.25]
+
+
 def test_a_model_that_is_built_is_refused(tested: Tested, repository: Path) -> None:
     (repository / "tests" / "test_speed.py").write_text(
         "class Workload: ...\n\n\ndef test_it(training_benchmark):\n"
@@ -220,7 +238,7 @@ def test_a_mistake_in_the_options_is_one_line(tested: Tested, repository: Path) 
         "def test_it(training_benchmark):\n    training_benchmark('a:b', speed=3)\n"
     )
     done = tested()
-    assert "speed: no option of a test; choose from model, optimizer, loop" in done.stdout
+    assert "speed: no option of a test; choose from optimizer, loop, device" in done.stdout
     assert "Traceback" not in done.stdout
 
 
@@ -228,10 +246,12 @@ def test_a_mistake_in_the_options_is_one_line(tested: Tested, repository: Path) 
     ("words", "line"),
     [
         (("--training-gate", "0.2"), "--training-gate 0.2: there is nothing to gate; add"),
+        (("--training-save", ""), "--training-save '': it is empty, maybe from an unset variable"),
+        (("--training-baseline", " "), "--training-baseline '': it is empty, maybe from an unset"),
         (("--training-baseline", "b", "--benchmark-disable"), "nothing is timed; leave one of"),
     ],
 )
-def test_a_gate_that_would_judge_nothing_is_refused(
+def test_a_gate_that_would_judge_nothing_and_an_empty_value_are_refused(
     tested: Tested, words: tuple[str, ...], line: str
 ) -> None:
     done = tested(*words)

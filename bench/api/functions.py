@@ -42,7 +42,7 @@ class Parcel:
             return what
         function = _builder(what)
         module, qualified = _place(function)
-        name = f"{module}:{re.sub(r'[^0-9a-zA-Z_]', '', qualified.rpartition('.')[2])}"
+        name = f"{module}:" + re.sub(r"\W", "", qualified.rpartition(".")[2])
         at_top = getattr(sys.modules.get(module), qualified, None) is function
         is_found = at_top and _is_importable(module)
         same = self._named.get(name)
@@ -57,19 +57,15 @@ class Parcel:
         self._named[name] = function
         return name
 
-    def write(self, file: Path) -> bool:
+    def write(self, file: Path) -> None:
         """Write what a worker needs beside the names, for `fmnist_models.own.sent`.
 
-        Returns:
-            whether any function was named; where none was, nothing is written.
+        That is the path on which it finds modules, and the functions that it cannot import.
         """
-        if not self._named:
-            return False
         # An editable install puts a name on the path that is no folder.
         path = [str(Path(entry).absolute()) for entry in sys.path if Path(entry).exists()]
         packed = {name: base64.b64encode(data).decode() for name, data in self._pickles.items()}
         file.write_text(json.dumps({"path": path, "functions": packed}), "utf-8")
-        return True
 
 
 def _builder(what: object) -> Callable[..., Any]:

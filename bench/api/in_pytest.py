@@ -4,9 +4,10 @@ The plug-in `fmnist_bench_pytest` starts it, because in the process of pytest an
 be called `bench`. Both files are JSON. The request:
 
     {"what": MODEL, "options": {...}, "test": ID, "trial": false, "save": FOLDER or null,
-     "baseline": FOLDER or null, "gate": SHARE or null, "margin": SHARE or null}
+     "baseline": FOLDER or null, "gate": SHARE or null, "margin": SHARE or null, "tests": N}
 
-`options` are those of `bench.run`, axes in the singular. With `trial`, the case is trained as
+`options` are those of `bench.run`, axes in the singular. `tests` is the number of tests that share
+the level of false alarms. With `trial`, the case is trained as
 short as can be, and not judged. The answer holds the row of results.csv, the seconds of the rounds,
 and the verdict where there is a baseline; or one line that says what was wrong:
 
@@ -40,6 +41,7 @@ from bench.schema.cells import counted
 from bench.schema.launch import Status
 from bench.schema.matrix import parse_axis
 from bench.schema.plan import Plan
+from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
 from bench.session import preflight
 from bench.session.attempts import RunOutcome
@@ -54,8 +56,16 @@ from fmnist_models.errors import UserError
 # What a test trains where it says nothing else: one case, long enough for a gate.
 _SHORT = {"matrix": "quick", "loop": "compiled", "launches": 3}
 _TRIAL = {"epochs": 1, "launches": 1, "wait": True}
-# The axes as a test writes them, of one value each.
-_SINGULAR = {axis.removesuffix("s"): axis for axis in AXES if axis != "threads"}
+# The axes as a test writes them, of one value each; the model is its first argument.
+_SINGULAR = {
+    "threads" if axis == "threads" else axis.removesuffix("s"): axis
+    for axis in AXES
+    if axis != "models"
+}
+_OPTIONS = (
+    *_SINGULAR,
+    *(k for k in KNOWN if k not in (*AXES, "output", "resume", "find_batch")),
+)
 _IN_PYTEST = {name: f"--training-{name}" for name in ("baseline", "gate", "margin")}
 
 
@@ -83,11 +93,12 @@ def answered(request: Mapping[str, Any]) -> dict[str, Any]:
     ):
         plan, wait = _plan(request)
         guard, held = _guard(request, plan)
-        kept = None if request["trial"] else request["save"]
+        trial = request["trial"]
+        kept = None if trial else request["save"]
         test = re.sub(r".*::", "", request["test"])[:60]
         folder = Path(kept or temporary) / preflight.new_folder_name(plan.matrix, test).name
         opening = preflight.begin(plan, folder)
-        outcome = execute(plan, opening, progress_for(Console()), wait=wait)
+        outcome = execute(plan, opening, progress_for(Console()), wait=wait, trial=trial)
         if outcome.interrupted:
             raise KeyboardInterrupt
         return _measured(outcome) | _judged(guard, held, outcome)
@@ -95,45 +106,59 @@ def answered(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plan(request: Mapping[str, Any]) -> tuple[Plan, bool]:
     """The plan of one case, and whether it waits for another run."""
-    given = {**_SHORT, **request["options"], "model": request["what"]}
+    given = {**_SHORT, **request["options"]}
     given |= _TRIAL if request["trial"] else {}
     for key in given:
-        if key in AXES and key != "threads":
+        if key in AXES and key not in _SINGULAR and key != "models":
             raise UserError(f"{key}: a test measures one case: write {key.removesuffix('s')}=...")
-        if _SINGULAR.get(key, key) not in KNOWN or key in ("output", "resume"):
-            known = [*_SINGULAR, *(k for k in KNOWN if k not in _SINGULAR.values())]
-            raise UserError(f"{key}: no option of a test; choose from {', '.join(known)}")
+        if key not in _OPTIONS:
+            raise UserError(f"{key}: no option of a test; choose from {', '.join(_OPTIONS)}")
     machine = inventory()
     if given.get("device") is None:
         # As Keras does, the first GPU where there is one.
         given["device"] = next((d for d in present(machine) if d != "cpu"), "cpu")
-    values = values_of({_SINGULAR.get(key, key): v for key, v in given.items()}, Parcel())
-    for key, axis in _SINGULAR.items():
+    named = {_SINGULAR.get(key, key): value for key, value in given.items()}
+    values = values_of({**named, "models": request["what"]}, Parcel())
+    for key, axis in {"models": "models", **_SINGULAR}.items():
         if axis in values and len(parse_axis(axis, values[axis])) > 1:
             raise UserError(f"{key}={values[axis]!r}: a test measures one case: parametrize it")
     command = shlex.join(["pytest", request["test"]])
-    plan = plan_from(values, lambda: present(machine), command)
+    wait = bool(values.get("wait"))
+    plan = plan_from(values, lambda: present(machine), command, wait=wait)
     # What the test does not name is as in the first case of the matrix.
-    return replace(plan, cases=plan.cases[:1]), bool(values.get("wait"))
+    plan = replace(plan, cases=plan.cases[:1])
+    if values.get("require_all"):
+        preflight.refuse_skips(plan, machine)
+    return plan, wait
 
 
 def _guard(request: Mapping[str, Any], plan: Plan) -> tuple[Guard | None, int | None]:
-    """The guard with the stored runs of the case, and at how many times these were measured.
+    """The guard with the stored runs of the test, and at how many times these were measured.
 
     There is no guard where they are too few, and no number where there is no baseline.
     """
     if request["baseline"] is None or request["trial"]:
         return None, None
     sizes = Sizes.of_check(request["gate"], request["margin"])
+    sizes = replace(sizes, checks=request["tests"])
     stored = read_baseline(Path(request["baseline"]))
     case: Case = plan.cases[0]
-    runs = tuple(run for run in stored if case.id in run.logs)
+    runs = tuple(run for run in stored if case.id in run.logs and _may_be_of(run, plan.command))
     held = len(times(runs))
     if held < LEAST_RUNS:
         return None, held
     guard = Guard(runs, sizes)
     guard.refuse(plan)
     return guard, held
+
+
+def _may_be_of(run: MeasuredRun, command: str) -> bool:
+    """Whether a stored run is of the test with that command, or of none, as of `fmnist-bench run`.
+
+    Tests may share a case, whose id holds neither its epochs nor what a closure refers to.
+    """
+    then = run.files.plan.command if run.files and run.files.plan else ""
+    return then == command or not (then.startswith("pytest ") and "::" in then)
 
 
 def _measured(outcome: RunOutcome) -> dict[str, Any]:

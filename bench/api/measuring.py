@@ -9,35 +9,26 @@ import shlex
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from bench.api.functions import Parcel
 from bench.api.runs import Run, load
-from bench.cli.options import (
-    AXES,
-    OPTIONS,
-    Option,
-    is_given,
-    plan_from,
-    refuse_plan_options,
-    to_stderr,
-)
-from bench.machine.devices import inventory, present
-from bench.schema.plan import Plan
-from bench.session import preflight
+from bench.cli.options import AXES, OPTIONS, Option, is_given, refuse_empty
+from bench.cli.run import FIND_BATCH, opened
 from bench.session.events import Progress
-from bench.session.inspection import looked_at_again
-from bench.session.preflight import Opening
+from bench.session.preflight import new_folder_name
 from bench.session.run import execute
 from fmnist_models.errors import UserError
 from fmnist_models.own import FUNCTIONS_VARIABLE
 
 # Of a terminal alone.
 _NOT_HERE = ("no-report",)
-KNOWN: Mapping[str, Option] = {o.key: o for o in OPTIONS if o.name not in _NOT_HERE}
+KNOWN: Mapping[str, Option] = {
+    option.key: option for option in (*OPTIONS, FIND_BATCH) if option.name not in _NOT_HERE
+}
 _FUNCTIONS = ("models", "optimizers")
 
 
@@ -52,22 +43,30 @@ def run(models: Any = None, *, progress: bool = True, **options: Any) -> Run:
             `output`, the files are removed with the run.
 
     Raises:
-        UserError: an option is unknown or wrong, or another run measures on this machine.
+        UserError: an option is unknown or wrong, or another run measures on this machine; or the
+            finished run cannot be read, and the message says where its files are.
         KeyboardInterrupt: the run was stopped; what was measured stays where `output` says.
     """
     parcel = Parcel()
     values = values_of({"models": models, **options}, parcel)
     temporary = Path(tempfile.mkdtemp(prefix="fmnist-bench-"))
+    command = _command(values)
+    if "resume" not in values:
+        name = new_folder_name(values.get("matrix", "documented"), values.get("label")).name
+        values.setdefault("output", str(temporary / name))
     try:
         with sent(parcel, temporary / "functions.json"), in_python_words():
-            plan, opening = _opened(values, temporary, to_stderr if progress else _untold)
+            plan, opening = opened(values, command, quiet=not progress)
             outcome = execute(plan, opening, _progress(progress), wait=bool(values.get("wait")))
         if outcome.interrupted:
             raise KeyboardInterrupt
-        found = load(opening.path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    try:
+        found = load(opening.path)
+    except UserError as error:
+        raise UserError(f"{error}; the files of the run are in {opening.path}") from error
     weakref.finalize(found, shutil.rmtree, temporary, ignore_errors=True)
     return found
 
@@ -88,6 +87,7 @@ def values_of(given: Mapping[str, Any], parcel: Parcel) -> dict[str, Any]:
 
 
 def _value(option: Option, value: Any, parcel: Parcel) -> Any:
+    refuse_empty(option.key, value)
     if option.key in AXES:
         several = value if isinstance(value, list | tuple | set | range) else [value]
         if option.key in _FUNCTIONS:
@@ -108,9 +108,7 @@ def _value(option: Option, value: Any, parcel: Parcel) -> Any:
 @contextlib.contextmanager
 def sent(parcel: Parcel, file: Path) -> Iterator[None]:
     """Within the context, workers that start find the functions of `parcel`, written to `file`."""
-    if not parcel.write(file):
-        yield
-        return
+    parcel.write(file)
     os.environ[FUNCTIONS_VARIABLE] = str(file)
     try:
         yield
@@ -125,7 +123,7 @@ def in_python_words(other: Mapping[str, str] = MappingProxyType({})) -> Iterator
     Args:
         other: what further options are called, by their names.
     """
-    names = {option.name: option.key for option in OPTIONS} | dict(other)
+    names = {option.name: option.key for option in (*OPTIONS, FIND_BATCH)} | dict(other)
     try:
         yield
     except UserError as error:
@@ -134,25 +132,6 @@ def in_python_words(other: Mapping[str, str] = MappingProxyType({})) -> Iterator
         if "fmnist-bench " not in told:
             told = re.sub(r"--([a-z-]+)", lambda found: names.get(found[1], found[0]), told)
         raise type(error)(told) from error
-
-
-def _opened(
-    values: Mapping[str, Any], temporary: Path, told: Callable[[str], None]
-) -> tuple[Plan, Opening]:
-    if values.get("resume"):
-        refuse_plan_options(values)
-        opening, plan = preflight.resume(Path(values["resume"]))
-        return looked_at_again(plan, told), opening
-    plan = plan_from(values, lambda: present(inventory()), _command(values), told=told)
-    if values.get("require_all"):
-        preflight.refuse_skips(plan, inventory())
-    name = preflight.new_folder_name(plan.matrix, plan.label).name
-    output = values.get("output")
-    return plan, preflight.begin(plan, Path(output) if output else temporary / name)
-
-
-def _untold(_: str) -> None:
-    """The line of a measurement without progress goes nowhere."""
 
 
 def _command(values: Mapping[str, Any]) -> str:

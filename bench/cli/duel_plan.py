@@ -110,7 +110,8 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
     with scratch() as folder:
         # The models of the side that is judged; a revision is unpacked for the look alone.
         judged = _with_this_suite(prepare(fixed_side(b), Path(folder), own=own)) if own else None
-        plan = plan_from({**values, "matrix": DUEL}, list, command, judged)
+        asked = {**values, "matrix": DUEL}
+        plan = plan_from(asked, list, command, judged, wait=bool(values.get("wait")))
     for case in plan.cases:
         if reason := plan.refused.get(case.id):
             raise UserError(reason)

@@ -27,7 +27,7 @@ from bench.schema.sizes import (
 )
 from fmnist_models import DATA_VARIABLE
 from fmnist_models.errors import UserError
-from fmnist_models.own import FUNCTION
+from fmnist_models.own import FUNCTION, sent
 
 if TYPE_CHECKING:
     from bench.session.sides import Side
@@ -242,6 +242,7 @@ def plan_from(
     command: str,
     side: Side | None = None,
     told: Callable[[str], None] = to_stderr,
+    wait: bool | None = False,
 ) -> Plan:
     """The plan from the options; missing values take their defaults.
 
@@ -251,34 +252,33 @@ def plan_from(
         command: the command line that repeats the run.
         side: the side of a duel that holds the user's own models; None for the working folder.
         told: called with a line where the user's own models are looked at.
+        wait: how they are looked at where another run measures (`inspection.look_at`).
 
     Raises:
-        UserError: a value is out of range or unknown.
+        UserError: a value is out of range or unknown, or another run measures.
     """
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
-    if axes.devices is None:
-        axes = replace(axes, devices=tuple(present()))
-    else:
-        axes = replace(axes, devices=_each_once(axes.devices))
+    named = axes.devices
+    axes = replace(axes, devices=tuple(present()) if named is None else _each_once(named))
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))
-    plan = Plan(cases, _settings(values, matrix), matrix, values.get("label"), command)
+    settings, label = _settings(values, matrix), values.get("label")
+    plan = Plan(cases, settings, matrix, label, command, sent=tuple(sent().pickles))
     if not any(FUNCTION.fullmatch(model) for model in axes.models or ()):
         return plan
     from bench.session.inspection import with_works
 
-    return with_works(plan, axes, told, values.get("epochs"), side)
+    return with_works(plan, axes, told, values.get("epochs"), side, wait)
 
 
 def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:
-    defaults = _DEFAULTS
     return RunSettings(
-        epochs=_whole(values, "epochs", EPOCHS.get(matrix, defaults.epochs), 1, MOST_EPOCHS),
-        seed=_whole(values, "seed", defaults.seed, 0, _LARGEST_SEED),
+        epochs=_whole(values, "epochs", EPOCHS.get(matrix, _DEFAULTS.epochs), 1, MOST_EPOCHS),
+        seed=_whole(values, "seed", _DEFAULTS.seed, 0, _LARGEST_SEED),
         launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, MOST_LAUNCHES),
-        score_target=_number(values, "accuracy_target", defaults.score_target, 1.0),
-        timeout_s=_number(values, "timeout", defaults.timeout_s, MOST_SECONDS),
+        score_target=_number(values, "accuracy_target", _DEFAULTS.score_target, 1.0),
+        timeout_s=_number(values, "timeout", _DEFAULTS.timeout_s, MOST_SECONDS),
         data=_folder(values.get("data") or os.environ.get(DATA_VARIABLE)),
         fork=not values.get("fresh"),
         steps=_whole(values, "steps", None, 1, MOST_STEPS),

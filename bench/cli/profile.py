@@ -60,11 +60,12 @@ def profile(**values: Any) -> int:
         raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
     # Before a model of the user's is looked at, which takes seconds.
     require_extra()
-    plan = plan_from(values, lambda: present(inventory()), command_line())
+    wait = values["wait"]
+    plan = plan_from(values, lambda: present(inventory()), command_line(), wait=wait)
     if values["require_all"]:
         refuse_skips(plan, inventory())
     output = Path(values["output"]) if values["output"] else None
-    outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=values["wait"])
+    outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=wait)
     picture, drawn = outcome.folder / "profile.png", False
     failed: list[UserError] = []
     with put_off(failed):

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import OPTIONS, Verb, options, plan_from, refuse_plan_options, to_stderr
+from bench.cli.options import (
+    OPTIONS,
+    Option,
+    Verb,
+    is_given,
+    options,
+    plan_from,
+    refuse_plan_options,
+    to_stderr,
+)
 from bench.cli.verb import command_line, console_of, ended
 from bench.schema.cells import counted
 from bench.schema.errors import ExitCode
@@ -17,55 +26,78 @@ from fmnist_models.errors import UserError
 if TYPE_CHECKING:
     from bench.schema.case import Case
     from bench.schema.plan import Plan
+    from bench.session.preflight import Opening
 
 _LISTED = {option.name for option in OPTIONS if option.of_plan} - {"output", "label"}
 # Not in `pytest bench`, whose tests are made before the search.
-_FIND_BATCH = click.option(
-    "--find-batch",
-    is_flag=True,
-    help="train with the largest batch that fits the device, found by doubling and bisection",
+FIND_BATCH = Option(
+    "find-batch",
+    bool,
+    "train with the largest batch that fits the device, found by doubling and bisection",
 )
+_WITH_FIND_BATCH = options(lambda _: True, (FIND_BATCH,))
 
 
 @click.command(cls=Verb)
 @options(lambda _: True)
-@_FIND_BATCH
+@_WITH_FIND_BATCH
 def run(**values: Any) -> int:
     """Measure the cases of a matrix and write a folder of results."""
-    from bench.machine.devices import inventory, present
     from bench.reports.end_of_run import summarize
     from bench.reports.terminal.progress import progress_for
-    from bench.session import preflight
-    from bench.session.inspection import looked_at_again
     from bench.session.run import execute
 
     console = console_of()
-    if values["resume"]:
-        refuse_plan_options(values)
-        if values["find_batch"]:
-            raise UserError(
-                "--find-batch: --resume takes the batch sizes from the folder; leave it out"
-            )
-        opening, plan = preflight.resume(Path(values["resume"]))
-        plan = looked_at_again(plan, to_stderr)
-    else:
-        plan = _plan(values, lambda: present(inventory()))
-        if values["require_all"]:
-            preflight.refuse_skips(plan, inventory())
-        output = Path(values["output"]) if values["output"] else None
-        opening = preflight.begin(plan, output)
-    if values["find_batch"]:
-        from bench.session.find_batch import searched
-
-        plan, opening = searched(plan, opening, click.echo, wait=values["wait"])
+    plan, opening = opened(values, command_line())
     outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
     failed = summarize(outcome, console, report=not values["no_report"])
     return ended(outcome.exit_code, failed)
 
 
+def opened(values: Mapping[str, Any], command: str, *, quiet: bool = False) -> tuple[Plan, Opening]:
+    """The plan of a new or resumed run, and its folder, which is opened under the lock.
+
+    Args:
+        values: the values by `Option.key`, as `plan_from` takes them.
+        command: the command line that repeats the run.
+        quiet: print nothing about models that are looked at, and about searches.
+
+    Raises:
+        UserError: a value is wrong, or the run cannot be measured.
+    """
+    from bench.machine.devices import inventory, present
+    from bench.session import preflight
+    from bench.session.inspection import looked_at_again
+
+    told, found = (_untold, _untold) if quiet else (to_stderr, click.echo)
+    wait = bool(values.get("wait"))
+    if values.get("resume"):
+        refuse_plan_options(values)
+        if is_given(values.get("find_batch")):
+            raise UserError(
+                "--find-batch: --resume takes the batch sizes from the folder; leave it out"
+            )
+        opening, plan = preflight.resume(Path(values["resume"]))
+        return looked_at_again(plan, told, wait), opening
+    plan = _plan(values, lambda: present(inventory()), command, told, wait)
+    if values.get("require_all"):
+        preflight.refuse_skips(plan, inventory())
+    output = values.get("output")
+    opening = preflight.begin(plan, Path(output) if output else None)
+    if values.get("find_batch"):
+        from bench.session.find_batch import searched
+
+        return searched(plan, opening, found, wait=wait)
+    return plan, opening
+
+
+def _untold(_: str) -> None:
+    """The line of a quiet run goes nowhere."""
+
+
 @click.command(name="list", cls=Verb)
 @options(lambda option: option.name in _LISTED)
-@_FIND_BATCH
+@_WITH_FIND_BATCH
 def list_cases(**values: Any) -> int:
     """Show the cases that `run` would measure, what is skipped, and the time it takes."""
     from bench.machine.devices import inventory, present
@@ -74,7 +106,8 @@ def list_cases(**values: Any) -> int:
     from fmnist_models import dataset
 
     machine = inventory()
-    plan = _plan(values, lambda: present(machine))
+    # It measures nothing, so it does not wait for a run that does.
+    plan = _plan(values, lambda: present(machine), command_line(), to_stderr, None)
     # `run` would refuse a wrong label or wrong data.
     validate_label(plan.label)
     dataset.load(dataset.data_folder(plan.settings.data))
@@ -103,19 +136,25 @@ def list_cases(**values: Any) -> int:
     return ExitCode.WRONG_USE_OR_FAILED_CASE if refused else ExitCode.PASSED
 
 
-def _plan(values: Mapping[str, Any], present: Callable[[], list[str]]) -> Plan:
+def _plan(
+    values: Mapping[str, Any],
+    present: Callable[[], list[str]],
+    command: str,
+    told: Callable[[str], None],
+    wait: bool | None,
+) -> Plan:
     """The plan of `run` and `list`; with `--find-batch`, the sizes are those to begin with.
 
     Raises:
         UserError: a value is out of range or unknown, or `--find-batch` is given with others.
     """
-    if values["find_batch"] and values["batch_sizes"]:
+    if values.get("find_batch") and values.get("batch_sizes"):
         raise UserError(
             f"--batch-sizes {values['batch_sizes']}: --find-batch finds them; leave one of the two "
             "out"
         )
-    plan = plan_from(values, present, command_line())
-    if not values["find_batch"]:
+    plan = plan_from(values, present, command, told=told, wait=wait)
+    if not values.get("find_batch"):
         return plan
     from bench.session.find_batch import to_begin_with
 

@@ -84,6 +84,7 @@ class Plan:
         command: the command line that repeats the run.
         works: what is known of the user's own models.
         refused: why cases cannot be measured, by id; they are `failed` without a launch.
+        sent: functions that were sent to the workers as pickles, which are not kept.
     """
 
     cases: tuple[Case, ...]
@@ -93,6 +94,7 @@ class Plan:
     command: Text = ""
     works: tuple[WorkFacts, ...] = ()
     refused: dict[Text, Text] = field(default_factory=dict)
+    sent: tuple[Text, ...] = ()
 
     def work_of(self, case: Case) -> WorkFacts | None:
         """What is known of the user's own model; None for others."""

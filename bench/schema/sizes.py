@@ -29,6 +29,7 @@ class Sizes:
         gate: a slow-down of this share must be found; where it could be missed, nothing passes.
         accuracy_margin, accuracy_gate: the same for a drop of accuracy, of which 0.01 is one point,
             or for another score's change for the worse, as a share (`bench.schema.score.Scale`).
+        checks: number of checks that are judged as one, and share the level of false alarms.
 
     Raises:
         UserError: a value is out of range; the message names its option.
@@ -38,6 +39,7 @@ class Sizes:
     gate: float
     accuracy_margin: float
     accuracy_gate: float
+    checks: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

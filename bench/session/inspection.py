@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
+from bench.machine.lock import the_machine
 from bench.schema.case import Case
+from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
 from bench.schema.matrix import Axes, expand
 from bench.schema.plan import Plan, RunSettings
@@ -35,6 +38,7 @@ def with_works(
     told: Callable[[str], None],
     epochs: int | None = None,
     side: Side | None = None,
+    wait: bool | None = False,
 ) -> Plan:
     """The plan with the cases and settings that the user's own models ask for.
 
@@ -46,14 +50,16 @@ def with_works(
         told: called with a line where the models are looked at, because that takes seconds.
         epochs: the user's number of epochs; None lets each model's own hold.
         side: the side of a duel that holds the models; None for the user's working folder.
+        wait: as in `look_at`.
 
     Raises:
-        UserError: the models cannot be looked at, or the user names no optimizer that one of them
-            can have.
+        UserError: the models cannot be looked at, the user names no optimizer that one of them
+            can have, or another run measures.
     """
     own = [model for model in axes.models or () if FUNCTION.fullmatch(model)]
     named = axes.devices or ("cpu",)
-    works = look_at(own, plan.settings, told, "cpu" if "cpu" in named else named[0], side)
+    device = "cpu" if "cpu" in named else named[0]
+    works = look_at(own, plan.settings, told, device, side, wait)
     reasons = {work.model: work.reason for work in works if work.reason}
     cases = expand(plan.matrix, axes, (), works)
     own_epochs = {work.model: work.epochs for work in works if work.epochs and epochs is None}
@@ -66,23 +72,39 @@ def with_works(
     )
 
 
-def looked_at_again(plan: Plan, told: Callable[[str], None]) -> Plan:
-    """A plan that is resumed, in which models that were mended since are refused no more."""
+def looked_at_again(plan: Plan, told: Callable[[str], None], wait: bool | None = False) -> Plan:
+    """A plan that is resumed, in which models that were mended since are refused no more.
+
+    The arguments and the errors are those of `look_at`.
+    """
     bad = [work.model for work in plan.works if work.reason]
-    again = {work.model: work for work in look_at(bad, plan.settings, told)}
+    again = {work.model: work for work in look_at(bad, plan.settings, told, wait=wait)}
     refused = dict(plan.refused)
     for case in plan.cases:
         if (work := again.get(case.model)) is None:
             continue
         refused[case.id] = work.reason
-        if not work.reason and work.compiled != (case.optimizer == OWN):
-            is_now = "compiled" if work.compiled else "not compiled"
+        if not work.reason and (is_now := _unplanned(work, case, plan.settings)):
             refused[case.id] = (
-                f"model {case.model!r}: it is {is_now} now, which this run's cases are not made "
-                "for: measure it in a new run"
+                f"model {case.model!r}: it {is_now} now, which this run's cases are not made for: "
+                "measure it in a new run"
             )
     works = tuple(again.get(work.model, work) for work in plan.works)
     return replace(plan, works=works, refused={case: why for case, why in refused.items() if why})
+
+
+def _unplanned(work: WorkFacts, case: Case, settings: RunSettings) -> str:
+    """What a mended model is or asks for, where the case was planned without it; else empty.
+
+    The plan does not say which values the user named, so all that differ are told.
+    """
+    if work.compiled != (case.optimizer == OWN):
+        return "is compiled" if work.compiled else "is not compiled"
+    if work.batch_size not in (None, case.batch_size):
+        return f"asks for a batch size of {work.batch_size}"
+    if work.epochs not in (None, settings.epochs_of(case)):
+        return f"asks for {counted(work.epochs, 'epoch')}"
+    return ""
 
 
 def look_at(
@@ -91,6 +113,7 @@ def look_at(
     told: Callable[[str], None],
     device: str = "cpu",
     side: Side | None = None,
+    wait: bool | None = False,
 ) -> tuple[WorkFacts, ...]:
     """What is known of each of the user's own models, with a reason for one that is no use.
 
@@ -100,17 +123,21 @@ def look_at(
         told: called with a line before it begins, because the imports take seconds.
         device: what the models are built on, as the matrix spells it.
         side: whose interpreter, files and variables build them; None for those of this process.
+        wait: wait for another run on this machine, which the imports would disturb; with False,
+            another run is an error; with None, nothing is asked.
 
     Raises:
-        UserError: TensorFlow is not installed, or the data cannot be read.
+        UserError: TensorFlow is not installed, the data cannot be read, or another run measures.
     """
     if not models:
         return ()
     require_tensorflow()
     dataset.load(dataset.data_folder(settings.data))
-    told(f"looking at {', '.join(models)} ...")
     launcher = side.launcher(settings.data) if side else Launcher(data=settings.data)
-    with scratch() as folder, launcher as asked:
+    with ExitStack() as alone, scratch() as folder, launcher as asked:
+        if wait is not None:
+            alone.enter_context(the_machine(lambda reason: told(f"waiting: {reason}"), wait))
+        told(f"looking at {', '.join(models)} ...")
         place = _place(models[0], device, Path(folder) / "log", settings, side)
         # Without forks each process imports TensorFlow, so they are asked for together.
         found = {} if place.fork else _together(asked, models, place)

@@ -67,9 +67,15 @@ def resume(path: Path) -> tuple[Opening, Plan]:
     Where the run was stopped before its environment.json was written, opening writes one.
 
     Raises:
-        UserError: there is no run, or a fact differs that must match.
+        UserError: there is no run, it trains functions that were sent to it, or a fact differs
+            that must match.
     """
     plan = read_plan(path)
+    if plan.sent:
+        raise UserError(
+            f"{path} trains {plan.sent[0]}, a function that was sent to its processes and is kept "
+            "nowhere: it cannot be resumed; call bench.run again with another output"
+        )
     require_tensorflow()
     then, now = RunFolder(path).environment(), environment_of(plan)
     refuse_lost_record(path, then, len(RunFolder(path).launches()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.launch.launcher import Launcher
 from bench.machine.lock import the_folder, the_machine
-from bench.schema.plan import Plan
+from bench.schema.plan import LEAST, Plan
 from bench.session.attempts import RunOutcome, RunUnderWay
 from bench.session.events import Progress
 from bench.session.preflight import Opening
@@ -17,11 +17,13 @@ def execute(
     *,
     wait: bool = False,
     launcher: Launcher | None = None,
+    trial: bool = False,
 ) -> RunOutcome:
     """Measure the launches of `plan` that the folder does not have yet.
 
     The folder is opened after the lock was taken, so a refused run leaves no files. Ctrl-C ends
-    the current launch and the run; finished launches are kept.
+    the current launch and the run; finished launches are kept. A `trial` shows that the cases
+    train: each launch ends after its epochs, and the machine's ceilings are not measured.
 
     Raises:
         UserError: another run has the machine's lock (unless `wait`) or the folder's, or a file
@@ -32,4 +34,6 @@ def execute(
         the_folder(opening.path),
         launcher or Launcher(data=plan.settings.data) as launching,
     ):
-        return RunUnderWay(plan, opening.open(), progress, launching).to_the_end()
+        least = {} if trial else LEAST
+        under_way = RunUnderWay(plan, opening.open(), progress, launching, least=least)
+        return under_way.to_the_end(ceilings=not trial)

@@ -48,7 +48,7 @@ def read_whole(path: Path) -> WholeRun:
     cells: Cells | None = None
     if plan is None or folder.holds_results():
         rows, cells = folder.results_cells()
-    whole = plan or _planned(folder, rows)
+    whole = plan or _planned(folder, rows, launches)
     _refuse_strangers(path, whole, launches, rounds)
     for (case, launch), reason in broken_launches(whole, launches, rounds).items():
         again = f", or fmnist-bench run --resume {path} measures the launch again" if plan else ""
@@ -68,8 +68,8 @@ def read_whole(path: Path) -> WholeRun:
     return WholeRun(plan, rows, launches, rounds, environment, ceilings)
 
 
-def _planned(folder: RunFolder, rows: Sequence[Row]) -> Plan:
-    """The plan of a run without plan.json, from the rows of its results.csv."""
+def _planned(folder: RunFolder, rows: Sequence[Row], launches: Sequence[LaunchRecord]) -> Plan:
+    """The plan of a run without plan.json, from its launches and the rows of its results.csv."""
     file = folder.path / "results.csv"
     if not rows:
         raise UserError(f"{file} holds no case")
@@ -81,8 +81,14 @@ def _planned(folder: RunFolder, rows: Sequence[Row]) -> Plan:
     networks = [row for row in rows if row["loop"] != SKLEARN_LOOP]
     first = next(iter(networks), rows[0])
     known = {"epochs": first["epochs"], "seed": first["seed"], "steps": first["steps"]}
-    # A file of an earlier version has no column of the score, which was the accuracy.
-    targets = (row["score_target"] for row in rows if row["score"] in ("", ACCURACY))
+    # A workload has a target of its own, or none. A file of an earlier version has no column of the
+    # score, which was the accuracy.
+    works = {r.case for r in launches if r.score_target is not None or not r.images}
+    targets = (
+        row["score_target"]
+        for row in rows
+        if row["case"] not in works and row["score"] in ("", ACCURACY)
+    )
     known |= {"score_target": next((target for target in targets if target is not None), None)}
     settings = RunSettings(
         **{name: value for name, value in known.items() if value is not None},

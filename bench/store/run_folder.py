@@ -23,7 +23,7 @@ from bench.schema.cells import as_cell, csv_text, result_line
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.earlier import as_written
 from bench.schema.errors import ELSEWHERE, explained
-from bench.schema.launch import LaunchRecord, Round, StoredRound
+from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.schema.requests import LaunchRequest
 from bench.schema.score import ACCURACY
@@ -166,15 +166,16 @@ class RunFolder:
         names = self._scores() if outside else {}
         for number, scores in outside:
             one = stored[number]
-            # Of a launch that has not ended, only the user's own model may have another score.
+            # Of a launch that has not ended ok, only the user's own model may have another score.
             unknown = "" if ":" in one.case else ACCURACY
             if names.get((one.case, one.launch, one.attempt), unknown) == ACCURACY:
                 cells.refuse_no_share(number, columns, scores)
         return stored
 
     def _scores(self) -> dict[tuple[str, int, int], str]:
-        """The name of the score of each launch that has ended."""
-        return {(r.case, r.launch, r.attempt): r.score for r in self.launches()}
+        """The name of the score of each launch that ended ok; others did not tell it."""
+        ok = (r for r in self.launches() if r.status is Status.OK)
+        return {(r.case, r.launch, r.attempt): r.score for r in ok}
 
     def launches(self) -> list[LaunchRecord]:
         """Every launch on disk, in order.

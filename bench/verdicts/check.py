@@ -28,7 +28,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
-from bench.verdicts.regression import LEAST_RUNS, StoredTest, estimate, stored_test
+from bench.verdicts.regression import LEAST_RUNS, Estimate, estimate, stored_test
 from bench.verdicts.work import apart, without
 
 # At most 1% of checks may raise a false alarm. The levels are lower than that, because launches
@@ -231,11 +231,8 @@ def refuse_unfit(baseline: Sequence[MeasuredRun], candidate: Sequence[MeasuredRu
     """
     apart = len(times(baseline))
     if apart < LEAST_RUNS:
-        as_one = (
-            f", which count as {apart}, because those within an hour are one"
-            if apart < len(baseline)
-            else ""
-        )
+        as_one = f", which count as {apart}, because those within an hour are one"
+        as_one *= apart < len(baseline)
         raise NotComparable(
             f"the baseline holds {counted(len(baseline), 'run')}{as_one}: {LEAST_RUNS} taken at "
             "different times are the least that show the machine's drift, 6 to 10 are better; add "
@@ -256,7 +253,7 @@ def _speed(
     if not cases:
         return {}
     found = estimate(*tables(baseline, candidate, cases, MeasuredRun.run_log))
-    return _measures(cases, stored_test(found, sizes.log_margin, SPEED_LEVEL), _share)
+    return _measures(cases, found, sizes.log_margin, SPEED_LEVEL / sizes.checks, _share)
 
 
 def _scores(
@@ -269,12 +266,13 @@ def _scores(
     if not cases:
         return {}
     found = estimate(stored, now, floors)
-    return _measures(cases, stored_test(found, sizes.accuracy_margin, SCORE_LEVEL), float)
+    return _measures(cases, found, sizes.accuracy_margin, SCORE_LEVEL / sizes.checks, float)
 
 
 def _measures(
-    cases: Sequence[str], found: StoredTest, shown: Callable[[float], float]
+    cases: Sequence[str], of: Estimate, margin: float, level: float, shown: Callable[[float], float]
 ) -> dict[str, Measure]:
+    found = stored_test(of, margin, level)
     return {
         case: Measure(
             shown(found.change[i]),

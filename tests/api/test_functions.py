@@ -48,11 +48,15 @@ def called_elsewhere(parcel: Parcel, name: str, folder: Path) -> str:
     """What a function returns in a process that stands in another folder."""
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
-    named = {FUNCTIONS_VARIABLE: str(folder / "f.json")} if parcel.write(folder / "f.json") else {}
+    parcel.write(folder / "f.json")
     done = subprocess.run(
         [sys.executable, "-c", ASKS, name],
         cwd=elsewhere,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **named},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            FUNCTIONS_VARIABLE: str(folder / "f.json"),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -87,11 +91,19 @@ def test_a_function_of_a_module_is_imported_by_its_name(mine: ModuleType, tmp_pa
     assert json.loads((tmp_path / "f.json").read_text())["functions"] == {}
 
 
-def test_names_alone_send_nothing(tmp_path: Path) -> None:
+def test_letters_of_any_alphabet_stay_in_a_name(mine: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "letters_of_mine.py").write_text("def modèle():\n    return 'accent'\n", "utf-8")
+    module = importlib.import_module("letters_of_mine")
     parcel = Parcel()
-    parcel.name("other:thing")
-    assert not parcel.write(tmp_path / "f.json")
-    assert not (tmp_path / "f.json").exists()
+    assert parcel.name(getattr(module, "modèle")) == "letters_of_mine:modèle"  # noqa: B009
+    assert called_elsewhere(parcel, "letters_of_mine:modèle", tmp_path) == "accent"
+    assert parcel.name(lambda: None) == f"{__name__}:lambda"
+
+
+def test_a_name_is_found_on_the_path_of_this_process(mine: ModuleType, tmp_path: Path) -> None:
+    parcel = Parcel()
+    assert parcel.name("words_of_mine:word") == "words_of_mine:word"
+    assert called_elsewhere(parcel, "words_of_mine:word", tmp_path) == "by name"
 
 
 def test_closures_of_one_factory_are_told_apart(mine: ModuleType, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bench.launch.launcher import CAN_FORK, Launcher
 from bench.machine import devices, environment
 from bench.schema.case import Case
 from bench.schema.plan import RunSettings
+from bench.schema.requests import LaunchRequest
 from bench.session import run as session_run
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
@@ -40,8 +41,8 @@ def ask(
 
     def go(options: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         asked = {"device": "cpu", "epochs": 4, "data": str(small_data), **(options or {})}
-        request = {"what": "softmax", "test": "t.py::test_it[a/b]", "trial": False, **NOTHING}
-        return in_pytest.answered({**request, "options": asked, **more})
+        request = {"what": "softmax", "test": "t.py::test_it[a/b]", "trial": False, "tests": 1}
+        return in_pytest.answered({**request, **NOTHING, "options": asked, **more})
 
     return go
 
@@ -89,13 +90,23 @@ def test_it_trains_where_keras_would(
 
 
 def test_a_trial_is_as_short_as_can_be_and_judges_nothing(
-    ask: Callable[..., dict[str, Any]], tmp_path: Path
+    ask: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[LaunchRequest] = []
+    turns = Launcher.turns
+
+    def spying(self: Launcher, request: LaunchRequest, *rest: Any, **more: Any) -> Any:
+        asked.append(request)
+        return turns(self, request, *rest, **more)
+
+    monkeypatch.setattr(Launcher, "turns", spying)
+    monkeypatch.delattr(Launcher, "ceilings")
     answer = ask({"launches": 5}, trial=True, baseline="nowhere", save=str(tmp_path / "kept"))
     assert answer["row"]["launches"] == 1
     assert answer["row"]["epochs"] == 1
     assert answer["verdict"] is None
     assert not (tmp_path / "kept").exists()
+    assert [(one.epochs, one.min_rounds, one.min_seconds) for one in asked] == [(1, 0, 0.0)]
 
 
 def test_a_regression_is_confirmed_though_the_folder_holds_other_tests(
@@ -117,6 +128,17 @@ def test_what_is_as_fast_passes_where_the_gate_would_be_found(
     assert blind["reason"] == "the baseline is too noisy or too small to find the gate there"
 
 
+def test_the_tests_of_a_session_share_the_level_of_false_alarms(
+    ask: Callable[..., dict[str, Any]], store: Callable[..., str], tmp_path: Path
+) -> None:
+    base = store(seconds=0.95)
+    assert ask(baseline=base)["verdict"] == "regression"
+    many = ask(baseline=base, tests=1000, save=str(tmp_path / "kept"))
+    assert many["verdict"] != "regression"
+    (file,) = (tmp_path / "kept").glob("*/check.json")
+    assert json.loads(file.read_text("utf-8"))["level"] == pytest.approx(0.005 / 1000)
+
+
 @pytest.mark.parametrize("runs", [0, 2])
 def test_too_few_stored_runs_judge_nothing(
     ask: Callable[..., dict[str, Any]], store: Callable[..., str], runs: int, tmp_path: Path
@@ -125,6 +147,25 @@ def test_too_few_stored_runs_judge_nothing(
     answer = ask(baseline=store(runs=runs))
     assert answer["verdict"] == "new"
     assert answer["reason"] == f"the baseline holds it at {runs} times, 3 are needed"
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict"),
+    [
+        ("pytest 't.py::test_it[a/b]'", "passed"),
+        ("fmnist-bench run --models softmax", "passed"),
+        ("pytest bench --benchmark-only", "passed"),
+        ("", "passed"),
+        ("pytest 't.py::test_it[a/c]'", "new"),
+    ],
+)
+def test_runs_of_other_tests_of_the_case_are_left_out(
+    ask: Callable[..., dict[str, Any]], store: Callable[..., str], command: str, verdict: str
+) -> None:
+    for file in Path(store()).glob("run*/plan.json"):
+        plan = json.loads(file.read_text("utf-8"))
+        file.write_text(json.dumps({**plan, "command": command}), "utf-8")
+    assert ask(baseline=str(file.parent.parent))["verdict"] == verdict
 
 
 def test_runs_that_are_kept_are_a_baseline(
@@ -139,8 +180,19 @@ def test_runs_that_are_kept_are_a_baseline(
 @pytest.mark.parametrize(
     ("options", "more", "line"),
     [
-        ({"speed": 1}, {}, "speed: no option of a test; choose from model, optimizer, loop, "),
+        ({"speed": 1}, {}, "speed: no option of a test; choose from optimizer, loop, device, "),
         ({"output": "x"}, {}, "output: no option of a test"),
+        ({"find_batch": True}, {}, "find_batch: no option of a test"),
+        ({"model": "relu_mlp"}, {}, "model: no option of a test"),
+        ({"models": "relu_mlp"}, {}, "models: no option of a test"),
+        ({}, {"what": "softmax,relu_mlp"}, "models='softmax,relu_mlp': a test measures one case"),
+        ({"threads": [1, 2]}, {}, "threads='1,2': a test measures one case: parametrize"),
+        ({"label": ""}, {}, "label '': it is empty, maybe from an unset variable"),
+        (
+            {"device": "gpu:9", "require_all": True},
+            {},
+            "require_all: softmax-adam-compiled-gpu:9-b32-float32 cannot run: ",
+        ),
         ({"loops": "fit"}, {}, "loops: a test measures one case: write loop=..."),
         ({"batch_size": [1, 2]}, {}, "batch_size='1,2': a test measures one case: parametrize"),
         ({"batch_size": 0}, {}, "batch_sizes 0: must be at least 1"),

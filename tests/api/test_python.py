@@ -23,7 +23,7 @@ from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import NotComparable
 from bench.schema.launch import Status
-from bench.session import inspection
+from bench.session import find_batch, inspection
 from bench.session import run as session_run
 from bench.session.attempts import RunUnderWay
 
@@ -44,8 +44,10 @@ def measure(
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"rounds": [1.0, 1.0]}]))
     monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
-    for starter in (session_run, inspection):
-        monkeypatch.setattr(starter, "Launcher", lambda data=None: Launcher(FAKE_WORKER, data))
+    for starter in (session_run, inspection, find_batch):
+        monkeypatch.setattr(
+            starter, "Launcher", lambda data=None, watch=None: Launcher(FAKE_WORKER, data)
+        )
     facts = {f"{__name__}:{name}": {"samples": 64} for name in ("builder", "lambda")}
     monkeypatch.setenv("FAKE_FACTS", json.dumps(facts))
     (tmp_path / "tmp").mkdir()
@@ -105,9 +107,9 @@ def test_functions_reach_the_workers_and_leave_no_trace(
     sent: dict[str, Any] = {}
     begin = RunUnderWay.to_the_end
 
-    def spying(self: RunUnderWay) -> Any:
+    def spying(self: RunUnderWay, **words: Any) -> Any:
         sent.update(json.loads(Path(os.environ["FMNIST_FUNCTIONS"]).read_text()))
-        return begin(self)
+        return begin(self, **words)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(RunUnderWay, "to_the_end", spying)
@@ -141,6 +143,21 @@ def test_a_run_with_an_output_stays(measure: Callable[..., bench.Run], tmp_path:
 
 
 @forks
+def test_a_run_of_sent_functions_is_not_resumed(
+    measure: Callable[..., bench.Run], tmp_path: Path, type_in: TypeIn
+) -> None:
+    mine = tmp_path / "mine"
+    measure([builder, lambda: None], optimizers="adam", output=mine, progress=False)
+    assert json.loads((mine / "plan.json").read_text())["sent"] == [f"{__name__}:lambda"]
+    line = f"{mine} trains {__name__}:lambda, a function that was sent to its processes and is kept"
+    with pytest.raises(bench.UserError) as refused:
+        bench.run(resume=mine)
+    assert str(refused.value).startswith(line)
+    code, _, err = type_in("run", "--resume", mine)
+    assert (code, f"fmnist-bench: error: {line}" in err) == (2, True)
+
+
+@forks
 def test_a_stopped_run_raises_and_leaves_nothing(
     measure: Callable[..., bench.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +170,32 @@ def test_a_stopped_run_raises_and_leaves_nothing(
     assert folders(tmp_path) == []
 
 
+@forks
+def test_it_trains_with_the_largest_batch_that_fits(
+    measure: Callable[..., bench.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = {"rounds": [1.0, 1.0], "largest": 100}
+    Path(os.environ["FAKE_WORKER_SCRIPT"]).write_text(json.dumps([script]))
+    run = measure(optimizers="adam", batch_sizes=None, find_batch=True, progress=False)
+    assert 94 <= run.rows["batch_size"][0] <= 100
+    assert (run.folder / "find_batch.csv").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+@forks
+def test_a_finished_run_that_cannot_be_read_is_kept(
+    measure: Callable[..., bench.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(folder: Path) -> bench.Run:
+        raise bench.UserError("rounds.csv line 2")
+
+    monkeypatch.setattr(measuring, "load", refusing)
+    with pytest.raises(bench.UserError, match=r"line 2; the files of the run are in .+") as told:
+        measure(optimizers="adam", progress=False)
+    kept = Path(str(told.value).rpartition(" in ")[2])
+    assert (kept / "results.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -161,11 +204,17 @@ def test_a_stopped_run_raises_and_leaves_nothing(
         ({"epochs": "2"}, "epochs='2': must be a whole number"),
         ({"epochs": True}, "epochs=True: must be a whole number"),
         ({"label": 3}, "label=3: must be text"),
+        ({"output": ""}, "output '': it is empty, maybe from an unset variable; give a value"),
+        ({"find_batch": True, "batch_sizes": 32}, "batch_sizes 32: find_batch finds them; leave"),
         ({"fresh": 1}, "fresh=1: must be True or False"),
         ({"accuracy_target": 2}, "accuracy_target 2: must be above 0 and at most 1"),
         ({"models": 3}, "models: 3: name it as module:function, or pass the function"),
         ({"loops": "fast"}, "unknown loop 'fast': choose from fit, multistep, compiled"),
         ({"resume": "nowhere"}, "models softmax: resume takes it from the folder; leave models"),
+        (
+            {"models": None, "devices": None, "resume": "nowhere", "find_batch": True},
+            "find_batch: resume takes the batch sizes from the folder; leave it out",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_in_the_words_of_python(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from support import FAKE_WORKER, TypeIn
 
 from bench.cli.options import plan_from
 from bench.launch.launcher import CAN_FORK, Launcher
-from bench.machine import devices
+from bench.machine import devices, lock
 from bench.machine.nvml import Inventory
 from bench.schema.plan import Plan, RunSettings
 from bench.session import inspection, preflight, sides
@@ -185,6 +186,40 @@ def test_list_names_a_bad_function_and_fails_where_none_is_left(
 
 
 @pytest.mark.parametrize("verb", ["run", "profile", "duel"])
+def test_nothing_is_looked_at_while_another_run_measures(
+    know: Know, type_in: TypeIn, tmp_path: Path, verb: str
+) -> None:
+    know(mine_f={})
+    sides = ("--a", "here", "--b", "here") if verb == "duel" else ("--matrix", "quick")
+    words = ("--models", "mine:f", "--devices", "cpu", "--output", tmp_path / "out")
+    with lock.the_machine(print, wait=False):
+        code, _, err = type_in(verb, *sides, *words)
+        listed = type_in("list", "--matrix", "quick", *words[:4])
+    assert (code, err.count("\n")) == (2, 1)
+    assert "another run is measuring on this machine: wait for it with --wait, or stop it" in err
+    # It measures nothing, so nobody has to wait for it.
+    assert (listed[0], listed[2]) == (0, "looking at mine:f ...\n")
+
+
+def test_a_look_waits_for_another_run_where_it_may(know: Know) -> None:
+    know(mine_f={"reason": "it returned None"})
+    told: list[str] = []
+    held = ExitStack()
+    held.enter_context(lock.the_machine(print, wait=False))
+
+    def say(line: str) -> None:
+        """The other run ends once this one says that it waits."""
+        told.append(line)
+        held.close()
+
+    inspection.look_at(["mine:f"], RunSettings(), say, wait=True)
+    assert told == ["waiting: another run is measuring on this machine", "looking at mine:f ..."]
+    # Nothing is held afterwards.
+    plan = planned(models="mine:f,softmax", loops="fit", wait=True)
+    assert inspection.looked_at_again(plan, print, True).refused == plan.refused
+
+
+@pytest.mark.parametrize("verb", ["run", "profile", "duel"])
 def test_a_run_of_bad_functions_alone_is_one_line_and_leaves_no_folder(
     know: Know, type_in: TypeIn, tmp_path: Path, verb: str
 ) -> None:
@@ -225,6 +260,17 @@ def test_a_bad_function_is_a_failed_row_and_the_others_are_measured(
     know(mine_f={"compiled": True})
     again = inspection.looked_at_again(plan, print)
     assert "it is compiled now" in again.refused[plan.cases[0].id]
+    for asked, line in (
+        ({"batch_size": 64}, "it asks for a batch size of 64 now, which this run's cases are not"),
+        (
+            {"epochs": 1},
+            "it asks for 1 epoch now, which this run's cases are not made for: ",
+        ),
+    ):
+        know(mine_f=asked)
+        assert line in inspection.looked_at_again(plan, print).refused[plan.cases[0].id]
+    know(mine_f={"batch_size": 32, "epochs": 2})
+    assert inspection.looked_at_again(plan, print).refused == {}
     know(mine_f={})
     again = inspection.looked_at_again(plan, print)
     assert again.refused == {}

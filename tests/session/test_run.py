@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 from rich.console import Console
-from support import FAKE_WORKER, ROOT
+from support import FAKE_WORKER, ROOT, TypeIn
 
 from bench.analysis import rows
 from bench.analysis.rows import result_rows
@@ -465,6 +465,33 @@ def test_resume_measures_again_what_did_not_end_well(execute: Execute, tmp_path:
     folder, _ = preflight.resume(tmp_path / "run")
     second = execute(plan, [{"rounds": [0.1, 0.2]}], folder=folder)
     assert (second.rows[0]["status"], second.rows[0]["rounds"]) == ("ok", 2)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"failure": {"status": "failed", "reason": "no disk"}},
+        {"failure": {"status": "invalid", "reason": "another precision"}},
+        {"die": "SIGKILL"},
+    ],
+)
+def test_a_launch_of_an_own_score_that_fails_after_a_round_leaves_the_run_readable(
+    execute: Execute, tmp_path: Path, type_in: TypeIn, end: dict[str, Any]
+) -> None:
+    mine, path = Case("mine:prices", "adam", "compiled"), tmp_path / "run"
+    told = {"score": "mae", "better": "min", "test_score": 3.5}
+    fine = {"rounds": [0.1, 0.2], "score": 3.5, "result": told}
+    plan = plan_of(mine, tmp_path=tmp_path)
+    execute(plan, [fine, {"rounds": [0.1], "score": 3.5, **end}, fine])
+    (row,) = read_run(path).rows.values()
+    assert (row["status"] == "ok", row["launches"], row["score"]) == (False, 2, "mae")
+    assert type_in("report", path)[0] == 0
+    shutil.copytree(path, tmp_path / "base" / "run")
+    code, _, err = type_in("check", path, "--baseline", tmp_path / "base")
+    assert (code, "the baseline holds 1 run: " in err) == (3, True)
+    folder, _ = preflight.resume(path)
+    assert execute(plan, [fine], folder=folder).exit_code is ExitCode.PASSED
+    assert read_run(path).rows[mine.id]["val_score"] == 3.5
 
 
 @pytest.mark.parametrize("kept", ["", "1", "12", "13", "23", "1123", "1223"])

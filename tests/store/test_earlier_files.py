@@ -180,3 +180,23 @@ def test_a_workload_has_epochs_of_its_own(tmp_path: Path) -> None:
     assert read_run(run).rows[OWN.id]["val_score"] == pytest.approx(0.8)
     set_cell(run / "results.csv", 2, "epochs", "4")
     assert "2 of 4 rounds" in refused(run) or "3 of 4 rounds" in refused(run)
+
+
+@pytest.mark.parametrize("own", [{"score_target": 0.9, "images": False}, {}])
+def test_the_target_of_a_workload_is_not_taken_for_that_of_the_images(
+    tmp_path: Path, own: dict[str, Any]
+) -> None:
+    """Without a plan the target follows from the rows, and a workload's row may be the first."""
+    run = write_run(tmp_path / "run", {OWN: (5.0, 0.95), FIT: (5.0, 0.8)})
+    file = run / "launches.jsonl"
+    first, *others = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(first) | own), *others, ""]), "utf-8")
+    plan = json.loads((run / "plan.json").read_text("utf-8"))
+    plan["settings"]["score_target"] = 0.7
+    (run / "plan.json").write_text(json.dumps(plan), "utf-8")
+    (run / "results.csv").unlink()
+    rows = read_run(run).rows
+    assert [row["score_target"] for row in rows.values()] == [own.get("score_target", 0.7), 0.7]
+    RunFolder(run).write_results([*rows.values()])
+    (run / "plan.json").unlink()
+    assert read_run(run).rows == rows

@@ -1,12 +1,12 @@
 """A worker that speaks the protocol and reports what a script tells it to.
 
 The script is a JSON file named by FAKE_WORKER_SCRIPT: a list with a launch each, in order
-of the requests, every one with `rounds` (seconds), and optionally `result` (fields),
-`failure` (status, reason), `twice` (the result), `late` (the launch ends before its template tells
-of it), `linger` (a line that the template sends once the launch has ended), and, after the rounds,
-`send` (lines as they are), `stop` (a signal to the
-template), `hang`, `exit` (a code, without a result) or `die` (a signal). After the last launch the
-script begins again. `largest` fails a launch of a larger batch for lack of memory, and `grow`
+of the requests, every one with `rounds` (seconds), and optionally `score` (of every round),
+`result` (fields), `failure` (status, reason), `twice` (the result), `late` (the launch ends before
+its template tells of it), `linger` (a line that the template sends once the launch has ended), and,
+after the rounds, `send` (lines as they are), `stop` (a signal to the template), `hang`, `exit` (a
+code, without a result) or `die` (a signal). After the last launch the script begins again.
+`largest` fails a launch of a larger batch for lack of memory, and `grow`
 (bytes) takes memory until something ends it. To `inspect` answers FAKE_FACTS, JSON with the fields
 of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still before each round,
 unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER stretches the seconds,
@@ -59,9 +59,9 @@ def report(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) 
             between_epochs_s=0.5,
             evaluation_s=0.25 if documented else None,
             train_loss=1.0 / number,
-            train_score=0.80 + number / 100,
+            train_score=script.get("score", 0.80 + number / 100),
             val_loss=2.0 / number if documented else None,
-            val_score=0.81 + number / 100 - drop if documented else None,
+            val_score=script.get("score", 0.81 + number / 100) - drop if documented else None,
         )
     misbehave(channel, script)
     if "failure" in script:
