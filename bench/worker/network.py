@@ -256,30 +256,22 @@ class _Rounds:
             raise Invalid(f"round {self._round} traced the training step again{shapes}")
         if not math.isfinite(logs.get("loss", 0.0)):
             raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
-        samples, updates = watch.rows(), self._update_count() - self._updates
-        if work.samples is None:
-            return self._check_stream(samples, updates)
-        assert work.steps is not None
-        if samples is None:
+        rows, updates = watch.rows(), self._update_count() - self._updates
+        # Only a stream may not tell its steps; with Keras's own step, each one is an update.
+        calls, samples = watch.given() or (work.steps or updates, rows or 0)
+        if rows is None:
             self._told["train_step calls no layer: its samples are those that it was given"] = None
         # A model's own step may pass a sample to a layer twice, but must not leave samples out.
-        elif samples < work.samples or (watch.plain and samples != work.samples):
+        elif rows < samples:
+            raise Invalid(f"round {self._round} trained {rows} samples, not {samples}")
+        if samples != (work.samples or samples):
             raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
-        self._check_updates(updates, work.steps)
-        return work.samples, work.steps
-
-    def _check_stream(self, samples: int | None, updates: int) -> tuple[int, int]:
-        """Samples and updates of a round on a stream, which are known at its end only.
-
-        Raises:
-            Invalid: nothing was trained, or another number of steps than asked for.
-        """
-        wanted = self._request.steps
-        if not samples or updates < 1:
+        if calls != (work.steps or calls):
+            raise Invalid(f"round {self._round} made {calls} steps, not {work.steps}")
+        if not samples or not calls:
             raise Invalid(f"round {self._round} trained nothing that can be counted")
-        if wanted is not None and self._loop.watch.plain:
-            self._check_updates(updates, wanted)
-        return samples, wanted or updates
+        self._check_updates(updates, calls)
+        return samples, calls
 
     def _check_updates(self, updates: int, steps: int) -> None:
         """Refuse a wrong number of updates.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.loops import Recorder, distance
+from support.loops import Recorder, distance, launch_images
 from support.workloads import SEEN
 
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
-from fmnist_models import Synthetic, dataset
+from fmnist_models import Synthetic
 from fmnist_models.errors import Unsupported, UserError
 
 if TYPE_CHECKING:
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
 
 BATCH, EPOCHS = 16, 2
 TOLERANCE = 1e-4
-
-
-@cache
-def images() -> dataset.TrainingData:
-    data = dataset.load()
-    few = replace(
-        data,
-        train_images=data.train_images[:125],
-        train_labels=data.train_labels[:125],
-        test_images=data.test_images[:50],
-        test_labels=data.test_labels[:50],
-    )
-    return dataset.split(few)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +42,7 @@ def built(name: str, loop: str, optimizer: str = "sgd", **more: Any) -> Built:
     tf.config.experimental.enable_tensor_float_32_execution(False)
     case = Case(f"support.workloads:{name}", optimizer, loop, "cpu", BATCH)
     request = LaunchRequest(case, 0, 1, EPOCHS, 7, **more)
-    return training.built_work(request, images(), TensorFlowDevice(tf, "cpu", "float32"))
+    return training.built_work(request, launch_images(), TensorFlowDevice(tf, "cpu", "float32"))
 
 
 def trained(

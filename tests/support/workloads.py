@@ -217,6 +217,32 @@ def dataset_stream() -> Workload:
     return _classifier(train=batches)
 
 
+def streamed_twice() -> Workload:
+    """A step of its own that passes each row of a stream of 9 batches and 6 rows on twice."""
+    import keras
+    import tensorflow as tf
+
+    class Twice(keras.Model):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                near = self(x + 0.01, training=True) - self(x, training=True)
+                loss = keras.ops.mean(near**2) + keras.ops.mean((self.layers[-1](x) - y) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {"loss": loss}
+
+    def batches(batch_size: int) -> Any:
+        x, _ = _points()
+        rows = tf.data.Dataset.from_tensor_slices((x, x.sum(axis=1, keepdims=True)))
+        return rows.batch(batch_size)
+
+    given = keras.Input((6,))
+    model = Twice(given, keras.layers.Dense(1)(given))
+    return Workload(model=model, train=batches, score="loss", better="min")
+
+
 def py_dataset() -> Workload:
     """The rows of `plain` as a `keras.utils.PyDataset`, in their order."""
     import keras

@@ -1,0 +1,32 @@
+"""What a launch reports of its rounds, and the rounds that it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.loops import launch_images
+from support.workloads import ROWS
+
+from bench.schema.case import Case
+from bench.schema.requests import LaunchRequest
+
+BATCH = 16
+STEPS = -(-ROWS // BATCH)
+
+
+def measured(name: str, loop: str = "fit", **more: Any) -> tuple[list[dict[str, Any]], Any]:
+    """The rounds of a launch, and its result."""
+    from bench.worker.network import measure_network
+
+    messages: list[dict[str, Any]] = []
+    case = Case(f"support.workloads:{name}", "sgd", loop, "cpu", BATCH)
+    request = LaunchRequest(case, 0, 1, 2, 7, **more)
+    measure_network(request, launch_images(), messages.append, None)
+    *rounds, result = messages
+    return rounds, result
+
+
+def test_a_step_of_its_own_has_trained_the_rows_that_it_was_given() -> None:
+    rounds, result = measured("streamed_twice")
+    assert [(told["samples"], told["updates"]) for told in rounds] == [(ROWS, STEPS)] * 2
+    assert f"train_step made {2 * STEPS} updates by sgd in {STEPS} steps" in result["warnings"]
