@@ -159,7 +159,8 @@ class Loop(ABC):
         model = self.work.model
         if model.stop_training and not wanted:
             self.notes["a callback asked to end the training early, and the case went on"] = None
-        model.stop_training = wanted
+        if model.stop_training != wanted:
+            model.stop_training = wanted
 
     @abstractmethod
     def train(self, observer: Observer, max_epochs: int) -> None:

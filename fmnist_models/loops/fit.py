@@ -10,6 +10,7 @@ import keras
 
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
+from fmnist_models.loops.callbacks import sees_batches
 from fmnist_models.stream import Stream
 
 # Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
@@ -91,9 +92,10 @@ class FitLoop(Loop):
         model = work.model
         model.make_train_function()
         plain = model.train_function
-        watched = _Windows(plain, observer, self._executions())
+        watched = _Windows(plain, observer, self)
         model.train_function = watched.call
-        callbacks = [_EpochEnd(observer, watched), *work.callbacks, _End(self, watched)]
+        end = _EndWithBatches if any(map(sees_batches, work.callbacks)) else _End
+        callbacks = [_EpochEnd(observer, watched), *work.callbacks, end(self, watched)]
         try:
             self._fit(epochs=max_epochs, callbacks=callbacks, **self._weighted)
         finally:
@@ -110,7 +112,7 @@ class FitLoop(Loop):
         weights = self.work.class_weight
         return {"verbose": 0, "class_weight": None if weights is None else dict(weights)}
 
-    def _executions(self) -> int | None:
+    def executions(self) -> int | None:
         """Calls of the train function in an epoch; None for a stream."""
         if isinstance(self.work.data, Stream):
             return None
@@ -145,11 +147,12 @@ class _Windows:
     """
 
     def __init__(
-        self, train_function: Callable[[Any], Any], observer: Observer, executions: int | None
+        self, train_function: Callable[[Any], Any], observer: Observer, loop: FitLoop
     ) -> None:
         self._train_function = train_function
         self._observer = observer
-        self._executions = executions
+        self._loop = loop
+        self._executions = loop.executions()
         self._done = 0
         self.ended = False
 
@@ -162,6 +165,8 @@ class _Windows:
         logs = self._train_function(iterator)
         if self._done == self._executions:
             self._observer.window_closes()
+        # What a callback asked for before this call would end the epoch after it.
+        self._loop.decide_end(wanted=False)
         return logs
 
     def epoch_has_ended(self) -> None:
@@ -202,3 +207,17 @@ class _End(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Continue until the observer has seen enough."""
         self._loop.decide_end(wanted=self._windows.ended)
+
+
+class _EndWithBatches(_End):
+    """The same, and no callback ends an epoch before its last step.
+
+    Only for callbacks that see batches themselves: without one, Keras does not wait for the logs
+    of each step. `async_safe` leaves to the others whether it does.
+    """
+
+    async_safe = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Go on to the next step."""
+        self._loop.decide_end(wanted=False)

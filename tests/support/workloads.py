@@ -243,6 +243,32 @@ def streamed_twice() -> Workload:
     return Workload(model=model, train=batches, score="loss", better="min")
 
 
+def stopping() -> Workload:
+    """A stream, and callbacks that want to end an epoch in it, before and after a batch."""
+    import keras
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.model.stop_training = True
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.model.stop_training = batch == 2
+
+    return _classifier(train=dataset_stream().train, callbacks=[Stops()])
+
+
+def shrinking() -> Workload:
+    """A stream that has a batch less when it is opened anew."""
+    rows = iter((ROWS, *[ROWS - 16] * 9))
+
+    def batches(batch_size: int) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices(_points(next(rows))).batch(batch_size)
+
+    return _classifier(train=batches)
+
+
 def py_dataset() -> Workload:
     """The rows of `plain` as a `keras.utils.PyDataset`, in their order."""
     import keras

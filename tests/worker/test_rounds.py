@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from support.loops import launch_images
 from support.workloads import ROWS
 
 from bench.schema.case import Case
+from bench.schema.errors import Invalid
 from bench.schema.requests import LaunchRequest
 
 BATCH = 16
@@ -30,3 +32,16 @@ def test_a_step_of_its_own_has_trained_the_rows_that_it_was_given() -> None:
     rounds, result = measured("streamed_twice")
     assert [(told["samples"], told["updates"]) for told in rounds] == [(ROWS, STEPS)] * 2
     assert f"train_step made {2 * STEPS} updates by sgd in {STEPS} steps" in result["warnings"]
+
+
+@pytest.mark.parametrize("loop", ["fit", "multistep"])
+def test_no_callback_ends_a_round_early(loop: str) -> None:
+    rounds, result = measured("stopping", loop)
+    assert [(told["samples"], told["updates"]) for told in rounds] == [(ROWS, STEPS)] * 2
+    told = "a callback asked to end the training early, and the case went on"
+    assert result["warnings"].count(told) == 1
+
+
+def test_a_round_has_the_batches_that_the_stream_told() -> None:
+    with pytest.raises(Invalid, match=f"round 1 made {STEPS - 1} updates, not {STEPS}"):
+        measured("shrinking")
