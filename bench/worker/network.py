@@ -30,6 +30,7 @@ from bench.worker.training import Built, built_work, check_precision, refuse_set
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
+from fmnist_models.stream import Stream
 
 
 def measure_network(
@@ -257,8 +258,9 @@ class _Rounds:
         if not math.isfinite(logs.get("loss", 0.0)):
             raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
         rows, updates = watch.rows(), self._update_count() - self._updates
-        # Only a stream may not tell its steps; with Keras's own step, each one is an update.
-        calls, samples = watch.given() or (work.steps or updates, rows or 0)
+        # Only a stream may not tell its steps; all of its batches but the last one are whole.
+        whole = math.ceil((rows or 0) / work.batch_size)
+        calls, samples = watch.given() or (work.steps or whole, rows or 0)
         if rows is None:
             self._told["train_step calls no layer: its samples are those that it was given"] = None
         # A model's own step may pass a sample to a layer twice, but must not leave samples out.
@@ -270,8 +272,29 @@ class _Rounds:
             raise Invalid(f"round {self._round} made {calls} steps, not {work.steps}")
         if not samples or not calls:
             raise Invalid(f"round {self._round} trained nothing that can be counted")
+        if isinstance(work.data, Stream):
+            self._refuse_other_batches(work.data, samples, updates if watch.plain else calls)
         self._check_updates(updates, calls)
         return samples, calls
+
+    def _refuse_other_batches(self, stream: Stream, samples: int, batches: int) -> None:
+        """Refuse batches for whose shapes XLA compiled the step within the round.
+
+        Raises:
+            Invalid: a batch has another shape than the first one, or more than one is smaller.
+        """
+        given = f"round {self._round}: {stream.name} gave"
+        others = self._loop.watch.reshaped()
+        if others:
+            raise Invalid(
+                f"{given} {others} batches of another shape than its first: pad or cut all samples "
+                "to one shape"
+            )
+        if batches > math.ceil(samples / stream.batch_size):
+            raise Invalid(
+                f"{given} more than one batch of less than {stream.batch_size} rows: let only the "
+                "last one be smaller"
+            )
 
     def _check_updates(self, updates: int, steps: int) -> None:
         """Refuse a wrong number of updates.

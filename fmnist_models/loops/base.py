@@ -118,7 +118,7 @@ class Loop(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.notes: dict[str, None] = {}
-        self.watch = StepWatch(work.model, work.device)
+        self.watch = StepWatch(work.model, work.device, work.batch.leaves)
         work.model.train_step = self.watch.watched_step()
         work.model.optimizer.build(work.model.trainable_variables)
         if not self.watch.plain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import keras
@@ -11,10 +12,13 @@ import keras
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
 from fmnist_models.loops.callbacks import sees_batches
-from fmnist_models.stream import Stream
+from fmnist_models.stream import Stream, last_batch
 
 # Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
 _WARM_UP_STEPS = 2
+# Most batches, and rounds of steps, that are read in the warm-up for the last batch of a stream.
+# Over more of them, one compilation is little.
+_MOST_READ, _MOST_ROUNDS_READ = 10_000, 10
 
 
 class FitLoop(Loop):
@@ -53,6 +57,8 @@ class FitLoop(Loop):
             most = work.steps or _WARM_UP_STEPS
             steps = max(min(_WARM_UP_STEPS, most), min(work.model.steps_per_execution, most))
             self._fit_stream(work.data, steps, epochs=1, **self._weighted)
+            if steps != work.data.batches:
+                self._exercise_last(work.data)
             return
         partial = work.arrays.rows % work.batch_size
         few = work.arrays.first(min(work.arrays.rows, 2 * work.batch_size) + partial)
@@ -64,6 +70,15 @@ class FitLoop(Loop):
             epochs=1,
             **self._weighted,
         )
+
+    def _exercise_last(self, stream: Stream) -> None:
+        """Train on a smaller last batch of a stream, for whose size XLA compiles anew."""
+        if not self.work.model.jit_compile or stream.endless:
+            return
+        most = _MOST_READ if stream.steps is None else _MOST_ROUNDS_READ * stream.steps
+        last = last_batch(replace(stream, steps=None).open(), most)
+        if last is not None:
+            self.work.model.fit(last, steps_per_epoch=1, shuffle=False, **self._weighted)
 
     def _refuse_split_calls(self, stream: Stream) -> None:
         """Refuse rounds that end within a call of several steps, where the stream goes on.

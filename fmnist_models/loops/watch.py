@@ -2,24 +2,28 @@
 
 Inside a `tf.function`, Python runs only when the step is traced, so observing costs the traced
 program nothing. Only a step that is not Keras's own gets a few more scalar operations. They count
-its calls and the rows that it is given and trains, because its metrics need not count them.
+its calls and the rows that it is given and trains, because its metrics need not count them. So
+do streams whose batches may change their shape, to count those that do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
+from numpy.typing import NDArray
 
 # Methods that decide how samples are counted and what is logged. A model that overrides one of
 # them counts as having its own step.
 _KERAS_STEP = ("train_step", "compute_metrics", "get_metrics_result", "metrics", "reset_metrics")
 # Keys of the counters of a step's calls, and of the rows that it is given.
 _CALLS, _GIVEN = "calls", "given"
+# The key of the counter of batches whose samples have another shape than those of the first batch.
+_RESHAPED = "reshaped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class StepWatch:
     Args:
         model: a compiled model.
         device: TensorFlow's name of the device for counters; None leaves it to TensorFlow.
+        first: the arrays of the first batch, in Keras's order.
 
     Attributes:
         traces: number of traces: how often the step's Python code ran inside a `tf.function`.
@@ -63,9 +68,11 @@ class StepWatch:
         plain: the step and its metrics are Keras's own.
     """
 
-    def __init__(self, model: keras.Model, device: str | None) -> None:
+    def __init__(
+        self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]
+    ) -> None:
         self._model = model
-        self._device = device
+        self._shapes = [array.shape[1:] for array in first]
         self._depth = 0
         self._calls: list[Called] = []
         self._before: dict[int | str | None, int] = {}
@@ -81,9 +88,9 @@ class StepWatch:
         with tf.device(device):
             # Counters are made here, because a `tf.function` cannot make variables. The key None is
             # for layers that the model gets later.
-            keys = [] if self.plain else [*map(id, layers_of(model)), None, _CALLS, _GIVEN]
+            of_own = [] if self.plain else [*map(id, layers_of(model)), None, _CALLS, _GIVEN]
             self._counters: dict[int | str | None, Any] = {
-                key: tf.Variable(0, dtype=tf.int64, trainable=False) for key in keys
+                key: tf.Variable(0, dtype=tf.int64, trainable=False) for key in [_RESHAPED, *of_own]
             }
 
     def watched_step(self) -> Callable[[Any], Any]:
@@ -132,6 +139,10 @@ class StepWatch:
         """
         return None if self.plain else (self._since(_CALLS), self._since(_GIVEN))
 
+    def reshaped(self) -> int:
+        """Batches since `count_from_here` whose samples have another shape than the first one's."""
+        return self._since(_RESHAPED)
+
     def _since(self, key: int | str | None) -> int:
         return int(self._counters[key]) - self._before[key]
 
@@ -174,12 +185,18 @@ class StepWatch:
         self._counters[key].assign_add(_rows_of(tensors[0]))
 
     def _count_call(self, data: Any) -> None:
-        """Count a call of a step that is not Keras's own, and the rows that it is given."""
-        if self.plain:
-            return
-        self._counters[_CALLS].assign_add(1)
-        first = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
-        self._counters[_GIVEN].assign_add(_rows_of(first))
+        """Count what `reshaped` and `given` tell of a call of the step."""
+        leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+        if not self.plain:
+            self._counters[_CALLS].assign_add(1)
+            self._counters[_GIVEN].assign_add(_rows_of(leaves[0]))
+        # Weights of classes, which Keras adds to the labels, have no shape here.
+        for leaf, shape in zip(leaves, self._shapes, strict=False):
+            # Where the trace knows the shape, all of its batches have it.
+            if leaf.shape[1:] != tf.TensorShape(shape):
+                same = tf.reduce_all(tf.equal(tf.shape(leaf)[1:], tf.constant(shape, tf.int32)))
+                self._counters[_RESHAPED].assign_add(tf.cast(~same, tf.int64))
+                break
 
 
 def _rows_of(tensor: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.loops import Recorder, distance, launch_images
-from support.workloads import SEEN
+from support.workloads import ROWS, SEEN
 
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
@@ -115,6 +115,35 @@ def test_a_stream_trains_like_its_rows_in_memory(name: str) -> None:
     assert loop.work.samples is None
     _, cached, _, _ = trained(name, "compiled", cache_stream=True)
     assert distance(expected, cached) <= TOLERANCE * distance(start, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("dataset_by_xla", {}), ("dataset_by_xla", {"steps": 5}), ("py_dataset_by_xla", {})],
+)
+def test_xla_compiles_the_smaller_last_batch_of_a_stream_in_the_warm_up(
+    name: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    from fmnist_models.loops import LOOPS
+
+    loop = LOOPS["fit"](built(name, "fit", "own", **more).work)
+    fit, told = keras.Model.fit, []
+
+    def noted(model: Any, x: Any, **words: Any) -> Any:
+        """`fit`, after a note of the traces so far, and of the rows of its batches."""
+        if isinstance(x, tf.data.Dataset):
+            told.append((loop.traces, [len(batch[0]) for batch in x.take(20)]))
+        return fit(model, x, **words)
+
+    monkeypatch.setattr(keras.Model, "fit", noted)
+    loop.warm_up()
+    traces, rows = told[-1]
+    assert rows == [ROWS % BATCH]
+    loop.train(Recorder(EPOCHS), EPOCHS)
+    assert loop.traces == traces
 
 
 @pytest.mark.parametrize("name", ["plain", "endless", "dataset_stream"])

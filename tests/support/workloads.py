@@ -289,6 +289,30 @@ def py_dataset() -> Workload:
     return _classifier(train=lambda batch_size: Batches(batch_size))
 
 
+def _by_xla(train: Any) -> Workload:
+    model = _dense()
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=True)
+    return Workload(model=model, train=train, validation=_points())
+
+
+def dataset_by_xla() -> Workload:
+    return _by_xla(dataset_stream().train)
+
+
+def py_dataset_by_xla() -> Workload:
+    return _by_xla(py_dataset().train)
+
+
+def uneven() -> Workload:
+    """A stream of two files, each with a smaller last batch."""
+
+    def batches(batch_size: int) -> Any:
+        file = dataset_stream().train(batch_size)
+        return file.concatenate(file)
+
+    return _classifier(train=batches)
+
+
 def endless() -> Workload:
     def batches(batch_size: int) -> Any:
         import tensorflow as tf

@@ -45,3 +45,13 @@ def test_no_callback_ends_a_round_early(loop: str) -> None:
 def test_a_round_has_the_batches_that_the_stream_told() -> None:
     with pytest.raises(Invalid, match=f"round 1 made {STEPS - 1} updates, not {STEPS}"):
         measured("shrinking")
+
+
+@pytest.mark.parametrize("loop", ["fit", "multistep"])
+def test_batches_of_other_shapes_fail_with_a_remedy(loop: str) -> None:
+    told = "^round 1: support.workloads:changing_shape: train gave 5 batches of another shape .*pad"
+    with pytest.raises(Invalid, match=told):
+        measured("changing_shape", loop)
+    told = "^round 1: support.workloads:uneven: train gave more than one batch of less than 16 rows"
+    with pytest.raises(Invalid, match=told):
+        measured("uneven", loop)
