@@ -87,14 +87,19 @@ class FitLoop(Loop):
             Unsupported: the steps of a round are no multiple of those of a call.
         """
         steps, call = stream.steps, int(self.work.model.steps_per_execution)
-        ends = steps == stream.batches and not stream.repeats
-        if steps is None or steps % call == 0 or ends:
+        if steps is None or steps % call == 0:
             return
+        fits = math.ceil(steps / call) * call
+        if stream.batches is not None:
+            # Keras ends a round at the end of a stream that does not repeat.
+            while fits < stream.batches and not stream.repeats and stream.batches % fits:
+                fits += call
+            # All batches are an epoch, which may end within a call.
+            fits = min(fits, stream.batches)
         another = "" if self.name == "fit" else ", or choose --loops fit"
         raise Unsupported(
             f"--steps {steps}: a call of --loops {self.name} takes {call} batches of "
-            f"{stream.name}, so a round is a multiple of them: name --steps "
-            f"{math.ceil(steps / call) * call}{another}"
+            f"{stream.name}, and a round is whole calls or an epoch: name --steps {fits}{another}"
         )
 
     def train(self, observer: Observer, max_epochs: int) -> None:

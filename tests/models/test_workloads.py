@@ -192,12 +192,19 @@ def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) ->
     assert "choose --loops fit" in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("endless", 4), ("py_dataset", 5)])
-def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int) -> None:
-    told = f"--steps {steps}: .* takes 100 batches .* name --steps 100, or choose --loops fit"
+@pytest.mark.parametrize(
+    ("name", "steps", "fits"),
+    [("endless", 4, 100), ("py_dataset", 5, 10), ("dataset_stream", 5, 10)],
+)
+def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int, fits: int) -> None:
+    told = f"--steps {steps}: .* takes 100 batches .* name --steps {fits}, or choose --loops fit"
     with pytest.raises(Unsupported, match=told):
         trained(name, "multistep", steps=steps)
-    loop = trained("py_dataset", "multistep", steps=10)[3]
+
+
+@pytest.mark.parametrize("name", ["py_dataset", "dataset_stream"])
+def test_as_many_steps_as_the_stream_has_batches_are_an_epoch(name: str) -> None:
+    loop = trained(name, "multistep", steps=10)[3]
     assert int(loop.work.model.optimizer.iterations) == 10 * EPOCHS
 
 
@@ -315,10 +322,15 @@ def test_an_optimizer_of_its_own_is_of_compiled_models_alone() -> None:
 
 
 def test_more_steps_than_an_epoch_has_are_refused() -> None:
+    from fmnist_models.data import of_rounds
+
     with pytest.raises(UserError, match=r"--steps 50: an epoch of .* has 9 whole batches of 16"):
         built("plain", "fit", steps=50)
-    with pytest.raises(UserError, match=r"does not divide the 10 batches .* --steps 2"):
+    with pytest.raises(UserError, match=r"does not divide the 10 batches .* --steps 2$"):
         built("py_dataset", "fit", steps=4)
+    prime = replace(built("py_dataset", "fit").work.data, batches=7)
+    with pytest.raises(UserError, match=r"does not divide the 7 batches .* --steps 7$"):
+        of_rounds("mine", prime, 4, BATCH)
 
 
 def test_equal_work_has_equal_digests_and_other_work_has_others() -> None:
