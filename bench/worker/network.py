@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -48,8 +49,12 @@ def measure_network(
 
     started = time.perf_counter()
     warm_up(built, loop)
-    rounds = _Rounds(request, built, loop, device, emit, pause)
-    rounds.evaluations.warm_up()
+    evaluations = Evaluations(
+        built, case.batch_size, partial(_peaks, memory, device), scored=request.steps is None
+    )
+    with memory.left_out():
+        evaluations.warm_up()
+    rounds = _Rounds(request, evaluations, loop, device, emit, pause)
     device.synchronize()
     warmup_s = time.perf_counter() - started
     precision = check_precision(case, loop, built.left_policy)
@@ -63,10 +68,7 @@ def measure_network(
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     refuse_settings(case.precision)
-    peaks = {
-        "peak_host_memory_bytes": memory.rise_bytes(),
-        "peak_device_memory_bytes": device.peak_memory_bytes(),
-    }
+    peaks = evaluations.peaks
     told = [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes]
     work = _told_of_work(built, loop, device, told)
     emit(
@@ -89,6 +91,13 @@ def measure_network(
             **rounds.energy.result(),
         }
     )
+
+
+def _peaks(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
+    return {
+        "peak_host_memory_bytes": memory.rise_bytes(),
+        "peak_device_memory_bytes": device.peak_memory_bytes(),
+    }
 
 
 def _told_of_work(
@@ -133,7 +142,7 @@ class _Rounds:
     def __init__(
         self,
         request: LaunchRequest,
-        built: Built,
+        evaluations: Evaluations,
         loop: Loop,
         device: TensorFlowDevice,
         emit: Emit,
@@ -143,8 +152,8 @@ class _Rounds:
         self._pause = pause
         self._loop = loop
         self._model = loop.work.model
-        self._score = built.task.score
-        self.evaluations = Evaluations(built, request.case.batch_size, scored=request.steps is None)
+        self._score = evaluations.score
+        self._evaluations = evaluations
         # Without whole epochs there is nothing to judge.
         self._scored = request.steps is None
         self._validated: dict[str, float] = {}
@@ -205,20 +214,20 @@ class _Rounds:
         self._round += 1
         samples, updates = self._check_round(logs)
         self.energy.round_ends(samples)
-        self.evaluations.check_training(logs)
+        self._evaluations.check_training(logs)
         self._timed_s += self._closed - self._opened
         evaluation: dict[str, float] = {}
         evaluation_s = None
         if self._scored and self._round <= self._request.epochs:
             self.energy.closes()
             started = time.perf_counter()
-            evaluation = self.evaluations.of_validation()
+            evaluation = self._evaluations.of_validation()
             evaluation_s = time.perf_counter() - started if evaluation else None
             self._validated = {f"val_{name}": value for name, value in evaluation.items()}
         logs.update(self._validated)
         if self._scored and self._round == self._request.epochs:
             started = time.perf_counter()
-            test = self.evaluations.of_test()
+            test = self._evaluations.of_test()
             if test:
                 self.test_evaluation_s = time.perf_counter() - started
                 self.test_loss, self.test_score = test.get("loss"), test[self._score]

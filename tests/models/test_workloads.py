@@ -289,13 +289,16 @@ def test_training_without_evaluations_must_tell_the_score_itself() -> None:
     from bench.worker.evaluation import Evaluations
 
     logs = {"accuracy": 0.5, "loss": 1.0}
-    evaluations = Evaluations(built("unscored", "fit"), BATCH, scored=True)
+
+    def evaluations(name: str, *, scored: bool) -> Evaluations:
+        return Evaluations(built(name, "fit"), BATCH, dict, scored=scored)
+
     told = "unscored' reports accuracy, loss, and no 'f1', .* name one of these as score="
     with pytest.raises(UserError, match=told):
-        evaluations.check_training(logs)
-    evaluations.check_training({**logs, "f1": 0.5})
-    Evaluations(built("other_score", "fit"), BATCH, scored=True).check_training(logs)
-    Evaluations(built("unscored", "fit"), BATCH, scored=False).check_training(logs)
+        evaluations("unscored", scored=True).check_training(logs)
+    evaluations("unscored", scored=True).check_training({**logs, "f1": 0.5})
+    evaluations("other_score", scored=True).check_training(logs)
+    evaluations("unscored", scored=False).check_training(logs)
 
 
 def test_a_stream_too_large_to_cache_says_what_to_leave_out(

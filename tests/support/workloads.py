@@ -289,6 +289,24 @@ def py_dataset() -> Workload:
     return _classifier(train=lambda batch_size: Batches(batch_size))
 
 
+def fixed_batch() -> Workload:
+    """A model for batches of 16 rows alone, and validation data with a smaller last batch."""
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(16, 4, 2)),
+            keras.layers.LSTM(3, stateful=True),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+
+    def rows(number: int) -> tuple[Any, Any]:
+        return np.ones((number, 4, 2), np.float32), np.zeros(number, np.int32)
+
+    return _classifier(model=model, train=rows(32), validation=rows(32), test=rows(38))
+
+
 def _by_xla(train: Any) -> Workload:
     model = _dense()
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=True)
