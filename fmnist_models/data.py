@@ -142,7 +142,8 @@ def _type_name(value: Any) -> str:
 def of_rounds(name: str, data: Data, steps: int | None, batch_size: int) -> Data:
     """The data of rounds of `steps` steps; all of the data where that is None.
 
-    Of arrays, these are the rows of the first `steps` batches: each round trains on them.
+    Of arrays, these are the rows of the first `steps` batches: each round trains on them. As many
+    steps as a stream has batches are an epoch.
 
     Raises:
         UserError: an epoch has fewer steps, or the stream never ends and `steps` is None.
@@ -164,10 +165,12 @@ def of_rounds(name: str, data: Data, steps: int | None, batch_size: int) -> Data
         )
     if isinstance(data, Arrays):
         return data.first(steps * batch_size)
+    if steps == known:
+        return data
     if known is not None and not data.repeats and known % steps:
         fits = max(count for count in range(1, steps + 1) if known % count == 0)
         raise UserError(
             f"--steps {steps}: does not divide the {known} batches of {name}, at whose end Keras "
-            f"ends a round: name --steps {fits}"
+            f"ends a round: name --steps {fits if fits > 1 else known}"
         )
     return replace(data, steps=steps)

@@ -83,6 +83,37 @@ class Stream:
             ) from error
 
 
+def last_batch(stream: Any, most: int) -> Any:
+    """The last batch of an opened stream, as a `tf.data.Dataset` of one batch in the same form.
+
+    The stream is read for it, from its beginning.
+
+    Args:
+        stream: the stream.
+        most: the most batches to read.
+
+    Returns:
+        None where the stream tells that all batches have one size, or does not end within `most`.
+    """
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters import get_data_adapter
+
+    adapter = get_data_adapter(stream)
+    batches = adapter.get_tf_dataset()
+    form = batches.element_spec
+    if tf.nest.flatten(form)[0].shape[:1].is_fully_defined():
+        return None
+    last, read = None, 0
+    with stray_forks_ended():
+        adapter.on_epoch_begin()
+        for batch in batches.take(most + 1):
+            last, read = batch, read + 1
+        adapter.on_epoch_end()
+    if read > most:
+        return None
+    return tf.data.Dataset.from_generator(lambda: iter([last]), output_signature=form)
+
+
 def opened(name: str, function: Callable[..., Any], batch_size: int) -> Any:
     """What a user's function returns; it is given the batch size where it takes one.
 

@@ -109,7 +109,8 @@ class Task:
             )
         import keras
 
-        few = (data.head if isinstance(data, Stream) else data).first(_FEW)
+        rows = _fixed_batch(self.model) or _FEW
+        few = (data.head if isinstance(data, Stream) else data).first(rows)
         own_step = _has_own_step(self.model)
         try:
             outputs = _called_once(self.model, few.x)
@@ -249,6 +250,12 @@ def _has_own_step(model: keras.Model) -> bool:
     import keras
 
     return type(model).train_step is not keras.Model.train_step
+
+
+def _fixed_batch(model: keras.Model) -> int | None:
+    """Rows of the batches that the model is built for; None where it takes any."""
+    inputs = getattr(model, "inputs", None) or ()
+    return next((tensor.shape[0] for tensor in inputs if tensor.shape), None)
 
 
 def _called_once(model: keras.Model, x: Any) -> Any:

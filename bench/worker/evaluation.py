@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data
 from fmnist_models.errors import UserError
 from fmnist_models.loops.base import read_logs
+from fmnist_models.own import raised
 from fmnist_models.stream import Stream
 
-EVALUATION_BATCH = 2000
-# Large samples are evaluated in smaller batches, of about this size.
-_BATCH_BYTES = 2**25
+# Rows of a batch of the embedded images, which are small.
+_IMAGES_A_BATCH = 2000
 
 
 class Evaluations:
@@ -23,27 +23,69 @@ class Evaluations:
 
     Args:
         built: the work.
-        batch_size: samples of a training step, which fit the memory.
+        batch_size: samples of a training step. A user's own work is evaluated with as many, because
+            they are known to fit the memory, and a model may be built for them alone.
+        read_peaks: reads the peaks of memory so far.
         scored: False where nothing is judged; then nothing is evaluated.
     """
 
-    def __init__(self, built: Built, batch_size: int, *, scored: bool) -> None:
+    def __init__(
+        self,
+        built: Built,
+        batch_size: int,
+        read_peaks: Callable[[], dict[str, int | None]],
+        *,
+        scored: bool,
+    ) -> None:
         self._task = built.task
-        self._batch_size = batch_size
+        self._batch_size = max(batch_size, _IMAGES_A_BATCH) if built.task.images else batch_size
+        self._read_peaks = read_peaks
+        self._peaks: dict[str, int | None] | None = None
         self._unevaluated = scored and built.validation is None and built.test is None
         self._validation = built.validation if scored else None
         self._test = built.test if scored else None
 
     def warm_up(self) -> None:
-        """Trace the evaluations, so that none is traced between rounds."""
-        for data in (self._validation, self._test):
+        """Trace the evaluations, so that none is traced between rounds.
+
+        Raises:
+            UserError: the model does not report the score, or refuses a smaller last batch.
+        """
+        for what, data in (("validation", self._validation), ("test", self._test)):
             if isinstance(data, Arrays):
-                size = evaluation_batch(data, self._batch_size)
-                full, rest = divmod(data.rows, size)
-                self._evaluate(data.first(min(full, 1) * size + rest))
+                self._warm_up(what, data)
             elif data is not None:
                 self._evaluate(data.head)
         self._task.model.reset_metrics()
+
+    def _warm_up(self, what: str, data: Arrays) -> None:
+        size = self._batch_size
+        full, rest = divmod(data.rows, size)
+        try:
+            self._evaluate(data.first(min(full, 1) * size + rest))
+        except UserError:
+            raise
+        except Exception as error:
+            if not full or not rest:
+                raise
+            # Where whole batches are refused too, their error is told.
+            self._evaluate(data.first(size))
+            raise UserError(
+                f"{self._task.name}: {what}: its last batch has {rest} rows, not {size}, which the "
+                f"model does not take: give a multiple of {size} rows ({raised(error)})"
+            ) from error
+
+    @property
+    def peaks(self) -> dict[str, int | None]:
+        """The peaks of memory before the first evaluation after the warm-up, or so far."""
+        if self._peaks is None:
+            self._peaks = self._read_peaks()
+        return self._peaks
+
+    @property
+    def score(self) -> str:
+        """The name of the score."""
+        return self._task.score
 
     def check_training(self, logs: Mapping[str, float]) -> None:
         """Test the logs of a round, which alone have the score where nothing is evaluated.
@@ -60,7 +102,7 @@ class Evaluations:
         Raises:
             UserError: the model does not report the score.
         """
-        return self._evaluate(self._validation)
+        return self._after_peaks(self._validation)
 
     def of_test(self) -> dict[str, float]:
         """Loss and metrics on the test data; empty without such data.
@@ -68,28 +110,32 @@ class Evaluations:
         Raises:
             UserError: the model does not report the score.
         """
-        return self._evaluate(self._test)
+        return self._after_peaks(self._test)
 
-    def _evaluate(self, data: Data | None) -> dict[str, float]:
-        """The accuracy on the embedded images is computed where the model reports none."""
+    def _after_peaks(self, data: Data | None) -> dict[str, float]:
+        """An evaluation; the peaks of memory are read before the first one."""
         if data is None:
             return {}
+        self._peaks = self.peaks
+        return self._evaluate(data)
+
+    def _evaluate(self, data: Data) -> dict[str, float]:
+        """The accuracy on the embedded images is computed where the model reports none."""
         model, score = self._task.model, self._task.score
         if isinstance(data, Stream):
             logs = read_logs(model.evaluate(data.open(), verbose=0, return_dict=True))
         else:
-            size = evaluation_batch(data, self._batch_size)
             told = model.evaluate(
                 data.x,
                 data.y,
                 sample_weight=data.sample_weight,
-                batch_size=size,
+                batch_size=self._batch_size,
                 verbose=0,
                 return_dict=True,
             )
             logs = read_logs(told)
             if self._task.images and score not in logs:
-                predicted = model.predict(data.x, batch_size=size, verbose=0)
+                predicted = model.predict(data.x, batch_size=self._batch_size, verbose=0)
                 logs[score] = float(np.mean(np.argmax(predicted, axis=-1) == data.y))
         self._refuse_without_score(logs)
         return logs
@@ -100,14 +146,3 @@ class Evaluations:
                 f"model {self._task.name!r} reports {', '.join(sorted(logs)) or 'nothing'}, and no "
                 f"{self._task.score!r}, which is to judge it: name one of these as score="
             )
-
-
-def evaluation_batch(data: Arrays, batch_size: int) -> int:
-    """Rows of a batch of an evaluation: many, as long as they are small.
-
-    Args:
-        data: the data.
-        batch_size: samples of a training step, which fit the memory.
-    """
-    row_bytes = max(1, data.nbytes // data.rows)
-    return max(batch_size, min(EVALUATION_BATCH, _BATCH_BYTES // row_bytes))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,15 @@ class PeakMemory:
     def __init__(self) -> None:
         self._start = _resident()
         self._start_elsewhere = _process_memory().rss
-        try:
-            _CLEAR_REFS.write_text(_RESET_PEAK)
-            self._was_reset = True
-        except OSError:
-            self._was_reset = False
+        self._before = 0
+        self._was_reset = _reset_peak()
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Leave out of the rise what the context needs, where the peak can be reset."""
+        self._before = self.rise_bytes() or 0
+        yield
+        self._was_reset = _reset_peak()
 
     def rise_bytes(self) -> int | None:
         """Bytes between the start and the peak; None where the system does not report them.
@@ -44,7 +50,7 @@ class PeakMemory:
         if not self._was_reset:
             return None
         pages_of_files = now["RssFile"] - self._start["RssFile"]
-        return max(0, now["VmHWM"] - self._start["VmRSS"] - max(0, pages_of_files))
+        return max(self._before, now["VmHWM"] - self._start["VmRSS"] - max(0, pages_of_files))
 
 
 def resident_and_peak() -> tuple[int, int] | None:
@@ -57,6 +63,15 @@ def resident_and_peak() -> tuple[int, int] | None:
         return now["VmRSS"], now["VmHWM"]
     peak = _peak_elsewhere()
     return None if peak is None else (_process_memory().rss, peak)
+
+
+def _reset_peak() -> bool:
+    """Whether the system could set the peak to what is resident now."""
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
 
 
 def _resident() -> dict[str, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -30,6 +31,7 @@ from bench.worker.training import Built, built_work, check_precision, refuse_set
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
+from fmnist_models.stream import Stream
 
 
 def measure_network(
@@ -47,8 +49,12 @@ def measure_network(
 
     started = time.perf_counter()
     warm_up(built, loop)
-    rounds = _Rounds(request, built, loop, device, emit, pause)
-    rounds.evaluations.warm_up()
+    evaluations = Evaluations(
+        built, case.batch_size, partial(_peaks, memory, device), scored=request.steps is None
+    )
+    with memory.left_out():
+        evaluations.warm_up()
+    rounds = _Rounds(request, evaluations, loop, device, emit, pause)
     device.synchronize()
     warmup_s = time.perf_counter() - started
     precision = check_precision(case, loop, built.left_policy)
@@ -62,10 +68,7 @@ def measure_network(
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     refuse_settings(case.precision)
-    peaks = {
-        "peak_host_memory_bytes": memory.rise_bytes(),
-        "peak_device_memory_bytes": device.peak_memory_bytes(),
-    }
+    peaks = evaluations.peaks
     told = [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes]
     work = _told_of_work(built, loop, device, told)
     emit(
@@ -88,6 +91,13 @@ def measure_network(
             **rounds.energy.result(),
         }
     )
+
+
+def _peaks(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
+    return {
+        "peak_host_memory_bytes": memory.rise_bytes(),
+        "peak_device_memory_bytes": device.peak_memory_bytes(),
+    }
 
 
 def _told_of_work(
@@ -132,7 +142,7 @@ class _Rounds:
     def __init__(
         self,
         request: LaunchRequest,
-        built: Built,
+        evaluations: Evaluations,
         loop: Loop,
         device: TensorFlowDevice,
         emit: Emit,
@@ -142,8 +152,8 @@ class _Rounds:
         self._pause = pause
         self._loop = loop
         self._model = loop.work.model
-        self._score = built.task.score
-        self.evaluations = Evaluations(built, request.case.batch_size, scored=request.steps is None)
+        self._score = evaluations.score
+        self._evaluations = evaluations
         # Without whole epochs there is nothing to judge.
         self._scored = request.steps is None
         self._validated: dict[str, float] = {}
@@ -204,20 +214,20 @@ class _Rounds:
         self._round += 1
         samples, updates = self._check_round(logs)
         self.energy.round_ends(samples)
-        self.evaluations.check_training(logs)
+        self._evaluations.check_training(logs)
         self._timed_s += self._closed - self._opened
         evaluation: dict[str, float] = {}
         evaluation_s = None
         if self._scored and self._round <= self._request.epochs:
             self.energy.closes()
             started = time.perf_counter()
-            evaluation = self.evaluations.of_validation()
+            evaluation = self._evaluations.of_validation()
             evaluation_s = time.perf_counter() - started if evaluation else None
             self._validated = {f"val_{name}": value for name, value in evaluation.items()}
         logs.update(self._validated)
         if self._scored and self._round == self._request.epochs:
             started = time.perf_counter()
-            test = self.evaluations.of_test()
+            test = self._evaluations.of_test()
             if test:
                 self.test_evaluation_s = time.perf_counter() - started
                 self.test_loss, self.test_score = test.get("loss"), test[self._score]
@@ -256,30 +266,44 @@ class _Rounds:
             raise Invalid(f"round {self._round} traced the training step again{shapes}")
         if not math.isfinite(logs.get("loss", 0.0)):
             raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
-        samples, updates = watch.rows(), self._update_count() - self._updates
-        if work.samples is None:
-            return self._check_stream(samples, updates)
-        assert work.steps is not None
-        if samples is None:
+        rows, updates = watch.rows(), self._update_count() - self._updates
+        # Only a stream may not tell its steps; all of its batches but the last one are whole.
+        whole = math.ceil((rows or 0) / work.batch_size)
+        calls, samples = watch.given() or (work.steps or whole, rows or 0)
+        if rows is None:
             self._told["train_step calls no layer: its samples are those that it was given"] = None
         # A model's own step may pass a sample to a layer twice, but must not leave samples out.
-        elif samples < work.samples or (watch.plain and samples != work.samples):
+        elif rows < samples:
+            raise Invalid(f"round {self._round} trained {rows} samples, not {samples}")
+        if samples != (work.samples or samples):
             raise Invalid(f"round {self._round} trained {samples} samples, not {work.samples}")
-        self._check_updates(updates, work.steps)
-        return work.samples, work.steps
+        if calls != (work.steps or calls):
+            raise Invalid(f"round {self._round} made {calls} steps, not {work.steps}")
+        if not samples or not calls:
+            raise Invalid(f"round {self._round} trained nothing that can be counted")
+        if isinstance(work.data, Stream):
+            self._refuse_other_batches(work.data, samples, updates if watch.plain else calls)
+        self._check_updates(updates, calls)
+        return samples, calls
 
-    def _check_stream(self, samples: int | None, updates: int) -> tuple[int, int]:
-        """Samples and updates of a round on a stream, which are known at its end only.
+    def _refuse_other_batches(self, stream: Stream, samples: int, batches: int) -> None:
+        """Refuse batches for whose shapes XLA compiled the step within the round.
 
         Raises:
-            Invalid: nothing was trained, or another number of steps than asked for.
+            Invalid: a batch has another shape than the first one, or more than one is smaller.
         """
-        wanted = self._request.steps
-        if not samples or updates < 1:
-            raise Invalid(f"round {self._round} trained nothing that can be counted")
-        if wanted is not None and self._loop.watch.plain:
-            self._check_updates(updates, wanted)
-        return samples, wanted or updates
+        given = f"round {self._round}: {stream.name} gave"
+        others = self._loop.watch.reshaped()
+        if others:
+            raise Invalid(
+                f"{given} {others} batches of another shape than its first: pad or cut all samples "
+                "to one shape"
+            )
+        if batches > math.ceil(samples / stream.batch_size):
+            raise Invalid(
+                f"{given} more than one batch of less than {stream.batch_size} rows: let only the "
+                "last one be smaller"
+            )
 
     def _check_updates(self, updates: int, steps: int) -> None:
         """Refuse a wrong number of updates.

@@ -221,13 +221,18 @@ def _with_known_steps(work: Work, loop: str) -> Work:
     """The work, with a known number of steps where it is a stream."""
     if not isinstance(work.data, Stream):
         return work
-    most = MOST_STEPS[loop]
-    return replace(work, data=replace(work.data, steps=min(most, work.steps or most)))
+    return _first(work, MOST_STEPS[loop])
 
 
 def _first(work: Work, steps: int) -> Work:
-    """The work of the first `steps` steps; all of it where it has no more."""
-    if steps >= _steps(work):
+    """The work of the first `steps` steps; all of it where it has no more.
+
+    Of a stream, these are whole calls of the train function, which goes on where they end.
+    """
+    if isinstance(work.data, Stream):
+        call = int(work.model.steps_per_execution)
+        steps = max(call, steps - steps % call)
+    if work.steps is not None and steps >= work.steps:
         return work
     if isinstance(work.data, Stream):
         return replace(work, data=replace(work.data, steps=steps))

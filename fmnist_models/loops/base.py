@@ -118,7 +118,7 @@ class Loop(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.notes: dict[str, None] = {}
-        self.watch = StepWatch(work.model, work.device)
+        self.watch = StepWatch(work.model, work.device, work.batch.leaves)
         work.model.train_step = self.watch.watched_step()
         work.model.optimizer.build(work.model.trainable_variables)
         if not self.watch.plain:
@@ -159,7 +159,8 @@ class Loop(ABC):
         model = self.work.model
         if model.stop_training and not wanted:
             self.notes["a callback asked to end the training early, and the case went on"] = None
-        model.stop_training = wanted
+        if model.stop_training != wanted:
+            model.stop_training = wanted
 
     @abstractmethod
     def train(self, observer: Observer, max_epochs: int) -> None:

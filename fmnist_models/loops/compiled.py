@@ -14,6 +14,7 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, Work, read_logs
+from fmnist_models.loops.callbacks import sees_batches
 
 # Most rows of one gather for several steps. One gather for several short steps saves most of its
 # cost. At a batch of 128 it cost more than it saved, and more than 5 steps of 32 gained nothing
@@ -265,21 +266,11 @@ def _refuse_batch_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> No
     Raises:
         Unsupported: one of them has a method for batches.
     """
-    base = keras.callbacks.Callback
-    for callback in callbacks:
-        for method in (
-            "on_train_batch_begin",
-            "on_train_batch_end",
-            "on_batch_begin",
-            "on_batch_end",
-        ):
-            found = getattr(callback, method)
-            # A `LambdaCallback` has its methods in the object, not in the class.
-            if getattr(found, "__func__", found) is not getattr(base, method):
-                raise Unsupported(
-                    f"the callback {type(callback).__name__} must see each batch, and an epoch is "
-                    "one call of --loops compiled: leave it out, or choose --loops fit"
-                )
+    for callback in filter(sees_batches, callbacks):
+        raise Unsupported(
+            f"the callback {type(callback).__name__} must see each batch, and an epoch is one call "
+            "of --loops compiled: leave it out, or choose --loops fit"
+        )
 
 
 def _scaled(pixels: tf.Tensor) -> tf.Tensor:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import keras
 
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
-from fmnist_models.stream import Stream
+from fmnist_models.loops.callbacks import sees_batches
+from fmnist_models.stream import Stream, last_batch
 
 # Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
 _WARM_UP_STEPS = 2
+# Most batches, and rounds of steps, that are read in the warm-up for the last batch of a stream.
+# Over more of them, one compilation is little.
+_MOST_READ, _MOST_ROUNDS_READ = 10_000, 10
 
 
 class FitLoop(Loop):
@@ -52,6 +57,8 @@ class FitLoop(Loop):
             most = work.steps or _WARM_UP_STEPS
             steps = max(min(_WARM_UP_STEPS, most), min(work.model.steps_per_execution, most))
             self._fit_stream(work.data, steps, epochs=1, **self._weighted)
+            if steps != work.data.batches:
+                self._exercise_last(work.data)
             return
         partial = work.arrays.rows % work.batch_size
         few = work.arrays.first(min(work.arrays.rows, 2 * work.batch_size) + partial)
@@ -64,6 +71,15 @@ class FitLoop(Loop):
             **self._weighted,
         )
 
+    def _exercise_last(self, stream: Stream) -> None:
+        """Train on a smaller last batch of a stream, for whose size XLA compiles anew."""
+        if not self.work.model.jit_compile or stream.endless:
+            return
+        most = _MOST_READ if stream.steps is None else _MOST_ROUNDS_READ * stream.steps
+        last = last_batch(replace(stream, steps=None).open(), most)
+        if last is not None:
+            self.work.model.fit(last, steps_per_epoch=1, shuffle=False, **self._weighted)
+
     def _refuse_split_calls(self, stream: Stream) -> None:
         """Refuse rounds that end within a call of several steps, where the stream goes on.
 
@@ -71,14 +87,19 @@ class FitLoop(Loop):
             Unsupported: the steps of a round are no multiple of those of a call.
         """
         steps, call = stream.steps, int(self.work.model.steps_per_execution)
-        ends = steps == stream.batches and not stream.repeats
-        if steps is None or steps % call == 0 or ends:
+        if steps is None or steps % call == 0:
             return
+        fits = math.ceil(steps / call) * call
+        if stream.batches is not None:
+            # Keras ends a round at the end of a stream that does not repeat.
+            while fits < stream.batches and not stream.repeats and stream.batches % fits:
+                fits += call
+            # All batches are an epoch, which may end within a call.
+            fits = min(fits, stream.batches)
         another = "" if self.name == "fit" else ", or choose --loops fit"
         raise Unsupported(
             f"--steps {steps}: a call of --loops {self.name} takes {call} batches of "
-            f"{stream.name}, so a round is a multiple of them: name --steps "
-            f"{math.ceil(steps / call) * call}{another}"
+            f"{stream.name}, and a round is whole calls or an epoch: name --steps {fits}{another}"
         )
 
     def train(self, observer: Observer, max_epochs: int) -> None:
@@ -91,9 +112,10 @@ class FitLoop(Loop):
         model = work.model
         model.make_train_function()
         plain = model.train_function
-        watched = _Windows(plain, observer, self._executions())
+        watched = _Windows(plain, observer, self)
         model.train_function = watched.call
-        callbacks = [_EpochEnd(observer, watched), *work.callbacks, _End(self, watched)]
+        end = _EndWithBatches if any(map(sees_batches, work.callbacks)) else _End
+        callbacks = [_EpochEnd(observer, watched), *work.callbacks, end(self, watched)]
         try:
             self._fit(epochs=max_epochs, callbacks=callbacks, **self._weighted)
         finally:
@@ -110,7 +132,7 @@ class FitLoop(Loop):
         weights = self.work.class_weight
         return {"verbose": 0, "class_weight": None if weights is None else dict(weights)}
 
-    def _executions(self) -> int | None:
+    def executions(self) -> int | None:
         """Calls of the train function in an epoch; None for a stream."""
         if isinstance(self.work.data, Stream):
             return None
@@ -145,11 +167,12 @@ class _Windows:
     """
 
     def __init__(
-        self, train_function: Callable[[Any], Any], observer: Observer, executions: int | None
+        self, train_function: Callable[[Any], Any], observer: Observer, loop: FitLoop
     ) -> None:
         self._train_function = train_function
         self._observer = observer
-        self._executions = executions
+        self._loop = loop
+        self._executions = loop.executions()
         self._done = 0
         self.ended = False
 
@@ -162,6 +185,8 @@ class _Windows:
         logs = self._train_function(iterator)
         if self._done == self._executions:
             self._observer.window_closes()
+        # What a callback asked for before this call would end the epoch after it.
+        self._loop.decide_end(wanted=False)
         return logs
 
     def epoch_has_ended(self) -> None:
@@ -202,3 +227,17 @@ class _End(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Continue until the observer has seen enough."""
         self._loop.decide_end(wanted=self._windows.ended)
+
+
+class _EndWithBatches(_End):
+    """The same, and no callback ends an epoch before its last step.
+
+    Only for callbacks that see batches themselves: without one, Keras does not wait for the logs
+    of each step. `async_safe` leaves to the others whether it does.
+    """
+
+    async_safe = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Go on to the next step."""
+        self._loop.decide_end(wanted=False)

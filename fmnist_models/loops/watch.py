@@ -1,23 +1,29 @@
 """Observes a model's training step while Python runs it.
 
 Inside a `tf.function`, Python runs only when the step is traced, so observing costs the traced
-program nothing. Only a step that is not Keras's own gets two more scalar operations. They count
-the rows that it trains, because its metrics need not count them.
+program nothing. Only a step that is not Keras's own gets a few more scalar operations. They count
+its calls and the rows that it is given and trains, because its metrics need not count them. So
+do streams whose batches may change their shape, to count those that do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
+from numpy.typing import NDArray
 
 # Methods that decide how samples are counted and what is logged. A model that overrides one of
 # them counts as having its own step.
 _KERAS_STEP = ("train_step", "compute_metrics", "get_metrics_result", "metrics", "reset_metrics")
+# Keys of the counters of a step's calls, and of the rows that it is given.
+_CALLS, _GIVEN = "calls", "given"
+# The key of the counter of batches whose samples have another shape than those of the first batch.
+_RESHAPED = "reshaped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class StepWatch:
     Args:
         model: a compiled model.
         device: TensorFlow's name of the device for counters; None leaves it to TensorFlow.
+        first: the arrays of the first batch, in Keras's order.
 
     Attributes:
         traces: number of traces: how often the step's Python code ran inside a `tf.function`.
@@ -61,12 +68,14 @@ class StepWatch:
         plain: the step and its metrics are Keras's own.
     """
 
-    def __init__(self, model: keras.Model, device: str | None) -> None:
+    def __init__(
+        self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]
+    ) -> None:
         self._model = model
-        self._device = device
+        self._shapes = [array.shape[1:] for array in first]
         self._depth = 0
         self._calls: list[Called] = []
-        self._rows_before: dict[int | None, int] = {}
+        self._before: dict[int | str | None, int] = {}
         self.traces = 0
         self.traced: list[Traced] = []
         self.eager = False
@@ -77,11 +86,11 @@ class StepWatch:
             for name in _KERAS_STEP[1:]
         )
         with tf.device(device):
-            # Counters are made here, because a `tf.function` cannot make variables. The last one,
-            # with the key None, is for layers that the model gets later.
-            self._rows: dict[int | None, Any] = {
-                key: tf.Variable(0, dtype=tf.int64, trainable=False)
-                for key in ([] if self.plain else [*map(id, layers_of(model)), None])
+            # Counters are made here, because a `tf.function` cannot make variables. The key None is
+            # for layers that the model gets later.
+            of_own = [] if self.plain else [*map(id, layers_of(model)), None, _CALLS, _GIVEN]
+            self._counters: dict[int | str | None, Any] = {
+                key: tf.Variable(0, dtype=tf.int64, trainable=False) for key in [_RESHAPED, *of_own]
             }
 
     def watched_step(self) -> Callable[[Any], Any]:
@@ -91,9 +100,11 @@ class StepWatch:
             """One step."""
             if tf.executing_eagerly():
                 self.eager = True
+                self._count_call(data)
                 with self._watching():
                     return self.step(data)
             self.traces += 1
+            self._count_call(data)
             graph = tf.compat.v1.get_default_graph()
             first, self._calls = len(graph.get_operations()), []
             with self._watching():
@@ -106,19 +117,34 @@ class StepWatch:
         return watched
 
     def count_from_here(self) -> None:
-        """Count the rows from now on."""
-        self._rows_before = {key: int(rows) for key, rows in self._rows.items()}
+        """Count calls and rows from now on."""
+        self._before = {key: int(counted) for key, counted in self._counters.items()}
 
     def rows(self) -> int | None:
         """Rows that the step trained since `count_from_here`.
 
         For Keras's own step, the number of rows in the mean loss. For another step, the rows given
-        to layers with weights: the largest number of any layer. None where it calls no layer.
+        to layers with weights: the largest number of any layer. So they show that the step left
+        samples out; it may as well pass a sample to a layer twice. None where it calls no layer.
         """
         if self.plain:
             return int(self._model.metrics[0].count)
-        counted = [int(v) - self._rows_before[key] for key, v in self._rows.items()]
+        counted = [self._since(key) for key in self._counters if not isinstance(key, str)]
         return max(counted) if any(counted) else None
+
+    def given(self) -> tuple[int, int] | None:
+        """(calls, rows in their data) of a step that is not Keras's own since `count_from_here`.
+
+        None for Keras's own, which trains each row that it is given once.
+        """
+        return None if self.plain else (self._since(_CALLS), self._since(_GIVEN))
+
+    def reshaped(self) -> int:
+        """Batches since `count_from_here` whose samples have another shape than the first one's."""
+        return self._since(_RESHAPED)
+
+    def _since(self, key: int | str | None) -> int:
+        return int(self._counters[key]) - self._before[key]
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -155,8 +181,26 @@ class StepWatch:
         tensors = [item for item in tf.nest.flatten(given) if getattr(item, "shape", None)]
         if not tensors or not (layer.trainable_variables or not layer.built):
             return
-        rows = tf.shape(tensors[0], out_type=tf.int64)[0]
-        self._rows[id(layer) if id(layer) in self._rows else None].assign_add(rows)
+        key = id(layer) if id(layer) in self._counters else None
+        self._counters[key].assign_add(_rows_of(tensors[0]))
+
+    def _count_call(self, data: Any) -> None:
+        """Count what `reshaped` and `given` tell of a call of the step."""
+        leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+        if not self.plain:
+            self._counters[_CALLS].assign_add(1)
+            self._counters[_GIVEN].assign_add(_rows_of(leaves[0]))
+        # Weights of classes, which Keras adds to the labels, have no shape here.
+        for leaf, shape in zip(leaves, self._shapes, strict=False):
+            # Where the trace knows the shape, all of its batches have it.
+            if leaf.shape[1:] != tf.TensorShape(shape):
+                same = tf.reduce_all(tf.equal(tf.shape(leaf)[1:], tf.constant(shape, tf.int32)))
+                self._counters[_RESHAPED].assign_add(tf.cast(~same, tf.int64))
+                break
+
+
+def _rows_of(tensor: Any) -> Any:
+    return tf.shape(tensor, out_type=tf.int64)[0]
 
 
 @contextmanager

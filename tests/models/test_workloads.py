@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.loops import Recorder, distance
-from support.workloads import SEEN
+from support.loops import Recorder, distance, launch_images
+from support.workloads import ROWS, SEEN
 
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
-from fmnist_models import Synthetic, dataset
+from fmnist_models import Synthetic
 from fmnist_models.errors import Unsupported, UserError
 
 if TYPE_CHECKING:
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
 
 BATCH, EPOCHS = 16, 2
 TOLERANCE = 1e-4
-
-
-@cache
-def images() -> dataset.TrainingData:
-    data = dataset.load()
-    few = replace(
-        data,
-        train_images=data.train_images[:125],
-        train_labels=data.train_labels[:125],
-        test_images=data.test_images[:50],
-        test_labels=data.test_labels[:50],
-    )
-    return dataset.split(few)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +42,7 @@ def built(name: str, loop: str, optimizer: str = "sgd", **more: Any) -> Built:
     tf.config.experimental.enable_tensor_float_32_execution(False)
     case = Case(f"support.workloads:{name}", optimizer, loop, "cpu", BATCH)
     request = LaunchRequest(case, 0, 1, EPOCHS, 7, **more)
-    return training.built_work(request, images(), TensorFlowDevice(tf, "cpu", "float32"))
+    return training.built_work(request, launch_images(), TensorFlowDevice(tf, "cpu", "float32"))
 
 
 def trained(
@@ -131,6 +117,35 @@ def test_a_stream_trains_like_its_rows_in_memory(name: str) -> None:
     assert distance(expected, cached) <= TOLERANCE * distance(start, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("dataset_by_xla", {}), ("dataset_by_xla", {"steps": 5}), ("py_dataset_by_xla", {})],
+)
+def test_xla_compiles_the_smaller_last_batch_of_a_stream_in_the_warm_up(
+    name: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    from fmnist_models.loops import LOOPS
+
+    loop = LOOPS["fit"](built(name, "fit", "own", **more).work)
+    fit, told = keras.Model.fit, []
+
+    def noted(model: Any, x: Any, **words: Any) -> Any:
+        """`fit`, after a note of the traces so far, and of the rows of its batches."""
+        if isinstance(x, tf.data.Dataset):
+            told.append((loop.traces, [len(batch[0]) for batch in x.take(20)]))
+        return fit(model, x, **words)
+
+    monkeypatch.setattr(keras.Model, "fit", noted)
+    loop.warm_up()
+    traces, rows = told[-1]
+    assert rows == [ROWS % BATCH]
+    loop.train(Recorder(EPOCHS), EPOCHS)
+    assert loop.traces == traces
+
+
 @pytest.mark.parametrize("name", ["plain", "endless", "dataset_stream"])
 def test_a_round_of_steps_has_these_steps(name: str) -> None:
     _, _, _, loop = trained(name, "fit", steps=4)
@@ -177,12 +192,19 @@ def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) ->
     assert "choose --loops fit" in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("endless", 4), ("py_dataset", 5)])
-def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int) -> None:
-    told = f"--steps {steps}: .* takes 100 batches .* name --steps 100, or choose --loops fit"
+@pytest.mark.parametrize(
+    ("name", "steps", "fits"),
+    [("endless", 4, 100), ("py_dataset", 5, 10), ("dataset_stream", 5, 10)],
+)
+def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int, fits: int) -> None:
+    told = f"--steps {steps}: .* takes 100 batches .* name --steps {fits}, or choose --loops fit"
     with pytest.raises(Unsupported, match=told):
         trained(name, "multistep", steps=steps)
-    loop = trained("py_dataset", "multistep", steps=10)[3]
+
+
+@pytest.mark.parametrize("name", ["py_dataset", "dataset_stream"])
+def test_as_many_steps_as_the_stream_has_batches_are_an_epoch(name: str) -> None:
+    loop = trained(name, "multistep", steps=10)[3]
     assert int(loop.work.model.optimizer.iterations) == 10 * EPOCHS
 
 
@@ -267,13 +289,16 @@ def test_training_without_evaluations_must_tell_the_score_itself() -> None:
     from bench.worker.evaluation import Evaluations
 
     logs = {"accuracy": 0.5, "loss": 1.0}
-    evaluations = Evaluations(built("unscored", "fit"), BATCH, scored=True)
+
+    def evaluations(name: str, *, scored: bool) -> Evaluations:
+        return Evaluations(built(name, "fit"), BATCH, dict, scored=scored)
+
     told = "unscored' reports accuracy, loss, and no 'f1', .* name one of these as score="
     with pytest.raises(UserError, match=told):
-        evaluations.check_training(logs)
-    evaluations.check_training({**logs, "f1": 0.5})
-    Evaluations(built("other_score", "fit"), BATCH, scored=True).check_training(logs)
-    Evaluations(built("unscored", "fit"), BATCH, scored=False).check_training(logs)
+        evaluations("unscored", scored=True).check_training(logs)
+    evaluations("unscored", scored=True).check_training({**logs, "f1": 0.5})
+    evaluations("other_score", scored=True).check_training(logs)
+    evaluations("unscored", scored=False).check_training(logs)
 
 
 def test_a_stream_too_large_to_cache_says_what_to_leave_out(
@@ -300,10 +325,15 @@ def test_an_optimizer_of_its_own_is_of_compiled_models_alone() -> None:
 
 
 def test_more_steps_than_an_epoch_has_are_refused() -> None:
+    from fmnist_models.data import of_rounds
+
     with pytest.raises(UserError, match=r"--steps 50: an epoch of .* has 9 whole batches of 16"):
         built("plain", "fit", steps=50)
-    with pytest.raises(UserError, match=r"does not divide the 10 batches .* --steps 2"):
+    with pytest.raises(UserError, match=r"does not divide the 10 batches .* --steps 2$"):
         built("py_dataset", "fit", steps=4)
+    prime = replace(built("py_dataset", "fit").work.data, batches=7)
+    with pytest.raises(UserError, match=r"does not divide the 7 batches .* --steps 7$"):
+        of_rounds("mine", prime, 4, BATCH)
 
 
 def test_equal_work_has_equal_digests_and_other_work_has_others() -> None:

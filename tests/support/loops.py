@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,20 @@ def penalized() -> Any:
 def images() -> tuple[NDArray[Any], NDArray[Any]]:
     data = dataset.load()
     return data.train_images[:SAMPLES], data.train_labels[:SAMPLES].astype(np.int32)
+
+
+@cache
+def launch_images() -> dataset.TrainingData:
+    """A few images for launches of cases that train on other data."""
+    data = dataset.load()
+    few = replace(
+        data,
+        train_images=data.train_images[:125],
+        train_labels=data.train_labels[:125],
+        test_images=data.test_images[:50],
+        test_labels=data.test_labels[:50],
+    )
+    return dataset.split(few)
 
 
 def work(model: Any, batch_size: int = BATCH, *, raw: bool = True, **more: Any) -> Work:

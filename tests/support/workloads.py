@@ -217,6 +217,58 @@ def dataset_stream() -> Workload:
     return _classifier(train=batches)
 
 
+def streamed_twice() -> Workload:
+    """A step of its own that passes each row of a stream of 9 batches and 6 rows on twice."""
+    import keras
+    import tensorflow as tf
+
+    class Twice(keras.Model):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                near = self(x + 0.01, training=True) - self(x, training=True)
+                loss = keras.ops.mean(near**2) + keras.ops.mean((self.layers[-1](x) - y) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {"loss": loss}
+
+    def batches(batch_size: int) -> Any:
+        x, _ = _points()
+        rows = tf.data.Dataset.from_tensor_slices((x, x.sum(axis=1, keepdims=True)))
+        return rows.batch(batch_size)
+
+    given = keras.Input((6,))
+    model = Twice(given, keras.layers.Dense(1)(given))
+    return Workload(model=model, train=batches, score="loss", better="min")
+
+
+def stopping() -> Workload:
+    """A stream, and callbacks that want to end an epoch in it, before and after a batch."""
+    import keras
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.model.stop_training = True
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.model.stop_training = batch == 2
+
+    return _classifier(train=dataset_stream().train, callbacks=[Stops()])
+
+
+def shrinking() -> Workload:
+    """A stream that has a batch less when it is opened anew."""
+    rows = iter((ROWS, *[ROWS - 16] * 9))
+
+    def batches(batch_size: int) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices(_points(next(rows))).batch(batch_size)
+
+    return _classifier(train=batches)
+
+
 def py_dataset() -> Workload:
     """The rows of `plain` as a `keras.utils.PyDataset`, in their order."""
     import keras
@@ -235,6 +287,48 @@ def py_dataset() -> Workload:
             return self.x[rows], self.y[rows]
 
     return _classifier(train=lambda batch_size: Batches(batch_size))
+
+
+def fixed_batch() -> Workload:
+    """A model for batches of 16 rows alone, and validation data with a smaller last batch."""
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(16, 4, 2)),
+            keras.layers.LSTM(3, stateful=True),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+
+    def rows(number: int) -> tuple[Any, Any]:
+        return np.ones((number, 4, 2), np.float32), np.zeros(number, np.int32)
+
+    return _classifier(model=model, train=rows(32), validation=rows(32), test=rows(38))
+
+
+def _by_xla(train: Any) -> Workload:
+    model = _dense()
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=True)
+    return Workload(model=model, train=train, validation=_points())
+
+
+def dataset_by_xla() -> Workload:
+    return _by_xla(dataset_stream().train)
+
+
+def py_dataset_by_xla() -> Workload:
+    return _by_xla(py_dataset().train)
+
+
+def uneven() -> Workload:
+    """A stream of two files, each with a smaller last batch."""
+
+    def batches(batch_size: int) -> Any:
+        file = dataset_stream().train(batch_size)
+        return file.concatenate(file)
+
+    return _classifier(train=batches)
 
 
 def endless() -> Workload:

@@ -201,6 +201,26 @@ def test_the_trace_opens_and_names_case_and_phases(folder: Path, loop: str) -> N
     assert stack.exists() == (loop == "fit")
 
 
+def test_a_stream_is_taken_apart_by_calls_of_several_steps(tmp_path: Path) -> None:
+    """The example's 40 batches are less than one call takes."""
+    words = ["--models", f"{ROOT}/examples/augmented.py:digits", "--loops", "multistep"]
+    words += ["--optimizers", "adam", "--precisions", "float32", "--seconds", "0.001"]
+    words += ["--devices", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "profile", *words, "--output", str(tmp_path / "found")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(tmp_path / "found", "profile.csv")
+    (own,) = found.values()
+    assert {row["steps"] for row in own} == {"40"}
+    assert math.fsum(float(row["share"]) for row in own) == pytest.approx(1)
+
+
 def test_an_own_step_and_mixed_precision_are_taken_apart_as_well(folder: Path) -> None:
     text = (folder / "own.txt").read_text()
     assert (folder / "own.code").read_text() == "2", text
