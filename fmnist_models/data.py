@@ -54,7 +54,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
             f"{where} has {len(parts)} parts: write (inputs, labels), or (inputs, labels, weights)"
         )
     found = Arrays(*(_nest(where, part) for part in parts))
-    _refuse_lengths(where, found)
+    _refuse_rows(where, found)
     return found
 
 
@@ -97,7 +97,17 @@ def _refuse_nan(where: str, array: NDArray[Any]) -> None:
             raise UserError(f"{where} holds NaN or infinity: leave such samples out, or fill them")
 
 
-def _refuse_lengths(where: str, data: Arrays) -> None:
+def _refuse_rows(where: str, data: Arrays) -> None:
+    """Refuse rows that do not fit together.
+
+    Raises:
+        UserError: arrays have unequal lengths or none, or weights have no labels.
+    """
+    if data.y is None and data.sample_weight is not None:
+        raise UserError(
+            f"{where} has weights without labels, which Model.fit leaves out: give the weights as "
+            "labels to a loss of the model's own, or write (inputs, labels, weights)"
+        )
     lengths = sorted({len(leaf) for leaf in data.leaves})
     if len(lengths) > 1:
         raise UserError(
@@ -123,7 +133,7 @@ def _stream(where: str, function: Callable[..., Any], batch_size: int) -> Stream
     if first is None:
         raise UserError(f"{where}: the stream is empty: give at least one batch")
     head = Arrays(*(_nest(where, part) for part in first))
-    _refuse_lengths(where, head)
+    _refuse_rows(where, head)
     if head.rows != batch_size:
         raise UserError(
             f"{where}: the stream gives batches of {head.rows}, and the case has {batch_size}: "

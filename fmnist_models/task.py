@@ -107,8 +107,6 @@ class Task:
                 f"{where}: the stream never ends, so it cannot be evaluated: let it end, such as "
                 "by take(N)"
             )
-        import keras
-
         few = (data.head if isinstance(data, Stream) else data).first(_FEW)
         own_step = _has_own_step(self.model)
         try:
@@ -123,10 +121,11 @@ class Task:
             ) from error
         if own_step:
             return
-        if few.y is None and type(self.model).compute_loss is keras.Model.compute_loss:
+        loss = self.model.loss if self.compiled else self.loss
+        # Without a loss of labels, what the layers add to the loss is trained.
+        if few.y is None and loss is not None and not _has_own_loss(self.model):
             raise UserError(f"{where} has no labels: write (inputs, labels)")
         if not isinstance(data, Stream):
-            loss = self.model.loss if self.compiled else self.loss
             _refuse_labels(where, loss, outputs, data)
 
 
@@ -161,7 +160,8 @@ def _of_workload(name: str, given: Workload) -> Task:
             f"model {name!r} is compiled already, and its Workload names loss or metrics: leave "
             "these out, or return the model uncompiled"
         )
-    if not compiled and given.loss is None and not _has_own_step(model):
+    own = _has_own_step(model) or _has_own_loss(model)
+    if not compiled and given.loss is None and not own:
         raise UserError(
             f"model {name!r}: its Workload has no loss: add loss=, or compile the model"
         )
@@ -251,6 +251,12 @@ def _has_own_step(model: keras.Model) -> bool:
     return type(model).train_step is not keras.Model.train_step
 
 
+def _has_own_loss(model: keras.Model) -> bool:
+    import keras
+
+    return type(model).compute_loss is not keras.Model.compute_loss
+
+
 def _called_once(model: keras.Model, x: Any) -> Any:
     """The model's outputs for a few rows; its state is restored afterwards."""
     import keras
@@ -266,7 +272,8 @@ def _refuse_labels(where: str, loss: Any, outputs: Any, data: Arrays) -> None:
     """Refuse class numbers that the outputs do not have: TensorFlow trains on them to NaN.
 
     Raises:
-        UserError: a label is below 0, or at least the number of outputs.
+        UserError: a label is below 0, or at least the number of outputs, and the loss does not
+            ignore it.
     """
     import keras
 
@@ -277,7 +284,11 @@ def _refuse_labels(where: str, loss: Any, outputs: Any, data: Arrays) -> None:
     shape = getattr(outputs, "shape", None)
     if not sparse or not shape or not isinstance(data.y, np.ndarray):
         return
-    low, high, classes = int(data.y.min()), int(data.y.max()), int(shape[-1])
+    ignored = getattr(loss, "ignore_class", None)
+    labels = data.y if ignored is None else data.y[data.y != ignored]
+    if not labels.size:
+        return
+    low, high, classes = int(labels.min()), int(labels.max()), int(shape[-1])
     if low < 0 or high >= classes:
         raise UserError(
             f"{where}: its labels go from {low} to {high}, and the model has {classes} outputs: "

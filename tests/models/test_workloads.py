@@ -78,6 +78,8 @@ ALIKE = [
     "plain",
     "weighted",
     "class_weighted",
+    "ignoring",
+    "own_loss",
     "one_hot",
     "branches",
     "bytes_in",
@@ -107,7 +109,7 @@ def numbers(logs: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in logs.items() if not name.endswith("_loss")}
 
 
-@pytest.mark.parametrize("name", ["compiled", "compiled_workload"])
+@pytest.mark.parametrize("name", ["compiled", "compiled_workload", "added_loss", "fitted"])
 def test_a_compiled_model_keeps_its_own_optimizer_in_each_loop(name: str) -> None:
     start, expected, _, fit = trained(name, "fit", "own")
     assert distance(start, expected) > 0
@@ -117,6 +119,19 @@ def test_a_compiled_model_keeps_its_own_optimizer_in_each_loop(name: str) -> Non
         assert distance(start, before) == 0
         assert distance(expected, found) <= TOLERANCE * distance(start, expected)
         assert type(driver.work.model.optimizer) is type(fit.work.model.optimizer)
+        assert driver.traces > 0 < fit.traces
+
+
+@pytest.mark.parametrize("name", ["inner_negative", "inner_large"])
+def test_a_step_of_inner_models_takes_any_numbers_to_predict(name: str) -> None:
+    start, end, _, _ = trained(name, "fit")
+    assert distance(start, end) > 0
+
+
+def test_a_step_of_inner_models_has_the_metrics_of_all_its_classes() -> None:
+    _, _, told, _ = trained("inner_sorted", "fit")
+    _, _, called, _ = trained("inner_sorted_called", "fit")
+    assert told.logs == called.logs
 
 
 @pytest.mark.parametrize("name", ["dataset_stream", "py_dataset"])
@@ -212,6 +227,7 @@ REFUSED = {
     "endless": "never ends",
     "too_large": "do not fit into the memory",
     "unlabelled": r"train has no labels: write \(inputs, labels\)",
+    "weighted_inputs": "train has weights without labels, which Model.fit leaves out: ",
     "wrong_validation": "validation: its labels go from 5 to 7",
     "narrow_validation": "validation does not fit the model",
     "endless_validation": "validation: the stream never ends, .* let it end",
