@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 
 from fmnist_models.arrays import Arrays, free_bytes
 from fmnist_models.errors import UserError
-from fmnist_models.stream import Stream, batches_of, is_stream, length_of, opened
+from fmnist_models.stream import (
+    Stream,
+    batches_of,
+    is_stream,
+    length_of,
+    opened,
+    takes_batch_size,
+)
 from fmnist_models.synthetic import made
 from fmnist_models.workload import Synthetic
 
 # Rows that are tested for NaN at a time, so that the test needs little memory.
 _ROWS_A_TEST = 4096
 _STREAMS = "a tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or a Grain loader"
+# The parts of a workload's data.
+PARTS = ("train", "validation", "test")
 
 Data = Arrays | Stream
 
@@ -29,7 +38,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
 
     Args:
         name: the workload, for messages.
-        what: `train`, `validation` or `test`.
+        what: one of `PARTS`.
         given: as `fmnist_models.workload.Workload` describes.
         batch_size: samples a step, for a stream.
         place: which part of a `Synthetic` is meant: 0 for training data, then 1 and 2.
@@ -42,7 +51,10 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
     if isinstance(given, Synthetic):
         return Arrays(*made(where, given, place, free_bytes()))
     if callable(given) and not isinstance(given, np.ndarray):
-        return _stream(where, given, batch_size)
+        found = _stream(where, given, batch_size)
+        if what == PARTS[0]:
+            _refuse_batches(found)
+        return found
     if is_stream(given):
         raise UserError(
             f"{where} is {_type_name(given)}: give the function that returns it, so that each "
@@ -121,8 +133,7 @@ def _stream(where: str, function: Callable[..., Any], batch_size: int) -> Stream
     """The stream that a function returns, after a look at its first batch.
 
     Raises:
-        UserError: the function raises an error or returns something else, or the stream is
-            empty, or its batches have another size.
+        UserError: the function raises an error or returns something else, or the stream is empty.
     """
     stream = opened(where, function, batch_size)
     if not is_stream(stream):
@@ -134,15 +145,28 @@ def _stream(where: str, function: Callable[..., Any], batch_size: int) -> Stream
         raise UserError(f"{where}: the stream is empty: give at least one batch")
     head = Arrays(*(_nest(where, part) for part in first))
     _refuse_rows(where, head)
-    if head.rows != batch_size:
-        raise UserError(
-            f"{where}: the stream gives batches of {head.rows}, and the case has {batch_size}: "
-            f"give the function a parameter batch_size, or name --batch-sizes {head.rows}"
-        )
     batches, endless = length_of(stream)
     repeats = hasattr(stream, "repeat") and hasattr(stream, "cardinality")
     orders = hasattr(stream, "num_batches") and not repeats
     return Stream(where, function, batch_size, head, batches, endless, repeats, orders)
+
+
+def _refuse_batches(stream: Stream) -> None:
+    """Refuse training data in batches of another size than the case's.
+
+    Raises:
+        UserError: the message says what to change.
+    """
+    rows, wanted = stream.head.rows, stream.batch_size
+    if rows == wanted:
+        return
+    remedy = "give the function a parameter batch_size"
+    if takes_batch_size(stream.function):
+        remedy = "let the function make batches of its batch_size"
+    raise UserError(
+        f"{stream.name}: the stream gives batches of {rows}, and the case has {wanted}: {remedy}, "
+        f"or name --batch-sizes {rows}"
+    )
 
 
 def _type_name(value: Any) -> str:

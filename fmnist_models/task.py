@@ -12,7 +12,7 @@ import numpy as np
 from fmnist_models import architectures
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.arrays import Arrays
-from fmnist_models.data import Data, as_data
+from fmnist_models.data import PARTS, Data, as_data
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 from fmnist_models.own import called, find_function, raised, remedy
@@ -74,25 +74,26 @@ class Task:
         if self.workload is None:
             flat = architectures.input_shape(self.model) == (architectures.PIXELS,)
             return _of_images(images.flat() if flat else images)
-        given: tuple[Any, ...] = (
-            self.workload.train,
-            self.workload.validation,
-            self.workload.test,
-        )
-        if isinstance(given[0], Synthetic):
-            given = tuple(given[0] if part is None else part for part in given)
-        parts = ("train", "validation", "test")
-        found = [
-            None
-            if part is None
-            else as_data(self.name, what, part, batch_size, place if part is given[0] else 0)
-            for place, (what, part) in enumerate(zip(parts, given, strict=True))
-        ]
-        assert found[0] is not None
-        for what, data in zip(parts, found, strict=True):
-            if data is not None:
-                self._build(what, data)
-        return found[0], found[1], found[2]
+        train, *others = (self.part(what, batch_size) for what in PARTS)
+        assert train is not None
+        return train, others[0], others[1]
+
+    def part(self, what: str, batch_size: int) -> Data | None:
+        """One part of the workload's data, `train`, `validation` or `test`; None without it.
+
+        Raises:
+            UserError: the part cannot be used, or does not fit the model.
+        """
+        assert self.workload is not None
+        train, given = self.workload.train, getattr(self.workload, what)
+        if given is None and isinstance(train, Synthetic):
+            given = train
+        if given is None:
+            return None
+        place = PARTS.index(what) if given is train else 0
+        data = as_data(self.name, what, given, batch_size, place)
+        self._build(what, data)
+        return data
 
     def _build(self, what: str, data: Data) -> None:
         """Build the model for its data, where it can be called, and test outputs against labels.

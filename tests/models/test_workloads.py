@@ -192,6 +192,17 @@ def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) ->
     assert "choose --loops fit" in str(error.value)
 
 
+def test_streams_to_evaluate_have_batches_of_any_size() -> None:
+    from bench.worker.evaluation import Evaluations
+    from bench.worker.inspection import facts_of
+
+    evaluations = Evaluations(built("streamed_validation", "fit"), BATCH, scored=True)
+    assert 0 <= evaluations.of_validation()["accuracy"] <= 1
+    assert 0 <= evaluations.of_test()["accuracy"] <= 1
+    facts = facts_of("support.workloads:streamed_validation", images())
+    assert (facts.reason, facts.samples, facts.stream) == ("", 150, False)
+
+
 @pytest.mark.parametrize(("name", "steps"), [("endless", 4), ("py_dataset", 5)])
 def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int) -> None:
     told = f"--steps {steps}: .* takes 100 batches .* name --steps 100, or choose --loops fit"
@@ -220,7 +231,8 @@ REFUSED = {
     "wrong_inputs": r"train does not fit the model.* raised ValueError: Input 0 .* have value 5",
     "wrong_outputs": "its first training step raised .*see that outputs, labels",
     "empty_stream": "the stream is empty",
-    "other_batches": "batches of 10, and the case has 16",
+    "other_batches": "batches of 10, and the case has 16: give the function a parameter batch_size",
+    "short_stream": "batches of 10, and the case has 16: let the function make batches of its ",
     "no_stream": "returned an object of type int",
     "opened_stream": "give the function that returns it",
     "failing_stream": "raised OSError: no such file: pictures.tar",

@@ -350,6 +350,22 @@ def empty_stream() -> Workload:
     return _classifier(train=batches)
 
 
+def streamed_validation() -> Workload:
+    """Arrays to train on; validation in batches of their own size, the test data in one."""
+
+    def of(batch_size: int) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices(_points(rows=10)).batch(batch_size)
+
+    return _classifier(validation=lambda: of(64), test=of)
+
+
+def short_stream() -> Workload:
+    """Fewer rows than the case's batch."""
+    return _classifier(train=streamed_validation().test)
+
+
 def other_batches() -> Workload:
     def batches() -> Any:
         import tensorflow as tf
