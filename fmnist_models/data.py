@@ -31,7 +31,7 @@ PARTS = ("train", "validation", "test")
 Data = Arrays | Stream
 
 
-def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -> Data:
+def as_data(name: str, what: str, given: Any, batch_size: int, train: Any) -> Data:
     """A workload's data in the form for the loops.
 
     Floating-point arrays become float32, as Keras makes them; other arrays are not copied.
@@ -41,7 +41,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
         what: one of `PARTS`.
         given: as `fmnist_models.workload.Workload` describes.
         batch_size: samples a step, for a stream.
-        place: which part of a `Synthetic` is meant: 0 for training data, then 1 and 2.
+        train: the training data, as given, whose rule the labels of a `Synthetic` follow.
 
     Raises:
         UserError: the data are of another form, have unequal lengths, are empty, are not numbers,
@@ -49,7 +49,8 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
     """
     where = f"{name}: {what}"
     if isinstance(given, Synthetic):
-        return Arrays(*made(where, given, place, free_bytes()))
+        of = train if isinstance(train, Synthetic) else given
+        return Arrays(*made(where, given, PARTS.index(what), of, free_bytes()))
     if callable(given) and not isinstance(given, np.ndarray):
         found = _stream(where, given, batch_size)
         if what == PARTS[0]:

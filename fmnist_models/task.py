@@ -90,8 +90,7 @@ class Task:
             given = train
         if given is None:
             return None
-        place = PARTS.index(what) if given is train else 0
-        data = as_data(self.name, what, given, batch_size, place)
+        data = as_data(self.name, what, given, batch_size, train)
         self._build(what, data)
         return data
 

@@ -16,6 +16,7 @@ from support.workloads import SEEN
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
 from fmnist_models import Synthetic, dataset
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import Unsupported, UserError
 
 if TYPE_CHECKING:
@@ -349,7 +350,8 @@ class TestSynthetic:
     def made(self, place: int = 0, **words: Any) -> tuple[Any, NDArray[Any]]:
         from fmnist_models.synthetic import made
 
-        return made("mine: train", Synthetic(**words), place, None)
+        wanted = Synthetic(**words)
+        return made("mine: train", wanted, place, wanted, None)
 
     def test_it_is_the_same_again(self) -> None:
         one, other = self.made(shapes=(4, 4), rows=64), self.made(shapes=(4, 4), rows=64)
@@ -364,6 +366,31 @@ class TestSynthetic:
         assert len(test_x) == 100
         weights = np.linalg.lstsq(x, y, rcond=None)[0]
         assert np.abs(test_x @ weights - test_y).mean() < 0.2 < np.abs(test_y).mean()
+
+    @pytest.mark.parametrize("name", ["equal_validation", "other_validation"])
+    def test_validation_of_its_own_has_other_rows_of_the_same_rule(self, name: str) -> None:
+        work = built(name, "fit")
+        train, validation, test = work.work.arrays, work.validation, work.test
+        assert isinstance(validation, Arrays)
+        assert isinstance(test, Arrays)
+        assert (train.rows, validation.rows, test.rows) == (256, 256, 64)
+        assert not np.isin(train.x[:, 0], validation.x[:, 0]).any()
+        means = np.stack([train.x[train.y == label].mean(axis=0) for label in range(3)])
+        found = ((validation.x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        assert (found == validation.y).mean() > 0.8
+
+    @pytest.mark.parametrize("classes", [4, None])
+    @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+    def test_its_memory_is_that_of_the_result_and_a_block(
+        self, dtype: str, classes: int | None
+    ) -> None:
+        import tracemalloc
+
+        tracemalloc.start()
+        x, y = self.made(shapes=(2**10,), dtypes=dtype, vocabulary=200, classes=classes, rows=2**12)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < x.nbytes + y.nbytes + 2**24
 
     def test_classes_can_be_told_apart(self) -> None:
         x, y = self.made(shapes=(50,), classes=4, rows=800)

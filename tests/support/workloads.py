@@ -418,6 +418,20 @@ def synthetic() -> Workload:
     return _classifier(train=Synthetic(shapes=(6,), classes=3, rows=256), validation=None)
 
 
+def equal_validation(seed: int = 0) -> Workload:
+    """Training and validation data of equal arguments, but for the seed of `other_validation`."""
+    words: dict[str, Any] = {"shapes": (50,), "classes": 3, "rows": 256}
+    return _classifier(
+        model=_dense(features=50),
+        train=Synthetic(**words),
+        validation=Synthetic(seed=seed, **words),
+    )
+
+
+def other_validation() -> Workload:
+    return equal_validation(seed=1)
+
+
 def too_large() -> Workload:
     return _classifier(train=Synthetic(shapes=(10**6,), classes=3, rows=10**7), validation=None)
 
