@@ -90,7 +90,7 @@ def opened(name: str, function: Callable[..., Any], batch_size: int) -> Any:
         UserError: the function raises an error.
     """
     given = {"batch_size": batch_size} if takes_batch_size(function) else {}
-    return called("workload", name, lambda: function(**given))
+    return called("workload", name, function, **given)
 
 
 def takes_batch_size(function: Callable[..., Any]) -> bool:

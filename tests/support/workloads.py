@@ -414,6 +414,13 @@ def failing_stream() -> Workload:
     return _classifier(train=batches)
 
 
+def failing_stream_of_size() -> Workload:
+    def batches(batch_size: int) -> Any:
+        raise ValueError("batch_size must be a power of 3")
+
+    return _classifier(train=batches)
+
+
 def synthetic() -> Workload:
     return _classifier(train=Synthetic(shapes=(6,), classes=3, rows=256), validation=None)
 
