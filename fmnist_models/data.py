@@ -11,28 +11,37 @@ from numpy.typing import NDArray
 
 from fmnist_models.arrays import Arrays, free_bytes
 from fmnist_models.errors import UserError
-from fmnist_models.stream import Stream, batches_of, is_stream, length_of, opened
+from fmnist_models.stream import (
+    Stream,
+    batches_of,
+    is_stream,
+    length_of,
+    opened,
+    takes_batch_size,
+)
 from fmnist_models.synthetic import made
 from fmnist_models.workload import Synthetic
 
 # Rows that are tested for NaN at a time, so that the test needs little memory.
 _ROWS_A_TEST = 4096
 _STREAMS = "a tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or a Grain loader"
+# The parts of a workload's data.
+PARTS = ("train", "validation", "test")
 
 Data = Arrays | Stream
 
 
-def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -> Data:
+def as_data(name: str, what: str, given: Any, batch_size: int, train: Any) -> Data:
     """A workload's data in the form for the loops.
 
     Floating-point arrays become float32, as Keras makes them; other arrays are not copied.
 
     Args:
         name: the workload, for messages.
-        what: `train`, `validation` or `test`.
+        what: one of `PARTS`.
         given: as `fmnist_models.workload.Workload` describes.
         batch_size: samples a step, for a stream.
-        place: which part of a `Synthetic` is meant: 0 for training data, then 1 and 2.
+        train: the training data, as given, whose rule the labels of a `Synthetic` follow.
 
     Raises:
         UserError: the data are of another form, have unequal lengths, are empty, are not numbers,
@@ -40,9 +49,13 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
     """
     where = f"{name}: {what}"
     if isinstance(given, Synthetic):
-        return Arrays(*made(where, given, place, free_bytes()))
+        of = train if isinstance(train, Synthetic) else given
+        return Arrays(*made(where, given, PARTS.index(what), of, free_bytes()))
     if callable(given) and not isinstance(given, np.ndarray):
-        return _stream(where, given, batch_size)
+        stream = _stream(where, given, batch_size)
+        if what == PARTS[0]:
+            _refuse_batches(stream)
+        return stream
     if is_stream(given):
         raise UserError(
             f"{where} is {_type_name(given)}: give the function that returns it, so that each "
@@ -54,7 +67,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
             f"{where} has {len(parts)} parts: write (inputs, labels), or (inputs, labels, weights)"
         )
     found = Arrays(*(_nest(where, part) for part in parts))
-    _refuse_lengths(where, found)
+    _refuse_rows(where, found)
     return found
 
 
@@ -97,7 +110,17 @@ def _refuse_nan(where: str, array: NDArray[Any]) -> None:
             raise UserError(f"{where} holds NaN or infinity: leave such samples out, or fill them")
 
 
-def _refuse_lengths(where: str, data: Arrays) -> None:
+def _refuse_rows(where: str, data: Arrays) -> None:
+    """Refuse rows that do not fit together.
+
+    Raises:
+        UserError: arrays have unequal lengths or none, or weights have no labels.
+    """
+    if data.y is None and data.sample_weight is not None:
+        raise UserError(
+            f"{where} has weights without labels, which Model.fit leaves out: give the weights as "
+            "labels to a loss of the model's own, or write (inputs, labels, weights)"
+        )
     lengths = sorted({len(leaf) for leaf in data.leaves})
     if len(lengths) > 1:
         raise UserError(
@@ -111,8 +134,7 @@ def _stream(where: str, function: Callable[..., Any], batch_size: int) -> Stream
     """The stream that a function returns, after a look at its first batch.
 
     Raises:
-        UserError: the function raises an error or returns something else, or the stream is
-            empty, or its batches have another size.
+        UserError: the function raises an error or returns something else, or the stream is empty.
     """
     stream = opened(where, function, batch_size)
     if not is_stream(stream):
@@ -123,16 +145,29 @@ def _stream(where: str, function: Callable[..., Any], batch_size: int) -> Stream
     if first is None:
         raise UserError(f"{where}: the stream is empty: give at least one batch")
     head = Arrays(*(_nest(where, part) for part in first))
-    _refuse_lengths(where, head)
-    if head.rows != batch_size:
-        raise UserError(
-            f"{where}: the stream gives batches of {head.rows}, and the case has {batch_size}: "
-            f"give the function a parameter batch_size, or name --batch-sizes {head.rows}"
-        )
+    _refuse_rows(where, head)
     batches, endless = length_of(stream)
     repeats = hasattr(stream, "repeat") and hasattr(stream, "cardinality")
     orders = hasattr(stream, "num_batches") and not repeats
     return Stream(where, function, batch_size, head, batches, endless, repeats, orders)
+
+
+def _refuse_batches(stream: Stream) -> None:
+    """Refuse training data in batches of another size than the case's.
+
+    Raises:
+        UserError: the message says what to change.
+    """
+    rows, wanted = stream.head.rows, stream.batch_size
+    if rows == wanted:
+        return
+    remedy = "give the function a parameter batch_size"
+    if takes_batch_size(stream.function):
+        remedy = "let the function make batches of its batch_size"
+    raise UserError(
+        f"{stream.name}: the stream gives batches of {rows}, and the case has {wanted}: {remedy}, "
+        f"or name --batch-sizes {rows}"
+    )
 
 
 def _type_name(value: Any) -> str:

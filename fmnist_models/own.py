@@ -126,19 +126,20 @@ def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def called(what: str, name: str, function: Callable[[], Any]) -> Any:
-    """What a user's own function returns.
+def called(what: str, name: str, function: Callable[..., Any], **given: Any) -> Any:
+    """What a user's own function returns, called with `given`.
 
     Raises:
         UserError: it raises an error, or ends the program.
     """
     with stray_forks_ended():
         try:
-            return function()
+            return function(**given)
         except BaseException as error:
+            told = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            how = f"with {told}" if told else "without arguments"
             raise UserError(
-                f"{what} {name!r}: the function, called without arguments, {raised(error)}"
-                f"{remedy(error)}"
+                f"{what} {name!r}: the function, called {how}, {raised(error)}{remedy(error)}"
             ) from error
 
 

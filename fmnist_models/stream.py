@@ -120,13 +120,16 @@ def opened(name: str, function: Callable[..., Any], batch_size: int) -> Any:
     Raises:
         UserError: the function raises an error.
     """
+    given = {"batch_size": batch_size} if takes_batch_size(function) else {}
+    return called("workload", name, function, **given)
+
+
+def takes_batch_size(function: Callable[..., Any]) -> bool:
+    """Whether a user's function has a parameter `batch_size`."""
     try:
-        takes = "batch_size" in inspect.signature(function).parameters
+        return "batch_size" in inspect.signature(function).parameters
     except (TypeError, ValueError):
-        takes = False
-    return called(
-        "workload", name, lambda: function(batch_size=batch_size) if takes else function()
-    )
+        return False
 
 
 def is_stream(given: Any) -> bool:

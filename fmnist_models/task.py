@@ -12,7 +12,7 @@ import numpy as np
 from fmnist_models import architectures
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.arrays import Arrays
-from fmnist_models.data import Data, as_data
+from fmnist_models.data import PARTS, Data, as_data
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 from fmnist_models.own import called, find_function, raised, remedy
@@ -74,25 +74,25 @@ class Task:
         if self.workload is None:
             flat = architectures.input_shape(self.model) == (architectures.PIXELS,)
             return _of_images(images.flat() if flat else images)
-        given: tuple[Any, ...] = (
-            self.workload.train,
-            self.workload.validation,
-            self.workload.test,
-        )
-        if isinstance(given[0], Synthetic):
-            given = tuple(given[0] if part is None else part for part in given)
-        parts = ("train", "validation", "test")
-        found = [
-            None
-            if part is None
-            else as_data(self.name, what, part, batch_size, place if part is given[0] else 0)
-            for place, (what, part) in enumerate(zip(parts, given, strict=True))
-        ]
-        assert found[0] is not None
-        for what, data in zip(parts, found, strict=True):
-            if data is not None:
-                self._build(what, data)
-        return found[0], found[1], found[2]
+        train, *others = (self.part(what, batch_size) for what in PARTS)
+        assert train is not None
+        return train, others[0], others[1]
+
+    def part(self, what: str, batch_size: int) -> Data | None:
+        """One part of the workload's data, `train`, `validation` or `test`; None without it.
+
+        Raises:
+            UserError: the part cannot be used, or does not fit the model.
+        """
+        assert self.workload is not None
+        train, given = self.workload.train, getattr(self.workload, what)
+        if given is None and isinstance(train, Synthetic):
+            given = train
+        if given is None:
+            return None
+        data = as_data(self.name, what, given, batch_size, train)
+        self._build(what, data)
+        return data
 
     def _build(self, what: str, data: Data) -> None:
         """Build the model for its data, where it can be called, and test outputs against labels.
@@ -107,8 +107,6 @@ class Task:
                 f"{where}: the stream never ends, so it cannot be evaluated: let it end, such as "
                 "by take(N)"
             )
-        import keras
-
         rows = _fixed_batch(self.model) or _FEW
         few = (data.head if isinstance(data, Stream) else data).first(rows)
         own_step = _has_own_step(self.model)
@@ -124,10 +122,11 @@ class Task:
             ) from error
         if own_step:
             return
-        if few.y is None and type(self.model).compute_loss is keras.Model.compute_loss:
+        loss = self.model.loss if self.compiled else self.loss
+        # Without a loss of labels, what the layers add to the loss is trained.
+        if few.y is None and loss is not None and not _has_own_loss(self.model):
             raise UserError(f"{where} has no labels: write (inputs, labels)")
         if not isinstance(data, Stream):
-            loss = self.model.loss if self.compiled else self.loss
             _refuse_labels(where, loss, outputs, data)
 
 
@@ -162,7 +161,8 @@ def _of_workload(name: str, given: Workload) -> Task:
             f"model {name!r} is compiled already, and its Workload names loss or metrics: leave "
             "these out, or return the model uncompiled"
         )
-    if not compiled and given.loss is None and not _has_own_step(model):
+    own = _has_own_step(model) or _has_own_loss(model)
+    if not compiled and given.loss is None and not own:
         raise UserError(
             f"model {name!r}: its Workload has no loss: add loss=, or compile the model"
         )
@@ -258,6 +258,12 @@ def _fixed_batch(model: keras.Model) -> int | None:
     return next((tensor.shape[0] for tensor in inputs if tensor.shape), None)
 
 
+def _has_own_loss(model: keras.Model) -> bool:
+    import keras
+
+    return type(model).compute_loss is not keras.Model.compute_loss
+
+
 def _called_once(model: keras.Model, x: Any) -> Any:
     """The model's outputs for a few rows; its state is restored afterwards."""
     import keras
@@ -273,7 +279,8 @@ def _refuse_labels(where: str, loss: Any, outputs: Any, data: Arrays) -> None:
     """Refuse class numbers that the outputs do not have: TensorFlow trains on them to NaN.
 
     Raises:
-        UserError: a label is below 0, or at least the number of outputs.
+        UserError: a label is below 0, or at least the number of outputs, and the loss does not
+            ignore it.
     """
     import keras
 
@@ -284,7 +291,11 @@ def _refuse_labels(where: str, loss: Any, outputs: Any, data: Arrays) -> None:
     shape = getattr(outputs, "shape", None)
     if not sparse or not shape or not isinstance(data.y, np.ndarray):
         return
-    low, high, classes = int(data.y.min()), int(data.y.max()), int(shape[-1])
+    ignored = getattr(loss, "ignore_class", None)
+    labels = data.y if ignored is None else data.y[data.y != ignored]
+    if not labels.size:
+        return
+    low, high, classes = int(labels.min()), int(labels.max()), int(shape[-1])
     if low < 0 or high >= classes:
         raise UserError(
             f"{where}: its labels go from {low} to {high}, and the model has {classes} outputs: "

@@ -31,7 +31,8 @@ class Synthetic:
         dtypes: the type of the inputs, or one for each of `shapes` in the same form. Inputs of an
             integer type are numbers from 0 to `vocabulary` - 1.
         classes: number of classes, with labels 0 to `classes` - 1; None for a number to predict.
-        rows: number of training samples; validation and test data have a quarter of it each.
+        rows: number of samples; validation and test data that `train` gives have a quarter of it
+            each.
         vocabulary: number of values of integer inputs.
         seed: seed of the data, independent of the run's.
 
@@ -62,7 +63,7 @@ class Workload:
     Data (`train`, `validation`, `test`) are `(x, y)` or `(x, y, sample_weight)`, where each is an
     array, or a list, tuple or dictionary of arrays (`x` alone where a step needs no labels); or a
     `Synthetic`; or a function that returns a stream. A `Synthetic` as `train` gives validation and
-    test data too.
+    test data too; one of their own has other rows than `train`, with labels of the same rule.
 
     Attributes:
         model: a `keras.Model`, compiled or not. One that is compiled keeps its optimizer, loss

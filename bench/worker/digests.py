@@ -9,29 +9,38 @@ from typing import Any
 
 import keras
 
-from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data
 from fmnist_models.loops.watch import layers_of
+from fmnist_models.stream import Stream
 from fmnist_models.task import Task
 
 UNKNOWN = "unknown"
 # Names are counted up in a process, and the precision is an axis of the case.
 _LEFT_OUT = frozenset(("name", "registered_name", "dtype", "build_config", "batch_shape"))
+# Names of layers, in the configuration of a graph of layers, which `_graph` tells by place.
+_BY_NAME = frozenset(("inbound_nodes", "input_layers", "output_layers"))
 
 
 def digest_of_data(parts: Iterable[Data | None]) -> str:
-    """SHA-256 of training, validation and test data; `unknown` where one of them is a stream."""
-    known = [part for part in parts if part is not None]
-    if not all(isinstance(part, Arrays) for part in known):
-        return UNKNOWN
-    digests = [part.digest() for part in known if isinstance(part, Arrays)]
-    if len(set(digests)) == 1:
-        return digests[0]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    """SHA-256 of training, validation and test data; `unknown` where one of them is a stream.
+
+    That of data which are known as a whole, such as the embedded images, is their own.
+    """
+    digests: list[str | None] = []
+    whole = set()
+    for part in parts:
+        if isinstance(part, Stream):
+            return UNKNOWN
+        digests.append(None if part is None else part.digest())
+        whole.add("" if part is None else part.known_digest)
+    if len(whole) == 1 and "" not in whole:
+        return whole.pop()
+    # Nothing has a place too: the same rows as validation and as test data are other data.
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def digest_of_model(task: Task) -> str:
-    """SHA-256 of the configuration of layers, weights, loss and metrics, hexadecimal.
+    """SHA-256 of layers and their connections, weights, loss, metrics and callbacks, hexadecimal.
 
     Names, precision and the optimizer are left out, as the case has the last two; but the
     optimizer of a model that its own function compiled is part of it.
@@ -50,6 +59,8 @@ def digest_of_model(task: Task) -> str:
         told += [_plain(model.get_compile_config() or {}), _config(model.optimizer)]
     else:
         told += [_plain(task.loss), _plain(task.metrics)]
+    told += [graph for graph in map(_graph, layers_of(model)) if graph]
+    told += [_callback(callback) for callback in task.callbacks]
     text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -61,13 +72,66 @@ def _config(thing: Any) -> Any:
     except Exception:  # noqa: BLE001 - whatever a user's layers raise
         return type(thing).__qualname__
     # Layers inside a model are listed by themselves.
-    return _plain({key: value for key, value in found.items() if key != "layers"})
+    inner = {"layers"} if isinstance(thing, keras.Model) else set()
+    return _plain({key: value for key, value in found.items() if key not in inner})
+
+
+def _graph(layer: Any) -> list[Any]:
+    """What the operations of a graph of layers are given, and its ends; empty for other layers.
+
+    Tensors are told by the place of the operation that makes them. Operations that are no layers
+    are told with their configuration.
+    """
+    by_depth = getattr(layer, "_nodes_by_depth", None)
+    if not by_depth:
+        return []
+    places = {id(operation): place for place, operation in enumerate(layer.operations)}
+
+    def at(value: Any) -> Any:
+        """A tensor as its place; another value as it is in a configuration."""
+        if not isinstance(value, keras.KerasTensor):
+            return _plain(value)
+        operation, node, output = value._keras_history
+        return ["tensor", places.get(id(operation)), node, output]
+
+    nodes = [
+        (places[id(node.operation)], keras.tree.map_structure(at, _given(node)))
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+    ]
+    others = [
+        (type(operation).__name__, _config(operation))
+        for operation in layer.operations
+        if not isinstance(operation, keras.layers.Layer)
+    ]
+    ends = keras.tree.map_structure(at, [layer._inputs_struct, layer._outputs_struct])
+    return [nodes, others, ends]
+
+
+def _given(node: Any) -> list[Any]:
+    return [list(node.arguments.args), dict(node.arguments.kwargs)]
+
+
+def _callback(callback: Any) -> list[Any]:
+    """The class of a callback; of Keras's own, its numbers too.
+
+    Texts may be names of files that each run has anew, and a user's own callback may hold clocks.
+    """
+    kind = type(callback)
+    told: list[Any] = [f"{kind.__module__}.{kind.__qualname__}"]
+    if kind.__module__.startswith("keras."):
+        told += sorted(
+            (key, value)
+            for key, value in vars(callback).items()
+            if not key.startswith("_") and isinstance(value, bool | int | float)
+        )
+    return told
 
 
 def _plain(value: Any) -> Any:
     """A value of a configuration as plain JSON, without names and memory addresses."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT}
+        return {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT | _BY_NAME}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):

@@ -42,5 +42,5 @@ def _rows(task: Task, images: TrainingData) -> tuple[bool, int | None]:
         return False, given.rows
     if callable(given):
         return True, None
-    data, *_ = task.data(images, task.batch_size or 1)
-    return False, getattr(data, "rows", None)
+    # Arrays need no batch size, and the other parts may be streams, whose batches are the case's.
+    return False, getattr(task.part("train", 1), "rows", None)

@@ -64,7 +64,8 @@ def compile_model(
 def keep_compiled(model: Any, loop: str) -> None:
     """Give a model that its own function compiled the loop's arguments, and change nothing else.
 
-    In `fit` it keeps its own `jit_compile` and `steps_per_execution`.
+    In `fit` it keeps its own `jit_compile` and `steps_per_execution`. Programs that its function
+    traced, such as by a `fit`, are forgotten: they have the arguments and the step of that time.
 
     Raises:
         UserError: it was compiled without an optimizer.
@@ -75,6 +76,7 @@ def keep_compiled(model: Any, loop: str) -> None:
     wanted = LOOPS[loop].compile_arguments
     for argument, value in wanted.items():
         setattr(model, argument, value)
+    model.train_function = model.test_function = model.predict_function = None
     _refuse_uncompiled(model, loop)
 
 

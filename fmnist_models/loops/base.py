@@ -26,6 +26,8 @@ from fmnist_models.stream import Stream
 
 # Words in TensorFlow's errors that are due to XLA, not to the step itself.
 _XLA = re.compile(r"XLA|unsupported operations|compile-time constant", re.IGNORECASE)
+# Whole numbers above it are taken for numbers to predict.
+_MOST_CLASSES = 10**6
 
 
 class Observer(Protocol):
@@ -276,15 +278,22 @@ def _build_metrics(work: Work) -> None:
     try:
         outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, few.x))
     except Exception:  # noqa: BLE001 - whatever a model raises that only its own step can call
-        # Class labels need outputs of their number of classes; others may have any.
-        labels = work.batch.y
-        classes = int(np.max(labels)) + 1 if isinstance(labels, np.ndarray) else 1
-        outputs = np.full((1, classes), 0.5, dtype=np.float32)
+        outputs = np.full((1, _classes(work)), 0.5, dtype=np.float32)
     for variable, value in values:
         variable.assign(value)
     keras.Model.compute_metrics(model, few.x, few.y, outputs)
     for metric in [*model.metrics, *_metrics(model)]:
         metric.reset_state()
+
+
+def _classes(work: Work) -> int:
+    """The number of classes that whole numbers as labels need; 1 for other labels."""
+    labels = (work.data.head if isinstance(work.data, Stream) else work.data).y
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "biu":
+        return 1
+    highest = int(labels.max())
+    # Numbers to predict may be whole and large, and below 0.
+    return highest + 1 if 0 <= highest < _MOST_CLASSES else 1
 
 
 def _begin_again(optimizer: Any) -> None:

@@ -23,6 +23,7 @@ from fmnist_models.architectures import (
 )
 from fmnist_models.errors import UserError
 from fmnist_models.own import find_function
+from fmnist_models.task import task_of
 
 LAYERS: dict[str, tuple[tuple[int, ...], list[tuple[Any, ...]]]] = {
     "softmax": ((784,), [("Dense", None, (10,), "softmax")]),
@@ -171,7 +172,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("own")
 def test_an_own_builder_is_found_in_the_working_directory() -> None:
-    assert build("own_builders:good").count_params() == 7_850
+    assert task_of("own_builders:good").model.count_params() == 7_850
 
 
 @pytest.mark.usefixtures("own")
@@ -203,12 +204,12 @@ def test_documented_models_need_nothing_of_the_working_directory() -> None:
 def test_a_module_that_another_one_hides_is_said_to_be_hidden(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text(OWN)
     with pytest.raises(UserError, match=r"json is a module of Python .*, not json\.py \(rename"):
-        build("json:good")
+        task_of("json:good")
 
 
 @pytest.mark.usefixtures("own")
 def test_a_model_without_a_shape_is_built_for_flat_images_first() -> None:
-    model = build("own_builders:unbuilt")
+    model = task_of("own_builders:unbuilt").model
     assert model.count_params() == 7_850
     assert input_shape(model) == (784,)
 
@@ -220,7 +221,7 @@ def test_a_model_without_a_shape_is_built_for_flat_images_first() -> None:
 def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbers_of(
     name: str, shape: tuple[int, ...]
 ) -> None:
-    model = build(f"own_builders:{name}")
+    model = task_of(f"own_builders:{name}").model
     assert input_shape(model) == shape
     # As it is once it has trained.
     model(np.zeros((3, *shape), np.float32))
@@ -254,7 +255,7 @@ def test_a_model_that_leaves_the_shape_open_gets_the_one_that_it_makes_ten_numbe
 )
 def test_a_wrong_builder_is_one_line(name: str, line: str) -> None:
     with pytest.raises(UserError) as error:
-        build(name)
+        task_of(name)
     assert line in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -74,9 +74,10 @@ def trained_bare(
     import keras
 
     from fmnist_models import architectures
+    from fmnist_models.task import task_of
 
     keras.utils.set_random_seed(7)
-    model = architectures.build(f"support.user_models:{name}")
+    model = task_of(f"support.user_models:{name}").model
     metrics = None if name in WITHOUT_METRICS else ["accuracy"]
     model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy", metrics=metrics)
     before = [np.array(w) for w in model.get_weights()]
@@ -152,10 +153,11 @@ def test_a_step_that_leaves_samples_out_is_seen() -> None:
 
 
 def test_a_model_without_a_shape_is_built_for_the_one_that_it_takes() -> None:
-    from fmnist_models.architectures import build, input_shape
+    from fmnist_models.architectures import input_shape
+    from fmnist_models.task import task_of
 
-    assert input_shape(build("support.user_models:unbuilt")) == (784,)
-    assert input_shape(build("support.user_models:rows")) == (28, 28)
+    assert input_shape(task_of("support.user_models:unbuilt").model) == (784,)
+    assert input_shape(task_of("support.user_models:rows").model) == (28, 28)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from support.workloads import ROWS, SEEN
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
 from fmnist_models import Synthetic
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import Unsupported, UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ ALIKE = [
     "plain",
     "weighted",
     "class_weighted",
+    "ignoring",
+    "own_loss",
     "one_hot",
     "branches",
     "bytes_in",
@@ -93,7 +96,7 @@ def numbers(logs: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in logs.items() if not name.endswith("_loss")}
 
 
-@pytest.mark.parametrize("name", ["compiled", "compiled_workload"])
+@pytest.mark.parametrize("name", ["compiled", "compiled_workload", "added_loss", "fitted"])
 def test_a_compiled_model_keeps_its_own_optimizer_in_each_loop(name: str) -> None:
     start, expected, _, fit = trained(name, "fit", "own")
     assert distance(start, expected) > 0
@@ -103,6 +106,19 @@ def test_a_compiled_model_keeps_its_own_optimizer_in_each_loop(name: str) -> Non
         assert distance(start, before) == 0
         assert distance(expected, found) <= TOLERANCE * distance(start, expected)
         assert type(driver.work.model.optimizer) is type(fit.work.model.optimizer)
+        assert driver.traces > 0 < fit.traces
+
+
+@pytest.mark.parametrize("name", ["inner_negative", "inner_large"])
+def test_a_step_of_inner_models_takes_any_numbers_to_predict(name: str) -> None:
+    start, end, _, _ = trained(name, "fit")
+    assert distance(start, end) > 0
+
+
+def test_a_step_of_inner_models_has_the_metrics_of_all_its_classes() -> None:
+    _, _, told, _ = trained("inner_sorted", "fit")
+    _, _, called, _ = trained("inner_sorted_called", "fit")
+    assert told.logs == called.logs
 
 
 @pytest.mark.parametrize("name", ["dataset_stream", "py_dataset"])
@@ -192,6 +208,17 @@ def test_what_a_loop_cannot_do_is_skipped_with_a_remedy(name: str, loop: str) ->
     assert "choose --loops fit" in str(error.value)
 
 
+def test_streams_to_evaluate_have_batches_of_any_size() -> None:
+    from bench.worker.evaluation import Evaluations
+    from bench.worker.inspection import facts_of
+
+    evaluations = Evaluations(built("streamed_validation", "fit"), BATCH, scored=True)
+    assert 0 <= evaluations.of_validation()["accuracy"] <= 1
+    assert 0 <= evaluations.of_test()["accuracy"] <= 1
+    facts = facts_of("support.workloads:streamed_validation", launch_images())
+    assert (facts.reason, facts.samples, facts.stream) == ("", 150, False)
+
+
 @pytest.mark.parametrize(
     ("name", "steps", "fits"),
     [("endless", 4, 100), ("py_dataset", 5, 10), ("dataset_stream", 5, 10)],
@@ -227,13 +254,16 @@ REFUSED = {
     "wrong_inputs": r"train does not fit the model.* raised ValueError: Input 0 .* have value 5",
     "wrong_outputs": "its first training step raised .*see that outputs, labels",
     "empty_stream": "the stream is empty",
-    "other_batches": "batches of 10, and the case has 16",
+    "other_batches": "batches of 10, and the case has 16: give the function a parameter batch_size",
+    "short_stream": "batches of 10, and the case has 16: let the function make batches of its ",
     "no_stream": "returned an object of type int",
     "opened_stream": "give the function that returns it",
-    "failing_stream": "raised OSError: no such file: pictures.tar",
+    "failing_stream": "called without arguments, raised OSError: no such file: pictures.tar",
+    "failing_stream_of_size": "called with batch_size=16, raised ValueError: batch_size must be",
     "endless": "never ends",
     "too_large": "do not fit into the memory",
     "unlabelled": r"train has no labels: write \(inputs, labels\)",
+    "weighted_inputs": "train has weights without labels, which Model.fit leaves out: ",
     "wrong_validation": "validation: its labels go from 5 to 7",
     "narrow_validation": "validation does not fit the model",
     "endless_validation": "validation: the stream never ends, .* let it end",
@@ -351,7 +381,8 @@ class TestSynthetic:
     def made(self, place: int = 0, **words: Any) -> tuple[Any, NDArray[Any]]:
         from fmnist_models.synthetic import made
 
-        return made("mine: train", Synthetic(**words), place, None)
+        wanted = Synthetic(**words)
+        return made("mine: train", wanted, place, wanted, None)
 
     def test_it_is_the_same_again(self) -> None:
         one, other = self.made(shapes=(4, 4), rows=64), self.made(shapes=(4, 4), rows=64)
@@ -366,6 +397,31 @@ class TestSynthetic:
         assert len(test_x) == 100
         weights = np.linalg.lstsq(x, y, rcond=None)[0]
         assert np.abs(test_x @ weights - test_y).mean() < 0.2 < np.abs(test_y).mean()
+
+    @pytest.mark.parametrize("name", ["equal_validation", "other_validation"])
+    def test_validation_of_its_own_has_other_rows_of_the_same_rule(self, name: str) -> None:
+        work = built(name, "fit")
+        train, validation, test = work.work.arrays, work.validation, work.test
+        assert isinstance(validation, Arrays)
+        assert isinstance(test, Arrays)
+        assert (train.rows, validation.rows, test.rows) == (256, 256, 64)
+        assert not np.isin(train.x[:, 0], validation.x[:, 0]).any()
+        means = np.stack([train.x[train.y == label].mean(axis=0) for label in range(3)])
+        found = ((validation.x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        assert (found == validation.y).mean() > 0.8
+
+    @pytest.mark.parametrize("classes", [4, None])
+    @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+    def test_its_memory_is_that_of_the_result_and_a_block(
+        self, dtype: str, classes: int | None
+    ) -> None:
+        import tracemalloc
+
+        tracemalloc.start()
+        x, y = self.made(shapes=(2**10,), dtypes=dtype, vocabulary=200, classes=classes, rows=2**12)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < x.nbytes + y.nbytes + 2**24
 
     def test_classes_can_be_told_apart(self) -> None:
         x, y = self.made(shapes=(50,), classes=4, rows=800)

@@ -64,6 +64,56 @@ def one_hot() -> Workload:
     )
 
 
+def ignoring() -> Workload:
+    """Some labels stand for rows that the loss leaves out."""
+    import keras
+
+    x, y = _points()
+    y[::4] = -1
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
+    return _classifier(train=(x, y), loss=loss)
+
+
+def own_loss() -> Workload:
+    """A loss of the model's own, of inputs alone."""
+    import keras
+
+    class Restores(keras.Model):
+        def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
+            assert y is None
+            return keras.ops.mean((y_pred - x) ** 2)
+
+    given = keras.Input((6,))
+    model = Restores(given, keras.layers.Dense(6)(given))
+    return Workload(model=model, train=_points()[0], score="loss", better="min")
+
+
+def weighted_inputs() -> Workload:
+    return _classifier(train=(_points()[0], None, np.linspace(0, 2, ROWS)))
+
+
+def added_loss() -> Workload:
+    """A compiled model whose loss its layer adds; the data are inputs alone."""
+    import keras
+
+    class Small(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            self.add_loss(keras.ops.mean(x**2))
+            return x
+
+    given = keras.Input((6,))
+    model = keras.Model(given, Small()(keras.layers.Dense(6)(given)))
+    model.compile("sgd")
+    return Workload(model=model, train=_points()[0], score="loss", better="min")
+
+
+def fitted() -> Workload:
+    """Its own function has trained the model already."""
+    work = compiled_workload()
+    work.model.fit(*work.train, epochs=1, verbose=0)
+    return work
+
+
 def branches() -> Workload:
     """Two inputs by name, one of them whole numbers; two outputs by name."""
     import keras
@@ -182,6 +232,51 @@ def own_step() -> Workload:
     return Workload(
         model=Guide(), train=(x, y), validation=(x, y), score="mae", better="min", batch_size=16
     )
+
+
+def _inner_step(labels: Any, *, called: bool, **more: Any) -> Workload:
+    """A step that calls an inner model; the outer one has no `call`, except where `called`."""
+    import keras
+    import tensorflow as tf
+
+    class Inner(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = _dense()
+
+        def train_step(self, data: Any) -> Any:
+            x, y = data
+            with tf.GradientTape() as tape:
+                predicted = self.net(x, training=True)
+                loss = self.compute_loss(x, y, predicted)
+            gradients = tape.gradient(loss, self.net.trainable_variables)
+            self.optimizer.apply(gradients, self.net.trainable_variables)
+            return self.compute_metrics(x, y, predicted)
+
+    class Outer(Inner):
+        def call(self, x: Any) -> Any:
+            return self.net(x)
+
+    given = {"train": (_points()[0], labels), "score": "mae", "better": "min", "loss": "mse"}
+    return Workload(model=(Outer if called else Inner)(), **(given | {"metrics": ["mae"]} | more))
+
+
+def inner_negative() -> Workload:
+    return _inner_step(np.full((ROWS, 3), -50, np.float32), called=False)
+
+
+def inner_large() -> Workload:
+    return _inner_step(np.full((ROWS, 3), 2 * 10**9), called=False)
+
+
+def inner_sorted(*, called: bool = False) -> Workload:
+    """The first batch has labels of the first class alone."""
+    words = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    return _inner_step(np.sort(_points()[1]), called=called, **words, score="accuracy")
+
+
+def inner_sorted_called() -> Workload:
+    return inner_sorted(called=True)
 
 
 def compiled() -> Any:
@@ -349,6 +444,22 @@ def empty_stream() -> Workload:
     return _classifier(train=batches)
 
 
+def streamed_validation() -> Workload:
+    """Arrays to train on; validation in batches of their own size, the test data in one."""
+
+    def of(batch_size: int) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices(_points(rows=10)).batch(batch_size)
+
+    return _classifier(validation=lambda: of(64), test=of)
+
+
+def short_stream() -> Workload:
+    """Fewer rows than the case's batch."""
+    return _classifier(train=streamed_validation().test)
+
+
 def other_batches() -> Workload:
     def batches() -> Any:
         import tensorflow as tf
@@ -397,8 +508,29 @@ def failing_stream() -> Workload:
     return _classifier(train=batches)
 
 
+def failing_stream_of_size() -> Workload:
+    def batches(batch_size: int) -> Any:
+        raise ValueError("batch_size must be a power of 3")
+
+    return _classifier(train=batches)
+
+
 def synthetic() -> Workload:
     return _classifier(train=Synthetic(shapes=(6,), classes=3, rows=256), validation=None)
+
+
+def equal_validation(seed: int = 0) -> Workload:
+    """Training and validation data of equal arguments, but for the seed of `other_validation`."""
+    words: dict[str, Any] = {"shapes": (50,), "classes": 3, "rows": 256}
+    return _classifier(
+        model=_dense(features=50),
+        train=Synthetic(**words),
+        validation=Synthetic(seed=seed, **words),
+    )
+
+
+def other_validation() -> Workload:
+    return equal_validation(seed=1)
 
 
 def too_large() -> Workload:
