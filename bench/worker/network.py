@@ -30,6 +30,7 @@ from bench.worker.training import Built, built_work, check_precision, refuse_set
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
+from fmnist_models.own import raised
 
 
 def measure_network(
@@ -110,8 +111,17 @@ def _told_of_work(
         "dense_layers": layers,
         "flops_per_sample": counted.flops_per_sample,
         "traffic": traffic(built.work),
-        **waiting_of(built.work, device),
+        **_waiting(built, device, told),
     }
+
+
+def _waiting(built: Built, device: TensorFlowDevice, told: list[str]) -> dict[str, Any]:
+    """`waiting_of`; empty where it fails, with a warning, since the launch is measured already."""
+    try:
+        return waiting_of(built.work, device)
+    except Exception as error:  # noqa: BLE001 - whatever the user's stream or step raises
+        told.append(f"how long a step waits could not be read: it {raised(error)}")
+        return {}
 
 
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
