@@ -33,7 +33,11 @@ FIRST = 32
 STEPS = 2
 # The size found is at most this share below one that does not fit.
 WITHIN = 1 / 16
-_OF_MEMORY = re.compile(r"memory|\bOOM\b|RESOURCE_?EXHAUSTED|bad_alloc", re.IGNORECASE)
+# What errors of memory are called; other errors may speak of memory too.
+_OF_MEMORY = re.compile(
+    r"by SIGKILL\b|MemoryError|RESOURCE_?EXHAUSTED|\bOOM\b|out.of.memory|ALLOC_FAILED|bad_alloc",
+    re.IGNORECASE,
+)
 
 
 class _Failed(Exception):
@@ -148,7 +152,10 @@ class _Search:
                 # Its launch will say so again, as a row that is skipped.
                 return self._case
         if not self._low:
-            nothing = "not even a batch of 1 fits the memory: free some, or take a smaller model"
+            nothing = (
+                "not even a batch of 1 fits the memory: free some, or take a smaller model; the "
+                f"last try: {self.tries[-1].reason}"
+            )
             self.refused = f"--find-batch: {self._case.model}: {self._note or nothing}"
             return self._case
         return replace(self._case, batch_size=self._low)
@@ -198,7 +205,7 @@ class _Search:
         )
         if record.status is Status.OK:
             self._low = size
-        elif _is_of_memory(record):
+        elif _is_of_memory(record, case):
             self._high = size
         else:
             raise _Failed(record)
@@ -226,7 +233,10 @@ class _Search:
         )
 
 
-def _is_of_memory(record: LaunchRecord) -> bool:
-    if record.status is Status.KILLED:
-        return True
-    return record.status is Status.FAILED and bool(_OF_MEMORY.search(record.reason))
+def _is_of_memory(record: LaunchRecord, case: Case) -> bool:
+    """Whether a launch ended for lack of memory, whatever the user's functions are called."""
+    reason = record.reason
+    for name in case.own:
+        reason = reason.replace(name, "")
+    failed = record.status in (Status.FAILED, Status.KILLED)
+    return failed and bool(_OF_MEMORY.search(reason))

@@ -117,7 +117,7 @@ def test_where_nothing_fits_the_case_fails_and_the_others_are_measured(search: S
     found, _, lines = search({"largest": 0}, plan=plan)
     why = (
         "--find-batch: relu_mlp: not even a batch of 1 fits the memory: free some, or take a "
-        "smaller model"
+        "smaller model; the last try: OOM when allocating tensor"
     )
     assert found.refused == {FIT.id: why}
     assert lines[0].startswith(f"{FIT.id}: {why} (6 tries, ")
@@ -128,21 +128,47 @@ def test_what_the_worker_skips_is_left_to_its_launch(search: Search) -> None:
     assert (plan.cases, plan.refused) == ((FIT,), {})
 
 
-@pytest.mark.parametrize(
-    ("script", "fits"),
-    [
-        ({"die": "SIGKILL"}, False),
-        ({"die": "SIGABRT"}, False),
-        ({"failure": {"status": "failed", "reason": "ResourceExhaustedError: OOM"}}, False),
-        ({"failure": {"status": "failed", "reason": "MemoryError: Unable to allocate"}}, False),
-    ],
-)
+OWN = Case("out_of_memory:OOM", "adam", "fit")
+OF_MEMORY = [
+    ("killed", "killed by SIGKILL (out of memory?)"),
+    ("killed", "killed by SIGABRT: terminate called after throwing 'std::bad_alloc'"),
+    ("failed", "ResourceExhaustedError: Graph execution error: failed to allocate"),
+    ("failed", "MemoryError: Unable to allocate 3 GiB"),
+    ("failed", "InternalError: CUBLAS_STATUS_ALLOC_FAILED"),
+    ("failed", "InternalError: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+]
+OF_OTHERS = [
+    ("killed", "killed by SIGSEGV: give fewer rows where memory lacks"),
+    ("killed", "killed by SIGABRT: free(): invalid pointer"),
+    ("failed", "model 'out_of_memory:OOM' raised ValueError: no such file"),
+    ("failed", "60.00 GiB of data do not fit into the memory, of which 3 are free: use fewer rows"),
+    ("invalid", "the training loss became nan: out of memory"),
+]
+
+
+@pytest.mark.parametrize(("status", "reason"), OF_MEMORY)
 def test_kills_and_errors_of_memory_are_sizes_that_do_not_fit(
-    search: Search, script: dict[str, Any], fits: bool
+    search: Search, status: str, reason: str
 ) -> None:
-    plan, opening, _ = search({}, script, {}, {}, {}, {}, {}, {}, {})
+    failure = {"failure": {"status": status, "reason": reason}}
+    plan, opening, _ = search({}, failure, *[{}] * 7, plan=Plan((OWN,), RunSettings(), "test"))
     assert plan.cases[0].batch_size in range(60, 64)
-    assert [row["status"] != "ok" for row in tries_of(opening)][:3] == [False, not fits, False]
+    assert [row["status"] for row in tries_of(opening)][:3] == ["ok", status, "ok"]
+
+
+@pytest.mark.parametrize(("status", "reason"), OF_OTHERS)
+def test_what_has_nothing_to_do_with_memory_ends_the_search_with_its_own_remedy(
+    search: Search, status: str, reason: str
+) -> None:
+    failure = {"failure": {"status": status, "reason": reason}}
+    plan, _, (line,) = search({}, failure, plan=Plan((OWN,), RunSettings(), "test"))
+    assert plan.cases[0].batch_size == 32
+    assert f"the search ended with 64, {status}: {reason}" in line
+
+
+def test_a_kill_is_a_size_that_does_not_fit(search: Search) -> None:
+    plan, _, _ = search({}, {"die": "SIGKILL"}, *[{}] * 7)
+    assert plan.cases[0].batch_size in range(60, 64)
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
