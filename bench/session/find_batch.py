@@ -1,7 +1,8 @@
 """`--find-batch`: the largest batch that fits the device, by doubling and bisection.
 
-Each try is a launch of two steps in a process of its own. On a CPU the device is the memory of the
-machine, so a guard ends a try that would leave too little of it.
+Each try is a launch in a process of its own, with the data and rounds of the run, which ends after
+one call. On a CPU the device is the memory of the machine, so a guard ends a try that would leave
+too little of it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from bench.store.files import scratch
 from bench.store.run_folder import RunFolder
 
 FIRST = 32
-STEPS = 2
 # The size found is at most this share below one that does not fit.
 WITHIN = 1 / 16
 # What errors of memory are called; other errors may speak of memory too.
@@ -184,7 +184,7 @@ class _Search:
             size = min(2 * size, most)
 
     def _try(self, size: int) -> None:
-        """Launch a few steps of a batch size.
+        """Launch the first steps of a batch size.
 
         Raises:
             _Failed: it ended for another reason than its memory.
@@ -211,15 +211,15 @@ class _Search:
             raise _Failed(record)
 
     def _request(self, case: Case) -> LaunchRequest:
-        steps = STEPS if self._samples is None else min(STEPS, self._samples // case.batch_size)
         return LaunchRequest(
             case=case,
             launch=0,
             attempt=len(self.tries) + 1,
             epochs=1,
             seed=self._settings.seed,
-            steps=steps,
+            steps=self._settings.steps,
             cache_stream=self._settings.cache_stream,
+            one_call=True,
         )
 
     def _place(self, case: Case) -> LaunchPlace:

@@ -108,6 +108,7 @@ def built_work(
         device=device.name,
         class_weight=task.class_weight,
         callbacks=task.callbacks,
+        one_call=isinstance(request, LaunchRequest) and request.one_call,
     )
     left_policy = left if left != name else None
     return Built(task, work, *parts[1:], digest_of_data(parts), left_policy, warnings)

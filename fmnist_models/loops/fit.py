@@ -91,8 +91,15 @@ class FitLoop(Loop):
         model = work.model
         model.make_train_function()
         plain = model.train_function
-        watched = _Windows(plain, observer, self._executions())
-        model.train_function = watched.call
+        watched = _Windows(plain, observer, 1 if work.one_call else self._executions())
+
+        def call_and_end(iterator: Any) -> Any:
+            """Run one execution, and let Keras end the epoch."""
+            logs = watched.call(iterator)
+            model.stop_training = True
+            return logs
+
+        model.train_function = call_and_end if work.one_call else watched.call
         callbacks = [_EpochEnd(observer, watched), *work.callbacks, _End(self, watched)]
         try:
             self._fit(epochs=max_epochs, callbacks=callbacks, **self._weighted)

@@ -186,6 +186,41 @@ def test_a_round_that_ends_within_a_call_is_skipped(name: str, steps: int) -> No
     assert int(loop.work.model.optimizer.iterations) == 10 * EPOCHS
 
 
+TRIES = [
+    (name, loop, size)
+    for name in ("plain", "py_dataset", "dataset_stream")
+    for loop in ("fit", "multistep", "compiled")
+    for size in (32, 150)
+    if loop != "compiled" or name == "plain"
+]
+
+
+@pytest.mark.parametrize(("name", "loop", "size"), TRIES)
+def test_a_try_has_all_data_and_trains_for_one_call(
+    name: str, loop: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 32 are five, of which the last is smaller; of 150 there is one."""
+    import tensorflow as tf
+
+    from bench.worker import trying
+    from bench.worker.tensorflow.device import TensorFlowDevice
+
+    # The tests' process has its devices already.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    monkeypatch.setattr(TensorFlowDevice, "configure", lambda _: None)
+    seen: list[Any] = []
+    make = trying.built_work
+    monkeypatch.setattr(trying, "built_work", lambda *words: seen.append(make(*words)) or seen[0])
+    case = Case(f"support.workloads:{name}", "sgd", loop, "cpu", size)
+    told: list[dict[str, Any]] = []
+    trying.try_batch(LaunchRequest(case, 0, 1, 1, 7, one_call=True), images(), told.append)
+    assert [message["kind"] for message in told] == ["result"]
+    work = seen[0].work
+    assert work.samples == (150 if name == "plain" else None)
+    steps = {"fit": 1, "multistep": 5, "compiled": 3}[loop] if size == 32 else 1
+    assert int(work.model.optimizer.iterations) == steps
+
+
 REFUSED = {
     "nothing": "returned None",
     "a_class": "returned the class Model",

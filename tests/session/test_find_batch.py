@@ -17,7 +17,9 @@ from bench.launch.launcher import CAN_FORK, Launcher
 from bench.machine import devices, hardware
 from bench.machine.nvml import Inventory
 from bench.schema.case import Case, logistic_case
+from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
 from bench.schema.workload import WorkFacts
 from bench.session import find_batch, preflight
 from bench.session.events import Progress
@@ -37,14 +39,12 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     script = tmp_path / "script.json"
     monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
 
-    def go(
-        *tries: dict[str, Any], plan: Plan | None = None, memory: MemoryGuard | None = None
-    ) -> tuple[Plan, Opening, list[str]]:
+    def go(*tries: dict[str, Any], plan: Plan | None = None) -> tuple[Plan, Opening, list[str]]:
         script.write_text(json.dumps([{"rounds": [0.1], **one} for one in tries]))
         lines: list[str] = []
         asked = find_batch.to_begin_with(plan or Plan((FIT,), RunSettings(), "test"))
         opening = preflight.begin(asked, tmp_path / "run")
-        launcher = Launcher(FAKE_WORKER, watch=(memory or MemoryGuard()).watch)
+        launcher = Launcher(FAKE_WORKER, watch=MemoryGuard().watch)
         return *find_batch.searched(asked, opening, lines.append, launcher=launcher), lines
 
     return go
@@ -84,6 +84,23 @@ def test_a_batch_is_never_larger_than_the_training_samples(search: Search) -> No
 def test_an_epoch_holds_the_steps_of_a_round(search: Search) -> None:
     plan, _, _ = search({}, plan=Plan((FIT,), RunSettings(steps=100), "test"))
     assert [case.batch_size for case in plan.cases] == [480]
+
+
+@pytest.mark.parametrize("steps", [None, 100])
+def test_a_try_is_asked_for_the_rounds_of_the_run_and_ends_after_one_call(
+    search: Search, monkeypatch: pytest.MonkeyPatch, steps: int | None
+) -> None:
+    asked: list[LaunchRequest] = []
+    run = Launcher.run
+
+    def noted(launcher: Launcher, request: LaunchRequest, *more: Any) -> LaunchRecord:
+        asked.append(request)
+        return run(launcher, request, *more)
+
+    monkeypatch.setattr(Launcher, "run", noted)
+    settings = RunSettings(steps=steps, cache_stream=True)
+    search({"largest": 40}, plan=Plan((FIT,), settings, "test"))
+    assert {(one.steps, one.one_call, one.cache_stream) for one in asked} == {(steps, True, True)}
 
 
 def test_each_setting_is_searched_once_and_the_run_has_its_size(
@@ -173,11 +190,15 @@ def test_a_kill_is_a_size_that_does_not_fit(search: Search) -> None:
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
 def test_a_try_that_takes_too_much_memory_is_killed_and_its_template_lives(
-    search: Search,
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = 100 * 2**20
-    grows = {"grow": 4 * most}
-    plan, opening, _ = search({}, {}, grows, *[{}] * 9, memory=MemoryGuard(most_bytes=most))
+    counted = tmp_path / "script.count"
+    monkeypatch.setattr(
+        hardware,
+        "memory_available_bytes",
+        lambda: 10**6 if counted.exists() and counted.read_text() == "3" else 10**12,
+    )
+    plan, opening, _ = search({}, {}, {"hang": True}, *[{}] * 9)
     assert plan.cases[0].batch_size in range(120, 128)
     row = tries_of(opening)[2]
     assert (row["batch_size"], row["status"]) == ("128", "killed")
