@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_models.arrays import Arrays, free_bytes
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import UserError
 from fmnist_models.stream import Stream, batches_of, is_stream, length_of, opened
 from fmnist_models.synthetic import made
@@ -22,7 +22,9 @@ _STREAMS = "a tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or 
 Data = Arrays | Stream
 
 
-def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -> Data:
+def as_data(
+    name: str, what: str, given: Any, batch_size: int, place: int = 0, free: int | None = None
+) -> Data:
     """A workload's data in the form for the loops.
 
     Floating-point arrays become float32, as Keras makes them; other arrays are not copied.
@@ -33,6 +35,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
         given: as `fmnist_models.workload.Workload` describes.
         batch_size: samples a step, for a stream.
         place: which part of a `Synthetic` is meant: 0 for training data, then 1 and 2.
+        free: bytes of the memory that are free; None where that is not known.
 
     Raises:
         UserError: the data are of another form, have unequal lengths, are empty, are not numbers,
@@ -40,7 +43,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, place: int = 0) -
     """
     where = f"{name}: {what}"
     if isinstance(given, Synthetic):
-        return Arrays(*made(where, given, place, free_bytes()))
+        return Arrays(*made(where, given, place, free))
     if callable(given) and not isinstance(given, np.ndarray):
         return _stream(where, given, batch_size)
     if is_stream(given):

@@ -61,12 +61,15 @@ class Task:
     images: bool = True
     workload: Workload | None = None
 
-    def data(self, images: TrainingData, batch_size: int) -> tuple[Data, Data | None, Data | None]:
+    def data(
+        self, images: TrainingData, batch_size: int, free: int | None = None
+    ) -> tuple[Data, Data | None, Data | None]:
         """(training, validation, test) data.
 
         Args:
             images: the embedded images.
             batch_size: samples a step, for streams.
+            free: bytes of the memory that are free; None where that is not known.
 
         Raises:
             UserError: data of the workload cannot be used; the message names them.
@@ -85,7 +88,7 @@ class Task:
         found = [
             None
             if part is None
-            else as_data(self.name, what, part, batch_size, place if part is given[0] else 0)
+            else as_data(self.name, what, part, batch_size, place if part is given[0] else 0, free)
             for place, (what, part) in enumerate(zip(parts, given, strict=True))
         ]
         assert found[0] is not None

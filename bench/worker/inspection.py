@@ -5,6 +5,7 @@ Only `bench.worker.serve` imports this module: it imports TensorFlow.
 
 from __future__ import annotations
 
+from bench.machine.hardware import memory_available_bytes
 from bench.schema.launch import Better
 from bench.schema.workload import WorkFacts
 from fmnist_models.dataset import TrainingData
@@ -42,5 +43,5 @@ def _rows(task: Task, images: TrainingData) -> tuple[bool, int | None]:
         return False, given.rows
     if callable(given):
         return True, None
-    data, *_ = task.data(images, task.batch_size or 1)
+    data, *_ = task.data(images, task.batch_size or 1, memory_available_bytes())
     return False, getattr(data, "rows", None)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from support.loops import Recorder, distance
 from support.workloads import SEEN
 
+from bench.machine import hardware
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
 from fmnist_models import Synthetic, dataset
@@ -208,9 +209,14 @@ def test_a_try_has_all_data_and_trains_for_one_call(
     # The tests' process has its devices already.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     monkeypatch.setattr(TensorFlowDevice, "configure", lambda _: None)
-    seen: list[Any] = []
+    seen: list[Built] = []
     make = trying.built_work
-    monkeypatch.setattr(trying, "built_work", lambda *words: seen.append(make(*words)) or seen[0])
+
+    def noted(*words: Any) -> Built:
+        seen.append(make(*words))
+        return seen[0]
+
+    monkeypatch.setattr(trying, "built_work", noted)
     case = Case(f"support.workloads:{name}", "sgd", loop, "cpu", size)
     told: list[dict[str, Any]] = []
     trying.try_batch(LaunchRequest(case, 0, 1, 1, 7, one_call=True), images(), told.append)
@@ -314,11 +320,17 @@ def test_training_without_evaluations_must_tell_the_score_itself() -> None:
 def test_a_stream_too_large_to_cache_says_what_to_leave_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fmnist_models import stream
-
-    monkeypatch.setattr(stream, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(hardware, "memory_available_bytes", lambda: 1000)
     with pytest.raises(UserError, match=r"memory.*leave --cache-stream out, or name fewer --steps"):
         built("dataset_stream", "fit", cache_stream=True)
+
+
+def test_made_data_that_the_control_group_has_no_memory_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "memory_available_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"Synthetic data do not fit into the memory.* fewer rows"):
+        built("synthetic", "fit")
 
 
 @pytest.mark.parametrize("name", ["prints", "threads", "reads_arguments", "clears", "synthetic"])
