@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from fmnist_models.errors import UserError
@@ -106,8 +105,3 @@ def refuse_too_large(
             f"{name}: {size_bytes / 2**30:.2f} GiB of data do not fit into the {where}, of which "
             f"{free / 2**30:.2f} GiB are free: {remedy}"
         )
-
-
-def free_bytes() -> int:
-    """Bytes of the host's memory that are free."""
-    return int(psutil.virtual_memory().available)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_models.arrays import Arrays, free_bytes
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import UserError
 from fmnist_models.stream import (
     Stream,
@@ -31,7 +31,9 @@ PARTS = ("train", "validation", "test")
 Data = Arrays | Stream
 
 
-def as_data(name: str, what: str, given: Any, batch_size: int, train: Any) -> Data:
+def as_data(
+    name: str, what: str, given: Any, batch_size: int, train: Any, free: int | None = None
+) -> Data:
     """A workload's data in the form for the loops.
 
     Floating-point arrays become float32, as Keras makes them; other arrays are not copied.
@@ -42,6 +44,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, train: Any) -> Da
         given: as `fmnist_models.workload.Workload` describes.
         batch_size: samples a step, for a stream.
         train: the training data, as given, whose rule the labels of a `Synthetic` follow.
+        free: bytes of the memory that are free; None where that is not known.
 
     Raises:
         UserError: the data are of another form, have unequal lengths, are empty, are not numbers,
@@ -50,7 +53,7 @@ def as_data(name: str, what: str, given: Any, batch_size: int, train: Any) -> Da
     where = f"{name}: {what}"
     if isinstance(given, Synthetic):
         of = train if isinstance(train, Synthetic) else given
-        return Arrays(*made(where, given, PARTS.index(what), of, free_bytes()))
+        return Arrays(*made(where, given, PARTS.index(what), of, free))
     if callable(given) and not isinstance(given, np.ndarray):
         stream = _stream(where, given, batch_size)
         if what == PARTS[0]:

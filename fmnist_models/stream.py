@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_models.arrays import Arrays, free_bytes, refuse_too_large
+from fmnist_models.arrays import Arrays, refuse_too_large
 from fmnist_models.errors import UserError
 from fmnist_models.own import called, stray_forks_ended
 
@@ -49,8 +49,11 @@ class Stream:
         repeats = self.steps is not None and isinstance(stream, tf.data.Dataset)
         return stream.repeat() if repeats else stream
 
-    def cached(self) -> Arrays:
+    def cached(self, free_bytes: Callable[[], int | None]) -> Arrays:
         """The whole stream, or the batches of `steps`, as arrays in memory.
+
+        Args:
+            free_bytes: bytes of the memory that are free now; None where that is not known.
 
         Raises:
             UserError: the stream never ends, or does not fit into the memory.

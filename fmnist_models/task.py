@@ -61,12 +61,15 @@ class Task:
     images: bool = True
     workload: Workload | None = None
 
-    def data(self, images: TrainingData, batch_size: int) -> tuple[Data, Data | None, Data | None]:
+    def data(
+        self, images: TrainingData, batch_size: int, free: int | None = None
+    ) -> tuple[Data, Data | None, Data | None]:
         """(training, validation, test) data.
 
         Args:
             images: the embedded images.
             batch_size: samples a step, for streams.
+            free: bytes of the memory that are free; None where that is not known.
 
         Raises:
             UserError: data of the workload cannot be used; the message names them.
@@ -74,11 +77,11 @@ class Task:
         if self.workload is None:
             flat = architectures.input_shape(self.model) == (architectures.PIXELS,)
             return _of_images(images.flat() if flat else images)
-        train, *others = (self.part(what, batch_size) for what in PARTS)
+        train, *others = (self.part(what, batch_size, free) for what in PARTS)
         assert train is not None
         return train, others[0], others[1]
 
-    def part(self, what: str, batch_size: int) -> Data | None:
+    def part(self, what: str, batch_size: int, free: int | None = None) -> Data | None:
         """One part of the workload's data, `train`, `validation` or `test`; None without it.
 
         Raises:
@@ -90,7 +93,7 @@ class Task:
             given = train
         if given is None:
             return None
-        data = as_data(self.name, what, given, batch_size, train)
+        data = as_data(self.name, what, given, batch_size, train, free)
         self._build(what, data)
         return data
 

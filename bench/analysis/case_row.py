@@ -116,7 +116,7 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),
         **_energy(records, first.samples),
         "precision_share": _mean(records, lambda r: r.precision_share),
-        **_input(records, first.samples / first.updates),
+        **_input(records, case.batch_size),
     }
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)
@@ -127,17 +127,17 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
     return row | _documented_epochs(settings.epochs_of(case), every, target, better)
 
 
-def _input(records: Sequence[LaunchRecord], batch: float) -> dict[str, Any]:
+def _input(records: Sequence[LaunchRecord], batch_size: int) -> dict[str, Any]:
     """The columns of a stream: the share of a step that waits, and the rate without a wait.
 
     Args:
         records: the launches.
-        batch: samples of a step.
+        batch_size: samples of the step that they timed, whatever a round's updates are.
     """
     step_s = _mean(records, lambda r: r.resident_step_s)
     return {
         "waiting_share": _mean(records, lambda r: r.waiting_share),
-        "input_free_samples_per_s": None if step_s is None else batch / step_s,
+        "input_free_samples_per_s": None if step_s is None else batch_size / step_s,
     }
 
 

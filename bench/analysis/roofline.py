@@ -6,15 +6,17 @@ performance model for multicore architectures", CACM 52(4), 2009). The other is 
 loop, which trains nothing but computes every matrix product of the epoch.
 
 Counting rule. A step's model FLOPs are 2mkn for each product of an (m, k) with a (k, n)
-matrix. Every Dense layer has the forward and the weight-gradient product; all but the first have
-the input-gradient product. Biases, activations, loss, metrics and the optimizer's arithmetic are
-not counted. A step's bytes are the traffic that no order of the work can avoid:
+matrix. In a plain chain of Dense layers, every layer has the forward and the weight-gradient
+product; all but the first have the input-gradient product. For other models the products and
+convolutions of the lowered step are counted (`bench.analysis.lowered`). Biases, activations, loss,
+metrics and the optimizer's arithmetic are not counted. A step's bytes are the traffic that no order
+of the work can avoid:
 
 | array | moves a step |
 |---|---|
 | weights, at the size of their variables | read once, written once |
 | optimizer slots (variables of at least one dimension) | read once, written once |
-| images of the batch, one byte a pixel as published | read once |
+| inputs of the batch; of the embedded images one byte a pixel, as published | read once |
 | labels of the batch | read once |
 
 Gradients, activations, copies and conversions are not counted: an ideal machine never stores

@@ -25,7 +25,7 @@ from bench.schema.noise import Noise, Usage
 _K = TypeVar("_K")
 _Number = TypeVar("_Number", int, float)
 Close = Callable[[Usage | None], Noise]
-Watch = Callable[[int, Gpu | None], Close]
+Watch = Callable[[int, Gpu | None, bool], Close]
 
 _PROC = Path("/proc")
 _SYS = Path("/sys")
@@ -37,12 +37,13 @@ _NOT_BUSY = frozenset({"idle", "iowait", "steal"})
 _IN_PSUTIL_NOT_BUSY = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})
 
 
-def watch(pid: int, gpu: Gpu | None) -> Close:
+def watch(pid: int, gpu: Gpu | None, forks: bool = True) -> Close:
     """Start the readings of one launch; call the returned function to end and get them.
 
     Args:
         pid: process id of the worker that will serve the launch, itself or by a fork.
         gpu: the GPU that the launch uses; None on a CPU.
+        forks: the launch is a fork of that worker; its readings are the same.
     """
     before = _read(pid, gpu)
 

@@ -35,9 +35,9 @@ class _OfACase(Plain):
 
         Those that a worker of an earlier revision refuses are left out where nothing is asked.
         """
-        asked = {"steps": self.steps is not None, "cache_stream": self.cache_stream}
+        later = ("steps", "cache_stream", "one_call")
         values = Plain.to_json(self)
-        return {name: value for name, value in values.items() if asked.get(name, True)}
+        return {name: value for name, value in values.items() if value or name not in later}
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -57,6 +57,7 @@ class LaunchRequest(_OfACase):
             reached.
         steps: a round is this number of steps, without a score; None for a whole epoch.
         cache_stream: read a stream into memory before the training.
+        one_call: only see whether it fits the memory: the training ends after its first call.
     """
 
     op: ClassVar[str] = "launch"
@@ -70,6 +71,7 @@ class LaunchRequest(_OfACase):
     min_seconds: Size = 0.0
     steps: Count | None = None
     cache_stream: bool = False
+    one_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """`--find-batch`: the largest batch that fits the device, by doubling and bisection.
 
-Each try is a launch of two steps in a process of its own. On a CPU the device is the memory of the
-machine, so a guard ends a try that would leave too little of it.
+Each try is a launch in a process of its own, with the data and rounds of the run, which ends after
+one call. On a CPU the device is the memory of the machine, so a guard ends a try that would leave
+too little of it.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ from bench.store.files import scratch
 from bench.store.run_folder import RunFolder
 
 FIRST = 32
-STEPS = 2
 # The size found is at most this share below one that does not fit.
 WITHIN = 1 / 16
-_OF_MEMORY = re.compile(r"memory|\bOOM\b|RESOURCE_?EXHAUSTED|bad_alloc", re.IGNORECASE)
+# What errors of memory are called; other errors may speak of memory too.
+_OF_MEMORY = re.compile(
+    r"by SIGKILL\b|MemoryError|RESOURCE_?EXHAUSTED|\bOOM\b|out.of.memory|ALLOC_FAILED|bad_alloc",
+    re.IGNORECASE,
+)
 
 
 class _Failed(Exception):
@@ -148,7 +152,10 @@ class _Search:
                 # Its launch will say so again, as a row that is skipped.
                 return self._case
         if not self._low:
-            nothing = "not even a batch of 1 fits the memory: free some, or take a smaller model"
+            nothing = (
+                "not even a batch of 1 fits the memory: free some, or take a smaller model; the "
+                f"last try: {self.tries[-1].reason}"
+            )
             self.refused = f"--find-batch: {self._case.model}: {self._note or nothing}"
             return self._case
         return replace(self._case, batch_size=self._low)
@@ -177,7 +184,7 @@ class _Search:
             size = min(2 * size, most)
 
     def _try(self, size: int) -> None:
-        """Launch a few steps of a batch size.
+        """Launch the first steps of a batch size.
 
         Raises:
             _Failed: it ended for another reason than its memory.
@@ -198,21 +205,21 @@ class _Search:
         )
         if record.status is Status.OK:
             self._low = size
-        elif _is_of_memory(record):
+        elif _is_of_memory(record, case):
             self._high = size
         else:
             raise _Failed(record)
 
     def _request(self, case: Case) -> LaunchRequest:
-        steps = STEPS if self._samples is None else min(STEPS, self._samples // case.batch_size)
         return LaunchRequest(
             case=case,
             launch=0,
             attempt=len(self.tries) + 1,
             epochs=1,
             seed=self._settings.seed,
-            steps=steps,
+            steps=self._settings.steps,
             cache_stream=self._settings.cache_stream,
+            one_call=True,
         )
 
     def _place(self, case: Case) -> LaunchPlace:
@@ -226,7 +233,10 @@ class _Search:
         )
 
 
-def _is_of_memory(record: LaunchRecord) -> bool:
-    if record.status is Status.KILLED:
-        return True
-    return record.status is Status.FAILED and bool(_OF_MEMORY.search(record.reason))
+def _is_of_memory(record: LaunchRecord, case: Case) -> bool:
+    """Whether a launch ended for lack of memory, whatever the user's functions are called."""
+    reason = record.reason
+    for name in case.own:
+        reason = reason.replace(name, "")
+    failed = record.status in (Status.FAILED, Status.KILLED)
+    return failed and bool(_OF_MEMORY.search(reason))

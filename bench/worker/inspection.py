@@ -5,6 +5,7 @@ Only `bench.worker.serve` imports this module: it imports TensorFlow.
 
 from __future__ import annotations
 
+from bench.machine.hardware import memory_available_bytes
 from bench.schema.launch import Better
 from bench.schema.workload import WorkFacts
 from fmnist_models.dataset import TrainingData
@@ -43,4 +44,4 @@ def _rows(task: Task, images: TrainingData) -> tuple[bool, int | None]:
     if callable(given):
         return True, None
     # Arrays need no batch size, and the other parts may be streams, whose batches are the case's.
-    return False, getattr(task.part("train", 1), "rows", None)
+    return False, getattr(task.part("train", 1, memory_available_bytes()), "rows", None)

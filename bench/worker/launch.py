@@ -7,6 +7,7 @@ from bench.schema.requests import LaunchRequest
 from bench.worker.logistic import measure_logistic
 from bench.worker.network import measure_network
 from bench.worker.protocol import Emit, Pause
+from bench.worker.trying import try_batch
 from fmnist_models.dataset import FashionMnist, TrainingData
 
 
@@ -18,6 +19,8 @@ def measure(
     pause: Pause | None = None,
 ) -> None:
     """Run one launch; emits a `round` message after each round and one `result` message.
+
+    A launch of one call has no rounds.
 
     Args:
         request: the launch.
@@ -33,5 +36,7 @@ def measure(
     """
     if request.case.loop == SKLEARN_LOOP:
         measure_logistic(request, raw, emit)
+    elif request.one_call:
+        try_batch(request, data, emit)
     else:
         measure_network(request, data, emit, pause)

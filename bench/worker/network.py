@@ -31,6 +31,7 @@ from bench.worker.training import Built, built_work, check_precision, refuse_set
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
+from fmnist_models.own import raised
 from fmnist_models.stream import Stream
 
 
@@ -50,7 +51,7 @@ def measure_network(
     started = time.perf_counter()
     warm_up(built, loop)
     evaluations = Evaluations(
-        built, case.batch_size, partial(_peaks, memory, device), scored=request.steps is None
+        built, case.batch_size, partial(peaks_of, memory, device), scored=request.steps is None
     )
     with memory.left_out():
         evaluations.warm_up()
@@ -93,7 +94,8 @@ def measure_network(
     )
 
 
-def _peaks(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
+def peaks_of(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
+    """The fields of a result about the peaks of memory so far, in bytes."""
     return {
         "peak_host_memory_bytes": memory.rise_bytes(),
         "peak_device_memory_bytes": device.peak_memory_bytes(),
@@ -120,8 +122,17 @@ def _told_of_work(
         "dense_layers": layers,
         "flops_per_sample": counted.flops_per_sample,
         "traffic": traffic(built.work),
-        **waiting_of(built.work, device),
+        **_waiting(built, device, told),
     }
+
+
+def _waiting(built: Built, device: TensorFlowDevice, told: list[str]) -> dict[str, Any]:
+    """`waiting_of`; empty where it fails, with a warning, since the launch is measured already."""
+    try:
+        return waiting_of(built.work, device)
+    except Exception as error:  # noqa: BLE001 - whatever the user's stream or step raises
+        told.append(f"how long a step waits could not be read: it {raised(error)}")
+        return {}
 
 
 def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:

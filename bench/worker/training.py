@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
+from bench.machine import hardware
 from bench.machine.loaded import loaded_files
 from bench.schema.case import Case
 from bench.schema.errors import Invalid, Unavailable
@@ -83,7 +84,7 @@ def built_work(
     _set_precision(name)
     refuse_settings(case.precision)
     _refuse_optimizer(case, compiled=task.compiled)
-    parts = task.data(images, case.batch_size)
+    parts = task.data(images, case.batch_size, hardware.memory_available_bytes())
     data, warnings = _of_rounds(request, parts[0])
     policy = keras.dtype_policies.get(name)
     refuse_declared(
@@ -108,6 +109,7 @@ def built_work(
         device=device.name,
         class_weight=task.class_weight,
         callbacks=task.callbacks,
+        one_call=isinstance(request, LaunchRequest) and request.one_call,
     )
     left_policy = left if left != name else None
     return Built(task, work, *parts[1:], digest_of_data(parts), left_policy, warnings)
@@ -119,7 +121,8 @@ def _of_rounds(request: LaunchRequest | ProfileRequest, data: Data) -> tuple[Dat
     data = of_rounds(case.model, data, request.steps, case.batch_size)
     if not (request.cache_stream and isinstance(data, Stream)):
         return data, []
-    return data.cached(), ["the stream was read once: each epoch has the same samples"]
+    told = "the stream was read once: each epoch has the same samples"
+    return data.cached(hardware.memory_available_bytes), [told]
 
 
 def _refuse_optimizer(case: Case, *, compiled: bool) -> None:

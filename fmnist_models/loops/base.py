@@ -61,6 +61,7 @@ class Work:
             it to TensorFlow.
         class_weight: weight of each class in the loss; None for equal ones.
         callbacks: the user's callbacks.
+        one_call: an epoch ends after the loop's first call, and `compiled` calls two full steps.
     """
 
     model: keras.Model
@@ -71,6 +72,7 @@ class Work:
     device: str | None = None
     class_weight: Mapping[int, float] | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    one_call: bool = False
 
     @property
     def arrays(self) -> Arrays:

@@ -20,6 +20,8 @@ from fmnist_models.loops.callbacks import sees_batches
 # cost. At a batch of 128 it cost more than it saved, and more than 5 steps of 32 gained nothing
 # (results/experiments.md).
 BLOCK_ROWS = 160
+# Full steps of a work of one call.
+_FEW_STEPS = 2
 # Arrays of at least this size are copied with care.
 _LARGE_BYTES, _ALIGNMENT = 2**26, 64
 # Most values that are kept of the logs of a model's own step.
@@ -78,6 +80,7 @@ class CompiledLoop(Loop):
     def _whole_epoch(self, data: tuple[tf.Tensor, ...], order: tf.Tensor) -> Any:
         batch_size = self.work.batch_size
         full, rest = divmod(self.work.arrays.rows, batch_size)
+        full = min(full, _FEW_STEPS) if self.work.one_call else full
         block = steps_a_block(full, batch_size)
         rows = block * batch_size
 
@@ -104,7 +107,7 @@ class CompiledLoop(Loop):
         if full:
             _repeat(full // block, train_on_block)
         if rest:
-            step([tf.gather(leaf, order[full * batch_size :]) for leaf in data])
+            step([tf.gather(leaf, order[-rest:]) for leaf in data])
         if self._last_logs:
             return self._last_logs.beside(self.work.model)
         return self.work.model.get_metrics_result()

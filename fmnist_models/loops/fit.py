@@ -172,7 +172,7 @@ class _Windows:
         self._train_function = train_function
         self._observer = observer
         self._loop = loop
-        self._executions = loop.executions()
+        self._executions = 1 if loop.work.one_call else loop.executions()
         self._done = 0
         self.ended = False
 
@@ -186,7 +186,7 @@ class _Windows:
         if self._done == self._executions:
             self._observer.window_closes()
         # What a callback asked for before this call would end the epoch after it.
-        self._loop.decide_end(wanted=False)
+        self._loop.decide_end(wanted=self._loop.work.one_call)
         return logs
 
     def epoch_has_ended(self) -> None:
@@ -240,4 +240,4 @@ class _EndWithBatches(_End):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Go on to the next step."""
-        self._loop.decide_end(wanted=False)
+        self._loop.decide_end(wanted=self._loop.work.one_call)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from support.rows import COMPILED, FIT, HALF, ceilings, rows
 
+from bench.analysis.case_row import case_row
 from bench.analysis.rows import time_split
 from bench.schema.case import logistic_case
 from bench.schema.columns import LATER_COLUMNS
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.plan import RunSettings
 
 
 def test_the_columns_follow_from_layers_traffic_and_ceilings() -> None:
@@ -52,6 +54,14 @@ def test_counts_that_differ_give_no_roofline() -> None:
     assert row["bytes_per_step"] > 0
     assert (row["roofline_limit_s"], row["roofline_fraction"], row["bound"]) == (None, None, "")
     assert row["warnings"] == told
+
+
+def test_the_rate_with_free_input_is_that_of_the_step_that_was_timed() -> None:
+    """Whatever a round's updates are: 32 rows in 0.01 s."""
+    record = LaunchRecord(FIT.id, 0, 1, 42, Status.OK, resident_step_s=0.01, waiting_share=0.5)
+    gathered = Round(1, 48_000, 375, 5.0, 0.5)
+    row = case_row(FIT, RunSettings(epochs=1), 1, [record], [(record, [gathered])])
+    assert (row["waiting_share"], row["input_free_samples_per_s"]) == (0.5, 3200.0)
 
 
 @pytest.mark.parametrize(

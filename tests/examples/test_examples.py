@@ -94,7 +94,7 @@ def trained(example: str, loop: str, *, draws: bool = False) -> Trained:
         still(task)
     data, _, _ = task.data(images(), batch)
     whole, rest = SLICES.get(example, SLICE)
-    rows = data.cached() if isinstance(data, Stream) else data
+    rows = data.cached(lambda: None) if isinstance(data, Stream) else data
     work = Work(task.model, rows.first(whole * batch + rest), batch, seed=5, shuffle=False)
     return run(LOOPS[loop](work))
 

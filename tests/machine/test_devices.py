@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ from support.fakes_gpu import (
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.cli import options
+from bench.machine import hardware
 from bench.machine.cuda import driver_is_too_old, missing_cuda_libraries
 from bench.machine.devices import inventory, known_as, present, resolve
+from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.machine.nvml import Inventory, clock_event_names, gpu_state
 from bench.machine.placement import child_environment, skip_reason
 from bench.schema.case import Case, logistic_case
 from bench.schema.errors import Unavailable
+from bench.worker.tensorflow import device as tensorflow_device
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import keras_policy
 
@@ -424,6 +428,31 @@ def test_configure_a_cpu_hides_the_gpus() -> None:
     assert ("visible", [], "GPU") in tf.calls
     assert ("growth", A100, True) not in tf.calls
     assert (device.name, device.device_name) == ("/CPU:0", "AMD EPYC 7B12")
+
+
+@pytest.mark.parametrize(
+    ("uuid", "free"),
+    [(FAST.uuid, 10240 * 2**20), (SLOW.uuid, 512 * 2**20), ("GPU-of-another-machine", None)],
+)
+def test_the_free_memory_of_a_gpu_is_that_of_the_card_in_use(
+    monkeypatch: pytest.MonkeyPatch, uuid: str, free: int | None
+) -> None:
+    nvml = FakeNvml(SLOW, FAST)
+    asked = partial(free_bytes_of_gpu, nvml=nvml)
+    monkeypatch.setattr(tensorflow_device, "free_bytes_of_gpu", asked)
+    environ = {"CUDA_VISIBLE_DEVICES": uuid}
+    gpu = TensorFlowDevice(FakeTensorFlow([A100]), "gpu", "float32", environ=environ)
+    assert gpu.free_memory("compiled") == (free, "memory of NVIDIA A100-SXM4-40GB")
+    assert nvml.open_sessions == 0
+
+
+@pytest.mark.parametrize(("name", "loop"), [("cpu", "compiled"), ("gpu", "fit")])
+def test_the_free_memory_of_the_host_is_what_its_control_group_leaves(
+    monkeypatch: pytest.MonkeyPatch, name: str, loop: str
+) -> None:
+    monkeypatch.setattr(hardware, "memory_available_bytes", lambda: 1000)
+    target = TensorFlowDevice(FakeTensorFlow([A100]), name, "float32")
+    assert target.free_memory(loop) == (1000, "memory")
 
 
 def unavailable(tf: FakeTensorFlow, driver: str | None = None, precision: str = "float32") -> str:

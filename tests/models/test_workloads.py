@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from support.loops import Recorder, distance, launch_images
 from support.workloads import ROWS, SEEN
 
+from bench.machine import hardware
 from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
 from fmnist_models import Synthetic
@@ -235,6 +236,46 @@ def test_as_many_steps_as_the_stream_has_batches_are_an_epoch(name: str) -> None
     assert int(loop.work.model.optimizer.iterations) == 10 * EPOCHS
 
 
+TRIES = [
+    (name, loop, size)
+    for name in ("plain", "py_dataset", "dataset_stream")
+    for loop in ("fit", "multistep", "compiled")
+    for size in (32, 150)
+    if loop != "compiled" or name == "plain"
+]
+
+
+@pytest.mark.parametrize(("name", "loop", "size"), TRIES)
+def test_a_try_has_all_data_and_trains_for_one_call(
+    name: str, loop: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 32 are five, of which the last is smaller; of 150 there is one."""
+    import tensorflow as tf
+
+    from bench.worker import trying
+    from bench.worker.tensorflow.device import TensorFlowDevice
+
+    # The tests' process has its devices already.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    monkeypatch.setattr(TensorFlowDevice, "configure", lambda _: None)
+    seen: list[Built] = []
+    make = trying.built_work
+
+    def noted(*words: Any) -> Built:
+        seen.append(make(*words))
+        return seen[0]
+
+    monkeypatch.setattr(trying, "built_work", noted)
+    case = Case(f"support.workloads:{name}", "sgd", loop, "cpu", size)
+    told: list[dict[str, Any]] = []
+    trying.try_batch(LaunchRequest(case, 0, 1, 1, 7, one_call=True), launch_images(), told.append)
+    assert [message["kind"] for message in told] == ["result"]
+    work = seen[0].work
+    assert work.samples == (150 if name == "plain" else None)
+    steps = {"fit": 1, "multistep": 5, "compiled": 3}[loop] if size == 32 else 1
+    assert int(work.model.optimizer.iterations) == steps
+
+
 REFUSED = {
     "nothing": "returned None",
     "a_class": "returned the class Model",
@@ -334,11 +375,17 @@ def test_training_without_evaluations_must_tell_the_score_itself() -> None:
 def test_a_stream_too_large_to_cache_says_what_to_leave_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fmnist_models import stream
-
-    monkeypatch.setattr(stream, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(hardware, "memory_available_bytes", lambda: 1000)
     with pytest.raises(UserError, match=r"memory.*leave --cache-stream out, or name fewer --steps"):
         built("dataset_stream", "fit", cache_stream=True)
+
+
+def test_made_data_that_the_control_group_has_no_memory_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "memory_available_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"Synthetic data do not fit into the memory.* fewer rows"):
+        built("synthetic", "fit")
 
 
 @pytest.mark.parametrize("name", ["prints", "threads", "reads_arguments", "clears", "synthetic"])

@@ -40,9 +40,9 @@ def test_messages_of_an_earlier_worker_are_read() -> None:
 
 def test_an_earlier_worker_is_not_asked_what_it_does_not_know() -> None:
     asked = LaunchRequest(Case("softmax", "sgd", "fit"), 0, 1, 5, 42)
-    assert not {"steps", "cache_stream"} & {*asked.to_json()}
+    assert not {"steps", "cache_stream", "one_call"} & {*asked.to_json()}
     assert LaunchRequest.from_json(asked.to_json()) == asked
-    more = replace(asked, steps=7, cache_stream=True)
+    more = replace(asked, steps=7, cache_stream=True, one_call=True)
     assert LaunchRequest.from_json(more.to_json()) == more
 
 

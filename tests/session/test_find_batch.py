@@ -17,7 +17,9 @@ from bench.launch.launcher import CAN_FORK, Launcher
 from bench.machine import devices, hardware
 from bench.machine.nvml import Inventory
 from bench.schema.case import Case, logistic_case
+from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan, RunSettings
+from bench.schema.requests import LaunchRequest
 from bench.schema.workload import WorkFacts
 from bench.session import find_batch, preflight
 from bench.session.events import Progress
@@ -37,14 +39,12 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     script = tmp_path / "script.json"
     monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
 
-    def go(
-        *tries: dict[str, Any], plan: Plan | None = None, memory: MemoryGuard | None = None
-    ) -> tuple[Plan, Opening, list[str]]:
+    def go(*tries: dict[str, Any], plan: Plan | None = None) -> tuple[Plan, Opening, list[str]]:
         script.write_text(json.dumps([{"rounds": [0.1], **one} for one in tries]))
         lines: list[str] = []
         asked = find_batch.to_begin_with(plan or Plan((FIT,), RunSettings(), "test"))
         opening = preflight.begin(asked, tmp_path / "run")
-        launcher = Launcher(FAKE_WORKER, watch=(memory or MemoryGuard()).watch)
+        launcher = Launcher(FAKE_WORKER, watch=MemoryGuard().watch)
         return *find_batch.searched(asked, opening, lines.append, launcher=launcher), lines
 
     return go
@@ -86,6 +86,23 @@ def test_an_epoch_holds_the_steps_of_a_round(search: Search) -> None:
     assert [case.batch_size for case in plan.cases] == [480]
 
 
+@pytest.mark.parametrize("steps", [None, 100])
+def test_a_try_is_asked_for_the_rounds_of_the_run_and_ends_after_one_call(
+    search: Search, monkeypatch: pytest.MonkeyPatch, steps: int | None
+) -> None:
+    asked: list[LaunchRequest] = []
+    run = Launcher.run
+
+    def noted(launcher: Launcher, request: LaunchRequest, *more: Any) -> LaunchRecord:
+        asked.append(request)
+        return run(launcher, request, *more)
+
+    monkeypatch.setattr(Launcher, "run", noted)
+    settings = RunSettings(steps=steps, cache_stream=True)
+    search({"largest": 40}, plan=Plan((FIT,), settings, "test"))
+    assert {(one.steps, one.one_call, one.cache_stream) for one in asked} == {(steps, True, True)}
+
+
 def test_each_setting_is_searched_once_and_the_run_has_its_size(
     search: Search, tmp_path: Path
 ) -> None:
@@ -117,7 +134,7 @@ def test_where_nothing_fits_the_case_fails_and_the_others_are_measured(search: S
     found, _, lines = search({"largest": 0}, plan=plan)
     why = (
         "--find-batch: relu_mlp: not even a batch of 1 fits the memory: free some, or take a "
-        "smaller model"
+        "smaller model; the last try: OOM when allocating tensor"
     )
     assert found.refused == {FIT.id: why}
     assert lines[0].startswith(f"{FIT.id}: {why} (6 tries, ")
@@ -128,30 +145,60 @@ def test_what_the_worker_skips_is_left_to_its_launch(search: Search) -> None:
     assert (plan.cases, plan.refused) == ((FIT,), {})
 
 
-@pytest.mark.parametrize(
-    ("script", "fits"),
-    [
-        ({"die": "SIGKILL"}, False),
-        ({"die": "SIGABRT"}, False),
-        ({"failure": {"status": "failed", "reason": "ResourceExhaustedError: OOM"}}, False),
-        ({"failure": {"status": "failed", "reason": "MemoryError: Unable to allocate"}}, False),
-    ],
-)
+OWN = Case("out_of_memory:OOM", "adam", "fit")
+OF_MEMORY = [
+    ("killed", "killed by SIGKILL (out of memory?)"),
+    ("killed", "killed by SIGABRT: terminate called after throwing 'std::bad_alloc'"),
+    ("failed", "ResourceExhaustedError: Graph execution error: failed to allocate"),
+    ("failed", "MemoryError: Unable to allocate 3 GiB"),
+    ("failed", "InternalError: CUBLAS_STATUS_ALLOC_FAILED"),
+    ("failed", "InternalError: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+]
+OF_OTHERS = [
+    ("killed", "killed by SIGSEGV: give fewer rows where memory lacks"),
+    ("killed", "killed by SIGABRT: free(): invalid pointer"),
+    ("failed", "model 'out_of_memory:OOM' raised ValueError: no such file"),
+    ("failed", "60.00 GiB of data do not fit into the memory, of which 3 are free: use fewer rows"),
+    ("invalid", "the training loss became nan: out of memory"),
+]
+
+
+@pytest.mark.parametrize(("status", "reason"), OF_MEMORY)
 def test_kills_and_errors_of_memory_are_sizes_that_do_not_fit(
-    search: Search, script: dict[str, Any], fits: bool
+    search: Search, status: str, reason: str
 ) -> None:
-    plan, opening, _ = search({}, script, {}, {}, {}, {}, {}, {}, {})
+    failure = {"failure": {"status": status, "reason": reason}}
+    plan, opening, _ = search({}, failure, *[{}] * 7, plan=Plan((OWN,), RunSettings(), "test"))
     assert plan.cases[0].batch_size in range(60, 64)
-    assert [row["status"] != "ok" for row in tries_of(opening)][:3] == [False, not fits, False]
+    assert [row["status"] for row in tries_of(opening)][:3] == ["ok", status, "ok"]
+
+
+@pytest.mark.parametrize(("status", "reason"), OF_OTHERS)
+def test_what_has_nothing_to_do_with_memory_ends_the_search_with_its_own_remedy(
+    search: Search, status: str, reason: str
+) -> None:
+    failure = {"failure": {"status": status, "reason": reason}}
+    plan, _, (line,) = search({}, failure, plan=Plan((OWN,), RunSettings(), "test"))
+    assert plan.cases[0].batch_size == 32
+    assert f"the search ended with 64, {status}: {reason}" in line
+
+
+def test_a_kill_is_a_size_that_does_not_fit(search: Search) -> None:
+    plan, _, _ = search({}, {"die": "SIGKILL"}, *[{}] * 7)
+    assert plan.cases[0].batch_size in range(60, 64)
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="no fork here")
 def test_a_try_that_takes_too_much_memory_is_killed_and_its_template_lives(
-    search: Search,
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = 100 * 2**20
-    grows = {"grow": 4 * most}
-    plan, opening, _ = search({}, {}, grows, *[{}] * 9, memory=MemoryGuard(most_bytes=most))
+    counted = tmp_path / "script.count"
+    monkeypatch.setattr(
+        hardware,
+        "memory_available_bytes",
+        lambda: 10**6 if counted.exists() and counted.read_text() == "3" else 10**12,
+    )
+    plan, opening, _ = search({}, {}, {"hang": True}, *[{}] * 9)
     assert plan.cases[0].batch_size in range(120, 128)
     row = tries_of(opening)[2]
     assert (row["batch_size"], row["status"]) == ("128", "killed")

@@ -127,7 +127,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
         if noises is not None:
             readings = iter(noises)
 
-            def watch(pid: int, gpu: Gpu | None) -> counters.Close:
+            def watch(pid: int, gpu: Gpu | None, forks: bool) -> counters.Close:
                 return lambda usage: next(readings)
 
         launcher = Launcher(FAKE_WORKER, watch=watch)
@@ -404,7 +404,7 @@ def test_a_launch_tells_its_usage_and_the_watch_its_place(execute: Execute, tmp_
         told.append(usage)
         return Noise(cpu_s=usage.cpu_s)
 
-    def watch(pid: int, gpu: Gpu | None) -> counters.Close:
+    def watch(pid: int, gpu: Gpu | None, forks: bool) -> counters.Close:
         assert (psutil.pid_exists(pid), gpu) == (True, None)
         return close
 

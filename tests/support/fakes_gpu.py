@@ -175,7 +175,8 @@ class FakeNvml:
         return card.uuid
 
     def nvmlDeviceGetMemoryInfo(self, card: Card) -> Any:  # noqa: N802
-        return SimpleNamespace(total=card.memory_mib * 2**20)
+        """A quarter is free."""
+        return SimpleNamespace(total=card.memory_mib * 2**20, free=card.memory_mib * 2**18)
 
     def nvmlDeviceGetCudaComputeCapability(self, card: Card) -> tuple[int, int]:  # noqa: N802
         return card.capability

@@ -16,7 +16,7 @@ from bench.schema.noise import Noise
 PROGRAM = (sys.executable, __file__)
 
 
-def watch(pid: int, gpu: Gpu | None) -> counters.Close:
+def watch(pid: int, gpu: Gpu | None, forks: bool = True) -> counters.Close:
     """Reads nothing."""
     return lambda usage: Noise()
 

@@ -68,6 +68,17 @@ def attentive(layers: Any) -> Any:
     return keras.Model(given, layers.MultiHeadAttention(2, 3)(x, value=given, key=x))
 
 
+def attentive_by_sums(kind: str, **settings: Any) -> Callable[[], Any]:
+    def build(layers: Any) -> Any:
+        import keras
+
+        given = keras.Input((9, 8))
+        x = layers.Dense(8)(given)
+        return keras.Model(given, getattr(layers, kind)(**settings)([x, given]))
+
+    return with_layers(build)
+
+
 def branched(layers: Any) -> Any:
     """A shared layer, a nested model, and two inputs of one layer."""
     import keras
@@ -155,6 +166,8 @@ MODELS = {
     "depthwise": with_layers(depthwise),
     "transposed": with_layers(transposed),
     "attention": with_layers(attentive),
+    "additive attention": attentive_by_sums("AdditiveAttention"),
+    "attention by concatenation": attentive_by_sums("Attention", score_mode="concat"),
     "einsum": with_layers(
         lambda layers: chain((9, 4), layers.EinsumDense("abc,cde->abde", output_shape=(9, 4, 5)))
     ),

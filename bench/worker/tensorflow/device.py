@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
+from bench.machine import hardware
 from bench.machine.cuda import SEE_DOCTOR, driver_is_too_old, missing_cuda_libraries, refuse_tf32
 from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.schema.errors import Unavailable
-from fmnist_models.arrays import free_bytes
 
 _DEVICE = re.compile(r"(CPU|GPU):(\d+)$", re.IGNORECASE)
 
@@ -113,7 +113,7 @@ class TensorFlowDevice:
         GPU's free memory is not known.
         """
         if not self._is_gpu or loop != "compiled":
-            return free_bytes(), "memory"
+            return hardware.memory_available_bytes(), "memory"
         free = free_bytes_of_gpu(self._environ.get("CUDA_VISIBLE_DEVICES", ""))
         return free, f"memory of {self.device_name}"
 

@@ -251,7 +251,10 @@ def _attention(call: _Call, trains: bool, depends: _Names) -> list[_Product]:
         (projected and trains) or name in depends for name in ("query", of_key, "value")
     )
     weighed = trains or by_query or by_key
-    scores = _Product(pairs * sizes[0], by_query + by_key)
+    # These scores are sums of tanh, which count nothing.
+    additive = isinstance(layer, layers.AdditiveAttention)
+    summed = additive or getattr(layer, "score_mode", "dot") == "concat"
+    scores = _Product(0 if summed else pairs * sizes[0], by_query + by_key)
     return [scores, _Product(pairs * sizes[1], weighed + by_value)]
 
 
