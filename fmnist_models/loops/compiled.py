@@ -139,8 +139,17 @@ class CompiledLoop(Loop):
     def train(self, observer: Observer, max_epochs: int) -> None:
         """Train until the observer stops it, for at most `max_epochs` epochs."""
         model = self.work.model
-        callbacks = keras.callbacks.CallbackList(list(self.work.callbacks), model=model)
+        # With what `Model.fit` gives to callbacks.
+        callbacks = keras.callbacks.CallbackList(
+            list(self.work.callbacks),
+            add_history=True,
+            model=model,
+            verbose=0,
+            epochs=max_epochs,
+            steps=self.work.steps,
+        )
         model.stop_training = False
+        logs: dict[str, float] = {}
         callbacks.on_train_begin()
         for epoch in range(max_epochs):
             model.reset_metrics()
@@ -154,7 +163,7 @@ class CompiledLoop(Loop):
             self.decide_end(wanted=not more)
             if not more:
                 break
-        callbacks.on_train_end()
+        callbacks.on_train_end(logs)
 
 
 class _LastLogs:

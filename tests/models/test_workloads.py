@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from bench.schema.requests import LaunchRequest
 from fmnist_models import Synthetic
 from fmnist_models.arrays import Arrays
 from fmnist_models.errors import Unsupported, UserError
+from fmnist_models.stream import Stream
 
 if TYPE_CHECKING:
     from bench.worker.training import Built
@@ -276,6 +278,67 @@ def test_a_try_has_all_data_and_trains_for_one_call(
     assert int(work.model.optimizer.iterations) == steps
 
 
+def test_callbacks_are_told_the_same_in_each_loop() -> None:
+    import keras
+
+    from fmnist_models.loops import LOOPS
+
+    told = {}
+    for name in ("fit", "compiled"):
+
+        class Told(keras.callbacks.Callback):
+            ends: tuple[str, ...] = ()
+
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+                self.share = epoch / self.params["epochs"]
+
+            def on_train_end(self, logs: Any = None) -> None:
+                self.ends = tuple(sorted(logs))
+
+        callback = Told()
+        loop = LOOPS[name](replace(built("plain", name).work, callbacks=[callback]))
+        loop.warm_up()
+        loop.train(Recorder(EPOCHS), EPOCHS)
+        epochs = loop.work.model.history.epoch
+        told[name] = (callback.params, callback.share, callback.ends, epochs)
+    assert told["compiled"] == told["fit"]
+    assert told["fit"][0] == {"verbose": 0, "epochs": EPOCHS, "steps": 10}
+    assert told["fit"][2:] == (("accuracy", "loss"), [0, 1])
+
+
+def test_compiled_takes_keras_callbacks_that_wait_for_epochs(tmp_path: Path) -> None:
+    import keras
+
+    from fmnist_models.loops import LOOPS
+    from fmnist_models.loops.callbacks import sees_batches
+
+    known = keras.callbacks
+    saved = tmp_path / "saved.keras"
+    callbacks = [
+        known.ModelCheckpoint(saved, monitor="loss"),
+        known.BackupAndRestore(tmp_path / "backup"),
+    ]
+    work = built("plain", "compiled").work
+    loop = LOOPS["compiled"](replace(work, callbacks=callbacks))
+    loop.warm_up()
+    loop.train(Recorder(EPOCHS), EPOCHS)
+    assert saved.exists()
+    assert not sees_batches(known.TensorBoard(tmp_path))
+
+    class Counts(keras.callbacks.ModelCheckpoint):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.seen = batch
+
+    for callback in (
+        known.ModelCheckpoint(saved, save_freq=10),
+        known.TensorBoard(tmp_path, update_freq=5),
+        known.TerminateOnNaN(),
+        Counts(saved),
+    ):
+        with pytest.raises(Unsupported, match=f"{type(callback).__name__} must see each batch"):
+            LOOPS["compiled"](replace(work, callbacks=[callback]))
+
+
 REFUSED = {
     "nothing": "returned None",
     "a_class": "returned the class Model",
@@ -408,7 +471,9 @@ def test_more_steps_than_an_epoch_has_are_refused() -> None:
         built("plain", "fit", steps=50)
     with pytest.raises(UserError, match=r"does not divide the 10 batches .* --steps 2$"):
         built("py_dataset", "fit", steps=4)
-    prime = replace(built("py_dataset", "fit").work.data, batches=7)
+    data = built("py_dataset", "fit").work.data
+    assert isinstance(data, Stream)
+    prime = replace(data, batches=7)
     with pytest.raises(UserError, match=r"does not divide the 7 batches .* --steps 7$"):
         of_rounds("mine", prime, 4, BATCH)
 
