@@ -52,10 +52,10 @@ def as_data(name: str, what: str, given: Any, batch_size: int, train: Any) -> Da
         of = train if isinstance(train, Synthetic) else given
         return Arrays(*made(where, given, PARTS.index(what), of, free_bytes()))
     if callable(given) and not isinstance(given, np.ndarray):
-        found = _stream(where, given, batch_size)
+        stream = _stream(where, given, batch_size)
         if what == PARTS[0]:
-            _refuse_batches(found)
-        return found
+            _refuse_batches(stream)
+        return stream
     if is_stream(given):
         raise UserError(
             f"{where} is {_type_name(given)}: give the function that returns it, so that each "
