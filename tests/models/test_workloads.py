@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.fake_torch import torch_modules
 from support.loops import Recorder, distance, launch_images
 from support.workloads import ROWS, SEEN
 
@@ -124,16 +126,45 @@ def test_a_step_of_inner_models_has_the_metrics_of_all_its_classes() -> None:
     assert told.logs == called.logs
 
 
-@pytest.mark.parametrize("name", ["dataset_stream", "py_dataset"])
+# So Keras says of a stream whose length it does not know.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+@pytest.mark.parametrize("name", ["dataset_stream", "py_dataset", "grain_dataset", "grain_loader"])
 def test_a_stream_trains_like_its_rows_in_memory(name: str) -> None:
+    trains_like_its_rows(name)
+
+
+def test_a_torch_loader_trains_like_its_rows_in_memory() -> None:
+    pytest.importorskip("torch")
+    trains_like_its_rows("torch_loader")
+
+
+def test_what_keras_takes_for_a_torch_loader_trains_like_its_rows_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without PyTorch: Keras's own adapter reads it. Nothing of PyTorch's own is tested."""
+    for name, module in torch_modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    trains_like_its_rows("torch_loader")
+
+
+def trains_like_its_rows(name: str) -> None:
+    """Test a stream with the rows of `plain` in each loop, and evaluate one of them."""
+    from bench.worker.evaluation import Evaluations
+
     start, expected, told, _ = trained("plain", "fit")
     before, found, also, loop = trained(name, "fit")
     assert distance(start, before) == 0
     assert distance(expected, found) <= TOLERANCE * distance(start, expected)
     assert also.events == told.events
     assert loop.work.samples is None
-    _, cached, _, _ = trained(name, "compiled", cache_stream=True)
-    assert distance(expected, cached) <= TOLERANCE * distance(start, expected)
+    for other in ("multistep", "compiled"):
+        _, found, _, _ = trained(name, other, cache_stream=other == "compiled")
+        assert distance(expected, found) <= TOLERANCE * distance(start, expected), other
+    streamed, plain = (
+        Evaluations(built(which, "fit"), BATCH, dict, scored=True).of_validation()
+        for which in (name, "plain")
+    )
+    assert streamed == pytest.approx(plain, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +246,8 @@ def test_streams_to_evaluate_have_batches_of_any_size() -> None:
     from bench.worker.evaluation import Evaluations
     from bench.worker.inspection import facts_of
 
-    evaluations = Evaluations(built("streamed_validation", "fit"), BATCH, scored=True)
+    work = built("streamed_validation", "fit")
+    evaluations = Evaluations(work, BATCH, dict, scored=True)
     assert 0 <= evaluations.of_validation()["accuracy"] <= 1
     assert 0 <= evaluations.of_test()["accuracy"] <= 1
     facts = facts_of("support.workloads:streamed_validation", launch_images())

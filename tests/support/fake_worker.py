@@ -8,8 +8,9 @@ after the rounds, `send` (lines as they are), `stop` (a signal to the template),
 code, without a result) or `die` (a signal). After the last launch the script begins again.
 `largest` fails a launch of a larger batch for lack of memory. To `inspect` answers FAKE_FACTS,
 JSON with the fields of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still
-before each round, unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER stretches the seconds,
-FAKE_DROP lowers the accuracies, and FAKE_FAILURE fails each launch: what one side of a duel does.
+before each round, unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER
+stretches the seconds, FAKE_DROP lowers the accuracies, and FAKE_FAILURE fails each launch: what one
+side of a duel does.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def added_loss() -> Workload:
 def fitted() -> Workload:
     """Its own function has trained the model already."""
     work = compiled_workload()
-    work.model.fit(*work.train, epochs=1, verbose=0)
+    work.model.fit(*_points(), epochs=1, verbose=0)
     return work
 
 
@@ -426,6 +426,45 @@ def uneven() -> Workload:
         return file.concatenate(file)
 
     return _classifier(train=batches)
+
+
+def grain_dataset() -> Workload:
+    """The rows of `plain` as a Grain dataset, which knows its length."""
+
+    def batches(batch_size: int) -> Any:
+        import grain
+
+        rows = list(zip(*_points(), strict=True))
+        return grain.MapDataset.source(rows).batch(batch_size)
+
+    return _classifier(train=batches, validation=batches)
+
+
+def grain_loader() -> Workload:
+    """The rows of `plain` as a Grain loader, whose length is known at its end only."""
+
+    def batches(batch_size: int) -> Any:
+        import grain
+
+        rows = list(zip(*_points(), strict=True))
+        order = grain.samplers.SequentialSampler(len(rows), grain.sharding.NoSharding())
+        made = [grain.transforms.Batch(batch_size, drop_remainder=False)]
+        return grain.DataLoader(data_source=rows, sampler=order, operations=made)
+
+    return _classifier(train=batches, validation=batches)
+
+
+def torch_loader() -> Workload:
+    """The rows of `plain` as a PyTorch `DataLoader`."""
+
+    def batches(batch_size: int) -> Any:
+        from torch import from_numpy
+        from torch.utils.data import DataLoader, TensorDataset
+
+        rows = TensorDataset(*map(from_numpy, _points()))
+        return DataLoader(rows, batch_size=batch_size)
+
+    return _classifier(train=batches, validation=batches)
 
 
 def endless() -> Workload:

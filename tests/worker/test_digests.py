@@ -7,12 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from bench.worker.digests import digest_of_data, digest_of_model
 from fmnist_models.arrays import Arrays
 from fmnist_models.task import Task
-
-LAYERS = keras.layers
 
 
 def digest(model: Any, **more: Any) -> str:
@@ -21,34 +20,34 @@ def digest(model: Any, **more: Any) -> str:
 
 def wired(*, skips: bool) -> Any:
     given = keras.Input((6,))
-    one = LAYERS.Dense(6)(given)
-    two = LAYERS.Dense(6)(one)
-    joined = LAYERS.Add()([one, two] if skips else [two, two])
-    return keras.Model(given, LAYERS.Dense(3)(joined))
+    one = layers.Dense(6)(given)
+    two = layers.Dense(6)(one)
+    joined = layers.Add()([one, two] if skips else [two, two])
+    return keras.Model(given, layers.Dense(3)(joined))
 
 
 def with_operation(operation: Any) -> Any:
     given = keras.Input((6,))
-    return keras.Model(given, LAYERS.Dense(3)(operation(given)))
+    return keras.Model(given, layers.Dense(3)(operation(given)))
 
 
 def wrapped() -> Any:
     given = keras.Input((4, 6))
-    return keras.Model(given, LAYERS.TimeDistributed(wired(skips=True))(given))
+    return keras.Model(given, layers.TimeDistributed(wired(skips=True))(given))
 
 
 def named() -> Any:
     given = {name: keras.Input((6,), name=name) for name in "ab"}
-    hidden = LAYERS.Subtract()([given["a"], given["b"]])
-    return keras.Model(given, {"kind": LAYERS.Dense(3)(hidden), "size": LAYERS.Dense(1)(hidden)})
+    hidden = layers.Subtract()([given["a"], given["b"]])
+    return keras.Model(given, {"kind": layers.Dense(3)(hidden), "size": layers.Dense(1)(hidden)})
 
 
-class Untold(LAYERS.Layer):
+class Untold(keras.layers.Layer):
     """A layer that Keras cannot configure, with a connection that only its calls tell."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.inner = LAYERS.Dense(size)
+        self.inner = layers.Dense(size)
 
     def call(self, one: Any, other: Any) -> Any:
         return self.inner(one) - other
@@ -81,13 +80,13 @@ def test_the_connections_of_layers_are_part_of_it() -> None:
 
 
 def test_a_layers_own_number_of_layers_is_part_of_it() -> None:
-    class Deep(LAYERS.Layer):
-        def __init__(self, layers: int) -> None:
+    class Deep(keras.layers.Layer):
+        def __init__(self, depth: int) -> None:
             super().__init__()
-            self.layers = layers
+            self.depth = depth
 
         def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "layers": self.layers}
+            return {**super().get_config(), "layers": self.depth}
 
     one, other = (keras.Sequential([keras.Input((6,)), Deep(count)]) for count in (2, 3))
     assert digest(one) != digest(other)
@@ -100,7 +99,7 @@ def test_callbacks_are_told_by_class_and_those_of_keras_by_their_numbers() -> No
             self.started = started
 
     def of(*callbacks: Any) -> str:
-        return digest(keras.Sequential([keras.Input((6,)), LAYERS.Dense(3)]), callbacks=callbacks)
+        return digest(keras.Sequential([keras.Input((6,)), layers.Dense(3)]), callbacks=callbacks)
 
     halves, quarters = (
         keras.callbacks.ReduceLROnPlateau(factor=factor, patience=1) for factor in (0.5, 0.25)
