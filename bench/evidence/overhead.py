@@ -145,7 +145,13 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, 
             verbose=0,
         )
 
-    draw = random.Random(number)
+    return _in_turns(suite, script, random.Random(number), seconds)
+
+
+def _in_turns(
+    suite: Callable[[], None], script: Callable[[], None], draw: random.Random, seconds: float
+) -> list[tuple[float, float]]:
+    """Seconds of pairs of calls in random order, for so many seconds after an untimed pair."""
     found: list[tuple[float, float]] = []
     ends = math.inf
     while len(found) < _LEAST_PAIRS or time.perf_counter() < ends:
