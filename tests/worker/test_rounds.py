@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ def measured(
 def test_a_step_of_its_own_has_trained_the_rows_that_it_was_given() -> None:
     rounds, result = measured("streamed_twice")
     assert [(told["samples"], told["updates"]) for told in rounds] == [(ROWS, STEPS)] * 2
-    assert f"train_step made {2 * STEPS} updates by sgd in {STEPS} steps" in result["warnings"]
+    (told,) = result["warnings"]
+    assert re.fullmatch(rf"train_step made {2 * STEPS} updates by \w+ in {STEPS} steps", told)
 
 
 @pytest.mark.parametrize("loop", ["fit", "multistep"])
@@ -108,7 +110,7 @@ def test_the_peak_of_memory_is_that_of_the_training(monkeypatch: pytest.MonkeyPa
     rise = result["peak_host_memory_bytes"]
     if rise is None:
         pytest.skip("the system cannot reset the peak")
-    assert 0 < rise < 0.9 * room
+    assert rise < 0.9 * room
     memory = PeakMemory()
     np.ones(room, np.uint8).any()
     assert (memory.rise_bytes() or 0) >= 0.9 * room
