@@ -281,6 +281,10 @@ class _Rounds:
         # Only a stream may not tell its steps; all of its batches but the last one are whole.
         whole = math.ceil((rows or 0) / work.batch_size)
         calls, samples = watch.given() or (work.steps or whole, rows or 0)
+        # The call that meets a stream's end has no data, but may run Keras's counter of updates.
+        ends = isinstance(work.data, Stream) and work.data.steps is None
+        if ends and updates == calls + 1 > math.ceil(samples / work.batch_size):
+            updates = calls
         if rows is None:
             self._told["train_step calls no layer: its samples are those that it was given"] = None
         # A model's own step may pass a sample to a layer twice, but must not leave samples out.

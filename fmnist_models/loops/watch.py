@@ -188,7 +188,9 @@ class StepWatch:
         """Count what `reshaped` and `given` tell of a call of the step."""
         leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
         if not self.plain:
-            self._counters[_CALLS].assign_add(1)
+            # A call that meets the end of a stream has no data, but runs what needs none.
+            with tf.control_dependencies(leaves[:1]):
+                self._counters[_CALLS].assign_add(1)
             self._counters[_GIVEN].assign_add(_rows_of(leaves[0]))
         # Weights of classes, which Keras adds to the labels, have no shape here.
         for leaf, shape in zip(leaves, self._shapes, strict=False):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -336,6 +337,16 @@ def streamed_twice() -> Workload:
     given = keras.Input((6,))
     model = Twice(given, keras.layers.Dense(1)(given))
     return Workload(model=model, train=batches, score="loss", better="min")
+
+
+def twice_to_the_end() -> Workload:
+    """The same from a stream that does not know its length."""
+    known = streamed_twice()
+
+    def batches(batch_size: int) -> Any:
+        return known.train(batch_size).filter(lambda *_: True)
+
+    return replace(known, train=batches)
 
 
 def stopping() -> Workload:

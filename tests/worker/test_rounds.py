@@ -53,6 +53,15 @@ def test_a_round_has_the_batches_that_the_stream_told() -> None:
         measured("shrinking")
 
 
+# So Keras says of a stream whose length it does not know.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+@pytest.mark.parametrize("name", ["grain_dataset", "grain_loader", "twice_to_the_end"])
+@pytest.mark.parametrize("loop", ["fit", "multistep"])
+def test_a_stream_of_unknown_length_has_the_steps_that_had_data(name: str, loop: str) -> None:
+    rounds, _ = measured(name, loop)
+    assert [(told["samples"], told["updates"]) for told in rounds] == [(ROWS, STEPS)] * 2
+
+
 @pytest.mark.parametrize("loop", ["fit", "multistep"])
 def test_batches_of_other_shapes_fail_with_a_remedy(loop: str) -> None:
     told = "^round 1: support.workloads:changing_shape: train gave 5 batches of another shape .*pad"
