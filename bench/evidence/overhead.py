@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import random
@@ -99,7 +100,9 @@ def _in_child(case: Case, number: int, seconds: float, work: Path) -> list[tuple
 def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, float]]:
     """Seconds of whole calls that train `EPOCHS`, by the suite's loop and by `Model.fit`.
 
-    Both train models of their own, built alike, after a call that is not timed.
+    Both train one model, after a call that is not timed: two models built alike differ by some
+    percent in one process, by chance. Only where the model's step is its own, which the suite
+    gives two counters, the bare script has a model of its own.
 
     Raises:
         UserError: the case cannot be trained, or its data are a stream.
@@ -116,9 +119,10 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[tuple[float, 
     device.configure()
     images = dataset.split(dataset.load())
     request = LaunchRequest(case, 0, 1, EPOCHS, SEED)
-    own, bare = (built_work(request, images, device).work for _ in range(2))
+    own = built_work(request, images, device).work
     loop = LOOPS["fit"](own)
     loop.warm_up()
+    bare = own if loop.watch.plain else built_work(request, images, device).work
     arrays = bare.arrays
 
     class Observed(Window):
@@ -157,6 +161,8 @@ def _in_turns(
     while len(found) < _LEAST_PAIRS or time.perf_counter() < ends:
         took = {}
         for way in draw.sample([suite, script], 2):
+            # Else a full collection, of some 50 ms, may fall into the calls of one way by chance.
+            gc.collect()
             began = time.perf_counter()
             way()
             took[way] = time.perf_counter() - began
