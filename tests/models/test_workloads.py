@@ -130,12 +130,12 @@ def test_a_step_of_inner_models_has_the_metrics_of_all_its_classes() -> None:
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.parametrize("name", ["dataset_stream", "py_dataset", "grain_dataset", "grain_loader"])
 def test_a_stream_trains_like_its_rows_in_memory(name: str) -> None:
-    trains_like_its_rows(name)
+    assert apart_from_its_rows(name) <= TOLERANCE
 
 
 def test_a_torch_loader_trains_like_its_rows_in_memory() -> None:
     pytest.importorskip("torch")
-    trains_like_its_rows("torch_loader")
+    assert apart_from_its_rows("torch_loader") <= TOLERANCE
 
 
 def test_what_keras_takes_for_a_torch_loader_trains_like_its_rows_in_memory(
@@ -144,27 +144,32 @@ def test_what_keras_takes_for_a_torch_loader_trains_like_its_rows_in_memory(
     """Without PyTorch: Keras's own adapter reads it. Nothing of PyTorch's own is tested."""
     for name, module in torch_modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    trains_like_its_rows("torch_loader")
+    assert apart_from_its_rows("torch_loader") <= TOLERANCE
 
 
-def trains_like_its_rows(name: str) -> None:
-    """Test a stream with the rows of `plain` in each loop, and evaluate one of them."""
+def apart_from_its_rows(name: str) -> float:
+    """How far a stream with the rows of `plain` trains from them, as a share of the way trained.
+
+    It is the largest share of the loops. What the loops tell, and evaluations, must be alike.
+    """
     from bench.worker.evaluation import Evaluations
 
     start, expected, told, _ = trained("plain", "fit")
     before, found, also, loop = trained(name, "fit")
     assert distance(start, before) == 0
-    assert distance(expected, found) <= TOLERANCE * distance(start, expected)
+    shares = [distance(expected, found) / distance(start, expected)]
     assert also.events == told.events
     assert loop.work.samples is None
     for other in ("multistep", "compiled"):
         _, found, _, _ = trained(name, other, cache_stream=other == "compiled")
-        assert distance(expected, found) <= TOLERANCE * distance(start, expected), other
+        shares.append(distance(expected, found) / distance(start, expected))
     streamed, plain = (
         Evaluations(built(which, "fit"), BATCH, dict, scored=True).of_validation()
         for which in (name, "plain")
     )
     assert streamed == pytest.approx(plain, rel=1e-5)
+    # Not `max`, which passes over NaN.
+    return float(np.max(shares))
 
 
 @pytest.mark.parametrize(
