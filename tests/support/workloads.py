@@ -342,9 +342,10 @@ def streamed_twice() -> Workload:
 def twice_to_the_end() -> Workload:
     """The same from a stream that does not know its length."""
     known = streamed_twice()
+    whole: Any = known.train
 
     def batches(batch_size: int) -> Any:
-        return known.train(batch_size).filter(lambda *_: True)
+        return whole(batch_size).filter(lambda *_: True)
 
     return replace(known, train=batches)
 
