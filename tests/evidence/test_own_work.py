@@ -53,17 +53,20 @@ def test_epochs_of_the_suite_and_of_a_bare_script_are_both_timed(tmp_path: Path)
     assert row["bare_epoch_s"] > 0
 
 
-def test_a_process_counts_as_the_median_of_its_pairs(
+def test_a_process_counts_as_the_totals_of_its_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ratios of 2, beside a disturbed pair, and of 8, whose geometric mean is 4."""
-    pairs = iter([[(2.0, 1.0), (90.0, 1.0), (2.0, 1.0)], [(8.0, 1.0), (8.0, 1.0)]])
+    """Ratios of 2 and of 8, whose geometric mean is 4; of CPU time, 1 and 1."""
+    pair = overhead.Pair
+    pairs = iter([[pair(3.0, 1.0, 2.0, 1.0), pair(1.0, 1.0, 1.0, 2.0)], [pair(8.0, 1.0, 1.0, 1.0)]])
     monkeypatch.setattr(overhead, "_in_child", lambda *_: next(pairs))
     case = Case("softmax", "adam", "fit", "cpu", 32)
     (row,) = overhead.overhead_rows([case], tmp_path, lambda _: None, processes=2)
     assert row["suite_over_bare"] == pytest.approx(4.0)
-    assert row["low"] < 2.0 < 8.0 < row["high"]
-    assert row["low"] * row["high"] == pytest.approx(16.0)
+    low, high = row["suite_over_bare_low"], row["suite_over_bare_high"]
+    assert low < 2.0 < 8.0 < high
+    assert low * high == pytest.approx(16.0)
+    assert (row["cpu"], row["cpu_low"], row["cpu_high"]) == (1.0, 1.0, 1.0)
     assert row["bare_epoch_s"] == 1.0 / overhead.EPOCHS
 
 
