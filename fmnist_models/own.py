@@ -118,12 +118,23 @@ def find_function(what: str, name: str, made: str) -> Callable[..., Any]:
                 f"{what} {name!r}: importing {place} {raised(error)}{_for_import(error)}"
             ) from error
     function = getattr(module, function_name, None)
+    if _is_built(function):
+        raise UserError(
+            f"{what} {name!r}: it is a {type(function).__name__} that is built already: name the "
+            "function that builds it, which each launch calls anew"
+        )
     if not callable(function):
         raise UserError(
             f"{what} {name!r}: {_another(place, module)} has no function {function_name!r}: "
             f"name one that returns {made}"
         )
     return function  # type: ignore[no-any-return]
+
+
+def _is_built(found: Any) -> bool:
+    """Whether it is a model or a layer, which can be called too; Keras is not imported for it."""
+    bases = type(found).__mro__
+    return any(b.__module__.startswith("keras.") and b.__name__ == "Layer" for b in bases)
 
 
 def called(what: str, name: str, function: Callable[..., Any], **given: Any) -> Any:

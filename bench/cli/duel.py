@@ -54,7 +54,8 @@ _HELPS = {
     "--budget",
     type=float,
     metavar="S",
-    help="seconds after which no block begins; with --resume, counted anew",
+    help="seconds after which no block begins, but the first with its repeats; with --resume, "
+    "counted anew",
 )
 @click.option("--rows", type=int, metavar="N", help="train on the first N images only, to be quick")
 def duel(**values: Any) -> int:

@@ -68,6 +68,7 @@ def opened(values: Mapping[str, Any], command: str, *, quiet: bool = False) -> t
     from bench.machine.devices import inventory, present
     from bench.session import preflight
     from bench.session.inspection import looked_at_again
+    from bench.store.taken import refuse_taken
 
     told, found = (_untold, _untold) if quiet else (to_stderr, click.echo)
     wait = bool(values.get("wait"))
@@ -79,11 +80,14 @@ def opened(values: Mapping[str, Any], command: str, *, quiet: bool = False) -> t
             )
         opening, plan = preflight.resume(Path(values["resume"]))
         return looked_at_again(plan, told, wait), opening
+    output = Path(values["output"]) if values.get("output") else None
+    if output:
+        # Before the user's models are looked at, which takes seconds.
+        refuse_taken(output)
     plan = _plan(values, lambda: present(inventory()), command, told, wait)
     if values.get("require_all"):
         preflight.refuse_skips(plan, inventory())
-    output = values.get("output")
-    opening = preflight.begin(plan, Path(output) if output else None)
+    opening = preflight.begin(plan, output)
     if values.get("find_batch"):
         from bench.session.find_batch import searched
 

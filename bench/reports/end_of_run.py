@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,10 @@ from rich.text import Text
 
 from bench.machine import variables
 from bench.reports.terminal.run import print_results, reference_lines, time_line
+from bench.schema.cells import counted
+from bench.schema.columns import Row
+from bench.schema.errors import ExitCode
+from bench.schema.launch import Status
 from bench.session.attempts import RunOutcome
 from bench.session.ending import put_off
 from bench.session.estimate import REFERENCE, reference_rows
@@ -46,12 +51,25 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
         console.print(Text(time_line(outcome.split)), soft_wrap=True)
     if warning := variables.warning(environment):
         console.print(Text(warning), soft_wrap=True)
+    if line := _ended_badly(outcome.rows):
+        console.print(Text(line), soft_wrap=True)
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
         console.print(Text(line), soft_wrap=True)
     for name in written:
         console.print(Text(str(outcome.folder.path / name)), soft_wrap=True)
     return failed
+
+
+def _ended_badly(rows: Sequence[Row]) -> str:
+    """How many cases ended neither ok nor skipped, with the exit code; empty where none did."""
+    fine = (Status.OK, Status.SKIPPED)
+    found = Counter(row["status"] for row in rows if row["status"] not in fine)
+    if not found:
+        return ""
+    told = ", ".join(f"{number} {status}" for status, number in found.items())
+    code = int(ExitCode.WRONG_USE_OR_FAILED_CASE)
+    return f"{told} of {counted(len(rows), 'case')} (exit {code}): see the reasons above"
 
 
 def _draw_comparison(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:

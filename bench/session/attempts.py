@@ -78,7 +78,8 @@ class RunUnderWay:
     def to_the_end(self, *, ceilings: bool = True) -> RunOutcome:
         """Measure the launches that are missing on disk.
 
-        With `ceilings`, the machine's ceilings are measured before and after them.
+        With `ceilings`, the machine's ceilings are measured before them, and after them for the
+        cases that have a figure.
         """
         settings = self._plan.settings
         order = schedule(self._plan.cases, settings.launches_of, settings.seed)
@@ -95,7 +96,7 @@ class RunUnderWay:
             self.write_results()
             for case, launch in remaining:
                 self.measure_launch(case, launch)
-            self._measure_ceilings("after", limited)
+            self._measure_ceilings("after", [pair for pair in limited if self._is_ok(*pair)])
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -103,12 +104,15 @@ class RunUnderWay:
             rows = self.write_results()
             self._progress.run_ends()
         known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
-        split = time_split(
-            time.perf_counter() - started, known, self._launches[already:], self._rounds
-        )
+        took_s = time.perf_counter() - started
+        split = time_split(took_s, known, self._launches[already:], self._rounds)
         return RunOutcome(
             self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
         )
+
+    def _is_ok(self, case: Case, launch: int) -> bool:
+        record, _ = self.measured(case, launch)
+        return record is not None and record.status is Status.OK
 
     def _as_it_counts(self, record: LaunchRecord) -> LaunchRecord:
         reason = self._broken.get((record.case, record.launch), "")

@@ -96,11 +96,17 @@ def read_baseline(path: Path) -> list[MeasuredRun]:
     """The runs of a baseline, the earliest first.
 
     Raises:
-        UserError: there is no such folder, a run cannot be read, or two are the same. Where a run
-            cannot be read, the message also says how to remove it.
+        UserError: there is no such folder, it is itself a run, a run cannot be read, or two are
+            the same. Where a run cannot be read, the message also says how to remove it.
     """
+    folders = run_folders(path)
+    if not folders and is_run(path):
+        raise UserError(
+            f"{path} is a run, and a baseline is a folder of runs: name the folder that holds it, "
+            "or make one with fmnist-bench baseline add"
+        )
     runs = []
-    for folder in run_folders(path):
+    for folder in folders:
         try:
             runs.append(read_run(folder))
         except UserError as error:

@@ -116,9 +116,10 @@ FACTS: tuple[Fact, ...] = (
 )  # fmt: skip
 # Columns of results.csv that must agree in the rows of one case.
 COLUMNS: Mapping[Purpose, tuple[str, ...]] = {
-    Purpose.COMPARE: ("epochs", "steps"),
+    # Rounds of steps end a launch after other epochs too, so they are told first.
+    Purpose.COMPARE: ("steps", "epochs"),
     # With other settings, neither the seconds nor the score of a case can be compared.
-    Purpose.BASELINE: ("epochs", "steps", "seed", "launches"),
+    Purpose.BASELINE: ("steps", "epochs", "seed", "launches"),
 }
 _DATA = FACTS[0]
 
@@ -276,9 +277,13 @@ def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
                 before, where = found.setdefault(case, (value, run.path))
                 if before != value:
                     raise NotComparable(
-                        f"{case} has {column} {value} in {run.path} and {before} in {where}: "
-                        f"measure it with the same --{column}"
+                        f"{case} has {column} {_shown(value)} in {run.path} and "
+                        f"{_shown(before)} in {where}: measure it with the same --{column}"
                     )
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def first_difference(

@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from bench.worker.tensorflow.device import TensorFlowDevice
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -97,3 +100,11 @@ def _peak_elsewhere() -> int | None:
 
 def _process_memory() -> Any:
     return psutil.Process().memory_info()
+
+
+def peaks_of(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
+    """The fields of a result about the peaks of memory so far, in bytes."""
+    return {
+        "peak_host_memory_bytes": memory.rise_bytes(),
+        "peak_device_memory_bytes": device.peak_memory_bytes(),
+    }

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bench.schema.cells import counted
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
@@ -22,7 +23,7 @@ from bench.worker.counting import dense_layers, first_batch, traffic
 from bench.worker.digests import digest_of_model
 from bench.worker.energy import Spans, counter
 from bench.worker.evaluation import Evaluations
-from bench.worker.memory import PeakMemory
+from bench.worker.memory import PeakMemory, peaks_of
 from bench.worker.protocol import Emit, Pause
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.step_flops import Counted, step_flops
@@ -92,14 +93,6 @@ def measure_network(
             **rounds.energy.result(),
         }
     )
-
-
-def peaks_of(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
-    """The fields of a result about the peaks of memory so far, in bytes."""
-    return {
-        "peak_host_memory_bytes": memory.rise_bytes(),
-        "peak_device_memory_bytes": device.peak_memory_bytes(),
-    }
 
 
 def _told_of_work(
@@ -189,7 +182,7 @@ class _Rounds:
         """The warnings for the row."""
         found = list(self._told)
         if self._skipped_updates:
-            found.append(f"loss scaling skipped {self._skipped_updates} updates")
+            found.append(f"loss scaling skipped {counted(self._skipped_updates, 'update')}")
         return found
 
     def training_begins(self) -> None:
@@ -276,7 +269,10 @@ class _Rounds:
             shapes = "" if work.samples else ": give all batches of the stream one shape"
             raise Invalid(f"round {self._round} traced the training step again{shapes}")
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise Invalid(f"the training loss became {logs['loss']} in round {self._round}")
+            raise Invalid(
+                f"the training loss became {logs['loss']} in round {self._round}: lower the "
+                "learning rate, or clip the gradients"
+            )
         rows, updates = watch.rows(), self._update_count() - self._updates
         # Only a stream may not tell its steps; all of its batches but the last one are whole.
         whole = math.ceil((rows or 0) / work.batch_size)

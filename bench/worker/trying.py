@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from bench.schema.requests import LaunchRequest
 from bench.worker.evaluation import Evaluations
-from bench.worker.memory import PeakMemory
-from bench.worker.network import peaks_of
+from bench.worker.memory import PeakMemory, peaks_of
 from bench.worker.protocol import Emit
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import built_work, warm_up

@@ -215,6 +215,21 @@ def test_which_function_ran_is_proved_by_its_pickle(packed: Callable[[Any], str]
     assert one not in loaded_files()
 
 
+def test_a_model_that_is_built_already_is_named_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be called, so that it looks like a function."""
+    source = "class Layer:\n    def __call__(self, x): ...\nLayer.__module__ = 'keras.src.x'\n"
+    (tmp_path / "built_one.py").write_text(
+        f"{source}class Functional(Layer): ...\nm = Functional()"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    with pytest.raises(UserError, match="'built_one:m': it is a Functional that is built already"):
+        find_function("model", "built_one:m", "a keras.Model")
+
+
 def test_one_that_cannot_be_loaded_is_told(packed: Callable[[Any], str]) -> None:
     class Broken:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -97,7 +97,11 @@ SABOTAGES = (
         "NaN in the weights",
         WORKER,
         2,
-        own("exploding", "the training loss became nan in round 1"),
+        own(
+            "exploding",
+            "the training loss became nan in round 1: lower the learning rate, or clip the "
+            "gradients",
+        ),
         "exploding",
     ),
     Sabotage(

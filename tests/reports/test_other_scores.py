@@ -95,8 +95,8 @@ def test_a_wait_for_the_input_has_a_column_and_a_line() -> None:
     assert " waits " in said
     assert " 43% " in said
     assert (
-        f"{NET.id}: waits 43% of a step for its input; with input for free 234,568 samples/s"
-        in said
+        f"{NET.id}: waits 43% of a step for its input; on one batch that stays on the device "
+        "234,568 samples/s" in said
     )
     assert "waits" not in printed(made([DOCUMENTED])[0])
 
@@ -170,7 +170,7 @@ def test_the_findings_speak_of_the_score(tmp_path: Path) -> None:
     assert "First at the target of 3: own:net sgd compiled" in best
     waiting = next(title for title in found if "waits" in title)
     assert waiting.endswith("waits 43% of a step for its input")
-    assert "With input for free it would train 200,000 samples/s" in found[waiting]
+    assert "On one batch that stays on the device it trains 200,000 samples/s" in found[waiting]
     assert "ccuracy" not in " ".join([*found, *found.values()])
 
 

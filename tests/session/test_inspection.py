@@ -234,6 +234,16 @@ def test_a_run_of_bad_functions_alone_is_one_line_and_leaves_no_folder(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_taken_folder_is_refused_before_the_functions_are_looked_at(
+    know: Know, type_in: TypeIn, tmp_path: Path
+) -> None:
+    know(mine_f={"reason": "the function returned None"})
+    (tmp_path / "results.csv").write_text("mine")
+    code, _, err = type_in("run", "--models", "mine:f", "--output", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{tmp_path} holds results.csv but no plan.json: name another --output" in err
+
+
 def test_a_bad_function_is_a_failed_row_and_the_others_are_measured(
     know: Know, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

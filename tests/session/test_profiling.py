@@ -321,6 +321,11 @@ def test_a_phase_whose_rounds_do_not_agree_is_marked(phase: Phase, low: float, m
     assert _cell(found, phase) == f"{mark}100.0 µs   10%"
 
 
+def test_a_phase_below_zero_in_every_round_is_marked_too() -> None:
+    found = Split(1e-3, (Share(Phase.METRICS, -8e-5, -9e-5, -7e-5, -0.08),))
+    assert _cell(found, Phase.METRICS).startswith("~-80.0")
+
+
 def test_the_picture_stacks_every_phase(tmp_path: Path) -> None:
     outcome, _ = profiled(tmp_path, cases("fit", "compiled"), ScriptedLauncher(rest_s=-1e-4))
     figure = profile_figure(outcome.profiles, outcome.environment)

@@ -250,6 +250,16 @@ def test_ceilings_are_measured_before_and_after_the_cases_and_kept(
     assert again.rows == outcome.rows
 
 
+def test_ceilings_are_not_measured_again_for_cases_without_a_figure(
+    execute: Execute, tmp_path: Path
+) -> None:
+    progress = Quiet()
+    failure = {"failure": {"status": "failed", "reason": "no"}}
+    execute(plan_of(FIT, tmp_path=tmp_path), [failure], progress)
+    assert [c.moment for c in RunFolder(tmp_path / "run").ceilings()] == ["before"]
+    assert "after" not in progress.moments
+
+
 def test_ceilings_that_cannot_be_measured_cost_no_case(
     execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

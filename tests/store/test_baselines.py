@@ -55,6 +55,12 @@ def spoil(run: Path) -> None:
     (run / "rounds.csv").write_text("case\n", "utf-8")
 
 
+def test_a_run_is_no_baseline(tmp_path: Path) -> None:
+    run = measured(tmp_path / "run", 4.0)
+    with pytest.raises(UserError, match="run is a run, and a baseline is a folder of runs: name"):
+        read_baseline(run)
+
+
 def test_only_what_a_baseline_needs_is_copied(tmp_path: Path, base: Path) -> None:
     run = measured(tmp_path / "more", 9.0)
     for name in ("report.html", "comparison.png", "check.json"):

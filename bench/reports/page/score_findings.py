@@ -147,7 +147,10 @@ def waits(source: Source) -> Finding | None:
     # A reading below the measured rate was disturbed: free input makes nothing slower.
     if free and free > worst["samples_per_s"]:
         gain = formatting.times(free / worst["samples_per_s"])
-        limit = f"With input for free it would train {free:,.0f} samples/s, {gain} as many. "
+        limit = (
+            f"On one batch that stays on the device it trains {free:,.0f} samples/s, {gain} as "
+            "many. "
+        )
     return Finding(
         "fact",
         f"{formatting.name(worst)} waits {worst['waiting_share']:.0%} of a step for its input",

@@ -81,11 +81,11 @@ def _cell(split: Split, phase: Phase) -> str:
 
 
 def _is_unsure(share: Share) -> bool:
-    """Whether the quartiles of a phase include zero, so that it may take no time.
+    """Whether a phase was below zero in a quarter of the rounds, so that it may take no time.
 
     Never for `unexplained`, which is normally near zero.
     """
-    return share.phase is not Phase.UNEXPLAINED and share.low < 0 < share.high
+    return share.phase is not Phase.UNEXPLAINED and share.low < 0
 
 
 def duration(seconds: float) -> str:

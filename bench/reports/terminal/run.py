@@ -106,7 +106,7 @@ def waits_line(row: Row) -> str:
     free = row["input_free_samples_per_s"] or 0.0
     # A reading below the measured rate was disturbed: free input makes nothing slower.
     faster = free > (row["samples_per_s"] or 0.0)
-    limit = f"; with input for free {free:,.0f} samples/s" if faster else ""
+    limit = f"; on one batch that stays on the device {free:,.0f} samples/s" if faster else ""
     return f"waits {row['waiting_share']:.0%} of a step for its input{limit}"
 
 
