@@ -49,8 +49,8 @@ def overhead_rows(
     """One row a case: seconds of the suite's training over those of a bare script.
 
     The unit is the process: the log ratio of its total seconds. The interval is Student's over
-    them. Totals, not medians: after about every other epoch TensorFlow waits some 60 ms for a
-    thread of the ended iterator, in a bare script as well, so that short calls have several modes.
+    them. Totals, not medians: after many an epoch, by chance, TensorFlow waits for a thread of the
+    ended iterator, in a bare script as well, so that calls have several modes.
     The waits take no CPU time, so the ratio of that is the sharper one of what the suite adds.
 
     Args:
@@ -186,7 +186,7 @@ def _in_turns(
     while len(found) < _LEAST_PAIRS or time.perf_counter() < ends:
         took = {}
         for way in draw.sample([suite, script], 2):
-            # Else a full collection, of some 50 ms, may fall into the calls of one way by chance.
+            # Else a full collection may fall into the calls of one way by chance.
             gc.collect()
             began, cpu = time.perf_counter(), time.process_time()
             way()
