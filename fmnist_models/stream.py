@@ -14,6 +14,9 @@ from fmnist_models.arrays import Arrays, refuse_too_large
 from fmnist_models.errors import UserError
 from fmnist_models.own import called, stray_forks_ended
 
+# `tf.data.INFINITE_CARDINALITY`; -2 is an unknown one.
+_INFINITE = -1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
@@ -43,11 +46,8 @@ class Stream:
 
     def open(self) -> Any:
         """The stream, from its beginning; in rounds of `steps`, a `tf.data.Dataset` repeats."""
-        import tensorflow as tf
-
         stream = opened(self.name, self.function, self.batch_size)
-        repeats = self.steps is not None and isinstance(stream, tf.data.Dataset)
-        return stream.repeat() if repeats else stream
+        return stream.repeat() if self.steps is not None and is_tf_data(stream) else stream
 
     def cached(self, free_bytes: Callable[[], int | None]) -> Arrays:
         """The whole stream, or the batches of `steps`, as arrays in memory.
@@ -86,37 +86,6 @@ class Stream:
             ) from error
 
 
-def last_batch(stream: Any, most: int) -> Any:
-    """The last batch of an opened stream, as a `tf.data.Dataset` of one batch in the same form.
-
-    The stream is read for it, from its beginning.
-
-    Args:
-        stream: the stream.
-        most: the most batches to read.
-
-    Returns:
-        None where the stream tells that all batches have one size, or does not end within `most`.
-    """
-    import tensorflow as tf
-    from keras.src.trainers.data_adapters import get_data_adapter
-
-    adapter = get_data_adapter(stream)
-    batches = adapter.get_tf_dataset()
-    form = batches.element_spec
-    if tf.nest.flatten(form)[0].shape[:1].is_fully_defined():
-        return None
-    last, read = None, 0
-    with stray_forks_ended():
-        adapter.on_epoch_begin()
-        for batch in batches.take(most + 1):
-            last, read = batch, read + 1
-        adapter.on_epoch_end()
-    if read > most:
-        return None
-    return tf.data.Dataset.from_generator(lambda: iter([last]), output_signature=form)
-
-
 def opened(name: str, function: Callable[..., Any], batch_size: int) -> Any:
     """What a user's function returns; it is given the batch size where it takes one.
 
@@ -138,12 +107,20 @@ def takes_batch_size(function: Callable[..., Any]) -> bool:
 def is_stream(given: Any) -> bool:
     """Whether Keras can train on it batch by batch, and begin again after its end."""
     import keras
-    import tensorflow as tf
 
-    if isinstance(given, tf.data.Dataset | keras.utils.PyDataset):
+    if isinstance(given, keras.utils.PyDataset) or is_tf_data(given):
         return True
-    makers = {base.__module__.partition(".")[0] for base in type(given).__mro__}
-    return bool(makers & {"torch", "grain"}) and hasattr(given, "__iter__")
+    return bool(_makers(given) & {"torch", "grain"}) and hasattr(given, "__iter__")
+
+
+def is_tf_data(given: Any) -> bool:
+    """Whether it is a `tf.data.Dataset`; TensorFlow is not imported for it."""
+    return "tensorflow" in _makers(given) and hasattr(given, "cardinality")
+
+
+def _makers(given: Any) -> set[str]:
+    """The packages of the object's class and those that it inherits from."""
+    return {base.__module__.partition(".")[0] for base in type(given).__mro__}
 
 
 def batches_of(stream: Any) -> Iterator[tuple[Any, ...]]:
@@ -162,11 +139,9 @@ def batches_of(stream: Any) -> Iterator[tuple[Any, ...]]:
 
 def length_of(stream: Any) -> tuple[int | None, bool]:
     """(batches of an epoch, whether it never ends), as far as the stream knows."""
-    import tensorflow as tf
-
-    if isinstance(stream, tf.data.Dataset):
+    if is_tf_data(stream):
         found = int(stream.cardinality())
-        return (found if found >= 0 else None), found == tf.data.INFINITE_CARDINALITY
+        return (found if found >= 0 else None), found == _INFINITE
     if hasattr(stream, "num_batches"):
         return stream.num_batches, stream.num_batches is None
     try:

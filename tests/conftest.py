@@ -12,7 +12,8 @@ import pytest
 from support import ROOT, Program, TypeIn, quiet
 
 from bench import cli
-from bench.machine import counters, lock, variables
+from bench.backends import DEFAULT
+from bench.machine import counters, lock, placement, variables
 from bench.machine.variables import Fate
 from fmnist_models import dataset
 
@@ -31,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # What acts on a worker comes from the test, not from whoever started the tests.
     for name in [name for name in os.environ if variables.fate_of(name) is not Fate.IGNORED]:
         del os.environ[name]
+    # Where TensorFlow is not installed, Keras trains with what is.
+    if (backend := placement.default_backend()) not in (None, DEFAULT):
+        os.environ["KERAS_BACKEND"] = str(backend)
     config.addinivalue_line("filterwarnings", "error")
     # Some tests compare with JAX, in this process, and others fork: their children run none of it.
     config.addinivalue_line("filterwarnings", "ignore:os.fork\\(\\) was called:RuntimeWarning")

@@ -152,6 +152,30 @@ def test_every_case_is_a_row(documented: tuple[Path, str]) -> None:
     assert all("tf32" in case for case in by_status["skipped"])
 
 
+def test_a_run_may_hold_two_frameworks(program: Program, small_data: Path, tmp_path: Path) -> None:
+    words = "--models relu_mlp --optimizers adam --loops fit,multistep,compiled --devices cpu"
+    words += " --batch-sizes 96 --precisions float32 --epochs 2 --launches 1 --output run"
+    done = program(
+        "bench", "run", "--data", small_data, *words.split(), "--backends", "tensorflow,jax"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = rows_of(tmp_path / "run")
+    ids = [f"relu_mlp-adam-{loop}-cpu-b96-float32" for loop in ("fit", "multistep", "compiled")]
+    assert set(rows) == {*ids, *(f"{case}-jax" for case in ids)}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    # TensorFlow on a CPU leaves `fit` to its own kernels, JAX compiles each step.
+    assert [rows[f"{ids[0]}{end}"]["jit_compile"] for end in ("", "-jax")] == ["false", "true"]
+    for case in ids:
+        one, other = rows[case], rows[f"{case}-jax"]
+        same = ("data_digest", "model_digest", "initial_weights")
+        assert [one[name] for name in same] == [other[name] for name in same]
+        assert len(one["initial_weights"]) == 64
+        assert one["parameters"] == other["parameters"]
+        assert abs(float(one["val_score"]) - float(other["val_score"])) < 0.2
+    told = json.loads((tmp_path / "run/environment.json").read_text("utf-8"))
+    assert {c["backend"] for c in told["ceilings"]} == {"tensorflow", "jax"}
+
+
 def test_rows_hold_what_was_trained(documented: tuple[Path, str]) -> None:
     row = rows_of(documented[0])["relu_mlp-adam-compiled-cpu-b96-float32"]
     assert row["parameters"] == "79510"

@@ -96,6 +96,24 @@ def test_nothing_of_tests_and_no_names_of_others(file: Path) -> None:
     assert "__all__" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
+@pytest.mark.parametrize("framework", ["tensorflow", "jax"])
+def test_a_framework_is_imported_in_its_own_folders_alone(framework: str) -> None:
+    """Evidence and peers, which compare frameworks, import what they compare."""
+    own = (f"bench/worker/{framework}/", f"fmnist_models/loops/{framework}/")
+    free = (*own, "bench/evidence/", "bench/peers/")
+    found = [
+        name_of(file)
+        for file in PRODUCT
+        if not name_of(file).startswith(free)
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [*(a.name for a in node.names), getattr(node, "module", None) or ""]
+        if name.partition(".")[0] == framework and not getattr(node, "level", 0)
+        if not (isinstance(node, ast.ImportFrom) and name != node.module)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("file", PACKAGES, ids=name_of)
 def test_a_package_says_in_five_lines_what_it_is_for(file: Path) -> None:
     told = ast.get_docstring(tree_of(file)) or ""

@@ -78,6 +78,7 @@ def _judged(case: Case, settings: RunSettings, measured: Sequence[Launch]) -> di
         "score_target": target,
         "data_digest": "" if record is None else record.data_digest,
         "model_digest": "" if record is None else record.model_digest,
+        "initial_weights": "" if record is None or record.launch else record.initial_weights,
     }
 
 

@@ -119,7 +119,10 @@ class Limits:
 def limits(
     measured: Iterable[Ceilings], device: str, precision: str, threads: int | None
 ) -> Limits | None:
-    """The best of all measurements of one setting; None where there is none."""
+    """The best of all measurements of one setting; None where there is none.
+
+    Those through every framework of the run count: the peak is the machine's.
+    """
     own = [
         c for c in measured if (c.device, c.precision, c.threads) == (device, precision, threads)
     ]

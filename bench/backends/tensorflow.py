@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from bench.backends.facts import Backend
+
 # Passes the newest CUDA version that the driver supports to the worker: TensorFlow has no API
 # for it.
 CUDA_DRIVER_VARIABLE = "FMNIST_CUDA_DRIVER"
+
+TENSORFLOW = Backend(
+    name="tensorflow",
+    title="TensorFlow",
+    packages=("tensorflow",),
+    install="pip install tensorflow",
+    variables=lambda _: {},
+    # XLA's pool takes the same size. In TensorFlow 2.21, TF_NUM_INTRAOP_THREADS=1 gives one thread
+    # `tf_XLAEigen` and a CPU time of 1.00 times the wall time, plain and compiled; 4 gives four.
+    threads=lambda number: {"TF_NUM_INTRAOP_THREADS": str(number)},
+)

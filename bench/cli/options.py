@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench.machine import devices
+from bench.cli.here import default_backends, each_once
 from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS
 from bench.schema.matrix import EPOCHS, LAUNCHES, MATRICES, expand, parse_axes
 from bench.schema.plan import Plan, RunSettings
@@ -87,7 +87,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("batch-sizes", str, f"samples a step; {_LIST}", "LIST"),
     Option("precisions", str, f"float32, tf32, mixed_bfloat16, mixed_float16; {_LIST}", "LIST"),
     Option("threads", str, f"CPU threads inside an operation, or default; {_LIST}", "LIST"),
-    Option("backends", str, f"tensorflow (jax and torch are skipped so far); {_LIST}", "LIST"),
+    Option("backends", str, f"tensorflow, jax (torch is skipped so far); {_LIST}", "LIST"),
     Option("epochs", int, "documented epochs [default: 5; quick: 2]", "N"),
     Option(
         "steps",
@@ -260,7 +260,11 @@ def plan_from(
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
     named = axes.devices
-    axes = replace(axes, devices=tuple(present()) if named is None else _each_once(named))
+    axes = replace(
+        axes,
+        devices=tuple(present()) if named is None else each_once(named),
+        backends=axes.backends or default_backends(),
+    )
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))
     settings, label = _settings(values, matrix), values.get("label")
@@ -284,19 +288,6 @@ def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:
         steps=_whole(values, "steps", None, 1, MOST_STEPS),
         cache_stream=bool(values.get("cache_stream")),
     )
-
-
-def _each_once(named: Sequence[str]) -> tuple[str, ...]:
-    """The devices by the names that a matrix gives them, each once; prints changed names."""
-    if all(device == "cpu" for device in named):
-        return tuple(named)
-    machine = devices.inventory()
-    names = {device: devices.known_as(device, machine) for device in named}
-    for device, name in names.items():
-        if device != name:
-            also = ", measured once" if name in named else ""
-            click.echo(f"--devices {device}: called {name} on this machine{also}", err=True)
-    return tuple(dict.fromkeys(names.values()))
 
 
 def _whole(values: Mapping[str, Any], key: str, default: Any, low: int, high: int) -> Any:

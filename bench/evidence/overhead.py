@@ -132,15 +132,13 @@ def measure_pairs(case: Case, number: int, seconds: float) -> list[Pair]:
     Raises:
         UserError: the case cannot be trained, or its data are a stream.
     """
-    import tensorflow as tf
-
-    from bench.worker.tensorflow.device import TensorFlowDevice
+    from bench.worker.framework import framework
     from bench.worker.training import built_work
     from bench.worker.window import Window
     from fmnist_models import dataset
     from fmnist_models.loops import LOOPS
 
-    device = TensorFlowDevice(tf, "cpu", case.precision)
+    device = framework().device("cpu", case.precision)
     device.configure()
     images = dataset.split(dataset.load())
     request = LaunchRequest(case, 0, 1, EPOCHS, SEED)

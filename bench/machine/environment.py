@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.backends import BACKENDS, DEFAULT, KNOWN
 from bench.machine import variables
 from bench.machine.hardware import (
     cgroup_memory_limit_bytes,
@@ -25,7 +26,7 @@ from bench.machine.hardware import (
 )
 from bench.machine.loaded import CHECKOUT
 from bench.machine.nvml import Inventory, gpu_state
-from bench.machine.placement import child_environment
+from bench.machine.placement import child_environment, default_backend
 from bench.machine.redact import scrub
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
@@ -90,7 +91,9 @@ def collect(
             "version": platform.python_version(),
             "implementation": platform.python_implementation(),
         },
-        "versions": {fact: _version(names) for fact, names in PACKAGES.items()},
+        "versions": {
+            fact: _version(names) for fact, names in {**PACKAGES, **_frameworks(cases)}.items()
+        },
         "software": software or {},
         **variables_of(cases, inventory),
         "git": _git(CHECKOUT),
@@ -102,6 +105,14 @@ def collect(
         "dataset_digest": dataset_digest,
         **scrub(facts),
     }
+
+
+def _frameworks(cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:
+    """The packages of the frameworks that the cases name, beside TensorFlow."""
+    named = {
+        name for case in cases if case.backend in KNOWN for name in KNOWN[case.backend].packages
+    }
+    return {name: (name,) for name in sorted(named - set(PACKAGES))}
 
 
 def fixed_facts(inventory: Inventory) -> dict[str, Any]:
@@ -165,10 +176,9 @@ def variables_of(
     `variables`, because it is a fact of the case.
     """
     children, plain = [], []
-    for device, threads in {(case.device, case.threads): None for case in cases} or {
-        ("cpu", None): None
-    }:
-        case = Case("relu_mlp", "adam", "fit", device, threads=threads)
+    settings = {(c.device, c.threads, c.backend): None for c in cases if c.backend in BACKENDS}
+    for device, threads, backend in settings or {("cpu", None, default_backend() or DEFAULT): None}:
+        case = Case("relu_mlp", "adam", "fit", device, threads=threads, backend=backend)
         # A case on a missing GPU has no worker.
         with contextlib.suppress(Unavailable):
             children.append(child_environment(case, inventory, environ))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 
+from bench.backends import DEFAULT, KNOWN
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.machine import variables
 from bench.machine.cuda import TF32_SINCE, refuse_tf32
@@ -17,6 +19,21 @@ from bench.schema.plan import Plan
 _NOTHING = "-1"
 
 
+def why_missing(backend: str) -> str | None:
+    """Why a backend cannot be imported here, with the remedy; None where it can."""
+    known = KNOWN.get(backend)
+    missing = [name for name in known.packages if find_spec(name) is None] if known else []
+    if not known or not missing:
+        return None
+    half = "" if len(missing) == len(known.packages) else ", which the rest of it needs"
+    return f"{missing[0]} is not installed in this environment{half}: {known.install}"
+
+
+def default_backend() -> str | None:
+    """The first backend that is installed here; None where none is."""
+    return next((name for name in KNOWN if why_missing(name) is None), None)
+
+
 def skip_reason(case: Case, machine: Inventory, plan: Plan | None = None) -> str | None:
     """Why `case` cannot be measured here; None where it can.
 
@@ -27,8 +44,10 @@ def skip_reason(case: Case, machine: Inventory, plan: Plan | None = None) -> str
     """
     if plan is not None and (reason := plan.skip_reason(case)):
         return reason
-    if case.backend not in ("tensorflow", SKLEARN_LOOP):
+    if case.backend not in (*KNOWN, SKLEARN_LOOP):
         return f"no loop drives backend {case.backend!r} yet"
+    if reason := why_missing(case.backend):
+        return reason
     try:
         gpu = resolve(case.device, machine)
         if case.precision == "tf32" and gpu is not None:
@@ -53,9 +72,7 @@ def child_environment(
     it forks. So OpenBLAS gets one thread, whatever the user set; no timed work uses it. OpenMP
     starts its threads at first use, so there the user's number holds.
 
-    `threads` limits TensorFlow's intra-op pool, and XLA's pool takes the same size. In TensorFlow
-    2.21, `TF_NUM_INTRAOP_THREADS=1` gives one thread `tf_XLAEigen` and a CPU time of 1.00 times
-    the wall time, plain and compiled; 4 gives four threads.
+    `threads` limits the pool of the framework that runs the parts of one operation.
 
     Raises:
         Unavailable: this machine does not have the case's GPU.
@@ -63,8 +80,12 @@ def child_environment(
     gpu = resolve(case.device, machine)
     child = variables.for_worker(environ)
     child["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu else _NOTHING
+    # A worker of `logistic` imports Keras too, with whatever framework is there.
+    backend = KNOWN.get(case.backend) or KNOWN[default_backend() or DEFAULT]
+    child |= {"KERAS_BACKEND": backend.name, **backend.variables(gpu is not None)}
     if case.threads is not None:
-        child["TF_NUM_INTRAOP_THREADS"] = child["OMP_NUM_THREADS"] = str(case.threads)
+        child["OMP_NUM_THREADS"] = str(case.threads)
+        child |= backend.threads(case.threads)
     if gpu is None:
         child |= {"HIP_VISIBLE_DEVICES": _NOTHING, "ROCR_VISIBLE_DEVICES": _NOTHING}
         return child

@@ -61,8 +61,7 @@ class Rule:
 # The first rule that matches a name decides. Not formatted, so that each rule takes few lines.
 RULES: tuple[Rule, ...] = (
     # What would make the case another one.
-    Rule("KERAS_BACKEND", "Keras", Fate.FIXED, "the backend is an axis of the matrix",
-         "tensorflow"),
+    Rule("KERAS_BACKEND", "Keras", Fate.FIXED, "the backend is an axis of the matrix"),
     Rule("KERAS_MAX_EPOCHS|KERAS_MAX_STEPS_PER_EPOCH", "Keras", Fate.FIXED,
          "cut every `fit` and `evaluate` short"),
     Rule("KERAS_NNX_ENABLED", "Keras", Fate.FIXED, "of JAX; without `flax` Keras does not start"),
@@ -80,6 +79,10 @@ RULES: tuple[Rule, ...] = (
          "a template must have no thread when it forks; nothing timed uses them", "1"),
     Rule("TF_FORCE_GPU_ALLOW_GROWTH", "TensorFlow", Fate.FIXED,
          "without it no memory peak of a GPU can be told", "true"),
+    Rule("JAX_(PLATFORMS|PLATFORM_NAME|CUDA_VISIBLE_DEVICES|ENABLE_X64|DEFAULT_.+|DISABLE_JIT)",
+         "JAX", Fate.FIXED, "the device and the precision are the case's"),
+    Rule("XLA_PYTHON_CLIENT_PREALLOCATE|NPROC", "JAX, XLA", Fate.FIXED,
+         "without preallocation a peak can be told; threads are an axis of the matrix"),
     # By these the suite chooses the GPUs; environment.json lists those chosen.
     Rule("CUDA_VISIBLE_DEVICES", "CUDA", Fate.KEPT_OUT,
          "the suite reads it to choose the GPUs; a GPU case sees its one, a CPU case none"),
@@ -113,8 +116,8 @@ RULES: tuple[Rule, ...] = (
     Rule("TF_.+", "TensorFlow", Fate.PASSED,
          "`TF_XLA_FLAGS`, `TF_ENABLE_ONEDNN_OPTS`, `TF_DETERMINISTIC_OPS`, `TF_GPU_*`, "
          "`TF_NUM_*` (where the case names threads, its number holds), ..."),
-    Rule("XLA_.+|TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL|KERAS_.+", "XLA, Eigen, Keras",
-         Fate.PASSED, "`XLA_FLAGS` and the like"),
+    Rule("JAX_.+|XLA_.+|TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL|KERAS_.+",
+         "JAX, XLA, Eigen, Keras", Fate.PASSED, "`XLA_FLAGS` and the like"),
     Rule("CUDA_.+|CUBLAS.*|CUDNN_.+", "CUDA", Fate.PASSED,
          "`CUDA_LAUNCH_BLOCKING`, `CUDA_MODULE_LOADING`, `CUDA_DEVICE_ORDER`, ..."),
     Rule("OMP_NUM_THREADS", "OpenMP", Fate.PASSED, "1 where you set none"),

@@ -109,7 +109,7 @@ def keras_model(training: Training, data: dataset.TrainingData) -> tuple[Any, da
     """The uncompiled Keras model in its precision, and the images in the model's input shape."""
     import keras
 
-    from bench.worker.training import keras_policy
+    from bench.worker.precision import keras_policy
     from fmnist_models import architectures
 
     keras.config.set_dtype_policy(keras_policy(training.precision))

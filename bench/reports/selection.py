@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
+from bench.backends import DEFAULT
 from bench.schema.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
@@ -236,7 +237,7 @@ def _placement(row: Row) -> str:
     parts = [row["device"]]
     if row.get("threads") is not None:
         parts.append(counted(row["threads"], "thread"))
-    if row["backend"] not in ("tensorflow", SKLEARN_LOOP):
+    if row["backend"] not in (DEFAULT, SKLEARN_LOOP):
         parts.append(row["backend"])
     return ", ".join(parts)
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bench.backends import BACKENDS
+from bench.backends import BACKENDS, DEFAULT
 from bench.schema.bounds import Count, Plain, Text
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
@@ -57,7 +57,7 @@ class Case(Plain):
     batch_size: Count = 32
     precision: Text = "float32"
     threads: Count | None = None
-    backend: Text = "tensorflow"
+    backend: Text = DEFAULT
 
     def __post_init__(self) -> None:
         if self.model not in MODELS and not FUNCTION.fullmatch(self.model):
@@ -99,9 +99,16 @@ class Case(Plain):
         parts.append(self.precision)
         if self.threads is not None:
             parts.append(f"t{self.threads}")
-        if self.backend not in ("tensorflow", SKLEARN_LOOP):
+        if self.backend not in (DEFAULT, SKLEARN_LOOP):
             parts.append(self.backend)
         return "-".join(part for part in parts if part)
+
+    @property
+    def setting(self) -> str:
+        """Device, precision, and threads and backend where they are not the default, as text."""
+        parts = [self.device, self.precision, str(self.threads or "")]
+        parts += [] if self.backend == DEFAULT else [self.backend]
+        return "-".join(filter(None, parts))
 
     @property
     def own(self) -> tuple[str, ...]:

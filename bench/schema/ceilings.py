@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
+from bench.backends import DEFAULT
 from bench.schema.bounds import Count, Plain, Positive, Text
 
 _Bytes = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}$")]
@@ -39,6 +40,7 @@ class Ceilings(Plain):
             bytes of its two arrays together.
         products_s: seconds of one epoch of matrix products only, on the best path, by
             `products_key`.
+        backend: the framework through which it was measured.
     """
 
     device: Text
@@ -48,6 +50,7 @@ class Ceilings(Plain):
     matmul_flops_per_s: Annotated[Mapping[Text, Positive], Meta(min_length=1)]
     bandwidth_bytes_per_s: Annotated[Mapping[_Bytes, Positive], Meta(min_length=1)]
     products_s: Mapping[Text, Positive]
+    backend: Text = DEFAULT
 
 
 def products_key(layers: Sequence[Sequence[int]], batch_size: int) -> str:

@@ -32,6 +32,7 @@ LATER_COLUMNS: tuple[str, ...] = (
     "input_free_samples_per_s",
     "data_digest",
     "model_digest",
+    "initial_weights",
 )
 RESULT_COLUMNS: tuple[str, ...] = (
     "case",

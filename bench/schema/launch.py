@@ -105,6 +105,8 @@ class LaunchRecord(Plain):
         images: it trained on the embedded images.
         data_digest, model_digest: digests of the training data and of the model's configuration;
             `unknown` for a stream. Empty in a record of an earlier version.
+        initial_weights: digest of the weights before the training, where every framework of the run
+            begins with them; else empty.
         waiting_share: share of a step spent waiting for a stream's next batch; None where the data
             are arrays.
         resident_step_s: seconds of a step whose batch is in the device's memory; None likewise.
@@ -149,6 +151,7 @@ class LaunchRecord(Plain):
     images: bool = True
     data_digest: Text = ""
     model_digest: Text = ""
+    initial_weights: Text = ""
     waiting_share: Share | None = None
     resident_step_s: Positive | None = None
     flops_per_sample: Size | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
-from bench.backends import BACKENDS
+from bench.backends import BACKENDS, DEFAULT
 from bench.schema.case import (
     DEVICE_PATTERN,
     LOGISTIC,
@@ -68,7 +68,7 @@ class Axes:
                 self.batch_sizes or (32,),
                 self.precisions or ("float32",),
                 self.threads or (None,),
-                self.backends or ("tensorflow",),
+                self.backends or (DEFAULT,),
             ):
                 yield Case(model, optimizer, loop, device, batch_size, precision, threads, backend)
 

@@ -96,6 +96,11 @@ class Plan:
     refused: dict[Text, Text] = field(default_factory=dict)
     sent: tuple[Text, ...] = ()
 
+    @property
+    def same_start(self) -> bool:
+        """Whether it has cases of several frameworks, which begin with the same weights then."""
+        return len({case.backend for case in self.cases if case.loop != SKLEARN_LOOP}) > 1
+
     def work_of(self, case: Case) -> WorkFacts | None:
         """What is known of the user's own model; None for others."""
         return next((work for work in self.works if work.model == case.model), None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from bench.schema.bounds import (
     Count,
@@ -35,7 +36,7 @@ class _OfACase(Plain):
 
         Those that a worker of an earlier revision refuses are left out where nothing is asked.
         """
-        later = ("steps", "cache_stream", "one_call")
+        later = ("steps", "cache_stream", "one_call", "same_start")
         values = Plain.to_json(self)
         return {name: value for name, value in values.items() if value or name not in later}
 
@@ -58,6 +59,7 @@ class LaunchRequest(_OfACase):
         steps: a round is this number of steps, without a score; None for a whole epoch.
         cache_stream: read a stream into memory before the training.
         one_call: only see whether it fits the memory: the training ends after its first call.
+        same_start: begin with the weights that every framework begins with for this seed.
     """
 
     op: ClassVar[str] = "launch"
@@ -72,6 +74,7 @@ class LaunchRequest(_OfACase):
     steps: Count | None = None
     cache_stream: bool = False
     one_call: bool = False
+    same_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,13 @@ class CeilingsRequest(Plain):
     threads: int | None
     moment: str
     cases: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of_cases(cls, cases: Sequence[Case], moment: str) -> Self:
+        """The request of cases of one setting."""
+        first = cases[0]
+        pairs = sorted({(case.model, case.batch_size) for case in cases})
+        return cls(first.device, first.precision, first.threads, moment, tuple(pairs))
 
     @property
     def own(self) -> tuple[str, ...]:

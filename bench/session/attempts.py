@@ -125,18 +125,16 @@ class RunUnderWay:
         return self._table.launch(case.id, launch)
 
     def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
-        """Measure the ceilings of each (device, precision, threads) of the remaining launches."""
-        settings: dict[tuple[str, str, int | None], list[Case]] = {}
+        """Measure the ceilings of each setting of the remaining launches."""
+        settings: dict[str, list[Case]] = {}
         for case, _ in remaining:
             if case.loop != SKLEARN_LOOP and not self._left_out(case):
-                settings.setdefault((case.device, case.precision, case.threads), []).append(case)
+                settings.setdefault(case.setting, []).append(case)
         if settings:
             self._progress.ceilings_begin(moment)
         starting_s, started = self._launcher.starting_s, time.perf_counter()
-        for setting, cases in settings.items():
-            pairs = sorted({(case.model, case.batch_size) for case in cases})
-            request = CeilingsRequest(*setting, moment, tuple(pairs))
-            name = "-".join(map(str, filter(None, setting)))
+        for name, cases in settings.items():
+            request = CeilingsRequest.of_cases(cases, moment)
             log = self._folder.logs / f"ceilings-{name}-{moment}.log"
             found = self._launcher.ceilings(request, self._place(cases[0], log))
             if isinstance(found, str):
@@ -211,6 +209,7 @@ class RunUnderWay:
             min_seconds=min_seconds,
             steps=self._plan.settings.steps,
             cache_stream=self._plan.settings.cache_stream,
+            same_start=self._plan.same_start,
         )
 
     def _attempt(self, case: Case, launch: int) -> int:

@@ -1,6 +1,6 @@
 """`fmnist-bench doctor`: checks this machine and its TensorFlow in under a minute.
 
-The parent checks the machine; a child, `bench.worker.probe`, checks TensorFlow.
+The parent checks the machine; a child, `bench.worker.tensorflow.probe`, checks TensorFlow.
 `bench.verdicts.validity` judges the numbers.
 """
 
@@ -29,7 +29,7 @@ from bench.schema.errors import Unavailable
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Report, Verdict, not_applicable
 
-PROBE = child_command("bench.worker.probe")
+PROBE = child_command("bench.worker.tensorflow.probe")
 PROBE_LIMIT_S = 180.0
 _NOISE_S = 1.0
 _STEPS = ("device", "placement", "waiting", "TF32", "memory counter")

@@ -22,7 +22,7 @@ from bench.schema.errors import Unavailable
 from bench.schema.matrix import Axes, expand
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.workload import InspectRequest, WorkFacts
-from bench.session.preflight import require_tensorflow
+from bench.session.preflight import require_keras
 from bench.store.files import scratch
 from fmnist_models import dataset
 from fmnist_models.optimizers import OWN
@@ -57,9 +57,7 @@ def with_works(
             can have, or another run measures.
     """
     own = [model for model in axes.models or () if FUNCTION.fullmatch(model)]
-    named = axes.devices or ("cpu",)
-    device = "cpu" if "cpu" in named else named[0]
-    works = look_at(own, plan.settings, told, device, side, wait)
+    works = look_at(own, plan, told, side, wait)
     reasons = {work.model: work.reason for work in works if work.reason}
     cases = expand(plan.matrix, axes, (), works)
     own_epochs = {work.model: work.epochs for work in works if work.epochs and epochs is None}
@@ -78,7 +76,7 @@ def looked_at_again(plan: Plan, told: Callable[[str], None], wait: bool | None =
     The arguments and the errors are those of `look_at`.
     """
     bad = [work.model for work in plan.works if work.reason]
-    again = {work.model: work for work in look_at(bad, plan.settings, told, wait=wait)}
+    again = {work.model: work for work in look_at(bad, plan, told, wait=wait)}
     refused = dict(plan.refused)
     for case in plan.cases:
         if (work := again.get(case.model)) is None:
@@ -109,9 +107,8 @@ def _unplanned(work: WorkFacts, case: Case, settings: RunSettings) -> str:
 
 def look_at(
     models: Sequence[str],
-    settings: RunSettings,
+    plan: Plan,
     told: Callable[[str], None],
-    device: str = "cpu",
     side: Side | None = None,
     wait: bool | None = False,
 ) -> tuple[WorkFacts, ...]:
@@ -119,9 +116,9 @@ def look_at(
 
     Args:
         models: `module:function` of each.
-        settings: settings of the run; its limit of a launch holds for each model.
+        plan: its limit of a launch holds for each model, and the models are built as for one of
+            their cases, on the CPU if there is one.
         told: called with a line before it begins, because the imports take seconds.
-        device: what the models are built on, as the matrix spells it.
         side: whose interpreter, files and variables build them; None for those of this process.
         wait: wait for another run on this machine, which the imports would disturb; with False,
             another run is an error; with None, nothing is asked.
@@ -131,14 +128,17 @@ def look_at(
     """
     if not models:
         return ()
-    require_tensorflow()
-    dataset.load(dataset.data_folder(settings.data))
-    launcher = side.launcher(settings.data) if side else Launcher(data=settings.data)
+    require_keras()
+    data = plan.settings.data
+    dataset.load(dataset.data_folder(data))
+    launcher = side.launcher(data) if side else Launcher(data=data)
     with ExitStack() as alone, scratch() as folder, launcher as asked:
         if wait is not None:
             alone.enter_context(the_machine(lambda reason: told(f"waiting: {reason}"), wait))
         told(f"looking at {', '.join(models)} ...")
-        place = _place(models[0], device, Path(folder) / "log", settings, side)
+        cases = [case for case in plan.cases if case.model in models]
+        like = min(cases, key=lambda c: c.device != "cpu", default=Case(models[0], OWN, "fit"))
+        place = _place(like, Path(folder) / "log", plan.settings, side)
         # Without forks each process imports TensorFlow, so they are asked for together.
         found = {} if place.fork else _together(asked, models, place)
         for number, model in enumerate(models):
@@ -157,14 +157,11 @@ def _together(
     return {} if isinstance(facts, str) else {work.model: work for work in facts}
 
 
-def _place(
-    model: str, device: str, log: Path, settings: RunSettings, side: Side | None
-) -> LaunchPlace:
+def _place(case: Case, log: Path, settings: RunSettings, side: Side | None) -> LaunchPlace:
     machine = devices.inventory()
     environ = side.environ if side else os.environ
-    case = Case(model, OWN, "fit", device)
     try:
-        gpu = devices.resolve(device, machine)
+        gpu = devices.resolve(case.device, machine)
     except Unavailable:
         # Its cases are skipped; their number is known all the same.
         case, gpu = replace(case, device="cpu"), None

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.backends import DEFAULT
 from bench.machine import devices, environment, nvml, placement, variables
 from bench.machine.loaded import CHECKOUT
 from bench.schema.plan import Plan, validate_label
@@ -49,12 +50,12 @@ def begin(plan: Plan, output: Path | None) -> Opening:
     """Check a new run; its folder is created when the result is opened.
 
     Raises:
-        UserError: the data or the label is wrong, TensorFlow is missing, no case can be
+        UserError: the data or the label is wrong, Keras or its framework is missing, no case can be
             measured, or the folder already holds files.
     """
     refuse_unusable(plan)
     validate_label(plan.label)
-    require_tensorflow()
+    require_keras()
     described = environment_of(plan)
     path = output or new_folder_name(plan.matrix, plan.label)
     refuse_taken(path)
@@ -76,7 +77,7 @@ def resume(path: Path) -> tuple[Opening, Plan]:
             f"{path} trains {plan.sent[0]}, a function that was sent to its processes and is kept "
             "nowhere: it cannot be resumed; call bench.run again with another output"
         )
-    require_tensorflow()
+    require_keras()
     then, now = RunFolder(path).environment(), environment_of(plan)
     refuse_lost_record(path, then, len(RunFolder(path).launches()))
     if then is not None:
@@ -122,20 +123,20 @@ def refuse_skips(plan: Plan, inventory: nvml.Inventory) -> None:
         raise UserError(f"--require-all: {case.id} cannot run{more}: {reason}")
 
 
-def require_tensorflow() -> None:
-    """Check, without importing it, that TensorFlow is installed and can be imported.
+def require_keras() -> None:
+    """Check, without importing them, that Keras and a framework behind it are installed.
 
     Raises:
-        UserError: TensorFlow or Keras is not installed, or a file would make its import fail
+        UserError: one is not installed, or a file would make the import fail
             (`variables.refuse_unreadable`).
     """
     variables.refuse_unreadable(os.environ)
-    for package in ("tensorflow", "keras"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"{package} is not installed in this environment: pip install tensorflow, or "
-                '"tensorflow[and-cuda]" for an NVIDIA GPU'
-            )
+    if placement.default_backend() is None:
+        raise UserError(
+            f'{placement.why_missing(DEFAULT)}, or "tensorflow[and-cuda]" for an NVIDIA GPU; or jax'
+        )
+    if importlib.util.find_spec("keras") is None:
+        raise UserError("keras is not installed in this environment: pip install keras")
 
 
 def environment_of(plan: Plan) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from bench.session.preflight import (
     environment_of,
     new_folder_name,
     refuse_unusable,
-    require_tensorflow,
+    require_keras,
 )
 from bench.session.traces import read_traces, require_extra
 from bench.store.files import ENVIRONMENT, PICTURE, refuse_unwritable, target_of
@@ -89,7 +89,7 @@ def profile(
         UserError: a package is missing, another run has the lock, or the folder cannot be written
             or already holds results.
     """
-    require_tensorflow()
+    require_keras()
     require_extra()
     refuse_unusable(plan)
     described = {**environment_of(plan), "command": plan.command}

@@ -85,6 +85,7 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "input_free_samples_per_s": Positive | None,
         "data_digest": Text,
         "model_digest": Text,
+        "initial_weights": Text,
         "warnings": Text,
     }
 )
@@ -101,6 +102,7 @@ _BLANK: Mapping[str, str] = MappingProxyType(
             "better",
             "data_digest",
             "model_digest",
+            "initial_weights",
             "warnings",
             "phase",
             "order",

@@ -104,6 +104,8 @@ FACTS: tuple[Fact, ...] = (
     _fact("kernel", "os.kernel", _CONFIRM, _SHOWN),
     _fact("Python", "python.version", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("TensorFlow", "versions.tensorflow", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("JAX", "versions.jax", _RESUME, _CONFIRM, _THREADS, _SHOWN),
+    _fact("jaxlib", "versions.jaxlib", _RESUME, _CONFIRM, _THREADS),
     _fact("Keras", "versions.keras", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("NumPy", "versions.numpy", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("scikit-learn", "versions.scikit-learn", _RESUME, _CONFIRM, _THREADS, _SHOWN),

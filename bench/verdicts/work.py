@@ -21,6 +21,8 @@ WORK: Mapping[str, str] = MappingProxyType(
         "better": "was judged in another direction",
     }
 )
+# Each launch of a case has its own, so that of the first one is the row's.
+_OF_ROWS: Mapping[str, str] = MappingProxyType({"initial_weights": "began with other weights"})
 # A record of an earlier version holds no digest, and a stream's is not known.
 _UNKNOWN = ("", "unknown", None)
 
@@ -32,7 +34,7 @@ def row_of(record: LaunchRecord) -> Row:
 
 def other_work(row: Row, other: Row) -> str:
     """In what the work of a row differs from another's, as the verb of a sentence; else empty."""
-    for name, said in WORK.items():
+    for name, said in {**WORK, **_OF_ROWS}.items():
         known = row.get(name), other.get(name)
         if known[0] != known[1] and not any(value in _UNKNOWN for value in known):
             return said
@@ -45,7 +47,7 @@ def apart(runs: Sequence[MeasuredRun]) -> dict[str, str]:
     seen: dict[tuple[str, str], tuple[str, Path]] = {}
     for run in runs:
         for case in run.logs:
-            for name, said in WORK.items():
+            for name, said in {**WORK, **_OF_ROWS}.items():
                 value = run.rows[case].get(name)
                 if value not in _UNKNOWN:
                     first, where = seen.setdefault((case, name), (str(value), run.path))

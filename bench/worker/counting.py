@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from bench.schema.ceilings import Traffic
 from fmnist_models.loops.base import Work, state_variables
@@ -19,6 +20,19 @@ _WEIGHTLESS = (
     keras.layers.Softmax,
     keras.layers.Dropout,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The FLOPs of a step.
+
+    Attributes:
+        flops_per_sample: those of the lowered step; None where it was not or cannot be counted.
+        warnings: why it cannot, or by how much the layers' own count differs.
+    """
+
+    flops_per_sample: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
@@ -53,12 +67,6 @@ def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:
     return shapes or None
 
 
-def first_batch(work: Work) -> Any:
-    """What a full step takes, as tensors on the device of `work`."""
-    with tf.device(work.device):
-        return keras.tree.map_structure(tf.constant, work.batch.packed)
-
-
 def traffic(work: Work) -> list[Traffic]:
     """The memory traffic of a step of `work`, by the counting rule of `bench.analysis.roofline`."""
     model = work.model
@@ -77,5 +85,5 @@ def traffic(work: Work) -> list[Traffic]:
 
 def size_bytes(variable: Any) -> int:
     """Bytes of a variable or a tensor."""
-    size: int = tf.as_dtype(variable.dtype).size
-    return int(np.prod(variable.shape)) * size
+    bits = re.search(r"\d+$", keras.backend.standardize_dtype(variable.dtype))
+    return int(np.prod(variable.shape)) * (int(bits[0]) // 8 if bits else 1)

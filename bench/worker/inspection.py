@@ -1,6 +1,6 @@
 """Builds a user's own models and tells what the parent must know of them, before a run.
 
-Only `bench.worker.serve` imports this module: it imports TensorFlow.
+Only `bench.worker.serve` imports this module: it imports Keras.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from bench.worker.tensorflow.device import TensorFlowDevice
+    from bench.worker.framework import Device
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -102,7 +102,7 @@ def _process_memory() -> Any:
     return psutil.Process().memory_info()
 
 
-def peaks_of(memory: PeakMemory, device: TensorFlowDevice) -> dict[str, int | None]:
+def peaks_of(memory: PeakMemory, device: Device) -> dict[str, int | None]:
     """The fields of a result about the peaks of memory so far, in bytes."""
     return {
         "peak_host_memory_bytes": memory.rise_bytes(),

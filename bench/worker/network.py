@@ -1,6 +1,6 @@
 """Measures one launch of one case, inside the worker's process.
 
-Only `bench.worker.serve` imports this module: it imports TensorFlow.
+Only `bench.worker.serve` imports this module: it imports Keras.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from bench.schema.cells import counted
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
-from bench.worker.counting import dense_layers, first_batch, traffic
+from bench.worker.counting import Counted, dense_layers, traffic
 from bench.worker.digests import digest_of_model
 from bench.worker.energy import Spans, counter
 from bench.worker.evaluation import Evaluations
+from bench.worker.framework import Device, framework
 from bench.worker.memory import PeakMemory, peaks_of
 from bench.worker.protocol import Emit, Pause
-from bench.worker.tensorflow.device import TensorFlowDevice
-from bench.worker.tensorflow.step_flops import Counted, step_flops
-from bench.worker.tensorflow.waiting import waiting_of
-from bench.worker.training import Built, built_work, check_precision, refuse_settings, warm_up
+from bench.worker.training import Built, built_work, check_precision, warm_up
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
+from fmnist_models.loops.start import digest_of_weights
 from fmnist_models.own import raised
 from fmnist_models.stream import Stream
 
@@ -41,12 +39,13 @@ def measure_network(
 ) -> None:
     """Train and evaluate a network; messages and errors are those of `launch.measure`."""
     case = request.case
-    device = TensorFlowDevice(tf, case.device, case.precision)
+    device = framework().device(case.device, case.precision)
     device.configure()
     memory = PeakMemory()
     built = built_work(request, data, device)
     model = built.work.model
     loop = LOOPS[case.loop](built.work)
+    initial_weights = digest_of_weights(model) if request.same_start else ""
     model_digest = digest_of_model(built.task)
 
     started = time.perf_counter()
@@ -69,7 +68,7 @@ def measure_network(
     loop.train(rounds, endless if goes_on else request.epochs)
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
-    refuse_settings(case.precision)
+    framework().refuse_settings(case.precision)
     peaks = evaluations.peaks
     told = [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes]
     work = _told_of_work(built, loop, device, told)
@@ -84,6 +83,7 @@ def measure_network(
             "test_loss": rounds.test_loss,
             "test_score": rounds.test_score,
             "model_digest": model_digest,
+            "initial_weights": initial_weights,
             **peaks,
             **work,
             "test_evaluation_s": rounds.test_evaluation_s,
@@ -95,16 +95,14 @@ def measure_network(
     )
 
 
-def _told_of_work(
-    built: Built, loop: Loop, device: TensorFlowDevice, told: list[str]
-) -> dict[str, Any]:
+def _told_of_work(built: Built, loop: Loop, device: Device, told: list[str]) -> dict[str, Any]:
     """The fields of a result about what was trained; warnings are added to `told`.
 
     Here steps are traced or run once more, so nothing that is measured may come later.
     """
     task, model = built.task, built.work.model
     layers = dense_layers(model)
-    counted = Counted() if layers else step_flops(model, loop.watch.step, first_batch(built.work))
+    counted = Counted() if layers else framework().step_flops(built.work, loop)
     told += counted.warnings
     return {
         "score": task.score,
@@ -119,16 +117,16 @@ def _told_of_work(
     }
 
 
-def _waiting(built: Built, device: TensorFlowDevice, told: list[str]) -> dict[str, Any]:
-    """`waiting_of`; empty where it fails, with a warning, since the launch is measured already."""
+def _waiting(built: Built, device: Device, told: list[str]) -> dict[str, Any]:
+    """How long steps wait; empty where it fails, with a warning, as the launch is measured."""
     try:
-        return waiting_of(built.work, device)
+        return framework().waiting_of(built.work, device)
     except Exception as error:  # noqa: BLE001 - whatever the user's stream or step raises
         told.append(f"how long a step waits could not be read: it {raised(error)}")
         return {}
 
 
-def _check_training(before: Snapshot, loop: Loop, device: TensorFlowDevice) -> None:
+def _check_training(before: Snapshot, loop: Loop, device: Device) -> None:
     if not before.changed():
         raise Invalid("the weights did not change: nothing was learned")
     # A model's own train_step may log no loss, so the weights are tested.
@@ -148,7 +146,7 @@ class _Rounds:
         request: LaunchRequest,
         evaluations: Evaluations,
         loop: Loop,
-        device: TensorFlowDevice,
+        device: Device,
         emit: Emit,
         pause: Pause | None,
     ) -> None:
@@ -200,7 +198,6 @@ class _Rounds:
             self._pause()
             self._idle_since += time.perf_counter() - reached
         self._traces = self._loop.traces
-        self._updates = self._update_count()
         self._loop.watch.count_from_here()
         self._device.synchronize()
         self.energy.round_begins()
@@ -267,13 +264,14 @@ class _Rounds:
         work, watch = self._loop.work, self._loop.watch
         if self._loop.traces != self._traces:
             shapes = "" if work.samples else ": give all batches of the stream one shape"
-            raise Invalid(f"round {self._round} traced the training step again{shapes}")
+            raise Invalid(f"round {self._round} {watch.traced_again}{shapes}")
         if not math.isfinite(logs.get("loss", 0.0)):
             raise Invalid(
                 f"the training loss became {logs['loss']} in round {self._round}: lower the "
                 "learning rate, or clip the gradients"
             )
-        rows, updates = watch.rows(), self._update_count() - self._updates
+        updates = self._update_count() - self._loop.updates_before
+        rows = watch.rows()
         # Only a stream may not tell its steps; all of its batches but the last one are whole.
         whole = math.ceil((rows or 0) / work.batch_size)
         calls, samples = watch.given() or (work.steps or whole, rows or 0)
@@ -282,7 +280,10 @@ class _Rounds:
         if ends and updates == calls + 1 > math.ceil(samples / work.batch_size):
             updates = calls
         if rows is None:
-            self._told["train_step calls no layer: its samples are those that it was given"] = None
+            self._told[
+                "the samples that train_step passes to layers cannot be counted: they are those "
+                "that it was given"
+            ] = None
         # A model's own step may pass a sample to a layer twice, but must not leave samples out.
         elif rows < samples:
             raise Invalid(f"round {self._round} trained {rows} samples, not {samples}")

@@ -1,31 +1,27 @@
 """Profiles one case, inside the worker's process.
 
-Only `bench.worker.serve` imports this module, because it imports TensorFlow. Its timings are never
+Only `bench.worker.serve` imports this module, because it imports Keras. Its timings are never
 stored as those of a run: a profile leaves parts of the work out and runs profilers.
 """
 
 from __future__ import annotations
 
 import random
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from pyinstrument import Profiler
 
 from bench.schema.profile import Readings, Variant
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
 from bench.worker.counting import size_bytes
+from bench.worker.framework import Device, Parts, framework
 from bench.worker.memory import PeakMemory, resident_and_peak
-from bench.worker.tensorflow.device import TensorFlowDevice
-from bench.worker.tensorflow.variants import Variants
 from bench.worker.training import Built, built_work, check_precision, warm_up
 from bench.worker.window import Window
 from fmnist_models.arrays import Arrays
@@ -67,7 +63,7 @@ def profile_case(
         Unavailable: the case's device cannot be used.
     """
     case, folder = request.case, Path(request.folder)
-    device = TensorFlowDevice(tf, case.device, case.precision)
+    device = framework().device(case.device, case.precision)
     device.configure()
     PeakMemory()  # Resets the peak, which reading the images has raised.
     before, _ = resident_and_peak() or (None, None)
@@ -84,7 +80,7 @@ def profile_case(
     del loop
 
     read = _reading(work, case.loop)
-    wall_s, cpu_s, stack = _rounds(request, Variants(read, case.loop, device))
+    wall_s, cpu_s, stack = _rounds(request, framework().parts(read, case.loop, device))
     traced = _first(work, TRACED_STEPS[case.loop])
     _trace_steps(traced, request, device, folder / STEPS)
     return Readings(
@@ -105,9 +101,9 @@ def profile_case(
     )
 
 
-def _first_steps_s(built: Built, loop: Loop, device: TensorFlowDevice, folder: Path) -> float:
+def _first_steps_s(built: Built, loop: Loop, device: Device, folder: Path) -> float:
     """Seconds of the warm-up, whose trace is saved to `folder`."""
-    with _session(folder):
+    with framework().tracing(folder):
         began = time.perf_counter()
         warm_up(built, loop)
         device.synchronize()
@@ -124,7 +120,7 @@ class _Epoch:
     memory: list[tuple[str, str, int]]
 
 
-def _whole_epoch(loop: Loop, device: TensorFlowDevice) -> _Epoch:
+def _whole_epoch(loop: Loop, device: Device) -> _Epoch:
     device.reset_peak_memory()
     window = Window(device)
     loop.train(window, 1)
@@ -143,7 +139,7 @@ def _reading(work: Work, loop: str) -> Work:
 
 
 def _rounds(
-    request: ProfileRequest, variants: Variants
+    request: ProfileRequest, variants: Parts
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], list[tuple[str, float]]]:
     """Read every variant once in each round, in random order, until rounds and seconds suffice.
 
@@ -163,8 +159,8 @@ def _rounds(
             return variants.read(Variant.STEP)
 
     def traced() -> tuple[float, float]:
-        """Read a step under TensorFlow's profiler; its file is deleted."""
-        with tempfile.TemporaryDirectory() as nowhere, _session(Path(nowhere)):
+        """Read a step under the framework's profiler; its file is deleted."""
+        with tempfile.TemporaryDirectory() as nowhere, framework().tracing(Path(nowhere)):
             return variants.read(Variant.STEP)
 
     watched: dict[str, Callable[[], tuple[float, float]]] = {Variant.TRACED: traced}
@@ -190,31 +186,13 @@ def _rounds(
     return wall_s, cpu_s, stack
 
 
-def _trace_steps(
-    work: Work, request: ProfileRequest, device: TensorFlowDevice, folder: Path
-) -> None:
+def _trace_steps(work: Work, request: ProfileRequest, device: Device, folder: Path) -> None:
     """Save a trace of a few steps after the warm-up, with the name of the case."""
     loop = LOOPS[request.case.loop](work)
     loop.warm_up()
     device.synchronize()
-    with _session(folder), tf.profiler.experimental.Trace(request.case.id):
+    with framework().tracing(folder), framework().named_in_trace(request.case.id):
         loop.train(Window(device), 1)
-
-
-@contextmanager
-def _session(folder: Path) -> Iterator[None]:
-    """Run TensorFlow's profiler: operations of the host, kernels and copies of a GPU."""
-    options = tf.profiler.experimental.ProfilerOptions(
-        host_tracer_level=2, python_tracer_level=0, device_tracer_level=1
-    )
-    tf.profiler.experimental.start(str(folder), options)
-    try:
-        yield
-    finally:
-        tf.profiler.experimental.stop()
-        for file in folder.glob("plugins/profile/*/*.xplane.pb"):
-            # TensorFlow names the file after the host, which must not be published.
-            shutil.move(file, folder / "host.xplane.pb")
 
 
 def _with_known_steps(work: Work, loop: str) -> Work:

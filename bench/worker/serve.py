@@ -24,7 +24,7 @@ cannot damage them:
     {"kind": "failure", "status": S, "reason": R}
     {"kind": "exit", "code": N}                the forked launch ended; -N is a signal
 
-With `fork`, the worker is a template: it has imported TensorFlow and read the data, but has used
+With `fork`, the worker is a template: it has imported the framework and read the data, but has used
 no device and started no thread. Each launch is a fork of it, and what a user's code started in it
 ends with it. Without `fork`, the launch runs in the worker itself, which then ends.
 """
@@ -95,7 +95,7 @@ def _prepare(folder: str | None) -> Measure:
     """Import everything and read the data, once for all launches."""
     began_at, began = time.time(), time.perf_counter()
     from bench.worker import launch
-    from bench.worker.tensorflow import ceilings
+    from bench.worker.ceilings import measure_ceilings
     from bench.worker.training import named_errors
     from fmnist_models import dataset
 
@@ -109,7 +109,7 @@ def _prepare(folder: str | None) -> Measure:
     def measure(op: str, request: dict[str, Any], emit: Emit, pause: Pause | None) -> None:
         """Serve the request of kind `op`."""
         if op == "ceilings":
-            found = ceilings.measure_ceilings(CeilingsRequest(**request), data)
+            found = measure_ceilings(CeilingsRequest(**request), data)
             emit({"kind": "result", "ceilings": found.to_json()})
         elif op == "inspect":
             from bench.worker import inspection

@@ -1,16 +1,15 @@
 """Builds the model of a case, and tests that it trains in the case's precision.
 
-Only modules of the worker import this one, because it imports TensorFlow.
+Only modules of the worker import this one, because it imports Keras.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import keras
-import tensorflow as tf
 
 from bench.machine import hardware
 from bench.machine.loaded import loaded_files
@@ -18,8 +17,8 @@ from bench.schema.case import Case
 from bench.schema.errors import Invalid, Unavailable
 from bench.schema.requests import LaunchRequest, ProfileRequest
 from bench.worker.digests import digest_of_data
-from bench.worker.precision import Computed, computed, declared, products_of, refuse_declared
-from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.framework import Device, framework
+from bench.worker.precision import Computed, computed, declared, keras_policy, refuse_declared
 from fmnist_models import architectures, optimizers
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.arrays import Arrays, refuse_too_large
@@ -28,6 +27,8 @@ from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 from fmnist_models.loops import compile_model, keep_compiled
 from fmnist_models.loops.base import Loop, Work
+from fmnist_models.loops.framework import set_random_seed
+from fmnist_models.loops.start import the_same_weights
 from fmnist_models.loops.watch import layers_of
 from fmnist_models.own import raised, remedy
 from fmnist_models.stream import Stream
@@ -62,7 +63,7 @@ class Built:
 
 
 def built_work(
-    request: LaunchRequest | ProfileRequest, images: TrainingData, device: TensorFlowDevice
+    request: LaunchRequest | ProfileRequest, images: TrainingData, device: Device
 ) -> Built:
     """Build and compile the model of a request's case, and give it its training data.
 
@@ -77,14 +78,17 @@ def built_work(
     case = request.case
     name = keras_policy(case.precision)
     _set_precision(name)
-    keras.utils.set_random_seed(request.seed)
-    task = task_of(case.model)
+    set_random_seed(request.seed)
+    with _start_of(request):
+        task = task_of(case.model)
     model = task.model
     left = keras.config.dtype_policy().name
     _set_precision(name)
-    refuse_settings(case.precision)
+    framework().refuse_settings(case.precision)
     _refuse_optimizer(case, compiled=task.compiled)
-    parts = task.data(images, case.batch_size, hardware.memory_available_bytes())
+    with _start_of(request):
+        # The data's first rows build a model that is not built yet.
+        parts = task.data(images, case.batch_size, hardware.memory_available_bytes())
     data, warnings = _of_rounds(request, parts[0])
     policy = keras.dtype_policies.get(name)
     refuse_declared(
@@ -113,6 +117,13 @@ def built_work(
     )
     left_policy = left if left != name else None
     return Built(task, work, *parts[1:], digest_of_data(parts), left_policy, warnings)
+
+
+def _start_of(request: LaunchRequest | ProfileRequest) -> AbstractContextManager[None]:
+    """The context in which weights are drawn: the framework's own, or the same with all."""
+    if isinstance(request, LaunchRequest) and request.same_start:
+        return the_same_weights(request.seed)
+    return nullcontext()
 
 
 def _of_rounds(request: LaunchRequest | ProfileRequest, data: Data) -> tuple[Data, list[str]]:
@@ -155,28 +166,6 @@ def _has_the_documented_loss(task: Task) -> bool:
 def _set_precision(policy: str) -> None:
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy(policy)
-
-
-def refuse_settings(precision: str) -> None:
-    """Refuse TensorFlow settings that change the precision of the case.
-
-    Raises:
-        Invalid: the model's code switched TF32 or automatic mixed precision.
-    """
-    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
-    if tf32 != (precision == "tf32"):
-        raise Invalid(
-            f"the model's code turned TF32 {'on' if tf32 else 'off'} in a {precision} case: leave "
-            "enable_tensor_float_32_execution out"
-        )
-    options = tf.config.optimizer.get_experimental_options()
-    # There are three options: one for CUDA, and an older and a newer one for oneDNN.
-    turned_on = [name for name, on in options.items() if "auto_mixed_precision" in name and on]
-    if turned_on:
-        raise Invalid(
-            f"the model's code turned on {turned_on[0]}, which makes another precision than "
-            f"{precision} of its operations: leave it out"
-        )
 
 
 @contextmanager
@@ -232,7 +221,7 @@ def check_precision(case: Case, loop: Loop, left_policy: str | None = None) -> C
     """
     model, watch = loop.work.model, loop.watch
     policy = keras.dtype_policies.get(keras_policy(case.precision))
-    products = [product for traced in watch.traced for product in products_of(traced)]
+    products = framework().products(watch)
     layers = declared(layers_of(model))
     try:
         found = computed(products, layers, policy.compute_dtype, case.precision)
@@ -254,8 +243,3 @@ def check_precision(case: Case, loop: Loop, left_policy: str | None = None) -> C
         told = "the step runs eagerly: its precision is what its layers say"
         found = replace(found, warnings=(*found.warnings, told))
     return found
-
-
-def keras_policy(precision: str) -> str:
-    """The Keras dtype policy of a precision; TF32 is float32 to Keras."""
-    return "float32" if precision == "tf32" else precision

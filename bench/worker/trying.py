@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import tensorflow as tf
-
 from bench.schema.requests import LaunchRequest
 from bench.worker.evaluation import Evaluations
+from bench.worker.framework import framework
 from bench.worker.memory import PeakMemory, peaks_of
 from bench.worker.protocol import Emit
-from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.training import built_work, warm_up
 from bench.worker.window import Window
 from fmnist_models.dataset import TrainingData
@@ -23,7 +21,7 @@ def try_batch(request: LaunchRequest, images: TrainingData, emit: Emit) -> None:
     The message has the peaks only. Errors are those of `launch.measure`.
     """
     case = request.case
-    device = TensorFlowDevice(tf, case.device, case.precision)
+    device = framework().device(case.device, case.precision)
     device.configure()
     memory = PeakMemory()
     built = built_work(request, images, device)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 
-from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.framework import Device
 
 
 class Window:
@@ -17,7 +17,7 @@ class Window:
         cpu_s: CPU seconds of all threads of the process in the window.
     """
 
-    def __init__(self, device: TensorFlowDevice) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
         self.wall_s = self.cpu_s = math.nan
 

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop
-from fmnist_models.loops.compiled import CompiledLoop
 from fmnist_models.loops.fit import FitLoop
+from fmnist_models.loops.framework import framework
 from fmnist_models.loops.multistep import MultistepLoop
 from fmnist_models.task import DOCUMENTED_LOSS, DOCUMENTED_SCORE
 
-LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (FitLoop, MultistepLoop, CompiledLoop)}
+LOOPS: dict[str, type[Loop]] = {
+    loop.name: loop for loop in (FitLoop, MultistepLoop, framework().compiled)
+}
 
 
 def compile_model(
@@ -87,10 +88,10 @@ def _refuse_uncompiled(model: Any, loop: str) -> None:
         Unsupported: it runs eagerly, or an argument of the loop does not hold.
     """
     wanted, name = LOOPS[loop].compile_arguments, model.name
-    if wanted and (model.run_eagerly or tf.config.functions_run_eagerly()):
+    if wanted and (model.run_eagerly or framework().runs_eagerly()):
         raise Unsupported(
             f"model {name!r} runs eagerly, which nothing of --loops {loop} does: leave out "
-            "run_eagerly and tf.config.run_functions_eagerly, or choose --loops fit"
+            "run_eagerly and settings of the framework that do the same, or choose --loops fit"
         )
     # `compiled` makes an XLA program itself, so Keras's settings do not matter.
     for argument in wanted if loop != "compiled" else ():

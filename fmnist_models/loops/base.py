@@ -7,7 +7,6 @@ dispatched, and right after the last one was; the observer may measure.
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,15 @@ from typing import Any, ClassVar, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data
 from fmnist_models.errors import Unsupported
-from fmnist_models.loops.watch import StepWatch, layers_of
+from fmnist_models.loops.framework import framework, set_random_seed
+from fmnist_models.loops.watch import layers_of
 from fmnist_models.stream import Stream
 
-# Words in TensorFlow's errors that are due to XLA, not to the step itself.
-_XLA = re.compile(r"XLA|unsupported operations|compile-time constant", re.IGNORECASE)
 # Whole numbers above it are taken for numbers to predict.
 _MOST_CLASSES = 10**6
 
@@ -112,7 +109,9 @@ class Loop(ABC):
     Attributes:
         name: its name on the `loop` axis of the matrix.
         compile_arguments: arguments that the loop adds to `Model.compile`.
+        framework: that behind Keras.
         watch: observes the training step.
+        updates_before: the number of updates before the epoch.
         notes: what the loop did otherwise than the user's callbacks asked, each once.
     """
 
@@ -121,8 +120,10 @@ class Loop(ABC):
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        self.framework = framework()
         self.notes: dict[str, None] = {}
-        self.watch = StepWatch(work.model, work.device, work.batch.leaves)
+        self.updates_before = 0
+        self.watch = self.framework.watch(work.model, work.device, work.batch.leaves)
         work.model.train_step = self.watch.watched_step()
         work.model.optimizer.build(work.model.trainable_variables)
         if not self.watch.plain:
@@ -145,18 +146,27 @@ class Loop(ABC):
             Unsupported: XLA cannot compile the step, and the loop requires it.
         """
         snapshot = Snapshot(self.work.model)
-        keras.utils.set_random_seed(self.work.seed)
+        set_random_seed(self.work.seed)
         try:
             self._exercise()
-        except tf.errors.OpError as error:
-            if not self.compile_arguments.get("jit_compile") or not _XLA.search(str(error)):
+        except Exception as error:
+            named = self.framework.compiler_names(error)
+            if not self.compile_arguments.get("jit_compile") or named is None:
                 raise
             raise Unsupported(
                 f"XLA cannot compile the training step of {self.work.model.name!r}, which "
                 f"--loops {self.name} needs: leave out what it names, or choose --loops fit: "
-                f"{_what_xla_names(str(error))}"
+                f"{named}"
             ) from error
         snapshot.restore()
+
+    def note_updates(self) -> None:
+        """Note the number of updates so far: the epoch's first step is next.
+
+        A user's callbacks may change it before. With JAX, the variables hold nothing later on,
+        while `Model.fit` trains.
+        """
+        self.updates_before = int(self.work.model.optimizer.iterations)
 
     def decide_end(self, *, wanted: bool) -> None:
         """Let the case decide when the training ends, whatever the user's callbacks asked for."""
@@ -230,13 +240,13 @@ def state_variables(model: keras.Model) -> list[keras.Variable]:
     """All variables that training changes, except metrics, each once.
 
     These are weights, seed generators, optimizer slots and counters, those of loss scaling, and
-    the optimizers and TensorFlow variables in attributes of the model.
+    the optimizers and the framework's own variables in attributes of the model.
     """
     variables = list(model.variables)
     for optimizer in _optimizers(model):
         variables += optimizer.variables
     for layer in layers_of(model):
-        variables += [v for v in vars(layer).values() if isinstance(v, tf.Variable)]
+        variables += framework().own_variables(layer)
     return list({id(v): v for v in variables}.values())
 
 
@@ -311,14 +321,6 @@ def _begin_again(optimizer: Any) -> None:
 def _metrics(model: keras.Model) -> list[Any]:
     """The metrics in attributes, which a model's own `metrics` may leave out."""
     return [v for v in vars(model).values() if isinstance(v, keras.metrics.Metric)]
-
-
-def _what_xla_names(message: str) -> str:
-    """The part of a message that names operations, in one line of at most 120 characters."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    line = next((line for line in lines if _XLA.search(line)), lines[0])
-    # The part before that is the name of the compiled graph.
-    return re.sub(r".* on XLA_\w+: ", "", line)[:120]
 
 
 def _copy(variable: keras.Variable) -> NDArray[Any]:

@@ -1,17 +1,19 @@
-"""`compiled`: a whole epoch as one XLA call over data that stays on the device."""
+"""`compiled`: a whole epoch as one compiled call over data that stays on the device.
+
+How the call is made depends on the framework: `fmnist_models.loops.framework`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_models.arrays import Arrays
-from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 from fmnist_models.loops.callbacks import sees_batches
@@ -22,10 +24,6 @@ from fmnist_models.loops.callbacks import sees_batches
 BLOCK_ROWS = 160
 # Full steps of a work of one call.
 _FEW_STEPS = 2
-# Arrays of at least this size are copied with care.
-_LARGE_BYTES, _ALIGNMENT = 2**26, 64
-# Most values that are kept of the logs of a model's own step.
-_MOST_LOGS = 32
 
 
 class CompiledLoop(Loop):
@@ -53,9 +51,7 @@ class CompiledLoop(Loop):
         self._shapes = [leaf.shape[1:] for leaf in leaves]
         # Images are flat, because XLA copies and scales 784 values in one pass, but 28 by 28 in
         # short ones.
-        with tf.device(work.device):
-            self._data = tuple(_tensor(_rows_of_numbers(leaf)) for leaf in leaves)
-            self._last_logs = None if self.watch.plain else _LastLogs()
+        self._data = tuple(self._put(_rows_of_numbers(leaf)) for leaf in leaves)
         self._epoch = self.new_program()
 
     @property
@@ -68,73 +64,44 @@ class CompiledLoop(Loop):
         """Use another function from now on."""
         self._epoch = program
 
-    def new_program(self) -> Any:
-        """A new function of a whole epoch, with the model's step of its first call."""
-        return tf.function(self._whole_epoch, jit_compile=True, autograph=False)
-
     @property
     def resident(self) -> tuple[Any, ...]:
         """The training data."""
         return self._data
 
-    def _whole_epoch(self, data: tuple[tf.Tensor, ...], order: tf.Tensor) -> Any:
-        batch_size = self.work.batch_size
-        full, rest = divmod(self.work.arrays.rows, batch_size)
+    @abstractmethod
+    def _put(self, array: NDArray[Any]) -> Any:
+        """The array on the work's device, with one copy of it in the host's memory at most."""
+
+    @abstractmethod
+    def _call(self, order: NDArray[np.int32]) -> Any:
+        """Dispatch the program of an epoch over the rows in this order; returns what it does."""
+
+    @abstractmethod
+    def _logs(self, told: Any) -> Any:
+        """The logs that `Model.fit` reports, from what `_call` returned; the window is closed."""
+
+    def _steps(self) -> tuple[int, int, int]:
+        """(full steps, steps that share one gather, rows of the last partial step) of a call."""
+        full, rest = divmod(self.work.arrays.rows, self.work.batch_size)
         full = min(full, _FEW_STEPS) if self.work.one_call else full
-        block = steps_a_block(full, batch_size)
-        rows = block * batch_size
+        return full, steps_a_block(full, self.work.batch_size), rest
 
-        def step(batch: Sequence[tf.Tensor]) -> None:
-            """Run one step, and keep the logs of a model's own step."""
-            logs = self._step(batch)
-            if self._last_logs:
-                self._last_logs.keep(logs)
-
-        def train_on_block(number: tf.Tensor) -> None:
-            """Run one gather, and its steps."""
-            chosen = tf.slice(order, [number * rows], [rows])
-            gathered = [tf.gather(leaf, chosen) for leaf in data]
-            if block == 1:
-                step(gathered)
-                return
-
-            def train_on(place: tf.Tensor) -> None:
-                """Run one step on its slice of the block."""
-                step([_slice(leaf, place * batch_size, batch_size) for leaf in gathered])
-
-            _repeat(block, train_on)
-
-        if full:
-            _repeat(full // block, train_on_block)
-        if rest:
-            step([tf.gather(leaf, order[-rest:]) for leaf in data])
-        if self._last_logs:
-            return self._last_logs.beside(self.work.model)
-        return self.work.model.get_metrics_result()
-
-    def _step(self, batch: Sequence[tf.Tensor]) -> Any:
-        data = self.work.arrays
-        tensors = list(batch)
-        if data.pixels is not None:
-            tensors[0] = _scaled(tensors[0])
-        leaves = [
-            tf.reshape(leaf, [-1, *shape])
-            for leaf, shape in zip(tensors, self._shapes, strict=True)
-        ]
-        weights = [] if self.work.class_weight is None else [leaves.pop()]
-        packed = keras.tree.pack_sequence_as(data.packed, leaves)
-        return self.work.model.train_step((*packed, *weights))
+    def _packed(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        """The leaves of a batch, in their own shapes, as the step takes them."""
+        weights = [] if self.work.class_weight is None else [leaves[-1]]
+        nests = leaves[: len(leaves) - len(weights)]
+        return (*keras.tree.pack_sequence_as(self.work.arrays.packed, list(nests)), *weights)
 
     def _run(self, epoch: int) -> Any:
-        """Draw the epoch's order and train on it; returns the metrics, as tensors on the device."""
+        """Draw the epoch's order and dispatch its call."""
         order = np.arange(self.work.arrays.rows, dtype=np.int32)
         if self.work.shuffle:
             np.random.default_rng((self.work.seed, epoch)).shuffle(order)
-        with tf.device(self.work.device):
-            return self._epoch(self._data, tf.constant(order))
+        return self._call(order)
 
     def _exercise(self) -> None:
-        self._run(0)
+        self._logs(self._run(0))
 
     def train(self, observer: Observer, max_epochs: int) -> None:
         """Train until the observer stops it, for at most `max_epochs` epochs."""
@@ -154,54 +121,17 @@ class CompiledLoop(Loop):
         for epoch in range(max_epochs):
             model.reset_metrics()
             callbacks.on_epoch_begin(epoch)
+            self.note_updates()
             observer.window_opens()
-            metrics = self._run(epoch)
+            told = self._run(epoch)
             observer.window_closes()
-            logs = read_logs(metrics)
+            logs = read_logs(self._logs(told))
             more = observer.epoch_ends(logs)
             callbacks.on_epoch_end(epoch, logs)
             self.decide_end(wanted=not more)
             if not more:
                 break
         callbacks.on_train_end(logs)
-
-
-class _LastLogs:
-    """The first numbers that the last step of an epoch logged.
-
-    They are stored in a variable, because an XLA loop returns no values of its body.
-    """
-
-    def __init__(self) -> None:
-        self._kept = tf.Variable(tf.zeros(_MOST_LOGS), trainable=False)
-        self._names: list[str] = []
-
-    def keep(self, logs: Any) -> None:
-        """Store the single numbers of one step's logs."""
-        numbers = dict(_numbers(logs))
-        self._names = list(numbers)[:_MOST_LOGS]
-        if self._names:
-            told = tf.stack([numbers[name] for name in self._names])
-            self._kept.assign(tf.pad(told, [[0, _MOST_LOGS - len(self._names)]]))
-
-    def beside(self, model: keras.Model) -> dict[str, Any]:
-        """The logs that `Model.fit` reports.
-
-        These are the metrics where the step logs these or nothing, else the last logs.
-        """
-        metrics = dict(model.get_metrics_result())
-        if not self._names or set(self._names) == set(metrics):
-            return metrics
-        return dict(zip(self._names, tf.unstack(self._kept), strict=False))
-
-
-def _numbers(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
-    """The single numbers in a step's logs, including those in nested dictionaries."""
-    for name, value in logs.items() if isinstance(logs, Mapping) else ():
-        if isinstance(value, Mapping):
-            yield from _numbers(value)
-        elif tf.convert_to_tensor(value).shape.num_elements() == 1:
-            yield name, tf.reshape(tf.cast(tf.convert_to_tensor(value), tf.float32), [])
 
 
 def steps_a_block(steps: int, batch_size: int) -> int:
@@ -215,41 +145,9 @@ def steps_a_block(steps: int, batch_size: int) -> int:
     return next(count for count in range(min(most, max(steps, 1)), 0, -1) if steps % count == 0)
 
 
-def _repeat(times: int, body: Any) -> None:
-    """Call `body` with 0 to times - 1, in one XLA loop."""
-
-    def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
-        """Call the body, and return the next number."""
-        body(number)
-        return (number + 1,)
-
-    tf.while_loop(lambda number: number < times, turn, (tf.constant(0),))
-
-
-def _tensor(array: NDArray[Any]) -> tf.Tensor:
-    """The array on the present device, with one copy of it in the host's memory at most.
-
-    TensorFlow copies an array twice for a moment. A large one is copied once here, to where
-    TensorFlow needs no other copy: its kernels want memory that is aligned to 64 bytes.
-    """
-    if array.nbytes < _LARGE_BYTES or array.dtype.kind not in "fiu":
-        return tf.constant(array)
-    room = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
-    first = -room.ctypes.data % _ALIGNMENT
-    aligned = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
-    aligned[...] = array
-    return tf.identity(tf.experimental.dlpack.from_dlpack(aligned.__dlpack__()))
-
-
 def _rows_of_numbers(leaf: NDArray[Any]) -> NDArray[Any]:
     """An array with one row of numbers for each sample, or one number."""
     return leaf if leaf.ndim == 1 else leaf.reshape(len(leaf), -1)
-
-
-def _slice(leaf: tf.Tensor, first: tf.Tensor, rows: int) -> tf.Tensor:
-    if len(leaf.shape) == 1:
-        return tf.slice(leaf, [first], [rows])
-    return tf.slice(leaf, [first, 0], [rows, leaf.shape[1]])
 
 
 def _class_weights(data: Arrays, weights: Mapping[int, float]) -> NDArray[np.float32]:
@@ -283,15 +181,3 @@ def _refuse_batch_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> No
             f"the callback {type(callback).__name__} must see each batch, and an epoch is one call "
             "of --loops compiled: leave it out, or choose --loops fit"
         )
-
-
-def _scaled(pixels: tf.Tensor) -> tf.Tensor:
-    """Bytes divided by 255.0, equal to that division bit for bit.
-
-    XLA replaces a division by 255 with a product with 1/255, which rounds differently for 126 of
-    the 256 bytes. With the two parts of `PIXEL_SCALE` the result is right, because the product
-    with the first part is exact.
-    """
-    values = tf.cast(pixels, tf.float32)
-    high, low = PIXEL_SCALE
-    return values * high + values * low

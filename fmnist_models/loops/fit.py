@@ -12,7 +12,7 @@ import keras
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.loops.base import Loop, Observer, read_logs
 from fmnist_models.loops.callbacks import sees_batches
-from fmnist_models.stream import Stream, last_batch
+from fmnist_models.stream import Stream
 
 # Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
 _WARM_UP_STEPS = 2
@@ -76,7 +76,7 @@ class FitLoop(Loop):
         if not self.work.model.jit_compile or stream.endless:
             return
         most = _MOST_READ if stream.steps is None else _MOST_ROUNDS_READ * stream.steps
-        last = last_batch(replace(stream, steps=None).open(), most)
+        last = self.framework.last_batch(replace(stream, steps=None).open(), most)
         if last is not None:
             self.work.model.fit(last, steps_per_epoch=1, shuffle=False, **self._weighted)
 
@@ -167,27 +167,33 @@ class _Windows:
     """
 
     def __init__(
-        self, train_function: Callable[[Any], Any], observer: Observer, loop: FitLoop
+        self, train_function: Callable[..., Any], observer: Observer, loop: FitLoop
     ) -> None:
         self._train_function = train_function
         self._observer = observer
         self._loop = loop
         self._executions = 1 if loop.work.one_call else loop.executions()
+        # Of Keras's own step over arrays, rows and shapes are known without counting.
+        counts = isinstance(loop.work.data, Stream) or not loop.watch.plain
+        self._batches = loop.watch.batches if counts else None
         self._done = 0
         self.ended = False
 
-    def call(self, iterator: Any) -> Any:
-        """Run one execution; tell the observer of the first and last one of an epoch."""
+    def call(self, *given: Any) -> Any:
+        """Run one execution; tell the observer of the first and last one of an epoch.
+
+        Keras gives an iterator of batches, on JAX after the state of the model.
+        """
         if self._done == 0:
             self._observer.window_opens()
         # Counted first: the call that meets the end of a stream does not return.
         self._done += 1
-        logs = self._train_function(iterator)
+        told = self._train_function(*(self._batches(given) if self._batches else given))
         if self._done == self._executions:
             self._observer.window_closes()
         # What a callback asked for before this call would end the epoch after it.
         self._loop.decide_end(wanted=self._loop.work.one_call)
-        return logs
+        return told
 
     def epoch_has_ended(self) -> None:
         """Close the window of a stream, whose number of executions was not known."""
@@ -223,6 +229,10 @@ class _End(keras.callbacks.Callback):
         super().__init__()
         self._loop = loop
         self._windows = windows
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the updates so far, after what the user's callbacks did."""
+        self._loop.note_updates()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Continue until the observer has seen enough."""

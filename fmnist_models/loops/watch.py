@@ -1,83 +1,44 @@
-"""Observes a model's training step while Python runs it.
+"""Observes a model's training step: how often Python ran it, and which samples it trained.
 
-Inside a `tf.function`, Python runs only when the step is traced, so observing costs the traced
-program nothing. Only a step that is not Keras's own gets a few more scalar operations. They count
-its calls and the rows that it is given and trains, because its metrics need not count them. So
-do streams whose batches may change their shape, to count those that do.
+How a step is observed depends on the framework: `fmnist_models.loops.framework`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import keras
-import tensorflow as tf
 from numpy.typing import NDArray
 
 # Methods that decide how samples are counted and what is logged. A model that overrides one of
 # them counts as having its own step.
 _KERAS_STEP = ("train_step", "compute_metrics", "get_metrics_result", "metrics", "reset_metrics")
-# Keys of the counters of a step's calls, and of the rows that it is given.
-_CALLS, _GIVEN = "calls", "given"
-# The key of the counter of batches whose samples have another shape than those of the first batch.
-_RESHAPED = "reshaped"
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """One call of a layer inside a traced step: the operations `first` to `last` of `graph`."""
-
-    layer: str
-    graph: Any
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """One trace of a step.
-
-    Attributes:
-        graph: the function graph that contains it.
-        first, last: its operations are `graph.get_operations()[first:last]`.
-        calls: the calls of layers; inner calls are before the calls that made them.
-    """
-
-    graph: Any
-    first: int
-    last: int
-    calls: list[Called] = field(default_factory=list)
-
-
-class StepWatch:
+class StepWatch(ABC):
     """Observes the training step of one model.
 
     Args:
         model: a compiled model.
-        device: TensorFlow's name of the device for counters; None leaves it to TensorFlow.
         first: the arrays of the first batch, in Keras's order.
 
     Attributes:
-        traces: number of traces: how often the step's Python code ran inside a `tf.function`.
-        traced: each trace.
-        eager: the step's Python code also ran outside a `tf.function`.
+        eager: the step's Python code also ran without being compiled.
         scales: the step scaled its loss with `optimizer.scale_loss`.
         plain: the step and its metrics are Keras's own.
+        step: the model's step, without the observation.
     """
 
-    def __init__(
-        self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]
-    ) -> None:
+    # What a message says of a round in which `traces` rose.
+    traced_again: ClassVar[str] = "traced the training step again"
+
+    def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
         self._model = model
         self._shapes = [array.shape[1:] for array in first]
-        self._depth = 0
-        self._calls: list[Called] = []
-        self._before: dict[int | str | None, int] = {}
-        self.traces = 0
-        self.traced: list[Traced] = []
+        self._traces = 0
         self.eager = False
         self.scales = False
         self.step = getattr(model.train_step, "watched", model.train_step)
@@ -85,124 +46,48 @@ class StepWatch:
             getattr(type(model), name) is getattr(keras.Model, name) and name not in vars(model)
             for name in _KERAS_STEP[1:]
         )
-        with tf.device(device):
-            # Counters are made here, because a `tf.function` cannot make variables. The key None is
-            # for layers that the model gets later.
-            of_own = [] if self.plain else [*map(id, layers_of(model)), None, _CALLS, _GIVEN]
-            self._counters: dict[int | str | None, Any] = {
-                key: tf.Variable(0, dtype=tf.int64, trainable=False) for key in [_RESHAPED, *of_own]
-            }
 
-    def watched_step(self) -> Callable[[Any], Any]:
-        """The model's step, observed by this watch."""
+    @property
+    def traces(self) -> int:
+        """Number of traces: how often the step's Python code ran to be compiled."""
+        return self._traces
 
-        def watched(data: Any) -> Any:
-            """One step."""
-            if tf.executing_eagerly():
-                self.eager = True
-                self._count_call(data)
-                with self._watching():
-                    return self.step(data)
-            self.traces += 1
-            self._count_call(data)
-            graph = tf.compat.v1.get_default_graph()
-            first, self._calls = len(graph.get_operations()), []
-            with self._watching():
-                logs = self.step(data)
-            last = len(graph.get_operations())
-            self.traced.append(Traced(graph, first, last, self._calls))
-            return logs
+    def batches(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What Keras's train function is given for one call; the watch may count its batches."""
+        return given
 
-        watched.watched = self.step  # type: ignore[attr-defined]
-        return watched
+    @abstractmethod
+    def watched_step(self) -> Callable[..., Any]:
+        """The model's step, observed by this watch; its attribute `watched` is the step itself."""
 
+    @abstractmethod
     def count_from_here(self) -> None:
         """Count calls and rows from now on."""
-        self._before = {key: int(counted) for key, counted in self._counters.items()}
 
+    @abstractmethod
     def rows(self) -> int | None:
         """Rows that the step trained since `count_from_here`.
 
         For Keras's own step, the number of rows in the mean loss. For another step, the rows given
         to layers with weights: the largest number of any layer. So they show that the step left
-        samples out; it may as well pass a sample to a layer twice. None where it calls no layer.
+        samples out; it may as well pass a sample to a layer twice. None where it calls no layer,
+        or calls them in a way that cannot be counted.
         """
-        if self.plain:
-            return int(self._model.metrics[0].count)
-        counted = [self._since(key) for key in self._counters if not isinstance(key, str)]
-        return max(counted) if any(counted) else None
 
+    @abstractmethod
     def given(self) -> tuple[int, int] | None:
         """(calls, rows in their data) of a step that is not Keras's own since `count_from_here`.
 
         None for Keras's own, which trains each row that it is given once.
         """
-        return None if self.plain else (self._since(_CALLS), self._since(_GIVEN))
 
+    @abstractmethod
     def reshaped(self) -> int:
         """Batches since `count_from_here` whose samples have another shape than the first one's."""
-        return self._since(_RESHAPED)
 
-    def _since(self, key: int | str | None) -> int:
-        return int(self._counters[key]) - self._before[key]
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        call = keras.layers.Layer.__call__
-        optimizer = self._model.optimizer
-        scale = optimizer.scale_loss
-
-        def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            """Call a layer; count the rows where the step itself makes the call."""
-            if self._depth == 0 and not self.plain:
-                self._count(layer, (args, kwargs))
-            graph = tf.compat.v1.get_default_graph()
-            first = len(graph.get_operations())
-            self._depth += 1
-            try:
-                return call(layer, *args, **kwargs)
-            finally:
-                self._depth -= 1
-                last = len(graph.get_operations())
-                self._calls.append(Called(layer.name, graph, first, last))
-
-        def scaled(loss: Any) -> Any:
-            """Scale a loss with the optimizer, and note it."""
-            self.scales = True
-            return scale(loss)
-
-        with ExitStack() as stack:
-            stack.enter_context(standing_in(keras.layers.Layer, "__call__", called))
-            stack.enter_context(standing_in(optimizer, "scale_loss", scaled))
-            yield
-
-    def _count(self, layer: Any, given: Any) -> None:
-        """Count the rows of a call's first input, where the layer has weights to train."""
-        tensors = [item for item in tf.nest.flatten(given) if getattr(item, "shape", None)]
-        if not tensors or not (layer.trainable_variables or not layer.built):
-            return
-        key = id(layer) if id(layer) in self._counters else None
-        self._counters[key].assign_add(_rows_of(tensors[0]))
-
-    def _count_call(self, data: Any) -> None:
-        """Count what `reshaped` and `given` tell of a call of the step."""
-        leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
-        if not self.plain:
-            # A call that meets the end of a stream has no data, but runs what needs none.
-            with tf.control_dependencies(leaves[:1]):
-                self._counters[_CALLS].assign_add(1)
-            self._counters[_GIVEN].assign_add(_rows_of(leaves[0]))
-        # Weights of classes, which Keras adds to the labels, have no shape here.
-        for leaf, shape in zip(leaves, self._shapes, strict=False):
-            # Where the trace knows the shape, all of its batches have it.
-            if leaf.shape[1:] != tf.TensorShape(shape):
-                same = tf.reduce_all(tf.equal(tf.shape(leaf)[1:], tf.constant(shape, tf.int32)))
-                self._counters[_RESHAPED].assign_add(tf.cast(~same, tf.int64))
-                break
-
-
-def _rows_of(tensor: Any) -> Any:
-    return tf.shape(tensor, out_type=tf.int64)[0]
+    def _plain_rows(self) -> int:
+        """Rows in the mean loss of Keras's own step."""
+        return int(self._model.metrics[0].count)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from support.fakes_gpu import (
 )
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
-from bench.cli import options
+from bench.cli import here, options
 from bench.machine import hardware
 from bench.machine.cuda import driver_is_too_old, missing_cuda_libraries
 from bench.machine.devices import inventory, known_as, present, resolve
@@ -35,9 +35,9 @@ from bench.machine.nvml import Inventory, clock_event_names, gpu_state
 from bench.machine.placement import child_environment, skip_reason
 from bench.schema.case import Case, logistic_case
 from bench.schema.errors import Unavailable
+from bench.worker.precision import keras_policy
 from bench.worker.tensorflow import device as tensorflow_device
 from bench.worker.tensorflow.device import TensorFlowDevice
-from bench.worker.training import keras_policy
 
 GPU_CASE = Case("relu_mlp", "adam", "compiled", device="gpu")
 CPU_CASE = Case("relu_mlp", "adam", "compiled")
@@ -254,14 +254,14 @@ def test_one_gpu_has_one_name() -> None:
 def test_a_matrix_measures_one_gpu_once_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(options.devices, "inventory", lambda: inventory({}, FakeNvml(FAST)))
+    monkeypatch.setattr(here.devices, "inventory", lambda: inventory({}, FakeNvml(FAST)))
     values = {"matrix": "quick", "models": "softmax", "loops": "fit", "devices": "gpu,gpu:0,gpu:1"}
     plan = options.plan_from(values, list, "run")
     assert {case.device for case in plan.cases} == {"gpu", "gpu:1"}
     assert len(set(plan.cases)) == len(plan.cases)
     told = capsys.readouterr().err
     assert told == "--devices gpu:0: called gpu on this machine, measured once\n"
-    monkeypatch.setattr(options.devices, "inventory", lambda: pytest.fail("nobody asked"))
+    monkeypatch.setattr(here.devices, "inventory", lambda: pytest.fail("nobody asked"))
     options.plan_from({**values, "devices": "cpu"}, list, "run")
 
 
@@ -352,7 +352,7 @@ def test_skip_reasons() -> None:
     assert too_old == (
         "tf32 needs compute capability 8.0 and later; NVIDIA GeForce GTX 1050 has 6.1"
     )
-    assert skip_reason(on("cpu", backend="jax"), machine) == "no loop drives backend 'jax' yet"
+    assert skip_reason(on("cpu", backend="torch"), machine) == "no loop drives backend 'torch' yet"
 
 
 # The child's environment.

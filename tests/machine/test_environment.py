@@ -175,6 +175,13 @@ def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def test_versions_of_a_framework_are_those_of_its_cases(collected: Collect) -> None:
+    assert "jax" not in collected()["versions"]
+    case = Case("softmax", "sgd", "fit", backend="jax")
+    told = collected(cases=(case,))["versions"]
+    assert set(told) - set(collected()["versions"]) == {"jax", "jaxlib"}
+
+
 def test_versions_of_what_is_installed_and_none_of_what_is_not(
     collected: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from bench.machine import variables
+from bench.machine import environment, variables
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
 from bench.machine.variables import FILES, KERAS_HOME, RULES, Fate, fate_of, for_worker, overruled
@@ -64,7 +64,6 @@ def test_a_worker_gets_what_passes_and_the_suites_own_values(tmp_path: Path) -> 
         "PATH": "p",
         "KERAS_HOME": str(tmp_path),
         "XLA_FLAGS": "--xla",
-        "KERAS_BACKEND": "tensorflow",
         "OPENBLAS_NUM_THREADS": "1",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "MPLBACKEND": "agg",
@@ -89,7 +88,7 @@ def test_a_worker_gets_what_passes_and_the_suites_own_values(tmp_path: Path) -> 
 
 
 def test_what_agrees_with_the_suite_is_not_overruled(tmp_path: Path) -> None:
-    user = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
+    user = {"KERAS_HOME": str(tmp_path), "MPLBACKEND": "agg"}
     assert overruled(user, [for_worker(user)]) == {}
     assert variables.warning({"overruled": {"MPLBACKEND": NOTEBOOK}}) == ""
     assert variables.warning({}) == ""
@@ -108,6 +107,18 @@ def test_what_a_worker_gets_anyway_is_not_overruled() -> None:
     child = child_environment(Case("softmax", "sgd", "fit"), Inventory(), user)
     assert overruled(user, [child]) == {}
     assert overruled({"TF_FORCE_GPU_ALLOW_GROWTH": "false"}, [child]) != {}
+
+
+@pytest.mark.parametrize(
+    ("backend", "lost"),
+    [("jax", {}), ("tensorflow", {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"})],
+)
+def test_what_is_overruled_depends_on_the_frameworks_of_the_cases(
+    backend: str, lost: dict[str, str]
+) -> None:
+    user = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    case = Case("softmax", "sgd", "fit", backend=backend)
+    assert environment.variables_of([case], Inventory(), user)["overruled"] == lost
 
 
 DEFAULT_FILE = {

@@ -144,7 +144,7 @@ def test_bytes_on_the_device_change_no_bit() -> None:
 def test_xla_scales_each_byte_to_the_bit() -> None:
     import tensorflow as tf
 
-    from fmnist_models.loops import compiled
+    from fmnist_models.loops.tensorflow import compiled
 
     every = np.arange(256, dtype=np.uint8)
     found = tf.function(compiled._scaled, jit_compile=True)(tf.constant(every))

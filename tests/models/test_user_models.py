@@ -271,22 +271,22 @@ def plain_settings() -> Iterator[Any]:
 def test_settings_that_change_the_precision_behind_the_program_are_seen(
     plain_settings: Any,
 ) -> None:
-    from bench.worker.training import refuse_settings
+    from bench.worker.tensorflow.framework import FRAMEWORK
 
     tf = plain_settings
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    refuse_settings("float32")
+    FRAMEWORK.refuse_settings("float32")
     tf.config.experimental.enable_tensor_float_32_execution(True)
-    refuse_settings("tf32")
+    FRAMEWORK.refuse_settings("tf32")
     with pytest.raises(Invalid, match="turned TF32 on in a float32 case"):
-        refuse_settings("float32")
+        FRAMEWORK.refuse_settings("float32")
     tf.config.experimental.enable_tensor_float_32_execution(False)
     for name in AUTO_MIXED:
         tf.config.optimizer.set_experimental_options({name: True})
         with pytest.raises(Invalid, match=f"turned on {name}, "):
-            refuse_settings("float32")
+            FRAMEWORK.refuse_settings("float32")
         tf.config.optimizer.set_experimental_options({name: False})
-    refuse_settings("float32")
+    FRAMEWORK.refuse_settings("float32")
 
 
 def test_the_file_of_a_model_is_read_once_the_model_is_built(

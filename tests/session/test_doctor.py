@@ -20,7 +20,7 @@ from bench.session import doctor
 from bench.session.doctor import ProbeResult, diagnose, tensorflow_checks, versions
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Report, Verdict
-from bench.worker import probe
+from bench.worker.tensorflow import probe
 from fmnist_models.errors import UserError
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED

@@ -46,7 +46,7 @@ def know(monkeypatch: pytest.MonkeyPatch) -> Know:
     monkeypatch.setattr(inspection, "Launcher", lambda data: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(sides.Side, "launcher", lambda _, data: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(devices, "inventory", lambda: Inventory(problem="a test"))
-    monkeypatch.setattr(preflight, "require_tensorflow", lambda: None)
+    monkeypatch.setattr(preflight, "require_keras", lambda: None)
     return knowing
 
 
@@ -68,7 +68,7 @@ def test_a_model_that_ends_its_process_takes_no_other_with_it(
     monkeypatch.setenv("FAKE_FACTS", json.dumps(known))
     told: list[str] = []
     models = ("mine:f", *BAD, "mine:g")
-    works = inspection.look_at(models, RunSettings(timeout_s=1.0, fork=fork), told.append)
+    works = inspection.look_at(models, Plan((), RunSettings(timeout_s=1.0, fork=fork)), told.append)
     assert told == [f"looking at {', '.join(models)} ..."]
     assert [work.model for work in works] == list(models)
     assert (works[0].reason, works[0].samples) == ("", 1000)
@@ -81,7 +81,7 @@ def test_a_model_that_ends_its_process_takes_no_other_with_it(
 
 def test_facts_that_cannot_be_read_are_a_reason(know: Know) -> None:
     know(mine_f={"samples": -1}, mine_g={"better": "up"}, mine_h={"model": "other"})
-    works = inspection.look_at(("mine:f", "mine:g", "mine:h"), RunSettings(), print)
+    works = inspection.look_at(("mine:f", "mine:g", "mine:h"), Plan((), RunSettings()), print)
     assert "facts cannot be read" in works[0].reason
     assert "facts cannot be read" in works[1].reason
     assert "described other models" in works[2].reason
@@ -212,7 +212,7 @@ def test_a_look_waits_for_another_run_where_it_may(know: Know) -> None:
         told.append(line)
         held.close()
 
-    inspection.look_at(["mine:f"], RunSettings(), say, wait=True)
+    inspection.look_at(["mine:f"], Plan((), RunSettings()), say, wait=True)
     assert told == ["waiting: another run is measuring on this machine", "looking at mine:f ..."]
     # Nothing is held afterwards.
     plan = planned(models="mine:f,softmax", loops="fit", wait=True)

@@ -290,14 +290,14 @@ def test_what_is_absent_is_a_row_with_its_reason(execute: Execute, tmp_path: Pat
     cases = [
         Case("softmax", "sgd", "fit", device="gpu"),
         Case("softmax", "sgd", "compiled", precision="tf32"),
-        Case("softmax", "sgd", "compiled", backend="jax"),
+        Case("softmax", "sgd", "compiled", backend="torch"),
     ]
     plan = plan_of(*cases, tmp_path=tmp_path)
     outcome = execute(plan, [])
     assert [r["status"] for r in outcome.rows] == ["skipped"] * 3
     assert "a test" in outcome.rows[0]["reason"]
     assert "CPU" in outcome.rows[1]["reason"]
-    assert "jax" in outcome.rows[2]["reason"]
+    assert "torch" in outcome.rows[2]["reason"]
     assert outcome.exit_code is ExitCode.PASSED
     with pytest.raises(UserError, match=r"--require-all: softmax-sgd-fit-gpu.*and 2 more"):
         preflight.refuse_skips(plan, Inventory())
@@ -901,7 +901,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(execute: Execute, tmp_path
 def test_a_missing_tensorflow_is_said_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(preflight.placement, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
         preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()

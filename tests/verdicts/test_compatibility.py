@@ -48,6 +48,8 @@ RECORD: dict[str, Any] = {
     "python": {"version": "3.11.7"},
     "versions": {
         "tensorflow": "2.21.0",
+        "jax": "0.10.1",
+        "jaxlib": "0.10.1",
         "keras": "3.15.1",
         "numpy": "2.4.6",
         "scikit-learn": "1.9.1",
@@ -70,6 +72,8 @@ OTHER = {
     "driver": "580",
     "Python": "3.12.1",
     "TensorFlow": "2.22.0",
+    "JAX": "0.10.3",
+    "jaxlib": "0.10.3",
     "Keras": "3.16.0",
     "NumPy": "2.5.0",
     "scikit-learn": "2.0",

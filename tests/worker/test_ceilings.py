@@ -86,7 +86,7 @@ def test_the_count_is_that_of_the_dots_that_xla_compiled(model: str) -> None:
 def test_the_products_only_epoch_does_the_same_products() -> None:
     import tensorflow as tf
 
-    from bench.worker.tensorflow.ceilings import products_epoch
+    from bench.worker.tensorflow.peaks import products_epoch
 
     kernels = [tf.ones((784, 100)), tf.ones((100, 10))]
     epoch = tf.function(products_epoch(BATCH), jit_compile=True, autograph=False)
@@ -172,7 +172,7 @@ def test_weightless_layers_may_stand_between() -> None:
 def test_ceilings_are_measured_once_for_each_shape(
     small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.worker.tensorflow import ceilings
+    from bench.worker import ceilings
     from fmnist_models import dataset
 
     monkeypatch.setattr(ceilings, "PRODUCT_SIZES", (64,))

@@ -10,14 +10,15 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from bench.backends import DEFAULT
 from bench.launch.origin import child_command
 from bench.machine.devices import inventory
-from bench.machine.placement import child_environment
+from bench.machine.placement import child_environment, default_backend
 from bench.reports.plots.run import sample_row
 from bench.schema.case import Case
 from bench.schema.errors import ELSEWHERE, ExitCode, explained
 from bench.schema.matrix import parse_axis
-from bench.session.preflight import require_tensorflow
+from bench.session.preflight import require_keras
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
 
@@ -52,8 +53,10 @@ def summarize_models(models: str | None) -> int:
         UserError: a name is empty, or TensorFlow is not installed.
     """
     names = parse_axis("models", models) if models else tuple(NETWORKS)
-    require_tensorflow()
-    environment = child_environment(Case("softmax", "adam", "fit"), inventory())
+    require_keras()
+    backend = default_backend() or DEFAULT
+    case = Case("softmax", "adam", "fit", backend=backend)
+    environment = child_environment(case, inventory())
     command = [*child_command("fmnist_models"), *names]
     environment |= {"PYTHONIOENCODING": "utf-8"}
     sys.stdout.flush()

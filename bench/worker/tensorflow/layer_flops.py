@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bench.worker.precision import einsum_terms, functions_of, is_product
+from bench.worker.tensorflow.products import einsum_terms, functions_of, is_product
 from fmnist_models.loops.watch import standing_in
 
 layers = keras.layers

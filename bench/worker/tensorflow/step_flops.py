@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,25 +13,13 @@ import tensorflow as tf
 
 from bench.analysis.lowered import Uncountable, module_flops
 from bench.schema.warnings import CaseWarning, Kind
+from bench.worker.counting import Counted
 from bench.worker.tensorflow.layer_flops import LayerCalls
 from fmnist_models.loops.watch import layers_of, standing_in
 
 # More than this between the two counts, as a share of the layers', and one of them is wrong.
 LARGEST_DIFFERENCE = 0.02
 _LONGEST_REASON = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """The FLOPs of a step.
-
-    Attributes:
-        flops_per_sample: those of the lowered step; None where it was not or cannot be counted.
-        warnings: why it cannot, or by how much the layers' own count differs.
-    """
-
-    flops_per_sample: float | None = None
-    warnings: tuple[str, ...] = ()
 
 
 def step_flops(model: keras.Model, step: Callable[[Any], Any], batch: Any) -> Counted:

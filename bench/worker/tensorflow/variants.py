@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from bench.schema.profile import CHAINS, Variant
-from bench.worker.tensorflow.device import TensorFlowDevice
+from bench.worker.framework import Device, Parts
 from bench.worker.window import Window
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, Work
@@ -24,7 +24,7 @@ from fmnist_models.loops.watch import standing_in
 _ORDER = (Variant.FORWARD, Variant.BACKWARD, Variant.OPTIMIZER, Variant.METRICS)
 
 
-class Variants:
+class Variants(Parts):
     """The variants of one case, ready to be read in any order.
 
     Parts are left out by replacing what the model's `train_step` calls: the optimizer's `apply`,
@@ -37,7 +37,7 @@ class Variants:
         device: the device that everything must be on.
     """
 
-    def __init__(self, work: Work, name: str, device: TensorFlowDevice) -> None:
+    def __init__(self, work: Work, name: str, device: Device) -> None:
         self._work = work
         self._device = device
         self._loop = LOOPS[name](work)
@@ -82,7 +82,7 @@ class Variants:
 class _Parts:
     """The replacements for parts of a model's step."""
 
-    def __init__(self, work: Work, device: TensorFlowDevice) -> None:
+    def __init__(self, work: Work, device: Device) -> None:
         self._model = work.model
         weights = work.model.trainable_variables
         full, rest = _batches(work)

@@ -1,8 +1,8 @@
 """The child process of `doctor`: tests TensorFlow on one device.
 
-`python -m bench.worker.probe DEVICE` prints one JSON object per line on stdout, one for each
-step: `step` and its facts, or `unavailable`, or `error`. With the device `none` it prints only
-versions. Output of libraries goes to stderr.
+`python -m bench.worker.tensorflow.probe DEVICE` prints one JSON object per line on stdout, one for
+each step: `step` and its facts, or `unavailable`, or `error`. With the device `none` it prints
+only versions. Output of libraries goes to stderr.
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+"""What a plan takes from this machine: the names of its devices, and the default backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from bench.backends import DEFAULT
+from bench.machine import devices, placement
+
+
+def default_backends() -> tuple[str, ...] | None:
+    """The first backend that is installed, where that is not the matrix's own; prints it."""
+    found = placement.default_backend()
+    if found in (None, DEFAULT):
+        return None
+    why = str(placement.why_missing(DEFAULT)).partition(":")[0]
+    click.echo(f"backend {found}: {why}", err=True)
+    return (str(found),)
+
+
+def each_once(named: Sequence[str]) -> tuple[str, ...]:
+    """The devices by the names that a matrix gives them, each once; prints changed names."""
+    if all(device == "cpu" for device in named):
+        return tuple(named)
+    machine = devices.inventory()
+    names = {device: devices.known_as(device, machine) for device in named}
+    for device, name in names.items():
+        if device != name:
+            also = ", measured once" if name in named else ""
+            click.echo(f"--devices {device}: called {name} on this machine{also}", err=True)
+    return tuple(dict.fromkeys(names.values()))

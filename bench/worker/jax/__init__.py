@@ -1,0 +1,1 @@
+"""JAX inside the worker; no other package of the worker imports it."""

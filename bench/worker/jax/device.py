@@ -1,0 +1,155 @@
+"""Makes JAX train on one device only: the worker's part of `bench.machine.devices`.
+
+JAX is an argument and never imported, so that tests can replace it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from bench.machine import hardware
+from bench.machine.cuda import SEE_DOCTOR, refuse_tf32
+from bench.machine.gpu_memory import free_bytes_of_gpu
+from bench.schema.errors import Unavailable
+from bench.worker.framework import Device
+
+# The precision of float32 products: JAX's own default lets a GPU use TF32.
+_PRODUCTS = {"tf32": "tensorfloat32"}
+_FULL = "highest"
+
+
+class JaxDevice(Device):
+    """One device, as JAX sees it inside the worker.
+
+    Args:
+        jax: the module jax.
+        device: the device, as the case spells it; `child_environment` leaves only that GPU
+            visible.
+        precision: precision of the case.
+        environ: the environment, which names the GPU.
+
+    Attributes:
+        name: JAX's platform and number, `cpu:0` or `gpu:0`.
+    """
+
+    def __init__(
+        self, jax: Any, device: str, precision: str, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._jax = jax
+        self._is_gpu = device != "cpu"
+        self._precision = precision
+        self._environ = environ
+        self.name = "gpu:0" if self._is_gpu else "cpu:0"
+
+    def configure(self) -> None:
+        """Set the default device and the precision of float32 products.
+
+        Raises:
+            Unavailable: the case needs a GPU that JAX does not have; the message has the reason.
+        """
+        found = self._devices()
+        if self._is_gpu and len(found) > 1:
+            raise Unavailable(
+                f"JAX sees {len(found)} GPUs where CUDA_VISIBLE_DEVICES names one: which of them "
+                "would train is not known"
+            )
+        self._jax.config.update("jax_default_device", found[0])
+        if not self._is_gpu:
+            return
+        if self._precision == "tf32":
+            refuse_tf32(str(self.device_name), _capability(found[0]))
+        self._jax.config.update("jax_default_matmul_precision", self.products)
+
+    @property
+    def products(self) -> str | None:
+        """The precision of float32 products on this device; None for JAX's own, on a CPU."""
+        return _PRODUCTS.get(self._precision, _FULL) if self._is_gpu else None
+
+    @property
+    def device_name(self) -> str | None:
+        """The model of the GPU; None for a CPU, whose model JAX does not know."""
+        return str(self._devices()[0].device_kind) if self._is_gpu else None
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """The context in which operations are placed on this device."""
+        context: AbstractContextManager[Any] = self._jax.default_device(self._devices()[0])
+        return context
+
+    def synchronize(self) -> None:
+        """Return once everything that was dispatched has been computed.
+
+        JAX has no such call, so each array that there is is waited for: the result of whatever
+        was dispatched last is among them.
+        """
+        for array in self._jax.live_arrays():
+            array.block_until_ready()
+
+    def free_memory(self, loop: str) -> tuple[int | None, str]:
+        """(free bytes, name) of the memory to which a loop copies its data.
+
+        `compiled` keeps them on the device, the other loops in the host's memory. None where the
+        GPU's free memory is not known.
+        """
+        if not self._is_gpu or loop != "compiled":
+            return hardware.memory_available_bytes(), "memory"
+        free = free_bytes_of_gpu(self._environ.get("CUDA_VISIBLE_DEVICES", ""))
+        return free, f"memory of {self.device_name}"
+
+    def reset_peak_memory(self) -> None:
+        """Nothing: JAX cannot reset the peak, which is that of the whole launch."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak bytes of the device's allocator since the start; None on a CPU, which has none."""
+        if not self._is_gpu:
+            return None
+        found = self._devices()[0].memory_stats() or {}
+        return found.get("peak_bytes_in_use")
+
+    def misplaced(self, tensors: Iterable[Any]) -> list[str]:
+        """Arrays and variables on another device, with that device."""
+        found = []
+        for tensor in tensors:
+            value = getattr(tensor, "value", tensor)
+            places = sorted(f"{_platform(d)}:{d.id}" for d in value.devices())
+            if places != [self.name]:
+                what = getattr(tensor, "path", None) or f"array of shape {tuple(value.shape)}"
+                found.append(f"{what} on {', '.join(places) or 'no device'}")
+        return found
+
+    def software(self) -> dict[str, Any]:
+        """Versions and flags that are known only after JAX is imported."""
+        config = self._jax.config
+        return {
+            "jax": self._jax.__version__,
+            "jaxlib": getattr(sys.modules.get("jaxlib"), "__version__", None),
+            "keras": getattr(sys.modules.get("keras"), "__version__", None),
+            "platform": str(self._devices()[0].client.platform_version).splitlines()[0],
+            "tf32": self._is_gpu and self._precision == "tf32",
+            "matmul_precision": config.jax_default_matmul_precision,
+            "x64": bool(config.jax_enable_x64),
+        }
+
+    def _devices(self) -> list[Any]:
+        try:
+            return list(self._jax.devices("gpu" if self._is_gpu else "cpu"))
+        except RuntimeError as error:
+            line = next(iter(str(error).splitlines()), "")
+            raise Unavailable(
+                f"JAX {self._jax.__version__} sees no GPU ({line}): "
+                f'pip install "jax[cuda12]" brings its CUDA libraries; {SEE_DOCTOR}'
+            ) from error
+
+
+def _platform(device: Any) -> str:
+    """`gpu` for what JAX may call `cuda` or `rocm`."""
+    return "cpu" if device.platform == "cpu" else "gpu"
+
+
+def _capability(device: Any) -> tuple[int, int] | None:
+    """The compute capability of a GPU, which JAX tells as text."""
+    major, _, minor = str(getattr(device, "compute_capability", "")).partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None

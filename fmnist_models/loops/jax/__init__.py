@@ -1,0 +1,1 @@
+"""JAX behind the loops; nothing else of `fmnist_models` imports it."""

@@ -1,0 +1,137 @@
+"""`compiled` with JAX: a whole epoch as one `jax.jit` over Keras's stateless step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpy.typing import NDArray
+
+from fmnist_models.dataset import PIXEL_SCALE
+from fmnist_models.loops.base import Work, read_logs
+from fmnist_models.loops.compiled import CompiledLoop
+from fmnist_models.loops.jax.state import State, keep_state, state_of
+from fmnist_models.loops.jax.watch import JaxWatch
+
+
+class JaxCompiledLoop(CompiledLoop):
+    """Trains each epoch in one XLA-compiled call of JAX.
+
+    The state (weights, optimizer, metrics, seeds) is an argument and a result of the call, and its
+    memory is donated, so that an update needs no second copy. Between epochs it is in the model's
+    variables, as after an epoch of `Model.fit`.
+    """
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        _build_all(work, self.watch.plain)
+        self._watch = cast("JaxWatch", self.watch)
+
+    def new_program(self) -> Any:
+        """A new function of a whole epoch, with the model's step of its first call."""
+        return jax.jit(self._whole_epoch, donate_argnums=0)
+
+    def _put(self, array: NDArray[Any]) -> jax.Array:
+        return jax.device_put(array)
+
+    def _whole_epoch(
+        self, state: State, data: tuple[jax.Array, ...], order: jax.Array
+    ) -> tuple[Any, State]:
+        batch_size = self.work.batch_size
+        full, block, rest = self._steps()
+        rows = block * batch_size
+
+        def train_on(batch: Sequence[jax.Array], carried: tuple[Any, State]) -> tuple[Any, State]:
+            """Run one step; keep the logs of a model's own step."""
+            logs, state = self._step(carried[1], batch)
+            return self._kept(logs), state
+
+        def train_on_block(number: Any, carried: tuple[Any, State]) -> tuple[Any, State]:
+            """Run one gather, and its steps."""
+            gathered = _gather(data, lax.dynamic_slice_in_dim(order, number * rows, rows))
+            if block == 1:
+                return train_on(gathered, carried)
+
+            def turn(place: Any, carried: tuple[Any, State]) -> tuple[Any, State]:
+                """Run one step on its slice of the block."""
+                first = place * batch_size
+                batch = [lax.dynamic_slice_in_dim(x, first, batch_size) for x in gathered]
+                return train_on(batch, carried)
+
+            found: tuple[Any, State] = lax.fori_loop(0, block, turn, carried)
+            return found
+
+        carried = (self._no_logs(state, data, batch_size if full else rest), state)
+        if full:
+            carried = lax.fori_loop(0, full // block, train_on_block, carried)
+        if rest:
+            carried = train_on(_gather(data, order[-rest:]), carried)
+        return carried
+
+    def _step(self, state: State, batch: Sequence[jax.Array]) -> tuple[Any, State]:
+        leaves = list(batch)
+        if self.work.arrays.pixels is not None:
+            leaves[0] = _scaled(leaves[0])
+        leaves = [x.reshape(-1, *shape) for x, shape in zip(leaves, self._shapes, strict=True)]
+        logs, told = self.work.model.train_step(state, self._packed(leaves))
+        # A step of the user's own may return tuples; what is carried has one form.
+        return logs, tuple(list(part) for part in told)
+
+    def _kept(self, logs: Any) -> Any:
+        """The logs of a model's own step; Keras's own are in its metrics."""
+        return None if self.watch.plain else logs
+
+    def _no_logs(self, state: State, data: tuple[jax.Array, ...], rows: int) -> Any:
+        """Zeros in the form of a step's logs, which an epoch begins with."""
+        if self.watch.plain:
+            return None
+        batch = [jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype) for leaf in data]
+        logs, _ = jax.eval_shape(self._step, state, batch)
+        return jax.tree.map(lambda form: jnp.zeros(form.shape, form.dtype), logs)
+
+    def _call(self, order: NDArray[np.int32]) -> Any:
+        full, _, rest = self._steps()
+        self._watch.count(full, self.work.batch_size)
+        self._watch.count(bool(rest), rest)
+        return self._epoch(state_of(self.work.model), self._data, order)
+
+    def _logs(self, told: Any) -> Any:
+        logs, state = told
+        keep_state(self.work.model, state)
+        metrics = dict(self.work.model.get_metrics_result())
+        numbers = read_logs(logs)
+        return numbers if numbers and set(numbers) != set(metrics) else metrics
+
+
+def _build_all(work: Work, plain: bool) -> None:
+    """Make the variables of metrics and losses, which are parts of the state that is carried.
+
+    `Model.fit` makes them from its first batch in the same way. Of a model that only its own step
+    can call, the metrics are built already.
+    """
+    model = work.model
+    with suppress(*(() if plain else (Exception,))):
+        model._symbolic_build(data_batch=work.batch.first(1).packed)
+    model.reset_metrics()
+
+
+def _gather(data: Sequence[jax.Array], chosen: jax.Array) -> list[jax.Array]:
+    """The chosen rows; they exist, so that nothing is computed to see whether they do."""
+    return [leaf.at[chosen].get(mode="promise_in_bounds") for leaf in data]
+
+
+def _scaled(pixels: jax.Array) -> jax.Array:
+    """Bytes divided by 255.0, equal to that division bit for bit.
+
+    XLA replaces a division by 255 with a product with 1/255, which rounds differently for 126 of
+    the 256 bytes. With the two parts of `PIXEL_SCALE` the result is right, because the product
+    with the first part is exact.
+    """
+    values = pixels.astype(jnp.float32)
+    high, low = PIXEL_SCALE
+    return values * high + values * low

@@ -1,0 +1,68 @@
+"""JAX, as the loops need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import jax
+import keras
+from numpy.typing import NDArray
+
+from fmnist_models.loops.framework import Framework
+from fmnist_models.loops.jax.compiled import JaxCompiledLoop
+from fmnist_models.loops.jax.watch import JaxWatch
+from fmnist_models.stream import batches_of
+
+
+class Jax(Framework):
+    """What the loops need of JAX."""
+
+    compiled = JaxCompiledLoop
+
+    def watch(
+        self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]
+    ) -> JaxWatch:
+        """Observe the step of a model, whose first batch has these arrays."""
+        return JaxWatch(model, first)
+
+    def compiler_names(self, error: Exception) -> str | None:
+        """The first line of an error of XLA's, of at most 120 characters."""
+        if not isinstance(error, jax.errors.JaxRuntimeError) or "UNIMPLEMENTED" not in str(error):
+            return None
+        return str(error).splitlines()[0][:120]
+
+    def runs_eagerly(self) -> bool:
+        """Whether `jax_disable_jit` is set."""
+        return bool(jax.config.jax_disable_jit)
+
+    def own_variables(self, layer: keras.layers.Layer) -> list[Any]:
+        """None: JAX has no variables of its own."""
+        return []
+
+    def last_batch(self, stream: Any, most: int) -> Any:
+        """The last batch of an opened stream, as a `PyDataset` of one batch."""
+        last, read = None, 0
+        for batch in islice(batches_of(stream), most + 1):
+            last, read = batch, read + 1
+        if last is None or read > most:
+            return None
+        return _OneBatch(last)
+
+
+class _OneBatch(keras.utils.PyDataset):
+    """One batch; of a generator, Keras would not take weights of classes."""
+
+    def __init__(self, batch: Any) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, number: int) -> Any:
+        return self._batch
+
+
+FRAMEWORK = Jax()

@@ -1,0 +1,1 @@
+"""TensorFlow behind the loops; nothing else of `fmnist_models` imports it."""

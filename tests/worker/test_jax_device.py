@@ -1,0 +1,132 @@
+"""JAX on one device, by fakes of what JAX reports."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.schema.errors import Unavailable
+from bench.worker.jax.device import JaxDevice
+
+
+class FakeArray:
+    """An array on a device, which is computed once it is waited for."""
+
+    def __init__(self, *devices: Any, shape: tuple[int, ...] = (2,)) -> None:
+        self.shape = shape
+        self._devices = set(devices)
+        self.ready = False
+
+    def devices(self) -> set[Any]:
+        return self._devices
+
+    def block_until_ready(self) -> None:
+        self.ready = True
+
+
+def device(platform: str, number: int = 0, **more: Any) -> SimpleNamespace:
+    client = SimpleNamespace(platform_version="PJRT 1\nbuilt today")
+    kind = "NVIDIA H100" if platform == "gpu" else "cpu"
+    return FakeDevice(platform=platform, id=number, device_kind=kind, client=client, **more)
+
+
+class FakeDevice(SimpleNamespace):
+    """What JAX tells of a device; a set can hold it."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+class FakeJax:
+    """As much of JAX as the device asks for."""
+
+    __version__ = "0.10.1"
+
+    def __init__(self, *devices: Any) -> None:
+        self._devices = devices
+        self.arrays: list[FakeArray] = []
+        self.settings: dict[str, Any] = {}
+        self.config = SimpleNamespace(
+            update=self.settings.__setitem__,
+            jax_default_matmul_precision=None,
+            jax_enable_x64=False,
+        )
+        self.default_device = lambda _: nullcontext()
+
+    def devices(self, platform: str) -> list[Any]:
+        found = [d for d in self._devices if d.platform == platform]
+        if not found:
+            raise RuntimeError(f"Unknown backend: '{platform}' requested\nmore lines")
+        return found
+
+    def live_arrays(self) -> list[FakeArray]:
+        return self.arrays
+
+
+CPU = device("cpu")
+GPU = device("gpu", compute_capability="9.0")
+
+
+def test_a_cpu_case_changes_no_precision() -> None:
+    jax = FakeJax(CPU)
+    target = JaxDevice(jax, "cpu", "float32")
+    target.configure()
+    assert jax.settings == {"jax_default_device": CPU}
+    assert (target.name, target.device_name, target.peak_memory_bytes()) == ("cpu:0", None, None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "products"),
+    [("float32", "highest"), ("tf32", "tensorfloat32"), ("mixed_bfloat16", "highest")],
+)
+def test_tf32_is_on_only_where_the_case_says_so(precision: str, products: str) -> None:
+    """JAX itself lets a GPU use TF32 for products of float32."""
+    jax = FakeJax(GPU, CPU)
+    JaxDevice(jax, "gpu:1", precision).configure()
+    assert jax.settings["jax_default_matmul_precision"] == products
+
+
+def test_tf32_needs_a_gpu_that_has_it() -> None:
+    old = device("gpu", compute_capability="7.5")
+    with pytest.raises(Unavailable, match=r"tf32 needs compute capability 8.0 and later"):
+        JaxDevice(FakeJax(old), "gpu", "tf32").configure()
+
+
+def test_a_missing_gpu_is_one_line_with_a_remedy() -> None:
+    with pytest.raises(Unavailable, match=r"^JAX 0.10.1 sees no GPU \(Unknown backend: .*pip inst"):
+        JaxDevice(FakeJax(CPU), "gpu", "float32").configure()
+
+
+def test_two_gpus_are_one_too_many() -> None:
+    with pytest.raises(Unavailable, match="JAX sees 2 GPUs where CUDA_VISIBLE_DEVICES names one"):
+        JaxDevice(FakeJax(GPU, device("gpu", 1)), "gpu", "float32").configure()
+
+
+def test_everything_that_was_dispatched_is_waited_for() -> None:
+    jax = FakeJax(CPU)
+    jax.arrays = [FakeArray(CPU), FakeArray(CPU)]
+    JaxDevice(jax, "cpu", "float32").synchronize()
+    assert all(array.ready for array in jax.arrays)
+
+
+def test_what_is_elsewhere_is_named() -> None:
+    jax = FakeJax(GPU, CPU)
+    variable = SimpleNamespace(value=FakeArray(CPU), path="dense/kernel")
+    arrays = [FakeArray(GPU), variable, FakeArray(CPU, GPU, shape=(3, 4)), FakeArray()]
+    assert JaxDevice(jax, "gpu", "float32").misplaced(arrays) == [
+        "dense/kernel on cpu:0",
+        "array of shape (3, 4) on cpu:0, gpu:0",
+        "array of shape (2,) on no device",
+    ]
+
+
+def test_the_peak_is_that_of_the_allocator() -> None:
+    gpu = device("gpu", memory_stats=lambda: {"peak_bytes_in_use": 7})
+    assert JaxDevice(FakeJax(gpu), "gpu", "float32").peak_memory_bytes() == 7
+
+
+def test_the_software_is_told() -> None:
+    told = JaxDevice(FakeJax(CPU), "cpu", "float32").software()
+    assert (told["jax"], told["platform"], told["tf32"]) == ("0.10.1", "PJRT 1", False)
