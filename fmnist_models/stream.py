@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,28 @@ def batches_of(stream: Any) -> Iterator[tuple[Any, ...]]:
                 None if part is None else keras.tree.map_structure(np.asarray, part)
                 for part in parts
             )
+
+
+def last_of(stream: Any, most: int) -> Any:
+    """The last batch of an opened stream, as a `PyDataset` of one batch.
+
+    None where the stream has no batch, or does not end after `most` batches.
+    """
+    import keras
+
+    class OneBatch(keras.utils.PyDataset):
+        """One batch; of a generator, Keras would not take weights of classes."""
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, number: int) -> Any:
+            return last
+
+    last, read = None, 0
+    for batch in islice(batches_of(stream), most + 1):
+        last, read = batch, read + 1
+    return None if last is None or read > most else OneBatch()
 
 
 def length_of(stream: Any) -> tuple[int | None, bool]:

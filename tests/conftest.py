@@ -43,6 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "filterwarnings",
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     )
+    # PyTorch's compiler imports a module of PyTorch that uses what PyTorch deprecates.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -96,7 +96,7 @@ def test_nothing_of_tests_and_no_names_of_others(file: Path) -> None:
     assert "__all__" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-@pytest.mark.parametrize("framework", ["tensorflow", "jax"])
+@pytest.mark.parametrize("framework", ["tensorflow", "jax", "torch"])
 def test_a_framework_is_imported_in_its_own_folders_alone(framework: str) -> None:
     """Evidence and peers, which compare frameworks, import what they compare."""
     own = (f"bench/worker/{framework}/", f"fmnist_models/loops/{framework}/")

@@ -112,6 +112,7 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
         "total_s": _mean(records, lambda r: r.total_s),
         "test_score": _mean(records, lambda r: r.test_score),
         "jit_compile": records[0].jit_compile,
+        "steps_a_call": records[0].steps_a_call,
         "between_epochs_s": _idle_per_round(launches),
         "peak_host_memory_bytes": _largest(records, lambda r: r.peak_host_memory_bytes),
         "peak_device_memory_bytes": _largest(records, lambda r: r.peak_device_memory_bytes),

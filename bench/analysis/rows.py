@@ -261,10 +261,10 @@ def _compare_with_siblings(
     )
     slower = f"{row['samples_per_s'] / plain['samples_per_s']:.2f} times as fast as float32"
     if own and full:
-        path = "xla" if row["jit_compile"] else "plain"
+        path = "xla" if row["jit_compile"] and "xla" in own.matmul_flops_per_s else "plain"
         rates = [rate.matmul_flops_per_s.get(path, rate.peak_flops_per_s) for rate in (own, full)]
         rate = rates[0] / rates[1]
-        through = "through XLA" if path == "xla" else "in TensorFlow's own kernels"
+        through = "through XLA" if path == "xla" else "in the framework's own kernels"
         slower += f": {through} large products reach {rate:.2f} times the rate of float32 here"
         slower += ", and conversions cost more" if rate >= 1 else ""
     row["warnings"] = as_text([*of_row(row), CaseWarning(Kind.SENTENCE, words=slower)])

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from bench.backends.facts import Backend
 from bench.backends.jax import JAX
 from bench.backends.tensorflow import TENSORFLOW
+from bench.backends.torch import TORCH
 
 # In the order in which the first one that is installed is the default.
-KNOWN: Mapping[str, Backend] = {backend.name: backend for backend in (TENSORFLOW, JAX)}
+KNOWN: Mapping[str, Backend] = {backend.name: backend for backend in (TENSORFLOW, JAX, TORCH)}
 # What rows of runs without the column have, and ids leave out.
 DEFAULT = TENSORFLOW.name
-# `torch` is known to the matrix, and no loop drives it yet.
-BACKENDS: tuple[str, ...] = (*KNOWN, "torch")
+BACKENDS: tuple[str, ...] = tuple(KNOWN)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.schema.case import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,8 @@ class Backend:
         install: what installs it, for messages.
         variables: variables of its worker, by whether the case is on a GPU.
         threads: the variables that limit the threads of one operation to a number.
+        profiled: `bench.session.profile` can take its steps apart.
+        refuses: why it cannot train a case on any machine; None where it can.
     """
 
     name: str
@@ -25,3 +31,5 @@ class Backend:
     install: str
     variables: Callable[[bool], Mapping[str, str]]
     threads: Callable[[int], Mapping[str, str]]
+    profiled: bool = False
+    refuses: Callable[[Case], str | None] = lambda _: None

@@ -12,7 +12,7 @@ from bench.machine import variables
 from bench.machine.cuda import TF32_SINCE, refuse_tf32
 from bench.machine.devices import resolve
 from bench.machine.nvml import Inventory
-from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.case import Case
 from bench.schema.errors import Unavailable
 from bench.schema.plan import Plan
 
@@ -23,7 +23,7 @@ def why_missing(backend: str) -> str | None:
     """Why a backend cannot be imported here, with the remedy; None where it can."""
     known = KNOWN.get(backend)
     missing = [name for name in known.packages if find_spec(name) is None] if known else []
-    if not known or not missing:
+    if known is None or not missing:
         return None
     half = "" if len(missing) == len(known.packages) else ", which the rest of it needs"
     return f"{missing[0]} is not installed in this environment{half}: {known.install}"
@@ -44,8 +44,9 @@ def skip_reason(case: Case, machine: Inventory, plan: Plan | None = None) -> str
     """
     if plan is not None and (reason := plan.skip_reason(case)):
         return reason
-    if case.backend not in (*KNOWN, SKLEARN_LOOP):
-        return f"no loop drives backend {case.backend!r} yet"
+    known = KNOWN.get(case.backend)
+    if known is not None and (reason := known.refuses(case)):
+        return reason
     if reason := why_missing(case.backend):
         return reason
     try:

@@ -5,8 +5,8 @@ changes only the speed of the work passes and is recorded. One that would change
 a launch does not pass, and the record says so.
 
 The names come from the sources of Keras 3.15, TensorFlow 2.21 (`strings` of its libraries),
-matplotlib 3.11, NumPy 2.4 and scikit-learn 1.9, and from the manuals of Python, CUDA, oneDNN,
-OpenBLAS, OpenMP and glibc.
+PyTorch 2.13, matplotlib 3.11, NumPy 2.4 and scikit-learn 1.9, and from the manuals of Python,
+CUDA, oneDNN, OpenBLAS, OpenMP and glibc.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ RULES: tuple[Rule, ...] = (
          "JAX", Fate.FIXED, "the device and the precision are the case's"),
     Rule("XLA_PYTHON_CLIENT_PREALLOCATE|NPROC", "JAX, XLA", Fate.FIXED,
          "without preallocation a peak can be told; threads are an axis of the matrix"),
+    Rule("KERAS_TORCH_DEVICE|TORCH_ALLOW_TF32_.+", "Keras, PyTorch", Fate.FIXED,
+         "the device and the precision are the case's"),
+    Rule("TORCHINDUCTOR_(COMPILE_THREADS|FORCE_DISABLE_CACHES)|TORCH(DYNAMO|_COMPILE)_DISABLE",
+         "PyTorch", Fate.FIXED, "each launch compiles its step itself"),
     # By these the suite chooses the GPUs; environment.json lists those chosen.
     Rule("CUDA_VISIBLE_DEVICES", "CUDA", Fate.KEPT_OUT,
          "the suite reads it to choose the GPUs; a GPU case sees its one, a CPU case none"),
@@ -104,8 +108,8 @@ RULES: tuple[Rule, ...] = (
     Rule("TF_CONFIG|TF_(VAR|TOKEN|CLI)_.+", "clusters, Terraform", Fate.IGNORED,
          "no variable of a training on one machine; names hosts and secrets"),
     Rule("TF_CPP_MIN_LOG_LEVEL", "TensorFlow", Fate.IGNORED, "2 where you set none"),
-    Rule("KERAS_TORCH_DEVICE|KERAS_DISTRIBUTION_.+", "Keras", Fate.IGNORED,
-         "of other backends and of clusters"),
+    Rule("(KERAS_DISTRIBUTION|TORCH_DISTRIBUTED)_.+|TORCH_(HOME|LOGS|TRACE)", "Keras, PyTorch",
+         Fate.IGNORED, "of clusters, folders and logs"),
     Rule("CUDA_(HOME|PATH.*|ROOT|VERSION|.*_VERSION|TOOLKIT.*)|NVIDIA_.+|NCCL_.+|NV_.+",
          "CUDA, containers", Fate.IGNORED, "folders and versions; what is in use is recorded"),
     Rule("MPLCONFIGDIR|MATPLOTLIBRC", "matplotlib", Fate.IGNORED,
@@ -118,6 +122,7 @@ RULES: tuple[Rule, ...] = (
          "`TF_NUM_*` (where the case names threads, its number holds), ..."),
     Rule("JAX_.+|XLA_.+|TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL|KERAS_.+",
          "JAX, XLA, Eigen, Keras", Fate.PASSED, "`XLA_FLAGS` and the like"),
+    Rule("(PY)?TORCH.*_.+|CXX", "PyTorch", Fate.PASSED, "`PYTORCH_ALLOC_CONF`, a C++ compiler"),
     Rule("CUDA_.+|CUBLAS.*|CUDNN_.+", "CUDA", Fate.PASSED,
          "`CUDA_LAUNCH_BLOCKING`, `CUDA_MODULE_LOADING`, `CUDA_DEVICE_ORDER`, ..."),
     Rule("OMP_NUM_THREADS", "OpenMP", Fate.PASSED, "1 where you set none"),
@@ -130,8 +135,7 @@ RULES: tuple[Rule, ...] = (
     Rule("PYTHON(HASHSEED|OPTIMIZE|MALLOC|TRACEMALLOC|DEVMODE|ASYNCIODEBUG"
          "|PERFSUPPORT|_GIL|_JIT|_CPU_COUNT)", "Python", Fate.PASSED,
          "the speed of the interpreter, the order of sets"),
-    Rule("PYTHON.*", "Python", Fate.IGNORED,
-         "what is imported is recorded by versions and by the code itself"),
+    Rule("PYTHON.*", "Python", Fate.IGNORED, "what is imported is recorded itself"),
     Rule("FMNIST_(DATA|LOCK|FUNCTIONS)", "this suite", Fate.IGNORED,
          "the parent's; the digests of the images and of the functions are recorded"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),

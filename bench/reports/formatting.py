@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.backends import DEFAULT
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import counted
 
@@ -12,10 +13,11 @@ _LARGE = 1.95
 
 
 def name(row: Mapping[str, object]) -> str:
-    """A case as text: model, optimizer, loop, batch size and precision."""
+    """A case as text: model, optimizer, loop, batch size, precision, and another backend."""
     parts = [row["model"], row["optimizer"], row["loop"]]
     if row["loop"] != SKLEARN_LOOP:
         parts += [f"batch {row['batch_size']}", row["precision"]]
+        parts += [] if row["backend"] == DEFAULT else [row["backend"]]
     return " ".join(str(part) for part in parts if part)
 
 

@@ -30,7 +30,13 @@ def machine_lines(environment: Mapping[str, Any], device_names: Sequence[str]) -
     ]
     versions = dict(_part(environment, "versions"))
     versions["python"] = _part(environment, "python").get("version")
-    known = {"tensorflow": "TensorFlow", "jax": "JAX", "keras": "Keras", "python": "Python"}
+    known = {
+        "tensorflow": "TensorFlow",
+        "jax": "JAX",
+        "torch": "PyTorch",
+        "keras": "Keras",
+        "python": "Python",
+    }
     software = [f"{known[name]} {versions[name]}" for name in known if versions.get(name)]
     if gpus and environment.get("driver_version"):
         software.append(f"driver {environment['driver_version']}")

@@ -33,6 +33,7 @@ LATER_COLUMNS: tuple[str, ...] = (
     "data_digest",
     "model_digest",
     "initial_weights",
+    "steps_a_call",
 )
 RESULT_COLUMNS: tuple[str, ...] = (
     "case",

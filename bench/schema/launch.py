@@ -94,7 +94,9 @@ class LaunchRecord(Plain):
         reason: one line; empty where the status is ok.
         device_name: model of the CPU or GPU that trained.
         parameters: trainable and other weights of the model.
-        jit_compile: as Keras resolved it; None for `sklearn`.
+        jit_compile: the step was compiled as a whole; None for `sklearn`.
+        steps_a_call: most steps in one call of a compiled function, or of the step itself; None
+            for `sklearn`, and in a record of an earlier version.
         warmup_s: seconds of tracing, compilation and first steps before round 1.
         after_training_s: idle seconds between the last round and the loop's return.
         total_s: seconds from the request to the launch's end, as the parent saw them.
@@ -140,6 +142,7 @@ class LaunchRecord(Plain):
     device_name: Text | None = None
     parameters: Number | None = None
     jit_compile: bool | None = None
+    steps_a_call: Count | None = None
     warmup_s: Size | None = None
     after_training_s: Size | None = None
     total_s: Size | None = None

@@ -284,7 +284,7 @@ class RunUnderWay:
         )
 
     def _note_software(self, record: LaunchRecord) -> None:
-        """Write the first worker's facts of TensorFlow to environment.json."""
+        """Write the first worker's facts of its framework to environment.json."""
         if record.software and not self._described.get("software"):
             self._describe(software=redact.scrub(record.software))
 

@@ -133,7 +133,8 @@ def require_keras() -> None:
     variables.refuse_unreadable(os.environ)
     if placement.default_backend() is None:
         raise UserError(
-            f'{placement.why_missing(DEFAULT)}, or "tensorflow[and-cuda]" for an NVIDIA GPU; or jax'
+            f'{placement.why_missing(DEFAULT)}, or "tensorflow[and-cuda]" for an NVIDIA GPU; or '
+            "jax, or torch"
         )
     if importlib.util.find_spec("keras") is None:
         raise UserError("keras is not installed in this environment: pip install keras")

@@ -17,6 +17,7 @@ from typing import Any
 from bench.analysis import phases
 from bench.analysis.phases import MOST_UNEXPLAINED
 from bench.analysis.profile_rows import Profile
+from bench.backends import KNOWN
 from bench.launch.launcher import Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
@@ -136,6 +137,8 @@ class _Profiling:
         reason = placement.skip_reason(case, self._inventory, self._plan)
         if case.loop == SKLEARN_LOOP:
             reason = "scikit-learn's fit has no steps that could be taken apart"
+        elif not KNOWN[case.backend].profiled:
+            reason = f"a profile cannot take a step of {KNOWN[case.backend].title} apart yet"
         if refused := self._plan.refused.get(case.id):
             found = Profile(ProfileRecord(case, Status.FAILED, refused))
         elif reason:

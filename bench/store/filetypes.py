@@ -86,6 +86,7 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "data_digest": Text,
         "model_digest": Text,
         "initial_weights": Text,
+        "steps_a_call": Count | None,
         "warnings": Text,
     }
 )

@@ -106,6 +106,7 @@ FACTS: tuple[Fact, ...] = (
     _fact("TensorFlow", "versions.tensorflow", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("JAX", "versions.jax", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("jaxlib", "versions.jaxlib", _RESUME, _CONFIRM, _THREADS),
+    _fact("PyTorch", "versions.torch", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("Keras", "versions.keras", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("NumPy", "versions.numpy", _RESUME, _CONFIRM, _THREADS, _SHOWN),
     _fact("scikit-learn", "versions.scikit-learn", _RESUME, _CONFIRM, _THREADS, _SHOWN),

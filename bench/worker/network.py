@@ -77,7 +77,6 @@ def measure_network(
             "kind": "result",
             "device_name": device.device_name,
             "parameters": model.count_params(),
-            "jit_compile": bool(model.jit_compile),
             "warmup_s": warmup_s,
             "after_training_s": after_training_s,
             "test_loss": rounds.test_loss,
@@ -105,6 +104,8 @@ def _told_of_work(built: Built, loop: Loop, device: Device, told: list[str]) -> 
     counted = Counted() if layers else framework().step_flops(built.work, loop)
     told += counted.warnings
     return {
+        "jit_compile": loop.compiles,
+        "steps_a_call": loop.steps_a_call,
         "score": task.score,
         "better": task.better,
         "score_target": task.target,

@@ -54,8 +54,8 @@ class Work:
         batch_size: samples a step; the last step of an epoch takes the rest.
         seed: seed of shuffling and of all other random numbers.
         shuffle: a new order in each epoch; False trains in the given order. A stream has its own.
-        device: TensorFlow's name of the device for resident data, such as `/GPU:0`; None leaves
-            it to TensorFlow.
+        device: the framework's name of the device for resident data, such as `/GPU:0`; None
+            leaves it to the framework.
         class_weight: weight of each class in the loss; None for equal ones.
         callbacks: the user's callbacks.
         one_call: an epoch ends after the loop's first call, and `compiled` calls two full steps.
@@ -109,6 +109,7 @@ class Loop(ABC):
     Attributes:
         name: its name on the `loop` axis of the matrix.
         compile_arguments: arguments that the loop adds to `Model.compile`.
+        needs_compiler: the loop does not train a step that cannot be compiled.
         framework: that behind Keras.
         watch: observes the training step.
         updates_before: the number of updates before the epoch.
@@ -117,6 +118,7 @@ class Loop(ABC):
 
     name: ClassVar[str]
     compile_arguments: ClassVar[Mapping[str, Any]]
+    needs_compiler: ClassVar[bool] = True
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -143,7 +145,7 @@ class Loop(ABC):
         `fit` continues with the random numbers after the warm-up, which depend only on the seed.
 
         Raises:
-            Unsupported: XLA cannot compile the step, and the loop requires it.
+            Unsupported: the framework cannot compile the step, and the loop requires it.
         """
         snapshot = Snapshot(self.work.model)
         set_random_seed(self.work.seed)
@@ -151,10 +153,11 @@ class Loop(ABC):
             self._exercise()
         except Exception as error:
             named = self.framework.compiler_names(error)
-            if not self.compile_arguments.get("jit_compile") or named is None:
+            if not self.needs_compiler or named is None:
                 raise
             raise Unsupported(
-                f"XLA cannot compile the training step of {self.work.model.name!r}, which "
+                f"{self.framework.compiler} cannot compile the training step of "
+                f"{self.work.model.name!r}, which "
                 f"--loops {self.name} needs: leave out what it names, or choose --loops fit: "
                 f"{named}"
             ) from error
@@ -201,6 +204,16 @@ class Loop(ABC):
         """
 
     @property
+    def compiles(self) -> bool:
+        """Whether the step is compiled as a whole."""
+        return bool(self.work.model.jit_compile)
+
+    @property
+    @abstractmethod
+    def steps_a_call(self) -> int:
+        """Most steps in one call of a function of the framework."""
+
+    @property
     def resident(self) -> tuple[Any, ...]:
         """Tensors that the loop keeps on the device between epochs."""
         return ()
@@ -224,7 +237,7 @@ class Snapshot:
             variable.assign(value)
         for optimizer in self._unbuilt:
             _begin_again(optimizer)
-        for metric in _metrics(self._model):
+        for metric in metrics_of(self._model):
             metric.reset_state()
         self._model.reset_metrics()
 
@@ -259,8 +272,10 @@ def read_logs(logs: Any) -> dict[str, float]:
     for name, value in logs.items() if isinstance(logs, Mapping) else ():
         if isinstance(value, Mapping):
             found |= read_logs(value)
-        elif np.size(value) == 1 and np.issubdtype(np.asarray(value).dtype, np.number):
-            found[str(name)] = float(np.asarray(value).reshape(()))
+            continue
+        array = _copy(value) if keras.ops.is_tensor(value) else np.asarray(value)
+        if array.size == 1 and np.issubdtype(array.dtype, np.number):
+            found[str(name)] = float(array.reshape(()))
     return found
 
 
@@ -294,7 +309,7 @@ def _build_metrics(work: Work) -> None:
     for variable, value in values:
         variable.assign(value)
     keras.Model.compute_metrics(model, few.x, few.y, outputs)
-    for metric in [*model.metrics, *_metrics(model)]:
+    for metric in [*model.metrics, *metrics_of(model)]:
         metric.reset_state()
 
 
@@ -318,10 +333,10 @@ def _begin_again(optimizer: Any) -> None:
         variable.assign(fresh)
 
 
-def _metrics(model: keras.Model) -> list[Any]:
+def metrics_of(model: keras.Model) -> list[Any]:
     """The metrics in attributes, which a model's own `metrics` may leave out."""
     return [v for v in vars(model).values() if isinstance(v, keras.metrics.Metric)]
 
 
-def _copy(variable: keras.Variable) -> NDArray[Any]:
-    return np.array(keras.ops.convert_to_numpy(variable))
+def _copy(value: Any) -> NDArray[Any]:
+    return np.array(keras.ops.convert_to_numpy(value))

@@ -1,4 +1,4 @@
-"""`compiled`: a whole epoch as one compiled call over data that stays on the device.
+"""`compiled`: an epoch as one compiled call, or few, over data that stays on the device.
 
 How the call is made depends on the framework: `fmnist_models.loops.framework`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import keras
@@ -27,7 +28,7 @@ _FEW_STEPS = 2
 
 
 class CompiledLoop(Loop):
-    """Trains each epoch in one XLA-compiled call.
+    """Trains each epoch in compiled calls: in one, where the framework compiles loops.
 
     The steps are the model's own `train_step`. So everything that `fit` trains (extra losses,
     metrics, batch normalization, dropout, loss scaling, an overridden step) trains here, with any
@@ -63,6 +64,17 @@ class CompiledLoop(Loop):
     def program(self, program: Any) -> None:
         """Use another function from now on."""
         self._epoch = program
+
+    @property
+    def compiles(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def steps_a_call(self) -> int:
+        """Steps in one call of a function of the framework: those of an epoch."""
+        full, _, rest = self._steps()
+        return full + bool(rest)
 
     @property
     def resident(self) -> tuple[Any, ...]:
@@ -143,6 +155,17 @@ def steps_a_block(steps: int, batch_size: int) -> int:
     """
     most = max(1, BLOCK_ROWS // batch_size)
     return next(count for count in range(min(most, max(steps, 1)), 0, -1) if steps % count == 0)
+
+
+def build_metrics_and_losses(work: Work, plain: bool) -> None:
+    """Make the variables of metrics and losses, as `Model.fit` does from its first batch.
+
+    Of a model that only its own step can call, the metrics are built already.
+    """
+    model = work.model
+    with suppress(*(() if plain else (Exception,))):
+        model._symbolic_build(data_batch=work.batch.first(1).packed)
+    model.reset_metrics()
 
 
 def _rows_of_numbers(leaf: NDArray[Any]) -> NDArray[Any]:

@@ -32,6 +32,7 @@ class FitLoop(Loop):
 
     name = "fit"
     compile_arguments: ClassVar[Mapping[str, Any]] = {}
+    needs_compiler: ClassVar[bool] = False
 
     @property
     def program(self) -> Any:
@@ -131,6 +132,11 @@ class FitLoop(Loop):
         """Arguments of every call of `Model.fit`."""
         weights = self.work.class_weight
         return {"verbose": 0, "class_weight": None if weights is None else dict(weights)}
+
+    @property
+    def steps_a_call(self) -> int:
+        """Steps in one call of a function of the framework."""
+        return int(self.work.model.steps_per_execution) if self.framework.joins_steps else 1
 
     def executions(self) -> int | None:
         """Calls of the train function in an epoch; None for a stream."""

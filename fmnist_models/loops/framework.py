@@ -26,9 +26,13 @@ class Framework(Protocol):
 
     Attributes:
         compiled: its loop `compiled`.
+        compiler: what compiles a step.
+        joins_steps: `steps_per_execution` of Keras puts several steps into one function.
     """
 
     compiled: ClassVar[type[CompiledLoop]]
+    compiler: ClassVar[str]
+    joins_steps: ClassVar[bool]
 
     def watch(
         self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]

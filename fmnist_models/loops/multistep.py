@@ -16,3 +16,4 @@ class MultistepLoop(FitLoop):
         "steps_per_execution": 100,
         "jit_compile": True,
     }
+    needs_compiler: ClassVar[bool] = True

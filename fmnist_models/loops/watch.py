@@ -26,6 +26,7 @@ class StepWatch(ABC):
         first: the arrays of the first batch, in Keras's order.
 
     Attributes:
+        model: the model.
         eager: the step's Python code also ran without being compiled.
         scales: the step scaled its loss with `optimizer.scale_loss`.
         plain: the step and its metrics are Keras's own.
@@ -36,7 +37,7 @@ class StepWatch(ABC):
     traced_again: ClassVar[str] = "traced the training step again"
 
     def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
-        self._model = model
+        self.model = model
         self._shapes = [array.shape[1:] for array in first]
         self._traces = 0
         self.eager = False
@@ -87,7 +88,7 @@ class StepWatch(ABC):
 
     def _plain_rows(self) -> int:
         """Rows in the mean loss of Keras's own step."""
-        return int(self._model.metrics[0].count)
+        return int(self.model.metrics[0].count)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from support.fakes_gpu import (
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.cli import here, options
-from bench.machine import hardware
+from bench.machine import hardware, placement
 from bench.machine.cuda import driver_is_too_old, missing_cuda_libraries
 from bench.machine.devices import inventory, known_as, present, resolve
 from bench.machine.gpu_memory import free_bytes_of_gpu
@@ -43,8 +43,8 @@ GPU_CASE = Case("relu_mlp", "adam", "compiled", device="gpu")
 CPU_CASE = Case("relu_mlp", "adam", "compiled")
 
 
-def on(device: str, **more: Any) -> Case:
-    return Case("relu_mlp", "adam", "compiled", device=device, **more)
+def on(device: str, *, loop: str = "compiled", **more: Any) -> Case:
+    return Case("relu_mlp", "adam", loop, device=device, **more)
 
 
 # Two cards that NVML and CUDA count in opposite order.
@@ -352,7 +352,24 @@ def test_skip_reasons() -> None:
     assert too_old == (
         "tf32 needs compute capability 8.0 and later; NVIDIA GeForce GTX 1050 has 6.1"
     )
-    assert skip_reason(on("cpu", backend="torch"), machine) == "no loop drives backend 'torch' yet"
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (on("cpu", backend="torch"), None),
+        (on("cpu", backend="torch", loop="multistep"), "Keras refuses steps_per_execution"),
+        (on("cpu", backend="torch", precision="mixed_float16"), "float16 in float32"),
+        (on("gpu:1", backend="torch", precision="mixed_float16"), None),
+        (on("cpu", backend="jax", loop="multistep", precision="mixed_float16"), None),
+    ],
+)
+def test_what_a_framework_cannot_train_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, case: Case, why: str | None
+) -> None:
+    monkeypatch.setattr(placement, "why_missing", lambda _: None)
+    found = skip_reason(case, inventory({}, FakeNvml(SLOW, FAST)))
+    assert found is None if why is None else why in str(found)
 
 
 # The child's environment.

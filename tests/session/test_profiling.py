@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from bench.analysis.trace_events import DeviceTime
 from bench.evidence.known import Pair, truth_row
 from bench.launch.launcher import Launcher
 from bench.launch.placement import LaunchPlace
-from bench.machine import lock
+from bench.machine import lock, placement
 from bench.reports.plots.profile import draw_profiles, profile_figure
 from bench.reports.terminal.profile import _cell, print_profiles
 from bench.schema.case import Case, logistic_case
@@ -238,6 +239,17 @@ def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path: Path) -> 
     assert rows[chosen[1].id]["reason"] == "out of luck"
     assert rows[chosen[2].id]["status"] == "skipped"
     assert "no steps" in rows[chosen[2].id]["reason"]
+
+
+def test_a_backend_whose_steps_cannot_be_taken_apart_is_skipped_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "why_missing", lambda _: None)
+    chosen = tuple(replace(case, backend="jax") for case in cases("fit"))
+    outcome, _ = profiled(tmp_path, chosen)
+    assert outcome.exit_code is ExitCode.PASSED
+    (found,) = outcome.profiles
+    assert found.record.reason == "a profile cannot take a step of JAX apart yet"
 
 
 def test_ctrl_c_keeps_what_was_profiled(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def _ended_ok(case: Case, launch: int) -> LaunchRecord:
         42 + launch,
         Status.OK,
         device_name="Test CPU",
-        jit_compile=case.loop != "fit",
+        jit_compile=case.loop != "fit" or case.backend == "jax",
         warmup_s=1.0,
         dense_layers=LAYERS,
         traffic=TRAFFIC,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.worker import network
+from bench.worker import waiting as shared
 from bench.worker.tensorflow import waiting
 from fmnist_models.arrays import Arrays
 from fmnist_models.loops.base import Work
@@ -65,7 +66,7 @@ def work_of(clock: Clock, *, eagerly: bool = False) -> Work:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(waiting, "perf_counter", found)
+    monkeypatch.setattr(shared, "perf_counter", found)
     return found
 
 

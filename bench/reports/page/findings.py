@@ -9,6 +9,7 @@ from statistics import geometric_mean
 from bench.analysis.roofline import OVERHEAD_FRACTION, Bound
 from bench.analysis.rows import sibling
 from bench.reports import formatting
+from bench.reports.page.backend_findings import fastest_backend, gains
 from bench.reports.page.finding import Finding, Kind, measured
 from bench.reports.page.score_findings import (
     best_for_the_time,
@@ -37,6 +38,7 @@ Maker = Callable[[Source], Finding | None]
 def findings(source: Source) -> list[Finding]:
     """The findings of one run, the most important first; those without data are left out."""
     first: tuple[Maker, ...] = (
+        fastest_backend,
         _fastest_loop,
         _gain_maker("compiled"),
         _gain_maker("multistep"),
@@ -121,19 +123,20 @@ def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
         """The loop's throughput over that of `fit`, at the base setting."""
         rows = measured(source)
         base = base_setting(list(source.points.values()))
-        ratios = [
-            ratio
-            for row in rows
-            if row["loop"] == loop and (row["batch_size"], row["precision"]) == base
-            if (ratio := compiled_over_fit(row, rows)) is not None
-        ]
+        by_backend: dict[str, list[float]] = {}
+        for row in rows:
+            if row["loop"] == loop and (row["batch_size"], row["precision"]) == base:
+                ratio = compiled_over_fit(row, rows)
+                if ratio is not None:
+                    by_backend.setdefault(row["backend"], []).append(ratio)
+        ratios = [ratio for found in by_backend.values() for ratio in found]
         if not ratios or base is None:
             return None
         mean = geometric_mean(ratios)
         text = (
             f"At batch size {base[0]} in {base[1]}: geometric mean of "
             f"{counted(len(ratios), 'pair')} of model and optimizer{formatting.spread(ratios)}."
-        )
+        ) + gains(by_backend)
         if loop == "compiled":
             text += _overhead(rows, base[1])
         title = f"{loop} trains {formatting.times(mean)} as many samples a second as fit"
@@ -153,8 +156,8 @@ def _overhead(rows: Sequence[Row], precision: str) -> str:
     text = f" The framework's share of a fit step, by batch size: {', '.join(said)}." * bool(said)
     if slower := len(told) - sum(map(len, shares.values())):
         text += (
-            f" In {slower} of {counted(len(told), 'case')} compiled is slower: XLA's program is "
-            "slower than TensorFlow's kernels, as with convolutions on a CPU."
+            f" In {slower} of {counted(len(told), 'case')} compiled is slower: its program is "
+            "slower than the framework's own kernels, as with convolutions on a CPU."
         )
     return text
 

@@ -135,7 +135,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("device", "device", "where it trained", number=False),
     Column("batch_size", "batch", "samples a step"),
     Column("precision", "precision", "Keras dtype policy", number=False),
-    Column("threads", "threads", "inside an operation; empty: TensorFlow's default"),
+    Column("threads", "threads", "inside an operation; empty: the framework's default"),
     Column("status", "status", "how the case ended", number=False),
     Column(
         "samples_per_s",
@@ -208,7 +208,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "framework_overhead",
         "framework",
-        "share of a fit step that compiled does without; below 0: XLA's program is slower",
+        "share of a fit step that compiled does without; below 0: its program is slower",
         _two_digits,
     ),
     Column(
@@ -255,7 +255,7 @@ COLUMNS: tuple[Column, ...] = (
         at_first=False,
     ),
     Column("parameters", "parameters", "weights and biases", _whole, at_first=False),
-    Column("jit_compile", "XLA", "on or off for the step", _yes_no, at_first=False, number=False),
+    Column("jit_compile", "compiled", "the step, or not", _yes_no, at_first=False, number=False),
     Column("launches", "launches", "fresh processes that ended ok", at_first=False),
     Column("rounds", "rounds", "timed epochs of those launches", at_first=False),
     Column("reason", "reason", "why the case did not end ok", number=False, long=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import jax
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Work, read_logs
-from fmnist_models.loops.compiled import CompiledLoop
+from fmnist_models.loops.compiled import CompiledLoop, build_metrics_and_losses
 from fmnist_models.loops.jax.state import State, keep_state, state_of
 from fmnist_models.loops.jax.watch import JaxWatch
 
@@ -29,7 +28,7 @@ class JaxCompiledLoop(CompiledLoop):
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)
-        _build_all(work, self.watch.plain)
+        build_metrics_and_losses(work, self.watch.plain)
         self._watch = cast("JaxWatch", self.watch)
 
     def new_program(self) -> Any:
@@ -106,18 +105,6 @@ class JaxCompiledLoop(CompiledLoop):
         metrics = dict(self.work.model.get_metrics_result())
         numbers = read_logs(logs)
         return numbers if numbers and set(numbers) != set(metrics) else metrics
-
-
-def _build_all(work: Work, plain: bool) -> None:
-    """Make the variables of metrics and losses, which are parts of the state that is carried.
-
-    `Model.fit` makes them from its first batch in the same way. Of a model that only its own step
-    can call, the metrics are built already.
-    """
-    model = work.model
-    with suppress(*(() if plain else (Exception,))):
-        model._symbolic_build(data_batch=work.batch.first(1).packed)
-    model.reset_metrics()
 
 
 def _gather(data: Sequence[jax.Array], chosen: jax.Array) -> list[jax.Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import jax
@@ -13,13 +12,16 @@ from numpy.typing import NDArray
 from fmnist_models.loops.framework import Framework
 from fmnist_models.loops.jax.compiled import JaxCompiledLoop
 from fmnist_models.loops.jax.watch import JaxWatch
-from fmnist_models.stream import batches_of
+from fmnist_models.stream import last_of
 
 
 class Jax(Framework):
     """What the loops need of JAX."""
 
     compiled = JaxCompiledLoop
+    compiler = "XLA"
+    # Keras calls the compiled step once for each, in Python.
+    joins_steps = False
 
     def watch(
         self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]
@@ -43,26 +45,7 @@ class Jax(Framework):
 
     def last_batch(self, stream: Any, most: int) -> Any:
         """The last batch of an opened stream, as a `PyDataset` of one batch."""
-        last, read = None, 0
-        for batch in islice(batches_of(stream), most + 1):
-            last, read = batch, read + 1
-        if last is None or read > most:
-            return None
-        return _OneBatch(last)
-
-
-class _OneBatch(keras.utils.PyDataset):
-    """One batch; of a generator, Keras would not take weights of classes."""
-
-    def __init__(self, batch: Any) -> None:
-        super().__init__()
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, number: int) -> Any:
-        return self._batch
+        return last_of(stream, most)
 
 
 FRAMEWORK = Jax()

@@ -150,7 +150,7 @@ class JaxWatch(StepWatch):
     @contextmanager
     def _watching(self) -> Iterator[None]:
         call = keras.layers.Layer.__call__
-        optimizer = self._model.optimizer
+        optimizer = self.model.optimizer
         scale = optimizer.scale_loss
 
         def called(layer: Any, *args: Any, **kwargs: Any) -> Any:

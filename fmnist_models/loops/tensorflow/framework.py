@@ -24,6 +24,8 @@ class TensorFlow(Framework):
     """What the loops need of TensorFlow."""
 
     compiled = TensorFlowCompiledLoop
+    compiler = "XLA"
+    joins_steps = True
 
     def watch(
         self, model: keras.Model, device: str | None, first: Sequence[NDArray[Any]]

@@ -90,6 +90,7 @@ def text_of(source: Source, start: str) -> Finding:
 
 def test_the_findings_of_two_loops(source: Callable[..., Source]) -> None:
     run = source(USUAL)
+    assert not [title for title in titles(run) if "backend" in title]
     assert "The fastest loop is compiled" in titles(run)
     gain = text_of(run, "compiled trains 9.9 times as many samples a second as fit")
     assert gain.kind == "gain"
@@ -109,9 +110,39 @@ def test_where_xla_is_slower_no_share_of_the_framework_is_told(
         Case("softmax", "adam", "compiled"): (3, 0.8),
     }
     text = next(f.text for f in findings(source(USUAL | slow)) if "samples a second" in f.title)
-    assert "by batch size: 90% at 32. In 1 of 2 cases compiled is slower: XLA's program" in text
+    assert "by batch size: 90% at 32. In 1 of 2 cases compiled is slower: its program" in text
     (column,) = (column for column in COLUMNS if column.name == "framework_overhead")
-    assert column.meaning.endswith("below 0: XLA's program is slower")
+    assert column.meaning.endswith("below 0: its program is slower")
+
+
+def test_the_findings_of_several_backends_say_what_each_compiles(
+    source: Callable[..., Source],
+) -> None:
+    speeds = {
+        ("fit", "tensorflow"): 4.0,
+        ("fit", "jax"): 2.0,
+        ("fit", "torch"): 8.0,
+        ("compiled", "tensorflow"): 0.4,
+        ("compiled", "jax"): 0.8,
+        ("compiled", "torch"): 0.8,
+    }
+    run = source(
+        {
+            Case("relu_mlp", "adam", loop, backend=backend): (seconds, 0.85)
+            for (loop, backend), seconds in speeds.items()
+        }
+    )
+    found = text_of(run, "The fastest backend is ")
+    assert found.title in ("The fastest backend is JAX", "The fastest backend is TensorFlow")
+    assert found.text.startswith("In 1 of 2 cases that ran on more than one, loop by loop. In fit,")
+    assert "In fit, over TensorFlow: JAX 2.0 times, PyTorch 0.50 times." in found.text
+    assert (
+        "There Keras compiles the step with JAX, and not with TensorFlow and PyTorch." in found.text
+    )
+    assert "In compiled, over TensorFlow: JAX 0.50 times, PyTorch 0.50 times." in found.text
+    assert "TensorFlow 90%, JAX 60%, PyTorch 90%." in found.text
+    gain = text_of(run, "compiled trains")
+    assert "By backend: 9.9 times with TensorFlow, 2.5 times with JAX, 9.9 times" in gain.text
 
 
 def test_a_target_that_nobody_reached_is_said(source: Callable[..., Source]) -> None:

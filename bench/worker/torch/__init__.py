@@ -1,0 +1,1 @@
+"""PyTorch inside the worker; no other package of the worker imports it."""

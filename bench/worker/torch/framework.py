@@ -1,0 +1,112 @@
+"""PyTorch, as the worker needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from numpy.typing import NDArray
+
+from bench.schema.errors import Invalid
+from bench.schema.warnings import CaseWarning, Kind
+from bench.worker.counting import Counted
+from bench.worker.framework import Device, Framework, Parts
+from bench.worker.precision import Product
+from bench.worker.torch.device import TorchDevice
+from bench.worker.torch.peaks import TorchPeaks
+from bench.worker.torch.products import Uncountable, products_of
+from bench.worker.torch.waiting import waiting_of
+from fmnist_models.errors import Unsupported
+from fmnist_models.loops.base import Loop, Work
+from fmnist_models.loops.torch.watch import TorchWatch
+from fmnist_models.loops.watch import StepWatch
+
+
+class Torch(Framework):
+    """What the worker needs of PyTorch."""
+
+    def device(self, device: str, precision: str) -> TorchDevice:
+        """A device, as a case spells it, for the precision of a case."""
+        self._device = TorchDevice(torch, device, precision)
+        return self._device
+
+    def refuse_settings(self, precision: str) -> None:
+        """Refuse settings of PyTorch that change the precision of the case.
+
+        Raises:
+            Invalid: the model's code switched the default dtype, automatic mixed precision, or the
+                precision of float32 products.
+        """
+        if torch.get_default_dtype() != torch.float32:
+            raise Invalid(f"the model's code set the default dtype {torch.get_default_dtype()}")
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            raise Invalid(
+                "the model's code left torch.autocast on: name --precisions mixed_bfloat16 or "
+                "mixed_float16 in its place"
+            )
+        found, wanted = torch.get_float32_matmul_precision(), self._device.products
+        if found != wanted:
+            raise Invalid(
+                f"the model's code set the precision of float32 products to {found!r}, and a "
+                f"{precision} case has {wanted!r}: leave set_float32_matmul_precision out"
+            )
+
+    def products(self, watch: StepWatch) -> list[Product]:
+        """The matrix products and convolutions of a step on each number of rows it was given."""
+        seen = cast("TorchWatch", watch)
+        try:
+            return [p for data in seen.seen.values() for p in products_of(seen, data)]
+        except Uncountable:
+            return []
+
+    def step_flops(self, work: Work, loop: Loop) -> Counted:
+        """The FLOPs of a step of `work`, which is run once more; the model is restored."""
+        watch = cast("TorchWatch", loop.watch)
+        if not watch.seen:
+            return _uncounted("it was compiled as a whole")
+        rows = max(watch.seen)
+        try:
+            flops = sum(p.flops for p in products_of(watch, watch.seen[rows]))
+        except Uncountable as error:
+            return _uncounted(str(error))
+        return Counted(flops / rows)
+
+    def waiting_of(self, work: Work, device: Device) -> dict[str, Any]:
+        """`waiting_share` and `resident_step_s` of a record; empty for data in memory."""
+        return waiting_of(work, device)
+
+    def peaks(self, images: NDArray[Any], dtype: str) -> TorchPeaks:
+        """What ceilings are measured with."""
+        return TorchPeaks(images, dtype)
+
+    def parts(self, work: Work, loop: str, device: Device) -> Parts:
+        """The variants of a case's step.
+
+        Raises:
+            Unsupported: always: no step of PyTorch is split yet.
+        """
+        raise Unsupported("a profile cannot split a step of PyTorch yet: leave --backends out")
+
+    @contextmanager
+    def tracing(self, folder: Path) -> Iterator[None]:
+        """Run PyTorch's profiler: operations of the host, kernels and copies of a GPU."""
+        with torch.profiler.profile() as profiler:
+            yield
+        folder.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(folder / "trace.json"))
+
+    def named_in_trace(self, name: str) -> AbstractContextManager[Any]:
+        """The context whose work has a name in the profiler's trace."""
+        context: AbstractContextManager[Any] = torch.profiler.record_function(name)
+        return context
+
+
+def _uncounted(reason: str) -> Counted:
+    told = f"the step's FLOPs are not known: {reason}"
+    return Counted(None, (str(CaseWarning(Kind.NO_ROOFLINE, words=told)),))
+
+
+FRAMEWORK = Torch()

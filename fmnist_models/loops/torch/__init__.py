@@ -1,0 +1,1 @@
+"""PyTorch behind the loops; nothing else of `fmnist_models` imports it."""

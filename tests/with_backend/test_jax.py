@@ -1,0 +1,157 @@
+"""The loops with JAX, and what is JAX's own."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+import pytest
+from support.backends import few_images, own, request
+from support.loops import SAMPLES, Recorder
+
+from bench.schema.errors import Invalid
+from bench.worker import network
+from bench.worker.framework import framework
+from bench.worker.jax import products
+from fmnist_models import dataset
+from fmnist_models.loops import LOOPS
+from fmnist_models.loops.jax.compiled import _scaled
+
+
+def test_bytes_become_what_a_division_gives() -> None:
+    every = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(np.asarray(jax.jit(_scaled)(every)), dataset.scaled(every))
+
+
+class OwnStep(keras.Model):
+    """A step as Keras's guide for JAX teaches it; it may leave samples out."""
+
+    def __init__(self, rows: int | None = None) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(10)
+        self._rows = rows
+
+    def call(self, x: Any) -> Any:
+        return self.dense(keras.ops.reshape(x, (-1, 784)))
+
+    def train_step(self, state: Any, data: Any) -> Any:
+        trainable, fixed, slots, metrics = state
+        x, y = (part[: self._rows] for part in data)
+
+        def loss_of(weights: Any) -> Any:
+            logits, updated = self.stateless_call(weights, fixed, x)
+            losses = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+            return keras.ops.mean(losses), updated
+
+        (loss, updated), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
+        trainable, slots = self.optimizer.stateless_apply(slots, gradients, trainable)
+        return {"own": loss}, (trainable, updated, slots, metrics)
+
+
+def test_a_step_of_ones_own_trains_alike_and_tells_its_own_logs() -> None:
+    ends = []
+    for name in ("fit", "compiled"):
+        loop = own(OwnStep, name)
+        loop.warm_up()
+        told = Recorder(2)
+        loop.train(told, 2)
+        ends.append((loop.work.model.get_weights(), told.logs))
+    (one, fit_logs), (other, logs) = ends
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))
+    assert [set(log) for log in logs] == [{"own"}, {"own"}]
+    assert [log["own"] for log in fit_logs] == pytest.approx([log["own"] for log in logs], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fit", "compiled"])
+def test_calls_and_rows_of_a_step_of_ones_own_are_counted(name: str) -> None:
+    for rows, trains in ((None, SAMPLES), (100, 4 * 100 + 76)):
+        loop = own(partial(OwnStep, rows), name)
+        loop.warm_up()
+        loop.watch.count_from_here()
+        loop.train(Recorder(1), 1)
+        assert loop.watch.given() == (5, SAMPLES)
+        assert loop.watch.rows() == trains
+
+
+class InAnotherWay(OwnStep):
+    """A step whose layers see one sample, or a part of the batch, at a time; all are trained."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self._way = way
+
+    def train_step(self, state: Any, data: Any) -> Any:
+        trainable, fixed, slots, metrics = state
+        x, y = data
+
+        def loss_of(weights: Any, x: Any, y: Any) -> Any:
+            logits, _ = self.stateless_call(weights, fixed, x)
+            losses = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+            return keras.ops.mean(losses)
+
+        grad = jax.grad(loss_of)
+        if self._way == "vmap":
+            each = jax.vmap(lambda x, y: grad(trainable, x[None], y[None]))(x, y)
+            gradients = jax.tree.map(lambda g: g.mean(0), each)
+        elif self._way == "scan":
+            parts = (x.reshape(2, -1, 28, 28), y.reshape(2, -1))
+
+            def turn(total: Any, part: Any) -> Any:
+                """Add the gradients of a part."""
+                return jax.tree.map(jax.numpy.add, total, grad(trainable, *part)), None
+
+            zeros = jax.tree.map(jax.numpy.zeros_like, trainable)
+            gradients, _ = jax.lax.scan(turn, zeros, parts)
+        else:
+            self._jitted = getattr(self, "_jitted", jax.jit(grad))
+            gradients = self._jitted(trainable, x, y)
+        trainable, slots = self.optimizer.stateless_apply(slots, gradients, trainable)
+        # A tuple, where Keras's own step returns lists.
+        return {"own": y[0]}, (tuple(trainable), fixed, slots, metrics)
+
+
+@pytest.mark.parametrize("name", ["fit", "compiled"])
+@pytest.mark.parametrize("way", ["vmap", "scan", "jit"])
+def test_rows_that_cannot_be_counted_are_not_said_to_be_fewer(name: str, way: str) -> None:
+    loop = own(partial(InAnotherWay, way), name, samples=512)
+    loop.warm_up()
+    loop.watch.count_from_here()
+    loop.train(Recorder(1), 1)
+    assert loop.watch.given() == (2, 512)
+    assert loop.watch.rows() in (None, 512)
+
+
+def test_something_compiled_inside_a_round_voids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = LOOPS["compiled"]
+    run = compiled._run  # type: ignore[attr-defined]
+
+    def wasteful(loop: Any, epoch: int) -> Any:
+        """Compile something new in every epoch."""
+        jax.jit(lambda x: x + epoch)(1.0)
+        return run(loop, epoch)
+
+    monkeypatch.setattr(compiled, "_run", wasteful)
+    with pytest.raises(Invalid, match="round 1 traced the training step again"):
+        network.measure_network(request("compiled"), few_images(), lambda _: None, None)
+
+
+def test_convolutions_are_counted() -> None:
+    def convolved(x: Any, kernel: Any) -> Any:
+        """A convolution of 3 x 3 from 4 to 8 channels."""
+        return jax.lax.conv(x, kernel, (1, 1), "SAME")
+
+    forms = (jax.ShapeDtypeStruct(s, "float32") for s in ((2, 4, 5, 5), (8, 4, 3, 3)))
+    (found,) = products.products_of(convolved, *forms)
+    assert found.flops == 2 * (2 * 8 * 5 * 5) * (4 * 3 * 3)
+
+
+def test_settings_that_change_the_precision_are_refused() -> None:
+    framework().device("cpu", "float32")
+    framework().refuse_settings("float32")
+    with jax.default_matmul_precision("tensorfloat32"), pytest.raises(Invalid, match="leave it"):
+        framework().refuse_settings("float32")
+    with jax.enable_x64(True), pytest.raises(Invalid, match="jax_enable_x64"):
+        framework().refuse_settings("float32")

@@ -1,0 +1,336 @@
+"""What is PyTorch's own: its steps, traced and replayed, and the counts of a step of one's own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from support.backends import few_images, own, request
+from support.loops import BATCH, SAMPLES, Recorder, distance, trained, work
+
+from bench.schema.errors import Invalid
+from bench.worker import network
+from bench.worker.framework import framework
+from fmnist_models import dataset
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.errors import Unsupported, UserError
+from fmnist_models.loops import LOOPS, compile_model
+from fmnist_models.loops.base import Work
+from fmnist_models.loops.torch.compiled import _scaled
+from fmnist_models.loops.torch.replay import replayed
+from fmnist_models.loops.torch.tracing import keep_constants
+
+
+def test_bytes_become_what_a_division_gives() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    expected = dataset.scaled(every.numpy())
+    for function in (_scaled, torch.compile(_scaled)):
+        assert np.array_equal(function(every).numpy(), expected)
+
+
+class OwnStep(keras.Model):
+    """A step as Keras's guide for PyTorch teaches it; it may leave samples out."""
+
+    def __init__(self, rows: int | None = None) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(10)
+        self._rows = rows
+
+    def call(self, x: Any) -> Any:
+        return self.dense(keras.ops.reshape(x, (-1, 784)))
+
+    def train_step(self, data: Any) -> Any:
+        x, y = (part[: self._rows] for part in data)
+        self.zero_grad()
+        losses = keras.losses.sparse_categorical_crossentropy(y, self(x), from_logits=True)
+        loss = keras.ops.mean(losses)
+        loss.backward()
+        weights = list(self.trainable_weights)
+        with torch.no_grad():
+            self.optimizer.apply([w.value.grad for w in weights], weights)
+        return {"own": loss}
+
+
+def test_a_step_of_ones_own_trains_alike_and_tells_its_own_logs() -> None:
+    ends = []
+    for name in ("fit", "compiled"):
+        loop = own(OwnStep, name)
+        loop.warm_up()
+        told = Recorder(2)
+        loop.train(told, 2)
+        ends.append((loop.work.model.get_weights(), told.logs))
+    (one, fit_logs), (other, logs) = ends
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))
+    assert [set(log) for log in logs] == [{"own"}, {"own"}]
+    assert [log["own"] for log in fit_logs] == pytest.approx([log["own"] for log in logs], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fit", "compiled"])
+def test_calls_and_rows_of_a_step_of_ones_own_are_counted(name: str) -> None:
+    for rows, trains in ((None, SAMPLES), (100, 4 * 100 + 76)):
+        loop = own(partial(OwnStep, rows), name)
+        loop.warm_up()
+        loop.watch.count_from_here()
+        loop.train(Recorder(1), 1)
+        assert loop.watch.given() == (5, SAMPLES)
+        assert loop.watch.rows() == trains
+
+
+class AsksForANumber(OwnStep):
+    """A step in which Python reads a number: no graph can hold it."""
+
+    def train_step(self, data: Any) -> Any:
+        told = super().train_step(data)
+        return {"own": float(told["own"])}
+
+
+def test_a_step_that_cannot_be_traced_is_one_line_with_a_remedy() -> None:
+    loop = own(AsksForANumber, "compiled")
+    with pytest.raises(
+        Unsupported,
+        match=r"^torch\.compile cannot compile the training step .*--loops fit: Python asks for",
+    ):
+        loop.warm_up()
+    fits = own(AsksForANumber, "fit")
+    fits.warm_up()
+    told = Recorder(1)
+    fits.train(told, 1)
+    assert set(told.logs[0]) == {"own"}
+
+
+def seeded() -> Any:
+    """Dropout with a seed of its own draws by a generator that Python seeds in each step."""
+    return keras.Sequential(
+        [keras.Input((784,)), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(10, "softmax")]
+    )
+
+
+def test_a_seeded_dropout_is_no_constant_of_the_graph() -> None:
+    with pytest.raises(Unsupported, match="such as the seed of a random generator"):
+        trained("compiled", seeded, "sgd")
+
+
+def dropping() -> Any:
+    return keras.Sequential(
+        [keras.Input((784,)), keras.layers.Dropout(0.5), keras.layers.Dense(10, "softmax")]
+    )
+
+
+def test_dropout_draws_anew_in_each_step() -> None:
+    """With the same mask in each step, half of the inputs' weights would never change."""
+    before, after, *_ = trained("compiled", dropping, "sgd")
+    rows = np.abs(after[0] - before[0]).max(axis=1)
+    _, plain, *_ = trained("compiled", NETWORKS["softmax"].builder, "sgd")
+    moved = np.abs(plain[0] - before[0]).max(axis=1) > 0
+    assert (rows[moved] > 0).mean() > 0.95
+
+
+class Running(keras.layers.Layer):
+    """A module of PyTorch with a buffer, which Keras knows nothing of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(784)
+
+    def call(self, x: Any) -> Any:
+        return self.norm(x)
+
+
+def with_a_module() -> Any:
+    return keras.Sequential([keras.Input((784,)), Running(), keras.layers.Dense(10, "softmax")])
+
+
+def test_the_buffers_of_a_module_are_a_part_of_the_state() -> None:
+    ends = []
+    for name, warm in (("fit", False), ("fit", True), ("compiled", True)):
+        _, _, _, model, _ = trained(name, with_a_module, "sgd", warm=warm)
+        norm = model.layers[0].norm.module
+        ends.append((int(norm.num_batches_tracked), norm.running_mean.numpy()))
+    # Keras calls a module to see the shapes too. What the warm-up counted is taken back.
+    assert len({count for count, _ in ends}) == 1
+    assert all(np.allclose(ends[0][1], mean, atol=1e-6) for _, mean in ends[1:])
+    assert np.abs(ends[0][1]).max() > 0
+
+
+def test_the_schedule_of_a_learning_rate_goes_on_in_the_graph() -> None:
+    """As a number of the first step, the rate would never fall."""
+    ends = []
+    for name in ("fit", "compiled"):
+        keras.utils.set_random_seed(3)
+        model = NETWORKS["softmax"].builder()
+        rate = keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.1)
+        compile_model(model, keras.optimizers.SGD(rate), name)
+        loop = LOOPS[name](work(model, seed=5, shuffle=False))
+        loop.warm_up()
+        loop.train(Recorder(1), 1)
+        ends.append([np.array(w) for w in model.get_weights()])
+    assert distance(*ends) < 1e-5
+
+
+def test_updates_that_are_not_finite_are_left_out_in_the_graph() -> None:
+    """Loss scaling chooses between two updates by a number of the step."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        keras.utils.set_random_seed(3)
+        model = NETWORKS["softmax"].builder()
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.1), initial_scale=2.0**40
+        )
+        compile_model(model, optimizer, "compiled")
+        loop = LOOPS["compiled"](work(model, seed=5, shuffle=False))
+        loop.warm_up()
+        scale = float(model.optimizer.dynamic_scale)
+        loop.train(Recorder(1), 1)
+        assert 0 <= int(model.optimizer.iterations) < 5
+        assert float(model.optimizer.dynamic_scale) < scale
+        assert all(np.isfinite(w).all() for w in model.get_weights())
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_what_is_compiled_inside_a_round_voids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = LOOPS["compiled"]
+    run = compiled._run  # type: ignore[attr-defined]
+
+    def wasteful(loop: Any, epoch: int) -> Any:
+        """Compile something new in every epoch."""
+        torch.compile(lambda x: x + epoch, backend="eager")(torch.ones(1))
+        return run(loop, epoch)
+
+    monkeypatch.setattr(compiled, "_run", wasteful)
+    with pytest.raises(Invalid, match=r"round 2 compiled something with torch\.compile"):
+        network.measure_network(request("compiled"), few_images(), lambda _: None, None)
+
+
+def test_settings_that_change_the_precision_are_refused() -> None:
+    framework().device("cpu", "float32").configure()
+    framework().refuse_settings("float32")
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(Invalid, match="'medium', and a float32 case has 'highest'"):
+            framework().refuse_settings("float32")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with torch.autocast("cpu"), pytest.raises(Invalid, match=r"torch\.autocast on"):
+        framework().refuse_settings("float32")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(Invalid, match=r"default dtype torch\.float64"):
+            framework().refuse_settings("float32")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_what_depends_on_no_argument_is_computed_once() -> None:
+    """What Keras makes of its numbers on the host would be copied to a GPU at each call."""
+    factor = torch.tensor([2.0, 3.0])
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        """A sum with constants, random numbers, and a tensor that is changed."""
+        counted = torch.zeros(2)
+        counted.add_(factor)
+        return x * (factor.to(torch.float64) + 1).sum() + counted.sum() + torch.rand(2)
+
+    graph = torch.fx.experimental.proxy_tensor.make_fx(step)(torch.ones(2))
+    before = len(graph.graph.nodes)
+    keep_constants(graph)
+    assert len(graph.graph.nodes) < before
+    for x in (torch.ones(2), torch.tensor([3.0, 4.0])):
+        torch.manual_seed(1)
+        expected = step(x)
+        torch.manual_seed(1)
+        assert torch.equal(graph(x), expected)
+
+
+class FakeCuda:
+    """As much of `torch.cuda` as a capture asks for; kernels run when they are dispatched."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def Stream(self) -> Any:  # noqa: N802 - PyTorch's name
+        return SimpleNamespace(wait_stream=lambda _: self.log.append("wait"))
+
+    def current_stream(self) -> Any:
+        return SimpleNamespace(wait_stream=lambda _: self.log.append("wait"))
+
+    @contextmanager
+    def stream(self, _: Any) -> Iterator[None]:
+        self.log.append("aside")
+        yield
+
+    def CUDAGraph(self) -> Any:  # noqa: N802 - PyTorch's name
+        return SimpleNamespace(replay=lambda: self.log.append("replay"))
+
+    @contextmanager
+    def graph(self, _: Any) -> Iterator[None]:
+        self.log.append("capture")
+        yield
+
+
+def test_a_call_is_captured_after_it_ran_aside_and_then_replayed() -> None:
+    cuda = FakeCuda()
+
+    def call() -> str:
+        """A call that is noted."""
+        cuda.log.append("call")
+        return "told"
+
+    found = replayed(call, lambda: cuda.log.append("begin"), SimpleNamespace(cuda=cuda))
+    assert cuda.log == [
+        "wait", "aside", *["begin", "call"] * 3, "wait", "begin", "capture", "call",
+    ]  # fmt: skip
+    assert [found(), found()] == ["told", "told"]
+    assert cuda.log[-2:] == ["replay", "replay"]
+
+
+def test_a_process_that_imported_keras_may_fork_and_train() -> None:
+    """The launches on a CPU are forks of a template."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _, after, told, *_ = trained("fit", NETWORKS["relu_mlp"].builder, "sgd")
+            code = 0 if len(told.logs) == 2 and np.isfinite(after[0]).all() else 2
+        finally:
+            os._exit(code)
+    limit = threading.Timer(120, os.kill, (child, 9))
+    limit.start()
+    _, status = os.waitpid(child, 0)
+    limit.cancel()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_several_steps_a_call_are_refused_by_keras() -> None:
+    """So `multistep` is skipped; if Keras learns it, the skip can go."""
+    model = NETWORKS["softmax"].builder()
+    model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=2)
+    with pytest.raises(ValueError, match="must be 1 with the PyTorch backend"):
+        model.make_train_function()
+
+
+def test_products_of_float16_are_computed_in_float32_on_a_cpu() -> None:
+    """So mixed_float16 is skipped there."""
+    _, _, _, _, loop = trained("fit", NETWORKS["softmax"].builder, "sgd", "mixed_float16")
+    assert {p.dtype for p in framework().products(loop.watch)} == {"float32"}
+
+
+def test_a_rest_that_is_smaller_than_a_batch_is_a_step_of_its_own() -> None:
+    model = NETWORKS["softmax"].builder()
+    compile_model(model, keras.optimizers.SGD(0.1), "compiled")
+    loop = LOOPS["compiled"](work(model, BATCH, seed=5))
+    assert isinstance(loop.work, Work)
+    loop.warm_up()
+    loop.train(Recorder(1), 1)
+    assert int(model.optimizer.iterations) == 5
+    with pytest.raises(UserError, match="cannot split a step of PyTorch"):
+        framework().parts(loop.work, "compiled", framework().device("cpu", "float32"))

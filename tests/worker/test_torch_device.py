@@ -1,0 +1,127 @@
+"""PyTorch on one device, by fakes of what PyTorch reports."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.schema.errors import Unavailable
+from bench.worker.torch.device import TorchDevice
+
+
+class FakeTorch:
+    """As much of PyTorch as the device asks for."""
+
+    __version__ = "2.13.0"
+
+    def __init__(
+        self, gpus: int = 0, cuda: str | None = "13.0", capability: tuple[int, int] = (9, 0)
+    ) -> None:
+        self.log: list[str] = []
+        self.version = SimpleNamespace(cuda=cuda)
+        self.precision = "as it was"
+        cudnn = SimpleNamespace(allow_tf32=True, version=lambda: 91000)
+        self.backends = SimpleNamespace(cudnn=cudnn)
+        self.cuda = SimpleNamespace(
+            is_available=lambda: gpus > 0,
+            device_count=lambda: gpus,
+            get_device_capability=lambda number: capability,
+            get_device_name=lambda number: "NVIDIA H100",
+            set_device=lambda number: self.log.append(f"set {number}"),
+            synchronize=lambda: self.log.append("synchronize"),
+            mem_get_info=lambda: (5, 9),
+            reset_peak_memory_stats=lambda: self.log.append("reset"),
+            max_memory_allocated=lambda: 7,
+        )
+
+    def set_float32_matmul_precision(self, precision: str) -> None:
+        self.precision = precision
+
+    def get_float32_matmul_precision(self) -> str:
+        return self.precision
+
+    def get_num_threads(self) -> int:
+        return 2
+
+    def are_deterministic_algorithms_enabled(self) -> bool:
+        return False
+
+
+def tensor(device: str, *, path: str | None = None) -> Any:
+    found = SimpleNamespace(device=device, shape=(2,))
+    return SimpleNamespace(value=found, path=path) if path else found
+
+
+def test_a_cpu_case_needs_no_gpu_and_waits_for_nothing() -> None:
+    torch = FakeTorch()
+    device = TorchDevice(torch, "cpu", "float32")
+    device.configure()
+    device.synchronize()
+    device.reset_peak_memory()
+    assert torch.log == []
+    assert torch.precision == "highest"
+    assert (device.name, device.device_name, device.peak_memory_bytes()) == ("cpu", None, None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "products", "convolutions"),
+    [("float32", "highest", False), ("tf32", "high", True), ("mixed_bfloat16", "highest", False)],
+)
+def test_tf32_is_on_only_where_the_case_says_so(
+    precision: str, products: str, convolutions: bool
+) -> None:
+    """PyTorch itself lets convolutions use TF32."""
+    torch = FakeTorch(gpus=1)
+    TorchDevice(torch, "gpu:1", precision).configure()
+    assert (torch.precision, torch.backends.cudnn.allow_tf32) == (products, convolutions)
+
+
+def test_tf32_needs_a_gpu_that_has_it() -> None:
+    with pytest.raises(Unavailable, match=r"tf32 needs compute capability 8.0 and later"):
+        TorchDevice(FakeTorch(1, capability=(7, 5)), "gpu", "tf32").configure()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "why"),
+    [
+        (None, r"^PyTorch 2.13.0 is a build without CUDA: pip install torch"),
+        ("13.0", r"^PyTorch 2.13.0 sees no GPU: it is built for CUDA 13.0, and the driver"),
+    ],
+)
+def test_a_missing_gpu_is_one_line_with_a_remedy(cuda: str | None, why: str) -> None:
+    with pytest.raises(Unavailable, match=why):
+        TorchDevice(FakeTorch(cuda=cuda), "gpu", "float32").configure()
+
+
+def test_two_gpus_are_one_too_many() -> None:
+    with pytest.raises(Unavailable, match="PyTorch sees 2 GPUs where CUDA_VISIBLE_DEVICES names"):
+        TorchDevice(FakeTorch(2), "gpu", "float32").configure()
+
+
+def test_a_gpu_is_waited_for_and_its_peak_is_that_of_the_allocator() -> None:
+    torch = FakeTorch(1)
+    device = TorchDevice(torch, "gpu", "float32")
+    device.configure()
+    device.reset_peak_memory()
+    device.synchronize()
+    assert torch.log == ["set 0", "reset", "synchronize"]
+    assert device.peak_memory_bytes() == 7
+    assert device.free_memory("compiled") == (5, "memory of NVIDIA H100")
+    assert device.free_memory("fit")[1] == "memory"
+
+
+def test_what_is_elsewhere_is_named() -> None:
+    given = [tensor("cuda:0"), tensor("cpu", path="dense/kernel"), tensor("cuda:1")]
+    assert TorchDevice(FakeTorch(1), "gpu", "float32").misplaced(given) == [
+        "dense/kernel on cpu",
+        "tensor of shape (2,) on cuda:1",
+    ]
+
+
+def test_the_software_is_told() -> None:
+    told = TorchDevice(FakeTorch(), "cpu", "float32").software()
+    assert (told["torch"], told["cuda"], told["tf32"]) == ("2.13.0", "13.0", False)
+    gpu = TorchDevice(FakeTorch(1), "gpu", "tf32").software()
+    assert (gpu["cudnn"], gpu["tf32"]) == (91000, True)
