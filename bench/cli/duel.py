@@ -67,6 +67,7 @@ def duel(**values: Any) -> int:
       checkout=FOLDER@REVISION   of a repository that holds your model, or of this suite;
                                  without @REVISION as it is now; a side's working folder
                                  is the checkout that holds its model
+      backend=NAME               tensorflow, jax or torch, from the same weights
       NAME=VALUE                 an environment variable
 
     A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks there is

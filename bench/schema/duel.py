@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
+from bench.backends import BACKENDS
 from bench.schema.bounds import Count, Plain, Positive, Size, Text
 from bench.schema.case import Case
 from bench.schema.draws import Draws, EvenDraws, SeededDraws
@@ -25,8 +26,8 @@ TEMPLATES = 3
 
 HERE = "here"
 FORM = (
-    "write here, or any of python=INTERPRETER, checkout=FOLDER@REVISION and NAME=VALUE, "
-    "with spaces between them"
+    "write here, or any of python=INTERPRETER, checkout=FOLDER@REVISION, backend=NAME and "
+    "NAME=VALUE, with spaces between them"
 )
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
@@ -39,12 +40,14 @@ class Spec(Plain):
         python: an interpreter, or the folder of a virtual environment.
         checkout: a folder that holds the user's model, or another checkout of this suite.
         revision: a revision of the Git repository that holds the checkout.
+        backend: the backend of its cases, in place of theirs.
         variables: (name, value) of environment variables.
     """
 
     python: Text | None = None
     checkout: Text | None = None
     revision: Text | None = None
+    backend: Text | None = None
     variables: tuple[tuple[Text, Text], ...] = ()
 
     @classmethod
@@ -71,12 +74,23 @@ class Spec(Plain):
             given.add(name)
             if name == "python":
                 spec = replace(spec, python=_something(word, value))
+            elif name == "backend":
+                if value not in BACKENDS:
+                    known = ", ".join(BACKENDS)
+                    raise UserError(
+                        f"side {text!r}: unknown backend {value!r}: choose from {known}"
+                    )
+                spec = replace(spec, backend=value)
             elif name == "checkout":
                 folder, revision = _split(word, value)
                 spec = replace(spec, checkout=folder, revision=revision)
             else:
                 spec = replace(spec, variables=(*spec.variables, (name, value)))
         return spec
+
+    def case_of(self, case: Case) -> Case:
+        """The case as this side trains it."""
+        return case if self.backend is None else replace(case, backend=self.backend)
 
 
 def _something(word: str, value: str) -> str:

@@ -51,6 +51,8 @@ class RunSettings(Plain):
         steps: a round is this number of steps, and no score is taken; None for a whole epoch.
         cache_stream: read a stream into memory once, so that each loop can train on it.
         own_epochs: documented epochs by model, where the user's workload names its own.
+        same_start: begin with the weights that every framework begins with for a seed, even where
+            the run has one framework; else only where it has several.
     """
 
     epochs: Epochs = 5
@@ -63,6 +65,7 @@ class RunSettings(Plain):
     steps: Count | None = None
     cache_stream: bool = False
     own_epochs: dict[str, Epochs] = field(default_factory=dict)
+    same_start: bool = False
 
     def epochs_of(self, case: Case) -> int:
         """Documented epochs of `case`: those of its workload, or of the run."""
@@ -98,8 +101,9 @@ class Plan:
 
     @property
     def same_start(self) -> bool:
-        """Whether it has cases of several frameworks, which begin with the same weights then."""
-        return len({case.backend for case in self.cases if case.loop != SKLEARN_LOOP}) > 1
+        """Whether each case begins with the same weights on all frameworks."""
+        backends = {case.backend for case in self.cases if case.loop != SKLEARN_LOOP}
+        return self.settings.same_start or len(backends) > 1
 
     def work_of(self, case: Case) -> WorkFacts | None:
         """What is known of the user's own model; None for others."""

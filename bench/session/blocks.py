@@ -26,13 +26,14 @@ from bench.schema.duel import Block
 from bench.schema.errors import explained
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import RunSettings
-from bench.session.attempts import MOST_ATTEMPTS, RunUnderWay
+from bench.session.attempts import MOST_ATTEMPTS
 from bench.session.control import Reading, control_cells, control_probe, refuse_other_control
+from bench.session.duel_side import DuelSide
 from bench.store.filetypes import BLOCKS, CONTROL
 from bench.store.reader import read_table
 from bench.store.tables import cut_half_line, in_own_form, write_csv
 from bench.verdicts.sequential import even_log
-from bench.verdicts.work import other_work, row_of
+from bench.verdicts.work import first_row_of, other_work
 
 # The last attempt of a launch and its rounds; None where there is none.
 Launch = tuple[LaunchRecord | None, list[Round]]
@@ -57,7 +58,7 @@ class Blocks:
     def __init__(
         self,
         path: Path,
-        sides: Mapping[str, RunUnderWay],
+        sides: Mapping[str, DuelSide],
         settings: RunSettings,
         on_void: Callable[[Case, str], None] = lambda *_: None,
         *,
@@ -138,7 +139,7 @@ class Blocks:
         (a, _), (b, _) = launches.values()
         assert a is not None
         assert b is not None
-        said = other_work(row_of(b), row_of(a))
+        said = other_work(first_row_of(b), first_row_of(a))
         return f"B {said} than A" if said else self._other_work(b)
 
     def _measure(self, case: Case, number: int, draw: BlockDraw) -> tuple[str, list[Reading]]:

@@ -20,18 +20,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
+from bench.backends import KNOWN
 from bench.machine.devices import inventory
 from bench.machine.environment import variables_of
 from bench.machine.lock import the_folder, the_machine
 from bench.machine.placement import skip_reason
 from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.draws import SIDES, new_entropy
-from bench.schema.duel import DUEL_VERSION, DuelPlan
+from bench.schema.duel import DUEL_VERSION, DuelPlan, Spec
 from bench.schema.errors import ELSEWHERE, explained
 from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
+from bench.session.duel_side import DuelSide
 from bench.session.events import DuelProgress, Progress
 from bench.session.sides import Side, fixed_side, prepare, refuse_other_files, refuse_overruled
 from bench.store.files import refuse_unwritable
@@ -123,9 +125,9 @@ def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
         if not 100 <= plan.rows <= whole:
             raise UserError(f"--rows {plan.rows}: must be between 100 and {whole}")
     for case in plan.cases:
-        reason = why_not(case)
-        if reason:
-            raise UserError(f"{case.id} cannot duel: {reason}")
+        for spec in (plan.a, plan.b):
+            if reason := why_not(spec.case_of(case)):
+                raise UserError(f"{spec.case_of(case).id} cannot duel: {reason}")
     plan = replace(plan, a=fixed_side(plan.a), b=fixed_side(plan.b))
     for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
         refuse_overruled(side.upper(), spec, plan.cases, inventory())
@@ -219,7 +221,7 @@ def fight(
 @contextmanager
 def sides_under_way(
     plan: DuelPlan, path: Path, expected: Expected | None = None
-) -> Iterator[dict[str, RunUnderWay]]:
+) -> Iterator[dict[str, DuelSide]]:
     """The runs of both sides, ready to be measured; their processes end with the context.
 
     Raises:
@@ -229,24 +231,30 @@ def sides_under_way(
     data = _data(plan, path)
     with explained(path):
         (path / "checkouts").mkdir(exist_ok=True)
-    specs = zip(SIDES, (plan.a, plan.b), strict=True)
+    specs = dict(zip(SIDES, (plan.a, plan.b), strict=True))
     own = [name for case in plan.cases for name in case.own]
-    sides = {name: prepare(spec, path / "checkouts", own=own) for name, spec in specs}
+    sides = {name: prepare(spec, path / "checkouts", own=own) for name, spec in specs.items()}
     with ExitStack() as stack:
         under_way = {}
         for name, side in sides.items():
             launcher = stack.enter_context(side.launcher(data))
-            folder = _side_folder(plan, path / name, name.upper(), side, data, expected)
-            under_way[name] = RunUnderWay(
-                Plan(plan.cases, replace(plan.settings, launches=LAST_LOOK, data=data)),
-                folder,
-                Progress(),
-                launcher,
-                side.environ,
-                LEAST,
-            )
-            stack.callback(under_way[name].write_results)
+            asked = _plan_of_side(plan, specs[name], name.upper(), data)
+            folder = _side_folder(asked, path / name, side, expected)
+            run = RunUnderWay(asked, folder, Progress(), launcher, side.environ, LEAST)
+            stack.callback(run.write_results)
+            under_way[name] = DuelSide(run, specs[name])
         yield under_way
+
+
+def _plan_of_side(plan: DuelPlan, spec: Spec, label: str, data: str | None) -> Plan:
+    """The plan of a side's own run."""
+    settings = replace(
+        plan.settings,
+        launches=LAST_LOOK,
+        data=data,
+        same_start=plan.a.backend != plan.b.backend,
+    )
+    return Plan(tuple(map(spec.case_of, plan.cases)), settings, "", label, plan.command)
 
 
 def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgress) -> DuelReport:
@@ -307,20 +315,17 @@ def _data(plan: DuelPlan, path: Path) -> str | None:
     return str(folder.resolve())
 
 
-def _side_folder(
-    plan: DuelPlan,
-    path: Path,
-    label: str,
-    side: Side,
-    data: str | None,
-    expected: Expected | None,
-) -> RunFolder:
+def _side_folder(plan: Plan, path: Path, side: Side, expected: Expected | None) -> RunFolder:
     """The folder of a side, created or resumed.
 
     Raises:
         UserError: its machine, data or software is not the expected one, or has changed.
     """
-    described = side.describe(label, dataset.load(dataset.data_folder(data)).digest)
+    label = str(plan.label)
+    digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
+    backends = dict.fromkeys(case.backend for case in plan.cases if case.backend in KNOWN)
+    packages = [package for name in backends for package in KNOWN[name].packages]
+    described = side.describe(label, digest, packages)
     described |= variables_of(plan.cases, inventory(), side.environ)
     if expected is not None:
         described["code"] = dict(expected.code(label, side, described))
@@ -340,5 +345,4 @@ def _side_folder(
             else:
                 refuse_other_files(path, label, then, described)
         return folder
-    settings = replace(plan.settings, launches=LAST_LOOK, data=data)
-    return RunFolder.create(path, Plan(plan.cases, settings, "", label, plan.command), described)
+    return RunFolder.create(path, plan, described)

@@ -84,16 +84,19 @@ class Side:
         command = child_command("bench.worker", self.python, self.suite)
         return Launcher(command, data, Origin(self.suite, self.models, self.not_from))
 
-    def describe(self, label: str, dataset_digest: str) -> dict[str, Any]:
+    def describe(
+        self, label: str, dataset_digest: str, packages: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """The facts of its environment.json, read by its own interpreter.
 
-        `sources` has digests of the Python files that it may run.
+        The versions of `packages` are among them. `sources` has digests of the Python files that
+        it may run.
 
         Raises:
             UserError: the interpreter does not run this suite, or runs another one; the message
                 has the reason.
         """
-        told = self._asked(label, dataset_digest)
+        told = self._asked(label, dataset_digest, *packages)
         bench = str(told["bench"])
         reason = Origin(self.suite).refusal({"bench": (bench, "")}, ())
         if reason:
@@ -106,11 +109,11 @@ class Side:
         }
         return {**told["facts"], "sources": sources}
 
-    def _asked(self, label: str, dataset_digest: str) -> dict[str, Any]:
+    def _asked(self, label: str, *told: str) -> dict[str, Any]:
         """The path of `bench` and the facts that the side's interpreter reports."""
         try:
             done = subprocess.run(
-                [*child_command(str(_FACTS), self.python, self.suite), label, dataset_digest],
+                [*child_command(str(_FACTS), self.python, self.suite), label, *told],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_DESCRIBE_LIMIT_S,
@@ -137,8 +140,8 @@ class Side:
                 "fmnist-bench and tensorflow there"
             )
         try:
-            told = json.loads(done.stdout.splitlines()[-1])
-            return {"bench": told["bench"], "facts": dict(told["facts"])}
+            answer = json.loads(done.stdout.splitlines()[-1])
+            return {"bench": answer["bench"], "facts": dict(answer["facts"])}
         except (IndexError, ValueError, TypeError, KeyError):
             raise UserError(
                 f"side {label}: {self.python} is no Python that runs this suite: asked for its "
@@ -206,7 +209,7 @@ def refuse_overruled(
         UserError: a launch of a case gets another value or none; the message names the variable.
     """
     for case in cases:
-        child = child_environment(case, machine, {**environ, **dict(spec.variables)})
+        child = child_environment(spec.case_of(case), machine, {**environ, **dict(spec.variables)})
         for name, value in spec.variables:
             if name == DATA_VARIABLE:
                 raise UserError(

@@ -10,6 +10,9 @@ from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.columns import Row
 from bench.schema.runs import MeasuredRun
 
+# The axes by which set-ups differ: a comparison is of them, where each run has one value.
+SET_UPS = ("threads", "backend")
+
 
 def across_machines(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     """The same runs, with `gpu` as the device of the cases on each machine's first GPU.
@@ -44,31 +47,34 @@ def _names(rows: Mapping[str, Row], environment: Mapping[str, Any]) -> dict[str,
     return names
 
 
-def across_threads(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
-    """The same runs, with case names without the number of threads where it is no axis.
+def across_axes(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """The same runs, with case names without the axes of `SET_UPS` that tell the runs apart.
 
-    It is no axis where each run used one number for all its cases, and the runs differ in it.
+    An axis tells them apart where each run used one value for all its networks, and the runs
+    differ in it.
     """
-    numbers = [threads_of(run) for run in runs]
-    if any(len(own) != 1 for own in numbers) or len(set(numbers)) == 1:
-        return list(runs)
-    found = []
-    for run in runs:
-        names = {case: _without_threads(case, row) for case, row in run.rows.items()}
-        rows = {names[case]: {**row, "case": names[case]} for case, row in run.rows.items()}
-        logs = {names[case]: logs for case, logs in run.logs.items()}
-        found.append(replace(run, rows=rows, logs=logs))
+    found = list(runs)
+    for axis in SET_UPS:
+        values = [values_of(run, axis) for run in found]
+        if all(len(own) == 1 for own in values) and len(set(values)) > 1:
+            found = [_without(run, axis) for run in found]
     return found
 
 
-def threads_of(run: MeasuredRun) -> tuple[int | None, ...]:
-    """The numbers of threads of a run's networks, each once; None stands for the default."""
+def values_of(run: MeasuredRun, axis: str) -> tuple[Any, ...]:
+    """The values of an axis of a run's networks, each once."""
     return tuple(
-        dict.fromkeys(row["threads"] for row in run.rows.values() if row["loop"] != SKLEARN_LOOP)
+        dict.fromkeys(row[axis] for row in run.rows.values() if row["loop"] != SKLEARN_LOOP)
     )
 
 
-def _without_threads(case: str, row: Row) -> str:
-    if row["threads"] is None:
-        return case
-    return Case(**{f.name: row[f.name] for f in fields(Case) if f.name != "threads"}).id
+def _without(run: MeasuredRun, axis: str) -> MeasuredRun:
+    """The run, whose networks have the default of an axis in their names."""
+    default = next(f.default for f in fields(Case) if f.name == axis)
+    names = {}
+    for case, row in run.rows.items():
+        kept = {f.name: row[f.name] for f in fields(Case)}
+        is_other = row["loop"] != SKLEARN_LOOP and row[axis] != default
+        names[case] = Case(**{**kept, axis: default}).id if is_other else case
+    rows = {names[case]: {**row, "case": names[case]} for case, row in run.rows.items()}
+    return replace(run, rows=rows, logs={names[case]: own for case, own in run.logs.items()})

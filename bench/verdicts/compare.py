@@ -19,7 +19,7 @@ from bench.schema.cells import few_of
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
 from bench.schema.score import OF_ACCURACY, Scale
-from bench.verdicts.across import across_machines, across_threads, threads_of
+from bench.verdicts.across import SET_UPS, across_axes, across_machines, values_of
 from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
 from bench.verdicts.regression import LEAST_RUNS
 from bench.verdicts.work import apart, without
@@ -113,7 +113,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     """Compare runs with one of them, by default the first.
 
     `baseline` is a key of `runs`; `bench.store.named.called` finds it by other names. Where each
-    run has one number of threads and these differ, cases are matched without it.
+    run has one number of threads, or one backend, and these differ, cases are matched without it.
 
     Raises:
         UserError: fewer than two runs.
@@ -122,7 +122,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run: name two at least")
     base = next(iter(runs)) if baseline is None else baseline
-    matched = across_threads(across_machines(list(runs.values())))
+    matched = across_axes(across_machines(list(runs.values())))
     of_base = list(runs).index(base)
     ordered = [matched[of_base], *matched[:of_base], *matched[of_base + 1 :]]
     refuse_other_work(ordered, Purpose.COMPARE)
@@ -229,10 +229,12 @@ def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
 def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
     said = shown(_without_common_variables([run.environment for run in runs]))
     found = {name: texts for name, texts in said.items() if len(set(texts)) > 1}
-    threads = tuple(
-        ", ".join(str(n or "default") for n in threads_of(run)) or "none" for run in runs
-    )
-    found |= {"threads": threads} if len(set(threads)) > 1 else {}
+    for axis in SET_UPS:
+        values = tuple(
+            ", ".join(str(value or "default") for value in values_of(run, axis)) or "none"
+            for run in runs
+        )
+        found |= {axis: values} if len(set(values)) > 1 else {}
     changed = _changed_files([_own_files(run.environment) for run in runs])
     return found | ({"files of your own": changed} if changed else {})
 

@@ -32,6 +32,11 @@ def row_of(record: LaunchRecord) -> Row:
     return {name: str(getattr(record, name)) for name in WORK}
 
 
+def first_row_of(record: LaunchRecord) -> Row:
+    """The columns of `WORK` of a launch, and those that are of one launch."""
+    return {**row_of(record), **{name: str(getattr(record, name)) for name in _OF_ROWS}}
+
+
 def other_work(row: Row, other: Row) -> str:
     """In what the work of a row differs from another's, as the verb of a sentence; else empty."""
     for name, said in {**WORK, **_OF_ROWS}.items():

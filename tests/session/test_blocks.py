@@ -19,9 +19,9 @@ from bench.schema.launch import Better, LaunchRecord, Round, Status
 from bench.schema.noise import Noise
 from bench.schema.plan import RunSettings
 from bench.session import blocks as measuring
-from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
 from bench.session.control import readings_of
+from bench.session.duel_side import DuelSide
 from bench.store.filetypes import BLOCKS, CONTROL
 from bench.store.reader import read_table
 from bench.verdicts.sequential import block_log, even_log
@@ -36,7 +36,7 @@ MakeBlocks = Callable[..., Blocks]
 Diary = list[Any]
 
 
-class ScriptedSide(RunUnderWay):
+class ScriptedSide(DuelSide):
     """A run under way whose launches take as long, and are as disturbed, as it is told."""
 
     def __init__(

@@ -20,7 +20,7 @@ from support.watching import Watching
 
 from bench.launch import launcher as launching
 from bench.launch.launcher import Launcher
-from bench.machine import devices, hardware, lock
+from bench.machine import devices, hardware, lock, placement
 from bench.machine.nvml import Inventory
 from bench.reports.terminal.duel import DuelLines
 from bench.schema.case import Case, logistic_case
@@ -33,7 +33,7 @@ from bench.session import attempts, control
 from bench.session import blocks as measuring
 from bench.session import duel as duelling
 from bench.session.sides import Side
-from bench.store.run_folder import RunFolder
+from bench.store.run_folder import RunFolder, read_plan
 from bench.verdicts.check import Verdict
 from bench.verdicts.duel import DuelReport, Standing, control_differs
 from bench.verdicts.sequential import Decision, look
@@ -64,7 +64,7 @@ def scripted_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(7)
     monkeypatch.setattr(duelling, "new_entropy", lambda: chance.randbytes(16).hex())
     monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE_WORKER, data))
-    monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(MACHINE))
+    monkeypatch.setattr(Side, "describe", lambda side, label, digest, packages: dict(MACHINE))
 
 
 @pytest.fixture
@@ -334,6 +334,42 @@ def test_both_sides_of_a_block_train_with_the_same_seed(
         for file in (tmp_path / "duel").glob("?/launches.jsonl")
     ]
     assert seeds[0] == seeds[1] == list(range(42, 50))
+
+
+def test_a_backend_is_a_side_whose_cases_begin_with_the_same_weights(
+    plan: MakePlan, fight: Fight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "why_missing", lambda _: None)
+    given = plan()
+    report = fight(replace(given, a=Spec(), b=Spec.parse("backend=jax")))
+    assert [standing.case.backend for standing in report.cases] == ["tensorflow"]
+    for side, backend in (("a", "tensorflow"), ("b", "jax")):
+        run = read_plan(tmp_path / "duel" / side)
+        assert [case.backend for case in run.cases] == [backend]
+        assert run.same_start
+        rows = RunFolder(tmp_path / "duel" / side).path / "results.csv"
+        assert f",{backend},cpu," in rows.read_text("utf-8")
+    screen = io.StringIO()
+    lines = DuelLines(Console(file=screen, width=300))
+    lines.duel_begins(duelling.resume(tmp_path / "duel"), tmp_path / "duel")
+    assert "backend=jax" in screen.getvalue()
+    fight(given, name="usual")
+    assert not read_plan(tmp_path / "usual" / "b").same_start
+
+
+def test_sides_that_began_with_other_weights_decide_nothing(
+    plan: MakePlan, fight: Fight, tmp_path: Path
+) -> None:
+    fight(plan())
+    path = tmp_path / "duel"
+    (path / "verdict.json").unlink()
+    for side in "ab":
+        file = path / side / "launches.jsonl"
+        records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        told = [json.dumps(record | {"initial_weights": side * 64}) for record in records]
+        file.write_text("\n".join([*told, ""]), "utf-8")
+    report = duelling.fight(duelling.resume(path), path, Watching())
+    assert report.cases[0].failure == "B began with other weights than A"
 
 
 def test_rounds_take_turns_and_slowness_of_the_moment_hits_both(

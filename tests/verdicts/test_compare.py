@@ -141,6 +141,24 @@ def test_a_sweep_of_threads_is_matched_by_its_threads(folder: Callable[..., Path
     assert found.differences == {"threads": ("1, 2", "2")}
 
 
+def test_runs_of_one_backend_each_are_matched_without_it(folder: Callable[..., Path]) -> None:
+    jax = Case("relu_mlp", "adam", "compiled", backend="jax")
+    runs = [folder("a", {COMPILED: [0.4]}), folder("b", {jax: [0.2]})]
+    found = compare(named_runs(runs))
+    assert [(pair.case, pair.ratio) for pair in found.pairs["b"]] == [
+        (COMPILED.id, pytest.approx(2))
+    ]
+    assert found.differences == {"backend": ("tensorflow", "jax")}
+
+
+def test_a_run_of_several_backends_is_matched_by_them(folder: Callable[..., Path]) -> None:
+    jax = Case("relu_mlp", "adam", "compiled", backend="jax")
+    runs = [folder("a", {COMPILED: [0.4], jax: [0.3]}), folder("b", {jax: [0.1]})]
+    found = compare(named_runs(runs))
+    assert [pair.case for pair in found.pairs["b"] if pair.ratio] == [jax.id]
+    assert found.pairs["b"][1].ratio == pytest.approx(3)
+
+
 @pytest.mark.parametrize("told", [{"overruled": {}}, {}], ids=["now", "an earlier revision"])
 def test_of_variables_only_those_that_differ_are_named(
     folder: Callable[..., Path], told: dict[str, dict[str, str]]

@@ -33,7 +33,11 @@ def rounds_as_fit() -> Iterator[None]:
     if os.environ.get("KERAS_BACKEND") != "torch":
         yield
         return
+    import torch
     from torch._inductor import config
+
+    # The work is small: two threads wait for each other longer than they compute.
+    torch.set_num_threads(1)
 
     with config.patch(emulate_precision_casts=True):
         yield

@@ -35,6 +35,7 @@ from bench.session import duel as duelling
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import CONTROL_COLUMNS, Blocks
 from bench.session.control import Reading, control_cells
+from bench.session.duel_side import DuelSide
 from bench.session.events import Progress
 from bench.store import baselines
 from bench.store.filetypes import BLOCKS, PHASES
@@ -241,7 +242,7 @@ def _blocks(path: Path) -> dict[int, Block]:
     sides = {}
     for side in SIDES:
         folder, own = RunFolder.resume(path / side)
-        sides[side] = RunUnderWay(own, folder, Progress(), Launcher())
+        sides[side] = DuelSide(RunUnderWay(own, folder, Progress(), Launcher()), Spec())
     blocks = Blocks(path, sides, plan.settings)
     draws, found = plan.draws, {}
     for number in range(_BLOCKS):

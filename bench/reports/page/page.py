@@ -26,7 +26,7 @@ from bench.reports.terminal.run import notes
 from bench.schema.errors import NotComparable
 from bench.store.files import PAGE, target_of
 from bench.store.tables import write_text
-from bench.verdicts.across import threads_of
+from bench.verdicts.across import values_of
 from bench.verdicts.compare import Comparison, compare
 from bench.verdicts.compatibility import shown as shown_facts
 from fmnist_models.errors import UserError
@@ -148,7 +148,7 @@ def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
 def _view(source: Source, facts: Sequence[str]) -> RunView:
     environment = source.run.environment
     overruled = dict(environment.get("overruled") or {})
-    threads = ", ".join(str(number or "default") for number in threads_of(source.run))
+    threads = ", ".join(str(number or "default") for number in values_of(source.run, "threads"))
     names = [str(row["device_name"] or "") for row in source.rows]
     return RunView(
         name=source.name,

@@ -119,6 +119,7 @@ def spec_words(spec: Spec) -> str:
     if spec.checkout:
         revision = f"@{spec.revision[:12]}" if spec.revision else ""
         words.append(f"checkout={spec.checkout}{revision}")
+    words += [f"backend={spec.backend}"] if spec.backend else []
     words += [f"{name}={value}" for name, value in spec.variables]
     return " ".join(words) or HERE
 
