@@ -70,4 +70,32 @@ def copies(gib: float, output: str) -> None:
     write_tables(Path(output), {"copies": rows})
 
 
-COMMANDS = (waiting, overhead, copies)
+@click.command(cls=Verb)
+@click.option(
+    "--backends",
+    default="tensorflow,jax,torch",
+    show_default=True,
+    metavar="LIST",
+    help="the first one is compared with the others",
+)
+@click.option("--quick", is_flag=True, help="two pairs and few steps, as in the tests")
+@OUTPUT
+def parity(backends: str, quick: bool, output: str) -> None:
+    """Train the same cases on several frameworks, and compare weights and losses.
+
+    Each documented pair, and each example that uses nothing of one framework. Writes parity.csv;
+    some minutes.
+    """
+    from bench.evidence.parity import EXAMPLES, STEPS, parity_rows
+    from bench.schema.matrix import parse_axis
+    from fmnist_models.architectures import NETWORKS
+    from fmnist_models.optimizers import OPTIMIZERS
+
+    names = parse_axis("backends", backends)
+    documented = [(model, optimizer) for model in NETWORKS for optimizer in OPTIMIZERS]
+    pairs = documented[:2] if quick else [*documented, *EXAMPLES]
+    rows = parity_rows(pairs, names, click.echo, 20 if quick else STEPS, epochs=not quick)
+    write_tables(Path(output), {"parity": rows})
+
+
+COMMANDS = (waiting, overhead, copies, parity)

@@ -1,6 +1,6 @@
-"""`fmnist-bench doctor`: checks this machine and its TensorFlow in under a minute.
+"""`fmnist-bench doctor`: checks this machine and the framework behind Keras in under a minute.
 
-The parent checks the machine; a child, `bench.worker.tensorflow.probe`, checks TensorFlow.
+The parent checks the machine; a child, `bench.worker.probe`, checks the framework.
 `bench.verdicts.validity` judges the numbers.
 """
 
@@ -14,22 +14,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.backends import DEFAULT, KNOWN
+from bench.backends.facts import Backend
 from bench.launch.origin import child_command
 from bench.machine import hardware
 from bench.machine.cuda import SEE_DOCTOR
 from bench.machine.devices import inventory, resolve
 from bench.machine.nvml import Inventory, gpu_state
-from bench.machine.placement import child_environment
+from bench.machine.placement import child_environment, default_backend
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Report, Verdict, not_applicable
 
-PROBE = child_command("bench.worker.tensorflow.probe")
+PROBE = child_command("bench.worker.probe")
 PROBE_LIMIT_S = 180.0
 _NOISE_S = 1.0
 _STEPS = ("device", "placement", "waiting", "TF32", "memory counter")
@@ -46,7 +48,7 @@ class ProbeResult:
 
     Attributes:
         steps: facts by the name of their step.
-        log: everything that it and TensorFlow printed on stderr.
+        log: everything that it and the framework printed on stderr.
         ending: how it ended, where it hung or failed; else empty.
     """
 
@@ -55,28 +57,38 @@ class ProbeResult:
     ending: str = ""
 
 
-def diagnose(device: str = "cpu") -> Report:
-    """Check the machine, and TensorFlow on `device` in a child process.
+def diagnose(device: str = "cpu", backend: str | None = None) -> Report:
+    """Check the machine, and a framework on `device` in a child process.
+
+    Args:
+        device: as a case spells it.
+        backend: the framework; None for the first one that is installed.
 
     Raises:
-        UserError: `device` is no name of a device.
+        UserError: `device` is no name of a device, or `backend` none of a framework.
     """
-    case = Case("softmax", "sgd", "fit", device=device)
+    case = Case("softmax", "sgd", "fit", device=device, backend=backend or _default())
+    framework = KNOWN[case.backend]
     machine = inventory()
     found = _machine_checks()
     try:
         gpu = resolve(device, machine)
     except Unavailable as reason:
-        probed = _probe("none", Case("softmax", "sgd", "fit"), machine)
+        probed = _probe("none", replace(case, device="cpu"), machine)
         missing = Check("device", Verdict.FAILED, str(reason), _how_to_have_it(machine))
         others = [not_applicable(name, "no such device") for name in _STEPS[1:]]
-        return Report(device, (*found, versions(probed), missing, *others))
+        return Report(device, (*found, *versions(probed, framework), missing, *others))
     at_rest = None if gpu is None else validity.gpu_at_rest(gpu_state(gpu))
     probed = _probe(device, case, machine)
-    found += tensorflow_checks(probed, is_gpu=gpu is not None)
+    found += framework_checks(probed, framework, is_gpu=gpu is not None)
     if at_rest is not None:
-        found += [at_rest, *_cuda_checks(machine, probed)]
+        found += [at_rest, *_cuda_checks(machine, probed, framework)]
     return Report(device, tuple(found))
+
+
+def _default() -> str:
+    """The first framework that is installed; where none is, the check of versions says so."""
+    return default_backend() or DEFAULT
 
 
 def _how_to_have_it(machine: Inventory) -> str:
@@ -87,25 +99,29 @@ def _how_to_have_it(machine: Inventory) -> str:
     return "install the NVIDIA driver until nvidia-smi -L lists it; containers: --gpus all"
 
 
-def versions(probed: ProbeResult) -> Check:
-    """Whether TensorFlow can be imported, and Keras is version 3."""
+def versions(probed: ProbeResult, framework: Backend) -> list[Check]:
+    """Whether the framework can be imported, Keras is version 3, and what else it sees."""
     facts = probed.steps.get("versions", {"error": probed.ending or "the child told nothing"})
+    name = "versions"
     if "error" in facts:
-        return Check(
-            "versions",
-            Verdict.FAILED,
-            f"TensorFlow cannot be imported: {facts['error']}",
-            "pip install tensorflow, in this very environment",
-        )
-    finding = "Python {python}, TensorFlow {tensorflow}, Keras {keras}".format(**facts)
+        told = f"{framework.title} cannot be imported: {facts['error']}"
+        remedy = f"{framework.install}, in this very environment"
+        return [Check(name, Verdict.FAILED, told, remedy)]
+    version = facts[framework.packages[0]]
+    finding = f"Python {facts['python']}, {framework.title} {version}, Keras {facts['keras']}"
     if not str(facts["keras"]).startswith("3."):
-        return Check("versions", Verdict.FAILED, finding, 'pip install "keras>=3"')
-    return Check("versions", Verdict.OK, finding)
+        return [Check(name, Verdict.FAILED, finding, 'pip install "keras>=3"')]
+    found = [Check(name, Verdict.OK, finding)]
+    if others := facts.get("others"):
+        told = f"{', '.join(others)}: untried, so no case can name it"
+        found.append(Check("other accelerators", Verdict.NOT_APPLICABLE, told))
+    return found
 
 
-def tensorflow_checks(probed: ProbeResult, *, is_gpu: bool) -> list[Check]:
+def framework_checks(probed: ProbeResult, framework: Backend, *, is_gpu: bool) -> list[Check]:
     """The verdict on each step of the child; a step that was not reached is not applicable."""
-    found = [versions(probed)]
+    found = versions(probed, framework)
+    again = f"reinstall or update {framework.title}"
     for name in _STEPS:
         facts = probed.steps.get(name.split()[0].lower())
         if facts is None:
@@ -116,20 +132,20 @@ def tensorflow_checks(probed: ProbeResult, *, is_gpu: bool) -> list[Check]:
                 Check(name, Verdict.FAILED, told, "see the rows driver and CUDA libraries")
             )
         elif error := facts.get("error"):
-            found.append(Check(name, Verdict.FAILED, error, "reinstall or update TensorFlow"))
+            found.append(Check(name, Verdict.FAILED, error, again))
         else:
-            found.append(_step_check(name, facts, is_gpu))
+            found.append(_step_check(name, facts, framework, is_gpu))
     if probed.ending:
         last = ", ".join([*probed.steps][-1:]) or "none"
         told = f"it {probed.ending}; the last finished step: {last}"
-        found.append(Check("TensorFlow process", Verdict.FAILED, told, "reinstall TensorFlow"))
+        found.append(Check(f"{framework.title} process", Verdict.FAILED, told, again))
     return found
 
 
-def _step_check(name: str, facts: Mapping[str, Any], is_gpu: bool) -> Check:
+def _step_check(name: str, facts: Mapping[str, Any], framework: Backend, is_gpu: bool) -> Check:
     if name == "device":
         model = facts["device_name"] or hardware.cpu_model()
-        return Check(name, Verdict.OK, f"TensorFlow sees it: {model}")
+        return Check(name, Verdict.OK, f"{framework.title} sees it: {model}")
     if name == "placement":
         return validity.placement(facts["misplaced"], facts["name"])
     if name == "waiting":
@@ -143,12 +159,15 @@ def _step_check(name: str, facts: Mapping[str, Any], is_gpu: bool) -> Check:
     return validity.memory_counter(facts["allocated_bytes"], facts["rise_bytes"], where)
 
 
-def _cuda_checks(machine: Inventory, probed: ProbeResult) -> list[Check]:
+def _cuda_checks(machine: Inventory, probed: ProbeResult, framework: Backend) -> list[Check]:
     told = probed.steps.get("versions", {})
     found = "device_name" in probed.steps.get("device", {})
     libraries = validity.cuda_libraries(probed.log, found)
     if "error" in told and libraries.verdict is Verdict.WARNING:
-        libraries = not_applicable(libraries.name, "TensorFlow cannot be imported")
+        libraries = not_applicable(libraries.name, f"{framework.title} cannot be imported")
+    elif framework.name != DEFAULT:
+        # Only TensorFlow's log names those that it could not open.
+        libraries = not_applicable(libraries.name, f"{framework.title} brings its own")
     driver = validity.driver(machine.driver_version, machine.cuda_driver_version, told.get("cuda"))
     return [driver, libraries]
 

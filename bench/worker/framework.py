@@ -92,6 +92,9 @@ class Framework(Protocol):
             Invalid: the model's code changed them.
         """
 
+    def apart(self, work: Work) -> list[str]:
+        """What Keras computes otherwise with this framework than with the others, as warnings."""
+
     def products(self, watch: StepWatch) -> list[Product]:
         """The matrix products and convolutions of every trace of a watched step."""
 

@@ -115,6 +115,8 @@ def built_work(
         callbacks=task.callbacks,
         one_call=isinstance(request, LaunchRequest) and request.one_call,
     )
+    if isinstance(request, LaunchRequest) and request.same_start:
+        warnings += framework().apart(work)
     left_policy = left if left != name else None
     return Built(task, work, *parts[1:], digest_of_data(parts), left_policy, warnings)
 

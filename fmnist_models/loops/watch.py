@@ -5,6 +5,7 @@ How a step is observed depends on the framework: `fmnist_models.loops.framework`
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Any, ClassVar
 
 import keras
 from numpy.typing import NDArray
+
+from fmnist_models.errors import UserError
 
 # Methods that decide how samples are counted and what is logged. A model that overrides one of
 # them counts as having its own step.
@@ -25,6 +28,9 @@ class StepWatch(ABC):
         model: a compiled model.
         first: the arrays of the first batch, in Keras's order.
 
+    Raises:
+        UserError: the model's step takes other arguments than Keras gives it.
+
     Attributes:
         model: the model.
         eager: the step's Python code also ran without being compiled.
@@ -35,6 +41,8 @@ class StepWatch(ABC):
 
     # What a message says of a round in which `traces` rose.
     traced_again: ClassVar[str] = "traced the training step again"
+    # What Keras gives to a step with this framework.
+    arguments: ClassVar[tuple[str, ...]] = ("data",)
 
     def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
         self.model = model
@@ -43,6 +51,7 @@ class StepWatch(ABC):
         self.eager = False
         self.scales = False
         self.step = getattr(model.train_step, "watched", model.train_step)
+        _refuse_other_arguments(model, self.step, self.arguments)
         self.plain = getattr(self.step, "__func__", None) is keras.Model.train_step and all(
             getattr(type(model), name) is getattr(keras.Model, name) and name not in vars(model)
             for name in _KERAS_STEP[1:]
@@ -89,6 +98,27 @@ class StepWatch(ABC):
     def _plain_rows(self) -> int:
         """Rows in the mean loss of Keras's own step."""
         return int(self.model.metrics[0].count)
+
+
+def _refuse_other_arguments(
+    model: keras.Model, step: Callable[..., Any], arguments: Sequence[str]
+) -> None:
+    """Refuse a step that was written for another framework.
+
+    Raises:
+        UserError: it does not take so many arguments.
+    """
+    try:
+        inspect.signature(step).bind(*arguments)
+    except TypeError as error:
+        raise UserError(
+            f"train_step of model {model.name!r}: Keras calls it as train_step("
+            f"{', '.join(arguments)}) with the backend {keras.backend.backend()}, and it takes "
+            "other arguments: name the backend that it was written for with --backends"
+        ) from error
+    except ValueError:
+        # It has no signature that could be read.
+        return
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def test_a_precision_that_loses_says_why() -> None:
     )
     _, half = rows({COMPILED: 0.4, HALF: 0.8}, measured, jit_compile=False)
     assert half["warnings"] == (
-        "0.50 times as fast as float32: in TensorFlow's own kernels large products reach 2.00 "
+        "0.50 times as fast as float32: in the framework's own kernels large products reach 2.00 "
         "times the rate of float32 here, and conversions cost more"
     )
 

@@ -65,7 +65,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(duelling, "variables_of", lambda *_: {})
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE_WORKER, data))
-    monkeypatch.setattr(Side, "describe", lambda side, label, digest: {"cpu": here["cpu"]})
+    monkeypatch.setattr(
+        Side, "describe", lambda side, label, digest, packages: {"cpu": here["cpu"]}
+    )
     script = tmp_path / "script.json"
     chance = random.Random(5)
     levels = [math.exp(chance.gauss(-1, 0.005)) for _ in range(400)]
@@ -362,7 +364,7 @@ def test_a_side_that_is_no_stored_runs_software_clears_nothing(
 ) -> None:
     now = stored("now", 20, slower=1.4)
     told = {**machine, "os": {"kernel": "6.8"}, "variables": {}}
-    monkeypatch.setattr(Side, "describe", lambda side, label, digest: dict(told))
+    monkeypatch.setattr(Side, "describe", lambda side, label, digest, packages: dict(told))
     for seed in range(6):
         stored(f"base/run{seed}", seed, **{"variables": {}, **then})
     code, _, err = checked(now, *EQUAL)

@@ -14,13 +14,15 @@ from rich.console import Console
 from support import ROOT
 from support.fakes_gpu import FAST, SLOW, Card, FakeNvml
 
+from bench.backends.tensorflow import TENSORFLOW
+from bench.backends.torch import TORCH
 from bench.machine import devices, nvml
 from bench.reports.terminal.doctor import render
 from bench.session import doctor
-from bench.session.doctor import ProbeResult, diagnose, tensorflow_checks, versions
+from bench.session.doctor import ProbeResult, diagnose, framework_checks, versions
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Report, Verdict
-from bench.worker.tensorflow import probe
+from bench.worker import probe
 from fmnist_models.errors import UserError
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
@@ -247,15 +249,27 @@ def verdicts(found: list[Check]) -> dict[str, Verdict]:
 
 
 def test_all_steps_of_a_gpu() -> None:
-    found = tensorflow_checks(ProbeResult(TOLD), is_gpu=True)
+    found = framework_checks(ProbeResult(TOLD), TENSORFLOW, is_gpu=True)
     assert verdicts(found) == dict.fromkeys(
         ["versions", "device", "placement", "waiting", "TF32", "memory counter"], OK
     )
 
 
+def test_another_framework_is_named_and_so_is_what_else_it_sees() -> None:
+    told = {"python": "3.11.7", "torch": "2.13.0", "keras": "3.15.1", "others": ["Metal (mps)"]}
+    found = framework_checks(ProbeResult({**TOLD, "versions": told}), TORCH, is_gpu=True)
+    assert found[0].finding == "Python 3.11.7, PyTorch 2.13.0, Keras 3.15.1"
+    assert found[1] == validity.not_applicable(
+        "other accelerators", "Metal (mps): untried, so no case can name it"
+    )
+    assert found[2].finding == f"PyTorch sees it: {FAST.name}"
+    broken = framework_checks(ProbeResult({}), TORCH, is_gpu=True)[0]
+    assert broken.remedy == "pip install torch, in this very environment"
+
+
 def test_tf32_on_a_gpu_that_has_none() -> None:
     facts = {"errors": {"eager": {"off": 0.0, "on": 0.0}}, "compute_capability": [7, 5]}
-    found = tensorflow_checks(ProbeResult({**TOLD, "tf32": facts}), is_gpu=True)
+    found = framework_checks(ProbeResult({**TOLD, "tf32": facts}), TENSORFLOW, is_gpu=True)
     assert verdicts(found)["TF32"] is Verdict.NOT_APPLICABLE
 
 
@@ -264,7 +278,7 @@ def test_an_unavailable_device_ends_the_steps() -> None:
         "versions": TOLD["versions"],
         "device": {"unavailable": "TensorFlow sees no GPU: run fmnist-bench doctor --device gpu"},
     }
-    found = tensorflow_checks(ProbeResult(steps), is_gpu=True)
+    found = framework_checks(ProbeResult(steps), TENSORFLOW, is_gpu=True)
     assert found[1].finding == "TensorFlow sees no GPU"
     assert verdicts(found)["device"] is FAILED
     assert verdicts(found)["waiting"] is Verdict.NOT_APPLICABLE
@@ -272,7 +286,7 @@ def test_an_unavailable_device_ends_the_steps() -> None:
 
 def test_a_step_that_raised_is_its_finding() -> None:
     steps = {**TOLD, "waiting": {"error": "ResourceExhaustedError: OOM"}}
-    found = tensorflow_checks(ProbeResult(steps), is_gpu=True)
+    found = framework_checks(ProbeResult(steps), TENSORFLOW, is_gpu=True)
     assert verdicts(found)["waiting"] is FAILED
     assert verdicts(found)["memory counter"] is OK
 
@@ -286,7 +300,7 @@ def test_a_step_that_raised_is_its_finding() -> None:
     ],
 )
 def test_a_broken_installation(steps: dict[str, dict[str, Any]], says: str) -> None:
-    check = versions(ProbeResult(steps))
+    (check,) = versions(ProbeResult(steps), TENSORFLOW)
     assert check.verdict is FAILED
     assert says in check.finding
     assert check.remedy.startswith("pip install")
@@ -414,9 +428,11 @@ def test_the_remedy_fits_why_a_device_is_missing(
     assert remedy in device.remedy
 
 
-def test_a_device_that_no_case_can_name() -> None:
+def test_a_device_or_a_backend_that_no_case_can_name() -> None:
     with pytest.raises(UserError, match="unknown device 'tpu'"):
         diagnose("tpu")
+    with pytest.raises(UserError, match="unknown backend 'mxnet'"):
+        diagnose("cpu", "mxnet")
 
 
 # The picture on the screen.

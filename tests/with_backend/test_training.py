@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.backends import Batches, few_images, request, streamed
+from support.backends import Batches, few_images, own, request, streamed
 from support.loops import BATCH, SAMPLES, Recorder, distance, images, penalized, trained, work
 
 from bench.schema.requests import CeilingsRequest
-from bench.worker import ceilings, network
+from bench.session import doctor
+from bench.verdicts.validity import Verdict
+from bench.worker import ceilings, network, probe
 from bench.worker.framework import framework
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
@@ -167,6 +170,35 @@ def test_a_launch_in_16_bits_proves_it(loop: str, precision: str) -> None:
     assert messages[-1]["precision_share"] == 1.0
 
 
+class ForAnother(keras.Model):
+    """A step as another framework has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(10)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(keras.ops.reshape(x, (-1, 784)))
+
+    if BACKEND == "jax":
+
+        def train_step(self, data: Any) -> Any:
+            return {}
+
+    else:
+
+        def train_step(self, state: Any, data: Any) -> Any:  # type: ignore[misc]
+            return {}, state
+
+
+@pytest.mark.parametrize("name", ["fit", "compiled"])
+def test_a_step_for_another_framework_is_refused_by_name(name: str) -> None:
+    takes = {"jax": "state, data", "torch": "data"}[BACKEND]
+    said = rf"Keras calls it as train_step\({takes}\) with the backend {BACKEND}"
+    with pytest.raises(UserError, match=said):
+        own(ForAnother, name)
+
+
 def narrow() -> Any:
     """A model whose first layer computes in 16 bits, whatever the case says."""
     return keras.Sequential(
@@ -231,3 +263,28 @@ def test_a_profile_says_that_it_cannot_split_a_step() -> None:
     device = framework().device("cpu", "float32")
     with pytest.raises(UserError, match=r"cannot split a step of (JAX|PyTorch) yet"):
         framework().parts(work(NETWORKS["relu_mlp"].builder(), seed=5), "fit", device)
+
+
+def test_the_doctor_looks_at_the_framework_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_NOISE_S", 0.0)
+    report = doctor.diagnose("cpu")
+    found = {check.name: check for check in report.checks}
+    title = {"jax": "JAX", "torch": "PyTorch"}[BACKEND]
+    assert f", {title} " in found["versions"].finding
+    assert found["device"].finding.startswith(f"{title} sees it: ")
+    names = ("versions", "device", "placement", "waiting")
+    assert {found[name].verdict for name in names} == {Verdict.OK}, report
+    assert found["memory counter"].verdict is Verdict.OK
+    assert f"{title} process" not in found
+
+
+def test_a_chain_of_products_is_waited_for() -> None:
+    """On JAX the call returns before the products are computed; the wait must not be lost."""
+    target = import_module(f"bench.worker.{BACKEND}.probe").PROBED("cpu")
+    target.device.configure()
+    factor = target.square(512)
+    told = probe._waiting(target, on_cpu=True)
+    assert told["synced_s"] > 0.5 * told["read_s"]
+    assert float(target.chain(factor, 2)) == pytest.approx(
+        float((np.asarray(factor) @ np.asarray(factor) @ np.asarray(factor)).sum()), rel=1e-2
+    )

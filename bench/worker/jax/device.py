@@ -61,7 +61,7 @@ class JaxDevice(Device):
         if not self._is_gpu:
             return
         if self._precision == "tf32":
-            refuse_tf32(str(self.device_name), _capability(found[0]))
+            refuse_tf32(str(self.device_name), self.compute_capability)
         self._jax.config.update("jax_default_matmul_precision", self.products)
 
     @property
@@ -73,6 +73,11 @@ class JaxDevice(Device):
     def device_name(self) -> str | None:
         """The model of the GPU; None for a CPU, whose model JAX does not know."""
         return str(self._devices()[0].device_kind) if self._is_gpu else None
+
+    @property
+    def compute_capability(self) -> tuple[int, int] | None:
+        """That of the GPU; None where it is not known."""
+        return _capability(self._devices()[0])
 
     def scope(self) -> AbstractContextManager[Any]:
         """The context in which operations are placed on this device."""

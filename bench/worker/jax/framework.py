@@ -50,6 +50,10 @@ class Jax(Framework):
                 f"{precision} case has {wanted!r}: leave it out"
             )
 
+    def apart(self, work: Work) -> list[str]:
+        """Nothing that is known."""
+        return []
+
     def products(self, watch: StepWatch) -> list[Product]:
         """The matrix products and convolutions of every trace of a watched step."""
         traced = {repr(forms): forms for forms in cast("JaxWatch", watch).traced}

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
@@ -23,7 +24,7 @@ from bench.worker.tensorflow.variants import Variants
 from bench.worker.tensorflow.waiting import first_batch, waiting_of
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.tensorflow.watch import TensorFlowWatch
-from fmnist_models.loops.watch import StepWatch
+from fmnist_models.loops.watch import StepWatch, layers_of
 
 
 class TensorFlow(Framework):
@@ -53,6 +54,23 @@ class TensorFlow(Framework):
                 f"the model's code turned on {turned_on[0]}, which makes another precision than "
                 f"{precision} of its operations: leave it out"
             )
+
+    def apart(self, work: Work) -> list[str]:
+        """The update of an `Embedding`, where an optimizer squares its gradients.
+
+        TensorFlow gives a gradient for each occurrence of an index, and Keras squares them before
+        it adds them (results/evidence, parity.csv). SGD squares nothing.
+        """
+        optimizer = work.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        embeds = any(
+            isinstance(layer, keras.layers.Embedding) and layer.trainable
+            for layer in layers_of(work.model)
+        )
+        if not embeds or isinstance(optimizer, keras.optimizers.SGD):
+            return []
+        kind = type(optimizer).__name__
+        return [f"{kind} updates an Embedding otherwise with TensorFlow than with JAX and PyTorch"]
 
     def products(self, watch: StepWatch) -> list[Product]:
         """The matrix products and convolutions of every trace of a watched step."""

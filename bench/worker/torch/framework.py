@@ -54,6 +54,10 @@ class Torch(Framework):
                 f"{precision} case has {wanted!r}: leave set_float32_matmul_precision out"
             )
 
+    def apart(self, work: Work) -> list[str]:
+        """Nothing that is known."""
+        return []
+
     def products(self, watch: StepWatch) -> list[Product]:
         """The matrix products and convolutions of a step on each number of rows it was given."""
         seen = cast("TorchWatch", watch)

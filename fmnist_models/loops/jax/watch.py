@@ -44,6 +44,8 @@ class JaxWatch(StepWatch):
         "traced the training step again, or a callback of a batch compiled something"
     )
 
+    arguments: ClassVar[tuple[str, ...]] = ("state", "data")
+
     def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
         super().__init__(model, first)
         self.traced: list[tuple[Any, Any]] = []

@@ -1,0 +1,124 @@
+"""Compares the trainings of the same case on several frameworks, step for step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.launch.origin import child_command
+from bench.machine.devices import inventory
+from bench.machine.placement import child_environment, why_missing
+from bench.schema.case import Case
+from fmnist_models.errors import UserError
+
+BATCH, SEED, STEPS = 32, 7, 100
+# The examples that use nothing of one framework, and whose data are arrays.
+EXAMPLES = (
+    ("examples/convnet.py:convnet", "adam"),
+    ("examples/tabular.py:prices", "adam"),
+    ("examples/tokens.py:tokens", "adam"),
+    ("examples/recurrent.py:waves", "adam"),
+)
+Pair = tuple[str, str]
+
+
+def parity_rows(
+    pairs: Sequence[Pair],
+    backends: Sequence[str],
+    told: Callable[[str], None],
+    steps: int = STEPS,
+    *,
+    epochs: bool = True,
+) -> list[dict[str, Any]]:
+    """A row for each pair of model and optimizer and each backend but the first.
+
+    All begin with the same weights and see the same samples in the same order. `distance` is how
+    far the weights of the first backend went in so many steps, as the Euclidean norm over all of
+    them; `apart` is how far the other's end is from its end, over that distance.
+
+    Args:
+        pairs: (model, optimizer).
+        backends: the first is compared with the others.
+        told: called with a line before each backend.
+        steps: steps of batch 32 after which weights are compared.
+        epochs: train whole epochs too, and compare their losses.
+
+    Raises:
+        UserError: a backend is missing, or its training failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ends = {name: _ends(name, pairs, Path(folder), told, steps, epochs) for name in backends}
+    first, *others = backends
+    rows = []
+    for number, (model, optimizer) in enumerate(pairs):
+        start, reference, loss = ends[first][number]
+        distance = _norm(reference, start)
+        for name in others:
+            its_start, found, its_loss = ends[name][number]
+            rows.append(
+                {
+                    "model": model,
+                    "optimizer": optimizer,
+                    "backend": name,
+                    "reference": first,
+                    "steps": steps,
+                    "start_apart": _norm(its_start, start),
+                    "distance": distance,
+                    "apart": _norm(found, reference) / distance,
+                    "epoch_loss": loss if epochs else "",
+                    "loss_apart": abs(its_loss / loss - 1) if epochs else "",
+                }
+            )
+    return rows
+
+
+_End = tuple[list[NDArray[Any]], list[NDArray[Any]], float]
+
+
+def _ends(
+    backend: str,
+    pairs: Sequence[Pair],
+    folder: Path,
+    told: Callable[[str], None],
+    steps: int,
+    epochs: bool,
+) -> list[_End]:
+    """(weights at the start, after the steps, loss of an epoch) of each pair on a backend."""
+    if reason := why_missing(backend):
+        raise UserError(reason)
+    told(f"{backend}: {len(pairs)} pairs")
+    place = folder / backend
+    place.mkdir()
+    case = Case("softmax", "sgd", "fit", backend=backend)
+    done = subprocess.run(
+        [*child_command("bench.evidence.parity_child"), str(place)],
+        input=json.dumps({"pairs": pairs, "steps": steps, "epochs": epochs}),
+        env=child_environment(case, inventory()),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"{backend}: {done.stderr.strip().splitlines()[-1]}")
+    found = []
+    for number in range(len(pairs)):
+        with np.load(place / f"{number}.npz") as kept:
+            count = sum(name.startswith("start") for name in kept.files)
+            start, after = (
+                [kept[f"{when}{k}"] for k in range(count)] for when in ("start", "after")
+            )
+            found.append((start, after, float(kept["loss"])))
+    return found
+
+
+def _norm(some: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> float:
+    return float(
+        np.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(some, others, strict=True)))
+    )

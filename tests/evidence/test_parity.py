@@ -1,0 +1,57 @@
+"""The same case on two frameworks ends at the same weights, and a difference would be seen."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from support import ROOT
+
+from bench.evidence import parity
+from bench.evidence.parity import parity_rows
+from fmnist_models.errors import UserError
+
+
+def test_two_frameworks_train_alike() -> None:
+    """The short form of results/evidence/parity.csv."""
+    pairs = [("relu_mlp", "adam"), ("softmax", "sgd")]
+    told: list[str] = []
+    rows = parity_rows(pairs, ["tensorflow", "jax"], told.append, steps=20, epochs=False)
+    assert told == ["tensorflow: 2 pairs", "jax: 2 pairs"]
+    assert [(row["model"], row["backend"]) for row in rows] == [
+        ("relu_mlp", "jax"),
+        ("softmax", "jax"),
+    ]
+    for row in rows:
+        assert row["start_apart"] == 0
+        assert row["distance"] > 0.1
+        assert row["apart"] < 1e-3
+
+
+def test_what_trains_otherwise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, end = [np.zeros(4), np.zeros(2)], [np.full(4, 0.5), np.zeros(2)]
+    other = [np.full(4, 0.505), np.zeros(2)]
+    ends = {"tensorflow": [(start, end, 2.0)], "jax": [(start, other, 2.01)]}
+    monkeypatch.setattr(parity, "_ends", lambda name, *_: ends[name])
+    (row,) = parity_rows([("softmax", "sgd")], ["tensorflow", "jax"], lambda _: None)
+    assert row["apart"] == pytest.approx(0.01)
+    assert row["loss_apart"] == pytest.approx(0.005)
+
+
+def test_a_framework_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "why_missing", lambda name: f"{name} is not installed: pip install")
+    with pytest.raises(UserError, match="tensorflow is not installed"):
+        parity_rows([("softmax", "sgd")], ["tensorflow", "jax"], lambda _: None)
+
+
+def test_what_the_page_says_of_the_table_is_in_it() -> None:
+    """Each documented pair ends at the same weights, and all but one at the same loss."""
+    with (ROOT / "results/evidence/parity.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if "/" not in row["model"]]
+    assert len(rows) == 2 * 18
+    assert {float(row["start_apart"]) for row in rows} == {0.0}
+    assert max(float(row["apart"]) for row in rows) < 2e-6
+    losses = {(row["model"], row["optimizer"]): float(row["loss_apart"]) for row in rows}
+    assert [pair for pair, apart in losses.items() if apart > 5e-4] == [("relu_mlp", "rmsprop")]
+    assert max(losses.values()) < 1.4e-3
