@@ -8,14 +8,13 @@ from typing import Any
 
 from bench.analysis import roofline
 from bench.analysis.case_row import Launch, case_row, roofline_columns, warnings_of
+from bench.backends import KNOWN
 from bench.schema import ceilings
-from bench.schema.case import PRECISIONS, SKLEARN_LOOP, Case
+from bench.schema.case import AXES, PRECISIONS, SKLEARN_LOOP, Case
 from bench.schema.cells import result_line
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan
 from bench.schema.warnings import CaseWarning, Kind, as_text, of_row
-
-_AXES = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
 
 
 def result_rows(
@@ -166,7 +165,7 @@ class ResultTable:
 
 
 def _axes(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(values[axis] for axis in _AXES)
+    return tuple(values[axis] for axis in AXES)
 
 
 def last_attempts(launches: Sequence[LaunchRecord]) -> dict[str, list[LaunchRecord]]:
@@ -231,7 +230,7 @@ def time_split(
 
 def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: Any) -> Any:
     """The row of the case that differs only in the axes `other`; None unless it ended ok."""
-    wanted = {axis: row[axis] for axis in _AXES} | other
+    wanted = {axis: row[axis] for axis in AXES} | other
     found = (r for r in rows if all(r[axis] == value for axis, value in wanted.items()))
     return next((r for r in found if r["status"] == Status.OK), None)
 
@@ -261,7 +260,8 @@ def _compare_with_siblings(
     )
     slower = f"{row['samples_per_s'] / plain['samples_per_s']:.2f} times as fast as float32"
     if own and full:
-        path = "xla" if row["jit_compile"] and "xla" in own.matmul_flops_per_s else "plain"
+        xla = row["jit_compile"] and KNOWN[row["backend"]].compiles_by_xla
+        path = "xla" if xla else "plain"
         rates = [rate.matmul_flops_per_s.get(path, rate.peak_flops_per_s) for rate in (own, full)]
         rate = rates[0] / rates[1]
         through = "through XLA" if path == "xla" else "in the framework's own kernels"

@@ -21,6 +21,7 @@ class Backend:
         install: what installs it, for messages.
         variables: variables of its worker, by whether the case is on a GPU.
         threads: the variables that limit the threads of one operation to a number.
+        compiles_by_xla: what it compiles goes through XLA.
         profiled: `bench.session.profile` can take its steps apart.
         refuses: why it cannot train a case on any machine; None where it can.
     """
@@ -31,5 +32,6 @@ class Backend:
     install: str
     variables: Callable[[bool], Mapping[str, str]]
     threads: Callable[[int], Mapping[str, str]]
+    compiles_by_xla: bool = True
     profiled: bool = False
     refuses: Callable[[Case], str | None] = lambda _: None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.backends import DEFAULT
-from bench.schema.case import SKLEARN_LOOP
+from bench.schema.case import AXES, SKLEARN_LOOP
 from bench.schema.cells import counted
 
 # From this ratio on, one decimal place is enough.
@@ -23,8 +23,7 @@ def name(row: Mapping[str, object]) -> str:
 
 def short_names(rows: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
     """What tells each case from the others, for the narrow axis of a chart."""
-    axes = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads", "backend")
-    kept = [axis for axis in axes if len({row[axis] for row in rows.values()}) > 1] or ["model"]
+    kept = [axis for axis in AXES if len({row[axis] for row in rows.values()}) > 1] or ["model"]
 
     def short(row: Mapping[str, object]) -> str:
         """The kept axes of one case."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from bench.backends import BACKENDS, DEFAULT
@@ -122,6 +122,10 @@ class Case(Plain):
         if len(name.encode()) <= _LONGEST_FILE_NAME:
             return name
         return f"{name[:40]}-{hashlib.sha256(self.id.encode()).hexdigest()[:12]}"
+
+
+# The axes of the matrix, in the order of a case's fields.
+AXES: tuple[str, ...] = tuple(field.name for field in fields(Case))
 
 
 def logistic_case() -> Case:

@@ -136,6 +136,23 @@ def kernels_of(layers: Layers) -> list[NDArray[Any]]:
     return [random.normal(size=shape) / shape[0] ** 0.5 for shape in layers]
 
 
+def step_products(batch: Any, kernels: Sequence[Any]) -> list[Any]:
+    """Forward, weight- and input-gradient products of a step; returns the weight gradients.
+
+    For arrays with the operator `@` and the transpose `T`.
+    """
+    inputs = [batch]
+    for kernel in kernels:
+        inputs.append(inputs[-1] @ kernel)
+    error = inputs.pop()
+    gradients = []
+    for number in reversed(range(len(kernels))):
+        gradients.append(inputs[number].T @ error)
+        if number > 0:
+            error = error @ kernels[number].T
+    return gradients[::-1]
+
+
 def _seconds(call: Call, device: Synchronized) -> float:
     """Seconds of one call after a warm-up: the best of several windows filled with calls."""
     call()

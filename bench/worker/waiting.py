@@ -7,14 +7,17 @@ steps are run once more after them, one at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from statistics import fmean
 from time import perf_counter
 from typing import Any
 
 import keras
+from keras.src.trainers.data_adapters import get_data_adapter
 
 from bench.worker.framework import Device
+from fmnist_models.loops.base import Work
+from fmnist_models.stream import Stream
 
 # Most steps and seconds of the reading.
 _MOST_STEPS, _MOST_S = 100, 10.0
@@ -49,6 +52,22 @@ def waits_of(batches: Iterator[Any], step: Step, resident: Any, device: Device) 
         "waiting_share": waiting_s / (waiting_s + training_s),
         "resident_step_s": _resident_step_s(step, resident, len(waits), device),
     }
+
+
+def epoch_batches(stream: Stream, work: Work, reader: str) -> Generator[Any]:
+    """The batches of an epoch, as `Model.fit` reads them.
+
+    Args:
+        stream: the data.
+        work: what trains on it.
+        reader: the method of Keras's data adapters for the framework.
+    """
+    adapter = get_data_adapter(stream.open(), class_weight=work.class_weight)
+    adapter.on_epoch_begin()
+    try:
+        yield from getattr(adapter, reader)()
+    finally:
+        adapter.on_epoch_end()
 
 
 def _streamed(

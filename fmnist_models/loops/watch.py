@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import keras
@@ -98,6 +98,89 @@ class StepWatch(ABC):
     def _plain_rows(self) -> int:
         """Rows in the mean loss of Keras's own step."""
         return int(self.model.metrics[0].count)
+
+
+class CountingWatch(StepWatch):
+    """Counts calls and rows in Python, which gives each batch to the step or traces it.
+
+    The rows that a layer is given are noted while the step runs or is traced.
+    """
+
+    def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
+        super().__init__(model, first)
+        self._depth = 0
+        # None where one of the step's own transformations hides how many rows there are.
+        self._layer_rows: dict[int, int | None] = {}
+        # The most rows that a layer is given where the step is traced with so many rows.
+        self._trains: dict[int, int | None] = {}
+        self.count_from_here()
+
+    @abstractmethod
+    def _array(self, given: Any) -> Any:
+        """The first array in the arguments of a layer's call; None where there is none."""
+
+    @abstractmethod
+    def _counts(self, array: Any) -> bool:
+        """Whether an array's first dimension is that of the batch."""
+
+    def count(self, calls: int, rows: int) -> None:
+        """Count so many calls of a traced step with so many rows each."""
+        if calls:
+            self._calls += calls
+            self._given += calls * rows
+            # The first call with so many rows traces the step after this.
+            self._trained_of.append((calls, rows))
+
+    def count_from_here(self) -> None:
+        """Count calls and rows from now on."""
+        self._calls = self._given = self._reshaped = 0
+        self._trained_of: list[tuple[int, int]] = []
+
+    def given(self) -> tuple[int, int] | None:
+        """(calls, rows in their data) of a step that is not Keras's own, else None."""
+        return None if self.plain else (self._calls, self._given)
+
+    def reshaped(self) -> int:
+        """Batches since `count_from_here` whose samples have another shape than the first one's."""
+        return self._reshaped
+
+    def _note_shapes(self, batch: Any) -> int:
+        """Count a batch of another shape; returns the batch's rows."""
+        leaves = [leaf for leaf in keras.tree.flatten(batch) if leaf is not None]
+        shapes = zip(leaves, self._shapes, strict=False)
+        self._reshaped += any(leaf.shape[1:] != shape for leaf, shape in shapes)
+        return int(leaves[0].shape[0])
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Within the context, note rows of layers, and whether the loss is scaled."""
+        call = keras.layers.Layer.__call__
+        optimizer = self.model.optimizer
+        scale = optimizer.scale_loss
+
+        def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            """Call a layer; note the rows where the step itself makes the call."""
+            if self._depth == 0 and (layer.trainable_variables or not layer.built):
+                first = self._array((args, kwargs))
+                if first is not None:
+                    before = self._layer_rows.get(id(layer), 0)
+                    known = before is not None and self._counts(first)
+                    self._layer_rows[id(layer)] = before + first.shape[0] if known else None
+            self._depth += 1
+            try:
+                return call(layer, *args, **kwargs)
+            finally:
+                self._depth -= 1
+
+        def scaled(loss: Any) -> Any:
+            """Scale a loss with the optimizer, and note it."""
+            self.scales = True
+            return scale(loss)
+
+        with ExitStack() as stack:
+            stack.enter_context(standing_in(keras.layers.Layer, "__call__", called))
+            stack.enter_context(standing_in(optimizer, "scale_loss", scaled))
+            yield
 
 
 def _refuse_other_arguments(

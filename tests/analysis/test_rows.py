@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.rows import COMPILED, FIT, HALF, ceilings, rows
 
@@ -109,6 +111,13 @@ def test_a_precision_that_loses_says_why() -> None:
         "0.50 times as fast as float32: in the framework's own kernels large products reach 2.00 "
         "times the rate of float32 here, and conversions cost more"
     )
+
+
+def test_what_pytorch_compiles_does_not_go_through_xla() -> None:
+    measured = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
+    torch = [replace(case, backend="torch") for case in (COMPILED, HALF)]
+    _, half = rows({torch[0]: 0.4, torch[1]: 0.8}, measured)
+    assert "in the framework's own kernels large products reach 2.00 times" in half["warnings"]
 
 
 def test_a_precision_that_wins_or_stands_alone_says_nothing() -> None:

@@ -41,3 +41,12 @@ def rounds_as_fit() -> Iterator[None]:
 
     with config.patch(emulate_precision_casts=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def usual_precision() -> Iterator[None]:
+    """A launch sets the dtype policy of its process, which here is that of all tests."""
+    import keras
+
+    yield
+    keras.config.set_dtype_policy("float32")

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 from support.backends import few_images, own, request
-from support.loops import SAMPLES, Recorder
+from support.loops import Recorder
+from support.own_step_jax import OwnStep
 
 from bench.schema.errors import Invalid
 from bench.worker import network
@@ -24,56 +25,6 @@ from fmnist_models.loops.jax.compiled import _scaled
 def test_bytes_become_what_a_division_gives() -> None:
     every = np.arange(256, dtype=np.uint8)
     assert np.array_equal(np.asarray(jax.jit(_scaled)(every)), dataset.scaled(every))
-
-
-class OwnStep(keras.Model):
-    """A step as Keras's guide for JAX teaches it; it may leave samples out."""
-
-    def __init__(self, rows: int | None = None) -> None:
-        super().__init__()
-        self.dense = keras.layers.Dense(10)
-        self._rows = rows
-
-    def call(self, x: Any) -> Any:
-        return self.dense(keras.ops.reshape(x, (-1, 784)))
-
-    def train_step(self, state: Any, data: Any) -> Any:
-        trainable, fixed, slots, metrics = state
-        x, y = (part[: self._rows] for part in data)
-
-        def loss_of(weights: Any) -> Any:
-            logits, updated = self.stateless_call(weights, fixed, x)
-            losses = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
-            return keras.ops.mean(losses), updated
-
-        (loss, updated), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
-        trainable, slots = self.optimizer.stateless_apply(slots, gradients, trainable)
-        return {"own": loss}, (trainable, updated, slots, metrics)
-
-
-def test_a_step_of_ones_own_trains_alike_and_tells_its_own_logs() -> None:
-    ends = []
-    for name in ("fit", "compiled"):
-        loop = own(OwnStep, name)
-        loop.warm_up()
-        told = Recorder(2)
-        loop.train(told, 2)
-        ends.append((loop.work.model.get_weights(), told.logs))
-    (one, fit_logs), (other, logs) = ends
-    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))
-    assert [set(log) for log in logs] == [{"own"}, {"own"}]
-    assert [log["own"] for log in fit_logs] == pytest.approx([log["own"] for log in logs], rel=1e-5)
-
-
-@pytest.mark.parametrize("name", ["fit", "compiled"])
-def test_calls_and_rows_of_a_step_of_ones_own_are_counted(name: str) -> None:
-    for rows, trains in ((None, SAMPLES), (100, 4 * 100 + 76)):
-        loop = own(partial(OwnStep, rows), name)
-        loop.warm_up()
-        loop.watch.count_from_here()
-        loop.train(Recorder(1), 1)
-        assert loop.watch.given() == (5, SAMPLES)
-        assert loop.watch.rows() == trains
 
 
 class InAnotherWay(OwnStep):

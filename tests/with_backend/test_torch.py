@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +16,8 @@ import pytest
 import torch
 from support import ROOT
 from support.backends import few_images, own, request
-from support.loops import BATCH, SAMPLES, Recorder, distance, trained, work
+from support.loops import BATCH, Recorder, distance, trained, work
+from support.own_step_torch import OwnStep
 
 from bench.schema.errors import Invalid
 from bench.worker import network
@@ -37,54 +37,6 @@ def test_bytes_become_what_a_division_gives() -> None:
     expected = dataset.scaled(every.numpy())
     for function in (_scaled, torch.compile(_scaled)):
         assert np.array_equal(function(every).numpy(), expected)
-
-
-class OwnStep(keras.Model):
-    """A step as Keras's guide for PyTorch teaches it; it may leave samples out."""
-
-    def __init__(self, rows: int | None = None) -> None:
-        super().__init__()
-        self.dense = keras.layers.Dense(10)
-        self._rows = rows
-
-    def call(self, x: Any) -> Any:
-        return self.dense(keras.ops.reshape(x, (-1, 784)))
-
-    def train_step(self, data: Any) -> Any:
-        x, y = (part[: self._rows] for part in data)
-        self.zero_grad()
-        losses = keras.losses.sparse_categorical_crossentropy(y, self(x), from_logits=True)
-        loss = keras.ops.mean(losses)
-        loss.backward()
-        weights = list(self.trainable_weights)
-        with torch.no_grad():
-            self.optimizer.apply([w.value.grad for w in weights], weights)
-        return {"own": loss}
-
-
-def test_a_step_of_ones_own_trains_alike_and_tells_its_own_logs() -> None:
-    ends = []
-    for name in ("fit", "compiled"):
-        loop = own(OwnStep, name)
-        loop.warm_up()
-        told = Recorder(2)
-        loop.train(told, 2)
-        ends.append((loop.work.model.get_weights(), told.logs))
-    (one, fit_logs), (other, logs) = ends
-    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))
-    assert [set(log) for log in logs] == [{"own"}, {"own"}]
-    assert [log["own"] for log in fit_logs] == pytest.approx([log["own"] for log in logs], rel=1e-5)
-
-
-@pytest.mark.parametrize("name", ["fit", "compiled"])
-def test_calls_and_rows_of_a_step_of_ones_own_are_counted(name: str) -> None:
-    for rows, trains in ((None, SAMPLES), (100, 4 * 100 + 76)):
-        loop = own(partial(OwnStep, rows), name)
-        loop.warm_up()
-        loop.watch.count_from_here()
-        loop.train(Recorder(1), 1)
-        assert loop.watch.given() == (5, SAMPLES)
-        assert loop.watch.rows() == trains
 
 
 class AsksForANumber(OwnStep):
@@ -300,6 +252,7 @@ TEMPLATE = """
 import os
 from bench.worker import launch, training  # noqa: F401
 from fmnist_models.architectures import NETWORKS
+from support.own_step_torch import OwnStep
 from support.loops import trained
 for _ in range(2):
     child = os.fork()

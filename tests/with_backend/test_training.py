@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -31,6 +31,7 @@ BUILDERS = {name: network.builder for name, network in NETWORKS.items()} | {"pen
 # Keras refuses several steps a call with PyTorch.
 OTHER_LOOPS = {"jax": ["multistep", "compiled"], "torch": ["compiled"]}[BACKEND]
 PRECISIONS = ["mixed_bfloat16", "mixed_float16"]
+OwnStep = import_module(f"support.own_step_{BACKEND}").OwnStep
 LOOPS_HERE = ["fit", *OTHER_LOOPS]
 
 
@@ -168,6 +169,31 @@ def test_a_launch_in_16_bits_proves_it(loop: str, precision: str) -> None:
     messages: list[dict[str, Any]] = []
     network.measure_network(request(loop, precision), few_images(), messages.append, None)
     assert messages[-1]["precision_share"] == 1.0
+
+
+def test_a_step_of_ones_own_trains_alike_and_tells_its_own_logs() -> None:
+    ends = []
+    for name in ("fit", "compiled"):
+        loop = own(OwnStep, name)
+        loop.warm_up()
+        told = Recorder(2)
+        loop.train(told, 2)
+        ends.append((loop.work.model.get_weights(), told.logs))
+    (one, fit_logs), (other, logs) = ends
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))
+    assert [set(log) for log in logs] == [{"own"}, {"own"}]
+    assert [log["own"] for log in fit_logs] == pytest.approx([log["own"] for log in logs], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fit", "compiled"])
+def test_calls_and_rows_of_a_step_of_ones_own_are_counted(name: str) -> None:
+    for rows, trains in ((None, SAMPLES), (100, 4 * 100 + 76)):
+        loop = own(partial(OwnStep, rows), name)
+        loop.warm_up()
+        loop.watch.count_from_here()
+        loop.train(Recorder(1), 1)
+        assert loop.watch.given() == (5, SAMPLES)
+        assert loop.watch.rows() == trains
 
 
 class ForAnother(keras.Model):

@@ -81,7 +81,7 @@ def stream_of(
             clock.now_s += FETCH_S if number else first_s
             yield tuple(map(tf.constant, rows_of(rows).packed))
 
-    monkeypatch.setattr(waiting, "_batches", batches)
+    monkeypatch.setattr(waiting, "epoch_batches", batches)
 
 
 @pytest.mark.parametrize("sizes", [[8] * 6, [8, 8, 8, 5], [8, 8, 8, 5, 8, 8, 8, 5]])
@@ -136,7 +136,7 @@ def test_what_the_reading_raises_is_a_warning(
         yield from ()
         raise OSError("the share is gone")
 
-    monkeypatch.setattr(waiting, "_batches", broken)
+    monkeypatch.setattr(waiting, "epoch_batches", broken)
     warnings: list[str] = []
     built: Any = SimpleNamespace(work=work_of(clock))
     assert network._waiting(built, clock, warnings) == {}  # type: ignore[arg-type]

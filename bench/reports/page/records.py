@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from bench.analysis.rows import sibling
+from bench.backends import DEFAULT
 from bench.reports import roofline_data
 from bench.reports.page.source import Source
 from bench.reports.page.works import works
@@ -130,7 +131,7 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "key": key,
         "run": source.name,
         "case": row["case"],
-        "pair": " · ".join(filter(None, (row["model"], row["optimizer"]))),
+        "pair": " · ".join(filter(None, (row["model"], row["optimizer"], _other_backend(row)))),
         "model": row["model"],
         "optimizer": row["optimizer"] or "(scikit-learn)",
         "loop": row["loop"],
@@ -154,6 +155,11 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "fraction": _short(row["roofline_fraction"]) if roof else None,
         "bound": row["bound"],
     }
+
+
+def _other_backend(row: Row) -> str:
+    """The backend of a network's row where it is not the default, so that no line joins two."""
+    return "" if row["backend"] in (DEFAULT, SKLEARN_LOOP) else str(row["backend"])
 
 
 def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> list[str]:

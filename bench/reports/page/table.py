@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.reports.page.source import Source
 from bench.reports.scores import names_of
 from bench.reports.terminal.run import half_width
+from bench.schema.case import AXES, SKLEARN_LOOP
 from bench.schema.cells import as_cell
 from bench.schema.columns import Row
 from bench.schema.launch import Status
@@ -16,17 +17,7 @@ from bench.schema.score import ACCURACY
 
 # With more rows, columns that are hidden at first are left out, so that the page is small.
 MOST_WIDE_ROWS = 600
-FILTERS = (
-    "run",
-    "model",
-    "optimizer",
-    "loop",
-    "device",
-    "batch_size",
-    "precision",
-    "threads",
-    "status",
-)
+FILTERS = ("run", *AXES, "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +127,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("batch_size", "batch", "samples a step"),
     Column("precision", "precision", "Keras dtype policy", number=False),
     Column("threads", "threads", "inside an operation; empty: the framework's default"),
+    Column("backend", "backend", "the framework behind Keras", number=False),
     Column("status", "status", "how the case ended", number=False),
     Column(
         "samples_per_s",
@@ -262,7 +254,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("warnings", "warnings", "what a reader must know", number=False, long=True),
 )
 # Columns that are hidden at first where all cases have the same value.
-_ALIKE = ("device", "threads", "status")
+_ALIKE = ("device", "threads", "backend", "status")
 _RUN = Column("run", "run", "label, or folder", number=False)
 
 
@@ -278,7 +270,8 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
     ]
     columns = [
         replace(column, at_first=False)
-        if column.name in _ALIKE and len({row[column.name] for _, row in rows}) == 1
+        if column.name in _ALIKE
+        and len(_kinds(column.name, (row[column.name] for _, row in rows))) == 1
         else column
         for column in columns
     ]
@@ -326,8 +319,13 @@ def _choices(rows: Sequence[TableRow]) -> dict[str, tuple[str, ...]]:
     return {
         name: tuple(sorted(values, key=int)) if all(v.isdecimal() for v in values) else values
         for name, values in found.items()
-        if len(values) > 1
+        if len(_kinds(name, values)) > 1
     }
+
+
+def _kinds(axis: str, values: Iterable[Any]) -> set[Any]:
+    """The different values; of the backends without scikit-learn's, which its loop tells."""
+    return set(values) - ({SKLEARN_LOOP} if axis == "backend" else set())
 
 
 def _cell(column: Column, run: str, row: Row) -> Cell:

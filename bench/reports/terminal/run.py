@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.rows import sibling
+from bench.backends import DEFAULT, KNOWN
 from bench.reports.formatting import spread
 from bench.reports.scores import heading_of, in_digits, names_of, short
+from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.launch import Status
@@ -42,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def print_results(rows: Sequence[Row], console: Console) -> None:
-    """Print a table for each device, precision and thread count, then warnings and reasons."""
+    """Print a table for each setting of the machine, then warnings and reasons."""
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
         _print_table(setting, list(group), rows, console)
@@ -145,19 +147,23 @@ class _Layout:
         return table
 
 
+_Setting = tuple[str, str, int | None, str]
+
+
 def _print_table(
-    setting: tuple[str, str, int | None],
+    setting: _Setting,
     group: Sequence[Row],
     rows: Sequence[Row],
     console: Console,
 ) -> None:
-    """Print the cases of a device, precision and thread count.
+    """Print the cases of a device, precision, thread count and backend.
 
     Where the names of models and optimizers are too long for the terminal, they stand on lines of
     their own, above their cases.
     """
-    device, precision, threads = setting
+    device, precision, threads, backend = setting
     title = f"{device}, {precision}" + (f", {threads} threads" if threads else "")
+    title += "" if backend in (DEFAULT, SKLEARN_LOOP) else f", {KNOWN[backend].title}"
     console.print(Text(title, style="italic"))
     layout = _layout(group, rows)
     if sum(layout.widths()) + len(layout.widths()) <= console.width:
@@ -238,8 +244,8 @@ def _ok(row: Row) -> bool:
     return bool(row["status"] == Status.OK)
 
 
-def _setting(row: Row) -> tuple[str, str, int | None]:
-    return row["device"], row["precision"], row["threads"]
+def _setting(row: Row) -> _Setting:
+    return row["device"], row["precision"], row["threads"], row["backend"]
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -248,6 +254,8 @@ def _order(row: Row) -> tuple[Any, ...]:
         row["precision"] == "float64",
         row["precision"],
         row["threads"] or 0,
+        row["backend"] != DEFAULT,
+        row["backend"],
         row["model"],
         row["batch_size"],
         row["optimizer"],

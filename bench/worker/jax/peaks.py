@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-from bench.worker.ceilings import Call, Layers, Peaks, kernels_of
+from bench.worker.ceilings import Call, Layers, Peaks, kernels_of, step_products
 
 
 class JaxPeaks(Peaks):
@@ -66,23 +66,9 @@ def _products_epoch(batch_size: int) -> Callable[[jax.Array, list[jax.Array]], l
         def turn(step: Any, _: list[jax.Array]) -> list[jax.Array]:
             """The products of one step."""
             batch = lax.dynamic_slice_in_dim(x, step * batch_size, batch_size)
-            return _step_products(batch, kernels)
+            return step_products(batch, kernels)
 
         gradients = lax.fori_loop(0, full, turn, [jnp.zeros_like(kernel) for kernel in kernels])
-        return [*gradients, *(_step_products(x[full * batch_size :], kernels) if rest else [])]
+        return [*gradients, *(step_products(x[full * batch_size :], kernels) if rest else [])]
 
     return epoch
-
-
-def _step_products(batch: jax.Array, kernels: list[jax.Array]) -> list[jax.Array]:
-    """Compute forward, weight- and input-gradient products; returns the weight gradients."""
-    inputs = [batch]
-    for kernel in kernels:
-        inputs.append(inputs[-1] @ kernel)
-    error = inputs.pop()
-    gradients = []
-    for number in reversed(range(len(kernels))):
-        gradients.append(inputs[number].T @ error)
-        if number > 0:
-            error = error @ kernels[number].T
-    return gradients[::-1]

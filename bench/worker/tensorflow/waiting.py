@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.trainers.data_adapters import get_data_adapter
 
 from bench.worker.framework import Device
-from bench.worker.waiting import waits_of
+from bench.worker.waiting import epoch_batches, waits_of
 from fmnist_models.loops.base import Snapshot, Work
 from fmnist_models.stream import Stream
 
@@ -28,7 +26,7 @@ def waiting_of(work: Work, device: Device) -> dict[str, Any]:
     try:
         resident = first_batch(work)
         step(resident)
-        with closing(_batches(work.data, work)) as batches:
+        with closing(epoch_batches(work.data, work, "get_tf_dataset")) as batches:
             return dict(waits_of(batches, step, resident, device))
     finally:
         snapshot.restore()
@@ -38,13 +36,3 @@ def first_batch(work: Work) -> Any:
     """What a full step takes, as tensors on the device of `work`."""
     with tf.device(work.device):
         return keras.tree.map_structure(tf.constant, work.batch.packed)
-
-
-def _batches(stream: Stream, work: Work) -> Generator[Any]:
-    """The batches of an epoch, as `Model.fit` reads them."""
-    adapter = get_data_adapter(stream.open(), class_weight=work.class_weight)
-    adapter.on_epoch_begin()
-    try:
-        yield from adapter.get_tf_dataset()
-    finally:
-        adapter.on_epoch_end()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.worker.ceilings import Call, Layers, Peaks, kernels_of
+from bench.worker.ceilings import Call, Layers, Peaks, kernels_of, step_products
 from fmnist_models.loops.torch.replay import replayed
 
 
@@ -59,7 +59,7 @@ class TorchPeaks(Peaks):
             """All products of an epoch; returns the last step's weight gradients."""
             gradients: list[torch.Tensor] = []
             for batch in batches:
-                gradients = _step_products(batch, kernels)
+                gradients = step_products(batch, kernels)
             return gradients
 
         call: Call = epoch
@@ -70,17 +70,3 @@ class TorchPeaks(Peaks):
 
     def _tensor(self, array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor(array, dtype=dtype, device=self._device)
-
-
-def _step_products(batch: torch.Tensor, kernels: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Compute forward, weight- and input-gradient products; returns the weight gradients."""
-    inputs = [batch]
-    for kernel in kernels:
-        inputs.append(inputs[-1] @ kernel)
-    error = inputs.pop()
-    gradients = []
-    for number in reversed(range(len(kernels))):
-        gradients.append(inputs[number].T @ error)
-        if number > 0:
-            error = error @ kernels[number].T
-    return gradients[::-1]

@@ -8,14 +8,13 @@ it runs, in Python, where Keras takes the next batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import jax
 import keras
 from numpy.typing import NDArray
 
-from fmnist_models.loops.watch import StepWatch, standing_in
+from fmnist_models.loops.watch import CountingWatch
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _compilations = 0
@@ -29,7 +28,7 @@ def _count_compilation(event: str, _: float, **__: Any) -> None:
 jax.monitoring.register_event_duration_secs_listener(_count_compilation)
 
 
-class JaxWatch(StepWatch):
+class JaxWatch(CountingWatch):
     """Observes the training step of one model.
 
     Args:
@@ -49,14 +48,7 @@ class JaxWatch(StepWatch):
     def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
         super().__init__(model, first)
         self.traced: list[tuple[Any, Any]] = []
-        self._depth = 0
-        # Rows of the batch that is traced, given to layers with weights; None where one of the
-        # step's own transformations, such as `jax.vmap` or `lax.scan`, hides how many there are.
-        self._layer_rows: dict[int, int | None] = {}
-        # The most rows that a layer is given of so many rows of the step's; 0 where none is called.
-        self._trains: dict[int, int | None] = {}
         self._own_trace: Any = None
-        self.count_from_here()
 
     @property
     def traces(self) -> int:
@@ -112,25 +104,8 @@ class JaxWatch(StepWatch):
 
     def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
-            leaves = [leaf for leaf in keras.tree.flatten(batch) if leaf is not None]
-            self.count(1, leaves[0].shape[0])
-            shapes = zip(leaves, self._shapes, strict=False)
-            self._reshaped += any(leaf.shape[1:] != shape for leaf, shape in shapes)
+            self.count(1, self._note_shapes(batch))
             yield batch
-
-    def count(self, calls: int, rows: int) -> None:
-        """Count so many calls of the step with so many rows each."""
-        if not calls:
-            return
-        self._calls += calls
-        self._given += calls * rows
-        # The first call with so many rows traces the step after this.
-        self._trained_of.append((calls, rows))
-
-    def count_from_here(self) -> None:
-        """Count calls and rows from now on."""
-        self._calls = self._given = self._reshaped = 0
-        self._trained_of: list[tuple[int, int]] = []
 
     def rows(self) -> int | None:
         """Rows that the step trained since `count_from_here`."""
@@ -141,44 +116,9 @@ class JaxWatch(StepWatch):
             return None
         return sum(calls * (rows or 0) for calls, rows in trained) or None
 
-    def given(self) -> tuple[int, int] | None:
-        """(calls, rows in their data) of a step that is not Keras's own, else None."""
-        return None if self.plain else (self._calls, self._given)
-
-    def reshaped(self) -> int:
-        """Batches since `count_from_here` whose samples have another shape than the first one's."""
-        return self._reshaped
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        call = keras.layers.Layer.__call__
-        optimizer = self.model.optimizer
-        scale = optimizer.scale_loss
-
-        def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            """Call a layer; note the rows where the step itself makes the call."""
-            # The model itself is called by Keras's own `compute_loss_and_updates`.
-            if self._depth == 0 and (layer.trainable_variables or not layer.built):
-                given = (x for x in jax.tree.leaves((args, kwargs)) if getattr(x, "shape", None))
-                if (first := next(given, None)) is not None:
-                    before = self._layer_rows.get(id(layer), 0)
-                    known = before is not None and self._counts(first)
-                    self._layer_rows[id(layer)] = before + first.shape[0] if known else None
-            self._depth += 1
-            try:
-                return call(layer, *args, **kwargs)
-            finally:
-                self._depth -= 1
-
-        def scaled(loss: Any) -> Any:
-            """Scale a loss with the optimizer, and note it."""
-            self.scales = True
-            return scale(loss)
-
-        with ExitStack() as stack:
-            stack.enter_context(standing_in(keras.layers.Layer, "__call__", called))
-            stack.enter_context(standing_in(optimizer, "scale_loss", scaled))
-            yield
+    def _array(self, given: Any) -> Any:
+        arrays = (leaf for leaf in jax.tree.leaves(given) if getattr(leaf, "shape", None))
+        return next(arrays, None)
 
 
 def _form(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -36,7 +36,7 @@ from bench.reports.page.page import write_report
 from bench.reports.page.records import MOST_ROUNDS, case_records, pareto, round_records
 from bench.reports.page.source import Source, read_sources
 from bench.reports.page.table import COLUMNS, case_table
-from bench.schema.case import Case
+from bench.schema.case import Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.earlier import in_present_names
 from bench.schema.launch import Status
@@ -143,6 +143,32 @@ def test_the_findings_of_several_backends_say_what_each_compiles(
     assert "TensorFlow 90%, JAX 60%, PyTorch 90%." in found.text
     gain = text_of(run, "compiled trains")
     assert "By backend: 9.9 times with TensorFlow, 2.5 times with JAX, 9.9 times" in gain.text
+
+
+def test_the_table_and_the_charts_tell_backends_apart(source: Callable[..., Source]) -> None:
+    cases = {
+        Case("relu_mlp", "adam", "compiled", threads=threads, backend=backend): (1.0, 0.85)
+        for threads in (1, 2)
+        for backend in ("tensorflow", "jax")
+    }
+    run = source(cases)
+    table = case_table([run])
+    (place,) = (n for n, column in enumerate(table.columns) if column.name == "backend")
+    assert table.columns[place].at_first
+    assert [row.cells[place].text for row in table.rows] == ["tensorflow", "jax"] * 2
+    assert table.choices["backend"] == ("tensorflow", "jax")
+    records = case_records([run])
+    lines = {(r["threads_series"], r["pair"]) for r in records}
+    assert len(lines) == 2
+    assert {pair for _, pair in lines} == {"relu_mlp · adam", "relu_mlp · adam · jax"}
+
+
+def test_of_one_backend_beside_scikit_learn_nothing_is_told(source: Callable[..., Source]) -> None:
+    table = case_table([source({FIT: (1.0, 0.85), logistic_case(): (2.0, 0.8)})])
+    (column,) = (column for column in table.columns if column.name == "backend")
+    assert not column.at_first
+    assert "backend" not in table.choices
+    assert table.choices["loop"] == ("fit", "sklearn")
 
 
 def test_a_target_that_nobody_reached_is_said(source: Callable[..., Source]) -> None:

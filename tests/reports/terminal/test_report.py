@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +67,18 @@ def printed(rows: list[dict[str, Any]]) -> str:
 
 def test_the_tables_are_these() -> None:
     assert printed(ROWS) == GOLDEN
+
+
+def test_each_backend_has_a_table_of_its_own() -> None:
+    case = Case("relu_mlp", "adam", "fit")
+    three = [
+        row(replace(case, backend=name), speed)
+        for name, speed in (("tensorflow", 3e3), ("torch", 1e3), ("jax", 2e3))
+    ]
+    lines = printed([*three, LOGISTIC]).splitlines()
+    titles = ["cpu, float32", "cpu, float32, JAX", "cpu, float32, PyTorch", "cpu, float64"]
+    assert [line for line in lines if line.startswith("cpu")] == titles
+    assert ["3,000" in lines[2], "2,000" in lines[5], "1,000" in lines[8]] == [True] * 3
 
 
 def test_the_longest_documented_names_fit_80_columns() -> None:
