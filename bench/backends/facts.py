@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+
 if TYPE_CHECKING:
     from bench.schema.case import Case
 
@@ -19,6 +21,9 @@ class Backend:
         title: as its makers write it.
         packages: the packages that it needs, by their import names.
         install: what installs it, for messages.
+        requires: the versions that the suite supports, as its extra asks pip for them. A package
+            of another version is often there already, and computes or counts otherwise.
+        tested: the version of each of these packages that the suite's own tests run with.
         variables: variables of its worker, by whether the case is on a GPU.
         threads: the variables that limit the threads of one operation to a number.
         compiles_by_xla: what it compiles goes through XLA.
@@ -30,8 +35,35 @@ class Backend:
     title: str
     packages: tuple[str, ...]
     install: str
+    requires: tuple[str, ...]
+    tested: Mapping[str, str]
     variables: Callable[[bool], Mapping[str, str]]
     threads: Callable[[int], Mapping[str, str]]
     compiles_by_xla: bool = True
     profiled: bool = False
     refuses: Callable[[Case], str | None] = lambda _: None
+
+    def unsupported(self, version_of: Callable[[str], str | None]) -> str | None:
+        """The first package in a version that the suite does not support, and the remedy.
+
+        Args:
+            version_of: the version of a package; None where it is not known, which is taken as
+                supported: a build from source on the path has no metadata.
+        """
+        for requirement in map(Requirement, self.requires):
+            there = version_of(requirement.name)
+            if there and not requirement.specifier.contains(there, prereleases=True):
+                return (
+                    f"{requirement.name} {there} is not supported with {self.title}: "
+                    f'pip install "{requirement}"'
+                )
+        return None
+
+    def untested(self, version_of: Callable[[str], str | None]) -> list[str]:
+        """The packages that have another version than the suite's tests, as pip's requirements."""
+        return [
+            f"{package}=={tested}"
+            for package, tested in self.tested.items()
+            # A build has a local part: 2.13.0+cpu.
+            if (version_of(package) or tested).partition("+")[0] != tested
+        ]

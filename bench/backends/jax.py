@@ -9,6 +9,12 @@ JAX = Backend(
     title="JAX",
     packages=("jax", "jaxlib"),
     install="pip install jax",
+    requires=(
+        # JAX 0.10.2 computes wrong results on CPUs (jax-ml/jax#39103).
+        "jax>=0.10.1,!=0.10.2",
+        "keras>=3.15",
+    ),
+    tested={"jax": "0.10.1", "keras": "3.15.1"},
     # A case on a CPU sees no other device; a GPU's case needs the CPU beside it. Without
     # preallocation, the peak of the allocator's memory is that of the case.
     variables=lambda on_gpu: (

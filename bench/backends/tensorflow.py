@@ -13,6 +13,8 @@ TENSORFLOW = Backend(
     title="TensorFlow",
     packages=("tensorflow",),
     install="pip install tensorflow",
+    requires=("tensorflow>=2.18", "keras>=3.5"),
+    tested={"tensorflow": "2.21.0", "keras": "3.15.1"},
     variables=lambda _: {},
     # XLA's pool takes the same size. In TensorFlow 2.21, TF_NUM_INTRAOP_THREADS=1 gives one thread
     # `tf_XLAEigen` and a CPU time of 1.00 times the wall time, plain and compiled; 4 gives four.

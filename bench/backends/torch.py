@@ -26,6 +26,8 @@ TORCH = Backend(
     title="PyTorch",
     packages=("torch",),
     install="pip install torch",
+    requires=("torch>=2.9", "keras>=3.15"),
+    tested={"torch": "2.13.0", "keras": "3.15.1"},
     # Keras would take any accelerator that PyTorch sees. Compiling in the process itself leaves no
     # pool of processes behind, and its time and memory are the launch's. From a cache on disk, only
     # the first launch would compile.

@@ -11,7 +11,10 @@ from bench.machine import devices, placement
 
 
 def default_backends() -> tuple[str, ...] | None:
-    """The first backend that is installed, where that is not the matrix's own; prints it."""
+    """The first backend that can be used, where that is not the matrix's own; prints it.
+
+    Without the line it is TensorFlow.
+    """
     found = placement.default_backend()
     if found in (None, DEFAULT):
         return None

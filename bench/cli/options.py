@@ -262,8 +262,8 @@ def plan_from(
     named = axes.devices
     axes = replace(
         axes,
-        devices=tuple(present()) if named is None else each_once(named),
         backends=axes.backends or default_backends(),
+        devices=tuple(present()) if named is None else each_once(named),
     )
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))

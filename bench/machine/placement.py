@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from bench.backends import DEFAULT, KNOWN
@@ -20,18 +22,45 @@ _NOTHING = "-1"
 
 
 def why_missing(backend: str) -> str | None:
-    """Why a backend cannot be imported here, with the remedy; None where it can."""
+    """Why a backend cannot be used here, with the remedy; None where it can.
+
+    It is not installed, or only in part, or it has a version that the suite does not support.
+    """
     known = KNOWN.get(backend)
-    missing = [name for name in known.packages if find_spec(name) is None] if known else []
-    if known is None or not missing:
+    if known is None:
         return None
-    half = "" if len(missing) == len(known.packages) else ", which the rest of it needs"
-    return f"{missing[0]} is not installed in this environment{half}: {known.install}"
+    missing = [name for name in known.packages if find_spec(name) is None]
+    if not missing:
+        return known.unsupported(_version)
+    here = f"{missing[0]} is not installed in this environment"
+    if len(missing) < len(known.packages):
+        there = next(name for name in known.packages if name not in missing)
+        here += f", and {there}, which is, needs it"
+    return f"{here}: {known.install}"
+
+
+@cache
+def _version(package: str) -> str | None:
+    """The version of an installed package, read once: a plan asks for each of its cases."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def default_backend() -> str | None:
-    """The first backend that is installed here; None where none is."""
+    """The first backend that can be used here; None where none can."""
     return next((name for name in KNOWN if why_missing(name) is None), None)
+
+
+def wanted_backend() -> str:
+    """The default backend; where none can be used, the first that is there in part, or TensorFlow.
+
+    A framework that is there in part, or in a version that is not supported, is what the user
+    wants: the remedies are about it.
+    """
+    there = (name for name, known in KNOWN.items() if any(map(find_spec, known.packages)))
+    return default_backend() or next(there, DEFAULT)
 
 
 def skip_reason(case: Case, machine: Inventory, plan: Plan | None = None) -> str | None:

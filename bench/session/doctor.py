@@ -25,7 +25,7 @@ from bench.machine import hardware
 from bench.machine.cuda import SEE_DOCTOR
 from bench.machine.devices import inventory, resolve
 from bench.machine.nvml import Inventory, gpu_state
-from bench.machine.placement import child_environment, default_backend
+from bench.machine.placement import child_environment, wanted_backend
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
 from bench.verdicts import validity
@@ -67,7 +67,7 @@ def diagnose(device: str = "cpu", backend: str | None = None) -> Report:
     Raises:
         UserError: `device` is no name of a device, or `backend` none of a framework.
     """
-    case = Case("softmax", "sgd", "fit", device=device, backend=backend or _default())
+    case = Case("softmax", "sgd", "fit", device=device, backend=backend or wanted_backend())
     framework = KNOWN[case.backend]
     machine = inventory()
     found = _machine_checks()
@@ -86,11 +86,6 @@ def diagnose(device: str = "cpu", backend: str | None = None) -> Report:
     return Report(device, tuple(found))
 
 
-def _default() -> str:
-    """The first framework that is installed; where none is, the check of versions says so."""
-    return default_backend() or DEFAULT
-
-
 def _how_to_have_it(machine: Inventory) -> str:
     if machine.hidden:
         return "change or unset CUDA_VISIBLE_DEVICES"
@@ -100,7 +95,7 @@ def _how_to_have_it(machine: Inventory) -> str:
 
 
 def versions(probed: ProbeResult, framework: Backend) -> list[Check]:
-    """Whether the framework can be imported, Keras is version 3, and what else it sees."""
+    """Whether the framework can be imported in a supported version, and what else it sees."""
     facts = probed.steps.get("versions", {"error": probed.ending or "the child told nothing"})
     name = "versions"
     if "error" in facts:
@@ -109,9 +104,14 @@ def versions(probed: ProbeResult, framework: Backend) -> list[Check]:
         return [Check(name, Verdict.FAILED, told, remedy)]
     version = facts[framework.packages[0]]
     finding = f"Python {facts['python']}, {framework.title} {version}, Keras {facts['keras']}"
-    if not str(facts["keras"]).startswith("3."):
-        return [Check(name, Verdict.FAILED, finding, 'pip install "keras>=3"')]
+    if reason := framework.unsupported(facts.get):
+        _, _, remedy = reason.rpartition(": ")
+        return [Check(name, Verdict.FAILED, f"{finding}: not supported", remedy)]
     found = [Check(name, Verdict.OK, finding)]
+    if untested := framework.untested(facts.get):
+        pins = " ".join(untested)
+        told = f"{finding}: the suite is tested with {pins}"
+        found = [Check(name, Verdict.WARNING, told, f"pip install {pins}")]
     if others := facts.get("others"):
         told = f"{', '.join(others)}: untried, so no case can name it"
         found.append(Check("other accelerators", Verdict.NOT_APPLICABLE, told))
@@ -149,12 +149,15 @@ def _step_check(name: str, facts: Mapping[str, Any], framework: Backend, is_gpu:
     if name == "placement":
         return validity.placement(facts["misplaced"], facts["name"])
     if name == "waiting":
-        return validity.synchronization(facts["dispatch_s"], facts["synced_s"], facts["read_s"])
+        return validity.synchronization(
+            facts["dispatch_s"], facts["synced_s"], facts["read_s"], framework.title
+        )
     if name == "TF32":
         if not is_gpu:
             return not_applicable(name, "a CPU has none")
         capability = facts["compute_capability"]
-        return validity.tf32(facts["errors"], capability is None or tuple(capability) >= (8, 0))
+        capable = capability is None or tuple(capability) >= (8, 0)
+        return validity.tf32(facts["errors"], capable, framework.title)
     where = "device" if is_gpu else "host"
     return validity.memory_counter(facts["allocated_bytes"], facts["rise_bytes"], where)
 
@@ -168,7 +171,9 @@ def _cuda_checks(machine: Inventory, probed: ProbeResult, framework: Backend) ->
     elif framework.name != DEFAULT:
         # Only TensorFlow's log names those that it could not open.
         libraries = not_applicable(libraries.name, f"{framework.title} brings its own")
-    driver = validity.driver(machine.driver_version, machine.cuda_driver_version, told.get("cuda"))
+    driver = validity.driver(
+        machine.driver_version, machine.cuda_driver_version, told.get("cuda"), framework.title
+    )
     return [driver, libraries]
 
 

@@ -127,15 +127,14 @@ def require_keras() -> None:
     """Check, without importing them, that Keras and a framework behind it are installed.
 
     Raises:
-        UserError: one is not installed, or a file would make the import fail
+        UserError: one is not installed or not supported, or a file would make the import fail
             (`variables.refuse_unreadable`).
     """
     variables.refuse_unreadable(os.environ)
-    if placement.default_backend() is None:
-        raise UserError(
-            f'{placement.why_missing(DEFAULT)}, or "tensorflow[and-cuda]" for an NVIDIA GPU; or '
-            "jax, or torch"
-        )
+    wanted = placement.wanted_backend()
+    if reason := placement.why_missing(wanted):
+        others = '; "tensorflow[and-cuda]" for an NVIDIA GPU; or jax, or torch'
+        raise UserError(f"{reason}{others if wanted == DEFAULT else ''}")
     if importlib.util.find_spec("keras") is None:
         raise UserError("keras is not installed in this environment: pip install keras")
 

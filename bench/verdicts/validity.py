@@ -95,7 +95,7 @@ def cpus(usable: int, quota: float | None) -> Check:
     """Whether TensorFlow's default of one thread per CPU fits the CPU quota.
 
     Args:
-        usable: CPUs of the affinity mask, from which TensorFlow takes the size of its pools.
+        usable: CPUs of the affinity mask, from which frameworks take the size of their pools.
         quota: CPU seconds per second that the control group allows; None where unlimited.
     """
     finding = f"{usable} usable CPU{'s' * (usable != 1)}"
@@ -133,17 +133,18 @@ def temporary_space(free_bytes: int) -> Check:
     return Check("disk", Verdict.OK, finding)
 
 
-def driver(version: str | None, knows: str | None, built: str | None) -> Check:
-    """Whether the NVIDIA driver can run the CUDA that TensorFlow was built for.
+def driver(version: str | None, knows: str | None, built: str | None, framework: str) -> Check:
+    """Whether the NVIDIA driver can run the CUDA that a framework was built for.
 
     Args:
         version: version of the driver.
         knows: the newest CUDA that the driver supports.
-        built: the CUDA that TensorFlow was built for.
+        built: the CUDA that the framework was built for.
+        framework: its title.
     """
     finding = f"driver {version or 'of unknown version'} supports CUDA {knows or '?'}"
     if built:
-        finding += f", TensorFlow is built for {built}"
+        finding += f", {framework} is built for {built}"
     if driver_is_too_old(knows, built):
         return Check("driver", Verdict.FAILED, finding, "update the NVIDIA driver")
     if knows and built and _numbers(knows) < _numbers(built)[:2]:
@@ -184,13 +185,14 @@ def placement(misplaced: Sequence[str], name: str) -> Check:
     return Check("placement", Verdict.OK, f"a variable and a compiled result are on {name}")
 
 
-def synchronization(dispatch_s: float, synced_s: float, read_s: float) -> Check:
+def synchronization(dispatch_s: float, synced_s: float, read_s: float, framework: str) -> Check:
     """Whether `synchronize` waits until the device has finished its work.
 
     Args:
         dispatch_s: seconds until a long chain of products was dispatched.
         synced_s: seconds until `synchronize` returned, from the same start.
         read_s: seconds until the chain's result was read; it cannot be read before it is computed.
+        framework: the framework's title.
     """
     finding = (
         f"a chain of products: {_seconds(dispatch_s)} to dispatch, {_seconds(synced_s)} with "
@@ -203,17 +205,18 @@ def synchronization(dispatch_s: float, synced_s: float, read_s: float) -> Check:
             "waiting",
             Verdict.FAILED,
             f"{finding}: it does not wait, so times would be too short",
-            "update TensorFlow",
+            f"update {framework}",
         )
     return Check("waiting", Verdict.OK, finding)
 
 
-def tf32(errors: Mapping[str, Mapping[str, float]], capable: bool) -> Check:
+def tf32(errors: Mapping[str, Mapping[str, float]], capable: bool, framework: str) -> Check:
     """Whether the TF32 switch changes the results, and float32 without it is exact.
 
     Args:
         errors: for each way of running, relative errors with the switch `off` and `on`.
         capable: whether the GPU has TF32 (compute capability 8.0 and later).
+        framework: the framework's title.
     """
     inexact = [way for way, error in errors.items() if error["off"] > _FLOAT32_KEEPS]
     if inexact:
@@ -221,7 +224,7 @@ def tf32(errors: Mapping[str, Mapping[str, float]], capable: bool) -> Check:
             "TF32",
             Verdict.FAILED,
             f"float32 is rounded although TF32 is off ({', '.join(inexact)})",
-            "unset NVIDIA_TF32_OVERRIDE and flags in XLA_FLAGS; update TensorFlow",
+            f"unset NVIDIA_TF32_OVERRIDE and flags in XLA_FLAGS; update {framework}",
         )
     if not capable:
         return not_applicable("TF32", "this GPU has none; float32 is exact")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from support.fakes_gpu import (
     seen_by_cuda,
 )
 
+from bench.backends import KNOWN
+from bench.backends.facts import Backend
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.cli import here, options
 from bench.machine import hardware, placement
@@ -255,7 +258,8 @@ def test_a_matrix_measures_one_gpu_once_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(here.devices, "inventory", lambda: inventory({}, FakeNvml(FAST)))
-    values = {"matrix": "quick", "models": "softmax", "loops": "fit", "devices": "gpu,gpu:0,gpu:1"}
+    chosen = {"matrix": "quick", "models": "softmax", "loops": "fit", "backends": "tensorflow"}
+    values = {**chosen, "devices": "gpu,gpu:0,gpu:1"}
     plan = options.plan_from(values, list, "run")
     assert {case.device for case in plan.cases} == {"gpu", "gpu:1"}
     assert len(set(plan.cases)) == len(plan.cases)
@@ -370,6 +374,66 @@ def test_what_a_framework_cannot_train_is_skipped(
     monkeypatch.setattr(placement, "why_missing", lambda _: None)
     found = skip_reason(case, inventory({}, FakeNvml(SLOW, FAST)))
     assert found is None if why is None else why in str(found)
+
+
+@pytest.mark.parametrize(
+    ("installed", "versions", "why"),
+    [
+        ("jax jaxlib", {"jax": "0.10.1", "keras": "3.15.0"}, None),
+        ("jax jaxlib", {}, None),
+        ("", {}, "jax is not installed in this environment: pip install jax"),
+        ("jax", {}, "jaxlib is not installed in this environment, and jax, which is, needs it: "
+         "pip install jax"),
+        ("jax jaxlib", {"jax": "0.10.2", "keras": "3.15.0"},
+         'jax 0.10.2 is not supported with JAX: pip install "jax!=0.10.2,>=0.10.1"'),
+        ("jax jaxlib", {"jax": "0.11.0", "keras": "3.5.0"},
+         'keras 3.5.0 is not supported with JAX: pip install "keras>=3.15"'),
+    ],
+)  # fmt: skip
+def test_why_a_framework_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, installed: str, versions: dict[str, str], why: str | None
+) -> None:
+    """Another version than the tested one is taken; one that the suite excludes is skipped."""
+    monkeypatch.setattr(placement, "find_spec", lambda name: name in installed.split() or None)
+    monkeypatch.setattr(placement, "_version", versions.get)
+    assert placement.why_missing("jax") == why
+    assert skip_reason(on("cpu", backend="jax"), inventory({}, FakeNvml())) == why
+    assert placement.default_backend() == (None if why else "jax")
+    assert placement.wanted_backend() == ("jax" if installed else "tensorflow")
+
+
+@pytest.mark.parametrize("backend", KNOWN.values(), ids=KNOWN)
+def test_the_versions_of_a_framework_are_those_that_pip_is_asked_for(backend: Backend) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(backend.requires) <= set(extras["optional-dependencies"][backend.name])
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert {f"{name}=={version}" for name, version in backend.tested.items()} <= set(pins)
+
+
+@pytest.mark.parametrize(
+    ("usable", "named", "says"),
+    [
+        (["tensorflow"], None, ""),
+        ([], None, ""),
+        (["tensorflow", "jax", "torch"], None, ""),
+        (["jax", "torch"], ("jax",), "backend jax: it is missing\n"),
+    ],
+)
+def test_the_first_line_says_which_framework_is_the_default_where_it_is_not_tensorflow(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    usable: list[str],
+    named: tuple[str, ...] | None,
+    says: str,
+) -> None:
+    def why(name: str) -> str | None:
+        """Why a framework is missing, with a remedy."""
+        return None if name in usable else "it is missing: pip install it"
+
+    monkeypatch.setattr(placement, "why_missing", why)
+    assert here.default_backends() == named
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", says)
 
 
 # The child's environment.

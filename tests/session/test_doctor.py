@@ -106,7 +106,7 @@ def test_temporary_space(gib: float, verdict: Verdict) -> None:
     ],
 )
 def test_driver(knows: str | None, built: str | None, verdict: Verdict) -> None:
-    check = validity.driver("470.57.02", knows, built)
+    check = validity.driver("470.57.02", knows, built, "PyTorch")
     assert check.verdict is verdict
     assert bool(check.remedy) is (verdict is not OK)
 
@@ -137,7 +137,9 @@ def test_placement() -> None:
     ],
 )
 def test_synchronization(dispatch: float, synced: float, read: float, verdict: Verdict) -> None:
-    assert validity.synchronization(dispatch, synced, read).verdict is verdict
+    check = validity.synchronization(dispatch, synced, read, "JAX")
+    assert check.verdict is verdict
+    assert (check.remedy == "update JAX") is (verdict is FAILED)
 
 
 LOST = 2.0**-12
@@ -155,7 +157,7 @@ LOST = 2.0**-12
 )
 def test_tf32(off: float, on: float, capable: bool, verdict: Verdict) -> None:
     right = {"off": 0.0, "on": LOST if capable else 0.0}
-    check = validity.tf32({"eager": right, "compiled": {"off": off, "on": on}}, capable)
+    check = validity.tf32({"eager": right, "compiled": {"off": off, "on": on}}, capable, "JAX")
     assert check.verdict is verdict
     if verdict in (FAILED, WARNING):
         assert "(compiled)" in check.finding
@@ -253,6 +255,14 @@ def test_all_steps_of_a_gpu() -> None:
     assert verdicts(found) == dict.fromkeys(
         ["versions", "device", "placement", "waiting", "TF32", "memory counter"], OK
     )
+
+
+def test_a_version_that_the_suite_was_not_tested_with_is_said() -> None:
+    """A build of the tested version, `2.13.0+cpu`, is that version."""
+    told = {"python": "3.11.7", "torch": "2.13.0+cpu", "keras": "3.16.0"}
+    (check,) = versions(ProbeResult({"versions": told}), TORCH)
+    assert (check.verdict, check.remedy) == (WARNING, "pip install keras==3.15.1")
+    assert check.finding.endswith("Keras 3.16.0: the suite is tested with keras==3.15.1")
 
 
 def test_another_framework_is_named_and_so_is_what_else_it_sees() -> None:

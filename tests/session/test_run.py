@@ -25,7 +25,7 @@ from support import FAKE_WORKER, ROOT, TypeIn
 from bench.analysis import rows
 from bench.analysis.rows import result_rows
 from bench.launch.launcher import CAN_FORK, Launcher
-from bench.machine import counters, devices, hardware, lock
+from bench.machine import counters, devices, hardware, lock, placement
 from bench.machine.loaded import CHECKOUT
 from bench.machine.nvml import Gpu, Inventory
 from bench.reports.end_of_run import summarize
@@ -901,8 +901,17 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(execute: Execute, tmp_path
 def test_a_missing_tensorflow_is_said_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight.placement, "find_spec", lambda _: None)
+    monkeypatch.setattr(placement, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
+        preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_framework_that_is_there_in_part_is_named_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "find_spec", lambda name: 1 if name == "jax" else None)
+    with pytest.raises(UserError, match=r"^jaxlib is not installed .*needs it: pip install jax$"):
         preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
