@@ -1,17 +1,19 @@
-"""Compares the trainings of the same case on several frameworks, step for step."""
+"""Compares the trainings of the same case on several frameworks: their steps, and their ends."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.stats import student_interval
 from bench.launch.origin import child_command
 from bench.machine.devices import inventory
 from bench.machine.placement import child_environment, why_missing
@@ -19,6 +21,8 @@ from bench.schema.case import Case
 from fmnist_models.errors import UserError
 
 BATCH, SEED, STEPS = 32, 7, 100
+# Of the trainings whose accuracies are compared.
+SEEDS, EPOCHS, ACCURACY_BATCH = 5, 5, 128
 # The examples that use nothing of one framework, and whose data are arrays.
 EXAMPLES = (
     ("examples/convnet.py:convnet", "adam"),
@@ -79,6 +83,65 @@ def parity_rows(
     return rows
 
 
+def accuracy_rows(
+    pairs: Sequence[Pair],
+    backends: Sequence[str],
+    told: Callable[[str], None],
+    seeds: int = SEEDS,
+    epochs: int = EPOCHS,
+) -> list[dict[str, Any]]:
+    """A row for each pair and each backend but the first: the accuracies that trainings end with.
+
+    A seed gives the same weights at the start on each backend; the order of the samples and what
+    dropout leaves out are each framework's own, as in `fit`. `difference` is the mean over seeds of
+    the accuracy on the test images, less that of the first backend; `lower` and `upper` are its 95%
+    interval of Student's t over seeds.
+
+    Args:
+        pairs: (model, optimizer); models that classify the embedded images.
+        backends: the first is compared with the others.
+        told: called with a line before each backend.
+        seeds: trainings of each pair; at least two.
+        epochs: epochs of each, with batches of 128.
+
+    Raises:
+        UserError: a backend is missing, or its training failed.
+    """
+    asked = {"seeds": [SEED + number for number in range(seeds)], "epochs": epochs}
+    with tempfile.TemporaryDirectory() as folder:
+        ends = {
+            name: [
+                [float(value) for value in kept["accuracies"]]
+                for kept in _kept(name, pairs, Path(folder), told, asked)
+            ]
+            for name in backends
+        }
+    first, *others = backends
+    rows = []
+    for number, (model, optimizer) in enumerate(pairs):
+        reference = ends[first][number]
+        for name in others:
+            found = ends[name][number]
+            differences = [a - b for a, b in zip(found, reference, strict=True)]
+            lower, upper = student_interval(differences) or (None, None)
+            rows.append(
+                {
+                    "model": model,
+                    "optimizer": optimizer,
+                    "backend": name,
+                    "reference": first,
+                    "seeds": seeds,
+                    "epochs": epochs,
+                    "accuracy": fmean(found),
+                    "reference_accuracy": fmean(reference),
+                    "difference": fmean(differences),
+                    "lower": lower,
+                    "upper": upper,
+                }
+            )
+    return rows
+
+
 _End = tuple[list[NDArray[Any]], list[NDArray[Any]], float]
 
 
@@ -91,6 +154,26 @@ def _ends(
     epochs: bool,
 ) -> list[_End]:
     """(weights at the start, after the steps, loss of an epoch) of each pair on a backend."""
+    found = []
+    for kept in _kept(backend, pairs, folder, told, {"steps": steps, "loss": epochs}):
+        count = sum(name.startswith("start") for name in kept)
+        start, after = ([kept[f"{when}{k}"] for k in range(count)] for when in ("start", "after"))
+        found.append((start, after, float(kept["loss"])))
+    return found
+
+
+def _kept(
+    backend: str,
+    pairs: Sequence[Pair],
+    folder: Path,
+    told: Callable[[str], None],
+    asked: Mapping[str, Any],
+) -> list[dict[str, NDArray[Any]]]:
+    """The arrays that a process with a backend kept of each pair.
+
+    Raises:
+        UserError: the backend is missing, or its training failed.
+    """
     if reason := why_missing(backend):
         raise UserError(reason)
     told(f"{backend}: {len(pairs)} pairs")
@@ -99,7 +182,7 @@ def _ends(
     case = Case("softmax", "sgd", "fit", backend=backend)
     done = subprocess.run(
         [*child_command("bench.evidence.parity_child"), str(place)],
-        input=json.dumps({"pairs": pairs, "steps": steps, "epochs": epochs}),
+        input=json.dumps({"pairs": pairs, **asked}),
         env=child_environment(case, inventory()),
         capture_output=True,
         text=True,
@@ -110,11 +193,7 @@ def _ends(
     found = []
     for number in range(len(pairs)):
         with np.load(place / f"{number}.npz") as kept:
-            count = sum(name.startswith("start") for name in kept.files)
-            start, after = (
-                [kept[f"{when}{k}"] for k in range(count)] for when in ("start", "after")
-            )
-            found.append((start, after, float(kept["loss"])))
+            found.append(dict(kept))
     return found
 
 

@@ -1,8 +1,8 @@
 """Trains a few cases with the framework that KERAS_BACKEND names, for `bench.evidence.parity`.
 
-`python -m bench.evidence.parity_child FOLDER` reads a JSON list of [model, optimizer] pairs, steps
-and whether whole epochs are trained, on stdin. It writes FOLDER/N.npz for pair N: the weights at
-the start and after the steps, and the loss of an epoch.
+`python -m bench.evidence.parity_child FOLDER` reads what is asked as JSON on stdin, and writes
+FOLDER/N.npz for pair N of model and optimizer: the weights at the start and after `steps`, and with
+`loss` that of an epoch; or, with `seeds` and `epochs`, the accuracy that each seed ends with.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.evidence.parity import BATCH, SEED
+from bench.evidence.parity import ACCURACY_BATCH, BATCH, SEED
 from fmnist_models import dataset, optimizers
 from fmnist_models.arrays import Arrays
 from fmnist_models.loops import LOOPS, compile_model
-from fmnist_models.loops.base import Work
+from fmnist_models.loops.base import Work, read_logs
 from fmnist_models.loops.framework import set_random_seed
 from fmnist_models.loops.start import the_same_weights
 from fmnist_models.loops.watch import layers_of
-from fmnist_models.task import task_of
+from fmnist_models.task import Task, task_of
 
 
-class _Epoch:
-    """The observer of one epoch; keeps its logs."""
+class _Epochs:
+    """The observer of a few epochs; keeps the logs of the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, epochs: int) -> None:
         self.logs: dict[str, float] = {}
+        self._left = epochs
 
     def window_opens(self) -> None:
         """Nothing is timed."""
@@ -40,9 +41,10 @@ class _Epoch:
         """Nothing is timed."""
 
     def epoch_ends(self, logs: dict[str, float]) -> bool:
-        """Keep the logs; one epoch is enough."""
+        """Keep the logs; True while more epochs are wanted."""
         self.logs = dict(logs)
-        return False
+        self._left -= 1
+        return self._left > 0
 
 
 def main() -> None:
@@ -51,36 +53,77 @@ def main() -> None:
     folder = Path(sys.argv[1])
     images = dataset.split(dataset.load())
     for number, (model, optimizer) in enumerate(asked["pairs"]):
-        start, after, _ = _trained(model, optimizer, images, asked["steps"])
-        loss = _trained(model, optimizer, images, None)[2] if asked["epochs"] else np.nan
-        names = {f"start{k}": value for k, value in enumerate(start)}
-        names |= {f"after{k}": value for k, value in enumerate(after)}
-        np.savez(folder / f"{number}.npz", allow_pickle=False, loss=loss, **names)
+        if "seeds" in asked:
+            kept = {
+                "accuracies": np.array(
+                    [
+                        _accuracy(model, optimizer, images, s, asked["epochs"])
+                        for s in asked["seeds"]
+                    ]
+                )
+            }
+        else:
+            kept = _ends(model, optimizer, images, asked["steps"], loss=asked["loss"])
+        np.savez(folder / f"{number}.npz", allow_pickle=False, **kept)
+
+
+def _ends(
+    name: str, optimizer: str, images: dataset.TrainingData, steps: int, *, loss: bool
+) -> dict[str, NDArray[Any]]:
+    """The weights before and after so many steps; with `loss`, that of a whole epoch too."""
+    start, after, _ = _trained(name, optimizer, images, steps)
+    whole = _trained(name, optimizer, images, None)[2] if loss else np.nan
+    kept = {f"start{k}": value for k, value in enumerate(start)}
+    kept |= {f"after{k}": value for k, value in enumerate(after)}
+    return {**kept, "loss": np.array(whole)}
 
 
 def _trained(
     name: str, optimizer: str, images: dataset.TrainingData, steps: int | None
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]], float]:
     """(weights before, weights after, loss) of an epoch of so many steps; None for a whole one."""
-    set_random_seed(SEED)
-    with the_same_weights(SEED):
-        task = task_of(name)
-        data = task.data(images, BATCH, None)[0]
-    assert isinstance(data, Arrays)
-    model = task.model
-    for layer in layers_of(model):
+    task, data, _ = _made(name, optimizer, images, BATCH, SEED)
+    for layer in layers_of(task.model):
         # Each framework draws other random numbers.
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
-    compile_model(model, optimizers.create(optimizer), "fit", task.loss, task.metrics)
     rows = data if steps is None else data.first(steps * BATCH)
-    work = Work(model, rows, BATCH, SEED, shuffle=False, class_weight=task.class_weight)
-    before = _weights(model)
+    work = Work(task.model, rows, BATCH, SEED, shuffle=False, class_weight=task.class_weight)
+    before = _weights(task.model)
+    told = _train(work, 1)
+    return before, _weights(task.model), told.logs.get("loss", float("nan"))
+
+
+def _accuracy(
+    name: str, optimizer: str, images: dataset.TrainingData, seed: int, epochs: int
+) -> float:
+    """The accuracy on the test images after so many epochs."""
+    task, data, test = _made(name, optimizer, images, ACCURACY_BATCH, seed)
+    _train(Work(task.model, data, ACCURACY_BATCH, seed, class_weight=task.class_weight), epochs)
+    logs = task.model.evaluate(test.x, test.y, batch_size=2000, verbose=0, return_dict=True)
+    return read_logs(logs)["accuracy"]
+
+
+def _made(
+    name: str, optimizer: str, images: dataset.TrainingData, batch: int, seed: int
+) -> tuple[Task, Arrays, Any]:
+    """A compiled model from the weights of a seed, its training data and its test data."""
+    set_random_seed(seed)
+    with the_same_weights(seed):
+        task = task_of(name)
+        data, _, test = task.data(images, batch, None)
+    assert isinstance(data, Arrays)
+    compile_model(task.model, optimizers.create(optimizer), "fit", task.loss, task.metrics)
+    return task, data, test
+
+
+def _train(work: Work, epochs: int) -> _Epochs:
+    """Train so many epochs with the suite's `fit`."""
     loop = LOOPS["fit"](work)
     loop.warm_up()
-    told = _Epoch()
-    loop.train(told, 1)
-    return before, _weights(model), told.logs.get("loss", float("nan"))
+    told = _Epochs(epochs)
+    loop.train(told, epochs)
+    return told
 
 
 def _weights(model: keras.Model) -> list[NDArray[Any]]:

@@ -55,3 +55,34 @@ def test_what_the_page_says_of_the_table_is_in_it() -> None:
     losses = {(row["model"], row["optimizer"]): float(row["loss_apart"]) for row in rows}
     assert [pair for pair, apart in losses.items() if apart > 5e-4] == [("relu_mlp", "rmsprop")]
     assert max(losses.values()) < 1.4e-3
+
+
+def test_accuracies_over_seeds_are_compared_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: differences 0.01, 0.02 and 0.03, of mean 0.02 and deviation 0.01; t(0.975, 2)."""
+    ends = {"tensorflow": [0.80, 0.70, 0.75], "torch": [0.81, 0.72, 0.78]}
+    asked: list[dict[str, object]] = []
+
+    def kept(name: str, *rest: object) -> list[dict[str, object]]:
+        """What a child would have kept of one pair."""
+        asked.append(rest[-1])  # type: ignore[arg-type]
+        return [{"accuracies": np.array(ends[name])}]
+
+    monkeypatch.setattr(parity, "_kept", kept)
+    pairs = [("softmax", "sgd")]
+    (row,) = parity.accuracy_rows(pairs, ["tensorflow", "torch"], lambda _: None, 3, 2)
+    assert asked == [{"seeds": [7, 8, 9], "epochs": 2}] * 2
+    assert row["difference"] == pytest.approx(0.02)
+    half = 4.302653 * 0.01 / 3**0.5
+    assert (row["lower"], row["upper"]) == pytest.approx((0.02 - half, 0.02 + half))
+    assert (row["accuracy"], row["reference_accuracy"]) == pytest.approx((0.77, 0.75))
+
+
+def test_two_frameworks_end_with_like_accuracies() -> None:
+    """Real trainings, an epoch with two seeds each; chance is 0.1."""
+    (row,) = parity.accuracy_rows(
+        [("softmax", "adam")], ["tensorflow", "jax"], lambda _: None, 2, 1
+    )
+    assert min(row["accuracy"], row["reference_accuracy"]) > 0.7
+    assert abs(row["difference"]) < 0.03
+    # Each seed has its own weights and order.
+    assert row["lower"] < row["upper"]
