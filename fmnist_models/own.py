@@ -33,6 +33,11 @@ _TAKEN = ("bench", "fmnist_models")
 # The variable that names a file of functions, which `bench.api.functions` writes.
 FUNCTIONS_VARIABLE = "FMNIST_FUNCTIONS"
 
+# Errors of memory: those with a class of their own (Python, TensorFlow, PyTorch on a GPU), the
+# first word of JAX's, and what PyTorch's allocator for CPUs says.
+_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}
+_SAYS_MEMORY = "RESOURCE_EXHAUSTED: "
+_ASKED_MEMORY = "can't allocate memory: you tried to allocate"
 # A line of a traceback in a message, and what Keras and TensorFlow put around their messages.
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _PAINT = re.compile(r"\x1b\[[\d;]*m")
@@ -199,8 +204,9 @@ def remedy(error: BaseException) -> str:
     """What helps against what a user's code did, for the end of a line; empty where unknown."""
     if isinstance(error, SystemExit):
         return ": end it with `return`"
-    # TensorFlow, which has errors of its own, is not imported here.
-    if {base.__name__ for base in type(error).__mro__} & {"MemoryError", "ResourceExhaustedError"}:
+    # The frameworks, which have errors of their own, are not imported here.
+    of_memory = {base.__name__ for base in type(error).__mro__} & _OF_MEMORY
+    if of_memory or str(error).startswith(_SAYS_MEMORY) or _ASKED_MEMORY in str(error):
         return ": too little memory: make the model, its batches or its data smaller"
     if "yielded an element of shape" in str(error):
         return ": give all batches of the stream one shape"

@@ -35,7 +35,8 @@ FIRST = 32
 WITHIN = 1 / 16
 # What errors of memory are called; other errors may speak of memory too.
 _OF_MEMORY = re.compile(
-    r"by SIGKILL\b|MemoryError|RESOURCE_?EXHAUSTED|\bOOM\b|out.of.memory|ALLOC_FAILED|bad_alloc",
+    r"by SIGKILL\b|MemoryError|RESOURCE_?EXHAUSTED|\bOOM\b|out.of.memory|ALLOC_FAILED|bad_alloc"
+    r"|can't allocate memory",
     re.IGNORECASE,
 )
 

@@ -152,6 +152,13 @@ OF_MEMORY = [
     ("failed", "ResourceExhaustedError: Graph execution error: failed to allocate"),
     ("failed", "MemoryError: Unable to allocate 3 GiB"),
     ("failed", "InternalError: CUBLAS_STATUS_ALLOC_FAILED"),
+    ("failed", "JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 40000 bytes."),
+    ("failed", "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB."),
+    (
+        "failed",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate 40000 bytes.",
+    ),
     ("failed", "InternalError: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
 ]
 OF_OTHERS = [

@@ -25,6 +25,7 @@ from fmnist_models.data import as_data
 from fmnist_models.errors import UserError
 from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Work
+from fmnist_models.own import remedy
 
 BACKEND = keras.backend.backend()
 BUILDERS = {name: network.builder for name, network in NETWORKS.items()} | {"penalized": penalized}
@@ -314,3 +315,10 @@ def test_a_chain_of_products_is_waited_for() -> None:
     assert float(target.chain(factor, 2)) == pytest.approx(
         float((np.asarray(factor) @ np.asarray(factor) @ np.asarray(factor)).sum()), rel=1e-2
     )
+
+
+def test_too_little_memory_has_its_remedy() -> None:
+    """The framework's own error, for 4 PB; JAX tells it where the result is asked for."""
+    with pytest.raises(Exception, match=r"(?i)memory") as raised:
+        keras.ops.convert_to_numpy(keras.ops.zeros((10**9, 10**6)))
+    assert remedy(raised.value).startswith(": too little memory: make the model")
