@@ -7,7 +7,6 @@ is compared with NumPy in float64.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from support import ROOT, Program
 
+from bench.machine.hardware import cpu_affinity
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
 from bench.peers.known import LOSS_ONLY, NAMES, PEERS, SKLEARN
@@ -230,7 +230,9 @@ print(*{pool["num_threads"] for pool in threadpool_info() if pool["user_api"] ==
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the names of threads")
-@pytest.mark.skipif(os.cpu_count() == 1, reason="PyTorch has no more threads than CPUs")
+@pytest.mark.skipif(
+    len(cpu_affinity() or ()) < 2, reason="PyTorch and OpenBLAS have no more threads than CPUs"
+)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["tensorflow_xla", "jax_scan", "torch_eager", SKLEARN])
 def test_threads_limit_every_framework(name: str, threads: int) -> None:
