@@ -265,13 +265,13 @@ def _trace(
     import numpy as np
 
     from bench.peers.jax_scan import build
-    from bench.peers.launch import Training
+    from bench.peers.training import Training
     from fmnist_models.dataset import load, split
 
     data = split(load()).flat()
     order = np.arange(scanned * batch, dtype=np.int32)
     few = replace(data, train_x=data.train_x[: order.size], train_y=data.train_y[: order.size])
-    epoch = build(few, Training(batch, seed=1))
+    epoch = build(few, Training(batch, seed=1)).epoch
     for _ in range(2):
         epoch(order)
     with jax.profiler.trace(folder):

@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-import time
-
 import keras
 
-from bench.peers.launch import PeerLaunch, Training, keras_model
+from bench.peers.launch import keras_model
+from bench.peers.training import Length, PeerLaunch, Stopwatch, Training
 from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
+
+# The callback ends the training.
+ENDLESS = 10**9
 
 
 class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
     """Times each epoch as Keras's progress bar does: from its beginning to its end."""
 
-    def __init__(self, launch: PeerLaunch) -> None:
+    def __init__(self, launch: PeerLaunch, length: Length) -> None:
         super().__init__()
         self._launch = launch
+        self._length = length
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
-        self._began = time.perf_counter()
+        self._watch = Stopwatch()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Stop it; the first epoch is not kept."""
-        seconds = time.perf_counter() - self._began
         if epoch > 0 and logs is not None:
-            self._launch.add(seconds, logs["loss"], logs["accuracy"])
+            self._launch.add(self._watch, logs["loss"], logs.get("accuracy"))
+            self.model.stop_training = not self._length.wants_more(self._launch.seconds)
 
 
-def train(data: TrainingData, training: Training, rounds: int) -> PeerLaunch:
+def train(data: TrainingData, training: Training, length: Length) -> PeerLaunch:
     """Train with one call of `fit`; the first epoch is not timed."""
     model, data = keras_model(training, data)
     model.compile(
         optimizers.create(training.optimizer),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=["accuracy"] if training.accuracy else [],
     )
-    launch = PeerLaunch(len(data.train_x))
+    launch = PeerLaunch(training.batch_size, len(data.train_x))
     model.fit(
         data.train_x,
         data.train_y,
         batch_size=training.batch_size,
-        epochs=rounds + 1,
+        epochs=ENDLESS,
         verbose=0,
-        callbacks=[_Clock(launch)],
+        callbacks=[_Clock(launch, length)],
     )
     return launch

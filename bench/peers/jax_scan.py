@@ -10,7 +10,15 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from bench.peers.launch import Epoch, Training
+from bench.peers.training import (
+    BETA_1,
+    BETA_2,
+    EPSILON,
+    LEARNING_RATE,
+    ByHand,
+    Training,
+    initial_weights,
+)
 from fmnist_models.dataset import TrainingData
 from fmnist_models.errors import UserError
 
@@ -51,18 +59,8 @@ def _must_agree(what: str, told: jax.Array, right: NDArray[Any]) -> None:
         )
 
 
-def initial_weights(seed: int) -> dict[str, dict[str, jax.Array]]:
-    """The weights before the first step, as in Keras: Glorot uniform, and biases 0."""
-    first, second = jax.random.split(jax.random.key(seed))
-    glorot = jax.nn.initializers.glorot_uniform()
-    return {
-        "hidden": {"w": glorot(first, (784, 100)), "b": jnp.zeros(100)},
-        "output": {"w": glorot(second, (100, 10)), "b": jnp.zeros(10)},
-    }
-
-
-def build(data: TrainingData, training: Training) -> Epoch:
-    """The epoch of 784-100-10 with a ReLU and Adam; weights and slots are donated to each call.
+def build(data: TrainingData, training: Training) -> ByHand:
+    """The training of 784-100-10 with a ReLU and Adam; weights and slots are donated to each call.
 
     Raises:
         UserError: the installed JAX computes wrong results.
@@ -73,14 +71,14 @@ def build(data: TrainingData, training: Training) -> Epoch:
     refuse_wrong_results()
     images, labels = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
     batch = training.batch_size
-    params = initial_weights(training.seed)
-    optimizer = optax.adam(1e-3, eps=1e-7)
+    params = [jnp.asarray(value) for value in initial_weights(training.seed)]
+    optimizer = optax.adam(LEARNING_RATE, BETA_1, BETA_2, EPSILON)
     full = len(data.train_x) // batch
 
     def loss_and_hits(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean loss of a batch, and its number of right answers (0 without accuracy)."""
-        hidden = jax.nn.relu(x @ params["hidden"]["w"] + params["hidden"]["b"])
-        logits = hidden @ params["output"]["w"] + params["output"]["b"]
+        hidden = jax.nn.relu(x @ params[0] + params[1])
+        logits = hidden @ params[2] + params[3]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         hits = (logits.argmax(-1) == y).sum() if training.accuracy else jnp.int32(0)
         return losses.mean(), hits
@@ -112,4 +110,4 @@ def build(data: TrainingData, training: Training) -> Epoch:
         accuracy = int(hit_sum) / order.size if training.accuracy else None
         return float(loss_sum) / order.size, accuracy
 
-    return epoch
+    return ByHand(epoch, lambda: [np.asarray(value) for value in state[0]])

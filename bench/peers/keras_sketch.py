@@ -10,16 +10,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bench.peers.launch import Epoch, Training, keras_model
+from bench.peers.launch import keras_model
+from bench.peers.training import ByHand, Training
 from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import compile_model
 
 
-def build(data: TrainingData, training: Training) -> Epoch:
-    """The epoch of any of the documented networks."""
+def build(data: TrainingData, training: Training) -> ByHand:
+    """The training of any of the documented networks."""
     model, _ = keras_model(training, data)
-    compile_model(model, optimizers.create(training.optimizer), "compiled")
+    metrics = ("accuracy",) if training.accuracy else ()
+    compile_model(model, optimizers.create(training.optimizer), "compiled", metrics=metrics)
     model.optimizer.build(model.trainable_variables)
     batch = training.batch_size
     images = tf.constant(data.train_x.reshape(-1, *model.input_shape[1:]))
@@ -46,10 +48,11 @@ def build(data: TrainingData, training: Training) -> Epoch:
 
     run = tf.function(whole_epoch, jit_compile=True, autograph=False)
 
-    def epoch(order: NDArray[np.int32]) -> tuple[float, float]:
+    def epoch(order: NDArray[np.int32]) -> tuple[float, float | None]:
         """Train an epoch in this order; returns its mean loss and accuracy."""
         model.reset_metrics()
         metrics = run(tf.constant(order))
-        return float(metrics["loss"]), float(metrics["accuracy"])
+        accuracy = float(metrics["accuracy"]) if training.accuracy else None
+        return float(metrics["loss"]), accuracy
 
-    return epoch
+    return ByHand(epoch, model.get_weights)

@@ -2,8 +2,8 @@
 
 Every peer does the same work in its window. It draws the epoch's permutation, takes every sample
 once, updates after each batch and after the last partial one, and reports the mean loss and
-accuracy over the epoch. A peer whose name ends in `_loss` reports no accuracy, and is compared
-only with others that report none.
+accuracy over the epoch; or no accuracy, where it is compared with others that report none. All
+begin with the same weights. Peers by hand see the samples in the order of the suite's `compiled`.
 """
 
 from __future__ import annotations
@@ -11,97 +11,58 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bench.peers.known import PEERS, Peer
+from bench.peers.training import ByHand, Length, PeerLaunch, Stopwatch, Training, order_of
 from bench.schema.errors import ExitCode
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
-# Trains one epoch in an order of samples, and returns mean loss and accuracy (None without
-# accuracy) when everything is computed.
-Epoch = Callable[[NDArray[np.int32]], tuple[float, float | None]]
-SUITE_LOOPS = ("compiled", "fit")
+if TYPE_CHECKING:
+    from fmnist_models.loops.base import Loop
+
+# The observer ends the training.
+ENDLESS = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
-    """The training of a peer.
-
-    Attributes:
-        batch_size: samples a step; the last step takes the rest.
-        seed: seed of the weights and of the order.
-        model, optimizer, precision: as the matrix spells them; peers that are not Keras train
-            only relu_mlp with Adam in float32.
-        accuracy: compute and report the accuracy; only `compiled` and `jax_scan` can leave it out.
-    """
-
-    batch_size: int
-    seed: int
-    model: str = "relu_mlp"
-    optimizer: str = "adam"
-    precision: str = "float32"
-    accuracy: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PeerLaunch:
-    """The rounds that one process measured.
-
-    Attributes:
-        samples: samples trained in each round.
-        seconds: seconds of each round, without the first epoch, which traces and compiles.
-        losses, accuracies: running means over each of these epochs; no accuracies where
-            `Training.accuracy` is False.
-        device: the device that the framework used: `cpu`, or the name of a GPU.
-    """
-
-    samples: int
-    seconds: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    device: str = ""
-
-    def add(self, seconds: float, loss: float, accuracy: float | None) -> None:
-        """Add a round; `accuracy` is None where it was not computed."""
-        self.seconds.append(seconds)
-        self.losses.append(loss)
-        if accuracy is not None:
-            self.accuracies.append(accuracy)
-
-
-def measure(name: str, data: dataset.TrainingData, training: Training, rounds: int) -> PeerLaunch:
-    """Train for `rounds` timed epochs.
+def measure(
+    name: str, data: dataset.TrainingData, training: Training, length: Length
+) -> PeerLaunch:
+    """Train for one epoch that is not timed, and then for as many timed ones as `length` says.
 
     Args:
-        name: a loop of the suite, or a module of `bench.peers`. The module has `build`, which
-            makes an `Epoch`, or `train`, where the framework runs the loop over epochs.
+        name: a peer of `PEERS`.
         data: the images, split.
         training: what is trained on them.
-        rounds: number of timed epochs, after one that is not timed.
+        length: how many rounds are timed.
 
     Raises:
         UserError: the framework computes wrong results, or the model cannot be built.
     """
-    if name in SUITE_LOOPS:
-        return _measure_loop(name, data, training, rounds)
-    peer = importlib.import_module(f"bench.peers.{name}")
-    if hasattr(peer, "train"):
-        trained: PeerLaunch = peer.train(data, training, rounds)
+    peer = PEERS[name]
+    if peer.loop:
+        loop = suite_loop(peer.loop, data, training)
+        observer = _Rounds(PeerLaunch(training.batch_size, loop.work.arrays.rows), length)
+        # No warm-up: the peers' first, untimed epoch trains too, so all have trained equally long.
+        loop.train(observer, ENDLESS)
+        return observer.launch
+    module = importlib.import_module(f"bench.peers.{peer.module}")
+    if hasattr(module, "train"):
+        trained: PeerLaunch = module.train(data, training, length)
         return trained
-    epoch: Epoch = peer.build(data.flat(), training)
-    generator = np.random.default_rng(training.seed)
-    launch = PeerLaunch(len(data.train_x))
-    for number in range(rounds + 1):
-        started = time.perf_counter()
-        told = epoch(generator.permutation(launch.samples).astype(np.int32))
+    by_hand: ByHand = module.build(data.flat(), training)
+    launch = PeerLaunch(training.batch_size, len(data.train_x))
+    number = 0
+    while number == 0 or length.wants_more(launch.seconds):
+        watch = Stopwatch()
+        told = by_hand.epoch(order_of(training.seed, number, launch.samples))
         if number > 0:
-            launch.add(time.perf_counter() - started, *told)
+            launch.add(watch, *told)
+        number += 1
     return launch
 
 
@@ -111,41 +72,31 @@ def keras_model(training: Training, data: dataset.TrainingData) -> tuple[Any, da
 
     from bench.worker.precision import keras_policy
     from fmnist_models import architectures
+    from fmnist_models.loops.framework import set_random_seed
+    from fmnist_models.loops.start import the_same_weights
 
     keras.config.set_dtype_policy(keras_policy(training.precision))
-    keras.utils.set_random_seed(training.seed)
-    model = architectures.build(training.model)
+    set_random_seed(training.seed)
+    with the_same_weights(training.seed):
+        model = architectures.build(training.model)
     return model, data.flat() if architectures.input_shape(model) == (784,) else data
 
 
-def _measure_loop(
-    name: str, data: dataset.TrainingData, training: Training, rounds: int
-) -> PeerLaunch:
+def suite_loop(name: str, data: dataset.TrainingData, training: Training) -> Loop:
+    """A loop of the suite with the framework of this process, ready to train."""
+    from bench.worker.framework import framework
     from fmnist_models import optimizers
     from fmnist_models.arrays import Arrays
     from fmnist_models.loops import LOOPS, compile_model
     from fmnist_models.loops.base import Work
 
+    device = framework().device(training.device, training.precision)
+    device.configure()
     model, data = keras_model(training, data)
-    optimizer = optimizers.create(training.optimizer)
-    if training.accuracy:
-        compile_model(model, optimizer, name)
-    else:
-        # As in `compile_model`, without the metric. It cannot be removed afterwards: a Keras model
-        # that is compiled again keeps its first metrics.
-        loss = "sparse_categorical_crossentropy"
-        model.compile(optimizer, loss=loss, **LOOPS[name].compile_arguments)
-    work = Work(
-        model,
-        Arrays(data.train_x, data.train_y, pixels=data.train_pixels),
-        training.batch_size,
-        training.seed,
-    )
-    loop = LOOPS[name](work)
-    observer = _Rounds(PeerLaunch(work.arrays.rows), rounds)
-    # No warm-up: the peers' first, untimed epoch trains too, so all have trained equally long.
-    loop.train(observer, rounds + 1)
-    return observer.launch
+    metrics = ("accuracy",) if training.accuracy else ()
+    compile_model(model, optimizers.create(training.optimizer), name, metrics=metrics)
+    arrays = Arrays(data.train_x, data.train_y, pixels=data.train_pixels)
+    return LOOPS[name](Work(model, arrays, training.batch_size, training.seed, device=device.name))
 
 
 class _Rounds:
@@ -154,54 +105,68 @@ class _Rounds:
     The host reads the metrics at an epoch's end, so all work of the epoch is done then.
     """
 
-    def __init__(self, launch: PeerLaunch, rounds: int) -> None:
+    def __init__(self, launch: PeerLaunch, length: Length) -> None:
         self.launch = launch
-        self._rounds = rounds
-        self._epochs = 0
+        self._length = length
+        self._first = True
 
     def window_opens(self) -> None:
         """Start the clock."""
-        self._opened = time.perf_counter()
+        self._watch = Stopwatch()
 
     def window_closes(self) -> None:
         """Do nothing: as for the peers, the clock stops when the epoch's metrics are known."""
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
         """Stop the clock; True while more rounds are wanted."""
-        seconds = time.perf_counter() - self._opened
-        self._epochs += 1
-        if self._epochs > 1:
-            self.launch.add(seconds, logs["loss"], logs.get("accuracy"))
-        return self._epochs <= self._rounds
+        if not self._first:
+            self.launch.add(self._watch, logs["loss"], logs.get("accuracy"))
+        self._first = False
+        return self._length.wants_more(self.launch.seconds)
 
 
-def _device_used() -> str:
-    """The default device of the framework that this process imported: `cpu`, or a GPU's name."""
-    if tensorflow := sys.modules.get("tensorflow"):
+def _device_used(framework: str) -> str:
+    """The default device of a framework: `cpu`, or a GPU's name."""
+    if framework == "tensorflow":
+        tensorflow = importlib.import_module("tensorflow")
         gpus = tensorflow.config.get_visible_devices("GPU")
         details = tensorflow.config.experimental.get_device_details
         return str(details(gpus[0])["device_name"]) if gpus else "cpu"
-    if jax := sys.modules.get("jax"):
-        return str(jax.devices()[0].device_kind)
-    torch = sys.modules["torch"]
-    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
+    if framework == "jax":
+        return str(importlib.import_module("jax").devices()[0].device_kind)
+    if framework == "torch":
+        cuda = importlib.import_module("torch").cuda
+        return str(cuda.get_device_name()) if cuda.is_available() else "cpu"
+    return "cpu"
+
+
+def _software(peer: Peer) -> str:
+    """The versions of a peer's packages."""
+    return ", ".join(f"{package} {version(package)}" for package in peer.distributions)
 
 
 def main() -> None:
-    """Read a request as JSON from the command line, measure it, print the launch.
+    """Read a request as JSON from the command line, measure each training, print the launches.
 
     Where a framework computes wrong results, print one line and end with exit code 2.
     """
     request: dict[str, Any] = json.loads(sys.argv[1])
     data = dataset.split(dataset.load(dataset.data_folder(request["folder"])))
-    training = Training(**request["training"])
+    peer = PEERS[request["name"]]
+    length = Length(**request["length"])
     try:
-        measured = measure(request["name"], data, training, request["rounds"])
-        measured = replace(measured, device=_device_used())
+        told = [
+            replace(
+                measure(request["name"], data, Training(**training), length),
+                device=_device_used(peer.framework),
+                software=_software(peer),
+            )
+            for training in request["trainings"]
+        ]
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the parent shows it
         sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
-    print(json.dumps(asdict(measured)))  # noqa: T201 - the parent reads it
+    print(json.dumps([asdict(launch) for launch in told]))  # noqa: T201 - the parent reads it
 
 
 if __name__ == "__main__":

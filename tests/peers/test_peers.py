@@ -1,80 +1,292 @@
-"""`python -m bench.peers`: its table, its mistakes, and one real launch of what is installed."""
+"""`python -m bench.peers`: what it measures in which order, its ratios, tables and mistakes."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from rich.console import Console
-from support import ROOT, Program
+from support import Program
 
-from bench.peers.__main__ import PEERS, chosen, table
-from bench.peers.launch import PeerLaunch
+from bench.analysis.stats import student_interval
+from bench.backends import KNOWN
+from bench.machine import placement
+from bench.machine.nvml import Inventory
+from bench.peers import known
+from bench.peers.known import LOSS_ONLY, NAMES, by_hand, chosen
+from bench.peers.ratios import Promise, Ratio, ratio
+from bench.peers.tables import promise_lines, tables, write
+from bench.peers.training import Length, PeerLaunch, initial_weights
+from bench.peers.turns import Measured, Plan, order_of_launches
+from bench.schema.case import Case
 from fmnist_models.errors import UserError
 
+CASE = Case("relu_mlp", "adam", "compiled", threads=2)
+HERE = Inventory()
 
-def launch(seconds: list[float], accuracy: float = 0.9) -> PeerLaunch:
-    return PeerLaunch(1000, seconds, [0.3] * len(seconds), [accuracy] * len(seconds))
+
+def plan(names: Sequence[str], batch_sizes: Sequence[int] = (32,), launches: int = 3) -> Plan:
+    return Plan(names, batch_sizes, launches, 42, Length(1), CASE)
 
 
-def test_the_table_tells_how_many_times_the_first_is_faster() -> None:
-    measured = {
-        (32, "compiled"): [launch([1.0, 2.0, 9.0]), launch([2.0, 2.0, 2.0], 0.91)],
-        (32, "fit"): [launch([8.0]), launch([8.0])],
-    }
+def launch(
+    name: str, number: int, seconds: float, accuracy: float = 0.9, batch: int = 32
+) -> Measured:
+    accuracies = [] if name.endswith(LOSS_ONLY) else [accuracy]
+    found = PeerLaunch(batch, 1000, [seconds], [seconds / 2], [0.3], accuracies, "cpu", "made 1")
+    return Measured(name, number, found)
+
+
+def launches(name: str, *seconds: float) -> list[Measured]:
+    return [launch(name, number, s) for number, s in enumerate(seconds)]
+
+
+def printed(measured: Sequence[Measured], plan: Plan) -> str:
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(table(measured, [32], ["compiled", "fit"], "softmax, sgd, float32"))
-    rows = [line.split() for line in captured.get().splitlines()[2:]]
-    same = ["1.00", "(1.00", "to", "1.00)"]
-    assert rows[0] == ["32", "compiled", "500", *same, "0.900", "to", "0.910"]
-    assert rows[1] == ["32", "fit", "125", "4.00", "(4.00", "to", "4.00)", "0.900", "to", "0.900"]
+        for shown in tables(measured, plan):
+            console.print(shown, markup=False, highlight=False)
+    return captured.get()
 
 
-def test_a_ratio_is_the_median_over_pairs_of_launches_with_its_range() -> None:
-    measured = {
-        (32, "compiled"): [launch([1.0]), launch([2.0]), launch([4.0])],
-        (32, "fit"): [launch([3.0]), launch([4.0]), launch([20.0])],
-    }
-    console = Console(width=80)
-    with console.capture() as captured:
-        console.print(table(measured, [32], ["compiled", "fit"], "softmax, sgd, float32"))
-    assert "3.00 (2.00 to 5.00)" in captured.get()
+def row(text: str, *beginning: str) -> list[str]:
+    """The cells of the first row that begins so."""
+    rows = [line.split() for line in text.splitlines()]
+    return next(cells for cells in rows if cells[: len(beginning)] == list(beginning))
+
+
+def test_a_ratio_is_of_samples_per_second_with_students_interval_over_pairs_of_launches() -> None:
+    ours, theirs = (2.0, 2.0, 4.0), (4.0, 5.0, 6.0)
+    measured = [*launches("compiled", *ours), *launches("tensorflow_xla", *theirs)]
+    found = ratio(measured, 32, "compiled", "tensorflow_xla")
+    assert found is not None
+    logs = [math.log(b / a) for a, b in zip(ours, theirs, strict=True)]
+    ends = student_interval(logs)
+    assert ends is not None
+    assert found.ratio == pytest.approx((2 * 2.5 * 1.5) ** (1 / 3))
+    assert (found.low, found.high) == pytest.approx(tuple(map(math.exp, ends)))
+    assert found.launches == 3
+
+
+def test_only_launches_of_one_number_are_a_pair() -> None:
+    measured = [launch("compiled", 0, 2.0), launch("compiled", 1, 1.0), launch("fit", 1, 3.0)]
+    found = ratio(measured, 32, "compiled", "fit")
+    assert found == Ratio(32, "compiled", "fit", pytest.approx(3.0), None, None, 1)
+    assert ratio(measured, 128, "compiled", "fit") is None
+    assert ratio([launch("compiled", 0, 2.0), launch("fit", 1, 3.0)], 32, "compiled", "fit") is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "promise"),
+    [
+        (0.97, 1.2, Promise.HELD),
+        (0.96, 1.2, Promise.NOT_SHOWN),
+        (0.8, 0.96, Promise.BROKEN),
+        (None, None, Promise.NOT_SHOWN),
+    ],
+)
+def test_the_promise_is_of_the_lower_end(
+    low: float | None, high: float | None, promise: Promise
+) -> None:
+    for peer, hand in (("compiled", "tensorflow_xla"), ("compiled-jax_loss", "jax_scan_loss")):
+        assert Ratio(32, peer, hand, 1.0, low, high, 3).promise is promise
+    for peer, hand in (
+        ("compiled-torch", "torch_eager"),
+        ("fit", "tensorflow_xla"),
+        ("compiled", "jax_scan"),
+        ("tensorflow_xla", "compiled"),
+    ):
+        assert Ratio(32, peer, hand, 1.0, low, high, 3).promise is None
+
+
+def test_the_promise_is_told_by_batch_size_of_the_fastest_by_hand() -> None:
+    found = [
+        Ratio(32, "compiled", "tensorflow_xla", 1.1, 1.0, 1.2, 3),
+        Ratio(32, "compiled", "tensorflow_function", 2.0, 1.9, 2.1, 3),
+        Ratio(512, "compiled", "tensorflow_xla", 0.9, 0.85, 0.95, 3),
+        Ratio(2048, "compiled", "tensorflow_xla", 1.0, 0.9, 1.1, 3),
+    ]
+    (line,) = promise_lines(found)
+    assert "held at batch 32 (1.00); not shown at batch 2048 (0.90)" in line
+    assert "broken at batch 512 (0.85)." in line
+    (line,) = promise_lines(found[:1])
+    assert "held at batch 32 (1.00); not measured beside tensorflow_function." in line
+
+
+def test_tables_fit_a_terminal_and_compare_the_same_work() -> None:
+    measured = []
+    for name, peer in NAMES.items():
+        measured += launches(name, 1.0, 1.1, 1.3) if peer.framework != "jax" else []
+    text = printed(measured, plan(list(NAMES)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "relu_mlp, adam, float32, cpu, threads: 2\n" in text
+    assert "relu_mlp, adam, float32, cpu, threads: 2, without the accuracy\n" in text
+    assert "Keras's samples/s over those of PyTorch by hand" in text
+    assert "Keras's samples/s over those of JAX by hand" not in text
+    for name, peer in NAMES.items():
+        if peer.framework != "jax":
+            assert row(text, "32", name)
+    assert "…" not in text
+
+
+def test_a_table_tells_rates_ratios_and_the_accuracy_of_the_last_common_round() -> None:
+    measured = [
+        launch("compiled", 0, 2.0, 0.8),
+        launch("compiled", 1, 2.0, 0.9),
+        *launches("tensorflow_xla", 4.0, 4.0),
+    ]
+    longer = measured[0].found
+    longer.accuracies.append(0.99)
+    text = printed(measured, plan(["compiled", "tensorflow_xla"]))
+    assert row(text, "32", "compiled") == ["32", "compiled", "500", "1", "0.800-0.900"]
+    cells = ["32", "tensorflow_xla", "250", "0.50", "(0.50", "to", "0.50)", "0.900-0.900"]
+    assert row(text, "32", "tensorflow_xla") == cells
+    cells = row(text.split("by hand")[1], "32", "compiled")
+    assert cells[2:] == ["2.00", "(2.00", "to", "2.00)"]
+
+
+def test_one_launch_has_no_interval_and_says_so() -> None:
+    text = printed(
+        [*launches("compiled", 1.0), *launches("tensorflow_xla", 2.0)],
+        plan(["compiled", "tensorflow_xla"]),
+    )
+    assert "2.00 (one launch)" in text
+    assert "not shown at batch 32" in text
+
+
+def test_what_was_measured_is_shown_when_the_rest_is_missing() -> None:
+    text = printed(launches("fit", 8.0), plan(["compiled", "fit"], (32, 128)))
+    assert row(text, "32", "fit") == ["32", "fit", "125", "0.900-0.900"]
+    assert "128" not in text
 
 
 def test_peers_without_accuracy_are_compared_among_themselves() -> None:
-    def bare(seconds: list[float]) -> PeerLaunch:
-        return PeerLaunch(1000, seconds, [0.3])
-
-    names = ["compiled", "jax_scan", "compiled_loss", "jax_scan_loss"]
-    seconds = {"compiled": 2.0, "jax_scan": 6.0, "compiled_loss": 1.0, "jax_scan_loss": 1.5}
-    measured = {
-        (32, name): [bare([s]) if name.endswith("_loss") else launch([s])]
-        for name, s in seconds.items()
-    }
-    console = Console(width=80)
-    with console.capture() as captured:
-        console.print(table(measured, [32], names, "relu_mlp, adam, float32"))
-    rows = [line.split() for line in captured.get().splitlines()[2:]]
-    assert [row[3] for row in rows] == ["1.00", "3.00", "1.00", "1.50"]
-    assert rows[3][-1] == "1.50)"
+    names = ["compiled", "tensorflow_xla", "tensorflow_xla_loss"]
+    measured = [
+        m for name, s in zip(names, (1.0, 2.0, 4.0), strict=True) for m in launches(name, s)
+    ]
+    text = printed(measured, plan(names))
+    assert "4.00" not in text
+    assert row(text, "32", "tensorflow_xla_loss") == ["32", "tensorflow_xla_loss", "250", "1"]
 
 
-def test_without_another_that_reports_no_accuracy_there_is_no_ratio_to_mislead() -> None:
-    measured = {(32, "compiled"): [launch([1.0])], (32, "jax_scan_loss"): [launch([2.0])]}
-    console = Console(width=80)
-    with console.capture() as captured:
-        console.print(table(measured, [32], ["compiled", "jax_scan_loss"], "relu_mlp"))
-    assert "2.00" not in captured.get()
+def test_the_files_hold_every_launch_and_every_ratio_once(tmp_path: Path) -> None:
+    names = ["compiled", "tensorflow_xla", "jax_scan", "compiled_loss"]
+    measured = [m for name in names for m in launches(name, 1.0, 1.5)]
+    file = tmp_path / "peers.csv"
+    write(file, measured, plan(names))
+    with file.open(newline="") as lines:
+        ratios = list(csv.DictReader(lines))
+    with (tmp_path / "peers_launches.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(r["peer"], r["over"], r["promise"]) for r in ratios] == [
+        ("compiled", "tensorflow_xla", "held"),
+        ("tensorflow_xla", "compiled", ""),
+        ("jax_scan", "compiled", ""),
+    ]
+    assert {r["launches"] for r in ratios} == {"2"}
+    assert [(r["peer"], r["launch"]) for r in rows] == [(n, k) for n in names for k in "01"]
+    assert [float(r["samples_per_s"]) for r in rows[:2]] == pytest.approx([1000, 1000 / 1.5])
+    assert {(r["cores"], r["threads"], r["software"]) for r in rows} == {("0.5", "2", "made 1")}
+    assert [r["train_accuracy"] for r in rows[-2:]] == ["", ""]
+    write(file, measured, plan(names))
+
+
+def test_turns_are_random_and_keep_what_is_compared_together() -> None:
+    names = list(NAMES)
+    orders = [order_of_launches(plan(names, (32, 128, 512, 2048)), k) for k in range(6)]
+    for order, batches in orders:
+        assert sorted(order) == sorted(names)
+        assert sorted(batches) == [32, 128, 512, 2048]
+        groups = [(NAMES[n].framework, n.endswith(LOSS_ONLY)) for n in order]
+        changes = sum(a != b for a, b in pairwise(groups))
+        assert changes == len(set(groups)) - 1
+    assert len({tuple(order) for order, _ in orders}) == 6
+    assert len({tuple(batches) for _, batches in orders}) > 1
+    assert orders[0] == order_of_launches(plan(names, (32, 128, 512, 2048)), 0)
+
+
+def test_every_loop_is_beside_its_framework_by_hand() -> None:
+    assert by_hand("fit") == by_hand("bare_fit") == ["tensorflow_function", "tensorflow_xla"]
+    assert by_hand("multistep-jax_loss") == ["jax_scan_loss"]
+    assert by_hand("compiled-torch") == ["torch_eager", "torch_compiled"]
+
+
+def absent(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    def find(name: str) -> Any:
+        return None if name in packages else True
+
+    for module in (known, placement):
+        monkeypatch.setattr(module, "find_spec", find)
+
+
+def test_what_cannot_train_here_is_left_out_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    absent(monkeypatch, "tensorflow", "optax")
+    names, left_out = chosen(None, CASE, HERE)
+    assert names[:3] == ("compiled-jax", "multistep-jax", "fit-jax")
+    assert {NAMES[name].framework for name in names} == {"jax", "torch", "sklearn"}
+    told = dict(line.split(": ", 1) for line in left_out)
+    assert told["compiled"].startswith("tensorflow is not installed in this environment")
+    assert told["jax_scan"] == "optax is not installed: pip install .[peers]"
+    assert told["multistep-torch"].startswith("Keras refuses steps_per_execution above 1")
+    assert not {"bare_fit", "keras_sketch"} & {*names, *told}
+    assert set(names) | set(told) == {name for name, peer in NAMES.items() if peer.usual}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "compiled",
+            r"peer 'compiled': tensorflow is not installed .*; or leave it out of --peers",
+        ),
+        ("jax_scan", r"peer 'jax_scan': optax is not installed: pip install \.\[peers\]"),
+        ("multistep-torch", "peer 'multistep-torch': Keras refuses steps_per_execution"),
+        ("sklearn", "peer 'sklearn': it computes no accuracy .* name sklearn_loss"),
+    ],
+)
+def test_a_peer_that_is_named_and_cannot_train_is_an_error(
+    name: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent(monkeypatch, "tensorflow", "optax")
+    with pytest.raises(UserError, match=told):
+        chosen(f"fit-torch,{name}", CASE, HERE)
+
+
+def test_where_no_framework_is_installed_scikit_learn_still_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    absent(monkeypatch, *(package for one in KNOWN.values() for package in one.packages))
+    assert chosen(None, CASE, HERE)[0] == ("sklearn_loss",)
+    absent(monkeypatch, "sklearn", *(p for one in KNOWN.values() for p in one.packages))
+    with pytest.raises(UserError, match="no peer can train here: compiled: tensorflow"):
+        chosen(None, CASE, HERE)
+
+
+def test_peers_by_hand_are_left_out_of_other_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent(monkeypatch)
+    names, left_out = chosen(None, replace(CASE, model="softmax"), HERE)
+    assert all(NAMES[name].keras for name in names)
+    assert "jax_scan: trains relu_mlp with adam in float32 only" in left_out
+
+
+def test_initial_weights_are_those_that_keras_draws() -> None:
+    keras = pytest.importorskip("keras")
+    from fmnist_models.architectures import build
+    from fmnist_models.loops.start import the_same_weights
+
+    with the_same_weights(7):
+        model = build("relu_mlp")
+    for ours, theirs in zip(initial_weights(7), model.trainable_variables, strict=True):
+        assert (ours == keras.ops.convert_to_numpy(theirs)).all()
 
 
 @pytest.mark.parametrize(
@@ -82,15 +294,15 @@ def test_without_another_that_reports_no_accuracy_there_is_no_ratio_to_mislead()
     [
         (["--peers", "caffe"], "unknown peer 'caffe': choose from compiled"),
         (["--peers", ","], "--peers ',': a value is empty"),
-        (["--peers", "fit,jax_scan", "--model", "softmax"], "jax_scan trains relu_mlp"),
-        (["--peers", "fit", "--model", "resnet"], "unknown model 'resnet'"),
-        (["--peers", "fit", "--precision", "float32,tf32"], "unknown precision 'float32,tf32'"),
-        (["--peers", "fit", "--batch-sizes", "32,0"], "--batch-sizes 0: must be at least 1"),
-        (
-            ["--peers", "fit", "--batch-sizes", "many"],
-            "--batch-sizes 'many': must be a whole number",
-        ),
-        (["--peers", "fit", "--batch-sizes", "32", "--data", "nowhere"], "nowhere"),
+        (["--peers", "sklearn_loss", "--model", "softmax"], "trains relu_mlp with adam"),
+        (["--model", "resnet"], "unknown model 'resnet'"),
+        (["--precision", "float32,tf32"], "unknown precision 'float32,tf32'"),
+        (["--batch-sizes", "32,0"], "--batch-sizes 0: must be at least 1"),
+        (["--batch-sizes", "many"], "--batch-sizes 'many': must be a whole number"),
+        (["--threads", "some"], "--threads 'some': must be a whole number"),
+        (["--threads", "1,2"], "--threads '1,2': name one number"),
+        (["--peers", "sklearn_loss", "--data", "nowhere"], "nowhere"),
+        (["--output", "nowhere/peers.csv"], "cannot write to nowhere"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -102,198 +314,22 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_what_was_measured_is_shown_when_the_rest_is_missing() -> None:
-    measured = {(32, "compiled"): [], (32, "fit"): [launch([8.0])], (128, "compiled"): []}
-    measured[128, "fit"] = []
-    console = Console(width=80)
-    with console.capture() as captured:
-        console.print(table(measured, [32, 128], ["compiled", "fit"], "softmax, sgd, float32"))
-    rows = [line.split() for line in captured.get().splitlines()[2:]]
-    assert rows == [["32", "fit", "125", "0.900", "to", "0.900"]]
-
-
-def in_jax(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs code in a process of its own: JAX would warn of every later fork of this one."""
-    for package in PEERS["jax_scan"]:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} comes with the extra peers only")
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("wide", ["0", "1"])
-def test_the_installed_jax_computes_what_a_release_computed_wrong(wide: str) -> None:
-    code = "from bench.peers import jax_scan; jax_scan.refuse_wrong_results()"
-    done = in_jax(code, JAX_ENABLE_X64=wide)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("broken", "told"),
-    [
-        ("jax.jit = lambda f: lambda x: f(x).at[-1].multiply(0.998)", "product and sum in float32"),
-        (
-            "jax.numpy.arctan = lambda x, right=jax.numpy.arctan: right(x) * (x.size < 50)",
-            "the arctan of 50 values in float32",
-        ),
-    ],
-)
-def test_a_jax_that_computes_wrong_results_is_refused_in_one_line(
-    broken: str, told: str, small_data: Path
+def test_scikit_learn_is_measured_from_end_to_end(
+    program: Program, small_data: Path, tmp_path: Path
 ) -> None:
-    request = {
-        "name": "jax_scan",
-        "training": {"batch_size": 96, "seed": 1},
-        "rounds": 1,
-        "folder": str(small_data),
-    }
-    argument = json.dumps(request)
-    code = (
-        "import jax, sys; from bench.peers import jax_scan, launch; "
-        f"{broken}; sys.argv = ['launch', {argument!r}]; launch.main()"
-    )
-    done = in_jax(code)
+    words = ["--peers", "sklearn_loss", "--launches", 2, "--rounds", 2, "--seconds", 0]
+    words += ["--batch-sizes", "96,250", "--data", small_data, "--output", "peers.csv"]
+    done = program("bench.peers", *words, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert row(done.stdout, "96", "sklearn_loss")
+    assert row(done.stdout, "250", "sklearn_loss")
+    assert "launch 2 of 2, sklearn_loss, batch 96:" in done.stderr
+    with (tmp_path / "peers_launches.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert sorted((r["batch_size"], r["launch"]) for r in rows) == [
+        *(("250", "0"), ("250", "1"), ("96", "0"), ("96", "1"))
+    ]
+    (tmp_path / "peers.csv").write_text("somebody's own\n")
+    done = program("bench.peers", *words)
     assert done.returncode == 2
-    assert told in done.stderr
-    assert "so its speed cannot be compared" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def numpy_losses(
-    weights: Sequence[NDArray[Any]],
-    x: NDArray[Any],
-    y: NDArray[Any],
-    orders: Iterable[NDArray[Any]],
-    batch: int,
-) -> list[tuple[float, float]]:
-    """Mean loss and accuracy of each epoch of 784-100-10 with ReLU and Adam, in float64."""
-    x = x.astype(np.float64)
-    w = [value.astype(np.float64) for value in weights]
-    first, second = [0 * value for value in w], [0 * value for value in w]
-    steps, told = 0, []
-    for order in orders:
-        loss_sum = hits = 0
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            hidden = np.maximum(x[rows] @ w[0] + w[1], 0)
-            logits = hidden @ w[2] + w[3]
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            chance = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-            right = (np.arange(len(rows)), y[rows])
-            loss_sum -= np.log(chance[right]).sum()
-            hits += (logits.argmax(axis=1) == y[rows]).sum()
-            error = chance.copy()
-            error[right] -= 1
-            error /= len(rows)
-            back = (error @ w[2].T) * (hidden > 0)
-            slopes = [x[rows].T @ back, back.sum(0), hidden.T @ error, error.sum(0)]
-            steps += 1
-            for place, slope in enumerate(slopes):
-                first[place] = 0.9 * first[place] + 0.1 * slope
-                second[place] = 0.999 * second[place] + 0.001 * slope**2
-                size = np.sqrt(second[place] / (1 - 0.999**steps)) + 1e-7
-                w[place] = w[place] - 1e-3 * first[place] / (1 - 0.9**steps) / size
-        told.append((loss_sum / len(order), hits / len(order)))
-    return told
-
-
-def test_the_jax_peer_trains_as_numpy_does(tmp_path: Path) -> None:
-    """Each epoch's loss rests on every weight that the epochs before it left."""
-    code = """
-import numpy as np
-from types import SimpleNamespace
-from bench.peers.jax_scan import build, initial_weights
-from bench.peers.launch import Training
-given = np.load("given.npz")
-start = initial_weights(7)
-data = SimpleNamespace(train_x=given["x"], train_y=given["y"])
-told = {}
-for accuracy in (True, False):
-    epoch = build(data, Training(32, 7, accuracy=accuracy))
-    told[accuracy] = [epoch(order) for order in given["orders"]]
-assert [loss for loss, _ in told[True]] == [loss for loss, nothing in told[False]]
-assert all(nothing is None for _, nothing in told[False])
-weights = {f"{layer}_{part}": start[layer][part] for layer in start for part in start[layer]}
-np.savez("told.npz", told=told[True], **weights)
-"""
-    random = np.random.default_rng(3)
-    x = random.random((200, 784), dtype=np.float32)
-    y = random.integers(0, 10, 200).astype(np.int32)
-    orders = np.array([random.permutation(200) for _ in range(4)], dtype=np.int32)
-    np.savez(tmp_path / "given.npz", x=x, y=y, orders=orders)
-    done = in_jax(f"import os; os.chdir({str(tmp_path)!r})\n{code}")
-    assert done.returncode == 0, done.stderr
-    told = np.load(tmp_path / "told.npz")
-    weights = [told[name] for name in ("hidden_w", "hidden_b", "output_w", "output_b")]
-    np.testing.assert_allclose(told["told"], numpy_losses(weights, x, y, orders, 32), rtol=1e-3)
-
-
-def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else 1)
-    with pytest.raises(UserError, match=r"torch is not installed: pip install \.\[peers\]"):
-        chosen("compiled,torch_eager")
-
-
-@pytest.mark.parametrize("name", list(PEERS))
-def test_a_launch_trains_every_sample_in_each_round(
-    name: str, program: Program, small_data: Path
-) -> None:
-    for package in PEERS[name]:
-        # Not imported here: JAX would warn of every later fork of this process.
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} comes with the extra peers only")
-    training = {"batch_size": 96, "seed": 1, "accuracy": not name.endswith("_loss")}
-    name = name.removesuffix("_loss")
-    request = {"name": name, "training": training, "rounds": 3, "folder": str(small_data)}
-    done = program("bench.peers.launch", json.dumps(request))
-    assert done.returncode == 0, done.stderr
-    measured = PeerLaunch(**json.loads(done.stdout.splitlines()[-1]))
-    assert measured.samples == 800
-    assert len(measured.seconds) == len(measured.losses) == 3
-    assert measured.losses[-1] < measured.losses[0]
-    if training["accuracy"]:
-        assert len(measured.accuracies) == 3
-        assert 0.5 < measured.accuracies[-1] <= 1
-    else:
-        assert measured.accuracies == []
-
-
-def test_a_product_is_compared_within_each_process_and_names_the_cores() -> None:
-    from bench.peers.products import _table
-
-    readings = {
-        ("forward 784x100", 32, "YNNPACK"): [
-            ((2e-5, 1.0), (2e-5, 1.9)),
-            ((4e-5, 1.0), (8e-5, 1.9)),
-        ],
-        ("forward 784x100", 32, "Eigen"): [((2e-5, 1.0), (6e-5, 1.0))],
-    }
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(_table(readings))
-    row = captured.get().splitlines()[1].split()
-    assert row == [
-        *("forward", "784x100", "32", "20", "on", "1.0"),
-        *("1.50", "(1.00", "to", "2.00)", "on", "1.9"),
-        *("3.00", "(3.00", "to", "3.00)", "on", "1.0"),
-    ]
-
-
-def test_each_product_of_a_step_is_measured(program: Program) -> None:
-    done = program("bench.peers.products", "--worker", "--batch-sizes", "8")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert [name for name, *_ in told] == [
-        "forward 784x100",
-        "forward 100x10",
-        "input gradient 100x10",
-        "weight gradient 784x100",
-        "weight gradient 100x10",
-    ]
-    assert all(seconds > 0 and cores > 0 for _, _, *both in told for seconds, cores in both)
+    assert "peers.csv is there already and is not a table of this suite" in done.stderr
