@@ -86,3 +86,17 @@ def test_two_frameworks_end_with_like_accuracies() -> None:
     assert abs(row["difference"]) < 0.03
     # Each seed has its own weights and order.
     assert row["lower"] < row["upper"]
+
+
+def test_what_the_page_says_of_the_accuracies_is_in_the_table() -> None:
+    """Each interval of the difference of two frameworks holds 0, and all but one are small."""
+    with (ROOT / "results/evidence/accuracies.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 2 * 18
+    assert {(row["seeds"], row["epochs"]) for row in rows} == {("5", "5")}
+    assert all(float(row["lower"]) < 0 < float(row["upper"]) for row in rows)
+    large = [row for row in rows if abs(float(row["difference"])) > 0.005]
+    assert [(row["model"], row["optimizer"], row["backend"]) for row in large] == [
+        ("relu_mlp", "adam", "jax")
+    ]
+    assert abs(float(large[0]["difference"])) < 0.008
