@@ -15,13 +15,14 @@ from bench.analysis.lowered import Uncountable, module_flops
 from bench.schema.errors import Invalid
 from bench.schema.warnings import CaseWarning, Kind
 from bench.worker.counting import Counted
-from bench.worker.framework import Device, Framework, Parts
+from bench.worker.framework import Device, Framework
 from bench.worker.jax.device import JaxDevice
 from bench.worker.jax.peaks import JaxPeaks
 from bench.worker.jax.products import products_of
+from bench.worker.jax.variants import JaxParts
 from bench.worker.jax.waiting import waiting_of
 from bench.worker.precision import Product
-from fmnist_models.errors import Unsupported
+from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.jax.watch import JaxWatch
 from fmnist_models.loops.watch import StepWatch
@@ -81,18 +82,17 @@ class Jax(Framework):
         """What ceilings are measured with."""
         return JaxPeaks(images, dtype)
 
-    def parts(self, work: Work, loop: str, device: Device) -> Parts:
-        """The variants of a case's step.
-
-        Raises:
-            Unsupported: always: no step of JAX is split yet.
-        """
-        raise Unsupported("a profile cannot split a step of JAX yet: choose --backends tensorflow")
+    def parts(self, work: Work, loop: str, device: Device) -> Variants:
+        """The variants of a case's step."""
+        return Variants(work, loop, device, JaxParts)
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:
         """Run JAX's profiler: operations of the host, kernels and copies of a GPU."""
-        jax.profiler.start_trace(str(folder))
+        options = jax.profiler.ProfileOptions()
+        options.host_tracer_level, options.python_tracer_level = 2, 0
+        options.device_tracer_level = 1
+        jax.profiler.start_trace(str(folder), profiler_options=options)
         try:
             yield
         finally:

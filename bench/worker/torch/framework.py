@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from bench.schema.errors import Invalid
 from bench.schema.warnings import CaseWarning, Kind
 from bench.worker.counting import Counted
-from bench.worker.framework import Device, Framework, Parts
+from bench.worker.framework import Device, Framework
 from bench.worker.precision import Product
 from bench.worker.torch.device import TorchDevice
 from bench.worker.torch.peaks import TorchPeaks
 from bench.worker.torch.products import Uncountable, products_of
+from bench.worker.torch.variants import TorchParts
 from bench.worker.torch.waiting import waiting_of
-from fmnist_models.errors import Unsupported
+from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.torch.watch import TorchWatch
 from fmnist_models.loops.watch import StepWatch
@@ -86,13 +87,9 @@ class Torch(Framework):
         """What ceilings are measured with."""
         return TorchPeaks(images, dtype)
 
-    def parts(self, work: Work, loop: str, device: Device) -> Parts:
-        """The variants of a case's step.
-
-        Raises:
-            Unsupported: always: no step of PyTorch is split yet.
-        """
-        raise Unsupported("a profile cannot split a step of PyTorch yet: leave --backends out")
+    def parts(self, work: Work, loop: str, device: Device) -> Variants:
+        """The variants of a case's step."""
+        return Variants(work, loop, device, TorchParts)
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:

@@ -33,7 +33,12 @@ class JaxCompiledLoop(CompiledLoop):
 
     def new_program(self) -> Any:
         """A new function of a whole epoch, with the model's step of its first call."""
-        return jax.jit(self._whole_epoch, donate_argnums=0)
+
+        def epoch(*given: Any) -> tuple[Any, State]:
+            """An epoch; of a method, JAX would take the trace of an earlier program."""
+            return self._whole_epoch(*given)
+
+        return jax.jit(epoch, donate_argnums=0)
 
     def _put(self, array: NDArray[Any]) -> jax.Array:
         return jax.device_put(array)
