@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.loops import BATCH, SAMPLES, Recorder, penalized, trained, work
 
-from bench.schema.profile import CHAINS, Variant
+from bench.schema.profile import Variant
 from bench.worker.framework import framework
 from bench.worker.variants import Variants
 from fmnist_models import optimizers

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import keras
 from numpy.typing import NDArray
 
 from bench.analysis.lowered import Uncountable, module_flops
+from bench.analysis.trace_events import STEP_TRACED
 from bench.schema.errors import Invalid
 from bench.schema.warnings import CaseWarning, Kind
 from bench.worker.counting import Counted
@@ -25,7 +27,7 @@ from bench.worker.precision import Product
 from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.jax.watch import JaxWatch
-from fmnist_models.loops.watch import StepWatch
+from fmnist_models.loops.watch import StepWatch, standing_in
 
 
 class Jax(Framework):
@@ -85,6 +87,19 @@ class Jax(Framework):
     def parts(self, work: Work, loop: str, device: Device) -> Variants:
         """The variants of a case's step."""
         return Variants(work, loop, device, JaxParts)
+
+    @contextmanager
+    def naming(self, model: keras.Model) -> Iterator[None]:
+        """Annotate the traces of the step; its operations have the names of Keras's scopes."""
+        step = model.train_step
+
+        def traced(state: Any, data: Any) -> Any:
+            """A trace of the step."""
+            with jax.profiler.TraceAnnotation(STEP_TRACED):
+                return step(state, data)
+
+        with standing_in(model, "train_step", traced):
+            yield
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:

@@ -39,7 +39,9 @@ class JaxParts(PartialStep):
         # One set for each batch size: if the last, smaller batch overwrote the gradients of
         # the full batches, XLA would not compute those.
         self._gradients = {n: [_zeros(w.shape, w.dtype) for w in weights] for n in sizes}
-        self._batch = {n: [_zeros((n, *leaf.shape[1:]), "float32") for leaf in leaves] for n in sizes}
+        self._batch = {
+            n: [_zeros((n, *leaf.shape[1:]), "float32") for leaf in leaves] for n in sizes
+        }
         # The values of what is kept while a step is traced; None at any other time.
         self._values: dict[int, Any] | None = None
         self._rows = 0
@@ -75,7 +77,9 @@ class JaxParts(PartialStep):
         def with_kept(model: keras.Model) -> list[Any]:
             """The metrics' variables."""
             found: list[Any] = own.fget(model)
-            return found if self._values is not None or model is not self._model else found + kept
+            return (
+                found if self._values is not None or model is not self._model else [*found, *kept]
+            )
 
         return standing_in(type(self._model), "metrics_variables", property(with_kept))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,6 +93,10 @@ class TensorFlow(Framework):
     def parts(self, work: Work, loop: str, device: Device) -> Variants:
         """The variants of a case's step."""
         return Variants(work, loop, device, TensorFlowParts)
+
+    def naming(self, model: keras.Model) -> AbstractContextManager[None]:
+        """Nothing: operations have the names of Keras's scopes."""
+        return nullcontext()
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:

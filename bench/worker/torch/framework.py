@@ -7,15 +7,18 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import keras
 import torch
 from numpy.typing import NDArray
 
 from bench.schema.errors import Invalid
+from bench.schema.requests import TORCH_TRACE
 from bench.schema.warnings import CaseWarning, Kind
 from bench.worker.counting import Counted
 from bench.worker.framework import Device, Framework
 from bench.worker.precision import Product
 from bench.worker.torch.device import TorchDevice
+from bench.worker.torch.naming import naming
 from bench.worker.torch.peaks import TorchPeaks
 from bench.worker.torch.products import Uncountable, products_of
 from bench.worker.torch.variants import TorchParts
@@ -91,13 +94,18 @@ class Torch(Framework):
         """The variants of a case's step."""
         return Variants(work, loop, device, TorchParts)
 
+    def naming(self, model: keras.Model) -> AbstractContextManager[None]:
+        """Annotate layers, loss, metrics and the update."""
+        return naming(model)
+
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:
         """Run PyTorch's profiler: operations of the host, kernels and copies of a GPU."""
-        with torch.profiler.profile() as profiler:
+        # The shapes tell the FLOPs of a product.
+        with torch.profiler.profile(record_shapes=True) as profiler:
             yield
         folder.mkdir(parents=True, exist_ok=True)
-        profiler.export_chrome_trace(str(folder / "trace.json"))
+        profiler.export_chrome_trace(str(folder / TORCH_TRACE))
 
     def named_in_trace(self, name: str) -> AbstractContextManager[Any]:
         """The context whose work has a name in the profiler's trace."""

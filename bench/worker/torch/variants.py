@@ -85,7 +85,7 @@ class TorchParts(PartialStep):
                 self._kept[_LOSS].add_(loss)
 
     def _no_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
-        return {name: 0.0 for name in self._names}
+        return dict.fromkeys(self._names, 0.0)
 
     def _without_gradients(self) -> list[Replaced]:
         # `Tensor.backward` calls it too.
