@@ -34,7 +34,7 @@ _OPTIMIZERS = "|".join([*OPERATIONS.values(), "loss_scale_optimizer"])
 # loader name what makes it.
 _BATCH = (
     r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range"
-    r"|^jit\(epoch\)/(while/body/|closed_call/)*gather$|^enumerate\(DataLoader\)"
+    r"|^jit\(epoch_\d+\)/(while/body/|closed_call/)*gather$|^enumerate\(DataLoader\)"
 )
 # The phase of an operation by its path; the first match decides. Gradients are named by
 # TensorFlow's tape, by the transposition of JAX, and by PyTorch's engine.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.jax.watch import JaxWatch
 from fmnist_models.loops.watch import StepWatch, standing_in
+
+_numbers = count(1)
 
 
 class Jax(Framework):
@@ -90,7 +93,11 @@ class Jax(Framework):
 
     @contextmanager
     def naming(self, model: keras.Model) -> Iterator[None]:
-        """Annotate the traces of the step; its operations have the names of Keras's scopes."""
+        """Annotate the traces of the step; its operations have the names of Keras's scopes.
+
+        What is compiled within the context has a name of its own, by which a trace tells it from
+        the programs of other steps.
+        """
         step = model.train_step
 
         def traced(state: Any, data: Any) -> Any:
@@ -98,6 +105,8 @@ class Jax(Framework):
             with jax.profiler.TraceAnnotation(STEP_TRACED):
                 return step(state, data)
 
+        traced.__name__ = f"step_{next(_numbers)}"
+        model.train_function = None
         with standing_in(model, "train_step", traced):
             yield
 

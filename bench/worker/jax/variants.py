@@ -55,6 +55,8 @@ class JaxParts(PartialStep):
             if kept:
                 model = self._model
                 carrying = self._carrying(model.train_step, kept)
+                # A trace tells programs apart by their names.
+                carrying.__name__ = f"step_{variant}"
                 stack.enter_context(standing_in(model, "train_step", carrying))
                 stack.enter_context(self._among_the_metrics(kept))
             yield
