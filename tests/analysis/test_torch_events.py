@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +12,12 @@ from bench.analysis.torch_events import normalized, starting
 from bench.analysis.trace_events import STEP_TRACED, device_times, named, operations
 from bench.schema.profile import Phase
 
+RECORDED = Path(__file__).parents[1] / "recorded"
 CASE = "relu_mlp-adam-fit-gpu-b32-float32-torch"
 
 
 def ran(
-    name: str, start: float, length: float, cat: str = "cpu_op", tid: Any = 9, **args: Any
+    name: str, start: float, length: float, cat: Any = "cpu_op", tid: Any = 9, **args: Any
 ) -> dict[str, Any]:
     """An event as `export_chrome_trace` writes it."""
     return {
@@ -156,3 +159,21 @@ def test_tracing_and_compiling_are_told_apart_and_a_compiled_call_is_none_of_bot
         ran("Torch-Compiled Region: 0/0", 200, 500),
     ]
     assert starting(events) == pytest.approx((50e-6, 120e-6))
+
+
+def test_a_step_of_fit_as_pytorch_2_13_wrote_it() -> None:
+    """Recorded on a CPU: one step of relu_mlp and Adam on 32 images, and the end of the epoch."""
+    events = json.loads((RECORDED / "torch_fit_trace.json").read_text())
+    case = "relu_mlp-adam-fit-cpu-b32-float32-torch"
+    found = operations(normalized(events, case), None, "relu_mlp")
+    by_phase = {o.phase for o in found}
+    assert by_phase == {*Phase} - {Phase.PYTHON, Phase.IDLE, Phase.UNEXPLAINED} | {None}
+    products = {o.name: o for o in found if o.flops_per_s}
+    assert {o.phase for o in products.values()} == {Phase.FORWARD, Phase.BACKWARD}
+    flops = {name: round((o.flops_per_s or 0) * o.self_s) for name, o in products.items()}
+    assert flops == {
+        "relu_mlp/dense/aten::mm": 2 * 32 * 784 * 100,
+        "relu_mlp/dense_1/aten::mm": 2 * 32 * 100 * 10,
+        "autograd::MmBackward0/aten::mm": 2 * 32 * (784 * 100 + 2 * 100 * 10),
+    }
+    assert case not in "".join(o.name for o in found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +28,6 @@ from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.jax.watch import JaxWatch
 from fmnist_models.loops.watch import StepWatch, standing_in
-
-_numbers = count(1)
 
 
 class Jax(Framework):
@@ -105,7 +102,7 @@ class Jax(Framework):
             with jax.profiler.TraceAnnotation(STEP_TRACED):
                 return step(state, data)
 
-        traced.__name__ = f"step_{next(_numbers)}"
+        traced.__name__ = f"named_{step.__name__}"
         model.train_function = None
         with standing_in(model, "train_step", traced):
             yield

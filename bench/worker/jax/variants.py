@@ -54,9 +54,10 @@ class JaxParts(PartialStep):
             stack.enter_context(super().only(variant, loop))
             if kept:
                 model = self._model
-                carrying = self._carrying(model.train_step, kept)
+                step = model.train_step
+                carrying = self._carrying(step, kept)
                 # A trace tells programs apart by their names.
-                carrying.__name__ = f"step_{variant}"
+                carrying.__name__ = f"{step.__name__}_{variant}"
                 stack.enter_context(standing_in(model, "train_step", carrying))
                 stack.enter_context(self._among_the_metrics(kept))
             yield
