@@ -132,3 +132,23 @@ def test_a_batch_that_is_ready_has_the_weights_of_its_classes(loop: str) -> None
     gradient = np.abs(kept_gradients(made, REST)[1])
     assert gradient.argmax() == 3
     assert gradient[3] > 0
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="PyTorch's `fit` compiles nothing anyway")
+def test_a_step_that_jax_does_not_compile_computes_no_gradients_for_its_forward_pass() -> None:
+    import jax
+
+    device = framework().device("cpu", "float32")
+    device.configure()
+    model = NETWORKS["softmax"].builder()
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    made = framework().parts(work(model, seed=5, shuffle=False), "fit", device)
+    assert isinstance(made, Variants)
+    made.warm_up()
+    own = jax.value_and_grad
+    with made._parts.only(Variant.FORWARD, "fit"):
+        found = jax.value_and_grad(lambda w: (2 * w, "told"), has_aux=True)(3.0)
+    assert found == ((6.0, "told"), None)
+    assert jax.value_and_grad is own
+    with made._parts.only(Variant.BACKWARD, "fit"):
+        assert jax.value_and_grad is own

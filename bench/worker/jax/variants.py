@@ -129,7 +129,13 @@ class JaxParts(PartialStep):
         return {name: jnp.zeros(()) for name in self._names}
 
     def _without_gradients(self) -> list[Replaced]:
-        return [(self._model.optimizer, "stateless_apply", self._drop_gradients)]
+        model = self._model
+        found: list[Replaced] = [(model.optimizer, "stateless_apply", self._drop_gradients)]
+        step = getattr(model.train_step, "watched", model.train_step)
+        if not model.jit_compile and getattr(step, "__func__", None) is keras.Model.train_step:
+            # Without a compiler, JAX computes gradients that nothing needs.
+            found.append((jax, "value_and_grad", _value_alone))
+        return found
 
     def _without_update(self) -> list[Replaced]:
         return [(self._model.optimizer, "stateless_apply", self._keep_gradients)]
@@ -144,6 +150,16 @@ class JaxParts(PartialStep):
             if gradient is not None and gradient.shape == tuple(variable.shape):
                 self._keep(variable, gradient)
         return trainable, slots
+
+
+def _value_alone(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+    """`jax.value_and_grad` without the gradients."""
+
+    def valued(*args: Any, **kwargs: Any) -> tuple[Any, None]:
+        """What the function returns."""
+        return function(*args, **kwargs), None
+
+    return valued
 
 
 def _zeros(shape: Sequence[int], dtype: str) -> keras.Variable:
