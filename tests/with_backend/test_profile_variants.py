@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from support.backends import Batches, streamed
 from support.loops import BATCH, SAMPLES, Recorder, penalized, trained, work
 
 from bench.schema.profile import Variant
@@ -16,6 +18,7 @@ from bench.worker.variants import Variants
 from fmnist_models import optimizers
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.loops import compile_model
+from fmnist_models.stream import Stream
 
 BACKEND = keras.backend.backend()
 LOOPS = {"jax": ("fit", "multistep", "compiled"), "torch": ("fit", "compiled")}[BACKEND]
@@ -152,3 +155,19 @@ def test_a_step_that_jax_does_not_compile_computes_no_gradients_for_its_forward_
     assert jax.value_and_grad is own
     with made._parts.only(Variant.BACKWARD, "fit"):
         assert jax.value_and_grad is own
+
+
+def test_a_stream_is_taken_apart_over_a_known_number_of_steps() -> None:
+    device = framework().device("cpu", "float32")
+    device.configure()
+    given = streamed(lambda batch_size: Batches(batch_size)).work
+    assert isinstance(given.data, Stream)
+    few = replace(given, data=replace(given.data, steps=2))
+    made = framework().parts(few, "fit", device)
+    assert isinstance(made, Variants)
+    made.warm_up()
+    before = given.model.get_weights()
+    for variant in (*made.names, Variant.STEP):
+        assert made.read(variant)[0] > 0
+        assert all(map(np.array_equal, before, given.model.get_weights()))
+    assert made._parts.ready(few).num_batches == 2
