@@ -2,8 +2,9 @@
 
 An event is `{"name", "pid", "tid", "ts", "dur", "args"}` with `ph` `X` and times in microseconds.
 Events with `ph` `M` name processes and threads. TensorFlow's profiler writes `args.long_name` for
-its own operations and for each stage of the input pipeline, and `args.hlo_op` for XLA's
-instructions.
+its own operations and for each stage of the input pipeline, and JAX's too `args.hlo_op` for XLA's
+instructions. What PyTorch's profiler writes gets `args.operation`, with its kind and FLOPs, by
+`bench.analysis.torch_events`.
 """
 
 from __future__ import annotations
@@ -21,18 +22,28 @@ from fmnist_models.optimizers import OPERATIONS
 
 Label = tuple[str, str]
 _MICRO = 1e-6
-# TensorFlow's name for Python code that builds a graph; and the words by which the passes of XLA
-# and Grappler are recognized.
-_TRACING = "tf.function-graph_building"
-_COMPILING = re.compile(r"Compil|Grappler|MetaOptimizer")
+# The annotation around a trace of the step, with JAX and PyTorch.
+STEP_TRACED = "trace the training step"
+# Python code that builds a graph, as TensorFlow names it; what JAX makes of a trace before XLA
+# compiles it; and the words by which the passes of XLA and Grappler are recognized.
+_TRACING = {"tf.function-graph_building", STEP_TRACED, "lower_sharding_computation"}
+_COMPILING = re.compile(r"Compil|backend_compile|Grappler|MetaOptimizer")
 _COPY = re.compile(r"memcpy|memset", re.IGNORECASE)
 _OPTIMIZERS = "|".join([*OPERATIONS.values(), "loss_scale_optimizer"])
-# The phase of an operation by its path; the first match decides. The gradient tape names its own.
+# The batch of a step, as TensorFlow's pipeline, the epoch of `compiled` with JAX, and PyTorch's
+# loader name what makes it.
+_BATCH = (
+    r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range"
+    r"|^jit\(epoch_\d+\)/(while/body/|closed_call/)*gather$|^enumerate\(DataLoader\)"
+)
+# The phase of an operation by its path; the first match decides. Gradients are named by
+# TensorFlow's tape, by the transposition of JAX, and by PyTorch's engine.
 _PATHS: tuple[tuple[Phase, re.Pattern[str]], ...] = (
-    (Phase.INPUT, re.compile(r"^Iterator::|(^|/)IteratorGetNext|^GatherV2|^range")),
-    (Phase.BACKWARD, re.compile(r"(^|/)gradient_tape/")),
+    (Phase.INPUT, re.compile(_BATCH)),
+    (Phase.BACKWARD, re.compile(r"(^|/)(gradient_tape/|transpose\(|autograd::)")),
     (Phase.OPTIMIZER, re.compile(rf"(^|/)({_OPTIMIZERS})(_\d+)?/")),
-    (Phase.FORWARD, re.compile(r"(^|/)compile_loss/")),
+    (Phase.METRICS, re.compile(r"(^|/)compute_metrics/")),
+    (Phase.FORWARD, re.compile(r"(^|/)(compile_loss/|jvp\()")),
 )
 
 
@@ -41,7 +52,7 @@ class Operation:
     """One operation, with the sums over all its runs.
 
     Attributes:
-        kind: `TensorFlow`, `XLA`, `input pipeline`, `kernel` or `copy`.
+        kind: `TensorFlow`, `PyTorch`, `XLA`, `input pipeline`, `kernel` or `copy`.
         phase: by the operation's path; None where the path names none.
         total_s: seconds of all runs from start to end, with the parts on other threads.
         self_s: seconds of its own work. Operations nested in it on the same thread are left out,
@@ -108,15 +119,16 @@ def operations(
     added: dict[Label, list[float]] = {}
     for own in threads.values():
         for event, label, alone in _self_times(own):
-            sums = added.setdefault(label, [0, 0.0, 0.0])
+            sums = added.setdefault(label, [0, 0.0, 0.0, 0])
             sums[0] += 1
             sums[1] += (end_of(event, ended) - event["ts"]) * _MICRO
             sums[2] += (alone + after.get(id(event), 0.0)) * _MICRO
+            sums[3] += event["args"].get("flops", 0) if label[0] == "PyTorch" else 0
     whole = sum(sums[2] for sums in added.values())
     found = []
-    for (kind, name), (count, total_s, self_s) in added.items():
+    for (kind, name), (count, total_s, self_s, own_flops) in added.items():
         known = hlo.get(name)
-        flops = known.flops * count if known else 0
+        flops = known.flops * count if known else own_flops
         path = known.path if known else name
         found.append(
             Operation(
@@ -149,7 +161,7 @@ def starting(events: Iterable[Event]) -> tuple[float, float]:
     for event in events:
         if event.get("ph") != "X":
             continue
-        if event["name"] == _TRACING:
+        if event["name"] in _TRACING:
             tracing.append(interval(event))
         elif _COMPILING.search(event["name"]):
             compiling.append(interval(event))
@@ -234,6 +246,8 @@ def _label(event: Event, on_device: bool) -> Label | None:
         # The lines of whole operations, modules and graphs repeat the events of the streams'
         # lines, and some of them have a `correlation_id` too.
         return ("kernel", name) if "kernel_details" in args else None
+    if "operation" in args:
+        return args["kind"], args["operation"]
     if "hlo_op" in args:
         return "XLA", args["hlo_op"]
     long_name = args.get("long_name", "")

@@ -27,7 +27,7 @@ class Backend:
         variables: variables of its worker, by whether the case is on a GPU.
         threads: the variables that limit the threads of one operation to a number.
         compiles_by_xla: what it compiles goes through XLA.
-        profiled: `bench.session.profile` can take its steps apart.
+        profiling: the packages that a profile needs, by their import names.
         refuses: why it cannot train a case on any machine; None where it can.
     """
 
@@ -40,7 +40,7 @@ class Backend:
     variables: Callable[[bool], Mapping[str, str]]
     threads: Callable[[int], Mapping[str, str]]
     compiles_by_xla: bool = True
-    profiled: bool = False
+    profiling: tuple[str, ...] = ("xprof", "pyinstrument")
     refuses: Callable[[Case], str | None] = lambda _: None
 
     def unsupported(self, version_of: Callable[[str], str | None]) -> str | None:

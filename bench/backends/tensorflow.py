@@ -19,5 +19,4 @@ TENSORFLOW = Backend(
     # XLA's pool takes the same size. In TensorFlow 2.21, TF_NUM_INTRAOP_THREADS=1 gives one thread
     # `tf_XLAEigen` and a CPU time of 1.00 times the wall time, plain and compiled; 4 gives four.
     threads=lambda number: {"TF_NUM_INTRAOP_THREADS": str(number)},
-    profiled=True,
 )

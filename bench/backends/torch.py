@@ -39,5 +39,6 @@ TORCH = Backend(
     # OMP_NUM_THREADS, which each case with `threads` has, is PyTorch's own.
     threads=lambda number: {"MKL_NUM_THREADS": str(number)},
     compiles_by_xla=False,
+    profiling=("pyinstrument",),
     refuses=_refuses,
 )

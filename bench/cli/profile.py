@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from bench.backends import DEFAULT
 from bench.cli.options import AXES, Verb, options, plan_from
 from bench.cli.verb import command_line, console_of, ended
+from bench.schema.matrix import parse_axes
 from bench.session.ending import put_off
 from fmnist_models.errors import UserError
 
@@ -48,6 +50,7 @@ def profile(**values: Any) -> int:
     Exit codes: 0, all cases ok or skipped; 2, wrong use, or a case failed.
     """
     from bench.machine.devices import inventory, present
+    from bench.machine.placement import default_backend
     from bench.reports.plots.profile import draw_profiles
     from bench.reports.terminal.profile import print_profiles
     from bench.session import profile as profiling
@@ -59,7 +62,8 @@ def profile(**values: Any) -> int:
         most = f"at most {profiling.MOST_SECONDS:g}"
         raise UserError(f"--seconds {seconds:g}: must be above 0 and {most}")
     # Before a model of the user's is looked at, which takes seconds.
-    require_extra()
+    asked = parse_axes({"backends": values["backends"]}).backends
+    require_extra(asked or [default_backend() or DEFAULT])
     wait = values["wait"]
     plan = plan_from(values, lambda: present(inventory()), command_line(), wait=wait)
     if values["require_all"]:

@@ -81,7 +81,7 @@ class Phase(StrEnum):
 class Variant(StrEnum):
     """Which parts of a step a reading includes.
 
-    `STEP` is the whole loop. `TRACED` is the whole loop under TensorFlow's profiler, `SAMPLED`
+    `STEP` is the whole loop. `TRACED` is the whole loop under the framework's profiler, `SAMPLED`
     under the sampler of Python's stack.
     """
 

@@ -18,8 +18,9 @@ from bench.schema.bounds import (
 from bench.schema.case import Case
 from fmnist_models.own import FUNCTION
 
-# Names of the traces and of the file that a profiling launch writes, beside TensorFlow's own.
+# Names of the traces and of the files that a profiling launch writes, beside the profilers' own.
 STARTUP, STEPS = "startup", "steps"
+TORCH_TRACE = "trace.json"
 STACK = "python.html"
 
 

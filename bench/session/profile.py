@@ -17,7 +17,6 @@ from typing import Any
 from bench.analysis import phases
 from bench.analysis.phases import MOST_UNEXPLAINED
 from bench.analysis.profile_rows import Profile
-from bench.backends import KNOWN
 from bench.launch.launcher import Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
@@ -91,7 +90,7 @@ def profile(
             or already holds results.
     """
     require_keras()
-    require_extra()
+    require_extra(case.backend for case in plan.cases)
     refuse_unusable(plan)
     described = {**environment_of(plan), "command": plan.command}
     folder = output or new_folder_name("profile", plan.label)
@@ -137,8 +136,6 @@ class _Profiling:
         reason = placement.skip_reason(case, self._inventory, self._plan)
         if case.loop == SKLEARN_LOOP:
             reason = "scikit-learn's fit has no steps that could be taken apart"
-        elif not KNOWN[case.backend].profiled:
-            reason = f"a profile cannot take a step of {KNOWN[case.backend].title} apart yet"
         if refused := self._plan.refused.get(case.id):
             found = Profile(ProfileRecord(case, Status.FAILED, refused))
         elif reason:

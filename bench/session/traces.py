@@ -1,6 +1,7 @@
-"""Reads the traces of TensorFlow's profiler with `xprof`, and makes files that can be published.
+"""Reads the traces of a profiler, and makes files that can be published.
 
-It runs in the parent process: xprof needs no TensorFlow.
+It runs in the parent process. What TensorFlow and JAX write is read with `xprof`, which needs
+neither; what PyTorch writes is JSON.
 """
 
 from __future__ import annotations
@@ -12,29 +13,35 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.analysis import trace_events
+from bench.analysis import torch_events, trace_events
 from bench.analysis.hlo import HloInstruction, parse_hlo, parsed
 from bench.analysis.trace_events import Trace
+from bench.backends import KNOWN
 from bench.machine.loaded import CHECKOUT
+from bench.machine.placement import why_missing
+from bench.schema.requests import TORCH_TRACE
 from fmnist_models.errors import UserError
 
-EXTRA = ("xprof", "pyinstrument")
 TRACE_FILE = "host.xplane.pb"
 # A shorter host name may be a part of other words.
 _SHORTEST_NAME = 6
 
 
-def require_extra() -> None:
-    """Check that the packages for profiling are installed.
+def require_extra(backends: Iterable[str]) -> None:
+    """Check that the packages for profiling with these backends are installed.
+
+    A backend that is not installed itself needs none: its cases are skipped.
 
     Raises:
         UserError: a package is missing; the message names the extra to install.
     """
-    for package in EXTRA:
+    known = [KNOWN[name] for name in backends if name in KNOWN and not why_missing(name)]
+    for package in dict.fromkeys(name for each in known for name in each.profiling):
         if importlib.util.find_spec(package) is None:
             raise UserError(
                 f'{package} is not installed: pip install "fmnist-bench[profile]", or '
@@ -43,10 +50,10 @@ def require_extra() -> None:
 
 
 def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str) -> Trace:
-    """Read the two traces of a case, and write two files without private names to `output`.
+    """Read the two traces of a case, and write files without private names to `output`.
 
-    `CASE.json.gz` is for Perfetto and Chrome; `plugins/profile/CASE/` is for TensorBoard and
-    `xprof`, which take `output` as their folder.
+    `CASE.json.gz` is for Perfetto and Chrome; `plugins/profile/CASE/`, not of PyTorch, is for
+    TensorBoard and `xprof`, which take `output` as their folder.
 
     Args:
         startup: folder of the trace of the start.
@@ -58,21 +65,25 @@ def read_traces(startup: Path, steps: Path, output: Path, case: str, model: str)
     Raises:
         OSError, ValueError, LookupError: a trace is missing or cannot be read.
     """
-    tracing_s, compiling_s = trace_events.starting(_events(startup / TRACE_FILE))
-    events = _events(steps / TRACE_FILE)
-    hlo = _hlo(steps / TRACE_FILE, events)
+    hlo: dict[str, HloInstruction] = {}
+    if (steps / TORCH_TRACE).exists():
+        started = torch_events.starting(_torch_events(startup))
+        events = torch_events.normalized(_torch_events(steps), case)
+    else:
+        started = trace_events.starting(_events(startup / TRACE_FILE))
+        events = _events(steps / TRACE_FILE)
+        hlo = _hlo(steps / TRACE_FILE, events)
+        board = output / "plugins" / "profile" / case
+        board.mkdir(parents=True, exist_ok=True)
+        (board / TRACE_FILE).write_bytes(anonymous((steps / TRACE_FILE).read_bytes()))
     shown = trace_events.named(events, case, hlo, model)
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"{case}.json.gz"
     # Without time and file name in the gzip header, the same trace gives the same file.
     with file.open("wb") as out, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as packed:
         packed.write(json.dumps({"traceEvents": shown, "displayTimeUnit": "ns"}).encode())
-    board = output / "plugins" / "profile" / case
-    board.mkdir(parents=True, exist_ok=True)
-    (board / TRACE_FILE).write_bytes(anonymous((steps / TRACE_FILE).read_bytes()))
     return Trace(
-        tracing_s,
-        compiling_s,
+        *started,
         tuple(trace_events.operations(events, hlo, model)),
         tuple(trace_events.device_times(events)),
         file,
@@ -100,6 +111,11 @@ def anonymous(space: bytes, private: Collection[str] | None = None) -> bytes:
     return kept
 
 
+def _torch_events(folder: Path) -> list[dict[str, Any]]:
+    told = json.loads((folder / TORCH_TRACE).read_text("utf-8"))
+    return [event for event in told["traceEvents"] if event]
+
+
 def _events(file: Path) -> list[dict[str, Any]]:
     with _quiet():
         from xprof.convert import raw_to_tool_data
@@ -113,7 +129,9 @@ def _events(file: Path) -> list[dict[str, Any]]:
 def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
     """The instructions, by name, of the modules that ran in the trace.
 
-    A trace holds all modules that the process compiled.
+    A trace holds all modules that the process compiled. Where several of one name have an
+    instruction of one name, as those of JAX for two sizes of a batch, which of them ran is not
+    told: its FLOPs are not known unless they agree.
     """
     ran = {event.get("args", {}).get("hlo_module") for event in events}
     with _quiet():
@@ -125,7 +143,10 @@ def _hlo(file: Path, events: list[dict[str, Any]]) -> dict[str, HloInstruction]:
     for module in sorted(file.parent.glob("*.hlo_proto.pb")):
         name = module.name.removesuffix(".hlo_proto.pb")
         if name.rpartition("(")[0] in ran:
-            known |= parse_hlo(module.read_bytes())
+            for instruction, found in parse_hlo(module.read_bytes()).items():
+                before = known.get(instruction, found)
+                alike = before.flops == found.flops
+                known[instruction] = found if alike else replace(found, flops=0)
     return known
 
 

@@ -110,6 +110,12 @@ class Framework(Protocol):
     def parts(self, work: Work, loop: str, device: Device) -> Parts:
         """The variants of a case's step."""
 
+    def naming(self, model: keras.Model) -> AbstractContextManager[None]:
+        """The context in which a trace names the parts of a step, as far as it does not by itself.
+
+        A step must be traced and compiled within it.
+        """
+
     def tracing(self, folder: Path) -> AbstractContextManager[None]:
         """The context in which the framework's profiler runs, and writes its files to `folder`."""
 

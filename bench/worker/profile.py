@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from pyinstrument import Profiler
 
+from bench.backends import KNOWN
+from bench.schema.case import Case
 from bench.schema.profile import Readings, Variant
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
 from bench.worker.counting import size_bytes
@@ -76,7 +78,7 @@ def profile_case(
     check_precision(case, loop, built.left_policy)
     epoch = _whole_epoch(loop, device)
     own = 0 if built.task.images else _own_bytes(work)
-    memory = [*epoch.memory, *_before(before, _bytes_of(raw) + _bytes_of(data) + own)]
+    memory = [*epoch.memory, *_before(case, before, _bytes_of(raw) + _bytes_of(data) + own)]
     del loop
 
     read = _reading(work, case.loop)
@@ -103,7 +105,7 @@ def profile_case(
 
 def _first_steps_s(built: Built, loop: Loop, device: Device, folder: Path) -> float:
     """Seconds of the warm-up, whose trace is saved to `folder`."""
-    with framework().tracing(folder):
+    with framework().tracing(folder), framework().naming(loop.work.model):
         began = time.perf_counter()
         warm_up(built, loop)
         device.synchronize()
@@ -188,11 +190,12 @@ def _rounds(
 
 def _trace_steps(work: Work, request: ProfileRequest, device: Device, folder: Path) -> None:
     """Save a trace of a few steps after the warm-up, with the name of the case."""
-    loop = LOOPS[request.case.loop](work)
-    loop.warm_up()
-    device.synchronize()
-    with framework().tracing(folder), framework().named_in_trace(request.case.id):
-        loop.train(Window(device), 1)
+    loop, name = LOOPS[request.case.loop](work), request.case.file_name
+    with framework().naming(work.model):
+        loop.warm_up()
+        device.synchronize()
+        with framework().tracing(folder), framework().named_in_trace(name):
+            loop.train(Window(device), 1)
 
 
 def _with_known_steps(work: Work, loop: str) -> Work:
@@ -242,12 +245,12 @@ def _kept(work: Work) -> str:
     return "images" if work.batch.pixels is not None else "data"
 
 
-def _before(resident: int | None, dataset_bytes: int) -> list[tuple[str, str, int]]:
+def _before(case: Case, resident: int | None, dataset_bytes: int) -> list[tuple[str, str, int]]:
     """(place, holder, bytes) of the memory before the case: images and imports."""
     found = [("host", "dataset", dataset_bytes)]
     if resident is not None:
         imported = max(0, resident - dataset_bytes)
-        found.append(("host", "Python, TensorFlow and libraries", imported))
+        found.append(("host", f"Python, {KNOWN[case.backend].title} and libraries", imported))
     return found
 
 

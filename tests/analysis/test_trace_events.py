@@ -6,7 +6,15 @@ import pytest
 from support.traces import GPU, HOST, process, ran
 
 from bench.analysis.hlo import HloInstruction, message_class, parse_hlo
-from bench.analysis.trace_events import covered, device_times, named, operations, phase_of, starting
+from bench.analysis.trace_events import (
+    STEP_TRACED,
+    covered,
+    device_times,
+    named,
+    operations,
+    phase_of,
+    starting,
+)
 from bench.schema.profile import Phase
 
 
@@ -64,6 +72,14 @@ def test_operations_of_tensorflow_are_named_by_path_and_kind() -> None:
         ("IteratorGetNext", Phase.INPUT),
         ("AssignAddVariableOp_3", None),
         ("dadams/Mul", None),
+        ("jit(watched)/jvp(dense)/dot_general", Phase.FORWARD),
+        ("jit(epoch_3)/while/body/closed_call/jvp(compile_loss)/mean/div", Phase.FORWARD),
+        ("jit(epoch_3)/while/body/closed_call/transpose(jvp(dense_1))/mul", Phase.BACKWARD),
+        ("jit(epoch_3)/while/body/closed_call/adam/add", Phase.OPTIMIZER),
+        ("jit(epoch_3)/while/body/closed_call/gather", Phase.INPUT),
+        ("jit(epoch_3)/gather", Phase.INPUT),
+        ("jit(epoch_3)/while/body/closed_call/jvp(embedding)/gather", Phase.FORWARD),
+        ("jit(epoch_3)/while/body/closed_call/argmax/reduce", None),
     ],
 )
 def test_the_path_tells_the_phase(path: str, phase: Phase | None) -> None:
@@ -80,6 +96,19 @@ def test_tracing_and_compiling_are_told_apart_and_not_counted_twice() -> None:
         ran("relu_mlp-adam-compiled-cpu-b32-float32", 0, 500),
     ]
     assert starting(events) == pytest.approx((50e-6, 120e-6))
+
+
+def test_what_jax_traces_and_compiles_is_told_apart() -> None:
+    """As its profiler writes it: a call of a jitted function holds the rest."""
+    events = [
+        ran("PjitFunction(epoch)", 0, 500),
+        ran(STEP_TRACED, 10, 50),
+        ran("lower_sharding_computation", 100, 20),
+        ran("backend_compile_and_load", 130, 200),
+        ran("PjRtCpuClient::Compile", 131, 190),
+        ran("CommonPjRtLoadedExecutable::ExecuteHelperOnSingleDevice", 340, 100),
+    ]
+    assert starting(events) == pytest.approx((70e-6, 200e-6))
 
 
 def test_a_gpu_shows_kernels_copies_and_gaps() -> None:

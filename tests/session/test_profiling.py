@@ -77,7 +77,7 @@ def no_xprof(monkeypatch: pytest.MonkeyPatch) -> None:
         return trace_events.Trace(0.5, 1.0, OPERATIONS, (gpu,), output / f"{case}.json.gz")
 
     monkeypatch.setattr(profile, "read_traces", read)
-    monkeypatch.setattr(profile, "require_extra", lambda: None)
+    monkeypatch.setattr(profile, "require_extra", lambda _: None)
     monkeypatch.setattr(profile, "the_machine", lambda *_: contextlib.nullcontext())
 
 
@@ -241,15 +241,22 @@ def test_what_fails_or_has_no_steps_is_a_row_with_its_reason(tmp_path: Path) -> 
     assert "no steps" in rows[chosen[2].id]["reason"]
 
 
-def test_a_backend_whose_steps_cannot_be_taken_apart_is_skipped_before_it_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("backend", "title"), [("jax", "JAX"), ("torch", "PyTorch")])
+def test_the_backend_is_named_in_text_and_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, title: str
 ) -> None:
     monkeypatch.setattr(placement, "why_missing", lambda _: None)
-    chosen = tuple(replace(case, backend="jax") for case in cases("fit"))
-    outcome, _ = profiled(tmp_path, chosen)
-    assert outcome.exit_code is ExitCode.PASSED
-    (found,) = outcome.profiles
-    assert found.record.reason == "a profile cannot take a step of JAX apart yet"
+    both = (*cases("fit"), *(replace(case, backend=backend) for case in cases("fit")))
+    outcome, _ = profiled(tmp_path, both)
+    screen = io.StringIO()
+    print_profiles(outcome, Console(file=screen, width=80))
+    text = screen.getvalue()
+    assert f"relu_mlp/adam, cpu, batch 32, float32, {title}\n" in text
+    assert f"under {title}'s profiler a step takes 25% longer" in text
+    assert "under TensorFlow's profiler a step takes 25% longer" in text
+    labels = [axes.get_label() for axes in profile_figure(outcome.profiles, {}).axes]
+    assert labels[0] == "seconds: relu_mlp, adam, cpu, batch 32, float32"
+    assert labels[2] == f"seconds: relu_mlp, adam, cpu, batch 32, float32, {title}"
 
 
 def test_ctrl_c_keeps_what_was_profiled(tmp_path: Path) -> None:
@@ -289,13 +296,29 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path, name: str) -> 
         profiled(tmp_path, cases("fit"))
 
 
-def test_the_extra_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
+@pytest.fixture
+def no_xprof_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but xprof is installed."""
+    monkeypatch.setattr(traces, "why_missing", lambda _: None)
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "xprof" else find(name)
+        importlib.util, "find_spec", lambda name: None if name == "xprof" else object()
     )
+
+
+@pytest.mark.usefixtures("no_xprof_here")
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_the_extra_is_named_in_one_line(backend: str) -> None:
     with pytest.raises(UserError, match=r"^xprof is not installed: .*fmnist-bench\[profile\]"):
-        traces.require_extra()
+        traces.require_extra([backend])
+
+
+@pytest.mark.usefixtures("no_xprof_here")
+def test_xprof_is_needed_for_no_trace_of_pytorch_and_for_no_backend_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traces.require_extra(["torch", "sklearn"])
+    monkeypatch.setattr(traces, "why_missing", lambda name: None if name == "torch" else "none")
+    traces.require_extra(["torch", "jax"])
 
 
 def test_seconds_must_be_above_0(type_in: TypeIn) -> None:

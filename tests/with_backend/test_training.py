@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.backends import Batches, few_images, own, request, streamed
-from support.loops import BATCH, SAMPLES, Recorder, distance, images, penalized, trained, work
+from support.loops import BATCH, SAMPLES, Recorder, distance, images, penalized, trained
 
 from bench.schema.requests import CeilingsRequest
 from bench.session import doctor
@@ -284,12 +284,6 @@ def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     path = {"jax": "xla", "torch": "plain"}[BACKEND]
     assert (found.backend, set(found.matmul_flops_per_s)) == (BACKEND, {path})
     assert set(found.products_s) == {"784x100-100x10-b64", "784x10-b300"}
-
-
-def test_a_profile_says_that_it_cannot_split_a_step() -> None:
-    device = framework().device("cpu", "float32")
-    with pytest.raises(UserError, match=r"cannot split a step of (JAX|PyTorch) yet"):
-        framework().parts(work(NETWORKS["relu_mlp"].builder(), seed=5), "fit", device)
 
 
 def test_the_doctor_looks_at_the_framework_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,18 +18,17 @@ REST = SAMPLES % BATCH
 
 def variants_of(loop: str, build: Callable[[], Any]) -> tuple[Any, Any]:
     import keras
-    import tensorflow as tf
 
-    from bench.worker.tensorflow.device import TensorFlowDevice
-    from bench.worker.tensorflow.variants import Variants
+    from bench.worker.framework import framework
     from fmnist_models import optimizers
     from fmnist_models.loops import compile_model
 
-    device = TensorFlowDevice(tf, "cpu", "float32")
+    device = framework().device("cpu", "float32")
     keras.utils.set_random_seed(3)
     model = build()
     compile_model(model, optimizers.create("adam"), loop)
-    made = Variants(work(model, seed=5, shuffle=False, device=device.name), loop, device)
+    given = work(model, seed=5, shuffle=False, device=device.name)
+    made: Any = framework().parts(given, loop, device)
     made.warm_up()
     return made, model
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.profile_rows import Profile
+from bench.backends import DEFAULT, KNOWN
 from bench.reports.machine_text import machine_lines, title_of
 from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
@@ -80,6 +81,7 @@ def _group(profile: Profile) -> str:
     case = profile.case
     parts = [f"{case.model}, {case.optimizer}", case.device, f"batch {case.batch_size}"]
     parts += [case.precision] + ([f"{case.threads} threads"] if case.threads else [])
+    parts += [] if case.backend == DEFAULT else [KNOWN[case.backend].title]
     return ", ".join(parts)
 
 
@@ -92,6 +94,7 @@ def _order(profile: Profile) -> tuple[Any, ...]:
         case.precision,
         case.threads or 0,
         case.batch_size,
+        list(KNOWN).index(case.backend),
         NETWORK_LOOPS.index(case.loop),
     )
 

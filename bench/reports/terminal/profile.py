@@ -13,6 +13,7 @@ from rich.text import Text
 from bench.analysis.phases import Share, Split
 from bench.analysis.profile_rows import Profile, memory_rows, startup_rows
 from bench.analysis.trace_events import Trace
+from bench.backends import DEFAULT, KNOWN
 from bench.machine import variables
 from bench.schema.case import NETWORK_LOOPS
 from bench.schema.launch import Status
@@ -57,6 +58,7 @@ def _work(profile: Profile) -> tuple[str, int]:
     case = profile.case
     parts = [f"{case.model}/{case.optimizer}", case.device, f"batch {case.batch_size}"]
     parts += [case.precision] + ([f"{case.threads} threads"] if case.threads else [])
+    parts += [] if case.backend == DEFAULT else [KNOWN[case.backend].title]
     return ", ".join(parts), case.batch_size
 
 
@@ -108,7 +110,8 @@ def _story(profile: Profile) -> list[str]:
         f"  {rounds} rounds of {readings.steps} steps; over a whole epoch, before them, a step "
         f"took {duration(readings.epoch_step_s)}"
     )
-    watching = {Variant.TRACED: "TensorFlow's profiler", Variant.SAMPLED: "the sampler"}
+    title = KNOWN[profile.case.backend].title
+    watching = {Variant.TRACED: f"{title}'s profiler", Variant.SAMPLED: "the sampler"}
     for variant, word in watching.items():
         change = profile.overhead(variant)
         if change is not None:

@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import keras
 from numpy.typing import NDArray
 
 from bench.analysis.lowered import Uncountable, module_flops
+from bench.analysis.trace_events import STEP_TRACED
 from bench.schema.errors import Invalid
 from bench.schema.warnings import CaseWarning, Kind
 from bench.worker.counting import Counted
-from bench.worker.framework import Device, Framework, Parts
+from bench.worker.framework import Device, Framework
 from bench.worker.jax.device import JaxDevice
 from bench.worker.jax.peaks import JaxPeaks
 from bench.worker.jax.products import products_of
+from bench.worker.jax.variants import JaxParts
 from bench.worker.jax.waiting import waiting_of
 from bench.worker.precision import Product
-from fmnist_models.errors import Unsupported
+from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.jax.watch import JaxWatch
-from fmnist_models.loops.watch import StepWatch
+from fmnist_models.loops.watch import StepWatch, standing_in
 
 
 class Jax(Framework):
@@ -81,18 +84,36 @@ class Jax(Framework):
         """What ceilings are measured with."""
         return JaxPeaks(images, dtype)
 
-    def parts(self, work: Work, loop: str, device: Device) -> Parts:
-        """The variants of a case's step.
+    def parts(self, work: Work, loop: str, device: Device) -> Variants:
+        """The variants of a case's step."""
+        return Variants(work, loop, device, JaxParts)
 
-        Raises:
-            Unsupported: always: no step of JAX is split yet.
+    @contextmanager
+    def naming(self, model: keras.Model) -> Iterator[None]:
+        """Annotate the traces of the step; its operations have the names of Keras's scopes.
+
+        What is compiled within the context has a name of its own, by which a trace tells it from
+        the programs of other steps.
         """
-        raise Unsupported("a profile cannot split a step of JAX yet: choose --backends tensorflow")
+        step = model.train_step
+
+        def traced(state: Any, data: Any) -> Any:
+            """A trace of the step."""
+            with jax.profiler.TraceAnnotation(STEP_TRACED):
+                return step(state, data)
+
+        traced.__name__ = f"named_{step.__name__}"
+        model.train_function = None
+        with standing_in(model, "train_step", traced):
+            yield
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:
         """Run JAX's profiler: operations of the host, kernels and copies of a GPU."""
-        jax.profiler.start_trace(str(folder))
+        options = jax.profiler.ProfileOptions()
+        options.host_tracer_level, options.python_tracer_level = 2, 0
+        options.device_tracer_level = 1
+        jax.profiler.start_trace(str(folder), profiler_options=options)
         try:
             yield
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,8 +20,9 @@ from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.peaks import TensorFlowPeaks
 from bench.worker.tensorflow.products import products_of
 from bench.worker.tensorflow.step_flops import step_flops
-from bench.worker.tensorflow.variants import Variants
+from bench.worker.tensorflow.variants import TensorFlowParts
 from bench.worker.tensorflow.waiting import first_batch, waiting_of
+from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.tensorflow.watch import TensorFlowWatch
 from fmnist_models.loops.watch import StepWatch, layers_of
@@ -91,7 +92,11 @@ class TensorFlow(Framework):
 
     def parts(self, work: Work, loop: str, device: Device) -> Variants:
         """The variants of a case's step."""
-        return Variants(work, loop, device)
+        return Variants(work, loop, device, TensorFlowParts)
+
+    def naming(self, model: keras.Model) -> AbstractContextManager[None]:
+        """Nothing: operations have the names of Keras's scopes."""
+        return nullcontext()
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:

@@ -7,19 +7,23 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import keras
 import torch
 from numpy.typing import NDArray
 
 from bench.schema.errors import Invalid
+from bench.schema.requests import TORCH_TRACE
 from bench.schema.warnings import CaseWarning, Kind
 from bench.worker.counting import Counted
-from bench.worker.framework import Device, Framework, Parts
+from bench.worker.framework import Device, Framework
 from bench.worker.precision import Product
 from bench.worker.torch.device import TorchDevice
+from bench.worker.torch.naming import naming
 from bench.worker.torch.peaks import TorchPeaks
 from bench.worker.torch.products import Uncountable, products_of
+from bench.worker.torch.variants import TorchParts
 from bench.worker.torch.waiting import waiting_of
-from fmnist_models.errors import Unsupported
+from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.torch.watch import TorchWatch
 from fmnist_models.loops.watch import StepWatch
@@ -86,21 +90,22 @@ class Torch(Framework):
         """What ceilings are measured with."""
         return TorchPeaks(images, dtype)
 
-    def parts(self, work: Work, loop: str, device: Device) -> Parts:
-        """The variants of a case's step.
+    def parts(self, work: Work, loop: str, device: Device) -> Variants:
+        """The variants of a case's step."""
+        return Variants(work, loop, device, TorchParts)
 
-        Raises:
-            Unsupported: always: no step of PyTorch is split yet.
-        """
-        raise Unsupported("a profile cannot split a step of PyTorch yet: leave --backends out")
+    def naming(self, model: keras.Model) -> AbstractContextManager[None]:
+        """Annotate layers, loss, metrics and the update."""
+        return naming(model)
 
     @contextmanager
     def tracing(self, folder: Path) -> Iterator[None]:
         """Run PyTorch's profiler: operations of the host, kernels and copies of a GPU."""
-        with torch.profiler.profile() as profiler:
+        # The shapes tell the FLOPs of a product.
+        with torch.profiler.profile(record_shapes=True) as profiler:
             yield
         folder.mkdir(parents=True, exist_ok=True)
-        profiler.export_chrome_trace(str(folder / "trace.json"))
+        profiler.export_chrome_trace(str(folder / TORCH_TRACE))
 
     def named_in_trace(self, name: str) -> AbstractContextManager[Any]:
         """The context whose work has a name in the profiler's trace."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, cast
 
 import jax
@@ -16,6 +17,8 @@ from fmnist_models.loops.base import Work, read_logs
 from fmnist_models.loops.compiled import CompiledLoop, build_metrics_and_losses
 from fmnist_models.loops.jax.state import State, keep_state, state_of
 from fmnist_models.loops.jax.watch import JaxWatch
+
+_numbers = count(1)
 
 
 class JaxCompiledLoop(CompiledLoop):
@@ -33,7 +36,14 @@ class JaxCompiledLoop(CompiledLoop):
 
     def new_program(self) -> Any:
         """A new function of a whole epoch, with the model's step of its first call."""
-        return jax.jit(self._whole_epoch, donate_argnums=0)
+
+        def epoch(*given: Any) -> tuple[Any, State]:
+            """An epoch; of a method, JAX would take the trace of an earlier program."""
+            return self._whole_epoch(*given)
+
+        # A trace tells programs apart by their names.
+        epoch.__name__ = f"epoch_{next(_numbers)}"
+        return jax.jit(epoch, donate_argnums=0)
 
     def _put(self, array: NDArray[Any]) -> jax.Array:
         return jax.device_put(array)
