@@ -7,35 +7,28 @@ input, with `op`, `fault` and the operation's arguments. It prints one JSON obje
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import keras
 
-from bench.analysis.trace_ends import merged
-from bench.analysis.trace_events import covered
+from bench.evidence.gpu.traces import PAUSE_S, device_work, events_of
 from bench.worker.framework import Device, framework
 from bench.worker.memory import PeakMemory
 from bench.worker.probe import Probed
 
-# Seconds of the rest after each traced call, which must be seen as a gap.
-PAUSE_S = 0.02
 _CALLS = 5
 _LONG_ENOUGH_S, _MOST_PRODUCTS = 0.2, 4096
 # TF32 has 10 bits after the binary point, so 1 + 2^-12 becomes 1.
 _TF32_SIZE, _TF32_VALUE = 1024, 1 + 2.0**-12
-# Categories of PyTorch's trace.
-_ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 
 
 class Child:
@@ -165,8 +158,8 @@ class Child:
                         time.sleep(PAUSE_S)
                     float(self._probed.chain(factor, 8))
                 self._device.synchronize()
-            events = _events(Path(folder))
-        return {"pauses": _CALLS - 1, "pause_s": PAUSE_S, **_device_work(events)}
+            events = events_of(Path(folder))
+        return {"pauses": _CALLS - 1, "pause_s": PAUSE_S, **device_work(events)}
 
     @property
     def _device(self) -> Device:
@@ -210,47 +203,6 @@ def _uuids(backend: str) -> list[str]:
 
     places = range(torch.cuda.device_count())
     return [f"GPU-{torch.cuda.get_device_properties(place).uuid}" for place in places]
-
-
-def _events(folder: Path) -> list[dict[str, Any]]:
-    """The events of the profiler's own trace for Chrome."""
-    for file in sorted(folder.rglob("*trace.json*")):
-        text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        found: list[dict[str, Any]] = json.loads(text)["traceEvents"]
-        return found
-    return []
-
-
-def _device_work(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the GPU did, in seconds: of JAX's and TensorFlow's trace, or of PyTorch's."""
-    events = [event for event in events if event.get("ph") in ("X", "M")]
-    gpus = {
-        event["pid"]
-        for event in events
-        if event.get("name") == "process_name" and "/device:GPU" in event["args"]["name"]
-    }
-    kernels, both = [], []
-    for event in events:
-        details = event.get("args", {})
-        is_kernel = event.get("cat") == "kernel" or (
-            event.get("pid") in gpus and "kernel_details" in details
-        )
-        is_copy = event.get("cat") in _ON_DEVICE or (
-            event.get("pid") in gpus and "memcpy_details" in details
-        )
-        if is_kernel or is_copy:
-            began = float(event["ts"])
-            both.append((began, began + float(event["dur"])))
-            kernels += both[-1:] if is_kernel else []
-    busy = merged(both)
-    gaps = [(after - end) * 1e-6 for (_, end), (after, _) in pairwise(busy)]
-    return {
-        "kernels": len(kernels),
-        "kernels_s": covered(kernels) * 1e-6,
-        "window_s": (busy[-1][1] - busy[0][0]) * 1e-6 if busy else 0.0,
-        "gaps_s": sum(gaps),
-        "long_gaps": sum(gap >= PAUSE_S for gap in gaps),
-    }
 
 
 def main() -> None:

@@ -17,15 +17,17 @@ TURNS, SIZE = "FMNIST_PRODUCTS_TURNS", "FMNIST_PRODUCTS_SIZE"
 
 @keras.saving.register_keras_serializable("fmnist_bench")
 class Products(keras.layers.Layer):
-    """Returns its input unchanged, after `turns` dependent products of `size` rows.
+    """Returns its input unchanged, after some dependent products, as the environment has them.
 
     The first factor holds a pixel, and the result times 0 is added to the input. So a compiler can
     neither leave the products out, nor move them out of the steps, nor run them beside the others.
+    The layer's configuration does not hold them: a duel refuses sides that train another model.
     """
 
-    def __init__(self, turns: int, size: int, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.turns, self.size = turns, size
+        self.turns = int(os.environ.get(TURNS, "0"))
+        self.size = int(os.environ.get(SIZE, "1024"))
 
     def call(self, inputs: Any) -> Any:
         """The inputs, unchanged."""
@@ -39,16 +41,11 @@ class Products(keras.layers.Layer):
             product = ops.matmul(product, factor) / self.size
         return inputs + ops.cast(0.0 * ops.mean(product), inputs.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        """The configuration of the layer."""
-        return {**super().get_config(), "turns": self.turns, "size": self.size}
-
 
 def relu_mlp() -> keras.Model:
-    """The documented ReLU network after a `Products` layer; the environment sets its products."""
-    own = Products(int(os.environ.get(TURNS, "0")), int(os.environ.get(SIZE, "1024")))
+    """The documented ReLU network after a `Products` layer."""
     layers = NETWORKS["relu_mlp"].builder().layers
-    return keras.Sequential([keras.Input(shape=(28, 28)), own, *layers], name="relu_mlp")
+    return keras.Sequential([keras.Input(shape=(28, 28)), Products(), *layers], name="relu_mlp")
 
 
 def relu_mlp_in_float32() -> keras.Model:
