@@ -105,14 +105,24 @@ def _part(
 
 # In this order: the blocks of one part lie in the memory of those after it.
 DEVICE_PARTS = (
-    _part("placement", partial(_asked, "placement"), checks.placement,
-          "an array on another device", 15),
+    _part(
+        "placement",
+        partial(_asked, "placement"),
+        checks.placement,
+        "an array on another device",
+        15,
+    ),
     _part("uuid", _uuid, checks.uuid, "another UUID than the framework's", 2),
     _part("memory", _memory, checks.memory, "an allocation of half the size", 2),
-    _part("synchronisation", partial(_asked, "synchronisation"), checks.synchronisation,
-          "nothing is waited for", 10),
+    _part(
+        "synchronisation",
+        partial(_asked, "synchronisation"),
+        checks.synchronisation,
+        "nothing is waited for",
+        10,
+    ),
     _part("tf32", partial(_asked, "tf32"), checks.tf32, "TF32 is on where off is said", 5),
     _part("energy", _energy, checks.energy, "power samples that stopped before the work", 16),
     _part("trace", partial(_asked, "trace"), checks.trace, "no pauses between the calls", 8),
     _part("company", _company, checks.company, "another process that computes", 15),
-)  # fmt: skip
+)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.evidence.gpu.box import Box
 from bench.evidence.gpu.device_parts import DEVICE_PARTS
-from bench.evidence.gpu.part import Context, Part
+from bench.evidence.gpu.part import Context, Part, TooShort
 from bench.evidence.gpu.power import card_facts
 from bench.evidence.gpu.records import Outcome, Record, Records, Result, judged, name_of
 from bench.evidence.gpu.verb_parts import (
@@ -64,7 +64,7 @@ def measure(box: Box, wish: Wish, told: Callable[[str], None]) -> list[Record]:
     Whatever fails in a part is its record, and the others are measured.
     """
     end = time.monotonic() + 60 * wish.minutes - _RESERVE_S
-    context = Context(box, Records(box.folder, box.label))
+    context = Context(box, Records(box.folder, box.label), stretch=max(1.0, wish.minutes / 8))
     if box.gpu is not None:
         _keep_facts(box)
     there = []
@@ -102,7 +102,7 @@ def _measure_one(
     context: Context, part: Part, backend: str, fault: bool, end: float, told: Callable[[str], None]
 ) -> None:
     """Measure one part once, and keep its record."""
-    context.left_s = min(part.most_s, end - time.monotonic())
+    context.left_s = min(part.most_s * context.stretch, end - time.monotonic())
     words = part.fault if fault else ""
     # A command with a fault is short, and the other duel is there already.
     needed = min(part.seconds, _FAULT_S) if fault else part.seconds
@@ -119,6 +119,8 @@ def _measure_one(
         outcome = judged(part.check(values), words)
         if not fault:
             context.measured[part.name, backend] = values
+    except TooShort as reason:
+        values, outcome = {}, Outcome(Result.DID_NOT_FIT, str(reason))
     except Exception as error:  # noqa: BLE001 - one part must not lose the others
         context.close_child()
         values = {}

@@ -8,6 +8,11 @@ from typing import Any
 
 from bench.evidence.gpu.box import Asked, Box
 from bench.evidence.gpu.records import Outcome, Records
+from fmnist_models.errors import UserError
+
+
+class TooShort(UserError):
+    """The time was too short to measure what a check needs; it proves nothing either way."""
 
 
 @dataclass(slots=True)
@@ -19,12 +24,14 @@ class Context:
         records: those so far.
         measured: values by part and backend, without a fault.
         left_s: seconds that a part may still take.
+        stretch: by how much the most that a part may take is longer than in 8 minutes.
     """
 
     box: Box
     records: Records
     measured: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     left_s: float = 0.0
+    stretch: float = 1.0
     _child: tuple[str, Asked] | None = None
 
     def child(self, backend: str) -> Asked:
@@ -52,7 +59,8 @@ class Part:
         check: what must hold for these values.
         fault: the fault, in words.
         seconds: those that it takes on a GPU, by estimate; it begins only where they are left.
-        most_s: seconds after which it is told to end.
+        most_s: seconds after which it is told to end; where there are more than 8 minutes, as many
+            times more.
         in_child: it uses the context's child; otherwise that is ended first.
         first_only: it is measured with the first backend alone.
     """

@@ -11,9 +11,11 @@ from statistics import median
 from typing import Any
 
 from bench.evidence.gpu import checks
-from bench.evidence.gpu.part import Context, Part
+from bench.evidence.gpu.part import Context, Part, TooShort
 from bench.schema.draws import SIDES
 from bench.store.run_folder import RunFolder
+from bench.verdicts.sequential import SPENDING
+from fmnist_models.errors import UserError
 
 # A device that no machine has; a case of it is a skipped row.
 _NO_DEVICE = "gpu:99"
@@ -47,6 +49,7 @@ _COLUMNS = (
     "warnings",
 )
 _ENDING_S = 25.0
+_FIRST_LOOK = min(SPENDING)
 
 
 def _doctor(context: Context, backend: str, fault: bool) -> dict[str, Any]:
@@ -71,7 +74,9 @@ def _run(
     data = ["--data", str(box.data)] if box.data else []
     limit = _limit(context, context.left_s)
     code, last = box.command(name, ["run", *settings, *words, *data], limit)
-    rows = _rows(folder / "results.csv")
+    if not (rows := _rows(folder / "results.csv")):
+        # With a fault too: a run that never began finds none.
+        raise UserError(f"nothing was measured: {last}")
     return {"exit_code": code, "last_line": last, "device": device, "rows": rows}
 
 
@@ -102,7 +107,7 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     name = "duel-slowed" if slower else "duel-equal"
     if fault and (known := context.measured.get((name, backend))):
         return dict(known)
-    box, size = context.box, 256 if context.box.gpu is None else 1024
+    box, size = context.box, 512 if context.box.gpu is None else 1024
     turns = 2
     product_s = context.child(backend).ask("product", size=size)["product_s"]
     context.close_child()
@@ -116,15 +121,20 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     # No block begins that would be cut.
     words += ["--budget", f"{max(1.0, limit - _ENDING_S):.0f}"]
     code, last = box.command(folder.name, words, limit, **{_SIZE: str(size)})
-    told = {"exit_code": code, "last_line": last, "blocks": 0}
     if not (folder / "verdict.json").exists():
-        return told
+        raise UserError(f"no duel was fought: {last}")
     (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
+    if case["failure"]:
+        raise UserError(str(case["failure"]))
+    if len(case["speed"]) < _FIRST_LOOK:
+        raise TooShort(
+            f"{len(case['speed'])} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}"
+        )
     rounds = RunFolder(folder / SIDES[0]).rounds()
     step_s = median(stored.round.seconds / stored.round.updates for stored in rounds)
     return {
-        **told,
-        "blocks": len(case["speed"]),
+        "exit_code": code,
+        "blocks": blocks,
         "verdict": case["verdict"],
         "log_ratios": case["speed"],
         "speed_look": case["speed_look"],
@@ -168,22 +178,34 @@ def _mark(fault: bool) -> str:
 
 _NOT_THERE = "a device that is not there"
 DOCTOR = Part("doctor", _doctor, checks.doctor, _NOT_THERE, 25, 150)
-SWEEP = Part(
-    "sweep", partial(_sweep, "32,512,8192", "sweep"), checks.sweep, _NOT_THERE, 60, 180
-)  # fmt: skip
+SWEEP = Part("sweep", partial(_sweep, "32,512,8192", "sweep"), checks.sweep, _NOT_THERE, 60, 180)
 SLOWED = Part(
-    "duel-slowed", partial(_duel, True), checks.slowed, "a slow-down of 0", 80, 150,
+    "duel-slowed",
+    partial(_duel, True),
+    checks.slowed,
+    "a slow-down of 0",
+    80,
+    150,
     first_only=True,
-)  # fmt: skip
+)
 EQUAL = Part(
-    "duel-equal", partial(_duel, False), checks.equal, "a slow-down that is not said", 80, 150,
+    "duel-equal",
+    partial(_duel, False),
+    checks.equal,
+    "a slow-down that is not said",
+    80,
+    150,
     first_only=True,
-)  # fmt: skip
+)
 PRECISIONS = Part(
     "precisions", _precisions, checks.precisions, "layers that compute in float32", 50, 150
-)  # fmt: skip
+)
 PROFILE = Part("profile", _profile, checks.profile, _NOT_THERE, 45, 120)
 BETWEEN = Part(
-    "sweep-between", partial(_sweep, "64,128,256,1024,2048,4096", "sweep-between"), checks.sweep,
-    _NOT_THERE, 90, 240,
-)  # fmt: skip
+    "sweep-between",
+    partial(_sweep, "64,128,256,1024,2048,4096", "sweep-between"),
+    checks.sweep,
+    _NOT_THERE,
+    90,
+    240,
+)
