@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
 import click
 
 from bench.cli.options import Verbs
+from bench.evidence.gpu.command import COMMANDS as GPU_COMMANDS
 from bench.evidence.own import COMMANDS
 from bench.evidence.tables import write_tables
 from bench.session.ending import run_program
@@ -278,57 +278,7 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
         raise UserError(f"something was wrong after {wrong} trials: see the lines above")
 
 
-@cli.command()
-@click.option(
-    "--frameworks",
-    default="jax,torch",
-    show_default=True,
-    metavar="LIST",
-    help="frameworks that are installed with CUDA; the first one makes the load",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=1),
-    default=8.0,
-    show_default=True,
-    metavar="S",
-    help="seconds of each load",
-)
-@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
-def gpu(frameworks: str, seconds: float, output: str) -> None:
-    """Compare the suite's readings of the first GPU with other measurements.
-
-    Writes gpu_frameworks.csv, gpu_use.csv, gpu_energy.csv, gpu_memory.csv, gpu.json and a trace.
-    Needs JAX or PyTorch with CUDA, and no TensorFlow.
-    """
-    from bench.evidence import gpu as looked_at
-    from bench.evidence.gpu_memory import memory_rows
-    from bench.machine.devices import present
-    from bench.schema.matrix import parse_axis
-
-    first, *_ = names = parse_axis("frameworks", frameworks)
-    folder = Path(output)
-    machine, _ = looked_at.the_gpu()
-    device = present(machine)[1]
-    write_tables(
-        folder,
-        {
-            "gpu_frameworks": [
-                row for given in (device, "cpu") for row in looked_at.framework_rows(names, given)
-            ],
-            "gpu_use": looked_at.use_rows(first, device, seconds),
-            "gpu_energy": looked_at.energy_rows(first, device, seconds),
-            "gpu_memory": memory_rows(names, device),
-        },
-    )
-    (folder / "gpu.json").write_text(json.dumps(looked_at.card_facts(), indent=1) + "\n")
-    if "jax" in names:
-        with looked_at.child("jax", device, machine) as tracer:
-            tracer.ask(op="trace", folder=str(folder / "gpu_trace"), calls=5)
-    click.echo(folder / "gpu.json")
-
-
-for command in COMMANDS:
+for command in (*COMMANDS, *GPU_COMMANDS):
     cli.add_command(command)
 
 

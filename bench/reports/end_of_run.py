@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +23,9 @@ from bench.session.estimate import REFERENCE, reference_rows
 from bench.store.run_folder import RunFolder
 from fmnist_models.errors import UserError
 
+# What each of the files that are drawn needs; a machine that only measures may have none of it.
+_PICTURES, _PAGE = ("matplotlib",), ("altair", "jinja2", "vl_convert")
+
 
 def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> list[UserError]:
     """Draw comparison.png and roofline.png, write report.html, and print the tables of a run.
@@ -36,7 +40,15 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
     """
     environment = outcome.folder.environment() or {}
     written, failed = ["results.csv", "rounds.csv", "environment.json"], list[UserError]()
-    for write in (_draw_comparison, _draw_roofline, *([_write_report] if report else [])):
+    undrawn: list[str] = []
+    for write, needs in (
+        (_draw_comparison, _PICTURES),
+        (_draw_roofline, _PICTURES),
+        *([(_write_report, _PAGE)] if report else []),
+    ):
+        if missing := [name for name in needs if find_spec(name) is None]:
+            undrawn += missing
+            continue
         with put_off(failed):
             written += write(outcome, environment)
     print_results(outcome.rows, console)
@@ -55,6 +67,9 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
         console.print(Text(line), soft_wrap=True)
     if outcome.interrupted:
         line = f"stopped: finish it with --resume {outcome.folder.path}"
+        console.print(Text(line), soft_wrap=True)
+    if undrawn:
+        line = f"not drawn, for {', '.join(dict.fromkeys(undrawn))} is not installed here"
         console.print(Text(line), soft_wrap=True)
     for name in written:
         console.print(Text(str(outcome.folder.path / name)), soft_wrap=True)

@@ -28,6 +28,7 @@ from bench.launch.launcher import CAN_FORK, Launcher
 from bench.machine import counters, devices, hardware, lock, placement
 from bench.machine.loaded import CHECKOUT
 from bench.machine.nvml import Gpu, Inventory
+from bench.reports import end_of_run
 from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case, logistic_case
@@ -940,6 +941,20 @@ def test_a_picture_that_cannot_be_written_hides_no_table(execute: Execute, tmp_p
     assert "relu_mlp" in out.getvalue()
     assert "results.csv" in out.getvalue()
     assert (tmp_path / "run/report.html").read_text() == "mine"
+
+
+def test_where_nothing_can_draw_a_run_says_so_and_ends_well(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = execute(plan_of(FIT, tmp_path=tmp_path), [{"rounds": [0.1, 0.2]}])
+    monkeypatch.setattr(end_of_run, "find_spec", lambda name: None)
+    out = io.StringIO()
+    assert summarize(outcome, Console(file=out, width=200)) == []
+    assert (
+        "not drawn, for matplotlib, altair, jinja2, vl_convert is not installed" in out.getvalue()
+    )
+    assert not list((tmp_path / "run").glob("*.png"))
+    assert not (tmp_path / "run/report.html").exists()
 
 
 def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bench.schema.errors import Invalid
 from bench.worker import network
 from bench.worker.framework import framework
 from bench.worker.jax import products
+from bench.worker.jax.peaks import JaxPeaks
 from fmnist_models import dataset
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.jax.compiled import _scaled
@@ -97,6 +98,15 @@ def test_convolutions_are_counted() -> None:
     forms = (jax.ShapeDtypeStruct(s, "float32") for s in ((2, 4, 5, 5), (8, 4, 3, 3)))
     (found,) = products.products_of(convolved, *forms)
     assert found.flops == 2 * (2 * 8 * 5 * 5) * (4 * 3 * 3)
+
+
+def test_the_products_of_an_epoch_of_one_partial_batch_are_computed() -> None:
+    images = np.ones((3, 4), np.float32)
+    found = JaxPeaks(images, "float32").epoch(((4, 2),), 8, "xla")()
+    # A weight's gradient of the whole loop, which is not run, and of the partial batch.
+    assert [np.shape(gradient) for gradient in found] == [(4, 2), (4, 2)]
+    assert np.asarray(found[0]).max() == 0
+    assert np.asarray(found[1]).min() > 0
 
 
 def test_settings_that_change_the_precision_are_refused() -> None:

@@ -68,7 +68,10 @@ def _products_epoch(batch_size: int) -> Callable[[jax.Array, list[jax.Array]], l
             batch = lax.dynamic_slice_in_dim(x, step * batch_size, batch_size)
             return step_products(batch, kernels)
 
-        gradients = lax.fori_loop(0, full, turn, [jnp.zeros_like(kernel) for kernel in kernels])
+        gradients = [jnp.zeros_like(kernel) for kernel in kernels]
+        if full:
+            # A loop that is never run is traced all the same, with a batch that is not there.
+            gradients = lax.fori_loop(0, full, turn, gradients)
         return [*gradients, *(step_products(x[full * batch_size :], kernels) if rest else [])]
 
     return epoch

@@ -1,0 +1,211 @@
+"""The parts that the suite's own commands measure."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.evidence.gpu import checks
+from bench.evidence.gpu.part import Context, Part, TooShort
+from bench.schema.draws import SIDES
+from bench.store.run_folder import RunFolder
+from bench.verdicts.sequential import SPENDING
+from fmnist_models.errors import UserError
+
+# A device that no machine has; a case of it is a skipped row.
+_NO_DEVICE = "gpu:99"
+_MODULE, _BY_PRODUCTS, _IN_FLOAT32 = (
+    "bench.evidence.gpu.products",
+    "relu_mlp",
+    "relu_mlp_in_float32",
+)
+# As in `products`, which imports Keras.
+_TURNS, _SIZE = "FMNIST_PRODUCTS_TURNS", "FMNIST_PRODUCTS_SIZE"
+_COLUMNS = (
+    "case",
+    "status",
+    "reason",
+    "backend",
+    "loop",
+    "device",
+    "device_name",
+    "batch_size",
+    "precision",
+    "precision_share",
+    "samples_per_s",
+    "step_ms",
+    "roofline_fraction",
+    "products_fraction",
+    "bound",
+    "epoch_j",
+    "peak_device_memory_bytes",
+    "jit_compile",
+    "steps_a_call",
+    "warnings",
+)
+_ENDING_S = 25.0
+_FIRST_LOOK = min(SPENDING)
+
+
+def _doctor(context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """The exit code of `doctor`, and its report."""
+    device = _NO_DEVICE if fault else context.box.device
+    name = f"doctor-{backend}{_mark(fault)}"
+    words = ["doctor", "--backend", backend, "--device", device]
+    code, last = context.box.command(name, words, _limit(context, 120))
+    log = context.box.folder / "logs" / f"{name}.txt"
+    report = log.read_text("utf-8", "replace").splitlines()
+    return {"exit_code": code, "last_line": last, "report": [line.rstrip() for line in report]}
+
+
+def _run(
+    context: Context, backend: str, name: str, device: str, words: Sequence[str]
+) -> dict[str, Any]:
+    """The rows of a run of one epoch and one launch a case."""
+    box = context.box
+    folder = box.folder / name
+    settings = ["--epochs", "1", "--launches", "1", "--no-report", "--output", folder.name]
+    settings += ["--optimizers", "adam", "--backends", backend, "--devices", device]
+    data = ["--data", str(box.data)] if box.data else []
+    limit = _limit(context, context.left_s)
+    code, last = box.command(name, ["run", *settings, *words, *data], limit)
+    if not (rows := _rows(folder / "results.csv")):
+        # With a fault too: a run that never began finds none.
+        raise UserError(f"nothing was measured: {last}")
+    return {"exit_code": code, "last_line": last, "device": device, "rows": rows}
+
+
+def _sweep(sizes: str, name: str, context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """Rows of both loops over batch sizes; with the fault, on a device that is not there."""
+    device = _NO_DEVICE if fault else context.box.device
+    words = ["--models", "relu_mlp", "--loops", "fit,compiled", "--precisions", "float32"]
+    words += ["--batch-sizes", sizes]
+    return _run(context, backend, f"{name}-{backend}{_mark(fault)}", device, words)
+
+
+def _precisions(context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """Rows of each precision; with the fault, of layers that compute in float32 nevertheless."""
+    model = f"{_MODULE}:{_IN_FLOAT32}" if fault else "relu_mlp"
+    precisions = "mixed_bfloat16" if fault else "tf32,mixed_bfloat16,mixed_float16"
+    words = ["--models", model, "--loops", "compiled", "--precisions", precisions]
+    words += ["--batch-sizes", "2048"]
+    name = f"precisions-{backend}{_mark(fault)}"
+    return _run(context, backend, name, context.box.device, words)
+
+
+def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """A duel, of equals or with products in each step of B; with the fault the other of the two.
+
+    Where that other duel was fought, its values are taken.
+    """
+    slower = slower != fault
+    name = "duel-slowed" if slower else "duel-equal"
+    if fault and (known := context.measured.get((name, backend))):
+        return dict(known)
+    box, size = context.box, 512 if context.box.gpu is None else 1024
+    turns = 2
+    product_s = context.child(backend).ask("product", size=size)["product_s"]
+    context.close_child()
+    folder = box.folder / f"{name}-{backend}{_mark(fault)}"
+    words = ["duel", "--a", f"{_TURNS}=0", "--b", f"{_TURNS}={turns if slower else 0}"]
+    words += ["--models", f"{_MODULE}:{_BY_PRODUCTS}", "--backends", backend]
+    words += ["--devices", box.device, "--batch-sizes", "2048", "--epochs", "1"]
+    words += ["--output", folder.name, "--data" if box.data else "--rows"]
+    words += [str(box.data) if box.data else "16000"]
+    limit = _limit(context, context.left_s)
+    # No block begins that would be cut.
+    words += ["--budget", f"{max(1.0, limit - _ENDING_S):.0f}"]
+    code, last = box.command(folder.name, words, limit, **{_SIZE: str(size)})
+    if not (folder / "verdict.json").exists():
+        raise UserError(f"no duel was fought: {last}")
+    (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
+    if case["failure"]:
+        raise UserError(str(case["failure"]))
+    if len(case["speed"]) < _FIRST_LOOK:
+        raise TooShort(
+            f"{len(case['speed'])} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}"
+        )
+    rounds = RunFolder(folder / SIDES[0]).rounds()
+    step_s = median(stored.round.seconds / stored.round.updates for stored in rounds)
+    return {
+        "exit_code": code,
+        "blocks": blocks,
+        "verdict": case["verdict"],
+        "log_ratios": case["speed"],
+        "speed_look": case["speed_look"],
+        "step_s": step_s,
+        "product_s": product_s,
+        # What the duel that is slowed puts in, so that the check can be given either.
+        "expected_slower": turns * product_s / step_s,
+    }
+
+
+def _profile(context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """The phases of a case by `profile`; with the fault, on a device that is not there."""
+    box = context.box
+    folder = box.folder / f"profile-{backend}{_mark(fault)}"
+    device = _NO_DEVICE if fault else box.device
+    words = ["profile", "--models", "relu_mlp", "--optimizers", "adam", "--loops", "compiled"]
+    words += ["--batch-sizes", "512", "--precisions", "float32", "--backends", backend]
+    words += ["--devices", device, "--seconds", "5", "--output", folder.name]
+    words += ["--data", str(box.data)] if box.data else []
+    code, last = box.command(folder.name, words, _limit(context, context.left_s))
+    rows = _rows(folder / "profile.csv", whole=True)
+    return {"exit_code": code, "last_line": last, "rows": rows}
+
+
+def _rows(file: Path, *, whole: bool = False) -> list[dict[str, str]]:
+    """The rows of a table; none where it is not there."""
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    return rows if whole else [{name: row[name] for name in _COLUMNS} for row in rows]
+
+
+def _limit(context: Context, most_s: float) -> float:
+    return max(10.0, min(context.left_s, most_s) - _ENDING_S)
+
+
+def _mark(fault: bool) -> str:
+    return "-fault" if fault else ""
+
+
+_NOT_THERE = "a device that is not there"
+DOCTOR = Part("doctor", _doctor, checks.doctor, _NOT_THERE, 25, 150)
+SWEEP = Part("sweep", partial(_sweep, "32,512,8192", "sweep"), checks.sweep, _NOT_THERE, 60, 180)
+SLOWED = Part(
+    "duel-slowed",
+    partial(_duel, True),
+    checks.slowed,
+    "a slow-down of 0",
+    80,
+    150,
+    first_only=True,
+)
+EQUAL = Part(
+    "duel-equal",
+    partial(_duel, False),
+    checks.equal,
+    "a slow-down that is not said",
+    80,
+    150,
+    first_only=True,
+)
+PRECISIONS = Part(
+    "precisions", _precisions, checks.precisions, "layers that compute in float32", 50, 150
+)
+PROFILE = Part("profile", _profile, checks.profile, _NOT_THERE, 45, 120)
+BETWEEN = Part(
+    "sweep-between",
+    partial(_sweep, "64,128,256,1024,2048,4096", "sweep-between"),
+    checks.sweep,
+    _NOT_THERE,
+    90,
+    240,
+)
