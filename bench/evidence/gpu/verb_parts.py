@@ -126,10 +126,8 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
     if case["failure"]:
         raise UserError(str(case["failure"]))
-    if len(case["speed"]) < _FIRST_LOOK:
-        raise TooShort(
-            f"{len(case['speed'])} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}"
-        )
+    if (blocks := len(case["speed"])) < _FIRST_LOOK:
+        raise TooShort(f"{blocks} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}")
     rounds = RunFolder(folder / SIDES[0]).rounds()
     step_s = median(stored.round.seconds / stored.round.updates for stored in rounds)
     return {
