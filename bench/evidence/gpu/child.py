@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import keras
 
+from bench.evidence.gpu.products import Products
 from bench.evidence.gpu.traces import PAUSE_S, device_work, events_of
 from bench.worker.framework import Device, framework
 from bench.worker.memory import PeakMemory
@@ -134,9 +135,21 @@ class Child:
         capability = None if self._on_cpu else self._probed.compute_capability()
         return {"compute_capability": capability, **found}
 
-    def product(self, fault: bool, size: int) -> dict[str, Any]:
-        """Seconds of one product of `size` rows in float32, when many follow one another."""
-        return {"product_s": self._product_s(self._probed.square(size))}
+    def products(self, fault: bool, turns: int, size: int) -> dict[str, Any]:
+        """Seconds that `turns` products of `size` rows add to a call of the layer, on its own.
+
+        In that layer, since a compiler may choose another product there than alone.
+        """
+        image = keras.ops.ones((1, 28, 28))
+        took = []
+        for number in (0, turns):
+            layer = Products()
+            layer.turns, layer.size = number, size
+            call = self._compiled(layer)
+            # The first one compiles.
+            seconds = [self._call_s(call, image) for _ in range(16)][1:]
+            took.append(median(seconds))
+        return {"added_s": took[1] - took[0]}
 
     def load(self, fault: bool, seconds: float) -> dict[str, Any]:
         """Compute products for `seconds`."""
@@ -171,6 +184,29 @@ class Child:
         while length < _MOST_PRODUCTS and self._chain_s(factor, length) < _LONG_ENOUGH_S / 4:
             length *= 2
         return median(self._chain_s(factor, length) for _ in range(5)) / length
+
+    def _call_s(self, call: Callable[[Any], Any], image: Any) -> float:
+        self._device.synchronize()
+        started = time.perf_counter()
+        float(keras.ops.max(call(image)))
+        return time.perf_counter() - started
+
+    def _compiled(self, layer: Any) -> Callable[[Any], Any]:
+        """A layer as `compiled` has it."""
+        found: Callable[[Any], Any]
+        if self._backend == "jax":
+            import jax
+
+            found = jax.jit(layer)
+        elif self._backend == "torch":
+            import torch
+
+            found = torch.compile(layer)
+        else:
+            import tensorflow as tf
+
+            found = tf.function(layer, jit_compile=True)
+        return found
 
     def _chain_s(self, factor: Any, length: int) -> float:
         self._device.synchronize()

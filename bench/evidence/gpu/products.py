@@ -36,9 +36,9 @@ class Products(keras.layers.Layer):
         ops = keras.ops
         pixel = ops.cast(ops.reshape(inputs, (-1,))[0], "float32")
         side = ops.arange(self.size, dtype="float32") / self.size
-        product = factor = ops.outer(side, side) + pixel
+        product = factor = (ops.outer(side, side) + pixel) / self.size
         for _ in range(self.turns):
-            product = ops.matmul(product, factor) / self.size
+            product = ops.matmul(product, factor)
         return inputs + ops.cast(0.0 * ops.mean(product), inputs.dtype)
 
 

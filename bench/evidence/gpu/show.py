@@ -176,4 +176,5 @@ def _draw_one(axes: Axes, points: Rows, column: str, title: str) -> None:
     axes.set_xlabel("batch size")
     axes.set_title(title)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
+    if axes.lines:
+        axes.legend(fontsize="small")

@@ -108,8 +108,8 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     if fault and (known := context.measured.get((name, backend))):
         return dict(known)
     box, size = context.box, 512 if context.box.gpu is None else 1024
-    turns = 2
-    product_s = context.child(backend).ask("product", size=size)["product_s"]
+    turns = 4
+    added_s = context.child(backend).ask("products", turns=turns, size=size)["added_s"]
     context.close_child()
     folder = box.folder / f"{name}-{backend}{_mark(fault)}"
     words = ["duel", "--a", f"{_TURNS}=0", "--b", f"{_TURNS}={turns if slower else 0}"]
@@ -126,10 +126,8 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
     if case["failure"]:
         raise UserError(str(case["failure"]))
-    if len(case["speed"]) < _FIRST_LOOK:
-        raise TooShort(
-            f"{len(case['speed'])} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}"
-        )
+    if (blocks := len(case["speed"])) < _FIRST_LOOK:
+        raise TooShort(f"{blocks} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}")
     rounds = RunFolder(folder / SIDES[0]).rounds()
     step_s = median(stored.round.seconds / stored.round.updates for stored in rounds)
     return {
@@ -139,9 +137,9 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
         "log_ratios": case["speed"],
         "speed_look": case["speed_look"],
         "step_s": step_s,
-        "product_s": product_s,
+        "added_s": added_s,
         # What the duel that is slowed puts in, so that the check can be given either.
-        "expected_slower": turns * product_s / step_s,
+        "expected_slower": added_s / step_s,
     }
 
 
