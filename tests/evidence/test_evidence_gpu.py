@@ -177,7 +177,7 @@ SLOWER = {**DUEL, "verdict": "regression", "log_ratios": [0.34] * 8}
 def test_a_check_passes_and_fails(
     check: Any, good: Mapping[str, Any], faulty: Mapping[str, Any]
 ) -> None:
-    whole = {"on_cpu": False, **good}
+    whole = {"on_cpu": False, "framework": "JAX", **good}
     assert check(whole).result is Result.PASSED
     assert check({**whole, **faulty}).result is Result.FAILED
 
@@ -185,7 +185,7 @@ def test_a_check_passes_and_fails(
 def test_what_a_cpu_cannot_show_is_not_said_to_be_shown() -> None:
     for check in (checks.tf32, checks.trace, checks.company):
         assert check({"on_cpu": True}).result is Result.NOT_APPLICABLE
-    waits_itself = {**WAITS, "dispatch_s": 0.3, "on_cpu": True}
+    waits_itself = {**WAITS, "dispatch_s": 0.3, "on_cpu": True, "framework": "JAX"}
     assert checks.synchronisation(waits_itself).result is Result.NOT_APPLICABLE
     without = {"why_not": "no counter", "on_cpu": False}
     assert checks.energy(without).result is Result.NOT_APPLICABLE

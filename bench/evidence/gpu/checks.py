@@ -1,6 +1,6 @@
 """What must hold for the values of each part; pure functions, without a framework or a GPU.
 
-Values of a part have `on_cpu` where no GPU was used.
+Values of a part have `on_cpu`, whether no GPU was used, and `framework`, its title.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def memory(values: Values) -> Outcome:
 
 def synchronisation(values: Values) -> Outcome:
     """The clock is read after the device has computed: twice the products take twice the time."""
-    found = validity.synchronization(values["dispatch_s"], values["synced_s"], values["read_s"])
+    found = validity.synchronization(
+        values["dispatch_s"], values["synced_s"], values["read_s"], values["framework"]
+    )
     if values["on_cpu"] and values["dispatch_s"] > values["read_s"] / 2:
         return Outcome(Result.NOT_APPLICABLE, "each call waits for its result by itself")
     if found.verdict is not Verdict.OK:
@@ -83,7 +85,7 @@ def tf32(values: Values) -> Outcome:
     capable = capability is None or tuple(capability) >= (8, 0)
     off, on = values["off"], values["on"]
     errors = {"product": {"off": off["relative_error"], "on": on["relative_error"]}}
-    found = validity.tf32(errors, capable)
+    found = validity.tf32(errors, capable, values["framework"])
     if found.verdict is Verdict.NOT_APPLICABLE:
         return _of(found)
     gain = on["flops_per_s"] / off["flops_per_s"]

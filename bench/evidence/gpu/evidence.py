@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.backends import KNOWN
 from bench.evidence.gpu.box import Box
 from bench.evidence.gpu.device_parts import DEVICE_PARTS
 from bench.evidence.gpu.part import Context, Part, TooShort
@@ -115,7 +116,11 @@ def _measure_one(
         context.close_child()
     started = time.monotonic()
     try:
-        values = {**part.measure(context, backend, fault), "on_cpu": context.box.gpu is None}
+        values = {
+            **part.measure(context, backend, fault),
+            "on_cpu": context.box.gpu is None,
+            "framework": KNOWN[backend].title,
+        }
         outcome = judged(part.check(values), words)
         if not fault:
             context.measured[part.name, backend] = values
