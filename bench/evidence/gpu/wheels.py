@@ -29,6 +29,7 @@ CARRIED = (
     "psutil",
     "py-cpuinfo",
     "pygments",
+    "pyinstrument",
     "rich",
     "scikit-learn",
     "threadpoolctl",
