@@ -30,7 +30,7 @@ from bench.evidence.gpu.records import (
     Records,
     Result,
     judged,
-    read_records,
+    records_of,
 )
 from bench.evidence.gpu.show import show
 from bench.evidence.gpu.traces import PAUSE_S, device_work
@@ -256,7 +256,7 @@ def test_what_fails_or_does_not_fit_loses_nothing(
         *((("last", own, result)) for result in (Result.PASSED, Result.FOUND)),
     ]
     file = tmp_path / "rehearsal-no-gpu-records.jsonl"
-    assert read_records(file) == found
+    assert records_of(file.read_text()) == found
     assert all(REHEARSAL in line for line in told)
     alone = measure(replace(box, folder=tmp_path), replace(wish, fault="last"), told.append)
     assert [(r.part, r.result) for r in alone][1:] == [("last", Result.FOUND)]
@@ -380,7 +380,7 @@ def test_without_a_gpu_it_rehearses_and_says_so(program: Program, tmp_path: Path
     parts = ["--parts", "placement,uuid,memory,tf32,trace"]
     done = run("--work", tmp_path / "work", "--backends", backend, *parts)
     assert done.returncode == 0, done.stdout + done.stderr
-    records = read_records(tmp_path / "work" / "rehearsal-no-gpu-records.jsonl")
+    records = records_of((tmp_path / "work" / "rehearsal-no-gpu-records.jsonl").read_text())
     told = [Result.PASSED, Result.FOUND] * 3 + [Result.NOT_APPLICABLE] * 4
     assert [record.result for record in records] == told
     assert {record.label for record in records} == {REHEARSAL}

@@ -108,15 +108,14 @@ def name_of(file: str, label: str) -> str:
     return f"rehearsal-no-gpu-{file}" if label == REHEARSAL else file
 
 
-def read_records(file: Path) -> list[Record]:
-    """The records of a file; an unfinished last line is left out.
+def records_of(text: str) -> list[Record]:
+    """The records in the text of a file; an unfinished last line is left out.
 
     Raises:
-        ValueError, TypeError: a line is no record.
+        ValueError, TypeError, KeyError: a line is no record.
     """
-    lines = file.read_text("utf-8").rpartition("\n")[0].splitlines()
     found = []
-    for line in lines:
+    for line in text.rpartition("\n")[0].splitlines():
         told = json.loads(line)
         found.append(Record(**{**told, "result": Result(told["result"])}))
     return found

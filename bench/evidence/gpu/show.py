@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.evidence.gpu.records import REHEARSAL, Record, name_of, read_records
+from bench.evidence.gpu.records import REHEARSAL, Record, name_of, records_of
 from bench.store.files import Kind
 from bench.store.tables import write_csv, write_text
 from fmnist_models.errors import UserError
@@ -62,28 +60,22 @@ def show(archive: Path, output: Path) -> list[Path]:
 
 
 def _read(archive: Path) -> list[Record]:
-    with _unpacked(archive) as folder:
-        for label in ("", REHEARSAL):
-            file = folder / "gpu-evidence" / name_of("records.jsonl", label)
-            if file.exists():
-                try:
-                    records = read_records(file)
-                except (ValueError, TypeError, KeyError) as error:
-                    raise UserError(f"{archive}: its records are damaged: {error}") from error
+    """The records in an archive, of which nothing is unpacked."""
+    try:
+        with tarfile.open(archive) as packed:
+            files = {member.name: member for member in packed if member.isfile()}
+            for label in ("", REHEARSAL):
+                member = files.get(f"gpu-evidence/{name_of('records.jsonl', label)}")
+                if member is None or (file := packed.extractfile(member)) is None:
+                    continue
+                records = records_of(file.read().decode())
                 if records and len({record.label for record in records}) == 1:
                     return records
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive} cannot be unpacked: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{archive}: its records are damaged: {error}") from error
     raise UserError(f"{archive} holds no records of `python -m bench.evidence gpu`")
-
-
-@contextlib.contextmanager
-def _unpacked(archive: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with tarfile.open(archive) as packed:
-                packed.extractall(folder, filter="data")
-        except (OSError, tarfile.TarError, EOFError) as error:
-            raise UserError(f"{archive} cannot be unpacked: {error}") from error
-        yield Path(folder)
 
 
 def _tables(records: Sequence[Record]) -> Iterator[tuple[str, tuple[str, ...], list[Any]]]:
