@@ -24,21 +24,18 @@ class Burn(keras.layers.Layer):
 
     XLA compiles the loop in every training loop in the same way. The loop starts with a pixel, and
     its result times 0 is added to the input. So XLA can neither leave it out nor run it in parallel
-    to the products.
+    to the products. The environment sets the iterations, and the layer's configuration does not
+    hold them: a duel refuses sides that train another model.
     """
 
-    def __init__(self, turns: int, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.turns = turns
+        self.turns = int(os.environ.get(TURNS, "0"))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """The inputs, unchanged."""
         start = tf.cast(tf.reshape(inputs, [-1])[0], tf.float32)
         return inputs + tf.cast(0.0 * burned(start, self.turns), inputs.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration of the layer."""
-        return {**super().get_config(), "turns": self.turns}
 
 
 @tf.function(jit_compile=True)
@@ -69,10 +66,9 @@ def turn_s() -> float:
 
 
 def relu_mlp() -> keras.Model:
-    """The documented ReLU network after a `Burn` layer; the environment sets its iterations."""
+    """The documented ReLU network after a `Burn` layer."""
     layers = NETWORKS["relu_mlp"].builder().layers
-    burn = Burn(int(os.environ.get(TURNS, "0")))
-    return keras.Sequential([keras.Input(shape=(28, 28)), burn, *layers], name="relu_mlp")
+    return keras.Sequential([keras.Input(shape=(28, 28)), Burn(), *layers], name="relu_mlp")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from keras import layers
 
+from bench.evidence import burn, sleepy
+from bench.evidence.gpu import products
 from bench.worker.digests import digest_of_data, digest_of_model
 from fmnist_models.arrays import Arrays
 from fmnist_models.task import Task
@@ -125,3 +128,21 @@ def test_each_part_of_the_data_has_its_place() -> None:
 def test_data_that_are_known_as_a_whole_keep_their_digest() -> None:
     part = Arrays(np.ones((4, 2)), np.arange(4), known_digest="abc")
     assert digest_of_data((part, part, part)) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("build", "variable"),
+    [
+        (burn.relu_mlp, "FMNIST_BURN_TURNS"),
+        (products.relu_mlp, "FMNIST_PRODUCTS_TURNS"),
+        (sleepy.relu_mlp, "FMNIST_SLEEP_S"),
+    ],
+)
+def test_a_known_slow_down_by_a_variable_is_the_same_model(
+    build: Callable[[], Any], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A duel refuses sides that train another model, and would refuse to find the slow-down."""
+    monkeypatch.setenv(variable, "0")
+    as_it_is = digest(build())
+    monkeypatch.setenv(variable, "3")
+    assert digest(build()) == as_it_is
