@@ -168,9 +168,9 @@ def test_a_peer_ends_with_the_weights_of_numpy(name: str, tmp_path: Path) -> Non
 def test_a_launch_trains_every_sample_in_each_round(
     name: str, program: Program, small_data: Path
 ) -> None:
-    """With the accuracy in batches of 96, and without in batches of 250."""
+    """With the accuracy in batches of 96 and a rest, and without in four batches of 200."""
     skip_what_is_missing(name + LOSS_ONLY)
-    batches = {True: 96, False: 250}
+    batches = {True: 96, False: 200}
     asked = [(batches[accuracy], accuracy) for accuracy in accuracies_of(name)]
     request = {
         "name": name,

@@ -24,7 +24,7 @@ from bench.worker import network
 from bench.worker.framework import framework
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
-from fmnist_models.errors import Unsupported, UserError
+from fmnist_models.errors import Unsupported
 from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Work
 from fmnist_models.loops.torch.compiled import _scaled
@@ -302,5 +302,3 @@ def test_a_rest_that_is_smaller_than_a_batch_is_a_step_of_its_own() -> None:
     loop.warm_up()
     loop.train(Recorder(1), 1)
     assert int(model.optimizer.iterations) == 5
-    with pytest.raises(UserError, match="cannot split a step of PyTorch"):
-        framework().parts(loop.work, "compiled", framework().device("cpu", "float32"))
