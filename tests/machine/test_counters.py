@@ -292,7 +292,8 @@ def test_the_work_of_children_and_their_children_is_the_suites_own() -> None:
         child.stdin.close()
     assert before is not None
     assert after is not None
-    assert after - before >= 0.3
+    # The system tells the times of other processes in whole ticks, each of several processes less.
+    assert after - before >= 0.25
 
 
 def test_own_usage_rises_with_work() -> None:
