@@ -292,7 +292,7 @@ def test_the_work_of_children_and_their_children_is_the_suites_own() -> None:
         child.stdin.close()
     assert before is not None
     assert after is not None
-    # The system tells the times of other processes in whole ticks, each of several processes less.
+    # The system counts the CPU time of other processes in ticks of 10 ms, and leaves out the last.
     assert after - before >= 0.25
 
 
