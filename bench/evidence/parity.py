@@ -117,29 +117,32 @@ def accuracy_rows(
             for name in backends
         }
     first, *others = backends
-    rows = []
-    for number, (model, optimizer) in enumerate(pairs):
-        reference = ends[first][number]
-        for name in others:
-            found = ends[name][number]
-            differences = [a - b for a, b in zip(found, reference, strict=True)]
-            lower, upper = student_interval(differences) or (None, None)
-            rows.append(
-                {
-                    "model": model,
-                    "optimizer": optimizer,
-                    "backend": name,
-                    "reference": first,
-                    "seeds": seeds,
-                    "epochs": epochs,
-                    "accuracy": fmean(found),
-                    "reference_accuracy": fmean(reference),
-                    "difference": fmean(differences),
-                    "lower": lower,
-                    "upper": upper,
-                }
-            )
-    return rows
+    return [
+        {
+            "model": model,
+            "optimizer": optimizer,
+            "backend": name,
+            "reference": first,
+            "seeds": seeds,
+            "epochs": epochs,
+            **_difference(ends[name][number], ends[first][number]),
+        }
+        for number, (model, optimizer) in enumerate(pairs)
+        for name in others
+    ]
+
+
+def _difference(found: Sequence[float], reference: Sequence[float]) -> dict[str, float | None]:
+    """The mean accuracies over seeds, and the mean of their differences with its interval."""
+    differences = [a - b for a, b in zip(found, reference, strict=True)]
+    lower, upper = student_interval(differences) or (None, None)
+    return {
+        "accuracy": fmean(found),
+        "reference_accuracy": fmean(reference),
+        "difference": fmean(differences),
+        "lower": lower,
+        "upper": upper,
+    }
 
 
 _End = tuple[list[NDArray[Any]], list[NDArray[Any]], float]

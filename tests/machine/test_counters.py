@@ -280,7 +280,7 @@ def test_elsewhere_psutil_tells_the_cores(scene: Scene, monkeypatch: pytest.Monk
 
 
 def test_the_work_of_children_and_their_children_is_the_suites_own() -> None:
-    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    busy = "import time\nwhile time.process_time() < 0.4: pass"
     nested = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]);"
         "print(flush=True); sys.stdin.read()"
@@ -292,8 +292,8 @@ def test_the_work_of_children_and_their_children_is_the_suites_own() -> None:
         child.stdin.close()
     assert before is not None
     assert after is not None
-    # The system counts the CPU time of other processes in ticks of 10 ms, and leaves out the last.
-    assert after - before >= 0.25
+    # A tenth less than was used: the system counts the time of other processes in ticks.
+    assert after - before >= 0.3
 
 
 def test_own_usage_rises_with_work() -> None:

@@ -317,6 +317,8 @@ def test_xprof_is_needed_for_no_trace_of_pytorch_and_for_no_backend_that_is_miss
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     traces.require_extra(["torch", "sklearn"])
+    with pytest.raises(UserError, match="xprof is not installed"):
+        traces.require_extra(["torch", "jax"])
     monkeypatch.setattr(traces, "why_missing", lambda name: None if name == "torch" else "none")
     traces.require_extra(["torch", "jax"])
 
