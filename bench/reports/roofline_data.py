@@ -14,11 +14,11 @@ from bench.schema.launch import Status
 
 @dataclass(frozen=True, slots=True)
 class RoofPanel:
-    """The roofline of one device, precision and number of threads.
+    """The roofline of one device, precision, number of threads and backend.
 
     Attributes:
-        title: text with these three.
-        limits: the best rates that the machine reached.
+        title: text with these; the backend where the rows have several.
+        limits: the best rates that the machine reached, with any backend.
         rows: the cases with a roofline fraction.
     """
 
@@ -28,18 +28,25 @@ class RoofPanel:
 
 
 def roof_panels(results: Sequence[Row], ceilings: Sequence[ceilings.Ceilings]) -> list[RoofPanel]:
-    """A panel for each setting with ceilings and a case, in the order of the rows."""
-    grouped: dict[tuple[str, str, int | None], list[Row]] = {}
+    """A panel for each setting with ceilings and a case, in the order of the rows.
+
+    Those of one device, precision and number of threads follow one another.
+    """
+    grouped: dict[tuple[str, str, int | None], dict[str, list[Row]]] = {}
     for row in results:
         if row["status"] == Status.OK and row["roofline_fraction"] is not None:
             setting = (row["device"], row["precision"], row["threads"])
-            grouped.setdefault(setting, []).append(row)
+            grouped.setdefault(setting, {}).setdefault(row["backend"], []).append(row)
+    several = len({backend for rows in grouped.values() for backend in rows}) > 1
     panels = []
-    for (device, precision, threads), rows in grouped.items():
+    for (device, precision, threads), by_backend in grouped.items():
         limits = roofline.limits(ceilings, device, precision, threads)
-        if limits is not None:
-            title = f"{device}, {precision}" + _threads(threads)
-            panels.append(RoofPanel(title, limits, tuple(rows)))
+        if limits is None:
+            continue
+        title = f"{device}, {precision}" + _threads(threads)
+        for backend, rows in by_backend.items():
+            name = f"{title}, {backend}" if several else title
+            panels.append(RoofPanel(name, limits, tuple(rows)))
     return panels
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
-from bench.backends import DEFAULT
+from bench.backends import BACKENDS, DEFAULT
 from bench.schema.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
@@ -32,7 +32,8 @@ class Point:
     """One measured case, as the panels need it.
 
     Attributes:
-        placement: the device, with threads and backend where they are not the default.
+        threads: as text; empty where the matrix names none.
+        backend: empty where all points of a run have the default one.
         low, high: the interval of `samples_per_s`; None where there is none.
         training_s: seconds of training before `val_score` was taken: of the documented
             epochs, or of the mean fold of the logistic baseline. NaN where not known.
@@ -44,7 +45,9 @@ class Point:
     model: str
     optimizer: str
     loop: str
-    placement: str
+    device: str
+    threads: str
+    backend: str
     device_name: str
     batch_size: int
     precision: str
@@ -59,12 +62,31 @@ class Point:
     rounds: tuple[tuple[float, ...], ...]
 
     @property
+    def where(self) -> tuple[str, str, str]:
+        """The device, its threads and the backend; empty where there is nothing to say."""
+        return self.device, self.threads, self.backend
+
+    @property
+    def placement(self) -> str:
+        """The text of `where`."""
+        return ", ".join(filter(None, self.where))
+
+    @property
+    def place_order(self) -> tuple[Any, ...]:
+        """A sort key of `where`."""
+        return (
+            _rank(("cpu",), self.device),
+            _rank(("",), self.threads),
+            _rank(("", *BACKENDS), self.backend),
+        )
+
+    @property
     def order(self) -> tuple[Any, ...]:
         """A sort key: registered names in their order, then the user's own."""
         return (
             _rank(MODELS, self.model),
             _rank(tuple(OPTIMIZERS), self.optimizer),
-            _rank(("cpu",), self.placement),
+            self.place_order,
             _rank(LOOPS, self.loop),
             self.batch_size,
             _rank(PRECISIONS, self.precision),
@@ -99,11 +121,11 @@ class Chosen(Generic[Item]):
 def points(results: Iterable[Row], rounds: Iterable[Row]) -> list[Point]:
     """The cases that ended ok and have a throughput, in the order of `Point.order`."""
     by_case = _rounds_that_count(rounds)
-    measured = [
-        _point(row, by_case.get(row["case"], []))
-        for row in results
-        if row["status"] == Status.OK and _positive(row.get("samples_per_s"))
+    timed = [
+        row for row in results if row["status"] == Status.OK and _positive(row.get("samples_per_s"))
     ]
+    named = bool({row["backend"] for row in timed} - {DEFAULT, SKLEARN_LOOP})
+    measured = [_point(row, by_case.get(row["case"], []), named) for row in timed]
     return sorted(measured, key=lambda point: point.order)
 
 
@@ -153,9 +175,7 @@ def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group
 def timed_by_placement(measured: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
     """The cases at the base setting with known score and training time, by (placement, score)."""
     timed = [p for p in at_base(measured) if p.training_s > 0 and math.isfinite(p.val_score)]
-    return _collect(
-        sorted(timed, key=lambda p: _rank(("cpu",), p.placement)), lambda p: (p.placement, p.score)
-    )
+    return _collect(sorted(timed, key=lambda p: p.place_order), lambda p: (p.placement, p.score))
 
 
 def precision_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]:
@@ -187,12 +207,12 @@ def batch_series(measured: Sequence[Point], most_series: int) -> Chosen[Series]:
     swept = _swept(measured, lambda p: (*_pair(p), p.loop, p.placement, p.precision), "batch_size")
     swept = _at_base_if_any(measured, swept, "precision")
     swept.sort(key=lambda p: (_pair(p) != USUAL_PAIR, *p.order))
-    by_key = _collect(swept, lambda p: (_pair_name(p), p.placement, p.precision, p.loop))
+    by_key = _collect(swept, lambda p: (p.model, p.optimizer, *p.where, p.precision, p.loop))
     keys = list(by_key)
-    shared = [len({key[i] for key in keys}) == 1 for i in range(3)] if keys else []
+    shared = [len({key[i] for key in keys}) == 1 for i in range(6)] if keys else []
     series = [
         Series(
-            " · ".join([key[3], *_chosen(key, shared, same=False)]),
+            " · ".join([key[-1], *_chosen(key, shared, same=False)]),
             tuple(sorted(members, key=lambda p: p.batch_size)),
         )
         for key, members in by_key.items()
@@ -201,14 +221,17 @@ def batch_series(measured: Sequence[Point], most_series: int) -> Chosen[Series]:
     return Chosen(tuple(series[:most_series]), common, max(0, len(series) - most_series))
 
 
-def _point(row: Row, rounds: Sequence[Row]) -> Point:
+def _point(row: Row, rounds: Sequence[Row], named: bool) -> Point:
+    """The point of a row; its backend is `named` where the run has another than the default."""
     low, high = row.get("samples_per_s_low"), row.get("samples_per_s_high")
     has_interval = _positive(low) and _positive(high)
     return Point(
         model=row["model"],
         optimizer=row["optimizer"] or "",
         loop=row["loop"],
-        placement=_placement(row),
+        device=row["device"],
+        threads="" if row.get("threads") is None else counted(row["threads"], "thread"),
+        backend=row["backend"] if named and row["backend"] != SKLEARN_LOOP else "",
         device_name=row.get("device_name") or "",
         batch_size=row["batch_size"],
         precision=row["precision"],
@@ -233,15 +256,6 @@ def _speeds_by_launch(rounds: Sequence[Row]) -> tuple[tuple[float, ...], ...]:
     )
 
 
-def _placement(row: Row) -> str:
-    parts = [row["device"]]
-    if row.get("threads") is not None:
-        parts.append(counted(row["threads"], "thread"))
-    if row["backend"] not in (DEFAULT, SKLEARN_LOOP):
-        parts.append(row["backend"])
-    return ", ".join(parts)
-
-
 def _training_s(row: Row, rounds: Sequence[Row]) -> float:
     if row["loop"] == SKLEARN_LOOP:
         # Its score is the mean over folds, so its time is that of a mean fold, not of an epoch.
@@ -262,7 +276,7 @@ def _rounds_that_count(rounds: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _chosen(parts: Sequence[str], shared: Sequence[bool], *, same: bool) -> list[str]:
-    return [part for part, is_shared in zip(parts, shared, strict=False) if is_shared is same]
+    return [p for p, is_shared in zip(parts, shared, strict=False) if p and is_shared is same]
 
 
 def _swept(measured: Sequence[Point], key: Callable[[Point], Hashable], axis: str) -> list[Point]:

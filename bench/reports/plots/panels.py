@@ -38,9 +38,12 @@ LINE_IN = 0.145
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-def title(axes: Axes, text: str, detail: str = "") -> None:
-    """Write the panel's title above its top left corner, and `detail` below it in small type."""
-    room = axes_size(axes)[0] + 0.4
+def title(axes: Axes, text: str, detail: str = "", beside: float = 0.4) -> None:
+    """Write the panel's title above its top left corner, and `detail` below it in small type.
+
+    Both are shortened to the width of the axes and `beside` inches right of them.
+    """
+    room = axes_size(axes)[0] + beside
     text = fitted(figure_of(axes), text, PANEL_PT, room, "bold")
     detail = fitted(figure_of(axes), detail, SMALL_PT, room)
     place: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "ha": "left"}
@@ -139,7 +142,7 @@ def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Mark
 
 def series_labels(series: Sequence[Series]) -> list[str]:
     """The names right of the axes of `batches`."""
-    return [one_line(line.label, 26) for line in series]
+    return [one_line(line.label, 36) for line in series]
 
 
 def _apart(axes: Axes, sizes: Sequence[int]) -> list[int]:

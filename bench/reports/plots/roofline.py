@@ -148,7 +148,7 @@ def _draw_roof(axes: Axes, limits: roofline.Limits) -> None:
 
 
 def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
-    """Write the batch size at each point of the fastest loop, where the panel has several."""
+    """Write the batch size below the points of the fastest case, where the panel has several."""
     if len({row["batch_size"] for row in rows}) < 2:
         return
     named = -math.inf
@@ -157,12 +157,13 @@ def _name_batches(axes: Axes, rows: Sequence[Row]) -> None:
             (row for row in rows if row["batch_size"] == batch_size), key=lambda r: r["gflops"]
         )
         x = axes.transData.transform((intensity(best), best["gflops"]))[0]
+        lowest = min(row["gflops"] for row in rows if intensity(row) == intensity(best))
         # A name that would touch the one before it is a line lower.
         below = -7 if x - named > NAME_WIDTH * figure_of(axes).dpi else -17
         named = x if below == -7 else -math.inf
         axes.annotate(
             f"{batch_size}",
-            (intensity(best), best["gflops"]),
+            (intensity(best), lowest),
             xytext=(0, below),
             textcoords="offset points",
             size=SMALL_PT,

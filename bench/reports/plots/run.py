@@ -14,7 +14,7 @@ from bench.reports.palette import model_markers
 from bench.reports.plots import dots, panels
 from bench.reports.plots.canvas import blank_figure, save_picture, texts_of
 from bench.reports.plots.header import Legend, draw_frame, make_header
-from bench.reports.plots.layout import Page, Wanted, plan_page
+from bench.reports.plots.layout import SECOND, Page, Wanted, plan_page
 from bench.reports.plots.style import (
     ROUND_PT,
     RULE,
@@ -201,7 +201,8 @@ def _draw_batches(page: Page, picture: _Picture) -> None:
     axes = page.axes(page.batches, "batches")
     chosen = picture.batches
     detail = _joined(chosen.common, _more(chosen.left_out, "line"))
-    panels.title(axes, "Throughput by batch size", detail)
+    labels = SECOND[1] - page.batches.left - page.batches.width
+    panels.title(axes, "Throughput by batch size", detail, beside=labels)
     if chosen.items:
         panels.batches(axes, chosen.items, picture.markers, picture.dashes)
     else:

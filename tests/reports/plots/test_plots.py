@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from support import ROOT, synthetic
 from support.figures import drawn, figure_of, panel, texts, texts_off_the_page
 
+from bench.backends import BACKENDS
 from bench.reports import selection
 from bench.reports.formatting import one_line
 from bench.reports.machine_text import machine_lines
@@ -85,6 +86,14 @@ def precisions() -> Tables:
     return results + fifth, rounds + [row | {"case": "later"} for row in own]
 
 
+def three_backends() -> Tables:
+    axes = ("sigmoid_mlp", "relu_mlp"), ("fit", "compiled"), (32, 512), BACKENDS
+    return synthetic.run(
+        Case(model, "adam", loop, batch_size=batch, backend=backend)
+        for model, loop, batch, backend in itertools.product(*axes)
+    )
+
+
 RUNS: dict[str, Callable[[], Tables]] = {
     "documented": lambda: synthetic.run(synthetic.documented()),
     "three loops": lambda: synthetic.run(synthetic.documented(LOOPS[:3])),
@@ -98,6 +107,7 @@ RUNS: dict[str, Callable[[], Tables]] = {
     "nothing known": nothing_known,
     "huge ranges": huge_ranges,
     "five precisions": precisions,
+    "three backends": three_backends,
     "threads": lambda: synthetic.run(
         Case("relu_mlp", "sgd_nesterov", "fit", threads=t, batch_size=b)
         for t in (None, 1, 16)
@@ -230,6 +240,18 @@ def test_rows_are_named_by_what_they_ran_on() -> None:
     axes = panel(figure_of(run.comparison, *RUNS["threads"](), {}), "throughput")
     places = "cpu", "cpu, 1 thread", "cpu, 16 threads"
     assert [t.get_text() for t in axes.get_yticklabels()] == [f"sgd_nesterov · {p}" for p in places]
+
+
+def test_what_differs_names_the_lines_and_rows_of_several_backends() -> None:
+    figure = figure_of(run.comparison, *three_backends(), {})
+    axes = panel(figure, "throughput")
+    places = [f"adam · cpu, {backend}" for backend in BACKENDS]
+    assert [t.get_text() for t in axes.get_yticklabels()] == places * 2
+    told = {text.get_text() for text in panel(figure, "batches").texts}
+    assert {"compiled · sigmoid_mlp · tensorflow", "fit · relu_mlp · jax"} <= told
+    assert "adam, cpu, float32" in told
+    facets = [str(a.get_label()) for a in figure.axes if "accuracy" in str(a.get_label())]
+    assert facets == [f"accuracy: cpu, {backend}" for backend in BACKENDS]
 
 
 def test_each_device_has_its_accuracy_panel_on_the_same_scales() -> None:

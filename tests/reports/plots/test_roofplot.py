@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,26 @@ def test_every_setting_is_a_panel_and_every_case_a_point(results: list[dict[str,
     }
     assert points == expected
     assert "100 GFLOP/s" in " ".join(text.get_text() for text in figure.axes[0].texts)
+
+
+def test_each_backend_is_a_panel_under_the_roof_of_the_machine() -> None:
+    backends = {Case("relu_mlp", "adam", "compiled", backend=b): 0.5 for b in ("tensorflow", "jax")}
+    slower = replace(ceilings(plain=5e9, xla=5e9), backend="jax")
+    both = [*MEASURED, slower]
+    figure = figure_of(draw_roofline, rows(backends, both), both, ENVIRONMENT)
+    names = [axes.get_label() for axes in figure.axes]
+    assert names == ["cpu, float32, tensorflow", "cpu, float32, jax"]
+    for axes in figure.axes:
+        assert len([line for line in axes.get_lines() if line.get_marker() == "^"]) == 1
+        assert "100 GFLOP/s" in " ".join(text.get_text() for text in axes.texts)
+
+
+def test_a_batch_size_is_named_below_all_its_points(results: list[dict[str, Any]]) -> None:
+    axes: Any = figure_of(draw_roofline, results, MEASURED, ENVIRONMENT).axes[0]
+    (named,) = (text for text in axes.texts if text.get_text() == "32")
+    lowest = min(row["gflops"] for row in results[:2])
+    top = named.get_window_extent().y1
+    assert top < axes.transData.transform((1, lowest))[1]
 
 
 def test_the_roof_is_the_peak_and_the_slopes_are_the_bandwidths(
