@@ -20,7 +20,6 @@ from bench.machine.lock import the_machine
 from bench.peers.known import LOSS_ONLY, NAMES, chosen
 from bench.peers.ratios import launch_rows
 from bench.peers.tables import files_of, tables, write
-from bench.peers.training import Length
 from bench.peers.turns import Measured, Plan, measure
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
@@ -50,16 +49,9 @@ from fmnist_models.errors import UserError
 @click.option(
     "--rounds",
     type=click.IntRange(1),
-    default=3,
+    default=10,
     show_default=True,
-    help="least timed epochs of a batch size in a launch",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0),
-    default=1.0,
-    show_default=True,
-    help="least seconds of them",
+    help="timed epochs of a batch size in a launch; peers of one framework take turns",
 )
 @click.option(
     "--seed",
@@ -144,7 +136,7 @@ def planned(values: dict[str, Any]) -> tuple[Plan, list[str]]:
         axes.batch_sizes or (),
         values["launches"],
         values["seed"],
-        Length(values["rounds"], values["seconds"]),
+        values["rounds"],
         case,
         values["data"],
     )

@@ -1,13 +1,17 @@
-"""Measures one peer, or one of the suite's loops, in a process, and prints JSON.
+"""Measures one peer, or one of the suite's loops, in a process that takes turns with others.
 
 Every peer does the same work in its window. It draws the epoch's permutation, takes every sample
 once, updates after each batch and after the last partial one, and reports the mean loss and
 accuracy over the epoch; or no accuracy, where it is compared with others that report none. All
 begin with the same weights. Peers by hand see the samples in the order of the suite's `compiled`.
+
+The process speaks the protocol of `bench.worker.serve`: it asks for a pause before each round, in
+which others train.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import sys
@@ -17,8 +21,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench.peers.known import PEERS, Peer
-from bench.peers.training import ByHand, Length, PeerLaunch, Stopwatch, Training, order_of
-from bench.schema.errors import ExitCode
+from bench.peers.training import ByHand, PeerLaunch, Stopwatch, Training, order_of
+from bench.schema.launch import Status
+from bench.worker.protocol import Pause
+from bench.worker.serve import end_with_parent, open_channel
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
@@ -30,39 +36,38 @@ ENDLESS = 10**9
 
 
 def measure(
-    name: str, data: dataset.TrainingData, training: Training, length: Length
+    peer: Peer, data: dataset.TrainingData, training: Training, rounds: int, pause: Pause
 ) -> PeerLaunch:
-    """Train for one epoch that is not timed, and then for as many timed ones as `length` says.
+    """Train for one epoch that is not timed, and then for so many timed ones.
 
     Args:
-        name: a peer of `PEERS`.
+        peer: who trains.
         data: the images, split.
         training: what is trained on them.
-        length: how many rounds are timed.
+        rounds: how many are timed.
+        pause: called before each of them.
 
     Raises:
         UserError: the framework computes wrong results, or the model cannot be built.
     """
-    peer = PEERS[name]
     if peer.loop:
         loop = suite_loop(peer.loop, data, training)
-        observer = _Rounds(PeerLaunch(training.batch_size, loop.work.arrays.rows), length)
+        launch = PeerLaunch(training.batch_size, loop.work.arrays.rows)
+        observer = _Rounds(launch, rounds, pause)
         # No warm-up: the peers' first, untimed epoch trains too, so all have trained equally long.
         loop.train(observer, ENDLESS)
-        return observer.launch
+        return launch
     module = importlib.import_module(f"bench.peers.{peer.module}")
     if hasattr(module, "train"):
-        trained: PeerLaunch = module.train(data, training, length)
+        trained: PeerLaunch = module.train(data, training, rounds, pause)
         return trained
     by_hand: ByHand = module.build(data.flat(), training)
     launch = PeerLaunch(training.batch_size, len(data.train_x))
-    number = 0
-    while number == 0 or length.wants_more(launch.seconds):
+    by_hand.epoch(order_of(training.seed, 0, launch.samples))
+    for number in range(1, rounds + 1):
+        pause()
         watch = Stopwatch()
-        told = by_hand.epoch(order_of(training.seed, number, launch.samples))
-        if number > 0:
-            launch.add(watch, *told)
-        number += 1
+        launch.add(watch, *by_hand.epoch(order_of(training.seed, number, launch.samples)))
     return launch
 
 
@@ -105,9 +110,10 @@ class _Rounds:
     The host reads the metrics at an epoch's end, so all work of the epoch is done then.
     """
 
-    def __init__(self, launch: PeerLaunch, length: Length) -> None:
-        self.launch = launch
-        self._length = length
+    def __init__(self, launch: PeerLaunch, rounds: int, pause: Pause) -> None:
+        self._launch = launch
+        self._rounds = rounds
+        self._pause = pause
         self._first = True
 
     def window_opens(self) -> None:
@@ -120,9 +126,12 @@ class _Rounds:
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
         """Stop the clock; True while more rounds are wanted."""
         if not self._first:
-            self.launch.add(self._watch, logs["loss"], logs.get("accuracy"))
+            self._launch.add(self._watch, logs["loss"], logs.get("accuracy"))
         self._first = False
-        return self._length.wants_more(self.launch.seconds)
+        more = len(self._launch.seconds) < self._rounds
+        if more:
+            self._pause()
+        return more
 
 
 def _device_used(framework: str) -> str:
@@ -146,27 +155,35 @@ def _software(peer: Peer) -> str:
 
 
 def main() -> None:
-    """Read a request as JSON from the command line, measure each training, print the launches.
+    """Serve one request: measure each training, and send the launches.
 
-    Where a framework computes wrong results, print one line and end with exit code 2.
+    Where a framework computes wrong results, the answer is a failure with one line.
     """
-    request: dict[str, Any] = json.loads(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.launch", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, help="the pipe to write to")
+    emit = open_channel(parser.parse_args().channel)
+    end_with_parent()
+    emit({"kind": "ready"})
+    request: dict[str, Any] = json.loads(sys.stdin.readline())["request"]
+
+    def pause() -> None:
+        """Wait for this process's turn."""
+        emit({"kind": "pause"})
+        if not sys.stdin.readline():
+            sys.exit(1)
+
     data = dataset.split(dataset.load(dataset.data_folder(request["folder"])))
     peer = PEERS[request["name"]]
-    length = Length(**request["length"])
+    told = []
     try:
-        told = [
-            replace(
-                measure(request["name"], data, Training(**training), length),
-                device=_device_used(peer.framework),
-                software=_software(peer),
-            )
-            for training in request["trainings"]
-        ]
+        for training in request["trainings"]:
+            found = measure(peer, data, Training(**training), request["rounds"], pause)
+            used = _device_used(peer.framework)
+            told.append(asdict(replace(found, device=used, software=_software(peer))))
     except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the parent shows it
-        sys.exit(ExitCode.WRONG_USE_OR_FAILED_CASE)
-    print(json.dumps([asdict(launch) for launch in told]))  # noqa: T201 - the parent reads it
+        emit({"kind": "failure", "status": Status.FAILED, "reason": str(error)})
+        return
+    emit({"kind": "result", "launches": told})
 
 
 if __name__ == "__main__":

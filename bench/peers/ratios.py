@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.analysis.stats import launch_log, student_interval
 from bench.peers.known import LOSS_ONLY, NAMES, by_hand, same_work
-from bench.peers.turns import Measured, Plan
+from bench.peers.turns import Measured, Plan, group_of
 
 # `compiled` must reach so much of the samples/s of its framework by hand.
 PROMISE = 0.97
@@ -62,15 +62,16 @@ def ratio(measured: Sequence[Measured], batch_size: int, peer: str, over: str) -
     """The ratio of two peers; None where no launch has both.
 
     The unit is the launch: each pair of the k-th launches, which trained with one seed and ran
-    close in time, gives one log ratio of their median rounds. The interval is Student's over them
-    (`student_interval`).
+    close in time, gives one log ratio. The interval is Student's over them (`student_interval`).
+    Where rounds of the two alternated, a launch's ratio is the median of the ratios of the rounds
+    of one number; elsewhere it is that of their median rounds.
     """
-    logs = {(m.name, m.launch): _log(m) for m in measured if m.found.batch_size == batch_size}
-    numbers = sorted({launch for _, launch in logs})
+    found = {(m.name, m.launch): m for m in measured if m.found.batch_size == batch_size}
+    numbers = sorted({launch for _, launch in found})
     paired = [
-        logs[over, number] - logs[peer, number]
+        _log_ratio(found[peer, number], found[over, number])
         for number in numbers
-        if (over, number) in logs and (peer, number) in logs
+        if (over, number) in found and (peer, number) in found
     ]
     if not paired:
         return None
@@ -127,7 +128,7 @@ def ratio_rows(ratios: Sequence[Ratio]) -> Iterator[dict[str, Any]]:
 
 def launch_rows(measured: Sequence[Measured], plan: Plan) -> Iterator[dict[str, Any]]:
     """Rows of the table of launches; loss and accuracy are of the last round that all have."""
-    last = plan.length.rounds - 1
+    last = plan.rounds - 1
     for each in measured:
         found = each.found
         yield {
@@ -154,6 +155,14 @@ LAUNCH_COLUMNS = (
     *("batch_size", "peer", "launch", "samples_per_s", "rounds", "round_s", "cores"),
     *("train_loss", "train_accuracy", "threads", "device", "software"),
 )
+
+
+def _log_ratio(one: Measured, other: Measured) -> float:
+    """The log of the samples/s of a launch over those of another with the same number."""
+    if group_of(one.name) != group_of(other.name):
+        return _log(other) - _log(one)
+    rounds = zip(one.found.seconds, other.found.seconds, strict=True)
+    return median(math.log(theirs / ours) for ours, theirs in rounds)
 
 
 def _log(measured: Measured) -> float:

@@ -66,7 +66,7 @@ def rates(measured: Sequence[Measured], plan: Plan, names: Sequence[str]) -> Tab
     shown.add_column("trained by", no_wrap=True)
     shown.add_column("samples/s", justify="right", no_wrap=True)
     shown.add_column(f"over {names[0]}", justify="right", no_wrap=True)
-    number = plan.length.rounds - 1
+    number = plan.rounds - 1
     accuracies = not names[0].endswith(LOSS_ONLY)
     if accuracies:
         shown.add_column("accuracy", justify="right", no_wrap=True)

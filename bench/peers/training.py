@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -95,18 +95,6 @@ class ByHand:
 
     epoch: Callable[[NDArray[np.int32]], tuple[float, float | None]]
     weights: Callable[[], list[NDArray[np.float32]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How long a launch times each batch size: at least so many rounds and seconds."""
-
-    rounds: int
-    seconds: float = 0.0
-
-    def wants_more(self, seconds: Sequence[float]) -> bool:
-        """Whether rounds that took so long are not enough."""
-        return len(seconds) < self.rounds or sum(seconds) < self.seconds
 
 
 def initial_weights(seed: int) -> list[NDArray[np.float32]]:

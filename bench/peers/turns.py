@@ -1,23 +1,35 @@
-"""Launches of peers in turns: each a fresh process in the environment that the suite gives it."""
+"""Launches of peers in turns: each a fresh process in the environment that the suite gives it.
+
+The processes of one framework and the same work are alive together, and train their rounds one
+after the other. So what the host does to one round, it does to the others' too.
+"""
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+from bench.launch.ending import Ended
 from bench.launch.origin import child_command
+from bench.launch.placement import LaunchPlace
+from bench.launch.process import Answer, WorkerProcess
+from bench.launch.stepwise import Turns
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
 from bench.peers.known import LOSS_ONLY, NAMES, SKLEARN
-from bench.peers.training import Length, PeerLaunch, Training
+from bench.peers.training import PeerLaunch, Training
 from bench.schema.case import Case
+from bench.schema.launch import Status
 from fmnist_models.errors import UserError
 
-# Of one process, which trains every batch size.
+# Of one process, which trains every batch size; pauses are left out.
 LIMIT_S = 1800
+_READY_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class Plan:
         batch_sizes: in order.
         launches: fresh processes of each peer.
         seed: launch k trains with seed + k.
-        length: how long each launch times a batch size.
+        rounds: timed epochs of a batch size in each launch.
         case: its model, optimizer, precision, device and threads are those of all peers.
         folder: IDX files in place of the embedded images.
     """
@@ -38,7 +50,7 @@ class Plan:
     batch_sizes: Sequence[int]
     launches: int
     seed: int
-    length: Length
+    rounds: int
     case: Case
     folder: str | None = None
 
@@ -58,25 +70,26 @@ class Measured:
     found: PeerLaunch
 
 
-def order_of_launches(plan: Plan, launch: int) -> tuple[list[str], list[int]]:
-    """The peers of one turn in random order, and the order in which each trains batch sizes.
+def order_of_launches(plan: Plan, launch: int) -> tuple[list[list[str]], list[int]]:
+    """The groups of peers of one turn, in random order, and in which order each trains batch sizes.
 
-    The peers whose ratios matter most, those of one framework with the same work, follow one
-    another in random order, so that they run close in time; so do these groups. All peers of a
-    turn train the batch sizes in the same order.
+    A group holds the peers of one framework with the same work, whose ratios matter most. All peers
+    of a turn train the batch sizes in the same order.
     """
     draw = random.Random(f"{plan.seed} {launch}")
     groups: dict[tuple[str, bool], list[str]] = {}
     for name in plan.names:
-        key = (NAMES[name].framework, name.endswith(LOSS_ONLY))
-        groups.setdefault(key, []).append(name)
+        groups.setdefault(group_of(name), []).append(name)
     together = list(groups.values())
     draw.shuffle(together)
-    for group in together:
-        draw.shuffle(group)
     batches = list(plan.batch_sizes)
     draw.shuffle(batches)
-    return [name for group in together for name in group], batches
+    return together, batches
+
+
+def group_of(name: str) -> tuple[str, bool]:
+    """What peers have in common whose rounds alternate: framework, and with or without accuracy."""
+    return NAMES[name].framework, name.endswith(LOSS_ONLY)
 
 
 def measure(plan: Plan, machine: Inventory, keep: Callable[[Measured], None]) -> None:
@@ -86,10 +99,11 @@ def measure(plan: Plan, machine: Inventory, keep: Callable[[Measured], None]) ->
         UserError: a process failed, took too long, or trained on another device.
     """
     for launch in range(plan.launches):
-        names, batches = order_of_launches(plan, launch)
-        for name in names:
-            for found in _launched(name, plan, launch, batches, machine):
-                keep(Measured(name, launch, found))
+        groups, batches = order_of_launches(plan, launch)
+        for group in groups:
+            with tempfile.TemporaryDirectory(prefix="fmnist-bench-peers-") as logs:
+                for measured in _together(group, plan, launch, batches, machine, Path(logs)):
+                    keep(measured)
 
 
 def environment(name: str, case: Case, machine: Inventory) -> dict[str, str]:
@@ -103,9 +117,57 @@ def environment(name: str, case: Case, machine: Inventory) -> dict[str, str]:
     return found
 
 
-def _launched(
-    name: str, plan: Plan, launch: int, batches: Sequence[int], machine: Inventory
-) -> list[PeerLaunch]:
+def _together(
+    group: Sequence[str],
+    plan: Plan,
+    launch: int,
+    batches: Sequence[int],
+    machine: Inventory,
+    logs: Path,
+) -> Iterator[Measured]:
+    """Run one launch of each peer of a group, a round of each in turn, in random order."""
+    draw = random.Random(f"{plan.seed} {launch} {group[0]}")
+    started: dict[str, WorkerProcess] = {}
+    running: dict[str, Turns[Answer]] = {}
+    try:
+        for name in group:
+            place = LaunchPlace(
+                environment(name, plan.case, machine), False, logs / f"{name}.log", LIMIT_S
+            )
+            worker = WorkerProcess(child_command("bench.peers.launch"), place)
+            started[name] = worker
+            request = _request(name, plan, launch, batches)
+            running[name] = worker.serve("peer", request, place, lambda _: None, pauses=True)
+        for name in group:
+            with _named(name):
+                started[name].wait_until_ready(_READY_S)
+        ended: dict[str, list[PeerLaunch]] = {}
+        while running:
+            for name in draw.sample(sorted(running), len(running)):
+                try:
+                    with _named(name):
+                        next(running[name])
+                except StopIteration as end:
+                    del running[name]
+                    ended[name] = _launches(name, end.value, plan.case)
+    finally:
+        for worker in started.values():
+            worker.kill()
+    for name in group:
+        yield from (Measured(name, launch, found) for found in ended[name])
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Name the peer whose process ended within the context."""
+    try:
+        yield
+    except Ended as end:
+        raise UserError(f"{name}: {end}") from end
+
+
+def _request(name: str, plan: Plan, launch: int, batches: Sequence[int]) -> dict[str, Any]:
+    """What the process of a peer is asked for."""
     case = plan.case
     trainings = [
         Training(
@@ -119,27 +181,25 @@ def _launched(
         )
         for batch in batches
     ]
-    request = {
+    return {
         "name": name.removesuffix(LOSS_ONLY),
         "trainings": [asdict(training) for training in trainings],
-        "length": asdict(plan.length),
+        "rounds": plan.rounds,
         "folder": plan.folder,
     }
-    try:
-        done = subprocess.run(
-            [*child_command("bench.peers.launch"), json.dumps(request)],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-            env=environment(name, case, machine),
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(f"{name} took longer than {LIMIT_S} s: lower --rounds") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise UserError(f"{name} ended with code {done.returncode}: {last}")
-    found = [PeerLaunch(**each) for each in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _launches(name: str, answer: Answer, case: Case) -> list[PeerLaunch]:
+    """What a process measured.
+
+    Raises:
+        UserError: it failed, took too long, or trained on another device.
+    """
+    if answer.status is Status.TIMED_OUT:
+        raise UserError(f"{name} took longer than {LIMIT_S} s: lower --rounds")
+    if answer.status is not Status.OK:
+        raise UserError(f"{name}: {answer.reason}")
+    found = [PeerLaunch(**each) for each in answer.fields["launches"]]
     device = found[0].device
     if (device == "cpu") != (case.device == "cpu"):
         raise UserError(f"{name} trained on {device}, not on {case.device}")

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--channel", type=int, required=True, help="the pipe to write to")
     parser.add_argument("--data", help="folder of IDX files in place of the embedded ones")
     arguments = parser.parse_args()
-    emit = _open_channel(arguments.channel)
+    emit = open_channel(arguments.channel)
     end_with_parent()
     requests = _take_stdin()
     try:
@@ -214,7 +214,8 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {"kind": "failure", "status": status, "reason": reason}
 
 
-def _open_channel(number: int) -> Emit:
+def open_channel(number: int) -> Emit:
+    """The function that sends messages to the parent, by the pipe of this number."""
     if sys.platform == "win32":
         import msvcrt
 

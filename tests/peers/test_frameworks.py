@@ -52,19 +52,20 @@ def test_a_jax_that_computes_wrong_results_is_refused_in_one_line(
     request = {
         "name": "jax_scan",
         "trainings": [{"batch_size": 96, "seed": 1}],
-        "length": {"rounds": 1},
+        "rounds": 1,
         "folder": str(small_data),
     }
-    argument = json.dumps(request)
     code = (
-        "import jax, sys; from bench.peers import jax_scan, launch; "
-        f"{broken}; sys.argv = ['launch', {argument!r}]; launch.main()"
+        "import io, jax, sys; from bench.peers import jax_scan, launch; "
+        f"{broken}; sys.stdin = io.StringIO({json.dumps({'request': request})!r}); "
+        "sys.argv = ['launch', '--channel', '1']; launch.main()"
     )
     done = in_jax(code)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "so its speed cannot be compared" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    message = json.loads(done.stdout.splitlines()[-1])
+    assert (message["kind"], message["status"]) == ("failure", "failed")
+    assert told in message["reason"]
+    assert "so its speed cannot be compared" in message["reason"]
+    assert "\n" not in message["reason"]
 
 
 def test_a_product_is_compared_within_each_process_and_names_the_cores() -> None:

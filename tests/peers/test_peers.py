@@ -6,7 +6,6 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from bench.peers import known
 from bench.peers.known import LOSS_ONLY, NAMES, by_hand, chosen
 from bench.peers.ratios import Promise, Ratio, ratio
 from bench.peers.tables import promise_lines, tables, write
-from bench.peers.training import Length, PeerLaunch, initial_weights
+from bench.peers.training import PeerLaunch, initial_weights
 from bench.peers.turns import Measured, Plan, order_of_launches
 from bench.schema.case import Case
 from fmnist_models.errors import UserError
@@ -32,7 +31,7 @@ HERE = Inventory()
 
 
 def plan(names: Sequence[str], batch_sizes: Sequence[int] = (32,), launches: int = 3) -> Plan:
-    return Plan(names, batch_sizes, launches, 42, Length(1), CASE)
+    return Plan(names, batch_sizes, launches, 42, 1, CASE)
 
 
 def launch(
@@ -41,6 +40,10 @@ def launch(
     accuracies = [] if name.endswith(LOSS_ONLY) else [accuracy]
     found = PeerLaunch(batch, 1000, [seconds], [seconds / 2], [0.3], accuracies, "cpu", "made 1")
     return Measured(name, number, found)
+
+
+def in_rounds(name: str, seconds: Sequence[float]) -> Measured:
+    return Measured(name, 0, PeerLaunch(32, 1000, list(seconds), list(seconds)))
 
 
 def launches(name: str, *seconds: float) -> list[Measured]:
@@ -72,6 +75,20 @@ def test_a_ratio_is_of_samples_per_second_with_students_interval_over_pairs_of_l
     assert found.ratio == pytest.approx((2 * 2.5 * 1.5) ** (1 / 3))
     assert (found.low, found.high) == pytest.approx(tuple(map(math.exp, ends)))
     assert found.launches == 3
+
+
+def test_rounds_that_alternated_are_compared_one_by_one() -> None:
+    """What the host did to both rounds of a pair leaves no trace; between groups it does."""
+    host = (1.0, 3.0, 1.0, 2.0, 1.5)
+    ours = in_rounds("compiled", [1.0 * slow for slow in host])
+    theirs = in_rounds("tensorflow_xla", [1.1 * slow for slow in host])
+    found = ratio([ours, theirs], 32, "compiled", "tensorflow_xla")
+    assert found is not None
+    assert found.ratio == pytest.approx(1.1)
+    apart = in_rounds("compiled-jax", [1.1 * slow for slow in (2.0, 2.0, 2.0, 1.0, 1.0)])
+    found = ratio([ours, apart], 32, "compiled", "compiled-jax")
+    assert found is not None
+    assert found.ratio == pytest.approx(2.2 / 1.5)
 
 
 def test_only_launches_of_one_number_are_a_pair() -> None:
@@ -201,13 +218,13 @@ def test_the_files_hold_every_launch_and_every_ratio_once(tmp_path: Path) -> Non
 def test_turns_are_random_and_keep_what_is_compared_together() -> None:
     names = list(NAMES)
     orders = [order_of_launches(plan(names, (32, 128, 512, 2048)), k) for k in range(6)]
-    for order, batches in orders:
-        assert sorted(order) == sorted(names)
+    for groups, batches in orders:
+        assert sorted(name for group in groups for name in group) == sorted(names)
         assert sorted(batches) == [32, 128, 512, 2048]
-        groups = [(NAMES[n].framework, n.endswith(LOSS_ONLY)) for n in order]
-        changes = sum(a != b for a, b in pairwise(groups))
-        assert changes == len(set(groups)) - 1
-    assert len({tuple(order) for order, _ in orders}) == 6
+        kinds = [{(NAMES[n].framework, n.endswith(LOSS_ONLY)) for n in group} for group in groups]
+        assert all(len(kind) == 1 for kind in kinds)
+        assert len(set().union(*kinds)) == len(groups)
+    assert len({tuple(map(tuple, groups)) for groups, _ in orders}) == 6
     assert len({tuple(batches) for _, batches in orders}) > 1
     assert orders[0] == order_of_launches(plan(names, (32, 128, 512, 2048)), 0)
 
@@ -317,7 +334,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_scikit_learn_is_measured_from_end_to_end(
     program: Program, small_data: Path, tmp_path: Path
 ) -> None:
-    words = ["--peers", "sklearn_loss", "--launches", 2, "--rounds", 2, "--seconds", 0]
+    words = ["--peers", "sklearn_loss", "--launches", 2, "--rounds", 2]
     words += ["--batch-sizes", "96,250", "--data", small_data, "--output", "peers.csv"]
     done = program("bench.peers", *words, "--threads", 1)
     assert done.returncode == 0, done.stderr

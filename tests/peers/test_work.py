@@ -6,7 +6,6 @@ is compared with NumPy in float64.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import ROOT, Program
+from support import ROOT
 
 from bench.machine.hardware import cpu_affinity
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
 from bench.peers.known import LOSS_ONLY, NAMES, PEERS, SKLEARN
-from bench.peers.training import PeerLaunch, initial_weights, order_of
-from bench.peers.turns import environment
+from bench.peers.training import initial_weights, order_of
+from bench.peers.turns import Measured, Plan, environment, measure
 from bench.schema.case import Case
 
 CASE = Case("relu_mlp", "adam", "compiled", threads=1)
@@ -165,38 +164,28 @@ def test_a_peer_ends_with_the_weights_of_numpy(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", list(PEERS))
-def test_a_launch_trains_every_sample_in_each_round(
-    name: str, program: Program, small_data: Path
-) -> None:
-    """With the accuracy in batches of 96 and a rest, and without in four batches of 200."""
+def test_a_launch_trains_every_sample_in_each_round(name: str, small_data: Path) -> None:
+    """With and without the accuracy, in batches of 96 and a rest, and in four batches of 200."""
     skip_what_is_missing(name + LOSS_ONLY)
-    batches = {True: 96, False: 200}
-    asked = [(batches[accuracy], accuracy) for accuracy in accuracies_of(name)]
-    request = {
-        "name": name,
-        "trainings": [{"batch_size": b, "seed": 1, "accuracy": a} for b, a in asked],
-        "length": {"rounds": 3},
-        "folder": str(small_data),
-    }
-    variables = environment(name + LOSS_ONLY, CASE, Inventory())
-    done = program("bench.peers.launch", json.dumps(request), **variables)
-    assert done.returncode == 0, done.stderr
-    packages = PEERS[name].distributions
-    for (batch, accuracy), found in zip(
-        asked, json.loads(done.stdout.splitlines()[-1]), strict=True
-    ):
-        measured = PeerLaunch(**found)
-        assert measured.batch_size == batch
+    names = [name if accuracy else name + LOSS_ONLY for accuracy in accuracies_of(name)]
+    found: list[Measured] = []
+    measure(Plan(names, (96, 200), 1, 1, 3, CASE, str(small_data)), Inventory(), found.append)
+    assert sorted((m.name, m.found.batch_size) for m in found) == sorted(
+        (each, batch) for each in names for batch in (96, 200)
+    )
+    for each in found:
+        measured = each.found
         assert measured.samples == 800
         assert len(measured.seconds) == len(measured.cpu_seconds) == len(measured.losses) == 3
         assert measured.losses[-1] < measured.losses[0]
         assert measured.device == "cpu"
+        packages = PEERS[name].distributions
         assert all(f"{package} " in measured.software for package in packages)
-        if accuracy:
+        if each.name.endswith(LOSS_ONLY):
+            assert measured.accuracies == []
+        else:
             assert len(measured.accuracies) == 3
             assert 0.4 < measured.accuracies[-1] <= 1
-        else:
-            assert measured.accuracies == []
 
 
 @pytest.mark.parametrize("name", list(PEERS))
