@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # What acts on a worker comes from the test, not from whoever started the tests.
     for name in [name for name in os.environ if variables.fate_of(name) is not Fate.IGNORED]:
         del os.environ[name]
+    # What the tests start is no part of pytest-xdist's run.
+    os.environ.pop("PYTEST_XDIST_WORKER", None)
     # Where TensorFlow is not installed, Keras trains with what is.
     if (backend := placement.default_backend()) not in (None, DEFAULT):
         os.environ["KERAS_BACKEND"] = str(backend)
