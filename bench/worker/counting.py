@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,11 @@ import keras
 import numpy as np
 
 from bench.schema.ceilings import Traffic
+from bench.schema.warnings import CaseWarning, Kind
 from fmnist_models.loops.base import Work, state_variables
 
+# More than this between two counts, as a share of the layers', and one of them is wrong.
+LARGEST_DIFFERENCE = 0.02
 _WEIGHTLESS = (
     keras.layers.Flatten,
     keras.layers.Reshape,
@@ -27,12 +32,67 @@ class Counted:
     """The FLOPs of a step.
 
     Attributes:
-        flops_per_sample: those of the lowered step; None where it was not or cannot be counted.
+        flops_per_sample: those of the step; None where it was not or cannot be counted.
         warnings: why it cannot, or by how much the layers' own count differs.
     """
 
     flops_per_sample: float | None = None
     warnings: tuple[str, ...] = ()
+
+
+def uncounted(reason: str) -> Counted:
+    """No count, with a warning that says why."""
+    return Counted(None, (_no_roofline(f"the step's FLOPs are not known: {reason}"),))
+
+
+def checked(flops: int, expected: int | None, samples: int, counted_in: str) -> Counted:
+    """The FLOPs of a step of so many samples, with a warning where its layers' own differ.
+
+    Args:
+        flops: those that were counted in `counted_in`.
+        expected: those of the layers' settings; None where they tell nothing.
+        samples: of the batch.
+        counted_in: what was counted, as a warning names it.
+    """
+    per_sample = flops / samples
+    if expected is None or abs(flops - expected) <= LARGEST_DIFFERENCE * expected:
+        return Counted(per_sample)
+    own = expected / samples
+    told = f"{per_sample:,.0f} FLOPs a sample in {counted_in}, {own:,.0f} by its layers"
+    return Counted(per_sample, (_no_roofline(told),))
+
+
+def _no_roofline(words: str) -> str:
+    return str(CaseWarning(Kind.NO_ROOFLINE, words=words))
+
+
+def einsum_terms(equation: str, shapes: Sequence[Sequence[int]]) -> int:
+    """Multiply-adds of an einsum: the product of all dimensions in the equation, each once."""
+    sides: dict[str, int] = {}
+    others = 1
+    for term, shape in zip(equation.split("->")[0].split(","), shapes, strict=False):
+        before, dots, after = term.partition("...")
+        spare = len(shape) - len(before) - len(after)
+        sides |= dict(zip(before, shape, strict=False))
+        sides |= dict(zip(after, shape[len(shape) - len(after) :], strict=False))
+        if dots:
+            others = max(others, math.prod(shape[len(before) : len(before) + spare]))
+    return others * math.prod(sides.values())
+
+
+def met_within(places: int, taps: int, side: int, stride: int, gap: int, low: int) -> int:
+    """How many multiply-adds of a convolution along one axis meet its input, not its padding.
+
+    Args:
+        places: results along the axis.
+        taps: elements of the filter.
+        side: elements of the input.
+        stride: between two results.
+        gap: between two taps.
+        low: elements of padding before the input.
+    """
+    met = np.add.outer(np.arange(places) * stride, np.arange(taps) * gap - low)
+    return int(((met >= 0) & (met < side)).sum())
 
 
 def dense_layers(model: keras.Model) -> list[tuple[int, int]] | None:

@@ -12,15 +12,14 @@ import jax
 import keras
 from numpy.typing import NDArray
 
-from bench.analysis.lowered import Uncountable, module_flops
 from bench.analysis.trace_events import STEP_TRACED
 from bench.schema.errors import Invalid
-from bench.schema.warnings import CaseWarning, Kind
-from bench.worker.counting import Counted
+from bench.worker.counting import Counted, uncounted
 from bench.worker.framework import Device, Framework
 from bench.worker.jax.device import JaxDevice
 from bench.worker.jax.peaks import JaxPeaks
 from bench.worker.jax.products import products_of
+from bench.worker.jax.step_flops import step_flops
 from bench.worker.jax.variants import JaxParts
 from bench.worker.jax.waiting import waiting_of
 from bench.worker.precision import Product
@@ -66,15 +65,9 @@ class Jax(Framework):
         """The FLOPs of a step of `work`, which is lowered once more; nothing is run."""
         traced = cast("JaxWatch", loop.watch).traced
         if not traced:
-            return _uncounted("it runs eagerly")
+            return uncounted("it runs eagerly")
         state, data = max(traced, key=lambda forms: _rows(forms[1]))
-        try:
-            lowered = jax.jit(loop.watch.step).lower(state, data)
-            module = lowered.compiler_ir("hlo").as_serialized_hlo_module_proto()
-            flops = module_flops(module)
-        except Uncountable as error:
-            return _uncounted(str(error))
-        return Counted(flops / _rows(data))
+        return step_flops(work.model, loop.watch.step, state, data)
 
     def waiting_of(self, work: Work, device: Device) -> dict[str, Any]:
         """`waiting_share` and `resident_step_s` of a record; empty for data in memory."""
@@ -130,11 +123,6 @@ class Jax(Framework):
 
 def _rows(data: Any) -> int:
     return int(jax.tree.leaves(data)[0].shape[0])
-
-
-def _uncounted(reason: str) -> Counted:
-    told = f"the step's FLOPs are not known: {reason}"
-    return Counted(None, (str(CaseWarning(Kind.NO_ROOFLINE, words=told)),))
 
 
 FRAMEWORK = Jax()

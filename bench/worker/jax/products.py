@@ -25,10 +25,11 @@ def products_of(step: Any, state: Any, data: Any) -> list[Product]:
         state: shapes and dtypes of the state that it takes.
         data: those of its batch.
     """
-    return list(_walk(jax.make_jaxpr(step)(state, data).jaxpr, ""))
+    return [product for _, product in walk(jax.make_jaxpr(step)(state, data).jaxpr)]
 
 
-def _walk(jaxpr: Any, within: str) -> Iterator[Product]:
+def walk(jaxpr: Any, within: str = "") -> Iterator[tuple[set[str], Product]]:
+    """Each product of a trace with the names of the scopes that it is in."""
     for equation in jaxpr.eqns:
         place = "/".join(filter(None, (within, str(equation.source_info.name_stack))))
         kind = equation.primitive.name
@@ -37,21 +38,20 @@ def _walk(jaxpr: Any, within: str) -> Iterator[Product]:
             if jax.numpy.issubdtype(dtype, jax.numpy.inexact):
                 flops = _dot_flops(equation) if kind == "dot_general" else _conv_flops(equation)
                 forward = _GRADIENT not in place
-                yield Product(_layer(place) or kind, str(dtype), flops, forward)
+                scopes = [name for part in place.split("/") if (name := _scope(part))]
+                layer = scopes[-1] if scopes else kind
+                yield set(scopes), Product(layer, str(dtype), flops, forward)
             continue
         for inner in jaxprs_in_params(equation.params):
-            yield from _walk(inner, place)
+            yield from walk(inner, place)
 
 
-def _layer(place: str) -> str:
-    """The innermost scope of a place, which is the layer's name."""
-    for part in reversed(place.split("/")):
-        name = part
-        while found := _WRAPPED.match(name):
-            name = found[1]
-        if name:
-            return name.rstrip(")")
-    return ""
+def _scope(part: str) -> str:
+    """The scope that a part of a place names, which is a layer's name."""
+    name = part
+    while found := _WRAPPED.match(name):
+        name = found[1]
+    return name.rstrip(")")
 
 
 def _dot_flops(equation: Any) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bench.worker.counting import einsum_terms
 from bench.worker.precision import Product
 from fmnist_models.loops.tensorflow.watch import Traced
 
@@ -108,20 +109,6 @@ def _convolution_terms(
     if operation.type.startswith("Depthwise"):
         channels *= kernel[-1]
     return math.prod(kernel) * max(1, math.prod(laid) // channels)
-
-
-def einsum_terms(equation: str, shapes: Sequence[Sequence[int]]) -> int:
-    """Multiply-adds of an einsum: the product of all dimensions in the equation, each once."""
-    sides: dict[str, int] = {}
-    others = 1
-    for term, shape in zip(equation.split("->")[0].split(","), shapes, strict=False):
-        before, dots, after = term.partition("...")
-        spare = len(shape) - len(before) - len(after)
-        sides |= dict(zip(before, shape, strict=False))
-        sides |= dict(zip(after, shape[len(shape) - len(after) :], strict=False))
-        if dots:
-            others = max(others, math.prod(shape[len(before) : len(before) + spare]))
-    return others * math.prod(sides.values())
 
 
 def _sides(tensor: Any) -> list[int]:

@@ -12,13 +12,10 @@ import keras
 import tensorflow as tf
 
 from bench.analysis.lowered import Uncountable, module_flops
-from bench.schema.warnings import CaseWarning, Kind
-from bench.worker.counting import Counted
-from bench.worker.tensorflow.layer_flops import LayerCalls
+from bench.worker.counting import Counted, checked, uncounted
+from bench.worker.tensorflow.layer_calls import LayerCalls
 from fmnist_models.loops.watch import layers_of, standing_in
 
-# More than this between the two counts, as a share of the layers', and one of them is wrong.
-LARGEST_DIFFERENCE = 0.02
 _LONGEST_REASON = 120
 
 
@@ -49,21 +46,12 @@ def step_flops(model: keras.Model, step: Callable[[Any], Any], batch: Any) -> Co
     try:
         flops = module_flops(_lowered(watched, batch, first.device))
     except Uncountable as error:
-        return _uncounted(str(error))
+        return uncounted(str(error))
     except Exception as error:  # noqa: BLE001 - a step that runs eagerly raises anything here
-        return _uncounted(_in_a_line(str(error) or type(error).__name__))
-    samples = first.shape[0]
-    per_sample = flops / samples
-    if getattr(step, "__func__", None) is not keras.Model.train_step:
-        return Counted(per_sample)
-    expected = calls.flops(model.trainable_variables)
-    if expected is None or abs(flops - expected) <= LARGEST_DIFFERENCE * expected:
-        return Counted(per_sample)
-    told = (
-        f"{per_sample:,.0f} FLOPs a sample in the lowered step, {expected / samples:,.0f} by its "
-        "layers"
-    )
-    return Counted(per_sample, (_warning(told),))
+        return uncounted(_in_a_line(str(error) or type(error).__name__))
+    plain = getattr(step, "__func__", None) is keras.Model.train_step
+    expected = calls.flops(model.trainable_variables) if plain else None
+    return checked(flops, expected, first.shape[0], "the lowered step")
 
 
 def _lowered(step: Callable[[Any], Any], batch: Any, device: str) -> bytes:
@@ -75,14 +63,6 @@ def _lowered(step: Callable[[Any], Any], batch: Any, device: str) -> bytes:
         lower = program.experimental_get_compiler_ir(batch)
         module: bytes = lower(stage="hlo_serialized", device_name=device)
     return module
-
-
-def _uncounted(reason: str) -> Counted:
-    return Counted(None, (_warning(f"the step's FLOPs are not known: {reason}"),))
-
-
-def _warning(words: str) -> str:
-    return str(CaseWarning(Kind.NO_ROOFLINE, words=words))
 
 
 def _in_a_line(message: str) -> str:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from bench.schema.errors import Invalid
 from bench.schema.requests import TORCH_TRACE
-from bench.schema.warnings import CaseWarning, Kind
-from bench.worker.counting import Counted
+from bench.worker.counting import Counted, uncounted
 from bench.worker.framework import Device, Framework
 from bench.worker.precision import Product
 from bench.worker.torch.device import TorchDevice
 from bench.worker.torch.naming import naming
 from bench.worker.torch.peaks import TorchPeaks
-from bench.worker.torch.products import Uncountable, products_of
+from bench.worker.torch.products import Uncountable, products_of, step_flops
 from bench.worker.torch.variants import TorchParts
 from bench.worker.torch.waiting import waiting_of
 from bench.worker.variants import Variants
@@ -66,21 +65,18 @@ class Torch(Framework):
         """The matrix products and convolutions of a step on each number of rows it was given."""
         seen = cast("TorchWatch", watch)
         try:
-            return [p for data in seen.seen.values() for p in products_of(seen, data)]
+            every = [products_of(seen.model, seen.step, data) for data in seen.seen.values()]
         except Uncountable:
             return []
+        return [product for found in every for product in found.products]
 
     def step_flops(self, work: Work, loop: Loop) -> Counted:
         """The FLOPs of a step of `work`, which is run once more; the model is restored."""
         watch = cast("TorchWatch", loop.watch)
         if not watch.seen:
-            return _uncounted("it was compiled as a whole")
+            return uncounted("it was compiled as a whole")
         rows = max(watch.seen)
-        try:
-            flops = sum(p.flops for p in products_of(watch, watch.seen[rows]))
-        except Uncountable as error:
-            return _uncounted(str(error))
-        return Counted(flops / rows)
+        return step_flops(watch.model, watch.step, watch.seen[rows], rows)
 
     def waiting_of(self, work: Work, device: Device) -> dict[str, Any]:
         """`waiting_share` and `resident_step_s` of a record; empty for data in memory."""
@@ -111,11 +107,6 @@ class Torch(Framework):
         """The context whose work has a name in the profiler's trace."""
         context: AbstractContextManager[Any] = torch.profiler.record_function(name)
         return context
-
-
-def _uncounted(reason: str) -> Counted:
-    told = f"the step's FLOPs are not known: {reason}"
-    return Counted(None, (str(CaseWarning(Kind.NO_ROOFLINE, words=told)),))
 
 
 FRAMEWORK = Torch()
