@@ -254,15 +254,17 @@ def _compare_with_siblings(
     plain = sibling(row, precision="float32")
     if plain is None or plain["samples_per_s"] <= row["samples_per_s"]:
         return
+    # The kernels of another framework reach other rates.
+    through_it = [measured for measured in ceilings if measured.backend == row["backend"]]
     own, full = (
-        roofline.limits(ceilings, row["device"], precision, row["threads"])
+        roofline.limits(through_it, row["device"], precision, row["threads"])
         for precision in (row["precision"], "float32")
     )
     slower = f"{row['samples_per_s'] / plain['samples_per_s']:.2f} times as fast as float32"
-    if own and full:
-        xla = row["jit_compile"] and KNOWN[row["backend"]].compiles_by_xla
-        path = "xla" if xla else "plain"
-        rates = [rate.matmul_flops_per_s.get(path, rate.peak_flops_per_s) for rate in (own, full)]
+    xla = row["jit_compile"] and KNOWN[row["backend"]].compiles_by_xla
+    path = "xla" if xla else "plain"
+    rates = [best.matmul_flops_per_s.get(path) for best in (own, full) if best]
+    if len(rates) == 2 and rates[0] and rates[1]:
         rate = rates[0] / rates[1]
         through = "through XLA" if path == "xla" else "in the framework's own kernels"
         slower += f": {through} large products reach {rate:.2f} times the rate of float32 here"

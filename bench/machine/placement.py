@@ -29,7 +29,7 @@ def why_missing(backend: str) -> str | None:
     known = KNOWN.get(backend)
     if known is None:
         return None
-    missing = [name for name in known.packages if find_spec(name) is None]
+    missing = [name for name in known.packages if not is_there(name)]
     if not missing:
         return known.unsupported(_version)
     here = f"{missing[0]} is not installed in this environment"
@@ -37,6 +37,12 @@ def why_missing(backend: str) -> str | None:
         there = next(name for name in known.packages if name not in missing)
         here += f", and {there}, which is, needs it"
     return f"{here}: {known.install}"
+
+
+def is_there(package: str) -> bool:
+    """Whether a package is installed; a folder of its name, as a removal may leave, is not one."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 @cache
@@ -59,24 +65,27 @@ def wanted_backend() -> str:
     A framework that is there in part, or in a version that is not supported, is what the user
     wants: the remedies are about it.
     """
-    there = (name for name, known in KNOWN.items() if any(map(find_spec, known.packages)))
+    there = (name for name, known in KNOWN.items() if any(map(is_there, known.packages)))
     return default_backend() or next(there, DEFAULT)
 
 
-def skip_reason(case: Case, machine: Inventory, plan: Plan | None = None) -> str | None:
+def skip_reason(
+    case: Case, machine: Inventory, plan: Plan | None = None, *, elsewhere: bool = False
+) -> str | None:
     """Why `case` cannot be measured here; None where it can.
 
     Args:
         case: the case.
         machine: this machine.
         plan: the plan that it is of; None where its settings leave no case out.
+        elsewhere: another interpreter measures it, which may have other frameworks.
     """
     if plan is not None and (reason := plan.skip_reason(case)):
         return reason
     known = KNOWN.get(case.backend)
     if known is not None and (reason := known.refuses(case)):
         return reason
-    if reason := why_missing(case.backend):
+    if not elsewhere and (reason := why_missing(case.backend)):
         return reason
     try:
         gpu = resolve(case.device, machine)

@@ -74,7 +74,7 @@ def prepare(
         output: the folder in which the duel's folder is created.
 
     Raises:
-        UserError: `side` names no side or names this environment, or this environment or its
+        UserError: `side` names no side, a backend or this environment, or this environment or its
             images differ from the candidate's.
     """
     first_side = fixed_side(Spec.parse(side))
@@ -82,6 +82,11 @@ def prepare(
         raise UserError(
             f"--confirm {side}: that is this environment, so that a duel would measure one thing "
             "twice: name where the baseline's software still is"
+        )
+    if first_side.backend is not None:
+        raise UserError(
+            f"--confirm {side}: the baseline was measured with the backend of each case: leave "
+            f"backend={first_side.backend} out"
         )
     names = suspects(report)
     first = read_plan(candidate[0].path)

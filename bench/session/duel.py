@@ -33,7 +33,7 @@ from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan
 from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
-from bench.session.duel_side import DuelSide
+from bench.session.duel_side import DuelSide, refuse_one_backend_for_several
 from bench.session.events import DuelProgress, Progress
 from bench.session.sides import Side, fixed_side, prepare, refuse_other_files, refuse_overruled
 from bench.store.files import refuse_unwritable
@@ -126,19 +126,21 @@ def fixed(plan: DuelPlan, path: Path) -> DuelPlan:
             raise UserError(f"--rows {plan.rows}: must be between 100 and {whole}")
     for case in plan.cases:
         for spec in (plan.a, plan.b):
-            if reason := why_not(spec.case_of(case)):
-                raise UserError(f"{spec.case_of(case).id} cannot duel: {reason}")
+            own = spec.case_of(case)
+            if reason := why_not(own, elsewhere=spec.python is not None):
+                raise UserError(f"{own.id} cannot duel: {reason}")
     plan = replace(plan, a=fixed_side(plan.a), b=fixed_side(plan.b))
     for side, spec in zip(SIDES, (plan.a, plan.b), strict=True):
+        refuse_one_backend_for_several(side.upper(), spec, plan.cases)
         refuse_overruled(side.upper(), spec, plan.cases, inventory())
     return plan
 
 
-def why_not(case: Case) -> str:
-    """Why a case cannot duel on this machine; empty where it can."""
+def why_not(case: Case, *, elsewhere: bool = False) -> str:
+    """Why a case cannot duel on this machine; empty where it can (`skip_reason`)."""
     if case.loop == SKLEARN_LOOP:
         return f"a duel trains networks; leave {SKLEARN_LOOP} out of --loops"
-    return skip_reason(case, inventory()) or ""
+    return skip_reason(case, inventory(), elsewhere=elsewhere) or ""
 
 
 def resume(path: Path) -> DuelPlan:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.launch.stepwise import Turns
 from bench.schema.case import Case
 from bench.schema.duel import Spec
 from bench.schema.launch import LaunchRecord, Round
 from bench.session.attempts import RunUnderWay
+from fmnist_models.errors import UserError
 
 
 class DuelSide:
@@ -43,3 +46,17 @@ class DuelSide:
     def keep(self, record: LaunchRecord) -> None:
         """Write a launch to disk."""
         self._run.keep(record)
+
+
+def refuse_one_backend_for_several(label: str, spec: Spec, cases: Sequence[Case]) -> None:
+    """Refuse a side whose backend makes one case of several, whose launches it would share.
+
+    Raises:
+        UserError: cases of the duel differ in their backends alone.
+    """
+    if len({spec.case_of(case) for case in cases}) < len(cases):
+        named = ",".join(dict.fromkeys(case.backend for case in cases))
+        raise UserError(
+            f"--backends {named}: side {label} trains each of these cases with {spec.backend}: "
+            "leave --backends out"
+        )

@@ -117,14 +117,14 @@ def look_at(
     Args:
         models: `module:function` of each.
         plan: its limit of a launch holds for each model, and the models are built as for one of
-            their cases, on the CPU if there is one.
+            their cases, with a backend that can be used here and on the CPU if there is one.
         told: called with a line before it begins, because the imports take seconds.
         side: whose interpreter, files and variables build them; None for those of this process.
         wait: wait for another run on this machine, which the imports would disturb; with False,
             another run is an error; with None, nothing is asked.
 
     Raises:
-        UserError: TensorFlow is not installed, the data cannot be read, or another run measures.
+        UserError: no framework is installed, the data cannot be read, or another run measures.
     """
     if not models:
         return ()
@@ -136,10 +136,8 @@ def look_at(
         if wait is not None:
             alone.enter_context(the_machine(lambda reason: told(f"waiting: {reason}"), wait))
         told(f"looking at {', '.join(models)} ...")
-        cases = [case for case in plan.cases if case.model in models]
-        like = min(cases, key=lambda c: c.device != "cpu", default=Case(models[0], OWN, "fit"))
-        place = _place(like, Path(folder) / "log", plan.settings, side)
-        # Without forks each process imports TensorFlow, so they are asked for together.
+        place = _place(_like(models, plan, side), Path(folder) / "log", plan.settings, side)
+        # Without forks each process imports the framework, so they are asked for together.
         found = {} if place.fork else _together(asked, models, place)
         for number, model in enumerate(models):
             if model not in found:
@@ -147,6 +145,18 @@ def look_at(
                 facts = asked.inspect(InspectRequest((model,)), own)
                 found[model] = _unknown(model, facts) if isinstance(facts, str) else facts[0]
     return tuple(found[model] for model in models)
+
+
+def _like(models: Sequence[str], plan: Plan, side: Side | None) -> Case:
+    """The case as for which the models are built."""
+    default = Case(models[0], OWN, "fit", backend=placement.wanted_backend())
+    cases = [case for case in plan.cases if case.model in models] or [default]
+    if side is not None:
+        # Its interpreter may have other frameworks than this one.
+        like = min(cases, key=lambda case: case.device != "cpu")
+        return like if side.backend is None else replace(like, backend=side.backend)
+    absent = {case.backend: placement.why_missing(case.backend) is not None for case in cases}
+    return min(cases, key=lambda case: (absent[case.backend], case.device != "cpu"))
 
 
 def _together(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Callable
@@ -135,7 +134,7 @@ def require_keras() -> None:
     if reason := placement.why_missing(wanted):
         others = '; "tensorflow[and-cuda]" for an NVIDIA GPU; or jax, or torch'
         raise UserError(f"{reason}{others if wanted == DEFAULT else ''}")
-    if importlib.util.find_spec("keras") is None:
+    if not placement.is_there("keras"):
         raise UserError("keras is not installed in this environment: pip install keras")
 
 

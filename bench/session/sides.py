@@ -69,6 +69,7 @@ class Side:
         environ: the environment that its launches inherit.
         models: the checkout with the user's model; None where the user's working folder is used.
         not_from: the folder that a revision was unpacked from.
+        backend: the backend of its cases, in place of theirs; None for theirs.
         notes: warnings about it.
     """
 
@@ -77,6 +78,7 @@ class Side:
     environ: Mapping[str, str]
     models: Path | None = None
     not_from: Path | None = None
+    backend: str | None = None
     notes: tuple[str, ...] = ()
 
     def launcher(self, data: str | None) -> Launcher:
@@ -137,7 +139,7 @@ class Side:
                 last = "it is no Python 3.11 or later"
             raise UserError(
                 f"side {label}: {self.python} cannot run this suite: {scrub_text(last)}; install "
-                "fmnist-bench and tensorflow there"
+                "fmnist-bench and a framework there"
             )
         try:
             answer = json.loads(done.stdout.splitlines()[-1])
@@ -172,6 +174,7 @@ def prepare(
         # Another interpreter uses its own installed suite, unless this suite is a checkout.
         CHECKOUT if spec.python is None or (CHECKOUT / "pyproject.toml").exists() else None,
         {**environ, **dict(spec.variables)},
+        backend=spec.backend,
     )
     if spec.checkout is None:
         return side

@@ -53,12 +53,13 @@ def across_axes(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     An axis tells them apart where each run used one value for all its networks, and the runs
     differ in it.
     """
-    found = list(runs)
-    for axis in SET_UPS:
-        values = [values_of(run, axis) for run in found]
-        if all(len(own) == 1 for own in values) and len(set(values)) > 1:
-            found = [_without(run, axis) for run in found]
-    return found
+    apart = [axis for axis in SET_UPS if _tells_apart(axis, runs)]
+    return [_without(run, apart) for run in runs] if apart else list(runs)
+
+
+def _tells_apart(axis: str, runs: Sequence[MeasuredRun]) -> bool:
+    values = [values_of(run, axis) for run in runs]
+    return all(len(own) == 1 for own in values) and len(set(values)) > 1
 
 
 def values_of(run: MeasuredRun, axis: str) -> tuple[Any, ...]:
@@ -68,13 +69,14 @@ def values_of(run: MeasuredRun, axis: str) -> tuple[Any, ...]:
     )
 
 
-def _without(run: MeasuredRun, axis: str) -> MeasuredRun:
-    """The run, whose networks have the default of an axis in their names."""
-    default = next(f.default for f in fields(Case) if f.name == axis)
+def _without(run: MeasuredRun, axes: Sequence[str]) -> MeasuredRun:
+    """The run, whose networks have the defaults of these axes in their names."""
+    defaults = {f.name: f.default for f in fields(Case) if f.name in axes}
     names = {}
     for case, row in run.rows.items():
         kept = {f.name: row[f.name] for f in fields(Case)}
-        is_other = row["loop"] != SKLEARN_LOOP and row[axis] != default
-        names[case] = Case(**{**kept, axis: default}).id if is_other else case
+        is_network = row["loop"] != SKLEARN_LOOP
+        is_other = is_network and any(row[axis] != value for axis, value in defaults.items())
+        names[case] = Case(**{**kept, **defaults}).id if is_other else case
     rows = {names[case]: {**row, "case": names[case]} for case, row in run.rows.items()}
     return replace(run, rows=rows, logs={names[case]: own for case, own in run.logs.items()})

@@ -115,9 +115,25 @@ def test_a_precision_that_loses_says_why() -> None:
 
 def test_what_pytorch_compiles_does_not_go_through_xla() -> None:
     measured = [ceilings(), ceilings("mixed_bfloat16", plain=2e11, xla=5e10)]
+    measured = [replace(found, backend="torch") for found in measured]
     torch = [replace(case, backend="torch") for case in (COMPILED, HALF)]
     _, half = rows({torch[0]: 0.4, torch[1]: 0.8}, measured)
     assert "in the framework's own kernels large products reach 2.00 times" in half["warnings"]
+
+
+def test_the_products_of_a_precision_are_those_of_the_own_framework() -> None:
+    """Each framework has kernels of its own, and they gain differently."""
+    torch = [replace(case, backend="torch") for case in (COMPILED, HALF)]
+    measured = [ceilings(plain=4e11), ceilings("mixed_bfloat16", plain=8e11)]
+    through_torch = [ceilings(plain=1e11), ceilings("mixed_bfloat16", plain=4e11)]
+    both = [*measured, *(replace(found, backend="torch") for found in through_torch)]
+    seconds = {COMPILED: 0.4, HALF: 0.8, torch[0]: 0.4, torch[1]: 0.8}
+    _, half, _, half_torch = rows(seconds, both, jit_compile=False)
+    assert "reach 2.00 times the rate of float32" in half["warnings"]
+    assert "reach 4.00 times the rate of float32" in half_torch["warnings"]
+    # Nothing is told of kernels that were not measured.
+    _, half_torch = rows({torch[0]: 0.4, torch[1]: 0.8}, measured)
+    assert half_torch["warnings"] == "0.50 times as fast as float32"
 
 
 def test_a_precision_that_wins_or_stands_alone_says_nothing() -> None:

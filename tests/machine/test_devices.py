@@ -394,12 +394,24 @@ def test_why_a_framework_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, installed: str, versions: dict[str, str], why: str | None
 ) -> None:
     """Another version than the tested one is taken; one that the suite excludes is skipped."""
-    monkeypatch.setattr(placement, "find_spec", lambda name: name in installed.split() or None)
+    monkeypatch.setattr(placement, "is_there", lambda name: name in installed.split())
     monkeypatch.setattr(placement, "_version", versions.get)
     assert placement.why_missing("jax") == why
     assert skip_reason(on("cpu", backend="jax"), inventory({}, FakeNvml())) == why
     assert placement.default_backend() == (None if why else "jax")
     assert placement.wanted_backend() == ("jax" if installed else "tensorflow")
+
+
+def test_a_folder_that_a_removal_left_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "left_over_framework").mkdir()
+    (tmp_path / "whole_framework").mkdir()
+    (tmp_path / "whole_framework/__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not placement.is_there("left_over_framework")
+    assert placement.is_there("whole_framework")
+    assert not placement.is_there("no_framework")
 
 
 @pytest.mark.parametrize("backend", KNOWN.values(), ids=KNOWN)

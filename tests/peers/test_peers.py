@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -236,11 +235,8 @@ def test_every_loop_is_beside_its_framework_by_hand() -> None:
 
 
 def absent(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
-    def find(name: str) -> Any:
-        return None if name in packages else True
-
-    for module in (known, placement):
-        monkeypatch.setattr(module, "find_spec", find)
+    monkeypatch.setattr(known, "find_spec", lambda name: None if name in packages else True)
+    monkeypatch.setattr(placement, "is_there", lambda name: name not in packages)
 
 
 def test_what_cannot_train_here_is_left_out_with_its_reason(

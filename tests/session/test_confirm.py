@@ -377,6 +377,16 @@ def test_a_side_that_is_no_stored_runs_software_clears_nothing(
     assert checked(now, *EQUAL)[0] == 0
 
 
+def test_a_baseline_is_not_measured_again_with_another_backend(
+    checked: Callable[..., tuple[int, str, str]], stored: Callable[..., Path]
+) -> None:
+    now = stored("now", 20, slower=1.4)
+    code, _, err = checked(now, "--confirm", "FAKE_SLOWER=1.0 backend=jax")
+    assert code == 2
+    assert "the baseline was measured with the backend of each case: leave backend=jax out" in err
+    assert not (now / "duel").exists()
+
+
 def test_the_launches_of_a_duel_must_run_the_files_that_were_recorded(
     checked: Callable[..., tuple[int, str, str]], stored: Callable[..., Path]
 ) -> None:

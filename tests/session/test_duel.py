@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -355,6 +356,30 @@ def test_a_backend_is_a_side_whose_cases_begin_with_the_same_weights(
     assert "backend=jax" in screen.getvalue()
     fight(given, name="usual")
     assert not read_plan(tmp_path / "usual" / "b").same_start
+
+
+def test_a_side_with_a_backend_takes_cases_of_one_backend(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its cases would be one, and each would read the launches of the other."""
+    monkeypatch.setattr(placement, "why_missing", lambda _: None)
+    given = replace(plan(CASE, replace(CASE, backend="jax")), b=Spec.parse("backend=torch"))
+    told = r"^--backends tensorflow,jax: side B trains each of these cases with torch: leave "
+    with pytest.raises(UserError, match=told):
+        duelling.begin(given, tmp_path / "duel")
+    assert not (tmp_path / "duel").exists()
+
+
+def test_the_interpreter_of_a_side_may_have_a_framework_that_this_one_has_not(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = {"jax": "jax is not here"}
+    monkeypatch.setattr(placement, "why_missing", absent.get)
+    given = plan()
+    there = replace(given, b=Spec.parse(f"python={sys.executable} backend=jax"))
+    assert duelling.begin(there, tmp_path / "duel").b.backend == "jax"
+    with pytest.raises(UserError, match="-jax cannot duel: jax is not here"):
+        duelling.begin(replace(given, b=Spec.parse("backend=jax")), tmp_path / "here")
 
 
 def test_sides_that_began_with_other_weights_decide_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +14,12 @@ from support import FAKE_WORKER, TypeIn
 
 from bench.cli.options import plan_from
 from bench.launch.launcher import CAN_FORK, Launcher
-from bench.machine import devices, lock
+from bench.launch.placement import LaunchPlace
+from bench.machine import devices, lock, placement
 from bench.machine.nvml import Inventory
+from bench.schema.case import Case
 from bench.schema.plan import Plan, RunSettings
+from bench.schema.workload import InspectRequest, WorkFacts
 from bench.session import inspection, preflight, sides
 from bench.session.events import Progress
 from bench.session.run import execute
@@ -85,6 +89,44 @@ def test_facts_that_cannot_be_read_are_a_reason(know: Know) -> None:
     assert "facts cannot be read" in works[0].reason
     assert "facts cannot be read" in works[1].reason
     assert "described other models" in works[2].reason
+
+
+@pytest.mark.parametrize(
+    ("backends", "side", "asked"),
+    [
+        ("tensorflow,jax", None, "jax"),
+        ("torch,tensorflow", None, "torch"),
+        ("tensorflow", None, "tensorflow"),
+        ("jax,tensorflow", "torch", "torch"),
+        ("tensorflow,jax", "", "tensorflow"),
+    ],
+)
+def test_models_are_built_with_a_backend_that_can_be_used(
+    know: Know, monkeypatch: pytest.MonkeyPatch, backends: str, side: str | None, asked: str
+) -> None:
+    """A side of a duel has its own interpreter, so nothing is known of what is missing there."""
+    know(mine_f={})
+    seen = []
+
+    class Seen(Launcher):
+        """Notes the backend of each look."""
+
+        def inspect(
+            self, request: InspectRequest, place: LaunchPlace
+        ) -> tuple[WorkFacts, ...] | str:
+            """The facts of the models."""
+            seen.append(place.environment["KERAS_BACKEND"])
+            return super().inspect(request, place)
+
+    monkeypatch.setattr(inspection, "Launcher", lambda data: Seen(FAKE_WORKER, data))
+    monkeypatch.setattr(sides.Side, "launcher", lambda _, data: Seen(FAKE_WORKER, data))
+    absent = {"tensorflow": "tensorflow is not here"}
+    monkeypatch.setattr(placement, "why_missing", absent.get)
+    monkeypatch.setattr(inspection, "require_keras", lambda: None)
+    cases = [Case("mine:f", "adam", "fit", backend=name) for name in backends.split(",")]
+    of_duel = None if side is None else sides.Side(sys.executable, None, {}, backend=side or None)
+    inspection.look_at(["mine:f"], Plan(tuple(cases), RunSettings()), print, of_duel)
+    assert seen == [asked]
 
 
 def test_nothing_is_looked_at_where_no_model_is_of_ones_own(

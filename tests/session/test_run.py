@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,7 +40,7 @@ from bench.schema.noise import Noise, Usage
 from bench.schema.plan import Plan, RunSettings
 from bench.session import attempts, preflight
 from bench.session import run as running
-from bench.session.estimate import launch_seconds
+from bench.session.estimate import IMPORT_S, launch_seconds, run_seconds
 from bench.session.events import Progress
 from bench.store import tables
 from bench.store.measured import read_run
@@ -287,7 +288,10 @@ def test_a_failed_launch_is_a_row_beside_the_others(execute: Execute, tmp_path: 
     assert outcome.exit_code is ExitCode.WRONG_USE_OR_FAILED_CASE
 
 
-def test_what_is_absent_is_a_row_with_its_reason(execute: Execute, tmp_path: Path) -> None:
+def test_what_is_absent_is_a_row_with_its_reason(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "is_there", lambda name: name != "torch")
     cases = [
         Case("softmax", "sgd", "fit", device="gpu"),
         Case("softmax", "sgd", "compiled", precision="tf32"),
@@ -902,7 +906,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(execute: Execute, tmp_path
 def test_a_missing_tensorflow_is_said_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "find_spec", lambda _: None)
+    monkeypatch.setattr(placement, "is_there", lambda _: False)
     with pytest.raises(UserError, match=r"tensorflow is not installed .* pip install"):
         preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -911,7 +915,7 @@ def test_a_missing_tensorflow_is_said_before_anything_starts(
 def test_a_framework_that_is_there_in_part_is_named_before_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "find_spec", lambda name: 1 if name == "jax" else None)
+    monkeypatch.setattr(placement, "is_there", lambda name: name == "jax")
     with pytest.raises(UserError, match=r"^jaxlib is not installed .*needs it: pip install jax$"):
         preflight.begin(plan_of(FIT, tmp_path=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -955,6 +959,13 @@ def test_where_nothing_can_draw_a_run_says_so_and_ends_well(
     )
     assert not list((tmp_path / "run").glob("*.png"))
     assert not (tmp_path / "run/report.html").exists()
+
+
+def test_the_estimate_has_the_ceilings_of_each_backend() -> None:
+    settings = RunSettings()
+    both = [FIT, replace(FIT, backend="jax")]
+    apart = sum(run_seconds([case], settings) - IMPORT_S for case in both)
+    assert run_seconds(both, settings) - IMPORT_S == pytest.approx(apart)
 
 
 def test_the_time_is_estimated_for_the_samples_of_the_data(tmp_path: Path) -> None:

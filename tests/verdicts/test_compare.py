@@ -151,6 +151,18 @@ def test_runs_of_one_backend_each_are_matched_without_it(folder: Callable[..., P
     assert found.differences == {"backend": ("tensorflow", "jax")}
 
 
+def test_runs_that_differ_in_threads_and_in_backend_are_matched_without_both(
+    folder: Callable[..., Path],
+) -> None:
+    here = Case("relu_mlp", "adam", "compiled", threads=2)
+    there = Case("relu_mlp", "adam", "compiled", threads=4, backend="jax")
+    found = compare(named_runs([folder("a", {here: [0.4]}), folder("b", {there: [0.2]})]))
+    assert [(pair.case, pair.ratio) for pair in found.pairs["b"]] == [
+        (COMPILED.id, pytest.approx(2))
+    ]
+    assert found.differences == {"threads": ("2", "4"), "backend": ("tensorflow", "jax")}
+
+
 def test_a_run_of_several_backends_is_matched_by_them(folder: Callable[..., Path]) -> None:
     jax = Case("relu_mlp", "adam", "compiled", backend="jax")
     runs = [folder("a", {COMPILED: [0.4], jax: [0.3]}), folder("b", {jax: [0.1]})]

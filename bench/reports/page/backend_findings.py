@@ -16,6 +16,11 @@ from bench.schema.columns import Row
 
 # The backends of one case in one loop.
 _Rivals = Mapping[str, Row]
+_MODES = {
+    "with": frozenset({True}),
+    "in some cases with": frozenset({True, False}),
+    "not with": frozenset({False}),
+}
 
 
 def fastest_backend(source: Source) -> Finding | None:
@@ -23,15 +28,22 @@ def fastest_backend(source: Source) -> Finding | None:
     found = _rivals(measured(source))
     if not found:
         return None
-    wins = Counter(max(rivals.values(), key=_speed)["backend"] for rivals in found)
-    best, times = wins.most_common(1)[0]
+    names = {name for rivals in found for name in rivals}
+    # No backend wins a case that it is not in, such as `multistep` with PyTorch.
+    whole = [rivals for rivals in found if len(rivals) == len(names)]
+    ranked, where = (whole, "every backend") if whole else (found, "more than one")
+    wins = Counter(max(rivals.values(), key=_speed)["backend"] for rivals in ranked)
+    times = max(wins.values())
+    best = [title(name) for name in KNOWN if wins[name] == times]
+    headline = f"The fastest backend is {best[0]}"
+    if len(best) > 1:
+        headline = f"No backend is the fastest: {' and '.join(best)} lead in as many cases each"
     loops = [said for loop in NETWORK_LOOPS if (said := _of_loop(loop, found))]
-    shares = _shares(measured(source))
     return Finding(
         "fact",
-        f"The fastest backend is {title(best)}",
-        f"In {times} of {counted(len(found), 'case')} that ran on more than one, loop by loop. "
-        f"{' '.join(loops)}{shares}",
+        headline,
+        f"In {times} of {counted(len(ranked), 'case')} that ran on {where}, loop by loop. "
+        f"{' '.join(loops)}{_shares(measured(source))}",
     )
 
 
@@ -44,7 +56,13 @@ def gains(ratios: Mapping[str, Sequence[float]]) -> str:
     """What a loop gains over `fit` on each backend, as a sentence; empty for one backend."""
     if len(ratios) < 2:
         return ""
-    said = [f"{formatting.times(geometric_mean(r))} with {title(b)}" for b, r in ratios.items()]
+    # Means over other cases are not like for like, so their numbers are told.
+    alike = len(set(map(len, ratios.values()))) == 1
+    said = [
+        f"{formatting.times(geometric_mean(found))} with {title(name)}"
+        + f" in {counted(len(found), 'case')}" * (not alike)
+        for name, found in ratios.items()
+    ]
     return f" By backend: {', '.join(said)}."
 
 
@@ -75,13 +93,13 @@ def _of_loop(loop: str, found: Sequence[_Rivals]) -> str:
     text = f"In {loop}, over {title(first)}: {', '.join(said)}."
     modes = {name: _compiled(name, here) for name in names}
     if len(set(modes.values())) > 1:
-        compiled = [title(name) for name in names if modes[name]]
-        others = [title(name) for name in names if not modes[name]]
         # Otherwise two modes of compilation would pass for two frameworks.
-        text += (
-            f" There Keras compiles the step with {' and '.join(compiled)}, and not with "
-            f"{' and '.join(others)}."
-        )
+        told = [
+            f"{how} {' and '.join(own)}"
+            for how, mode in _MODES.items()
+            if (own := [title(name) for name in names if modes[name] == mode])
+        ]
+        text += f" There Keras compiles the step {', and '.join(told)}."
     return text
 
 
@@ -100,8 +118,9 @@ def _shares(rows: Sequence[Row]) -> str:
     )
 
 
-def _compiled(name: str, here: Sequence[_Rivals]) -> bool:
-    return any(bool(rivals[name]["jit_compile"]) for rivals in here if name in rivals)
+def _compiled(name: str, here: Sequence[_Rivals]) -> frozenset[bool]:
+    """Whether a backend compiled the step: both, where it did in some cases alone."""
+    return frozenset(bool(rivals[name]["jit_compile"]) for rivals in here if name in rivals)
 
 
 def _speed(row: Row) -> float:

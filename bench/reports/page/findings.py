@@ -11,6 +11,7 @@ from bench.analysis.rows import sibling
 from bench.reports import formatting
 from bench.reports.page.backend_findings import fastest_backend, gains
 from bench.reports.page.finding import Finding, Kind, measured
+from bench.reports.page.records import other_backend
 from bench.reports.page.score_findings import (
     best_for_the_time,
     change_on_average,
@@ -135,7 +136,7 @@ def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
         mean = geometric_mean(ratios)
         text = (
             f"At batch size {base[0]} in {base[1]}: geometric mean of "
-            f"{counted(len(ratios), 'pair')} of model and optimizer{formatting.spread(ratios)}."
+            f"{counted(len(ratios), 'case')}{formatting.spread(ratios)}."
         ) + gains(by_backend)
         if loop == "compiled":
             text += _overhead(rows, base[1])
@@ -185,7 +186,9 @@ def _batch_size(source: Source) -> Finding | None:
         text = "The smallest that was measured: larger ones gain nothing"
     else:
         text += scores_against(best, small)
-    what = " ".join(filter(None, (rows[0]["model"], rows[0]["optimizer"], rows[0]["loop"])))
+    first = rows[0]
+    named = (first["model"], first["optimizer"], first["loop"], other_backend(first))
+    what = " ".join(filter(None, named))
     return Finding("fact", f"{what} is fastest at batch size {best['batch_size']}", text + ".")
 
 

@@ -131,7 +131,7 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "key": key,
         "run": source.name,
         "case": row["case"],
-        "pair": " · ".join(filter(None, (row["model"], row["optimizer"], _other_backend(row)))),
+        "pair": " · ".join(filter(None, (row["model"], row["optimizer"], other_backend(row)))),
         "model": row["model"],
         "optimizer": row["optimizer"] or "(scikit-learn)",
         "loop": row["loop"],
@@ -157,8 +157,8 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
     }
 
 
-def _other_backend(row: Row) -> str:
-    """The backend of a network's row where it is not the default, so that no line joins two."""
+def other_backend(row: Row) -> str:
+    """The backend of a network's row where it is not the default; else empty."""
     return "" if row["backend"] in (DEFAULT, SKLEARN_LOOP) else str(row["backend"])
 
 
