@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import tracemalloc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -245,6 +249,18 @@ def test_a_call_is_captured_after_it_ran_aside_and_then_replayed() -> None:
     ]  # fmt: skip
     assert [found(), found()] == ["told", "told"]
     assert cuda.log[-2:] == ["replay", "replay"]
+
+
+def test_what_a_call_reads_lives_as_long_as_its_replay() -> None:
+    """A graph has the addresses of the constants of a compiled step, and keeps no tensor alive."""
+    graph = torch.fx.experimental.proxy_tensor.make_fx(lambda x: x + torch.ones(2))(torch.ones(2))
+    kept = weakref.ref(graph)
+    call = partial(torch.compile(graph, backend="eager"), torch.ones(2))
+    found = replayed(call, lambda: None, SimpleNamespace(cuda=FakeCuda()))
+    del graph, call
+    gc.collect()
+    assert kept() is not None
+    assert found().tolist() == [2.0, 2.0]
 
 
 # As a worker: it imports everything, starts no thread, and each launch is a fork of it.
