@@ -43,6 +43,21 @@ def test_bytes_become_what_a_division_gives() -> None:
         assert np.array_equal(function(every).numpy(), expected)
 
 
+def test_data_are_copied_once() -> None:
+    """Those that NumPy may not write to, as the embedded images, would be copied twice."""
+    loop = LOOPS["compiled"]
+    array = np.zeros(2**20, np.uint8)
+    array.flags.writeable = False
+    tracemalloc.start()
+    try:
+        tensor = loop._put(SimpleNamespace(), array)  # type: ignore[attr-defined]
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * array.nbytes
+    finally:
+        tracemalloc.stop()
+    tensor.add_(1)
+    assert array.max() == 0
+
+
 class AsksForANumber(OwnStep):
     """A step in which Python reads a number: no graph can hold it."""
 
