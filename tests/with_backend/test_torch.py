@@ -193,6 +193,22 @@ def test_settings_that_change_the_precision_are_refused() -> None:
             framework().refuse_settings("float32")
     finally:
         torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with pytest.raises(Invalid, match="TF32 of convolutions on in a float32 case"):
+            framework().refuse_settings("float32")
+    finally:
+        torch.backends.cudnn.allow_tf32 = False
+    cudnn: Any = torch.backends.cudnn
+    for newer in (torch.backends.cuda.matmul, cudnn.conv):
+        before = newer.fp32_precision
+        newer.fp32_precision = "tf32"
+        try:
+            with pytest.raises(Invalid, match=r"fp32_precision of torch\.backends: leave it out"):
+                framework().refuse_settings("float32")
+        finally:
+            newer.fp32_precision = before
+    framework().refuse_settings("float32")
     with torch.autocast("cpu"), pytest.raises(Invalid, match=r"torch\.autocast on"):
         framework().refuse_settings("float32")
     torch.set_default_dtype(torch.float64)
