@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from support.own_step_jax import OwnStep
 from bench.schema.errors import Invalid
 from bench.worker import network
 from bench.worker.framework import framework
-from bench.worker.jax import products
+from bench.worker.jax import probe, products
 from bench.worker.jax.peaks import JaxPeaks
 from fmnist_models import dataset
 from fmnist_models.loops import LOOPS
@@ -116,3 +117,11 @@ def test_settings_that_change_the_precision_are_refused() -> None:
         framework().refuse_settings("float32")
     with jax.enable_x64(True), pytest.raises(Invalid, match="jax_enable_x64"):
         framework().refuse_settings("float32")
+
+
+def test_other_accelerators_are_named_by_their_plug_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX itself sees only the devices of the case."""
+    assert probe.PROBED("cpu").versions()["others"] == []
+    there = [SimpleNamespace(name=name) for name in ("xla_cuda12", "xla_rocm7")]
+    monkeypatch.setattr(probe, "entry_points", lambda group: there)
+    assert probe.PROBED("cpu").versions()["others"] == ["plug-in xla_rocm7"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import tracemalloc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +20,7 @@ import pytest
 import torch
 from support import ROOT
 from support.backends import few_images, own, request
-from support.loops import BATCH, Recorder, distance, trained, work
+from support.loops import BATCH, SAMPLES, Recorder, distance, trained, work
 from support.own_step_torch import OwnStep
 
 from bench.schema.errors import Invalid
@@ -37,6 +41,21 @@ def test_bytes_become_what_a_division_gives() -> None:
     expected = dataset.scaled(every.numpy())
     for function in (_scaled, torch.compile(_scaled)):
         assert np.array_equal(function(every).numpy(), expected)
+
+
+def test_data_are_copied_once() -> None:
+    """Those that NumPy may not write to, as the embedded images, would be copied twice."""
+    loop = LOOPS["compiled"]
+    array = np.zeros(2**20, np.uint8)
+    array.flags.writeable = False
+    tracemalloc.start()
+    try:
+        tensor = loop._put(SimpleNamespace(), array)  # type: ignore[attr-defined]
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * array.nbytes
+    finally:
+        tracemalloc.stop()
+    tensor.add_(1)
+    assert array.max() == 0
 
 
 class AsksForANumber(OwnStep):
@@ -79,13 +98,16 @@ def dropping() -> Any:
     )
 
 
-def test_dropout_draws_anew_in_each_step() -> None:
-    """With the same mask in each step, half of the inputs' weights would never change."""
-    before, after, *_ = trained("compiled", dropping, "sgd")
-    rows = np.abs(after[0] - before[0]).max(axis=1)
-    _, plain, *_ = trained("compiled", NETWORKS["softmax"].builder, "sgd")
-    moved = np.abs(plain[0] - before[0]).max(axis=1) > 0
-    assert (rows[moved] > 0).mean() > 0.95
+@pytest.mark.parametrize("name", ["fit", "compiled"])
+def test_dropout_draws_anew_in_each_step(name: str) -> None:
+    """Weights that stay and the same rows: with the same mask, each loss would be the same."""
+    model = dropping()
+    compile_model(model, keras.optimizers.SGD(0.0), name)
+    loop = LOOPS[name](work(model, SAMPLES, seed=5, shuffle=False))
+    loop.warm_up()
+    told = Recorder(3)
+    loop.train(told, 3)
+    assert len({log["loss"] for log in told.logs}) == 3
 
 
 class Running(keras.layers.Layer):
@@ -174,6 +196,22 @@ def test_settings_that_change_the_precision_are_refused() -> None:
             framework().refuse_settings("float32")
     finally:
         torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with pytest.raises(Invalid, match="TF32 of convolutions on in a float32 case"):
+            framework().refuse_settings("float32")
+    finally:
+        torch.backends.cudnn.allow_tf32 = False
+    cudnn: Any = torch.backends.cudnn
+    for newer in (torch.backends.cuda.matmul, cudnn.conv):
+        before = newer.fp32_precision
+        newer.fp32_precision = "tf32"
+        try:
+            with pytest.raises(Invalid, match=r"fp32_precision of torch\.backends: leave it out"):
+                framework().refuse_settings("float32")
+        finally:
+            newer.fp32_precision = before
+    framework().refuse_settings("float32")
     with torch.autocast("cpu"), pytest.raises(Invalid, match=r"torch\.autocast on"):
         framework().refuse_settings("float32")
     torch.set_default_dtype(torch.float64)
@@ -245,6 +283,18 @@ def test_a_call_is_captured_after_it_ran_aside_and_then_replayed() -> None:
     ]  # fmt: skip
     assert [found(), found()] == ["told", "told"]
     assert cuda.log[-2:] == ["replay", "replay"]
+
+
+def test_what_a_call_reads_lives_as_long_as_its_replay() -> None:
+    """A graph has the addresses of the constants of a compiled step, and keeps no tensor alive."""
+    graph = torch.fx.experimental.proxy_tensor.make_fx(lambda x: x + torch.ones(2))(torch.ones(2))
+    kept = weakref.ref(graph)
+    call = partial(torch.compile(graph, backend="eager"), torch.ones(2))
+    found = replayed(call, lambda: None, SimpleNamespace(cuda=FakeCuda()))
+    del graph, call
+    gc.collect()
+    assert kept() is not None
+    assert found().tolist() == [2.0, 2.0]
 
 
 # As a worker: it imports everything, starts no thread, and each launch is a fork of it.

@@ -11,6 +11,11 @@ from bench.schema.errors import Unavailable
 from bench.worker.torch.device import TorchDevice
 
 
+def segment(pool: tuple[int, int], total: int, allocated: int) -> dict[str, Any]:
+    """A piece of the allocator's memory."""
+    return {"segment_pool_id": pool, "total_size": total, "allocated_size": allocated}
+
+
 class FakeTorch:
     """As much of PyTorch as the device asks for."""
 
@@ -20,6 +25,7 @@ class FakeTorch:
         self, gpus: int = 0, cuda: str | None = "13.0", capability: tuple[int, int] = (9, 0)
     ) -> None:
         self.log: list[str] = []
+        self.segments = [segment((0, 0), 20, 4)]
         self.version = SimpleNamespace(cuda=cuda)
         self.precision = "as it was"
         cudnn = SimpleNamespace(allow_tf32=True, version=lambda: 91000)
@@ -34,6 +40,8 @@ class FakeTorch:
             mem_get_info=lambda: (5, 9),
             reset_peak_memory_stats=lambda: self.log.append("reset"),
             max_memory_allocated=lambda: 7,
+            memory_allocated=lambda: 4,
+            memory_snapshot=lambda: self.segments,
         )
 
     def set_float32_matmul_precision(self, precision: str) -> None:
@@ -110,6 +118,13 @@ def test_a_gpu_is_waited_for_and_its_peak_is_that_of_the_allocator() -> None:
     assert device.peak_memory_bytes() == 7
     assert device.free_memory("compiled") == (5, "memory of NVIDIA H100")
     assert device.free_memory("fit")[1] == "memory"
+
+
+def test_what_captured_graphs_keep_is_a_part_of_the_peak() -> None:
+    """A replay computes in it, and the allocator counts none of it."""
+    torch = FakeTorch(1)
+    torch.segments += [segment((0, 1), 9, 1), segment((0, 2), 5, 0)]
+    assert TorchDevice(torch, "gpu", "float32").peak_memory_bytes() == 4 + 8 + 5
 
 
 def test_what_is_elsewhere_is_named() -> None:

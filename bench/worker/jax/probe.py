@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -30,7 +32,7 @@ class JaxProbed(Probed):
             "jax": jax.__version__,
             "keras": keras.__version__,
             "cuda": None,
-            "others": _others(jax.devices()),
+            "others": _others(),
         }
 
     def placed(self) -> list[Any]:
@@ -66,14 +68,14 @@ class JaxProbed(Probed):
         return jnp.ones((numbers,))
 
 
-def _others(devices: list[Any]) -> list[str]:
-    """Accelerators that are no NVIDIA GPU."""
-    found = {
-        f"{device.platform}: {device.device_kind}"
-        for device in devices
-        if device.platform not in ("cpu", "gpu", "cuda")
-    }
-    return sorted(found)
+def _others() -> list[str]:
+    """Accelerators that are no NVIDIA GPU, for which JAX has a plug-in here.
+
+    JAX is not asked for its devices: JAX_PLATFORMS leaves it only those of the case.
+    """
+    plugins = {plugin.name for plugin in entry_points(group="jax_plugins")}
+    found = {f"plug-in {name}" for name in plugins if "cuda" not in name}
+    return sorted(found | ({"TPU"} if find_spec("libtpu") else set()))
 
 
 PROBED = JaxProbed

@@ -15,6 +15,9 @@ from bench.machine.cuda import SEE_DOCTOR, refuse_tf32
 from bench.schema.errors import Unavailable
 from bench.worker.framework import Device
 
+# The pool of memory that belongs to no CUDA graph.
+_NO_GRAPH = (0, 0)
+
 
 class TorchDevice(Device):
     """One device, as PyTorch sees it inside the worker.
@@ -93,8 +96,20 @@ class TorchDevice(Device):
             self._torch.cuda.reset_peak_memory_stats()
 
     def peak_memory_bytes(self) -> int | None:
-        """Peak bytes of the allocator since the reset; None on a CPU, which has none."""
-        return int(self._torch.cuda.max_memory_allocated()) if self._is_gpu else None
+        """Peak bytes of the allocator since the reset; None on a CPU, which has none.
+
+        A captured CUDA graph keeps the memory of its intermediate results, in whole segments. The
+        allocator counts them only while the graph is captured, not when it is replayed.
+        """
+        if not self._is_gpu:
+            return None
+        cuda = self._torch.cuda
+        kept = sum(
+            segment["total_size"] - segment["allocated_size"]
+            for segment in cuda.memory_snapshot()
+            if tuple(segment["segment_pool_id"]) != _NO_GRAPH
+        )
+        return int(max(cuda.max_memory_allocated(), cuda.memory_allocated() + kept))
 
     def misplaced(self, tensors: Iterable[Any]) -> list[str]:
         """Tensors and variables on another device, with that device."""

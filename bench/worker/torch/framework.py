@@ -41,7 +41,7 @@ class Torch(Framework):
 
         Raises:
             Invalid: the model's code switched the default dtype, automatic mixed precision, or the
-                precision of float32 products.
+                precision of float32 products or convolutions.
         """
         if torch.get_default_dtype() != torch.float32:
             raise Invalid(f"the model's code set the default dtype {torch.get_default_dtype()}")
@@ -50,11 +50,23 @@ class Torch(Framework):
                 "the model's code left torch.autocast on: name --precisions mixed_bfloat16 or "
                 "mixed_float16 in its place"
             )
-        found, wanted = torch.get_float32_matmul_precision(), self._device.products
+        try:
+            found, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        except RuntimeError as error:
+            # PyTorch's newer switch no longer agrees with those that the device has set.
+            raise Invalid(
+                "the model's code set fp32_precision of torch.backends: leave it out"
+            ) from error
+        wanted = self._device.products
         if found != wanted:
             raise Invalid(
                 f"the model's code set the precision of float32 products to {found!r}, and a "
                 f"{precision} case has {wanted!r}: leave set_float32_matmul_precision out"
+            )
+        if tf32 != (precision == "tf32"):
+            raise Invalid(
+                f"the model's code turned TF32 of convolutions {'on' if tf32 else 'off'} in a "
+                f"{precision} case: leave torch.backends.cudnn.allow_tf32 out"
             )
 
     def apart(self, work: Work) -> list[str]:

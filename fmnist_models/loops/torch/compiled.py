@@ -44,8 +44,8 @@ class TorchCompiledLoop(CompiledLoop):
         return _Program(self._step)
 
     def _put(self, array: NDArray[Any]) -> torch.Tensor:
-        own = array if array.flags.writeable else array.copy()
-        tensor: torch.Tensor = keras.ops.convert_to_tensor(own)
+        # Keras copies it, so that PyTorch may write into what it is given.
+        tensor: torch.Tensor = keras.ops.convert_to_tensor(array)
         return tensor
 
     def _step(self, batch: list[torch.Tensor]) -> Any:

@@ -37,4 +37,7 @@ def replayed(call: Callable[[], Any], begin: Callable[[], Any], torch: Any = tor
         graph.replay()
         return told
 
+    # The kernels read the memory of what `call` holds, such as the constants of a compiled graph.
+    # Without it, that memory would be given to other tensors.
+    replay.call = call  # type: ignore[attr-defined]
     return replay
