@@ -35,7 +35,14 @@ CARRIED = (
     "threadpoolctl",
 )
 # What comes with JAX or PyTorch, or must be on the box.
-NEEDED = ("jax or torch, with CUDA", "numpy", "scipy", "filelock", "typing_extensions")
+NEEDED = (
+    "jax or torch, with CUDA",
+    "numpy",
+    "scipy",
+    "filelock",
+    "ml_dtypes",
+    "typing_extensions",
+)
 MOST_BYTES = 25_000_000
 _CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
 
@@ -64,8 +71,9 @@ def download(folder: Path, python: str, told: Callable[[str], None]) -> list[Pat
         check=False,
     )
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        raise UserError(f"pip cannot download the wheels: {(errors or ['see pip'])[-1]}")
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
+        errors = [line for line in lines if "ERROR" in line]
+        raise UserError(f"pip cannot download the wheels: {(errors or lines)[-1]}")
     wheels = sorted(folder.glob("*.whl"))
     refuse_large(wheels, told)
     told(f"the box must have: {', '.join(NEEDED)}")
