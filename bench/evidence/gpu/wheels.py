@@ -19,6 +19,8 @@ CARRIED = (
     "keras",
     "markdown-it-py",
     "mdurl",
+    # PyTorch does not bring it, and Keras imports it.
+    "ml-dtypes",
     "msgspec",
     "namex",
     "narwhals",
@@ -35,14 +37,7 @@ CARRIED = (
     "threadpoolctl",
 )
 # What comes with JAX or PyTorch, or must be on the box.
-NEEDED = (
-    "jax or torch, with CUDA",
-    "numpy",
-    "scipy",
-    "filelock",
-    "ml_dtypes",
-    "typing_extensions",
-)
+NEEDED = ("jax or torch, with CUDA", "numpy", "scipy", "filelock", "typing_extensions")
 MOST_BYTES = 25_000_000
 _CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
 
