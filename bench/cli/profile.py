@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,16 @@ def profile(**values: Any) -> int:
     outcome = profiling.profile(plan, output, click.echo, seconds=seconds, wait=wait)
     picture, drawn = outcome.folder / "profile.png", False
     failed: list[UserError] = []
-    with put_off(failed):
-        drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
+    # A machine that only measures may have nothing that draws.
+    can_draw = find_spec("matplotlib") is not None
+    if can_draw:
+        with put_off(failed):
+            drawn = draw_profiles(outcome.profiles, outcome.environment, picture)
     print_profiles(outcome, console_of())
-    for file in (outcome.folder / "profile.csv", *([picture, outcome.folder / "traces"] * drawn)):
+    if not can_draw:
+        click.echo("not drawn, for matplotlib is not installed here")
+    traces = outcome.folder / "traces"
+    others = [picture] * drawn + [traces] * traces.exists()
+    for file in (outcome.folder / "profile.csv", *others):
         click.echo(file)
     return ended(outcome.exit_code, failed)

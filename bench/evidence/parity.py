@@ -192,7 +192,8 @@ def _kept(
         check=False,
     )
     if done.returncode:
-        raise UserError(f"{backend}: {done.stderr.strip().splitlines()[-1]}")
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise UserError(f"{backend} ended with code {done.returncode}: {last}")
     found = []
     for number in range(len(pairs)):
         with np.load(place / f"{number}.npz") as kept:

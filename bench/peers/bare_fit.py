@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from bench.peers.launch import keras_model
+from bench.peers.tensorflow_function import set_products
 from bench.peers.training import PeerLaunch, Stopwatch, Training
 from bench.worker.protocol import Pause
 from fmnist_models import optimizers
@@ -39,6 +40,7 @@ class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
 
 def train(data: TrainingData, training: Training, rounds: int, pause: Pause) -> PeerLaunch:
     """Train with one call of `fit`; the first epoch is not timed."""
+    set_products(training)
     model, data = keras_model(training, data)
     model.compile(
         optimizers.create(training.optimizer),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bench.peers.launch import keras_model
+from bench.peers.tensorflow_function import set_products
 from bench.peers.training import ByHand, Training
 from fmnist_models import optimizers
 from fmnist_models.dataset import TrainingData
@@ -19,6 +20,7 @@ from fmnist_models.loops import compile_model
 
 def build(data: TrainingData, training: Training) -> ByHand:
     """The training of any of the documented networks."""
+    set_products(training)
     model, _ = keras_model(training, data)
     metrics = ("accuracy",) if training.accuracy else ()
     compile_model(model, optimizers.create(training.optimizer), "compiled", metrics=metrics)

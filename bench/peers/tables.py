@@ -115,13 +115,19 @@ def _cell(found: Ratio | None) -> str:
     return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
+def _how_good(found: Ratio) -> tuple[int, float]:
+    """A ratio that is broken is worse than one of which less is known, wherever that may lie."""
+    order = (Promise.BROKEN, Promise.NOT_SHOWN, Promise.HELD)
+    return order.index(found.promise or Promise.HELD), found.low or 0.0
+
+
 def promise_lines(ratios: Sequence[Ratio]) -> Iterator[str]:
     """A line for each `compiled` of which something is promised: where it holds, and where not."""
     promised = [found for found in ratios if found.promise]
     for peer in dict.fromkeys(found.peer for found in promised):
         own = [found for found in promised if found.peer == peer]
         worst = [
-            min((f for f in own if f.batch_size == batch), key=lambda f: f.low or 0.0)
+            min((f for f in own if f.batch_size == batch), key=_how_good)
             for batch in dict.fromkeys(found.batch_size for found in own)
         ]
         told = []

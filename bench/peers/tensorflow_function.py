@@ -28,11 +28,17 @@ def build(data: TrainingData, training: Training) -> ByHand:
     return by_hand(data, training, jit_compile=False)
 
 
+def set_products(training: Training) -> None:
+    """Compute products in the training's precision; TensorFlow by itself takes TF32 on a GPU."""
+    tf.config.experimental.enable_tensor_float_32_execution(training.precision == "tf32")
+
+
 def by_hand(data: TrainingData, training: Training, *, jit_compile: bool) -> ByHand:
     """The training of 784-100-10 with a ReLU and Adam; an epoch is one call.
 
     Without XLA too: a call of a `tf.function` for each step would add Python's time to it.
     """
+    set_products(training)
     images, labels = tf.constant(data.train_x), tf.constant(data.train_y)
     network = _Network(training)
     batch, samples = training.batch_size, len(data.train_x)

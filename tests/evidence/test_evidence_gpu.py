@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -132,6 +133,7 @@ ROW = {
     "samples_per_s": "1e6",
     "roofline_fraction": "0.2",
 }
+PHASE = {"status": "ok", "reason": ""}
 RUN = {"device": "gpu", "last_line": "", "exit_code": 0}
 DUEL = {"blocks": 8, "last_line": "", "expected_slower": 0.4}
 EQUALS = {**DUEL, "verdict": "passed", "log_ratios": [0.001] * 8}
@@ -171,7 +173,8 @@ SLOWER = {**DUEL, "verdict": "regression", "log_ratios": [0.34] * 8}
         (checks.equal, EQUALS, SLOWER),
         (checks.slowed, SLOWER, EQUALS),
         (checks.slowed, SLOWER, {"log_ratios": [2.0] * 8}),
-        (checks.profile, {**RUN, "rows": [{"status": "ok"}]}, {"exit_code": 2}),
+        (checks.profile, {**RUN, "rows": [PHASE], "device_rows": [{"kernels_s": "1", "gaps": "7"}]},
+         {"exit_code": 2}),
     ],
 )  # fmt: skip
 def test_a_check_passes_and_fails(
@@ -277,7 +280,7 @@ def test_the_rows_of_a_run_are_read_where_it_was_cut(
 
     monkeypatch.setattr(Box, "command", command)
     context = Context(Box(Inventory(), None, "cpu", tmp_path), Records(tmp_path, REHEARSAL))
-    context.left_s = 100.0
+    context.end_s = time.monotonic() + 100.0
     values = verb_parts.SWEEP.measure(context, "jax", False)
     (row,) = values["rows"]
     assert (row["status"], row["backend"], row["batch_size"]) == ("ok", "jax", "512")

@@ -131,6 +131,10 @@ def test_the_promise_is_told_by_batch_size_of_the_fastest_by_hand() -> None:
     (line,) = promise_lines(found)
     assert "held at batch 32 (1.00); not shown at batch 2048 (0.90)" in line
     assert "broken at batch 512 (0.85)." in line
+    # A slower program by hand says nothing sure there, and must not hide the one that does.
+    unsure = Ratio(512, "compiled", "tensorflow_function", 1.0, 0.8, 1.2, 3)
+    (line,) = promise_lines([*found, unsure])
+    assert "broken at batch 512 (0.85)." in line
     (line,) = promise_lines(found[:1])
     assert "held at batch 32 (1.00); not measured beside tensorflow_function." in line
 

@@ -163,6 +163,33 @@ def test_a_peer_ends_with_the_weights_of_numpy(name: str, tmp_path: Path) -> Non
             assert told["accuracies"].size == 0
 
 
+BY_ITSELF = """
+import importlib, sys
+import numpy as np
+import tensorflow as tf
+from bench.peers.known import PEERS
+from bench.peers.training import Training
+from fmnist_models.dataset import TrainingData
+x, y = np.zeros((64, 28, 28), np.float32), np.zeros(64, np.int32)
+data = TrainingData(x, y, x, y, x, y, x.astype(np.uint8))
+module = importlib.import_module(f"bench.peers.{PEERS[sys.argv[1]].module}")
+if hasattr(module, "train"):
+    module.train(data, Training(32, 7), 1, lambda: None)
+else:
+    module.build(data.flat(), Training(32, 7))
+print(tf.config.experimental.tensor_float_32_execution_enabled())
+"""
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, p in PEERS.items() if p.framework == "tensorflow" and not p.loop]
+)
+def test_tensorflow_by_hand_computes_in_float32_on_a_gpu_too(name: str) -> None:
+    """By itself it would take TF32 there, and the suite's loops do not."""
+    skip_what_is_missing(name + LOSS_ONLY)
+    assert run(BY_ITSELF, name + LOSS_ONLY, 1, name).split()[-1] == "False"
+
+
 @pytest.mark.parametrize("name", list(PEERS))
 def test_a_launch_trains_every_sample_in_each_round(name: str, small_data: Path) -> None:
     """With and without the accuracy, in batches of 96 and a rest, and in four batches of 200."""

@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,23 @@ def test_the_backend_is_named_in_text_and_picture(
     labels = [axes.get_label() for axes in profile_figure(outcome.profiles, {}).axes]
     assert labels[0] == "seconds: relu_mlp, adam, cpu, batch 32, float32"
     assert labels[2] == f"seconds: relu_mlp, adam, cpu, batch 32, float32, {title}"
+
+
+def test_where_nothing_can_draw_a_profile_says_so_and_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type_in: TypeIn
+) -> None:
+    """A box that has a GPU, and only what measures."""
+    outcome, _ = profiled(tmp_path, cases("fit"))
+    monkeypatch.setattr(profile, "profile", lambda *_, **__: outcome)
+    monkeypatch.setattr(traces, "require_extra", lambda _: None)
+    verb = importlib.import_module("bench.cli.profile")
+    monkeypatch.setattr(verb, "find_spec", lambda _: None, raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = type_in("profile", "--models", "relu_mlp", "--devices", "cpu")
+    assert (code, err) == (0, "")
+    assert "not drawn, for matplotlib is not installed here" in out
+    assert "profile.csv" in out
+    assert not list(outcome.folder.glob("*.png"))
 
 
 def test_ctrl_c_keeps_what_was_profiled(tmp_path: Path) -> None:

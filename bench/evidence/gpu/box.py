@@ -7,24 +7,27 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
 
-from bench.evidence.gpu.records import REHEARSAL
+from bench.evidence.gpu.records import REHEARSAL, TooShort
 from bench.launch.origin import child_command
 from bench.machine.devices import inventory, present
 from bench.machine.nvml import Gpu, Inventory
 from bench.machine.placement import child_environment
 from bench.schema.case import Case
+from bench.schema.errors import ExitCode
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
 # A rehearsal has two virtual CPUs with JAX, so that something can be on the wrong one.
 _VIRTUAL = "--xla_force_host_platform_device_count=2"
-_CHILD_LIMIT_S = 180.0
+# A child that is silent for so long hangs; for a shorter time it may only lack time.
+_HUNG_S = 100.0
 # A command that is told to stop writes what it has.
 _ENDING_S = 20.0
 # Images of a rehearsal.
@@ -69,6 +72,8 @@ class Box:
     ) -> tuple[int, str]:
         """(exit code, last line) of `fmnist-bench WORDS`, whose output goes to logs/NAME.txt.
 
+        The code of one that was told to stop is that of an interrupted one.
+
         Args:
             name: of the log.
             words: the verb and its options.
@@ -89,14 +94,20 @@ class Box:
             try:
                 code = process.wait(limit_s)
             except subprocess.TimeoutExpired:
-                process.send_signal(SIGINT)
-                try:
-                    code = process.wait(_ENDING_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    code = process.wait()
+                _stop(process)
+                code = ExitCode.INTERRUPTED
         lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
         return code, lines[-1].strip() if lines else "it printed nothing"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Tell a command to stop, and kill it where it does not."""
+    process.send_signal(SIGINT)
+    try:
+        process.wait(_ENDING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def this_box(folder: Path) -> Box:
@@ -127,9 +138,11 @@ class Asked:
     Args:
         backend: the framework.
         box: the machine.
+        left_s: returns the seconds that an answer may take.
     """
 
-    def __init__(self, backend: str, box: Box) -> None:
+    def __init__(self, backend: str, box: Box, left_s: Callable[[], float]) -> None:
+        self._left_s = left_s
         case = Case("relu_mlp", "adam", "fit", box.device, backend=backend)
         environ = child_environment(case, box.machine, box.environment())
         self.uuid = environ["CUDA_VISIBLE_DEVICES"]
@@ -169,15 +182,21 @@ class Asked:
         """Wait for the child's answer.
 
         Raises:
+            TooShort: there was none in the time that was left.
             UserError: it ended or hung without one, or the operation failed.
         """
         assert self._process.stdout is not None
-        watchdog = threading.Timer(_CHILD_LIMIT_S, self._process.kill)
+        limit_s = max(1.0, self._left_s())
+        watchdog = threading.Timer(limit_s, self._process.kill)
+        started = time.monotonic()
         watchdog.start()
         line = self._process.stdout.readline()
         watchdog.cancel()
         if not line:
             code = self._process.wait()
+            if time.monotonic() - started >= limit_s:
+                silent = UserError if limit_s >= _HUNG_S else TooShort
+                raise silent(f"the child of {self._backend} gave no answer in {limit_s:.0f} s")
             raise UserError(f"the child of {self._backend} ended with code {code}: see its log")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -194,3 +213,5 @@ class Asked:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()

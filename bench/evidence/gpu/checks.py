@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.evidence.gpu.records import Outcome, Result
+from bench.schema.errors import ExitCode
+from bench.schema.launch import Status
 from bench.verdicts import validity
 from bench.verdicts.validity import Check, Verdict
 
@@ -22,7 +24,9 @@ _ENERGY = (0.9, 1.1)
 _TAKEN = (0.99, 1.1)
 # The slow-down that a duel finds, over the one that is put in.
 _SLOWED = (0.5, 1.5)
-_LEAST_TF32_GAIN = 1.5
+# A100, H100 and B200 multiply in TF32 several times as fast as in float32. A GeForce has the same
+# peak for both (RTX 3090: 35.6 TFLOP/s), and other cards share its compute capability.
+_LEAST_TF32_GAIN, _GAINS = 1.5, ((8, 0), (9, 0), (10, 0))
 
 
 def doctor(values: Values) -> Outcome:
@@ -78,22 +82,22 @@ def synchronisation(values: Values) -> Outcome:
 
 
 def tf32(values: Values) -> Outcome:
-    """Without TF32 a product is exact; with it, it is rounded and faster."""
+    """Without TF32 a product is exact; with it, it is rounded, and faster on some GPUs."""
     if values["on_cpu"]:
         return Outcome(Result.NOT_APPLICABLE, "a CPU has no TF32")
-    capability = values["compute_capability"]
-    capable = capability is None or tuple(capability) >= (8, 0)
+    if "why_not" in values:
+        return Outcome(Result.NOT_APPLICABLE, values["why_not"])
     off, on = values["off"], values["on"]
     errors = {"product": {"off": off["relative_error"], "on": on["relative_error"]}}
-    found = validity.tf32(errors, capable, values["framework"])
-    if found.verdict is Verdict.NOT_APPLICABLE:
-        return _of(found)
+    found = validity.tf32(errors, True, values["framework"])
     gain = on["flops_per_s"] / off["flops_per_s"]
     words = (
         f"{found.finding}: relative error {off['relative_error']:.1e} off, "
         f"{on['relative_error']:.1e} on; on, {gain:.2f} times the FLOP/s"
     )
-    return _outcome(found.verdict is Verdict.OK and gain >= _LEAST_TF32_GAIN, words)
+    gains = tuple(values["compute_capability"] or ()) in _GAINS
+    is_fast = gain >= _LEAST_TF32_GAIN or not gains
+    return _outcome(found.verdict is Verdict.OK and is_fast, words)
 
 
 def energy(values: Values) -> Outcome:
@@ -132,16 +136,19 @@ def company(values: Values) -> Outcome:
 
 def sweep(values: Values) -> Outcome:
     """Each case was measured on the device; a roofline fraction is above 0 and hardly above 1."""
-    rows: Sequence[Values] = values["rows"]
-    bad = [f"{row['case']}: {row['status']} {row['reason']}" for row in rows if not _is_ok(row)]
+    ended, cut = _parted(values)
+    bad = [f"{row['case']}: {row['status']} {row['reason']}" for row in ended if not _is_ok(row)]
     if bad:
         return _outcome(False, bad[0])
+    rows = [row for row in ended if _is_ok(row)]
     elsewhere = [row["case"] for row in rows if row["device"] != values["device"]]
     if elsewhere:
         return _outcome(False, f"{elsewhere[0]} is not on {values['device']}")
     known = [float(row["roofline_fraction"]) for row in rows if row["roofline_fraction"]]
     if not all(0 < fraction <= 1.05 for fraction in known):
         return _outcome(False, f"a roofline fraction of {max(known):.3g} cannot be")
+    if cut:
+        return cut
     fastest = max(float(row["samples_per_s"]) for row in rows)
     told = f"roofline fractions {min(known):.3g} to {max(known):.3g}" if known else "no roofline"
     return _outcome(bool(known), f"{len(rows)} cases, at most {fastest:,.0f} samples/s; {told}")
@@ -149,16 +156,16 @@ def sweep(values: Values) -> Outcome:
 
 def precisions(values: Values) -> Outcome:
     """Each precision was computed in: at least half of the multiply-adds of the step."""
-    rows: Sequence[Values] = values["rows"]
-    wrong = [f"{row['case']}: {row['status']} {row['reason']}" for row in rows if _is_wrong(row)]
-    ok = [row for row in rows if _is_ok(row)]
-    if wrong or not ok:
-        return _outcome(False, (wrong or [f"nothing measured: {values['last_line']}"])[0])
+    ended, cut = _parted(values)
+    wrong = [f"{row['case']}: {row['status']} {row['reason']}" for row in ended if _is_wrong(row)]
+    ok = [row for row in ended if _is_ok(row)]
+    if wrong:
+        return _outcome(False, wrong[0])
     shares = [f"{row['precision']} {float(row['precision_share']):.2f}" for row in ok]
-    return _outcome(
-        all(float(row["precision_share"]) >= 0.5 for row in ok),
-        f"share of the multiply-adds: {', '.join(shares)}",
-    )
+    words = f"share of the multiply-adds: {', '.join(shares) or 'nothing was measured'}"
+    if any(float(row["precision_share"]) < 0.5 for row in ok):
+        return _outcome(False, words)
+    return cut or _outcome(bool(ok), words)
 
 
 def equal(values: Values) -> Outcome:
@@ -179,14 +186,30 @@ def slowed(values: Values) -> Outcome:
 
 
 def profile(values: Values) -> Outcome:
-    """The verb `profile` profiled the case; what it skips or lacks is said in its words."""
+    """The verb `profile` profiled the case, and saw kernels; what it lacks is said in its words."""
+    if "is not installed" in values["last_line"]:
+        return Outcome(Result.SKIPPED, values["last_line"])
     statuses = {row["status"] for row in values["rows"]}
-    if values["exit_code"] == 0 and statuses == {"ok"}:
-        return Outcome(Result.PASSED, f"{len(values['rows'])} phases; {values['last_line']}")
-    if statuses == {"skipped"} or "is not installed" in values["last_line"]:
-        reason = next((row["reason"] for row in values["rows"]), values["last_line"])
-        return Outcome(Result.SKIPPED, reason)
-    return _outcome(False, values["last_line"])
+    if values["exit_code"] != 0 or statuses != {"ok"}:
+        reason = next((row["reason"] for row in values["rows"]), "")
+        return _outcome(False, reason or values["last_line"])
+    words = f"{len(values['rows'])} phases; {values['last_line']}"
+    if values["on_cpu"]:
+        return Outcome(Result.PASSED, words)
+    kernels_s = sum(float(row["kernels_s"]) for row in values["device_rows"])
+    gaps = sum(int(row["gaps"]) for row in values["device_rows"])
+    return _outcome(kernels_s > 0, f"{kernels_s:.3f} s of kernels and {gaps} gaps; {words}")
+
+
+def _parted(values: Values) -> tuple[Sequence[Values], Outcome | None]:
+    """The rows that have ended, and the outcome of those that lacked the time; None if none did."""
+    rows: Sequence[Values] = values["rows"]
+    if values["exit_code"] != ExitCode.INTERRUPTED:
+        return rows, None
+    ended = [row for row in rows if row["status"] != Status.INTERRUPTED]
+    words = f"{len(ended)} of {len(rows)} cases were measured when the time was over"
+    cut = None if len(ended) == len(rows) else Outcome(Result.DID_NOT_FIT, words)
+    return ended, cut
 
 
 def _is_ok(row: Values) -> bool:
@@ -213,6 +236,4 @@ def _outcome(passed: bool, words: str) -> Outcome:
 
 def _of(check: Check) -> Outcome:
     """A check of `doctor`: here a warning, which is no proof, fails as well."""
-    if check.verdict is Verdict.NOT_APPLICABLE:
-        return Outcome(Result.NOT_APPLICABLE, check.finding)
     return _outcome(check.verdict is Verdict.OK, check.finding)

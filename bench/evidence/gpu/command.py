@@ -83,10 +83,16 @@ def _measured(
         click.echo(f"{box.label}: {box.machine.problem or 'none was found'}")
         box = rehearsed(box)
     wish = evidence.Wish(named, chosen, minutes, fault or "")
-    records = evidence.measure(box, wish, click.echo)
-    archive = evidence.pack(box, work.with_name(f"{work.name}.tar.gz"))
+    # Of the folder itself: the user may have named it "." or by a path that ends with "..".
+    archive = box.folder.with_name(f"{box.folder.name}.tar.gz")
+    try:
+        records = evidence.measure(box, wish, click.echo)
+    except KeyboardInterrupt:
+        # What was measured may be all that there is of the machine.
+        click.echo(evidence.pack(box, archive))
+        raise
     click.echo(evidence.summary(records))
-    click.echo(archive)
+    click.echo(evidence.pack(box, archive))
     if bad := [f"{r.part} {r.backend}: {r.result}" for r in records if r.result in BAD]:
         raise UserError(f"{len(bad)} of {len(records)} records say so: {', '.join(bad)}")
 

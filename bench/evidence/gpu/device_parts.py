@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any
 
 from bench.evidence.gpu import checks
-from bench.evidence.gpu.box import Asked
 from bench.evidence.gpu.part import Context, Part
 from bench.evidence.gpu.power import NO_UUID, energy_row, power_now, samples
 from bench.evidence.gpu.records import Outcome
 from bench.machine import counters
+from bench.machine.cuda import refuse_tf32
 from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.machine.nvml import energy_counter
+from bench.schema.errors import Unavailable
 
 _BLOCK_BYTES, _ON_A_CPU_BYTES = 2**30, 64 * 2**20
 _LOAD_S = 4.0
@@ -51,6 +52,16 @@ def _memory(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     return dict(context.child(backend).ask("memory", fault, allocated_bytes=size))
 
 
+def _tf32(context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """Errors and FLOP/s without and with TF32, where the GPU has it."""
+    if (gpu := context.box.gpu) is not None:
+        try:
+            refuse_tf32(gpu.name, gpu.compute_capability)
+        except Unavailable as reason:
+            return {"why_not": str(reason)}
+    return dict(context.child(backend).ask("tf32", fault))
+
+
 def _energy(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     """Joules of NVML's counter and of its power samples, while the child computes."""
     gpu = context.box.gpu
@@ -73,12 +84,15 @@ def _company(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     gpu = context.box.gpu
     if gpu is None:
         return {}
-    child = context.child(backend)
-    other = Asked(backend, context.box) if fault else None
+    # As of a launch, the readings begin before the child is on the GPU: in a container NVML may
+    # tell another process id, which would count as somebody else's.
+    context.close_child()
+    other = context.another(backend) if fault else None
     try:
         if other is not None:
             other.ask("load", seconds=0.1)
             other.begin("load", seconds=3.0)
+        child = context.child(backend)
         close = counters.watch(child.pid, gpu, forks=False)
         child.ask("load", seconds=1.0)
         noise = close(None)
@@ -121,7 +135,7 @@ DEVICE_PARTS = (
         "nothing is waited for",
         10,
     ),
-    _part("tf32", partial(_asked, "tf32"), checks.tf32, "TF32 is on where off is said", 5),
+    _part("tf32", _tf32, checks.tf32, "TF32 is on where off is said", 5),
     _part("energy", _energy, checks.energy, "power samples that stopped before the work", 16),
     _part("trace", partial(_asked, "trace"), checks.trace, "no pauses between the calls", 8),
     _part("company", _company, checks.company, "another process that computes", 15),

@@ -11,9 +11,17 @@ from pathlib import Path
 from bench.backends import KNOWN
 from bench.evidence.gpu.box import Box
 from bench.evidence.gpu.device_parts import DEVICE_PARTS
-from bench.evidence.gpu.part import Context, Part, TooShort
+from bench.evidence.gpu.part import Context, Part
 from bench.evidence.gpu.power import card_facts
-from bench.evidence.gpu.records import Outcome, Record, Records, Result, judged, name_of
+from bench.evidence.gpu.records import (
+    Outcome,
+    Record,
+    Records,
+    Result,
+    TooShort,
+    judged,
+    name_of,
+)
 from bench.evidence.gpu.verb_parts import (
     BETWEEN,
     DOCTOR,
@@ -103,7 +111,8 @@ def _measure_one(
     context: Context, part: Part, backend: str, fault: bool, end: float, told: Callable[[str], None]
 ) -> None:
     """Measure one part once, and keep its record."""
-    context.left_s = min(part.most_s * context.stretch, end - time.monotonic())
+    started = time.monotonic()
+    context.end_s = min(started + part.most_s * context.stretch, end)
     words = part.fault if fault else ""
     # A command with a fault is short, and the other duel is there already.
     needed = min(part.seconds, _FAULT_S) if fault else part.seconds
@@ -114,7 +123,6 @@ def _measure_one(
         return
     if not part.in_child:
         context.close_child()
-    started = time.monotonic()
     try:
         values = {
             **part.measure(context, backend, fault),
@@ -125,6 +133,7 @@ def _measure_one(
         if not fault:
             context.measured[part.name, backend] = values
     except TooShort as reason:
+        context.close_child()
         values, outcome = {}, Outcome(Result.DID_NOT_FIT, str(reason))
     except Exception as error:  # noqa: BLE001 - one part must not lose the others
         context.close_child()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.evidence.gpu.box import Asked, Box
 from bench.evidence.gpu.records import Outcome, Records
-from fmnist_models.errors import UserError
-
-
-class TooShort(UserError):
-    """The time was too short to measure what a check needs; it proves nothing either way."""
 
 
 @dataclass(slots=True)
@@ -23,23 +19,32 @@ class Context:
         box: the machine.
         records: those so far.
         measured: values by part and backend, without a fault.
-        left_s: seconds that a part may still take.
+        end_s: when the part must have ended, by `time.monotonic`.
         stretch: by how much the most that a part may take is longer than in 8 minutes.
     """
 
     box: Box
     records: Records
     measured: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    left_s: float = 0.0
+    end_s: float = 0.0
     stretch: float = 1.0
     _child: tuple[str, Asked] | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that the part may still take, of which its child took some already."""
+        return self.end_s - time.monotonic()
 
     def child(self, backend: str) -> Asked:
         """The child of a backend, which is started where it is not there."""
         if self._child is None or self._child[0] != backend:
             self.close_child()
-            self._child = backend, Asked(backend, self.box)
+            self._child = backend, self.another(backend)
         return self._child[1]
+
+    def another(self, backend: str) -> Asked:
+        """A further child, which whoever starts it closes."""
+        return Asked(backend, self.box, lambda: self.left_s)
 
     def close_child(self) -> None:
         """End the child: no launch may have another process beside it on the GPU."""

@@ -98,7 +98,7 @@ def energy_row(samples: Sequence[Sample]) -> dict[str, Any]:
         if samples[place].joules != samples[place - 1].joules
     ]
     if len(moves) < 3:
-        raise UserError("the energy counter was updated fewer than three times: raise --seconds")
+        raise UserError("the energy counter was updated fewer than three times")
     within = samples[moves[0] : moves[-1] + 1]
     by_power = sum(
         (b.at_s - a.at_s) * (a.watts + b.watts) / 2 for a, b in itertools.pairwise(within)

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from fmnist_models.errors import UserError
+
 REHEARSAL = "rehearsal, no GPU"
 
 
@@ -32,12 +34,16 @@ class Result(StrEnum):
 BAD = (Result.FAILED, Result.MISSED)
 
 
+class TooShort(UserError):
+    """The time was too short to measure what a check needs; it proves nothing either way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a check says about the values of a part.
 
     Attributes:
-        result: `PASSED`, `FAILED`, `NOT_APPLICABLE` or `SKIPPED`.
+        result: `PASSED`, `FAILED`, `NOT_APPLICABLE`, `SKIPPED` or `DID_NOT_FIT`.
         words: the finding, in one sentence.
     """
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.evidence.gpu.records import REHEARSAL, Record, name_of, records_of
 from bench.store.files import Kind
@@ -15,15 +16,24 @@ from fmnist_models.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Rows = Sequence[Mapping[str, Any]]
 _CHECKS = ("label", "part", "backend", "fault", "result", "words", "seconds")
-_RUNS = ("sweep", "sweep-between", "precisions")
+_SWEEPS = ("sweep", "sweep-between")
+_RUNS = (*_SWEEPS, "precisions")
 _DUELS = ("duel-slowed", "duel-equal")
 _PLAIN = (str, int, float, bool)
 
 
+class _Point(NamedTuple):
+    """A case of a sweep; without a roofline fraction it is on one axis only."""
+
+    line: str
+    batch_size: int
+    samples_per_s: float
+    roofline_fraction: float | None
+
+
 def show(archive: Path, output: Path) -> list[Path]:
-    """Write checks.csv, device.csv, runs.csv, duels.csv, the doctors' reports and sweep.png.
+    """Write checks.csv, device.csv, runs.csv, duels.csv, profile.csv, doctors' reports, sweep.png.
 
     Of a rehearsal, each file's name, each row and the picture say so.
 
@@ -37,21 +47,24 @@ def show(archive: Path, output: Path) -> list[Path]:
     records = _read(archive)
     label = records[0].label
     try:
+        tables, reports, points = list(_tables(records)), _reports(records), _points(records)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # Another version of the suite made it, or it was edited.
+        raise _damaged(archive, error) from error
+    try:
         output.mkdir(parents=True, exist_ok=True)
         written = []
-        for name, columns, rows in _tables(records):
+        for name, columns, rows in tables:
             if rows:
                 file = output / name_of(f"{name}.csv", label)
                 write_csv(file, columns, rows, Kind.table(columns))
                 written.append(file)
-        for record in records:
-            if record.part == "doctor" and not record.fault and record.values:
-                file = output / name_of(f"doctor-{record.backend}.txt", label)
-                write_text(file, "\n".join([label, *record.values["report"]]) + "\n")
-                written.append(file)
+        for name, text in reports.items():
+            file = output / name_of(name, label)
+            write_text(file, text)
+            written.append(file)
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror or error}") from error
-    points = [row for row in _run_rows(records, "sweep") if row["samples_per_s"]]
     if points:
         picture = output / name_of("sweep.png", label)
         _draw(points, label, picture)
@@ -62,20 +75,26 @@ def show(archive: Path, output: Path) -> list[Path]:
 def _read(archive: Path) -> list[Record]:
     """The records in an archive, of which nothing is unpacked."""
     try:
-        with tarfile.open(archive) as packed:
+        with tarfile.open(archive, "r:gz") as packed:
             files = {member.name: member for member in packed if member.isfile()}
             for label in ("", REHEARSAL):
                 member = files.get(f"gpu-evidence/{name_of('records.jsonl', label)}")
                 if member is None or (file := packed.extractfile(member)) is None:
                     continue
                 records = records_of(file.read().decode())
-                if records and len({record.label for record in records}) == 1:
+                labels = {record.label for record in records}
+                # A file that was renamed is no evidence of a GPU.
+                if len(labels) == 1 and (REHEARSAL in labels) is (label == REHEARSAL):
                     return records
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"{archive} cannot be unpacked: {error}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{archive}: its records are damaged: {error}") from error
+        raise _damaged(archive, error) from error
     raise UserError(f"{archive} holds no records of `python -m bench.evidence gpu`")
+
+
+def _damaged(archive: Path, error: Exception) -> UserError:
+    return UserError(f"{archive}: its records are damaged: {type(error).__name__}: {error}")
 
 
 def _tables(records: Sequence[Record]) -> Iterator[tuple[str, tuple[str, ...], list[Any]]]:
@@ -93,8 +112,10 @@ def _tables(records: Sequence[Record]) -> Iterator[tuple[str, tuple[str, ...], l
             for name, value in _flat(r.values)
         ],
     )
-    runs = [row for part in _RUNS for row in _run_rows(records, part)]
-    yield "runs", tuple(runs[0]) if runs else (), runs
+    for name, parts in (("runs", _RUNS), ("profile", ("profile",))):
+        rows = [row for part in parts for row in _run_rows(records, part)]
+        columns = tuple(rows[0]) if rows else ()
+        yield name, columns, [{column: row[column] for column in columns} for row in rows]
     duels = ("label", "part", "backend", "verdict", "blocks", "log_ratio", "expected_slower")
     yield (
         "duels",
@@ -118,10 +139,34 @@ def _tables(records: Sequence[Record]) -> Iterator[tuple[str, tuple[str, ...], l
 def _run_rows(records: Sequence[Record], part: str) -> list[dict[str, Any]]:
     """The rows of the runs of a part without a fault."""
     return [
-        {"label": record.label, "part": part, **row}
+        {"label": record.label, "part": part, "backend": record.backend, **row}
         for record in records
-        if record.part.startswith(part) and not record.fault and record.part in (part, _RUNS[1])
+        if record.part == part and not record.fault
         for row in record.values.get("rows", ())
+    ]
+
+
+def _reports(records: Sequence[Record]) -> dict[str, str]:
+    """The doctors' reports, by the name of the file."""
+    return {
+        f"doctor-{record.backend}.txt": "\n".join([record.label, *record.values["report"]]) + "\n"
+        for record in records
+        if record.part == "doctor" and not record.fault and record.values
+    }
+
+
+def _points(records: Sequence[Record]) -> list[_Point]:
+    """What the picture shows of the sweeps."""
+    return [
+        _Point(
+            f"{row['backend']}, {row['loop']}",
+            int(row["batch_size"]),
+            float(row["samples_per_s"]),
+            float(row["roofline_fraction"]) if row["roofline_fraction"] else None,
+        )
+        for part in _SWEEPS
+        for row in _run_rows(records, part)
+        if row["samples_per_s"]
     ]
 
 
@@ -136,7 +181,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield f"{before}{name}", " ".join(map(str, value))
 
 
-def _draw(points: Rows, label: str, file: Path) -> None:
+def _draw(points: Sequence[_Point], label: str, file: Path) -> None:
     """Samples/s and roofline fraction by batch size, a line for each backend and loop."""
     from matplotlib import style
 
@@ -145,24 +190,25 @@ def _draw(points: Rows, label: str, file: Path) -> None:
     with style.context("default"):
         figure = blank_figure(9.0, 4.0)
         figure.suptitle(f"relu_mlp, adam, float32 on: {label}")
-        for place, (column, title) in enumerate(
-            (("samples_per_s", "samples/s"), ("roofline_fraction", "roofline fraction")), 1
-        ):
-            _draw_one(figure.add_subplot(1, 2, place), points, column, title)
+        left, right = (figure.add_subplot(1, 2, place) for place in (1, 2))
+        _draw_one(left, points, [point.samples_per_s for point in points], "samples/s")
+        fractions = [point.roofline_fraction for point in points]
+        _draw_one(right, points, fractions, "roofline fraction")
         figure.tight_layout()
         save_picture(figure, file)
 
 
-def _draw_one(axes: Axes, points: Rows, column: str, title: str) -> None:
-    for backend, loop in sorted({(row["backend"], row["loop"]) for row in points}):
-        own = [(r["backend"], r["loop"]) == (backend, loop) and bool(r[column]) for r in points]
+def _draw_one(
+    axes: Axes, points: Sequence[_Point], values: Sequence[float | None], title: str
+) -> None:
+    for name in sorted({point.line for point in points}):
         line = sorted(
-            (int(row["batch_size"]), float(row[column]))
-            for row, is_own in zip(points, own, strict=True)
-            if is_own
+            (point.batch_size, value)
+            for point, value in zip(points, values, strict=True)
+            if point.line == name and value is not None
         )
         if line:
-            axes.plot(*zip(*line, strict=True), marker="o", label=f"{backend}, {loop}")
+            axes.plot(*zip(*line, strict=True), marker="o", label=name)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlabel("batch size")

@@ -11,8 +11,10 @@ from statistics import median
 from typing import Any
 
 from bench.evidence.gpu import checks
-from bench.evidence.gpu.part import Context, Part, TooShort
+from bench.evidence.gpu.part import Context, Part
+from bench.evidence.gpu.records import TooShort
 from bench.schema.draws import SIDES
+from bench.schema.errors import ExitCode
 from bench.store.run_folder import RunFolder
 from bench.verdicts.sequential import SPENDING
 from fmnist_models.errors import UserError
@@ -49,6 +51,8 @@ _COLUMNS = (
     "warnings",
 )
 _ENDING_S = 25.0
+# Of a duel on a GPU, by estimate.
+_DUEL_S = 80.0
 _FIRST_LOOK = min(SPENDING)
 
 
@@ -58,6 +62,7 @@ def _doctor(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     name = f"doctor-{backend}{_mark(fault)}"
     words = ["doctor", "--backend", backend, "--device", device]
     code, last = context.box.command(name, words, _limit(context, 120))
+    _refuse_stopped(code, last)
     log = context.box.folder / "logs" / f"{name}.txt"
     report = log.read_text("utf-8", "replace").splitlines()
     return {"exit_code": code, "last_line": last, "report": [line.rstrip() for line in report]}
@@ -75,6 +80,7 @@ def _run(
     limit = _limit(context, context.left_s)
     code, last = box.command(name, ["run", *settings, *words, *data], limit)
     if not (rows := _rows(folder / "results.csv")):
+        _refuse_stopped(code, last)
         # With a fault too: a run that never began finds none.
         raise UserError(f"nothing was measured: {last}")
     return {"exit_code": code, "last_line": last, "device": device, "rows": rows}
@@ -95,7 +101,11 @@ def _precisions(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     words = ["--models", model, "--loops", "compiled", "--precisions", precisions]
     words += ["--batch-sizes", "2048"]
     name = f"precisions-{backend}{_mark(fault)}"
-    return _run(context, backend, name, context.box.device, words)
+    values = _run(context, backend, name, context.box.device, words)
+    if fault and not any(row["status"] == "ok" for row in values["rows"]):
+        _refuse_stopped(values["exit_code"], values["last_line"])
+        raise UserError(f"the fault was not measured: {values['rows'][0]['reason']}")
+    return values
 
 
 def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str, Any]:
@@ -107,6 +117,8 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     name = "duel-slowed" if slower else "duel-equal"
     if fault and (known := context.measured.get((name, backend))):
         return dict(known)
+    if context.left_s < _DUEL_S:
+        raise TooShort(f"{context.left_s:.0f} s were left, and a duel takes {_DUEL_S:.0f}")
     box, size = context.box, 512 if context.box.gpu is None else 1024
     turns = 4
     added_s = context.child(backend).ask("products", turns=turns, size=size)["added_s"]
@@ -122,6 +134,7 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     words += ["--budget", f"{max(1.0, limit - _ENDING_S):.0f}"]
     code, last = box.command(folder.name, words, limit, **{_SIZE: str(size)})
     if not (folder / "verdict.json").exists():
+        _refuse_stopped(code, last)
         raise UserError(f"no duel was fought: {last}")
     (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
     if case["failure"]:
@@ -153,8 +166,9 @@ def _profile(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     words += ["--devices", device, "--seconds", "5", "--output", folder.name]
     words += ["--data", str(box.data)] if box.data else []
     code, last = box.command(folder.name, words, _limit(context, context.left_s))
-    rows = _rows(folder / "profile.csv", whole=True)
-    return {"exit_code": code, "last_line": last, "rows": rows}
+    _refuse_stopped(code, last)
+    rows, work = (_rows(folder / f"{name}.csv", whole=True) for name in ("profile", "devices"))
+    return {"exit_code": code, "last_line": last, "rows": rows, "device_rows": work}
 
 
 def _rows(file: Path, *, whole: bool = False) -> list[dict[str, str]]:
@@ -164,6 +178,16 @@ def _rows(file: Path, *, whole: bool = False) -> list[dict[str, str]]:
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     return rows if whole else [{name: row[name] for name in _COLUMNS} for row in rows]
+
+
+def _refuse_stopped(code: int, last: str) -> None:
+    """Refuse what a command that was told to stop left: it proves nothing.
+
+    Raises:
+        TooShort: it was stopped.
+    """
+    if code == ExitCode.INTERRUPTED:
+        raise TooShort(f"it was stopped when its time was over: {last}")
 
 
 def _limit(context: Context, most_s: float) -> float:
@@ -182,7 +206,7 @@ SLOWED = Part(
     partial(_duel, True),
     checks.slowed,
     "a slow-down of 0",
-    80,
+    _DUEL_S,
     150,
     first_only=True,
 )
@@ -191,7 +215,7 @@ EQUAL = Part(
     partial(_duel, False),
     checks.equal,
     "a slow-down that is not said",
-    80,
+    _DUEL_S,
     150,
     first_only=True,
 )

@@ -19,6 +19,8 @@ CARRIED = (
     "keras",
     "markdown-it-py",
     "mdurl",
+    # PyTorch does not bring it, and Keras imports it.
+    "ml-dtypes",
     "msgspec",
     "namex",
     "narwhals",
@@ -64,8 +66,9 @@ def download(folder: Path, python: str, told: Callable[[str], None]) -> list[Pat
         check=False,
     )
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        raise UserError(f"pip cannot download the wheels: {(errors or ['see pip'])[-1]}")
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
+        errors = [line for line in lines if "ERROR" in line]
+        raise UserError(f"pip cannot download the wheels: {(errors or lines)[-1]}")
     wheels = sorted(folder.glob("*.whl"))
     refuse_large(wheels, told)
     told(f"the box must have: {', '.join(NEEDED)}")
