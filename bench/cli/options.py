@@ -87,7 +87,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("batch-sizes", str, f"samples a step; {_LIST}", "LIST"),
     Option("precisions", str, f"float32, tf32, mixed_bfloat16, mixed_float16; {_LIST}", "LIST"),
     Option("threads", str, f"CPU threads inside an operation, or default; {_LIST}", "LIST"),
-    Option("backends", str, f"tensorflow, jax, torch; {_LIST}", "LIST"),
+    Option(
+        "backends",
+        str,
+        f"tensorflow, jax, torch; {_LIST} [default: the first that is installed]",
+        "LIST",
+    ),
     Option("epochs", int, "documented epochs [default: 5; quick: 2]", "N"),
     Option(
         "steps",

@@ -26,8 +26,8 @@ IMPORT_S = 10.0
 _ROUGH_RATE = {"fit": 9_000.0, "multistep": 25_000.0, "compiled": 150_000.0}
 _ROUGH_WARMUP_S = 3.0
 _ROUGH_LOGISTIC_S = 120.0
-# Seconds of the ceilings, before and after together: for each device, precision and number of
-# threads, and for each shape of products.
+# Seconds of the ceilings, before and after together: for each setting of the machine, which they
+# are measured for, and for each shape of products.
 _PEAKS_S, _PRODUCTS_S = 10.0, 4.0
 
 
@@ -49,8 +49,8 @@ def is_known(case: Case) -> bool:
 def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
     """Seconds that all launches of `cases` will take on a machine like the reference."""
     networks = [case for case in cases if case.loop != SKLEARN_LOOP]
-    shapes = {(c.device, c.precision, c.threads, c.model, c.batch_size) for c in networks}
-    ceilings_s = _PEAKS_S * len({shape[:3] for shape in shapes}) + _PRODUCTS_S * len(shapes)
+    shapes = {(case.setting, case.model, case.batch_size) for case in networks}
+    ceilings_s = _PEAKS_S * len({shape[0] for shape in shapes}) + _PRODUCTS_S * len(shapes)
     launches_s = sum(launch_seconds(case, settings) * settings.launches_of(case) for case in cases)
     return IMPORT_S + ceilings_s + launches_s
 

@@ -124,7 +124,7 @@ def look_at(
             another run is an error; with None, nothing is asked.
 
     Raises:
-        UserError: TensorFlow is not installed, the data cannot be read, or another run measures.
+        UserError: no framework is installed, the data cannot be read, or another run measures.
     """
     if not models:
         return ()
@@ -139,7 +139,7 @@ def look_at(
         cases = [case for case in plan.cases if case.model in models]
         like = min(cases, key=lambda c: c.device != "cpu", default=Case(models[0], OWN, "fit"))
         place = _place(like, Path(folder) / "log", plan.settings, side)
-        # Without forks each process imports TensorFlow, so they are asked for together.
+        # Without forks each process imports the framework, so they are asked for together.
         found = {} if place.fork else _together(asked, models, place)
         for number, model in enumerate(models):
             if model not in found:
