@@ -256,7 +256,7 @@ def plan_from(
         present: returns the devices of this machine; called only where `devices` is missing.
         command: the command line that repeats the run.
         side: the side of a duel that holds the user's own models; None for the working folder.
-        told: called with a line where the user's own models are looked at.
+        told: called with each line about the plan, such as that own models are looked at.
         wait: how they are looked at where another run measures (`inspection.look_at`).
 
     Raises:
@@ -267,8 +267,8 @@ def plan_from(
     named = axes.devices
     axes = replace(
         axes,
-        backends=axes.backends or default_backends(),
-        devices=tuple(present()) if named is None else each_once(named),
+        backends=axes.backends or default_backends(told),
+        devices=tuple(present()) if named is None else each_once(named, told),
     )
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))
