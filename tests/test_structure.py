@@ -29,6 +29,7 @@ MAY_WRITE = {
     "bench/session/ending.py": "the traceback of a defect",
     "bench/session/traces.py": "the profiler's own files",
     "bench/peers/parity.py": "a table of the evidence kind",
+    "bench/peers/turns.py": "a temporary folder, for what the peers print",
     "bench/worker/": "the channel, the memory's reset, and the profiler's own files",
     "fmnist_bench_pytest.py": "a temporary folder, for what a process of its own is asked",
     "fmnist_models/dataset.py": "IDX files, for tests and duels on fewer images",

@@ -35,7 +35,7 @@ _HELPS = {
     f"[default: {SWEPT_MODEL}]",
     "precisions": "comma-separated [default: float32]",
     "threads": "inside an operation; comma-separated [default: the framework's]",
-    "backends": "comma-separated [default: the first installed]",
+    "backends": "comma-separated [default: the first that is installed]",
     "epochs": "documented epochs [default: 2]",
     "output": "the duel's folder [default: a new one under results/]",
     "resume": "finish the duel in this folder",

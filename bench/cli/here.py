@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import click
+from collections.abc import Callable, Sequence
 
 from bench.backends import DEFAULT
 from bench.machine import devices, placement
 
 
-def default_backends() -> tuple[str, ...] | None:
-    """The first backend that can be used, where that is not the matrix's own; prints it.
+def default_backends(told: Callable[[str], None]) -> tuple[str, ...] | None:
+    """The first backend that can be used, where that is not the matrix's own; it is `told`.
 
     Without the line it is TensorFlow.
     """
@@ -19,12 +17,12 @@ def default_backends() -> tuple[str, ...] | None:
     if found in (None, DEFAULT):
         return None
     why = str(placement.why_missing(DEFAULT)).partition(":")[0]
-    click.echo(f"backend {found}: {why}", err=True)
+    told(f"backend {found}: {why}")
     return (str(found),)
 
 
-def each_once(named: Sequence[str]) -> tuple[str, ...]:
-    """The devices by the names that a matrix gives them, each once; prints changed names."""
+def each_once(named: Sequence[str], told: Callable[[str], None]) -> tuple[str, ...]:
+    """The devices by the names that a matrix gives them, each once; changed names are `told`."""
     if all(device == "cpu" for device in named):
         return tuple(named)
     machine = devices.inventory()
@@ -32,5 +30,5 @@ def each_once(named: Sequence[str]) -> tuple[str, ...]:
     for device, name in names.items():
         if device != name:
             also = ", measured once" if name in named else ""
-            click.echo(f"--devices {device}: called {name} on this machine{also}", err=True)
+            told(f"--devices {device}: called {name} on this machine{also}")
     return tuple(dict.fromkeys(names.values()))

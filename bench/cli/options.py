@@ -87,7 +87,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("batch-sizes", str, f"samples a step; {_LIST}", "LIST"),
     Option("precisions", str, f"float32, tf32, mixed_bfloat16, mixed_float16; {_LIST}", "LIST"),
     Option("threads", str, f"CPU threads inside an operation, or default; {_LIST}", "LIST"),
-    Option("backends", str, f"tensorflow, jax, torch; {_LIST}", "LIST"),
+    Option(
+        "backends",
+        str,
+        f"tensorflow, jax, torch; {_LIST} [default: the first that is installed]",
+        "LIST",
+    ),
     Option("epochs", int, "documented epochs [default: 5; quick: 2]", "N"),
     Option(
         "steps",
@@ -251,7 +256,7 @@ def plan_from(
         present: returns the devices of this machine; called only where `devices` is missing.
         command: the command line that repeats the run.
         side: the side of a duel that holds the user's own models; None for the working folder.
-        told: called with a line where the user's own models are looked at.
+        told: called with each line about the plan, such as that own models are looked at.
         wait: how they are looked at where another run measures (`inspection.look_at`).
 
     Raises:
@@ -262,8 +267,8 @@ def plan_from(
     named = axes.devices
     axes = replace(
         axes,
-        backends=axes.backends or default_backends(),
-        devices=tuple(present()) if named is None else each_once(named),
+        backends=axes.backends or default_backends(told),
+        devices=tuple(present()) if named is None else each_once(named, told),
     )
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))

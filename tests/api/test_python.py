@@ -19,6 +19,7 @@ from support.run_folders import write_run
 import bench
 from bench.api import frames, measuring
 from bench.launch.launcher import CAN_FORK, Launcher
+from bench.machine import placement
 from bench.schema.case import Case
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS
 from bench.schema.errors import NotComparable
@@ -183,6 +184,17 @@ def test_it_trains_with_the_largest_batch_that_fits(
 
 
 @forks
+def test_without_progress_nothing_is_printed_about_the_backend(
+    measure: Callable[..., bench.Run],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(placement, "default_backend", lambda: "jax")
+    for progress in (True, False):
+        measure(optimizers="adam", progress=progress)
+        assert ("backend jax: " in capsys.readouterr().err) is progress
+
+
 def test_a_finished_run_that_cannot_be_read_is_kept(
     measure: Callable[..., bench.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -425,27 +425,26 @@ def test_the_versions_of_a_framework_are_those_that_pip_is_asked_for(backend: Ba
 @pytest.mark.parametrize(
     ("usable", "named", "says"),
     [
-        (["tensorflow"], None, ""),
-        ([], None, ""),
-        (["tensorflow", "jax", "torch"], None, ""),
-        (["jax", "torch"], ("jax",), "backend jax: it is missing\n"),
+        (["tensorflow"], None, []),
+        ([], None, []),
+        (["tensorflow", "jax", "torch"], None, []),
+        (["jax", "torch"], ("jax",), ["backend jax: it is missing"]),
     ],
 )
 def test_the_first_line_says_which_framework_is_the_default_where_it_is_not_tensorflow(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     usable: list[str],
     named: tuple[str, ...] | None,
-    says: str,
+    says: list[str],
 ) -> None:
     def why(name: str) -> str | None:
         """Why a framework is missing, with a remedy."""
         return None if name in usable else "it is missing: pip install it"
 
     monkeypatch.setattr(placement, "why_missing", why)
-    assert here.default_backends() == named
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", says)
+    lines: list[str] = []
+    assert here.default_backends(lines.append) == named
+    assert lines == says
 
 
 # The child's environment.

@@ -678,12 +678,12 @@ def test_a_side_whose_variable_is_overruled_leaves_no_folder(
 def test_what_is_typed_and_seen(
     type_in: TypeIn, tmp_path: Path, scripted: Callable[..., None]
 ) -> None:
-    words = ("--a", "here", "--b", "FAKE_SLOWER=1.1", "--data", tmp_path / "data")
+    words = ("--a", "here", "--b", "FAKE_SLOWER=1.1", "--data", tmp_path / "data", "--epochs", "1")
     code, out, err = type_in("duel", *words, "--output", tmp_path / "duel")
     assert (code, err) == (1, "")
     lines = out.replace(str(tmp_path / "duel"), "FOLDER").splitlines()
     assert lines[:2] == GOLDEN.splitlines()[:2]
-    assert lines[2].startswith("1 case, 2 epochs; looks after 8, 16, 24 blocks; at most about")
+    assert lines[2].startswith("1 case, 1 epoch; looks after 8, 16, 24 blocks; at most about")
     assert lines[3].startswith("block 1/24: B over A 1.")
     assert "  look at 8: B is worse (p " in out
     assert "B is worse (exit 1); the gate is 5.0%" in out

@@ -50,7 +50,7 @@ def summarize_models(models: str | None) -> int:
         the exit code.
 
     Raises:
-        UserError: a name is empty, or TensorFlow is not installed.
+        UserError: a name is empty, or no framework is installed.
     """
     names = parse_axis("models", models) if models else tuple(NETWORKS)
     require_keras()
@@ -60,7 +60,7 @@ def summarize_models(models: str | None) -> int:
     command = [*child_command("fmnist_models"), *names]
     environment |= {"PYTHONIOENCODING": "utf-8"}
     sys.stdout.flush()
-    # TensorFlow's log is shown only where the summaries failed.
+    # The framework's log is shown only where the summaries failed.
     child = subprocess.run(command, env=environment, capture_output=True, check=False)
     click.echo(child.stdout.decode(errors="replace"), nl=False)
     if child.returncode:

@@ -67,7 +67,7 @@ class DuelLines:
         if plan.rows is not None:
             self._print(f"cut short: the first {plan.rows:,} training images only")
         each = sorted({plan.settings.epochs_of(case) for case in plan.cases})
-        epochs = " or ".join(map(str, each))
+        epochs = " or ".join([*map(str, each[:-1]), counted(each[-1], "epoch")])
         of_steps = "" if plan.settings.steps is None else f" of {plan.settings.steps:,} steps"
         bound = "at most about" if all(map(is_known, plan.cases)) else "at least"
         samples = None
@@ -81,7 +81,7 @@ class DuelLines:
         budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
         looks = ", ".join(map(str, SPENDING))
         self._print(
-            f"{cases}, {epochs} epochs{of_steps}; looks after {looks} blocks; {bound} "
+            f"{cases}, {epochs}{of_steps}; looks after {looks} blocks; {bound} "
             f"{duration(most)} where nothing disturbs it{budget}; in {folder}"
         )
 
