@@ -11,8 +11,6 @@ CUDA, oneDNN, OpenBLAS, OpenMP and glibc.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bench.backends import DEFAULT
+from bench.machine.keras_file import KERAS_HOME, backend_of_file, home_of, keras_settings
 from bench.machine.redact import scrub_setting
 from fmnist_models.errors import UserError
 
@@ -144,7 +144,8 @@ RULES: tuple[Rule, ...] = (
 FILES: tuple[tuple[str, str, Fate, str], ...] = (
     ("`~/.keras/keras.json` (`KERAS_HOME`)", "Keras", Fate.FIXED,
      "where `floatx`, `epsilon`, `image_data_format` or `nnx_enabled` is not Keras's default, or "
-     "it cannot be read, workers get an empty one; what a model downloads lies beside it then"),
+     "it cannot be read, workers get an empty one; what a model downloads lies beside it then. A "
+     "`backend` there chooses nothing, and is named"),
     ("`matplotlibrc`", "matplotlib", Fate.IGNORED,
      "pictures have the suite's own style; one that is not UTF-8 is refused, for Keras imports "
      "matplotlib"),
@@ -155,15 +156,6 @@ FILES: tuple[tuple[str, str, Fate, str], ...] = (
 )  # fmt: skip
 # The values in a worker where the user sets none.
 DEFAULTS: Variables = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}
-# A folder with an empty keras.json, so that the defaults of the installed Keras hold.
-KERAS_HOME = Path(__file__).resolve().parent / "keras_home"
-# Keras's defaults by the key of keras.json; KERAS_BACKEND always decides the backend.
-_KERAS_DEFAULTS: Mapping[str, Any] = {
-    "floatx": "float32",
-    "epsilon": 1e-7,
-    "image_data_format": "channels_last",
-    "nnx_enabled": False,
-}
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY(_|$)")
 # The variables that earlier revisions recorded, whose environment.json has no `overruled`.
 _RECORDED_BEFORE = re.compile(
@@ -225,7 +217,8 @@ def is_recorded(name: str) -> bool:
 def overruled(environ: Variables, children: Iterable[Variables]) -> dict[str, str]:
     """`overruled` of environment.json: variables of the user that no worker of `children` got.
 
-    Settings of keras.json that are replaced are in it too.
+    Settings of keras.json that are replaced are in it too, and a backend there that is not the
+    default and with which no worker trained.
     """
     children = tuple(children)
     found = {
@@ -236,36 +229,10 @@ def overruled(environ: Variables, children: Iterable[Variables]) -> dict[str, st
         and not _SECRET.search(name)
         and all(child.get(name) != value for child in children)
     }
+    backend = backend_of_file(environ)
+    if backend not in ("", DEFAULT) and all(c.get("KERAS_BACKEND") != backend for c in children):
+        found["keras.json: backend"] = scrub_setting(backend)
     return found | keras_settings(environ)
-
-
-def keras_settings(environ: Variables) -> dict[str, str]:
-    """Settings of the user's keras.json that differ from Keras's defaults, by `keras.json: KEY`.
-
-    Where there are any, or Keras could not read the file, workers read an empty file instead,
-    because the work must be the same on every machine. `backend` is left out: a worker's
-    KERAS_BACKEND overrides it.
-    """
-    path = _keras_file(environ)
-    try:
-        if path.is_fifo() or path.is_char_device():
-            # Reading it would wait forever, or never end.
-            return {"keras.json": "is no file"}
-        settings = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, NotADirectoryError):
-            return {}
-        return {"keras.json": f"cannot be read: {type(error).__name__}"}
-    if not isinstance(settings, dict):
-        return {"keras.json": "is no JSON object"}
-    return {
-        f"keras.json: {key}": scrub_setting(str(settings[key]))
-        for key, default in _KERAS_DEFAULTS.items()
-        if key in settings
-        and (settings[key] != default or type(settings[key]) is not type(default))
-    }
 
 
 def refuse_unreadable(environ: Variables) -> None:
@@ -279,7 +246,7 @@ def refuse_unreadable(environ: Variables) -> None:
         UserError: that file cannot be read as text, or is a pipe, on which matplotlib would wait.
     """
     named = Path(environ.get("MATPLOTLIBRC") or "matplotlibrc")
-    home = Path(_home(environ))
+    home = Path(home_of(environ))
     configured = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib"
     folders = [environ.get("MPLCONFIGDIR") or configured, home / ".matplotlib"]
     places = [Path("matplotlibrc"), named, named / "matplotlibrc"]
@@ -333,18 +300,3 @@ def acted(environments: Iterable[Mapping[str, Any]]) -> list[dict[str, str] | No
         }
         found.append({name: value for name, value in passed.items() if counts(name)})
     return found
-
-
-def _home(environ: Variables) -> str:
-    """The home folder of a process with these variables; unlike `Path.home`, it never raises."""
-    own = "" if os.name == "nt" else environ.get("HOME", "")
-    return own or os.path.expanduser("~")  # noqa: PTH111
-
-
-def _keras_file(environ: Variables) -> Path:
-    """Where Keras looks for keras.json (keras/src/backend/config.py)."""
-    folder = environ.get("KERAS_HOME")
-    if not folder:
-        home = _home(environ)
-        folder = str(Path(home if os.access(home, os.W_OK) else "/tmp") / ".keras")  # noqa: S108
-    return Path(os.path.expanduser(folder)) / "keras.json"  # noqa: PTH111

@@ -1,4 +1,4 @@
-"""Estimates how long a run will take, from the committed reference run.
+"""Estimates how long a run will take, from the committed reference run and that of the backends.
 
 Nothing is known there of a user's own model, whose estimates are the least that they can take.
 """
@@ -20,6 +20,8 @@ from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
 REFERENCE = CHECKOUT / "results" / "reference"
+# A run of all backends; the reference run is of the default one.
+BACKENDS_RUN = CHECKOUT / "results" / "examples" / "backends"
 IMPORT_S = 10.0
 # Without a reference run: samples/s at batch 32 on two cores, and seconds of a warm-up and of a
 # launch of `logistic`.
@@ -34,8 +36,13 @@ _PEAKS_S, _PRODUCTS_S = 10.0, 4.0
 @cache
 def reference_rows() -> tuple[dict[str, Any], ...]:
     """The rows of the reference run that ended ok; () where it is not installed."""
+    return _rows_of(REFERENCE)
+
+
+@cache
+def _rows_of(folder: Path) -> tuple[dict[str, Any], ...]:
     try:
-        rows = RunFolder(REFERENCE).results()
+        rows = RunFolder(folder).results()
     except UserError:
         return ()
     return tuple(row for row in rows if row["status"] == Status.OK)
@@ -76,7 +83,7 @@ def launch_seconds(
     least_rounds, least_s = least.get(case.loop, (0, 0.0))
     if not is_known(case):
         return _ROUGH_WARMUP_S + least_s
-    row = _nearest(case, reference_rows())
+    row = _nearest(case, (*reference_rows(), *_rows_of(BACKENDS_RUN)))
     if samples is None:
         samples = training_samples(settings.data)
     if case.loop == SKLEARN_LOOP:
@@ -107,7 +114,7 @@ def training_samples(data: str | None) -> int:
 
 
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row of the same loop that is most similar to `case`; None where there is none."""
+    """The row of the same loop, and backend if there is one, that is most similar to `case`."""
 
     def distance(row: Mapping[str, Any]) -> float:
         """The distance of a row from `case`; 0 for the row of the same case."""
@@ -119,4 +126,6 @@ def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
             + 4 * (row["device"] != case.device)
         )
 
-    return min((row for row in rows if row["loop"] == case.loop), key=distance, default=None)
+    found = [row for row in rows if row["loop"] == case.loop]
+    same = [row for row in found if row["backend"] == case.backend]
+    return min(same or found, key=distance, default=None)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from bench.backends import DEFAULT
 from bench.machine import environment, variables
+from bench.machine.keras_file import KERAS_HOME, keras_settings
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
-from bench.machine.variables import FILES, KERAS_HOME, RULES, Fate, fate_of, for_worker, overruled
+from bench.machine.variables import FILES, RULES, Fate, fate_of, for_worker, overruled
 from bench.schema.case import Case
 from fmnist_models.errors import UserError
 
@@ -140,7 +142,7 @@ def test_a_matplotlibrc_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_keras_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "keras.json")
-    found = variables.keras_settings({"KERAS_HOME": str(tmp_path)})
+    found = keras_settings({"KERAS_HOME": str(tmp_path)})
     assert found == {"keras.json": "is no file"}
 
 
@@ -150,7 +152,7 @@ def test_a_keras_file_that_changes_nothing_stays(tmp_path: Path, content: object
         (tmp_path / "keras.json").write_text(json.dumps(content))
     user = {"KERAS_HOME": str(tmp_path)}
     assert for_worker(user)["KERAS_HOME"] == str(tmp_path)
-    assert variables.keras_settings(user) == {}
+    assert keras_settings(user) == {}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,17 @@ def test_a_keras_file_that_would_change_the_work_is_set_aside(
     assert variables.warning({"overruled": told}).endswith(" ".join(next(iter(told.items()))))
 
 
+def test_another_backend_in_the_keras_file_is_told(tmp_path: Path) -> None:
+    """Keras writes its default there by itself, which is no choice of the user's."""
+    user = {"KERAS_HOME": str(tmp_path)}
+    worker = for_worker(user) | {"KERAS_BACKEND": "jax"}
+    for backend, told in (("torch", {"keras.json: backend": "torch"}), ("jax", {}), (DEFAULT, {})):
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))
+        assert worker["KERAS_HOME"] == str(tmp_path)
+        assert overruled(user, [worker]) == told
+    assert variables.warning({"overruled": {"keras.json: backend": "torch"}})
+
+
 def test_the_home_of_keras_is_found_as_keras_finds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +205,7 @@ def test_the_home_of_keras_is_found_as_keras_finds_it(
     (tmp_path / ".keras" / "keras.json").write_text('{"floatx": "float64"}')
     monkeypatch.setenv("HOME", str(tmp_path))
     assert for_worker({})["KERAS_HOME"] == str(KERAS_HOME)
-    assert variables.keras_settings({"HOME": str(tmp_path / "another")}) == {}
+    assert keras_settings({"HOME": str(tmp_path / "another")}) == {}
     (tmp_path / ".keras" / "keras.json").unlink()
     assert "KERAS_HOME" not in for_worker({})
     # Keras would read and write keras.json in the working folder.
