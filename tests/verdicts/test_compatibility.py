@@ -259,7 +259,7 @@ def measured(environment: dict[str, Any], name: str, **columns: Any) -> Measured
     [
         (("cpu", "model"), "Xeon", "the CPU Xeon"),
         (("cpu", "cores_logical"), 8, "logical cores 8"),
-        (("cpu", "affinity"), [0], "number of allowed cores 1"),
+        (("cpu", "affinity"), [0], "a number of allowed cores of 1"),
         (("cpu", "cgroup_quota_cpus"), 1.5, "a CPU quota of 1.5"),
         (("gpus",), [], "the GPUs none"),
     ],

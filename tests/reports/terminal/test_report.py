@@ -195,13 +195,6 @@ def test_an_estimate_needs_no_reference(monkeypatch: pytest.MonkeyPatch) -> None
     assert five > 2 * one > 0
 
 
-def test_an_estimate_has_the_ceilings_of_each_backend() -> None:
-    cases = [Case("softmax", "adam", "fit", backend=name) for name in ("tensorflow", "jax")]
-    one, two = (estimate.run_seconds(some, RunSettings()) for some in (cases[:1], cases))
-    first, second = (estimate.launch_seconds(case, RunSettings()) for case in cases)
-    assert two - one - second == pytest.approx(one - first - estimate.IMPORT_S)
-
-
 def test_an_estimate_is_the_cases_own_row_where_there_is_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
