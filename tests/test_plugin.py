@@ -293,13 +293,8 @@ def test_a_worker_of_xdist_tries_and_does_not_time(
     assert json.loads(asked.read_text())["trial"] is True
 
 
-def test_a_gate_is_refused_where_tests_run_at_once(tested: Tested, repository: Path) -> None:
-    # As pytest-xdist does.
-    (repository / "option_n.py").write_text(
-        "def pytest_addoption(parser):\n"
-        "    parser.addoption('--numprocesses', dest='numprocesses', type=int)\n"
-    )
-    done = tested("-p", "option_n", "--numprocesses", "2", "--training-baseline", "b")
+def test_a_gate_is_refused_where_tests_run_at_once(tested: Tested) -> None:
+    done = tested("--numprocesses", "2", "--training-baseline", "b")
     assert done.returncode == 4
     assert "--training-baseline: leave -n out, for launches at once would slow" in done.stderr
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.backends import DEFAULT
 from bench.machine.loaded import CHECKOUT
 from bench.schema.case import MODELS, SKLEARN_LOOP, Case
 from bench.schema.launch import Status
@@ -83,7 +84,7 @@ def launch_seconds(
     least_rounds, least_s = least.get(case.loop, (0, 0.0))
     if not is_known(case):
         return _ROUGH_WARMUP_S + least_s
-    row = _nearest(case, (*reference_rows(), *_rows_of(BACKENDS_RUN)))
+    row = _nearest(case, _rows_like(case))
     if samples is None:
         samples = training_samples(settings.data)
     if case.loop == SKLEARN_LOOP:
@@ -113,8 +114,17 @@ def training_samples(data: str | None) -> int:
     return dataset.training_samples(None)
 
 
+def _rows_like(case: Case) -> Sequence[Mapping[str, Any]]:
+    """The rows of the case's backend and loop; those of the reference run where there are none."""
+    if case.backend == DEFAULT:
+        return reference_rows()
+    kind = (case.backend, case.loop)
+    own = [row for row in _rows_of(BACKENDS_RUN) if (row["backend"], row["loop"]) == kind]
+    return own or reference_rows()
+
+
 def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row of the same loop, and backend if there is one, that is most similar to `case`."""
+    """The row of the same loop that is most similar to `case`; None where there is none."""
 
     def distance(row: Mapping[str, Any]) -> float:
         """The distance of a row from `case`; 0 for the row of the same case."""
@@ -126,6 +136,4 @@ def _nearest(case: Case, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
             + 4 * (row["device"] != case.device)
         )
 
-    found = [row for row in rows if row["loop"] == case.loop]
-    same = [row for row in found if row["backend"] == case.backend]
-    return min(same or found, key=distance, default=None)
+    return min((row for row in rows if row["loop"] == case.loop), key=distance, default=None)
