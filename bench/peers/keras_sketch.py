@@ -42,7 +42,9 @@ def build(data: TrainingData, training: Training) -> ByHand:
             train_on(tf.slice(order, [step * batch], [batch]))
             return (step + 1,)
 
-        tf.while_loop(lambda step: step < full, body, (tf.constant(0),))
+        # XLA refuses a slice of more samples than there are, in a loop without turns too.
+        if full:
+            tf.while_loop(lambda step: step < full, body, (tf.constant(0),))
         if full * batch < len(data.train_x):
             train_on(order[full * batch :])
         metrics: dict[str, tf.Tensor] = model.get_metrics_result()

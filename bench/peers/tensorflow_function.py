@@ -56,8 +56,11 @@ def by_hand(data: TrainingData, training: Training, *, jit_compile: bool) -> ByH
             loss, right = train_on(tf.slice(order, [step * batch], [batch]), step)
             return step + 1, losses + loss, hits + right
 
-        start = (tf.constant(0), tf.constant(0.0), tf.constant(0))
-        _, losses, hits = tf.while_loop(lambda step, *_: step < full, body, start)
+        losses, hits = tf.constant(0.0), tf.constant(0)
+        # XLA refuses a slice of more samples than there are, in a loop without turns too.
+        if full:
+            start = (tf.constant(0), losses, hits)
+            _, losses, hits = tf.while_loop(lambda step, *_: step < full, body, start)
         if full * batch < samples:
             loss, right = train_on(order[full * batch :], tf.constant(full))
             losses, hits = losses + loss, hits + right

@@ -27,6 +27,7 @@ from bench.schema.case import Case
 
 CASE = Case("relu_mlp", "adam", "compiled", threads=1)
 BATCH, SEED, EPOCHS, SAMPLES = 32, 7, 4, 200
+BATCHES = (96, 200, 900)
 # Of these the order of samples is known; `fit` draws its own.
 ORDERED = [name for name, peer in PEERS.items() if peer.loop in ("", "compiled")]
 ORDERED.remove("bare_fit")
@@ -192,13 +193,14 @@ def test_tensorflow_by_hand_computes_in_float32_on_a_gpu_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(PEERS))
 def test_a_launch_trains_every_sample_in_each_round(name: str, small_data: Path) -> None:
-    """With and without the accuracy, in batches of 96 and a rest, and in four batches of 200."""
+    """With and without the accuracy: in batches of 96 and a rest, in four of 200, and in one that
+    is smaller than asked for."""
     skip_what_is_missing(name + LOSS_ONLY)
     names = [name if accuracy else name + LOSS_ONLY for accuracy in accuracies_of(name)]
     found: list[Measured] = []
-    measure(Plan(names, (96, 200), 1, 1, 3, CASE, str(small_data)), Inventory(), found.append)
+    measure(Plan(names, BATCHES, 1, 1, 3, CASE, str(small_data)), Inventory(), found.append)
     assert sorted((m.name, m.found.batch_size) for m in found) == sorted(
-        (each, batch) for each in names for batch in (96, 200)
+        (each, batch) for each in names for batch in BATCHES
     )
     for each in found:
         measured = each.found
