@@ -43,6 +43,8 @@ class Child:
     def __init__(self, backend: str, device: str) -> None:
         self._backend, self._device_word = backend, device
         self._on_cpu = device == "cpu"
+        if backend == "tensorflow" and self._on_cpu:
+            _make_virtual()
         module = import_module(f"bench.worker.{backend}.probe")
         self._probed = cast("Probed", module.PROBED(device))
         self._probed.device.configure()
@@ -229,6 +231,15 @@ class Child:
 
         with tf.device("/CPU:1" if self._on_cpu else "/CPU:0"):
             return tf.ones(())
+
+
+def _make_virtual() -> None:
+    """Give TensorFlow two virtual CPUs, so that something can be on the wrong one."""
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
 
 
 def _uuids(backend: str) -> list[str]:
