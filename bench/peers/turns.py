@@ -134,7 +134,8 @@ def _together(
             place = LaunchPlace(
                 environment(name, plan.case, machine), False, logs / f"{name}.log", LIMIT_S
             )
-            worker = WorkerProcess(child_command("bench.peers.launch"), place)
+            with _named(name):
+                worker = WorkerProcess(child_command("bench.peers.launch"), place)
             started[name] = worker
             request = _request(name, plan, launch, batches)
             running[name] = worker.serve("peer", request, place, lambda _: None, pauses=True)

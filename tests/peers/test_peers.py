@@ -16,7 +16,7 @@ from bench.analysis.stats import student_interval
 from bench.backends import KNOWN
 from bench.machine import placement
 from bench.machine.nvml import Inventory
-from bench.peers import known
+from bench.peers import known, turns
 from bench.peers.known import LOSS_ONLY, NAMES, by_hand, chosen
 from bench.peers.ratios import Promise, Ratio, ratio
 from bench.peers.tables import promise_lines, tables, write
@@ -230,6 +230,12 @@ def test_turns_are_random_and_keep_what_is_compared_together() -> None:
     assert len({tuple(map(tuple, groups)) for groups, _ in orders}) == 6
     assert len({tuple(batches) for _, batches in orders}) > 1
     assert orders[0] == order_of_launches(plan(names, (32, 128, 512, 2048)), 0)
+
+
+def test_a_process_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "child_command", lambda _: ("/nowhere/python",))
+    with pytest.raises(UserError, match=r"^sklearn_loss: cannot start /nowhere/python: "):
+        turns.measure(plan(["sklearn_loss"]), HERE, lambda _: None)
 
 
 def test_every_loop_is_beside_its_framework_by_hand() -> None:
