@@ -125,3 +125,28 @@ def test_other_accelerators_are_named_by_their_plug_ins(monkeypatch: pytest.Monk
     there = [SimpleNamespace(name=name) for name in ("xla_cuda12", "xla_rocm7")]
     monkeypatch.setattr(probe, "entry_points", lambda group: there)
     assert probe.PROBED("cpu").versions()["others"] == ["plug-in xla_rocm7"]
+
+
+def test_a_layer_within_a_loop_is_counted_and_not_checked() -> None:
+    """Its body is traced for one turn, which the layers' own count would take for all."""
+    from bench.worker.jax.step_flops import step_flops
+    from fmnist_models.loops.jax.state import state_of
+
+    class Cell(keras.layers.Layer):
+        state_size = output_size = 3
+
+        def build(self, shape: Any) -> None:
+            self.dense = keras.layers.Dense(3)
+            self.dense.build((None, shape[-1] + 3))
+
+        def call(self, x: Any, states: Any) -> Any:
+            new = self.dense(keras.ops.concatenate([x, states[0]], -1))
+            return new, [new]
+
+    model = keras.Sequential([keras.Input((7, 2)), keras.layers.RNN(Cell())])
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 7, 2), np.float32), np.ones((4, 3), np.float32)
+    model.train_on_batch(x, y)
+    found = step_flops(model, model.train_step, state_of(model), (x, y))
+    assert found.warnings == ()
+    assert found.flops_per_sample == 7 * 3 * 2 * 5 * 3

@@ -13,6 +13,7 @@ from bench.analysis.lowered import Uncountable, module_flops
 from bench.worker.counting import Counted, checked, uncounted
 from bench.worker.jax.products import walk
 from bench.worker.layer_rules import Call, flops_of, has_rule, tensors_of
+from fmnist_models.loops.jax.watch import in_trace_of
 from fmnist_models.loops.watch import layers_of, standing_in
 
 
@@ -35,7 +36,7 @@ def step_flops(
 
     def watched(state: Any, data: Any) -> Any:
         """The step, a function of its own, because JAX remembers the traces of others."""
-        with calls.watching():
+        with calls.watching(jax.tree.leaves(data)[0]):
             return step(state, data)
 
     try:
@@ -56,10 +57,15 @@ class _LayerCalls:
         self._calls: list[tuple[Any, dict[str, Any], Any]] = []
         # The calls, by their number, with those of their tensors that have a gradient.
         self._depends: set[tuple[int, str]] = set()
+        self._others = False
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within the context, note the calls of layers with a rule."""
+    def watching(self, first: Any) -> Iterator[None]:
+        """Within the context, note the calls of layers with a rule.
+
+        Args:
+            first: an array of the step's own trace.
+        """
         call = keras.layers.Layer.__call__
 
         def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -68,6 +74,8 @@ class _LayerCalls:
                 return call(layer, *args, **kwargs)
             number = len(self._calls)
             given = tensors_of(layer, args, kwargs, _is_array)
+            # A loop's body is traced for one turn, and perhaps twice.
+            self._others |= not all(in_trace_of(first, array) for array in given.values())
             self._calls.append((layer, {name: x.shape for name, x in given.items()}, None))
             for name, array in given.items():
                 if jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
@@ -97,8 +105,11 @@ class _LayerCalls:
     def flops(self, jaxpr: Any) -> int | None:
         """FLOPs of the step by the settings of its layers.
 
-        None where a product of the trace is made by something else than a layer with a rule.
+        None where a product of the trace is made by something else than a layer with a rule, or
+        where such a layer is called within a loop or `jax.vmap`.
         """
+        if self._others:
+            return None
         known = {layer.name for layer, _, _ in self._calls}
         every = {layer.name for layer in layers_of(self._model)}
         for scopes, product in walk(jaxpr):

@@ -50,7 +50,7 @@ class JaxWatch(CountingWatch):
     def __init__(self, model: keras.Model, first: Sequence[NDArray[Any]]) -> None:
         super().__init__(model, first)
         self.traced: list[tuple[Any, Any]] = []
-        self._own_trace: Any = None
+        self._first: Any = None
 
     @property
     def traces(self) -> int:
@@ -69,7 +69,7 @@ class JaxWatch(CountingWatch):
             else:
                 self.eager = True
             self._layer_rows = {}
-            self._own_trace = getattr(leaves[0], "_trace", None)
+            self._first = leaves[0]
             with self._watching():
                 told = self.step(state, data)
             self._note(leaves[0].shape[0])
@@ -94,12 +94,7 @@ class JaxWatch(CountingWatch):
 
         Between the two there may be traces of gradients, but no other function and no `jax.vmap`.
         """
-        trace = getattr(value, "_trace", None)
-        while trace is not None and trace is not self._own_trace:
-            if type(trace).__name__ in ("BatchTrace", "DynamicJaxprTrace"):
-                return False
-            trace = getattr(trace, "parent_trace", None)
-        return trace is self._own_trace
+        return in_trace_of(self._first, value)
 
     def batches(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
         """State and batches of one call of Keras's train function; the batches are counted."""
@@ -123,6 +118,16 @@ class JaxWatch(CountingWatch):
     def _array(self, given: Any) -> Any:
         arrays = (leaf for leaf in jax.tree.leaves(given) if getattr(leaf, "shape", None))
         return next(arrays, None)
+
+
+def in_trace_of(first: Any, value: Any) -> bool:
+    """Whether a value is of the trace of another, or of one of gradients within it."""
+    own, trace = getattr(first, "_trace", None), getattr(value, "_trace", None)
+    while trace is not None and trace is not own:
+        if type(trace).__name__ in ("BatchTrace", "DynamicJaxprTrace"):
+            return False
+        trace = getattr(trace, "parent_trace", None)
+    return trace is own
 
 
 def _form(leaf: Any) -> jax.ShapeDtypeStruct:
