@@ -20,15 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from bench.cli.options import (
-    GATE_OPTIONS,
-    OPTIONS,
-    Option,
-    plan_from,
-    refuse_empty,
-    refuse_plan_options,
-    to_stderr,
-)
+from bench.cli.declared import GATE_OPTIONS, OPTIONS, Option
+from bench.cli.options import plan_from, refuse_empty, refuse_plan_options, to_stderr
 from bench.machine import devices, environment
 from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for

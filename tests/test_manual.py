@@ -26,7 +26,8 @@ from support.manual import PAGES, Block, blocks, shows, words_after, write_outpu
 from bench import cli
 from bench.analysis import phases
 from bench.analysis.profile_rows import Profile
-from bench.cli.options import GATE_OPTIONS, HELP, OPTIONS
+from bench.cli.declared import GATE_OPTIONS, OPTIONS
+from bench.cli.options import HELP
 from bench.reports.terminal.profile import print_profiles
 from bench.reports.terminal.run import print_results
 from bench.schema.errors import ExitCode

@@ -31,15 +31,16 @@ from rich.console import Console
 
 from bench.api.functions import Parcel
 from bench.api.measuring import KNOWN, in_python_words, values_of
+from bench.cli.declared import AXES
 from bench.cli.gate import Guard
-from bench.cli.options import AXES, plan_from
+from bench.cli.options import plan_from
 from bench.machine.devices import inventory, present
 from bench.reports.terminal.check import told
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case
 from bench.schema.cells import counted
 from bench.schema.launch import Status
-from bench.schema.matrix import parse_axis
+from bench.schema.matrix import field_of, parse_axis
 from bench.schema.plan import Plan
 from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
@@ -57,11 +58,7 @@ from fmnist_models.errors import UserError
 _SHORT = {"matrix": "quick", "loop": "compiled", "launches": 3}
 _TRIAL = {"epochs": 1, "launches": 1, "wait": True}
 # The axes as a test writes them, of one value each; the model is its first argument.
-_SINGULAR = {
-    "threads" if axis == "threads" else axis.removesuffix("s"): axis
-    for axis in AXES
-    if axis != "models"
-}
+_SINGULAR = {field_of(axis): axis for axis in AXES if axis != "models"}
 _OPTIONS = (
     *_SINGULAR,
     *(k for k in KNOWN if k not in (*AXES, "output", "resume", "find_batch")),
@@ -110,7 +107,7 @@ def _plan(request: Mapping[str, Any]) -> tuple[Plan, bool]:
     given |= _TRIAL if request["trial"] else {}
     for key in given:
         if key in AXES and key not in _SINGULAR and key != "models":
-            raise UserError(f"{key}: a test measures one case: write {key.removesuffix('s')}=...")
+            raise UserError(f"{key}: a test measures one case: write {field_of(key)}=...")
         if key not in _OPTIONS:
             raise UserError(f"{key}: no option of a test; choose from {', '.join(_OPTIONS)}")
     machine = inventory()

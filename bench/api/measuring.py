@@ -16,7 +16,8 @@ from typing import Any
 
 from bench.api.functions import Parcel
 from bench.api.runs import Run, load
-from bench.cli.options import AXES, OPTIONS, Option, is_given, refuse_empty
+from bench.cli.declared import AXES, OPTIONS, Option
+from bench.cli.options import is_given, refuse_empty
 from bench.cli.run import FIND_BATCH, opened
 from bench.session.events import Progress
 from bench.session.preflight import new_folder_name

@@ -27,6 +27,8 @@ class Backend:
         variables: variables of its worker, by whether the case is on a GPU.
         threads: the variables that limit the threads of one operation to a number.
         compiles_by_xla: what it compiles goes through XLA.
+        spreads: how it can train on several replicas: in `one` process, or by `each` of several;
+            the first is its default.
         profiling: the packages that a profile needs, by their import names.
         refuses: why it cannot train a case on any machine; None where it can.
     """
@@ -40,6 +42,7 @@ class Backend:
     variables: Callable[[bool], Mapping[str, str]]
     threads: Callable[[int], Mapping[str, str]]
     compiles_by_xla: bool = True
+    spreads: tuple[str, ...] = ("one",)
     profiling: tuple[str, ...] = ("xprof", "pyinstrument")
     refuses: Callable[[Case], str | None] = lambda _: None
 

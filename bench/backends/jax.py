@@ -24,4 +24,5 @@ JAX = Backend(
     ),
     # XLA's client for CPUs has no flag for the size of its pool, and reads this variable.
     threads=lambda number: {"NPROC": str(number)},
+    spreads=("one", "each"),
 )

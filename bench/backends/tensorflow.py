@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bench.backends.facts import Backend
+
+if TYPE_CHECKING:
+    from bench.schema.case import Case
 
 # Passes the newest CUDA version that the driver supports to the worker: TensorFlow has no API
 # for it.
 CUDA_DRIVER_VARIABLE = "FMNIST_CUDA_DRIVER"
+
+
+def _refuses(case: Case) -> str | None:
+    if case.processes > 1:
+        return (
+            "Keras's fit does not train with TensorFlow in several processes: leave --processes "
+            "out, or choose the backend jax or torch"
+        )
+    if case.replicas > 1 and case.loop != "fit":
+        return (
+            f"MirroredStrategy does not run within the one program of {case.loop}: choose fit, or "
+            "the backend jax"
+        )
+    return None
+
 
 TENSORFLOW = Backend(
     name="tensorflow",
@@ -19,4 +39,5 @@ TENSORFLOW = Backend(
     # XLA's pool takes the same size. In TensorFlow 2.21, TF_NUM_INTRAOP_THREADS=1 gives one thread
     # `tf_XLAEigen` and a CPU time of 1.00 times the wall time, plain and compiled; 4 gives four.
     threads=lambda number: {"TF_NUM_INTRAOP_THREADS": str(number)},
+    refuses=_refuses,
 )

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
 
 
 def _refuses(case: Case) -> str | None:
+    if case.replicas > 1 and case.processes == 1:
+        return (
+            "PyTorch's DistributedDataParallel has a process for each replica: name --processes "
+            "each, or leave it out"
+        )
+    if case.replicas > 1 and case.loop == "fit":
+        return (
+            "Keras 3.15 does not train with PyTorch on several devices in fit: choose compiled, "
+            "or the backend jax"
+        )
     if case.loop == "multistep":
         return "Keras refuses steps_per_execution above 1 with PyTorch: choose fit or compiled"
     if case.precision == "mixed_float16" and case.device == "cpu":
@@ -39,6 +49,7 @@ TORCH = Backend(
     # OMP_NUM_THREADS, which each case with `threads` has, is PyTorch's own.
     threads=lambda number: {"MKL_NUM_THREADS": str(number)},
     compiles_by_xla=False,
+    spreads=("each",),
     profiling=("pyinstrument",),
     refuses=_refuses,
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import SIZE_OPTIONS, Verb, options
+from bench.cli.declared import SIZE_OPTIONS
+from bench.cli.options import Verb, options
 from bench.cli.verb import console_of
 from bench.schema.errors import ExitCode
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import AXES, SIZE_OPTIONS, Verb, options
+from bench.cli.declared import AXES, SIZE_OPTIONS
+from bench.cli.options import Verb, options
 from bench.cli.verb import command_line, console_of
 from bench.schema.matrix import DUEL_AXES, SWEPT_MODEL
 

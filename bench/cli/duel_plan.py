@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import AXES, is_given, plan_from
+from bench.cli.declared import AXES
+from bench.cli.options import is_given, plan_from
 from bench.machine import devices
 from bench.machine.loaded import CHECKOUT
 from bench.schema.bounds import MOST_SECONDS
 from bench.schema.draws import SIDES
 from bench.schema.duel import FORM, DuelPlan, Spec
-from bench.schema.matrix import DUEL, parse_axes
+from bench.schema.matrix import DUEL, field_of, parse_axes
 from bench.schema.sizes import Sizes
 from bench.session.sides import Side, fixed_side, prepare
 from bench.store.files import scratch
@@ -89,8 +90,7 @@ def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
     asked = getattr(parse_axes({axis: values[axis]}), axis)
     if axis == "devices":
         asked = [devices.known_as(device, devices.inventory()) for device in asked]
-    field = {"batch_sizes": "batch_size", "threads": "threads"}.get(axis, axis.removesuffix("s"))
-    return set(asked) == {getattr(case, field) for case in plan.cases}
+    return set(asked) == {getattr(case, field_of(axis)) for case in plan.cases}
 
 
 def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:

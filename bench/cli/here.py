@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bench.backends import DEFAULT
-from bench.machine import devices, placement
+from bench.machine import devices, hardware, placement
+from bench.schema.matrix import ALL, Axes
 
 
 def default_backends(told: Callable[[str], None]) -> tuple[str, ...] | None:
@@ -32,3 +34,16 @@ def each_once(named: Sequence[str], told: Callable[[str], None]) -> tuple[str, .
             also = ", measured once" if name in named else ""
             told(f"--devices {device}: called {name} on this machine{also}")
     return tuple(dict.fromkeys(names.values()))
+
+
+def with_replicas(axes: Axes) -> Axes:
+    """Axes with a number of replicas in place of `all`, and with devices that replicas can have.
+
+    Where the user names no device, these are the GPUs where there are some, else the CPU.
+    """
+    machine = devices.inventory()
+    chosen = axes.devices or (("gpu",) if machine.gpus else ("cpu",))
+    on_gpus = any(device != "cpu" for device in chosen)
+    most = max(1, len(machine.gpus)) if on_gpus else len(hardware.cpu_affinity() or (1,))
+    replicas = (most if number == ALL else number for number in axes.replicas or ())
+    return replace(axes, devices=chosen, replicas=tuple(dict.fromkeys(replicas)))

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from bench.backends import DEFAULT
-from bench.cli.options import AXES, Verb, options, plan_from
+from bench.cli.declared import AXES
+from bench.cli.options import Verb, options, plan_from
 from bench.cli.verb import command_line, console_of, ended
 from bench.schema.matrix import parse_axes
 from bench.session.ending import put_off

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import (
-    OPTIONS,
-    Option,
-    Verb,
-    is_given,
-    options,
-    plan_from,
-    refuse_plan_options,
-    to_stderr,
-)
+from bench.cli.declared import OPTIONS, Option
+from bench.cli.options import Verb, is_given, options, plan_from, refuse_plan_options, to_stderr
 from bench.cli.verb import command_line, console_of, ended
 from bench.schema.cells import counted
 from bench.schema.errors import ExitCode

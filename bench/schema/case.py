@@ -28,10 +28,14 @@ LOGISTIC_FIELDS: dict[str, Any] = {
     "precision": "float64",
     "threads": None,
     "backend": SKLEARN_LOOP,
+    "replicas": 1,
+    "processes": 1,
 }
 DEVICE_PATTERN = re.compile(r"cpu|gpu(:\d+)?")
 # A file name has at most 255 bytes; the rest is for numbers and endings.
 _LONGEST_FILE_NAME = 200
+# Larger numbers are typing errors.
+MOST_REPLICAS = 4096
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,8 +47,10 @@ class Case(Plain):
             `path/to/file.py:function`.
         optimizer: a name, a function of the user's own, or `OWN`.
         device: `cpu`, `gpu` or `gpu:N`.
-        batch_size: samples a step.
+        batch_size: samples a step, over all replicas.
         threads: threads of one operation on the CPU; None for the framework's default.
+        replicas: devices that each train a share of every batch.
+        processes: 1, where one process drives all replicas, or a process for each.
 
     Raises:
         UserError: a field holds an unknown value, or one out of range.
@@ -58,6 +64,8 @@ class Case(Plain):
     precision: Text = "float32"
     threads: Count | None = None
     backend: Text = DEFAULT
+    replicas: Count = 1
+    processes: Count = 1
 
     def __post_init__(self) -> None:
         if self.model not in MODELS and not FUNCTION.fullmatch(self.model):
@@ -79,6 +87,7 @@ class Case(Plain):
                         f"one form only, with {field} {only!r}"
                     )
             return
+        self._refuse_wrong_spread()
         refuse_unknown(self.optimizer)
         if self.optimizer == OWN and self.model in MODELS:
             raise UserError(
@@ -89,11 +98,31 @@ class Case(Plain):
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("backend", self.backend, BACKENDS)
 
+    def _refuse_wrong_spread(self) -> None:
+        if not 1 <= self.replicas <= MOST_REPLICAS:
+            raise UserError(f"replicas {self.replicas!r}: must be between 1 and {MOST_REPLICAS}")
+        if self.processes not in (1, self.replicas):
+            raise UserError(
+                f"processes {self.processes!r}: must be 1, or one for each of {self.replicas} "
+                "replicas"
+            )
+        if self.batch_size % self.replicas:
+            raise UserError(
+                f"batch size {self.batch_size}: it does not divide by {self.replicas} replicas: "
+                f"name a multiple of {self.replicas}, or --scaling weak, which names the share of "
+                "each"
+            )
+        if self.replicas > 1 and ":" in self.device:
+            raise UserError(
+                f"device {self.device!r}: it is one device, and {self.replicas} replicas take the "
+                "first ones: name gpu, and choose them by CUDA_VISIBLE_DEVICES"
+            )
+
     @property
     def id(self) -> str:
         """A readable name made of the fields alone: `relu_mlp-adam-compiled-cpu-b32-float32`.
 
-        Threads and backend are appended where they are not the default.
+        Threads, backend, replicas and processes are appended where they are not the default.
         """
         parts = [self.model, self.optimizer, self.loop, self.device, f"b{self.batch_size}"]
         parts.append(self.precision)
@@ -101,6 +130,10 @@ class Case(Plain):
             parts.append(f"t{self.threads}")
         if self.backend not in (DEFAULT, SKLEARN_LOOP):
             parts.append(self.backend)
+        if self.replicas > 1:
+            parts.append(f"r{self.replicas}")
+        if self.processes > 1:
+            parts.append(f"p{self.processes}")
         return "-".join(part for part in parts if part)
 
     @property

@@ -120,6 +120,8 @@ class LaunchRecord(Plain):
         dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for
             other models.
         traffic: the fields of each `Traffic`; None for `sklearn`.
+        all_reduce_bytes: bytes of gradients that the replicas add up in a step; None for one.
+        all_reduce_s: seconds in which they add up so many bytes, and do nothing else.
         software: versions and build flags that only the worker can know.
         code: digest of the files that the launch ran (`bench.launch.origin`); empty where it
             reported none.
@@ -163,6 +165,8 @@ class LaunchRecord(Plain):
     test_evaluation_s: Size | None = None
     dense_layers: tuple[tuple[Count, Count], ...] | None = None
     traffic: tuple[tuple[Text, Number, Number], ...] | None = None
+    all_reduce_bytes: Number | None = None
+    all_reduce_s: Positive | None = None
     energy_j: Size | None = None
     energy_samples: Number | None = None
     energy_covers: Text = ""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
-from bench.backends import BACKENDS, DEFAULT
+from bench.backends import BACKENDS, DEFAULT, KNOWN
 from bench.schema.case import (
     DEVICE_PATTERN,
     LOGISTIC,
     LOOPS,
+    MOST_REPLICAS,
     PRECISIONS,
     SKLEARN_LOOP,
     Case,
@@ -24,14 +25,30 @@ from fmnist_models.optimizers import OPTIMIZERS, OWN, split_names
 BATCH_SIZES: tuple[int, ...] = (32, 128, 512, 2048, 8192)
 # Larger values are typing errors; a process that starts more threads than the system allows dies.
 MOST_BATCH = 10_000_000
-_MOST: Mapping[str, int] = {"batch_sizes": MOST_BATCH, "threads": 4096}
+_MOST: Mapping[str, int] = {
+    "batch_sizes": MOST_BATCH,
+    "threads": 4096,
+    "replicas": MOST_REPLICAS,
+}
+# The number of replicas that means all devices.
+ALL = "all"
+# What `--batch-sizes` is with several replicas: of all together, or of each.
+STRONG, WEAK = SCALINGS = ("strong", "weak")
+# How several replicas are driven: by one process, or by one for each.
+SPREADS = ("one", "each")
 SWEPT_MODEL = "relu_mlp"
 SWEPT_OPTIMIZER = "adam"
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """A product of axes; None where the matrix decides."""
+    """A product of axes; None where the matrix decides.
+
+    Attributes:
+        replicas: numbers, or `ALL`, for which a number must be put before there are cases.
+        spread: how several replicas are driven, `one` or `each`; None for each backend's own.
+        scaling: `weak` where batch sizes are those of each replica.
+    """
 
     models: tuple[str, ...] | None = None
     optimizers: tuple[str, ...] | None = None
@@ -41,6 +58,9 @@ class Axes:
     precisions: tuple[str, ...] | None = None
     threads: tuple[int | None, ...] | None = None
     backends: tuple[str, ...] | None = None
+    replicas: tuple[int | str, ...] | None = None
+    spread: str | None = None
+    scaling: str | None = None
 
     def over(self, other: Axes) -> Axes:
         """`other`, with each axis that `self` gives put in place of its own."""
@@ -61,7 +81,7 @@ class Axes:
                 if SKLEARN_LOOP in (self.loops or ()) and "cpu" in (self.devices or ("cpu",)):
                     yield logistic_case()
                 continue
-            for optimizer, loop, device, batch_size, precision, threads, backend in product(
+            for optimizer, loop, device, size, precision, threads, backend, count in product(
                 self.optimizers or (),
                 [loop for loop in self.loops or () if loop != SKLEARN_LOOP],
                 self.devices or ("cpu",),
@@ -69,8 +89,18 @@ class Axes:
                 self.precisions or ("float32",),
                 self.threads or (None,),
                 self.backends or (DEFAULT,),
+                self.replicas or (1,),
             ):
-                yield Case(model, optimizer, loop, device, batch_size, precision, threads, backend)
+                replicas = int(count)
+                batch_size = size * replicas if self.scaling == WEAK else size
+                setting = (device, batch_size, precision, threads, backend)
+                processes = self._processes(backend, replicas)
+                yield Case(model, optimizer, loop, *setting, replicas, processes)
+
+    def _processes(self, backend: str, replicas: int) -> int:
+        """The number of processes of a case."""
+        own = KNOWN[backend].spreads[0] if backend in KNOWN else "one"
+        return replicas if (self.spread or own) == "each" else 1
 
 
 _NETWORKS = tuple(NETWORKS)
@@ -206,8 +236,16 @@ def parse_axes(texts: Mapping[str, str | None]) -> Axes:
     return Axes(**parsed)  # type: ignore[arg-type]
 
 
+def field_of(axis: str) -> str:
+    """The field of a case that an axis is about."""
+    same = {name: name for name in ("threads", "replicas")}
+    return {"batch_sizes": "batch_size", **same}.get(axis, axis.removesuffix("s"))
+
+
 def _value(axis: str, word: str) -> object:
-    if axis == "batch_sizes":
+    if axis == "replicas" and word == ALL:
+        return word
+    if axis in ("batch_sizes", "replicas"):
         return _whole_number(axis, word)
     if axis == "threads":
         return None if word == "default" else _whole_number(axis, word)

@@ -51,6 +51,7 @@ class RunSettings(Plain):
         steps: a round is this number of steps, and no score is taken; None for a whole epoch.
         cache_stream: read a stream into memory once, so that each loop can train on it.
         own_epochs: documented epochs by model, where the user's workload names its own.
+        scaling: `weak` where the batch of several replicas grows with their number, else `strong`.
         same_start: begin with the weights that every framework begins with for a seed, even where
             the run has one framework; else only where it has several.
     """
@@ -65,6 +66,7 @@ class RunSettings(Plain):
     steps: Count | None = None
     cache_stream: bool = False
     own_epochs: dict[str, Epochs] = field(default_factory=dict)
+    scaling: Text = "strong"
     same_start: bool = False
 
     def epochs_of(self, case: Case) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -17,6 +17,7 @@ from bench.schema.bounds import (
 )
 from bench.schema.case import Case
 from fmnist_models.own import FUNCTION
+from fmnist_models.replicas import Replicas
 
 # Names of the traces and of the files that a profiling launch writes, beside the profilers' own.
 STARTUP, STEPS = "startup", "steps"
@@ -31,14 +32,23 @@ class _OfACase(Plain):
     case: Case
     steps: Count | None
     cache_stream: bool
+    rank: Number
+    meeting: Text
+
+    @property
+    def replicas(self) -> Replicas:
+        """The replicas of the case, as the process sees them that is asked."""
+        case = self.case
+        return Replicas(case.replicas, case.processes, self.rank, self.meeting)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values.
 
         Those that a worker of an earlier revision refuses are left out where nothing is asked.
         """
-        later = ("steps", "cache_stream", "one_call", "same_start")
+        later = ("steps", "cache_stream", "one_call", "same_start", "rank", "meeting")
         values = Plain.to_json(self)
+        values["case"] = _known_to_earlier(values["case"])
         return {name: value for name, value in values.items() if value or name not in later}
 
     @property
@@ -61,6 +71,8 @@ class LaunchRequest(_OfACase):
         cache_stream: read a stream into memory before the training.
         one_call: only see whether it fits the memory: the training ends after its first call.
         same_start: begin with the weights that every framework begins with for this seed.
+        rank: number of the process that is asked, where the case has several.
+        meeting: `HOST:PORT` at which its processes find each other; empty for one process.
     """
 
     op: ClassVar[str] = "launch"
@@ -76,6 +88,8 @@ class LaunchRequest(_OfACase):
     cache_stream: bool = False
     one_call: bool = False
     same_start: bool = False
+    rank: Number = 0
+    meeting: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +130,7 @@ class ProfileRequest(_OfACase):
         seed: the seed of the training.
         folder: where the launch writes its traces.
         seconds: the readings go on for this long, and for at least `rounds` rounds.
-        steps, cache_stream: as those of a `LaunchRequest`.
+        steps, cache_stream, rank, meeting: as those of a `LaunchRequest`.
     """
 
     op: ClassVar[str] = "profile"
@@ -127,3 +141,10 @@ class ProfileRequest(_OfACase):
     rounds: Count
     steps: Count | None = None
     cache_stream: bool = False
+    rank: Number = 0
+    meeting: Text = ""
+
+
+def _known_to_earlier(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a case without those that one replica needs not name."""
+    return {k: v for k, v in case.items() if v != 1 or k not in ("replicas", "processes")}

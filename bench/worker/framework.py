@@ -19,6 +19,7 @@ from bench.schema.profile import Variant
 from bench.worker.counting import Counted
 from bench.worker.precision import Product
 from fmnist_models.loops.base import Loop, Work
+from fmnist_models.replicas import ONE, Replicas
 
 if TYPE_CHECKING:
     from bench.worker.ceilings import Peaks
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
 
 
 class Device(Protocol):
-    """One device, as the framework sees it inside the worker.
+    """One device, or that of each replica, as the framework sees it inside the worker.
 
     Attributes:
-        name: the framework's name of it.
+        name: the framework's name of it; of several, that of the first one.
     """
 
     name: str
 
     def configure(self) -> None:
         """Set placement, precision of products and memory; call it before a device is used.
+
+        Of several replicas, their devices are made or found, and their processes meet.
 
         Raises:
             Unavailable: the case needs a device that the framework does not have.
@@ -48,8 +51,17 @@ class Device(Protocol):
     def scope(self) -> AbstractContextManager[Any]:
         """The context in which operations are placed on this device."""
 
+    def replicated(self) -> AbstractContextManager[Any]:
+        """The context in which a model is built, compiled and trained on the replicas."""
+
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed."""
+
+    def wait_for_others(self) -> None:
+        """Return once every process of the replicas has come here."""
+
+    def all_reduce_s(self, size_bytes: int) -> float | None:
+        """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
 
     def free_memory(self, loop: str) -> tuple[int | None, str]:
         """(free bytes, name) of the memory to which a loop copies its data; None if not known."""
@@ -82,8 +94,8 @@ class Parts(Protocol):
 class Framework(Protocol):
     """What the `FRAMEWORK` of a package is."""
 
-    def device(self, device: str, precision: str) -> Device:
-        """A device, as a case spells it, for the precision of a case."""
+    def device(self, device: str, precision: str, replicas: Replicas = ONE) -> Device:
+        """A device, as a case spells it, for the precision of a case; or that of each replica."""
 
     def refuse_settings(self, precision: str) -> None:
         """Refuse settings of the framework that change the precision of the case.
@@ -94,6 +106,9 @@ class Framework(Protocol):
 
     def apart(self, work: Work) -> list[str]:
         """What Keras computes otherwise with this framework than with the others, as warnings."""
+
+    def per_replica(self, work: Work) -> list[str]:
+        """What is computed for each replica alone, and not for the whole batch, as warnings."""
 
     def products(self, watch: StepWatch) -> list[Product]:
         """The matrix products and convolutions of every trace of a watched step."""

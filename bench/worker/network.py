@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,19 +17,18 @@ from bench.schema.cells import counted
 from bench.schema.errors import Invalid
 from bench.schema.launch import Round
 from bench.schema.requests import LaunchRequest
-from bench.worker.counting import Counted, dense_layers, traffic
 from bench.worker.digests import digest_of_model
 from bench.worker.energy import Spans, counter
 from bench.worker.evaluation import Evaluations
 from bench.worker.framework import Device, framework
 from bench.worker.memory import PeakMemory, peaks_of
 from bench.worker.protocol import Emit, Pause
-from bench.worker.training import Built, built_work, check_precision, warm_up
+from bench.worker.told import told_of_work
+from bench.worker.training import built_work, check_precision, warm_up
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
 from fmnist_models.loops.start import digest_of_weights
-from fmnist_models.own import raised
 from fmnist_models.stream import Stream
 
 
@@ -38,10 +36,20 @@ def measure_network(
     request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
 ) -> None:
     """Train and evaluate a network; messages and errors are those of `launch.measure`."""
-    case = request.case
-    device = framework().device(case.device, case.precision)
+    device = framework().device(request.case.device, request.case.precision, request.replicas)
     device.configure()
-    memory = PeakMemory()
+    with device.replicated():
+        _measure(request, data, device, emit, pause)
+
+
+def _measure(
+    request: LaunchRequest,
+    data: TrainingData,
+    device: Device,
+    emit: Emit,
+    pause: Pause | None,
+) -> None:
+    case, memory = request.case, PeakMemory()
     built = built_work(request, data, device)
     model = built.work.model
     loop = LOOPS[case.loop](built.work)
@@ -56,6 +64,7 @@ def measure_network(
     with memory.left_out():
         evaluations.warm_up()
     rounds = _Rounds(request, evaluations, loop, device, emit, pause)
+    device.wait_for_others()
     device.synchronize()
     warmup_s = time.perf_counter() - started
     precision = check_precision(case, loop, built.left_policy)
@@ -71,7 +80,7 @@ def measure_network(
     framework().refuse_settings(case.precision)
     peaks = evaluations.peaks
     told = [*built.warnings, *precision.warnings, *rounds.warnings, *loop.notes]
-    work = _told_of_work(built, loop, device, told)
+    work = told_of_work(built, loop, device, told)
     emit(
         {
             "kind": "result",
@@ -92,39 +101,6 @@ def measure_network(
             **rounds.energy.result(),
         }
     )
-
-
-def _told_of_work(built: Built, loop: Loop, device: Device, told: list[str]) -> dict[str, Any]:
-    """The fields of a result about what was trained; warnings are added to `told`.
-
-    Here steps are traced or run once more, so nothing that is measured may come later.
-    """
-    task, model = built.task, built.work.model
-    layers = dense_layers(model)
-    counted = Counted() if layers else framework().step_flops(built.work, loop)
-    told += counted.warnings
-    return {
-        "jit_compile": loop.compiles,
-        "steps_a_call": loop.steps_a_call,
-        "score": task.score,
-        "better": task.better,
-        "score_target": task.target,
-        "images": task.images,
-        "data_digest": built.data_digest,
-        "dense_layers": layers,
-        "flops_per_sample": counted.flops_per_sample,
-        "traffic": traffic(built.work),
-        **_waiting(built, device, told),
-    }
-
-
-def _waiting(built: Built, device: Device, told: list[str]) -> dict[str, Any]:
-    """How long steps wait; empty where it fails, with a warning, as the launch is measured."""
-    try:
-        return framework().waiting_of(built.work, device)
-    except Exception as error:  # noqa: BLE001 - whatever the user's stream or step raises
-        told.append(f"how long a step waits could not be read: it {raised(error)}")
-        return {}
 
 
 def _check_training(before: Snapshot, loop: Loop, device: Device) -> None:
@@ -198,6 +174,7 @@ class _Rounds:
             reached = time.perf_counter()
             self._pause()
             self._idle_since += time.perf_counter() - reached
+        self._device.wait_for_others()
         self._traces = self._loop.traces
         self._loop.watch.count_from_here()
         self._device.synchronize()

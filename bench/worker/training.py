@@ -114,7 +114,10 @@ def built_work(
         class_weight=task.class_weight,
         callbacks=task.callbacks,
         one_call=isinstance(request, LaunchRequest) and request.one_call,
+        replicas=request.replicas,
     )
+    if request.replicas.spread:
+        warnings += framework().per_replica(work)
     if isinstance(request, LaunchRequest) and request.same_start:
         warnings += framework().apart(work)
     left_policy = left if left != name else None

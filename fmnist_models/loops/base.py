@@ -21,6 +21,7 @@ from fmnist_models.data import Data
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops.framework import framework, set_random_seed
 from fmnist_models.loops.watch import layers_of
+from fmnist_models.replicas import ONE, Replicas
 from fmnist_models.stream import Stream
 
 # Whole numbers above it are taken for numbers to predict.
@@ -51,7 +52,7 @@ class Work:
     Attributes:
         model: a compiled Keras model.
         data: the training data.
-        batch_size: samples a step; the last step of an epoch takes the rest.
+        batch_size: samples a step, over all replicas; the last step of an epoch takes the rest.
         seed: seed of shuffling and of all other random numbers.
         shuffle: a new order in each epoch; False trains in the given order. A stream has its own.
         device: the framework's name of the device for resident data, such as `/GPU:0`; None
@@ -59,6 +60,7 @@ class Work:
         class_weight: weight of each class in the loss; None for equal ones.
         callbacks: the user's callbacks.
         one_call: an epoch ends after the loop's first call, and `compiled` calls two full steps.
+        replicas: how each batch is spread over devices.
     """
 
     model: keras.Model
@@ -70,6 +72,7 @@ class Work:
     class_weight: Mapping[int, float] | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
     one_call: bool = False
+    replicas: Replicas = ONE
 
     @property
     def arrays(self) -> Arrays:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from support import Program, TypeIn
 
 from bench import cli
-from bench.cli.options import OPTIONS
+from bench.cli.declared import OPTIONS
 from bench.machine import environment
 
 

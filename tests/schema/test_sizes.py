@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from bench.cli.declared import GATE_OPTIONS, SIZE_OPTIONS
 from bench.cli.duel_plan import plan_of_duel
-from bench.cli.options import GATE_OPTIONS, SIZE_OPTIONS
 from bench.schema.bounds import checked
 from bench.schema.case import Case
 from bench.schema.duel import DuelPlan

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import click
 
 from bench import cli
-from bench.cli.options import AXES
+from bench.cli.declared import AXES
 from bench.launch import launcher
 from bench.schema.errors import ExitCode
 

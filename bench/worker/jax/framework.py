@@ -27,12 +27,13 @@ from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.jax.watch import JaxWatch
 from fmnist_models.loops.watch import StepWatch, standing_in
+from fmnist_models.replicas import ONE, Replicas
 
 
 class Jax(Framework):
     """What the worker needs of JAX."""
 
-    def device(self, device: str, precision: str) -> JaxDevice:
+    def device(self, device: str, precision: str, replicas: Replicas = ONE) -> JaxDevice:
         """A device, as a case spells it, for the precision of a case."""
         self._device = JaxDevice(jax, device, precision)
         return self._device
@@ -51,6 +52,10 @@ class Jax(Framework):
                 f"the model's code set jax_default_matmul_precision to {found!r}, and a "
                 f"{precision} case has {wanted!r}: leave it out"
             )
+
+    def per_replica(self, work: Work) -> list[str]:
+        """What is computed for each replica alone, and not for the whole batch, as warnings."""
+        return []
 
     def apart(self, work: Work) -> list[str]:
         """Nothing that is known."""

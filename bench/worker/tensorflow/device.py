@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
@@ -92,6 +92,17 @@ class TensorFlowDevice:
         """The context in which operations are placed on this device."""
         context: AbstractContextManager[Any] = self._tf.device(self.name)
         return context
+
+    def replicated(self) -> AbstractContextManager[Any]:
+        """The context in which a model is built, compiled and trained on the replicas."""
+        return nullcontext()
+
+    def wait_for_others(self) -> None:
+        """Return once every process of the replicas has come here."""
+
+    def all_reduce_s(self, size_bytes: int) -> float | None:
+        """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
+        return None
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed.

@@ -26,12 +26,13 @@ from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.tensorflow.watch import TensorFlowWatch
 from fmnist_models.loops.watch import StepWatch, layers_of
+from fmnist_models.replicas import ONE, Replicas
 
 
 class TensorFlow(Framework):
     """What the worker needs of TensorFlow."""
 
-    def device(self, device: str, precision: str) -> TensorFlowDevice:
+    def device(self, device: str, precision: str, replicas: Replicas = ONE) -> TensorFlowDevice:
         """A device, as a case spells it, for the precision of a case."""
         return TensorFlowDevice(tf, device, precision)
 
@@ -55,6 +56,10 @@ class TensorFlow(Framework):
                 f"the model's code turned on {turned_on[0]}, which makes another precision than "
                 f"{precision} of its operations: leave it out"
             )
+
+    def per_replica(self, work: Work) -> list[str]:
+        """What is computed for each replica alone, and not for the whole batch, as warnings."""
+        return []
 
     def apart(self, work: Work) -> list[str]:
         """The update of an `Embedding`, where an optimizer squares its gradients.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from bench.machine import hardware
@@ -75,6 +75,17 @@ class TorchDevice(Device):
         """The context in which tensors are made on this device."""
         context: AbstractContextManager[Any] = self._torch.device(self.name)
         return context
+
+    def replicated(self) -> AbstractContextManager[Any]:
+        """The context in which a model is built, compiled and trained on the replicas."""
+        return nullcontext()
+
+    def wait_for_others(self) -> None:
+        """Return once every process of the replicas has come here."""
+
+    def all_reduce_s(self, size_bytes: int) -> float | None:
+        """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
+        return None
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed; a CPU's call waits."""

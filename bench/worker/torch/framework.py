@@ -26,12 +26,13 @@ from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.torch.watch import TorchWatch
 from fmnist_models.loops.watch import StepWatch
+from fmnist_models.replicas import ONE, Replicas
 
 
 class Torch(Framework):
     """What the worker needs of PyTorch."""
 
-    def device(self, device: str, precision: str) -> TorchDevice:
+    def device(self, device: str, precision: str, replicas: Replicas = ONE) -> TorchDevice:
         """A device, as a case spells it, for the precision of a case."""
         self._device = TorchDevice(torch, device, precision)
         return self._device
@@ -68,6 +69,10 @@ class Torch(Framework):
                 f"the model's code turned TF32 of convolutions {'on' if tf32 else 'off'} in a "
                 f"{precision} case: leave torch.backends.cudnn.allow_tf32 out"
             )
+
+    def per_replica(self, work: Work) -> list[str]:
+        """What is computed for each replica alone, and not for the whole batch, as warnings."""
+        return []
 
     def apart(self, work: Work) -> list[str]:
         """Nothing that is known."""
