@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from bench.analysis import noise, roofline, stats
+from bench.analysis.scaling import spread_columns
 from bench.schema import ceilings
 from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.columns import RESULT_COLUMNS
@@ -50,6 +51,8 @@ def case_row(
         "device_name": "",
         "bound": "",
         "energy_covers": "",
+        "scaling": "",
+        "device_uuids": "",
         "warnings": "",
         "steps": settings.steps,
         **_judged(case, settings, measured),
@@ -123,6 +126,8 @@ def _measured(case: Case, settings: RunSettings, launches: Sequence[Launch]) -> 
     if case.loop == SKLEARN_LOOP:
         return row | _folds(settings, every)
     row["epoch_s"] = first.samples / speed.samples_per_s
+    if case.replicas > 1:
+        row |= spread_columns({**case.to_json(), **row}, launches, settings.scaling)
     if settings.steps is not None:
         return row
     target, better = _judged(case, settings, launches)["score_target"], records[0].better

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.analysis import roofline
 from bench.analysis.case_row import Launch, case_row, roofline_columns, warnings_of
+from bench.analysis.scaling import scaling_columns
 from bench.backends import KNOWN
 from bench.schema import ceilings
 from bench.schema.case import AXES, PRECISIONS, SKLEARN_LOOP, Case
@@ -58,6 +59,14 @@ class ResultTable:
         self._ceilings = ceilings
         self._cases = {case.id: case for case in plan.cases}
         self._of_axes = {_axes(case.to_json()): case.id for case in plan.cases}
+        # The case of one replica that a case of several is compared with, and the other way round.
+        self._alone: dict[str, str] = {}
+        self._spread: dict[str, list[str]] = {}
+        for case in plan.cases:
+            alone = case.alone(plan.settings.scaling).id
+            if case.replicas > 1 and alone in self._cases:
+                self._alone[case.id] = alone
+                self._spread.setdefault(alone, []).append(case.id)
         self._timed: dict[tuple[str, int, int], list[Round]] = {}
         self._ended: dict[str, dict[int, LaunchRecord]] = {}
         self._attempts: dict[tuple[str, int], int] = {}
@@ -117,6 +126,7 @@ class ResultTable:
     def _row(self, name: str) -> dict[str, Any]:
         if name not in self._rows:
             row = dict(self._own_row(name))
+            row |= self._scaled(name, row)
             _compare_with_siblings(row, self._sibling, self._ceilings)
             self._rows[name] = row
         return self._rows[name]
@@ -131,16 +141,29 @@ class ResultTable:
         if name not in self._own:
             case = self._cases[name]
             ended = list(self._ended.get(name, {}).values())
-            measured = [(r, self._rounds_of(r)) for r in ended if r.status is Status.OK]
+            measured = self._measured(name)
             wanted = self._settings.launches_of(case)
             row = case_row(case, self._settings, wanted, ended, measured)
-            if measured and case.loop != SKLEARN_LOOP:
+            # The ceilings are those of one device.
+            if measured and case.loop != SKLEARN_LOOP and case.replicas == 1:
                 limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
                 row |= roofline_columns(row, measured[0], limits)
             if measured and self._warn:
                 row["warnings"] = as_text(warnings_of(measured))
             self._own[name] = row
         return self._own[name]
+
+    def _measured(self, name: str) -> list[Launch]:
+        """The launches of a case that ended ok, with their rounds."""
+        ended = self._ended.get(name, {}).values()
+        return [(r, self._rounds_of(r)) for r in ended if r.status is Status.OK]
+
+    def _scaled(self, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of several replicas that need the launches of one replica."""
+        alone = self._alone.get(name)
+        if alone is None or row["samples_per_s"] is None:
+            return {}
+        return scaling_columns(row, self._measured(name), self._measured(alone))
 
     def _rounds_of(self, record: LaunchRecord) -> list[Round]:
         return self._timed.get((record.case, record.launch, record.attempt), [])
@@ -153,6 +176,7 @@ class ResultTable:
     def _looking_at(self, case: Case) -> Iterator[str]:
         """The ids of a case and of the cases whose rows compare with it."""
         yield case.id
+        yield from self._spread.get(case.id, ())
         values = case.to_json()
         others = [{"loop": "fit"}, *({"precision": name} for name in PRECISIONS)]
         for other in others:

@@ -17,7 +17,8 @@ import click
 from bench.cli.declared import AXES, OPTIONS, Option
 from bench.cli.here import default_backends, each_once, with_replicas
 from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS
-from bench.schema.matrix import EPOCHS, LAUNCHES, SCALINGS, SPREADS, STRONG, expand, parse_axes
+from bench.schema.case import SCALINGS, STRONG
+from bench.schema.matrix import EPOCHS, LAUNCHES, SPREADS, expand, parse_axes
 from bench.schema.plan import Plan, RunSettings
 from fmnist_models import DATA_VARIABLE
 from fmnist_models.errors import UserError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LARGEST_SEED = 2**31 - 1_001
 _DEFAULTS = RunSettings()
+# Launches of each case where several replicas are compared with one.
+_TO_COMPARE = 3
 # Of a group or of a command that stands alone.
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -141,10 +144,12 @@ def plan_from(
 
 
 def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:
+    # One launch has no interval of its efficiency.
+    launches = _TO_COMPARE if values.get("replicas") else LAUNCHES.get(matrix)
     return RunSettings(
         epochs=_whole(values, "epochs", EPOCHS.get(matrix, _DEFAULTS.epochs), 1, MOST_EPOCHS),
         seed=_whole(values, "seed", _DEFAULTS.seed, 0, _LARGEST_SEED),
-        launches=_whole(values, "launches", LAUNCHES.get(matrix), 1, MOST_LAUNCHES),
+        launches=_whole(values, "launches", launches, 1, MOST_LAUNCHES),
         score_target=_number(values, "accuracy_target", _DEFAULTS.score_target, 1.0),
         timeout_s=_number(values, "timeout", _DEFAULTS.timeout_s, MOST_SECONDS),
         data=_folder(values.get("data") or os.environ.get(DATA_VARIABLE)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bench.backends import BACKENDS, DEFAULT
@@ -34,6 +34,8 @@ LOGISTIC_FIELDS: dict[str, Any] = {
 DEVICE_PATTERN = re.compile(r"cpu|gpu(:\d+)?")
 # A file name has at most 255 bytes; the rest is for numbers and endings.
 _LONGEST_FILE_NAME = 200
+# What a batch size is with several replicas: of all together, or a multiple of the share of one.
+STRONG, WEAK = SCALINGS = ("strong", "weak")
 # Larger numbers are typing errors.
 MOST_REPLICAS = 4096
 
@@ -142,6 +144,15 @@ class Case(Plain):
         parts = [self.device, self.precision, str(self.threads or "")]
         parts += [] if self.backend == DEFAULT else [self.backend]
         return "-".join(filter(None, parts))
+
+    def alone(self, scaling: str) -> Case:
+        """The case of one replica that this one is compared with.
+
+        Args:
+            scaling: `weak`, where it has the share of one replica for its batch, or `strong`.
+        """
+        share = self.batch_size // self.replicas if scaling == WEAK else self.batch_size
+        return replace(self, replicas=1, processes=1, batch_size=share)
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -34,6 +34,18 @@ LATER_COLUMNS: tuple[str, ...] = (
     "model_digest",
     "initial_weights",
     "steps_a_call",
+    "replicas",
+    "processes",
+    "scaling",
+    "local_batch_size",
+    "device_uuids",
+    "speedup",
+    "efficiency",
+    "efficiency_low",
+    "efficiency_high",
+    "all_reduce_bytes",
+    "all_reduce_s",
+    "all_reduce_share",
 )
 RESULT_COLUMNS: tuple[str, ...] = (
     "case",

@@ -122,6 +122,9 @@ class LaunchRecord(Plain):
         traffic: the fields of each `Traffic`; None for `sklearn`.
         all_reduce_bytes: bytes of gradients that the replicas add up in a step; None for one.
         all_reduce_s: seconds in which they add up so many bytes, and do nothing else.
+        device_uuids: NVML's names of the GPUs of several replicas.
+        turns: a word that this launch has in common with those whose rounds alternated with its
+            own; empty where none did.
         software: versions and build flags that only the worker can know.
         code: digest of the files that the launch ran (`bench.launch.origin`); empty where it
             reported none.
@@ -167,6 +170,8 @@ class LaunchRecord(Plain):
     traffic: tuple[tuple[Text, Number, Number], ...] | None = None
     all_reduce_bytes: Number | None = None
     all_reduce_s: Positive | None = None
+    device_uuids: tuple[Text, ...] = ()
+    turns: Text = ""
     energy_j: Size | None = None
     energy_samples: Number | None = None
     energy_covers: Text = ""

@@ -14,6 +14,7 @@ from bench.schema.case import (
     MOST_REPLICAS,
     PRECISIONS,
     SKLEARN_LOOP,
+    WEAK,
     Case,
     logistic_case,
 )
@@ -32,8 +33,6 @@ _MOST: Mapping[str, int] = {
 }
 # The number of replicas that means all devices.
 ALL = "all"
-# What `--batch-sizes` is with several replicas: of all together, or of each.
-STRONG, WEAK = SCALINGS = ("strong", "weak")
 # How several replicas are driven: by one process, or by one for each.
 SPREADS = ("one", "each")
 SWEPT_MODEL = "relu_mlp"

@@ -87,12 +87,25 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "model_digest": Text,
         "initial_weights": Text,
         "steps_a_call": Count | None,
+        "replicas": Count,
+        "processes": Count,
+        "scaling": Literal["", "strong", "weak"],
+        "local_batch_size": Count | None,
+        "device_uuids": Text,
+        "speedup": Positive | None,
+        "efficiency": Positive | None,
+        "efficiency_low": Size | None,
+        "efficiency_high": Size | None,
+        "all_reduce_bytes": Number | None,
+        "all_reduce_s": Positive | None,
+        "all_reduce_share": Size | None,
         "warnings": Text,
     }
 )
 # The value of an empty cell, for the columns where it is not None.
 _BLANK: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(
+    {"replicas": "1", "processes": "1"}
+    | dict.fromkeys(
         (
             "reason",
             "optimizer",
@@ -104,6 +117,8 @@ _BLANK: Mapping[str, str] = MappingProxyType(
             "data_digest",
             "model_digest",
             "initial_weights",
+            "scaling",
+            "device_uuids",
             "warnings",
             "phase",
             "order",
