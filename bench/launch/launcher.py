@@ -18,6 +18,7 @@ from bench.launch.ending import Ended, advised
 from bench.launch.origin import Origin, child_command, digest_of
 from bench.launch.placement import LaunchPlace
 from bench.launch.process import Answer, WorkerProcess
+from bench.launch.ranks import RankedWorkers
 from bench.launch.stepwise import OnRound, Turns, to_the_end
 from bench.machine import counters
 from bench.machine.redact import legible, scrub_text
@@ -32,6 +33,7 @@ from bench.schema.workload import InspectRequest, WorkFacts
 WORKER = child_command("bench.worker")
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
+_Worker = WorkerProcess | RankedWorkers
 _Request = LaunchRequest | CeilingsRequest | ProfileRequest | InspectRequest
 # Errors from reading a result of another form, or of a later version.
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
@@ -62,7 +64,7 @@ class Launcher:
         self._command = [*worker, *(("--data", data) if data else ())]
         self._origin = origin or Origin()
         self._watch = watch or counters.watch
-        self._templates: dict[tuple[Any, ...], WorkerProcess] = {}
+        self._templates: dict[tuple[Any, ...], _Worker] = {}
         self.starting_s = 0.0
 
     def __enter__(self) -> Self:
@@ -87,7 +89,7 @@ class Launcher:
         key = _key(place, template)
         if place.fork and key not in self._templates:
             with contextlib.suppress(Ended):
-                self._templates[key] = WorkerProcess(self._command, place, self._origin.models)
+                self._templates[key] = self._started(place)
 
     def run(self, request: LaunchRequest, place: LaunchPlace, on_round: OnRound) -> LaunchRecord:
         """Measure one launch; `on_round` is called as each round ends.
@@ -172,7 +174,7 @@ class Launcher:
         started = time.perf_counter()
         try:
             if worker is None:
-                worker = WorkerProcess(self._command, place, self._origin.models)
+                worker = self._started(place)
             if not worker.idle:
                 worker.wait_until_ready(START_LIMIT_S)
                 self.starting_s += time.perf_counter() - started
@@ -196,6 +198,11 @@ class Launcher:
             answer = replace(answer, reason=advised(answer.status, answer.reason))
         return _Told(answer, noise, time.perf_counter() - started - paused_s)
 
+    def _started(self, place: LaunchPlace) -> _Worker:
+        """A new worker, or one for each rank, which may still import."""
+        kind = RankedWorkers if place.processes > 1 else WorkerProcess
+        return kind(self._command, place, self._origin.models)
+
     def _proven(self, request: _Request, answer: Answer) -> Answer:
         """The answer with the listing of the files that the worker ran.
 
@@ -215,7 +222,8 @@ class Launcher:
 
 
 def _key(place: LaunchPlace, template: int) -> tuple[Any, ...]:
-    return (template, *sorted(place.environment.items()))
+    environments = (place.environment, *place.others)
+    return (template, *(tuple(sorted(each.items())) for each in environments))
 
 
 @dataclass(frozen=True, slots=True)

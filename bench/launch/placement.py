@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.machine.nvml import Gpu
@@ -18,7 +18,9 @@ class LaunchPlace:
         fork: fork from a template with this environment; otherwise a fresh process.
         log: the file that everything the launch prints is written to.
         timeout_s: limit in seconds, from the request to the end.
-        gpu: the GPU that the launch uses; None on a CPU.
+        gpu: the GPU that the launch uses, of several the first; None on a CPU.
+        others: the environments of further processes, by rank from 1, where replicas have a
+            process each.
     """
 
     environment: Mapping[str, str]
@@ -26,3 +28,21 @@ class LaunchPlace:
     log: Path
     timeout_s: float
     gpu: Gpu | None = None
+    others: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def processes(self) -> int:
+        """The number of processes."""
+        return 1 + len(self.others)
+
+    def of_rank(self, rank: int) -> LaunchPlace:
+        """The place of one process, with a log of its own."""
+        if not rank:
+            return replace(self, others=())
+        log = self.log.with_name(f"{self.log.stem}-rank{rank}{self.log.suffix}")
+        return replace(self, environment=self.others[rank - 1], log=log, others=())
+
+    def forget_logs(self) -> None:
+        """Delete the logs of a launch that ended ok."""
+        for rank in range(self.processes):
+            self.of_rank(rank).log.unlink(missing_ok=True)

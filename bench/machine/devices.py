@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.machine.nvml import Gpu, Inventory, installed
+from bench.schema.case import Case
 from bench.schema.errors import Unavailable
 
 
@@ -57,6 +58,30 @@ def resolve(device: str, machine: Inventory) -> Gpu | None:
         there = ", ".join(f"gpu:{gpu.index} ({gpu.name})" for gpu in machine.gpus)
         reason = "; ".join(filter(None, (there and f"there is {there}", machine.problem)))
     raise Unavailable(f"no {device} here: {reason or 'none was found'}")
+
+
+def gpus_of(case: Case, machine: Inventory) -> tuple[Gpu, ...]:
+    """The GPUs of a case, one for each replica; empty on a CPU.
+
+    Raises:
+        Unavailable: there are not as many; the message is the row's reason.
+    """
+    first = resolve(case.device, machine)
+    if first is None:
+        return ()
+    if case.replicas == 1:
+        return (first,)
+    if any(gpu.is_mig for gpu in machine.gpus):
+        raise Unavailable(
+            f"{case.replicas} replicas: the parts of a GPU that MIG split cannot train together: "
+            "leave --replicas out"
+        )
+    if case.replicas > len(machine.gpus):
+        raise Unavailable(
+            f"{case.replicas} replicas need as many GPUs, and here are {len(machine.gpus)}: name "
+            f"--replicas {len(machine.gpus)} or fewer"
+        )
+    return machine.gpus[: case.replicas]
 
 
 def known_as(device: str, machine: Inventory) -> str:

@@ -12,7 +12,7 @@ from bench.backends import DEFAULT, KNOWN
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.machine import variables
 from bench.machine.cuda import TF32_SINCE, refuse_tf32
-from bench.machine.devices import resolve
+from bench.machine.devices import gpus_of
 from bench.machine.nvml import Inventory
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
@@ -88,24 +88,27 @@ def skip_reason(
     if not elsewhere and (reason := why_missing(case.backend)):
         return reason
     try:
-        gpu = resolve(case.device, machine)
-        if case.precision == "tf32" and gpu is not None:
-            refuse_tf32(gpu.name, gpu.compute_capability)
+        gpus = gpus_of(case, machine)
+        if case.precision == "tf32":
+            for gpu in gpus:
+                refuse_tf32(gpu.name, gpu.compute_capability)
     except Unavailable as reason:
         return str(reason)
-    if case.precision == "tf32" and gpu is None:
+    if case.precision == "tf32" and not gpus:
         return f"tf32 changes nothing on a CPU: GPUs of compute capability {TF32_SINCE} have it"
     return None
 
 
 def child_environment(
-    case: Case, machine: Inventory, environ: Mapping[str, str] = os.environ
+    case: Case, machine: Inventory, environ: Mapping[str, str] = os.environ, rank: int = 0
 ) -> dict[str, str]:
     """The whole environment of the process that measures `case`, set before it starts.
 
     A GPU is named by its UUID, because NVML and CUDA count differently. A CPU case sees no GPU,
-    so it trains the same program everywhere. Variables that the user set (TF_*, XLA_FLAGS, ...)
-    pass, unless they would change the case or break a launch: `bench.machine.variables.RULES`.
+    so it trains the same program everywhere. One process of several replicas sees the GPUs of all,
+    and each of several processes, by its `rank`, the GPU of its own. Variables that the user set
+    (TF_*, XLA_FLAGS, ...) pass, unless they would change the case or break a launch:
+    `bench.machine.variables.RULES`.
 
     OpenBLAS starts its threads when NumPy is imported, and a template must have no threads when
     it forks. So OpenBLAS gets one thread, whatever the user set; no timed work uses it. OpenMP
@@ -116,16 +119,17 @@ def child_environment(
     Raises:
         Unavailable: this machine does not have the case's GPU.
     """
-    gpu = resolve(case.device, machine)
+    gpus = gpus_of(case, machine)
+    seen = gpus[rank : rank + 1] if case.processes > 1 else gpus
     child = variables.for_worker(environ)
-    child["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu else _NOTHING
+    child["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in seen) or _NOTHING
     # A worker of `logistic` imports Keras too, with whatever framework is there.
     backend = KNOWN.get(case.backend) or KNOWN[default_backend() or DEFAULT]
-    child |= {"KERAS_BACKEND": backend.name, **backend.variables(gpu is not None)}
+    child |= {"KERAS_BACKEND": backend.name, **backend.variables(bool(gpus))}
     if case.threads is not None:
         child["OMP_NUM_THREADS"] = str(case.threads)
         child |= backend.threads(case.threads)
-    if gpu is None:
+    if not gpus:
         child |= {"HIP_VISIBLE_DEVICES": _NOTHING, "ROCR_VISIBLE_DEVICES": _NOTHING}
         return child
     if machine.cuda_driver_version:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.analysis import noise
 from bench.analysis.rows import ResultTable, time_split
-from bench.launch.launcher import CAN_FORK, Launcher
+from bench.launch.launcher import Launcher
 from bench.launch.origin import changed
 from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import Turns, to_the_end
@@ -23,6 +23,7 @@ from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import LEAST, Plan
 from bench.schema.requests import CeilingsRequest, LaunchRequest
 from bench.session.events import Progress
+from bench.session.places import forks, place_of
 from bench.session.schedule import schedule
 from bench.store.derived import broken_launch, broken_launches
 from bench.store.run_folder import RunFolder
@@ -248,10 +249,12 @@ class RunUnderWay:
         self._note_software(record)
         record = self._note_code(record)
         if record.status is Status.OK:
-            log.unlink(missing_ok=True)
-        gpu = devices.resolve(case.device, self._inventory)
-        known = gpu.name if gpu else hardware.cpu_model()
+            place.forget_logs()
+        known = place.gpu.name if place.gpu else hardware.cpu_model()
         record = replace(record, device_name=record.device_name or known, rounds=len(own))
+        if case.replicas > 1:
+            uuids = tuple(gpu.uuid for gpu in devices.gpus_of(case, self._inventory))
+            record = replace(record, device_uuids=uuids)
         return self._whole(replace(record, software={}, files={}), case, own)
 
     def _whole(self, record: LaunchRecord, case: Case, own: Sequence[Round]) -> LaunchRecord:
@@ -272,16 +275,10 @@ class RunUnderWay:
 
     def forks(self, case: Case) -> bool:
         """Whether launches of a case are forks of a template, not fresh processes."""
-        return self._plan.settings.fork and CAN_FORK and case.device == "cpu"
+        return forks(case, self._plan.settings)
 
     def _place(self, case: Case, log: Path) -> LaunchPlace:
-        return LaunchPlace(
-            environment=placement.child_environment(case, self._inventory, self._environ),
-            fork=self.forks(case),
-            log=log,
-            timeout_s=self._plan.settings.timeout_s,
-            gpu=devices.resolve(case.device, self._inventory),
-        )
+        return place_of(case, self._inventory, log, self._plan.settings, self._environ)
 
     def _note_software(self, record: LaunchRecord) -> None:
         """Write the first worker's facts of its framework to environment.json."""

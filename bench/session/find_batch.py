@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.launch.guard import MemoryGuard
-from bench.launch.launcher import CAN_FORK, Launcher
+from bench.launch.launcher import Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
 from bench.machine.lock import the_machine
@@ -26,6 +26,7 @@ from bench.schema.requests import LaunchRequest
 from bench.schema.tries import BatchTry
 from bench.session import preflight
 from bench.session.estimate import training_samples
+from bench.session.places import place_of
 from bench.session.preflight import Opening
 from bench.store.files import scratch
 from bench.store.run_folder import RunFolder
@@ -224,14 +225,7 @@ class _Search:
         )
 
     def _place(self, case: Case) -> LaunchPlace:
-        machine = devices.inventory()
-        return LaunchPlace(
-            environment=placement.child_environment(case, machine),
-            fork=self._settings.fork and CAN_FORK and case.device == "cpu",
-            log=self._log,
-            timeout_s=self._settings.timeout_s,
-            gpu=devices.resolve(case.device, machine),
-        )
+        return place_of(case, devices.inventory(), self._log, self._settings)
 
 
 def _is_of_memory(record: LaunchRecord, case: Case) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.launch.launcher import CAN_FORK, Launcher
+from bench.launch.launcher import Launcher
 from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
 from bench.machine.lock import the_machine
@@ -22,6 +22,7 @@ from bench.schema.errors import Unavailable
 from bench.schema.matrix import Axes, expand
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.workload import InspectRequest, WorkFacts
+from bench.session.places import place_of
 from bench.session.preflight import require_keras
 from bench.store.files import scratch
 from fmnist_models import dataset
@@ -171,16 +172,13 @@ def _place(case: Case, log: Path, settings: RunSettings, side: Side | None) -> L
     machine = devices.inventory()
     environ = side.environ if side else os.environ
     try:
-        gpu = devices.resolve(case.device, machine)
+        devices.resolve(case.device, machine)
     except Unavailable:
         # Its cases are skipped; their number is known all the same.
-        case, gpu = replace(case, device="cpu"), None
-    return LaunchPlace(
-        environment=placement.child_environment(case, machine, environ),
-        fork=settings.fork and CAN_FORK and gpu is None,
-        log=log,
-        timeout_s=settings.timeout_s,
-    )
+        case = replace(case, device="cpu")
+    # The functions are called once, whatever trains later.
+    alone = replace(case, replicas=1, processes=1)
+    return replace(place_of(alone, machine, log, settings, environ), gpu=None)
 
 
 def _unknown(model: str, reason: str) -> WorkFacts:

@@ -18,7 +18,6 @@ from bench.analysis import phases
 from bench.analysis.phases import MOST_UNEXPLAINED
 from bench.analysis.profile_rows import Profile
 from bench.launch.launcher import Launcher
-from bench.launch.placement import LaunchPlace
 from bench.machine import devices, placement
 from bench.machine.lock import the_folder, the_machine
 from bench.machine.redact import scrub_text
@@ -28,6 +27,7 @@ from bench.schema.launch import Status
 from bench.schema.plan import Plan
 from bench.schema.profile import ProfileRecord, Readings
 from bench.schema.requests import STACK, STARTUP, STEPS, ProfileRequest
+from bench.session.places import place_of
 from bench.session.preflight import (
     environment_of,
     new_folder_name,
@@ -136,6 +136,11 @@ class _Profiling:
         reason = placement.skip_reason(case, self._inventory, self._plan)
         if case.loop == SKLEARN_LOOP:
             reason = "scikit-learn's fit has no steps that could be taken apart"
+        if case.processes > 1:
+            reason = (
+                "a profile takes the step of one process apart: name --processes one where the "
+                "backend has it, or leave --replicas out"
+            )
         if refused := self._plan.refused.get(case.id):
             found = Profile(ProfileRecord(case, Status.FAILED, refused))
         elif reason:
@@ -153,14 +158,10 @@ class _Profiling:
         with explained(self._folder, _KEPT):
             log.parent.mkdir(exist_ok=True)
             work.mkdir(parents=True, exist_ok=True)
-        place = LaunchPlace(
-            environment=placement.child_environment(case, self._inventory),
-            fork=False,
-            log=log,
-            # The readings take `seconds` in addition to the work of a launch.
-            timeout_s=settings.timeout_s + self._seconds,
-            gpu=devices.resolve(case.device, self._inventory),
-        )
+        # The readings take `seconds` in addition to the work of a launch.
+        limit_s = settings.timeout_s + self._seconds
+        place = place_of(case, self._inventory, log, settings)
+        place = replace(place, fork=False, timeout_s=limit_s)
         request = ProfileRequest(
             case,
             settings.seed,

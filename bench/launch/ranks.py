@@ -1,0 +1,293 @@
+"""The processes of one launch whose replicas have a process each, as if they were one worker.
+
+Each process is a worker of its own, asked for the same launch with another rank. They train in
+lockstep, so one that ends or hangs stops all. A round is one round of each; the launch ends with
+the answer of the first rank, or with the failure that came first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.launch.ending import Ended
+from bench.launch.meeting import meeting_point
+from bench.launch.placement import LaunchPlace
+from bench.launch.process import Answer, WorkerProcess
+from bench.launch.stepwise import OnRound, Turns
+from bench.schema.launch import Round, Status
+
+# A process that dies takes its siblings' connections with it. Whose end was first is known only
+# after all of them have told theirs, which they do within so many seconds, or they are ended.
+GRACE_S = 3.0
+# Results in which the processes must agree: they trained the same, with the same code.
+_ALIKE = ("code", "software", "model_digest", "initial_weights", "test_loss", "test_score")
+_SUMMED = ("peak_host_memory_bytes",)
+_LARGEST = ("peak_device_memory_bytes", "warmup_s", "after_training_s", "all_reduce_s")
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """What one process did: `kind` is `round`, `pause` or `end`."""
+
+    rank: int
+    kind: str
+    what: Any = None
+
+
+class RankedWorkers:
+    """Workers of one launch, one for each rank, with the interface of a `WorkerProcess`.
+
+    Args:
+        command: the command of a worker.
+        place: the environment and the log of each.
+        folder: their working folder; None for the parent's.
+
+    Attributes:
+        idle: all are ready for a request.
+        paused_s: seconds of pauses in the current or last request.
+
+    Raises:
+        Ended: one cannot be started; those before it are ended.
+        UserError: a log cannot be written.
+    """
+
+    def __init__(
+        self, command: Sequence[str], place: LaunchPlace, folder: Path | None = None
+    ) -> None:
+        self._workers: list[WorkerProcess] = []
+        self.paused_s = 0.0
+        try:
+            for rank in range(place.processes):
+                self._workers.append(WorkerProcess(command, place.of_rank(rank), folder))
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the first rank's worker."""
+        return self._workers[0].pid
+
+    @property
+    def idle(self) -> bool:
+        """Whether all are ready for a request."""
+        return all(worker.idle for worker in self._workers)
+
+    def wait_until_ready(self, limit_s: float) -> None:
+        """Wait at most `limit_s` seconds for the imports of all; raises `Ended` when one fails."""
+        deadline = time.perf_counter() + limit_s
+        for rank, worker in enumerate(self._workers):
+            if not worker.idle:
+                with self._named(rank):
+                    worker.wait_until_ready(max(0.0, deadline - time.perf_counter()))
+
+    @contextlib.contextmanager
+    def _named(self, rank: int) -> Iterator[None]:
+        """Within the context, what ends a process is told with its rank."""
+        try:
+            yield
+        except Ended as end:
+            raise Ended(end.status, self._of(rank, end.reason)) from end
+
+    def _of(self, rank: int, reason: str) -> str:
+        return f"rank {rank} of {len(self._workers)}: {reason}"
+
+    def serve(
+        self,
+        op: str,
+        request: Mapping[str, Any],
+        place: LaunchPlace,
+        on_round: OnRound,
+        pauses: bool,
+    ) -> Turns[Answer]:
+        """Request one measurement of all ranks, and follow it to its end.
+
+        Raises:
+            Ended: a process ended without an answer, or sent something that is not in the
+                protocol.
+        """
+        self.paused_s = 0.0
+        events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        go_on = [threading.Event() for _ in self._workers]
+        given_up = threading.Event()
+        meeting = meeting_point(os.environ)
+        threads = []
+        for rank, worker in enumerate(self._workers):
+            asked = {**request, "rank": rank, "meeting": meeting}
+            serve = partial(worker.serve, op, asked, place.of_rank(rank), pauses=pauses)
+            told = (rank, serve, events, go_on[rank], given_up)
+            threads.append(threading.Thread(target=_follow, args=told, daemon=True))
+            threads[-1].start()
+        try:
+            answer = yield from self._together(events, go_on, on_round, place.timeout_s)
+        finally:
+            given_up.set()
+            for event in go_on:
+                event.set()
+            if not all(worker.idle for worker in self._workers):
+                self._end_workers()
+            for thread in threads:
+                thread.join()
+        return answer
+
+    def _together(
+        self,
+        events: queue.SimpleQueue[_Event],
+        go_on: Sequence[threading.Event],
+        on_round: OnRound,
+        timeout_s: float,
+    ) -> Turns[Answer]:
+        """Report each round that all have ended, pause once all pause, and end with all."""
+        rounds: dict[int, dict[int, Round]] = {}
+        pausing: set[int] = set()
+        ends: dict[int, Answer | Ended] = {}
+        deadline = time.perf_counter() + timeout_s + GRACE_S
+        while len(ends) < len(self._workers):
+            try:
+                event = events.get(timeout=max(0.0, deadline - time.perf_counter()))
+            except queue.Empty:
+                break
+            if event.kind == "round":
+                of_number = rounds.setdefault(event.what.round, {})
+                of_number[event.rank] = event.what
+                if len(of_number) == len(self._workers):
+                    on_round(_one_round(rounds.pop(event.what.round)))
+            elif event.kind == "pause":
+                pausing.add(event.rank)
+                if len(pausing) == len(self._workers):
+                    pausing.clear()
+                    began = time.perf_counter()
+                    yield
+                    paused_s = time.perf_counter() - began
+                    self.paused_s += paused_s
+                    deadline += paused_s
+                    for resumed in go_on:
+                        resumed.set()
+            else:
+                ends[event.rank] = event.what
+                if _is_bad(event.what):
+                    deadline = min(deadline, time.perf_counter() + GRACE_S)
+        return self._answer(ends, timeout_s)
+
+    def _answer(self, ends: Mapping[int, Answer | Ended], timeout_s: float) -> Answer:
+        """The answer of the launch, from the ends of its processes in their order.
+
+        Raises:
+            Ended: one of them ended without an answer.
+        """
+        bad = {rank: end for rank, end in ends.items() if _is_bad(end)}
+        if bad:
+            # One that was killed broke the connections of those that failed.
+            worst = min(bad, key=lambda rank: bad[rank].status is not Status.KILLED)
+            first = bad[worst]
+            reason = self._of(worst, first.reason)
+            if isinstance(first, Ended):
+                raise Ended(first.status, reason)
+            return replace(first, reason=reason)
+        late = [rank for rank in range(len(self._workers)) if rank not in ends]
+        if late:
+            limit = f"took longer than {timeout_s:g} s (--timeout)"
+            return Answer(Status.TIMED_OUT, self._of(late[0], limit))
+        answers = [ends[rank] for rank in range(len(self._workers))]
+        return _one_answer([answer for answer in answers if isinstance(answer, Answer)])
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    def kill(self) -> None:
+        """End all workers, what a user's code started in them, and the launches they forked."""
+        self._end_workers()
+
+
+def _follow(
+    rank: int,
+    serve: Callable[..., Turns[Answer]],
+    events: queue.SimpleQueue[_Event],
+    go_on: threading.Event,
+    given_up: threading.Event,
+) -> None:
+    """Follow one worker to its end, in a thread of its own, and tell what it does."""
+    steps = serve(on_round=lambda round_: events.put(_Event(rank, "round", round_)))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            events.put(_Event(rank, "end", end.value))
+            return
+        except Ended as end:
+            events.put(_Event(rank, "end", end))
+            return
+        events.put(_Event(rank, "pause"))
+        go_on.wait()
+        go_on.clear()
+        if given_up.is_set():
+            steps.close()
+            return
+
+
+def _is_bad(end: Answer | Ended) -> bool:
+    return isinstance(end, Ended) or end.status is not Status.OK
+
+
+def _one_round(rounds: Mapping[int, Round]) -> Round:
+    """The round of the launch: that of the first rank, in the seconds of the slowest.
+
+    Raises:
+        Ended: the ranks trained differently.
+    """
+    first = rounds[0]
+    for rank, other in sorted(rounds.items()):
+        for what in ("samples", "updates", "train_loss", "train_score"):
+            mine, its = getattr(first, what), getattr(other, what)
+            if mine != its:
+                raise Ended(
+                    Status.INVALID,
+                    f"round {first.round}: {what} is {mine} on rank 0 and {its} on rank {rank}: "
+                    "the processes did not train the same model",
+                )
+    return replace(first, seconds=max(r.seconds for r in rounds.values()))
+
+
+def _one_answer(answers: Sequence[Answer]) -> Answer:
+    """The answer of the launch: that of the first rank, with what counts of all.
+
+    It is `invalid` where the processes ran other versions, or ended with another model.
+    """
+    every = [answer.fields for answer in answers]
+    first = dict(every[0])
+    for rank, fields in enumerate(every):
+        for name in _ALIKE:
+            if fields.get(name) != first.get(name):
+                told = _difference(first.get(name), fields.get(name))
+                return Answer(
+                    Status.INVALID,
+                    f"rank {rank} of {len(every)} has another {name} than rank 0 ({told}): let all "
+                    "processes run the same files and versions",
+                    first,
+                )
+    for names, combined in ((_SUMMED, sum), (_LARGEST, max)):
+        for name in names:
+            known = [fields[name] for fields in every if fields.get(name) is not None]
+            if known:
+                first[name] = combined(known)
+    warnings = [text for fields in every for text in fields.get("warnings", ())]
+    return replace(answers[0], fields={**first, "warnings": list(dict.fromkeys(warnings))})
+
+
+def _difference(one: Any, other: Any) -> str:
+    """Where two values differ, in a few words."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in {**one, **other}:
+            if one.get(name) != other.get(name):
+                return f"{name} {one.get(name)}, and {other.get(name)}"
+    return f"{one}, and {other}"
