@@ -26,9 +26,10 @@ from bench.machine import devices, environment
 from bench.reports.end_of_run import summarize
 from bench.reports.terminal.progress import progress_for
 from bench.schema.plan import Plan
-from bench.session import attempts, preflight, run
+from bench.session import preflight, run
 from bench.session.ending import orderly_stops
 from bench.session.inspection import looked_at_again
+from bench.session.outcome import RunOutcome
 from bench.session.preflight import Opening
 from bench.store.files import refuse_unwritable
 from fmnist_models.errors import UserError
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _IDLE = ("collectonly", "setupplan", "setuponly", "benchmark_skip")
 PLAN = pytest.StashKey[Plan]()
 RESUMED = pytest.StashKey[Opening]()
-OUTCOME = pytest.StashKey[attempts.RunOutcome]()
+OUTCOME = pytest.StashKey[RunOutcome]()
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
 CHECKED: pytest.StashKey[CheckReport] = pytest.StashKey()
 
@@ -127,7 +128,7 @@ def checked(request: pytest.FixtureRequest) -> CheckReport | None:
 
 
 @pytest.fixture
-def outcome(request: pytest.FixtureRequest) -> attempts.RunOutcome:
+def outcome(request: pytest.FixtureRequest) -> RunOutcome:
     """The run that this session measured."""
     if OUTCOME not in request.config.stash:
         pytest.skip("nothing is measured where fixtures are only set up")
@@ -211,7 +212,7 @@ def _check(config: pytest.Config) -> None:
         config.stash[CHECKED], _ = guard.check(outcome.folder.path)
 
 
-def _measure(config: pytest.Config, wanted: set[str]) -> attempts.RunOutcome:
+def _measure(config: pytest.Config, wanted: set[str]) -> RunOutcome:
     plan = config.stash[PLAN]
     opening = config.stash.get(RESUMED, None)
     if opening is None:

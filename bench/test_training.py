@@ -12,7 +12,7 @@ import pytest
 from bench.cli.gate import InconclusiveWarning
 from bench.reports.terminal.check import told
 from bench.schema.launch import Status
-from bench.session.attempts import RunOutcome
+from bench.session.outcome import RunOutcome
 from bench.verdicts.check import CheckedCase, CheckReport, Verdict
 
 

@@ -36,8 +36,8 @@ from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.profile import ProfileRecord
 from bench.schema.sizes import Sizes
-from bench.session.attempts import RunOutcome
 from bench.session.confirm import Confirmation
+from bench.session.outcome import RunOutcome
 from bench.session.profile import ProfileOutcome
 from bench.store.measured import read_baseline, read_run
 from bench.store.run_folder import RunFolder

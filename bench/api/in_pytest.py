@@ -45,8 +45,8 @@ from bench.schema.plan import Plan
 from bench.schema.runs import MeasuredRun
 from bench.schema.sizes import Sizes
 from bench.session import preflight
-from bench.session.attempts import RunOutcome
 from bench.session.ending import orderly_stops
+from bench.session.outcome import RunOutcome
 from bench.session.run import execute
 from bench.store.measured import read_baseline
 from bench.verdicts.check import Verdict

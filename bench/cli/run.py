@@ -149,6 +149,11 @@ def _plan(
             f"--batch-sizes {values['batch_sizes']}: --find-batch finds them; leave one of the two "
             "out"
         )
+    if values.get("find_batch") and values.get("replicas"):
+        raise UserError(
+            f"--replicas {values['replicas']}: --find-batch finds the batch of one device; find it "
+            "first, then name it with --replicas and --scaling weak"
+        )
     plan = plan_from(values, present, command, told=told, wait=wait)
     if not values.get("find_batch"):
         return plan

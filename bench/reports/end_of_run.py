@@ -17,9 +17,9 @@ from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.errors import ExitCode
 from bench.schema.launch import Status
-from bench.session.attempts import RunOutcome
 from bench.session.ending import put_off
 from bench.session.estimate import REFERENCE, reference_rows
+from bench.session.outcome import RunOutcome
 from bench.store.run_folder import RunFolder
 from fmnist_models.errors import UserError
 

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import Turns, to_the_end
 from bench.machine import devices, hardware, placement, redact
 from bench.schema.case import SKLEARN_LOOP, Case
-from bench.schema.errors import ExitCode
-from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
+from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import LEAST, Plan
 from bench.schema.requests import CeilingsRequest, LaunchRequest
 from bench.session.events import Progress
+from bench.session.outcome import RunOutcome
 from bench.session.places import forks, place_of
 from bench.session.schedule import schedule
+from bench.session.together import in_groups, measure_together
 from bench.store.derived import broken_launch, broken_launches
 from bench.store.run_folder import RunFolder
 
@@ -61,7 +62,7 @@ class RunUnderWay:
         self._least = least
         self._plan = plan
         self._folder = folder
-        self._progress = progress
+        self.progress = progress
         self._launcher = launcher
         self._inventory = devices.inventory()
         self._rounds = folder.rounds()
@@ -73,7 +74,8 @@ class RunUnderWay:
         self._described = folder.environment() or {}
         self._table = ResultTable(plan, self._launches, self._rounds, self._ceilings)
         self._ceilings_s = 0.0
-        self._always_disturbed = False
+        # One where a disturbance is taken as permanent.
+        self.attempts_at_most = MOST_ATTEMPTS
         self._written_s = -math.inf
 
     def to_the_end(self, *, ceilings: bool = True) -> RunOutcome:
@@ -86,24 +88,24 @@ class RunUnderWay:
         order = schedule(self._plan.cases, settings.launches_of, settings.seed)
         done = {(r.case, r.launch) for r in self._launches if r.status is Status.OK}
         remaining = [(case, launch) for case, launch in order if (case.id, launch) not in done]
-        self._progress.run_begins(self._plan, remaining)
+        self.progress.run_begins(self._plan, remaining)
         for (case_id, launch), reason in self._broken.items():
-            self._progress.launch_lost(case_id, launch, reason)
+            self.progress.launch_lost(case_id, launch, reason)
         started, already = time.perf_counter(), len(self._launches)
         interrupted = False
         try:
             limited = remaining if ceilings else []
             self._measure_ceilings("before", limited)
             self.write_results()
-            for case, launch in remaining:
-                self.measure_launch(case, launch)
+            for cases, launch in in_groups(remaining, self._plan.cases, settings.scaling):
+                measure_together(self, cases, launch)
             self._measure_ceilings("after", [pair for pair in limited if self._is_ok(*pair)])
         except KeyboardInterrupt:
             interrupted = True
         finally:
             # The file first, because writing to the terminal may fail.
             rows = self.write_results()
-            self._progress.run_ends()
+            self.progress.run_ends()
         known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
         took_s = time.perf_counter() - started
         split = time_split(took_s, known, self._launches[already:], self._rounds)
@@ -129,17 +131,17 @@ class RunUnderWay:
         """Measure the ceilings of each setting of the remaining launches."""
         settings: dict[str, list[Case]] = {}
         for case, _ in remaining:
-            if case.loop != SKLEARN_LOOP and not self._left_out(case):
+            if case.loop != SKLEARN_LOOP and not self.leaves_out(case):
                 settings.setdefault(case.setting, []).append(case)
         if settings:
-            self._progress.ceilings_begin(moment)
+            self.progress.ceilings_begin(moment)
         starting_s, started = self._launcher.starting_s, time.perf_counter()
         for name, cases in settings.items():
             request = CeilingsRequest.of_cases(cases, moment)
             log = self._folder.logs / f"ceilings-{name}-{moment}.log"
             found = self._launcher.ceilings(request, self._place(cases[0], log))
             if isinstance(found, str):
-                self._progress.ceilings_fail(f"{name}: {found}")
+                self.progress.ceilings_fail(f"{name}: {found}")
                 continue
             log.unlink(missing_ok=True)
             self._ceilings.append(found)
@@ -152,24 +154,23 @@ class RunUnderWay:
         """Measure one launch and write it to disk; a disturbed launch is measured again.
 
         There are at most `MOST_ATTEMPTS` attempts, and the last one counts, because the
-        disturbance is taken as permanent then. No other launch is repeated until one is
-        undisturbed.
+        disturbance is taken as permanent then.
 
         Raises:
             UserError: the files cannot be written, such as where the disk is full.
         """
-        left_out = self._left_out(case)
+        left_out = self.leaves_out(case)
         if left_out and launch > 0:
             return
-        self._progress.launch_begins(case, launch)
+        self.progress.launch_begins(case, launch)
         if left_out:
             asked = self._request(case, launch)
             self.keep(LaunchRecord(case.id, launch, asked.attempt, asked.seed, *left_out))
         else:
             self._measure_undisturbed(case, launch)
-        self._progress.launch_ends(self._launches[-1])
+        self.progress.launch_ends(self._launches[-1])
 
-    def _left_out(self, case: Case) -> tuple[Status, str] | None:
+    def leaves_out(self, case: Case) -> tuple[Status, str] | None:
         """The status and the reason of a case that is not launched; None where it is."""
         if reason := self._plan.refused.get(case.id):
             return Status.FAILED, reason
@@ -177,17 +178,20 @@ class RunUnderWay:
         return (Status.SKIPPED, reason) if reason else None
 
     def _measure_undisturbed(self, case: Case, launch: int) -> None:
-        most = 1 if self._always_disturbed else MOST_ATTEMPTS
-        for left in reversed(range(most)):
+        for left in reversed(range(self.attempts_at_most)):
             record = to_the_end(self.attempt(case, launch))
             disturbed = noise.voids(record.noise) if record.status is Status.OK else ""
             if not disturbed or not left:
                 break
             self.keep(replace(record, status=Status.INVALID, reason=disturbed))
-            self._progress.launch_voided(self._launches[-1])
+            self.progress.launch_voided(self._launches[-1])
         self.keep(record)
         if record.status is Status.OK:
-            self._always_disturbed = bool(disturbed)
+            self.note_last_attempt(disturbed=bool(disturbed))
+
+    def note_last_attempt(self, *, disturbed: bool) -> None:
+        """Repeat no other launch until one is undisturbed, where the last attempt was disturbed."""
+        self.attempts_at_most = 1 if disturbed else MOST_ATTEMPTS
 
     def keep(self, record: LaunchRecord) -> None:
         """Write a launch to disk; the row of its case is written within seconds."""
@@ -218,7 +222,7 @@ class RunUnderWay:
         return self._table.last_attempt(case.id, launch) + 1
 
     def attempt(
-        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0
+        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0, told: bool = True
     ) -> Turns[LaunchRecord]:
         """Measure one attempt of a launch, and write its rounds to disk.
 
@@ -229,6 +233,7 @@ class RunUnderWay:
             launch: number of the launch, from 0.
             pauses: wait before each round until the generator is resumed.
             template: number of the template that it is forked from.
+            told: tell the progress of each round.
         """
         request = self._request(case, launch)
         own: list[Round] = []
@@ -240,7 +245,8 @@ class RunUnderWay:
             stored = self._folder.append_round(request, round_)
             self._rounds.append(stored)
             self._table.add_round(stored)
-            self._progress.round_ends(round_)
+            if told:
+                self.progress.round_ends(round_)
 
         place = self._place(case, log)
         record = yield from self._launcher.turns(
@@ -315,32 +321,3 @@ class RunUnderWay:
         self._folder.write_result_lines(self._table.lines())
         self._written_s = time.perf_counter()
         return rows
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """The outcome of a run.
-
-    Attributes:
-        rows: the rows of results.csv.
-        interrupted: the run was stopped by Ctrl-C, and `--resume` continues it.
-        split: seconds of this execution by kind of work, from `bench.analysis.rows.time_split`.
-    """
-
-    folder: RunFolder
-    plan: Plan
-    rows: list[dict[str, Any]]
-    launches: list[LaunchRecord]
-    rounds: list[StoredRound]
-    interrupted: bool
-    split: Mapping[str, float]
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """130 if interrupted; 2 where a case ended neither ok nor skipped; 0 otherwise."""
-        if self.interrupted:
-            return ExitCode.INTERRUPTED
-        fine = {Status.OK, Status.SKIPPED}
-        if all(row["status"] in fine for row in self.rows):
-            return ExitCode.PASSED
-        return ExitCode.WRONG_USE_OR_FAILED_CASE

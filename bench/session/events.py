@@ -52,6 +52,12 @@ class Progress:
     def launch_begins(self, case: Case, launch: int) -> None:
         """A launch begins."""
 
+    def together_begins(self, cases: Sequence[Case], launch: int) -> None:
+        """Launches of these cases begin whose rounds alternate.
+
+        Each of them is told as any other launch, once all have ended.
+        """
+
     def round_ends(self, round_: Round) -> None:
         """A round of the launch ended."""
 

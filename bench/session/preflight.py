@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.backends import DEFAULT
+from bench.launch.meeting import refuse_taken_port
 from bench.machine import devices, environment, nvml, placement, variables
 from bench.machine.loaded import CHECKOUT
 from bench.schema.plan import Plan, validate_label
@@ -55,6 +56,7 @@ def begin(plan: Plan, output: Path | None) -> Opening:
     refuse_unusable(plan)
     validate_label(plan.label)
     require_keras()
+    _refuse_taken_port(plan)
     described = environment_of(plan)
     path = output or new_folder_name(plan.matrix, plan.label)
     refuse_taken(path)
@@ -77,6 +79,7 @@ def resume(path: Path) -> tuple[Opening, Plan]:
             "nowhere: it cannot be resumed; call bench.run again with another output"
         )
     require_keras()
+    _refuse_taken_port(plan)
     then, now = RunFolder(path).environment(), environment_of(plan)
     refuse_lost_record(path, then, len(RunFolder(path).launches()))
     if then is not None:
@@ -91,6 +94,11 @@ def resume(path: Path) -> tuple[Opening, Plan]:
         return folder
 
     return Opening(path, reopened), plan
+
+
+def _refuse_taken_port(plan: Plan) -> None:
+    if any(case.processes > 1 for case in plan.cases):
+        refuse_taken_port(os.environ)
 
 
 def refuse_unusable(plan: Plan) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bench.launch.launcher import Launcher
 from bench.machine.lock import the_folder, the_machine
 from bench.schema.plan import LEAST, Plan
-from bench.session.attempts import RunOutcome, RunUnderWay
+from bench.session.attempts import RunUnderWay
 from bench.session.events import Progress
+from bench.session.outcome import RunOutcome
 from bench.session.preflight import Opening
 
 

@@ -42,6 +42,7 @@ from bench.session import attempts, preflight
 from bench.session import run as running
 from bench.session.estimate import IMPORT_S, launch_seconds, run_seconds
 from bench.session.events import Progress
+from bench.session.outcome import RunOutcome
 from bench.store import tables
 from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
@@ -52,7 +53,7 @@ FIT = Case("relu_mlp", "adam", "fit")
 COMPILED = Case("relu_mlp", "adam", "compiled")
 
 
-Execute = Callable[..., attempts.RunOutcome]
+Execute = Callable[..., RunOutcome]
 
 
 class Quiet(Progress):
@@ -120,7 +121,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
         folder: preflight.Opening | None = None,
         noises: list[Noise] | None = None,
         watch: counters.Watch | None = None,
-    ) -> attempts.RunOutcome:
+    ) -> RunOutcome:
         script = tmp_path / "script.json"
         script.write_text(json.dumps(scripts))
         script.with_suffix(".count").unlink(missing_ok=True)
@@ -322,7 +323,7 @@ BUSY = Noise(wall_s=1.0, other_work_share=0.5)
 CALM = Noise(wall_s=1.0, other_work_share=0.02)
 
 
-def launches_of(outcome: attempts.RunOutcome) -> list[tuple[int, int, Status, str]]:
+def launches_of(outcome: RunOutcome) -> list[tuple[int, int, Status, str]]:
     return [(r.launch, r.attempt, r.status, r.reason) for r in outcome.launches]
 
 

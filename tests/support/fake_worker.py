@@ -6,6 +6,8 @@ of the requests, every one with `rounds` (seconds), and optionally `score` (of e
 its template tells of it), `linger` (a line that the template sends once the launch has ended), and,
 after the rounds, `send` (lines as they are), `stop` (a signal to the template), `hang`, `exit` (a
 code, without a result) or `die` (a signal). After the last launch the script begins again.
+`ranks` holds what another rank than 0 does otherwise, by its number, and `replicas` what a case of
+so many does; each rank counts its launches itself. `wait` (seconds) comes before the first round.
 `largest` fails a launch of a larger batch for lack of memory. To `inspect` answers FAKE_FACTS,
 JSON with the fields of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still
 before each round, unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER
@@ -43,6 +45,7 @@ def report(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) 
     if request["case"]["batch_size"] > script.get("largest", 10**9):
         emit(channel, kind="failure", status="failed", reason="OOM when allocating tensor")
         return
+    time.sleep(script.get("wait", 0))
     for number, seconds in enumerate(script["rounds"], 1):
         documented = number <= request["epochs"]
         if message["pauses"] and "FAKE_NO_PAUSES" not in os.environ:
@@ -111,12 +114,17 @@ def ceilings(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def next_script(file: Path) -> dict[str, Any]:
-    counter = file.with_suffix(".count")
+def next_script(file: Path, request: dict[str, Any]) -> dict[str, Any]:
+    rank = request.get("rank", 0)
+    counter = file.with_suffix(f".count{rank or ''}")
     number = int(counter.read_text()) if counter.exists() else 0
     counter.write_text(str(number + 1))
     scripts = json.loads(file.read_text())
-    return dict(scripts[number % len(scripts)])
+    script = dict(scripts[number % len(scripts)])
+    replicas = request.get("case", {}).get("replicas", 1)
+    for axis, value in (("ranks", rank), ("replicas", replicas)):
+        script |= script.get(axis, {}).get(str(value), {})
+    return script
 
 
 def answer(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) -> None:
@@ -142,7 +150,7 @@ def main() -> None:
                 return
             emit(channel, kind="exit", code=0)
             continue
-        script = {} if message["op"] == "inspect" else next_script(file)
+        script = {} if message["op"] == "inspect" else next_script(file, message["request"])
         if not message["fork"]:
             answer(channel, script, message)
             return

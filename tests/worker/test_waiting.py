@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.worker import network
+from bench.worker import told
 from bench.worker import waiting as shared
 from bench.worker.tensorflow import waiting
 from fmnist_models.arrays import Arrays
@@ -139,6 +139,6 @@ def test_what_the_reading_raises_is_a_warning(
     monkeypatch.setattr(waiting, "epoch_batches", broken)
     warnings: list[str] = []
     built: Any = SimpleNamespace(work=work_of(clock))
-    assert network._waiting(built, clock, warnings) == {}  # type: ignore[arg-type]
+    assert told._waiting(built, clock, warnings) == {}  # type: ignore[arg-type]
     (warning,) = warnings
     assert "could not be read: it raised OSError: the share is gone (test_waiting.py" in warning

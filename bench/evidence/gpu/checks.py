@@ -24,6 +24,8 @@ _ENERGY = (0.9, 1.1)
 _TAKEN = (0.99, 1.1)
 # The slow-down that a duel finds, over the one that is put in.
 _SLOWED = (0.5, 1.5)
+# Caches hold more of a smaller share, so it may be above 1, but not by much.
+_MOST_EFFICIENCY = 1.2
 # A100, H100 and B200 multiply in TF32 several times as fast as in float32. A GeForce has the same
 # peak for both (RTX 3090: 35.6 TFLOP/s), and other cards share its compute capability.
 _LEAST_TF32_GAIN, _GAINS = 1.5, ((8, 0), (9, 0), (10, 0))
@@ -152,6 +154,33 @@ def sweep(values: Values) -> Outcome:
     fastest = max(float(row["samples_per_s"]) for row in rows)
     told = f"roofline fractions {min(known):.3g} to {max(known):.3g}" if known else "no roofline"
     return _outcome(bool(known), f"{len(rows)} cases, at most {fastest:,.0f} samples/s; {told}")
+
+
+def replicas(values: Values) -> Outcome:
+    """Two replicas train on a GPU each, and their efficiency is told and can be."""
+    if "why_not" in values:
+        return Outcome(Result.NOT_APPLICABLE, values["why_not"])
+    ended, cut = _parted(values)
+    bad = [f"{row['case']}: {row['status']} {row['reason']}" for row in ended if not _is_ok(row)]
+    if bad:
+        return _outcome(False, bad[0])
+    if cut:
+        return cut
+    spread = [row for row in ended if row["replicas"] != "1"]
+    for row in spread:
+        uuids = row["device_uuids"].split()
+        if not values["on_cpu"] and len(set(uuids)) != int(row["replicas"]):
+            return _outcome(False, f"{row['case']}: it names the GPUs {row['device_uuids']!r}")
+        if not row["efficiency"] or not 0 < float(row["efficiency"]) <= _MOST_EFFICIENCY:
+            return _outcome(False, f"{row['case']}: an efficiency of {row['efficiency'] or 'none'}")
+    told = [
+        f"{row['replicas']} replicas by {row['processes']} processes: efficiency "
+        f"{float(row['efficiency']):.2f}, the all-reduce alone is "
+        f"{float(row['all_reduce_share']):.2f} of a step"
+        for row in spread
+    ]
+    nothing = "; virtual devices of one CPU: it means nothing" * values["on_cpu"]
+    return _outcome(bool(told), "; ".join(told) + nothing)
 
 
 def precisions(values: Values) -> Outcome:

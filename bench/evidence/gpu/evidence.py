@@ -28,6 +28,7 @@ from bench.evidence.gpu.verb_parts import (
     EQUAL,
     PRECISIONS,
     PROFILE,
+    REPLICAS,
     SLOWED,
     SWEEP,
 )
@@ -40,6 +41,7 @@ GROUPS: tuple[tuple[Part, ...], ...] = (
     (DOCTOR,),
     DEVICE_PARTS,
     (SWEEP,),
+    (REPLICAS,),
     (SLOWED, EQUAL),
     (PRECISIONS,),
     (PROFILE,),

@@ -21,6 +21,7 @@ from fmnist_models.errors import UserError
 
 # A device that no machine has; a case of it is a skipped row.
 _NO_DEVICE = "gpu:99"
+_TWO = 2
 _MODULE, _BY_PRODUCTS, _IN_FLOAT32 = (
     "bench.evidence.gpu.products",
     "relu_mlp",
@@ -48,8 +49,15 @@ _COLUMNS = (
     "peak_device_memory_bytes",
     "jit_compile",
     "steps_a_call",
+    "replicas",
+    "processes",
+    "device_uuids",
+    "efficiency",
+    "all_reduce_share",
     "warnings",
 )
+# More replicas than any box has GPUs.
+_TOO_MANY = 64
 _ENDING_S = 25.0
 # Of a duel on a GPU, by estimate.
 _DUEL_S = 80.0
@@ -71,14 +79,16 @@ def _doctor(context: Context, backend: str, fault: bool) -> dict[str, Any]:
 def _run(
     context: Context, backend: str, name: str, device: str, words: Sequence[str]
 ) -> dict[str, Any]:
-    """The rows of a run of one epoch and one launch a case."""
+    """The rows of a run of one epoch, and of one launch a case where no words say otherwise."""
     box = context.box
     folder = box.folder / name
-    settings = ["--epochs", "1", "--launches", "1", "--no-report", "--output", folder.name]
+    settings = ["--epochs", "1", "--no-report", "--output", folder.name]
+    settings += [] if "--launches" in words else ["--launches", "1"]
     settings += ["--optimizers", "adam", "--backends", backend, "--devices", device]
     data = ["--data", str(box.data)] if box.data else []
     limit = _limit(context, context.left_s)
-    code, last = box.command(name, ["run", *settings, *words, *data], limit)
+    # Where the run makes virtual devices, JAX takes them from one place only.
+    code, last = box.command(name, ["run", *settings, *words, *data], limit, XLA_FLAGS="")
     if not (rows := _rows(folder / "results.csv")):
         _refuse_stopped(code, last)
         # With a fault too: a run that never began finds none.
@@ -108,6 +118,20 @@ def _precisions(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     return values
 
 
+def _replicas(context: Context, backend: str, fault: bool) -> dict[str, Any]:
+    """Rows of one and of two replicas in turns; with the fault, of more than there are GPUs."""
+    box = context.box
+    if box.gpu is not None and len(box.machine.gpus) < _TWO:
+        return {"why_not": "there is one GPU, and two replicas need two"}
+    # The loop in which the backend trains several.
+    loop = "fit" if backend == "tensorflow" else "compiled"
+    words = ["--models", "relu_mlp", "--loops", loop, "--precisions", "float32"]
+    words += ["--batch-sizes", "8192" if box.gpu else "512", "--launches", "2"]
+    words += ["--replicas", f"1,{_TOO_MANY if fault else _TWO}"]
+    device = "cpu" if box.gpu is None and not fault else "gpu"
+    return _run(context, backend, f"replicas-{backend}{_mark(fault)}", device, words)
+
+
 def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str, Any]:
     """A duel, of equals or with products in each step of B; with the fault the other of the two.
 
@@ -127,8 +151,8 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     words = ["duel", "--a", f"{_TURNS}=0", "--b", f"{_TURNS}={turns if slower else 0}"]
     words += ["--models", f"{_MODULE}:{_BY_PRODUCTS}", "--backends", backend]
     words += ["--devices", box.device, "--batch-sizes", "2048", "--epochs", "1"]
-    words += ["--output", folder.name, "--data" if box.data else "--rows"]
-    words += [str(box.data) if box.data else "16000"]
+    # Of the few images of a rehearsal, a round would be a step, and a launch thousands of rounds.
+    words += ["--output", folder.name, "--rows", "16000"]
     limit = _limit(context, context.left_s)
     # No block begins that would be cut.
     words += ["--budget", f"{max(1.0, limit - _ENDING_S):.0f}"]
@@ -223,6 +247,7 @@ PRECISIONS = Part(
     "precisions", _precisions, checks.precisions, "layers that compute in float32", 50, 150
 )
 PROFILE = Part("profile", _profile, checks.profile, _NOT_THERE, 45, 120)
+REPLICAS = Part("replicas", _replicas, checks.replicas, "more replicas than GPUs", 60, 150)
 BETWEEN = Part(
     "sweep-between",
     partial(_sweep, "64,128,256,1024,2048,4096", "sweep-between"),

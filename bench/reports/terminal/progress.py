@@ -91,6 +91,10 @@ class _LineProgress(Progress):
         self._number += 1
         self._rounds: list[Round] = []
 
+    def together_begins(self, cases: Sequence[Case], launch: int) -> None:
+        """Start the clock; the lines follow when all have ended."""
+        self._left.launch_begins()
+
     def round_ends(self, round_: Round) -> None:
         """Keep the round for the launch's line."""
         self._rounds.append(round_)
@@ -149,6 +153,12 @@ class _TerminalProgress(_LineProgress):
         """Show the case of the launch."""
         super().launch_begins(case, launch)
         self._show("warm-up")
+
+    def together_begins(self, cases: Sequence[Case], launch: int) -> None:
+        """Show the cases whose rounds alternate, by the first of them."""
+        super().together_begins(cases, launch)
+        self._case = cases[0]
+        self._show(f"{len(cases)} cases in turns")
 
     def round_ends(self, round_: Round) -> None:
         """Show the epoch."""

@@ -40,7 +40,7 @@ from bench.schema.case import Case, logistic_case
 from bench.schema.columns import RESULT_COLUMNS
 from bench.schema.earlier import in_present_names
 from bench.schema.launch import Status
-from bench.session.attempts import RunOutcome
+from bench.session.outcome import RunOutcome
 from bench.store.run_folder import RunFolder
 from bench.verdicts.compare import compare
 from fmnist_models.errors import UserError
