@@ -19,6 +19,8 @@ from bench.session.profile import profile
 from fmnist_models.errors import UserError
 
 SLEEPING, SLEEP, SLEPT = "bench.evidence.sleepy:relu_mlp", "FMNIST_SLEEP_S", "FMNIST_SLEPT_FILE"
+# Seconds of the sleep for each row of a replica's share, and of that in each collective.
+ROW, COLLECTIVE = "FMNIST_SLEEP_ROW_S", "FMNIST_SLEEP_COLLECTIVE_S"
 SECONDS, PAIRS = 15.0, 3
 _ORDERS = {False: ("without", "with"), True: ("with", "without")}
 
@@ -152,7 +154,7 @@ def _profiled(
     injection: Injection, variables: Mapping[str, str], folder: Path, told: Callable[[str], None]
 ) -> Profile:
     plan = Plan((Case(injection.model, "adam", injection.loop),), RunSettings(timeout_s=900.0))
-    with _environment(variables):
+    with environment(variables):
         outcome = profile(plan, folder, told, seconds=SECONDS, wait=True)
     found = outcome.profiles[0]
     if found.split is None:
@@ -161,7 +163,7 @@ def _profiled(
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Within the context, add variables to the environment."""
     before = dict(os.environ)
     os.environ.update(variables)

@@ -103,4 +103,44 @@ def parity(backends: str, quick: bool, output: str) -> None:
     write_tables(Path(output), {"accuracies": ends})
 
 
-COMMANDS = (waiting, overhead, copies, parity)
+@click.command(cls=Verb)
+@click.option("--backends", default="tensorflow,jax,torch", show_default=True, metavar="LIST")
+@click.option("--quick", is_flag=True, help="one pair, two replicas and few steps, as in the tests")
+@OUTPUT
+def replicas(backends: str, quick: bool, output: str) -> None:
+    """Train on several replicas in each way there is, and compare the ends with those of one.
+
+    On virtual devices of the CPU, and on processes. Writes replicas.csv; a quarter of an hour.
+    """
+    from bench.evidence.replicas import PAIRS, replica_rows
+    from bench.schema.matrix import parse_axis
+
+    names = parse_axis("backends", backends)
+    if quick:
+        rows = replica_rows(names, click.echo, PAIRS[:1], (2,), 20)
+    else:
+        rows = replica_rows(names, click.echo)
+    write_tables(Path(output), {"replicas": rows})
+
+
+@click.command(cls=Verb)
+@click.option(
+    "--quick", is_flag=True, help="two sleeps, two replicas and a launch, as in the tests"
+)
+@OUTPUT
+def scaling(quick: bool, output: str) -> None:
+    """Put known sleeps into each collective, and compare a run's efficiency with what it must be.
+
+    Needs PyTorch. Writes scaling.csv; ten minutes.
+    """
+    from bench.evidence.scaling import scaling_rows
+
+    with tempfile.TemporaryDirectory() as work:
+        if quick:
+            rows = scaling_rows(Path(work), click.echo, (0.0, 0.128), (1, 2), 1)
+        else:
+            rows = scaling_rows(Path(work), click.echo)
+    write_tables(Path(output), {"scaling": rows})
+
+
+COMMANDS = (waiting, overhead, copies, parity, replicas, scaling)

@@ -63,7 +63,7 @@ def parity_rows(
     rows = []
     for number, (model, optimizer) in enumerate(pairs):
         start, reference, loss = ends[first][number]
-        distance = _norm(reference, start)
+        distance = norm(reference, start)
         for name in others:
             its_start, found, its_loss = ends[name][number]
             rows.append(
@@ -73,9 +73,9 @@ def parity_rows(
                     "backend": name,
                     "reference": first,
                     "steps": steps,
-                    "start_apart": _norm(its_start, start),
+                    "start_apart": norm(its_start, start),
                     "distance": distance,
-                    "apart": _norm(found, reference) / distance,
+                    "apart": norm(found, reference) / distance,
                     "epoch_loss": loss if epochs else "",
                     "loss_apart": abs(its_loss / loss - 1) if epochs else "",
                 }
@@ -201,7 +201,8 @@ def _kept(
     return found
 
 
-def _norm(some: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> float:
+def norm(some: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> float:
+    """The Euclidean norm of the difference of two lists of arrays, over all of them."""
     return float(
         np.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(some, others, strict=True)))
     )
