@@ -19,8 +19,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     backend = os.environ.get("KERAS_BACKEND")
     if backend not in _OTHERS:
         return True
-    others = {f"test_{name}.py" for name in _OTHERS if name != backend}
-    return True if collection_path.name in others else None
+    others = tuple(f"test_{name}" for name in _OTHERS if name != backend)
+    return True if collection_path.name.startswith(others) else None
 
 
 @pytest.fixture(autouse=True)

@@ -264,8 +264,8 @@ class FakeCuda:
         return SimpleNamespace(replay=lambda: self.log.append("replay"))
 
     @contextmanager
-    def graph(self, _: Any) -> Iterator[None]:
-        self.log.append("capture")
+    def graph(self, _: Any, *, capture_error_mode: str) -> Iterator[None]:
+        self.log.append(f"capture {capture_error_mode}")
         yield
 
 
@@ -279,7 +279,7 @@ def test_a_call_is_captured_after_it_ran_aside_and_then_replayed() -> None:
 
     found = replayed(call, lambda: cuda.log.append("begin"), SimpleNamespace(cuda=cuda))
     assert cuda.log == [
-        "wait", "aside", *["begin", "call"] * 3, "wait", "begin", "capture", "call",
+        "wait", "aside", *["begin", "call"] * 3, "wait", "begin", "capture global", "call",
     ]  # fmt: skip
     assert [found(), found()] == ["told", "told"]
     assert cuda.log[-2:] == ["replay", "replay"]

@@ -9,6 +9,8 @@ import pytest
 
 from bench.schema.errors import Unavailable
 from bench.worker.torch.device import TorchDevice
+from bench.worker.torch.meeting import PATIENCE
+from fmnist_models.replicas import Replicas
 
 
 def segment(pool: tuple[int, int], total: int, allocated: int) -> dict[str, Any]:
@@ -140,3 +142,100 @@ def test_the_software_is_told() -> None:
     assert (told["torch"], told["cuda"], told["tf32"]) == ("2.13.0", "13.0", False)
     gpu = TorchDevice(FakeTorch(1), "gpu", "tf32").software()
     assert (gpu["cudnn"], gpu["tf32"]) == (91000, True)
+
+
+class FakeDistributed:
+    """As much of `torch.distributed` as a meeting asks for."""
+
+    def __init__(self, log: list[str], *, built: bool = True, told: str = "") -> None:
+        self._log = log
+        self._told = told
+        self.is_available = lambda: built
+        self.is_nccl_available = self.is_gloo_available = lambda: built
+
+    def init_process_group(self, backend: str, **more: Any) -> None:
+        self._log.append(f"{backend} {more['init_method']} {more['rank']} of {more['world_size']}")
+        assert more["timeout"] == PATIENCE
+        if self._told:
+            raise RuntimeError(self._told)
+
+    def destroy_process_group(self) -> None:
+        self._log.append("leave")
+
+    def barrier(self, device_ids: list[int] | None = None) -> None:
+        self._log.append(f"barrier {device_ids}")
+
+    def all_reduce(self, tensor: Any) -> None:
+        self._log.append(f"add {tensor}")
+
+
+def spread(gpus: int = 0, **more: Any) -> tuple[Any, TorchDevice]:
+    """PyTorch and the device of the second of two replicas."""
+    torch: Any = FakeTorch(gpus)
+    torch.distributed = FakeDistributed(torch.log, **more)
+    torch.float32 = "float32"
+    torch.zeros = lambda size, dtype, device: f"{size} {dtype} {device}"
+    replicas = Replicas(2, 2, 1, "127.0.0.1:4711")
+    return torch, TorchDevice(torch, "gpu" if gpus else "cpu", "float32", replicas)
+
+
+def test_replicas_on_cpus_meet_by_gloo_and_leave() -> None:
+    torch, device = spread()
+    device.configure()
+    with pytest.raises(KeyError), device.replicated():
+        torch.log.append("train")
+        raise KeyError
+    joined = ["gloo tcp://127.0.0.1:4711 1 of 2", "barrier None"]
+    assert torch.log == [*joined, "train", "leave"]
+
+
+def test_replicas_on_gpus_meet_by_nccl_on_the_one_that_each_sees() -> None:
+    torch, device = spread(gpus=1)
+    device.configure()
+    device.wait_for_others()
+    joined = ["nccl tcp://127.0.0.1:4711 1 of 2", "barrier [0]"]
+    assert torch.log == ["set 0", *joined, "barrier [0]"]
+
+
+def test_an_all_reduce_is_timed_without_the_wait_for_the_others() -> None:
+    torch, device = spread(gpus=1)
+    seconds = device.all_reduce_s(400)
+    assert seconds is not None and seconds >= 0
+    turn = ["barrier [0]", "synchronize", "add 100 float32 cuda:0", "synchronize"]
+    assert torch.log[:8] == turn * 2
+    assert len(torch.log) > 10 * len(turn)
+
+
+def test_one_replica_meets_nobody() -> None:
+    """`FakeTorch` has no `distributed`."""
+    device = TorchDevice(FakeTorch(), "cpu", "float32")
+    device.configure()
+    device.wait_for_others()
+    with device.replicated():
+        assert device.all_reduce_s(400) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (
+            "The server socket has failed to listen. port: 4711, name: EADDRINUSE",
+            r"^127\.0\.0\.1:4711, where the replicas meet, is taken: start the run again$",
+        ),
+        (
+            "\nTimed out after 181 seconds waiting for clients. 1/2 clients joined.\nSee above",
+            r"^the 2 replicas did not meet at 127\.0\.0\.1:4711 within 180 s: rank 1 was told "
+            r"Timed out after 181 seconds waiting for clients\. 1/2 clients joined\.$",
+        ),
+    ],
+)
+def test_a_meeting_that_fails_is_one_line(told: str, why: str) -> None:
+    _, device = spread(told=told)
+    with pytest.raises(Unavailable, match=why):
+        device.configure()
+
+
+def test_a_build_that_cannot_meet_is_named() -> None:
+    _, device = spread(gpus=1, built=False)
+    with pytest.raises(Unavailable, match=r"^PyTorch 2\.13\.0 is a build without nccl.*--replicas"):
+        device.configure()

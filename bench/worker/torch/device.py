@@ -1,49 +1,55 @@
 """Makes PyTorch train on one device only: the worker's part of `bench.machine.devices`.
 
+Of several replicas, each has a process with a device of its own, which is the first that it sees.
+
 PyTorch is an argument and never imported, so that tests can replace it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from bench.machine import hardware
 from bench.machine.cuda import SEE_DOCTOR, refuse_tf32
 from bench.schema.errors import Unavailable
 from bench.worker.framework import Device
+from bench.worker.torch.meeting import Meeting
+from fmnist_models.replicas import ONE, Replicas
 
 # The pool of memory that belongs to no CUDA graph.
 _NO_GRAPH = (0, 0)
 
 
 class TorchDevice(Device):
-    """One device, as PyTorch sees it inside the worker.
+    """The device of this process, as PyTorch sees it inside the worker.
 
     Args:
         torch: the module torch.
         device: the device, as the case spells it; `child_environment` leaves only that GPU
             visible, and names it to Keras.
         precision: precision of the case.
+        replicas: the replicas of the case, each in a process.
 
     Attributes:
         name: PyTorch's name, `cpu` or `cuda:0`.
     """
 
-    def __init__(self, torch: Any, device: str, precision: str) -> None:
+    def __init__(self, torch: Any, device: str, precision: str, replicas: Replicas = ONE) -> None:
         self._torch = torch
         self._is_gpu = device != "cpu"
         self._precision = precision
         self.name = "cuda:0" if self._is_gpu else "cpu"
+        self._meeting = Meeting(torch, replicas, self.name)
 
     def configure(self) -> None:
-        """Set the GPU, and the precision of float32 products and convolutions.
+        """Set the GPU, and the precision of float32 products and convolutions; meet the others.
 
         Raises:
-            Unavailable: the case needs a GPU that PyTorch does not have; the message has the
-                reason.
+            Unavailable: the case needs a GPU that PyTorch does not have, or its processes did not
+                meet; the message has the reason.
         """
         cuda = self._torch.cuda
         if self._is_gpu:
@@ -60,6 +66,7 @@ class TorchDevice(Device):
         self._torch.set_float32_matmul_precision(self.products)
         # PyTorch's own default lets convolutions use TF32.
         self._torch.backends.cudnn.allow_tf32 = self._precision == "tf32"
+        self._meeting.join()
 
     @property
     def products(self) -> str:
@@ -76,16 +83,21 @@ class TorchDevice(Device):
         context: AbstractContextManager[Any] = self._torch.device(self.name)
         return context
 
-    def replicated(self) -> AbstractContextManager[Any]:
-        """The context in which a model is built, compiled and trained on the replicas."""
-        return nullcontext()
+    @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """The context in which a model trains; behind it, the processes know no more of another."""
+        try:
+            yield
+        finally:
+            self._meeting.leave()
 
     def wait_for_others(self) -> None:
         """Return once every process of the replicas has come here."""
+        self._meeting.wait()
 
     def all_reduce_s(self, size_bytes: int) -> float | None:
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
-        return None
+        return self._meeting.all_reduce_s(size_bytes, self.synchronize)
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed; a CPU's call waits."""

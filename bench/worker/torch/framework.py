@@ -25,7 +25,7 @@ from bench.worker.torch.waiting import waiting_of
 from bench.worker.variants import Variants
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.torch.watch import TorchWatch
-from fmnist_models.loops.watch import StepWatch
+from fmnist_models.loops.watch import StepWatch, layers_of
 from fmnist_models.replicas import ONE, Replicas
 
 
@@ -34,7 +34,7 @@ class Torch(Framework):
 
     def device(self, device: str, precision: str, replicas: Replicas = ONE) -> TorchDevice:
         """A device, as a case spells it, for the precision of a case."""
-        self._device = TorchDevice(torch, device, precision)
+        self._device = TorchDevice(torch, device, precision, replicas)
         return self._device
 
     def refuse_settings(self, precision: str) -> None:
@@ -72,7 +72,14 @@ class Torch(Framework):
 
     def per_replica(self, work: Work) -> list[str]:
         """What is computed for each replica alone, and not for the whole batch, as warnings."""
-        return []
+        found = [layer.name for layer in layers_of(work.model) if _has_statistics(layer)]
+        if not found:
+            return []
+        return [
+            f"{', '.join(found)}: each replica normalizes by the statistics of its own part of a "
+            "batch, and the moving ones are those of the first replica, as DistributedDataParallel "
+            "has it"
+        ]
 
     def apart(self, work: Work) -> list[str]:
         """Nothing that is known."""
@@ -124,6 +131,15 @@ class Torch(Framework):
         """The context whose work has a name in the profiler's trace."""
         context: AbstractContextManager[Any] = torch.profiler.record_function(name)
         return context
+
+
+def _has_statistics(layer: keras.layers.Layer) -> bool:
+    """Whether it normalizes by the mean and variance of a batch, itself or by a module in it."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return bool(layer.trainable)
+    inner = [m for m in layer.children() if not isinstance(m, keras.layers.Layer)]
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    return any(isinstance(part, kind) for module in inner for part in module.modules())
 
 
 FRAMEWORK = Torch()

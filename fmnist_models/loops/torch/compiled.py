@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.parallel import DistributedDataParallel
 
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Work, read_logs
 from fmnist_models.loops.compiled import CompiledLoop, build_metrics_and_losses
-from fmnist_models.loops.torch.replay import replayed
-from fmnist_models.loops.torch.tracing import State, TracedStep
+from fmnist_models.loops.torch.parallel import ParallelProgram
+from fmnist_models.loops.torch.program import Program
+from fmnist_models.loops.torch.together import (
+    join_epoch,
+    refuse_own_step,
+    refuse_what_is_no_sum,
+)
 from fmnist_models.loops.torch.watch import TorchWatch
+
+# Between the seeds of two processes, whose launches have seeds that follow each other.
+_APART = 1_000_003
 
 
 class TorchCompiledLoop(CompiledLoop):
@@ -33,15 +41,24 @@ class TorchCompiledLoop(CompiledLoop):
         super().__init__(work)
         build_metrics_and_losses(work, self.watch.plain)
         self._watch = cast("TorchWatch", self.watch)
+        if work.replicas.spread:
+            refuse_own_step(work, plain=self.watch.plain)
+            refuse_what_is_no_sum(work, self._rows)
 
     @property
     def steps_a_call(self) -> int:
         """One."""
         return 1
 
-    def new_program(self) -> _Program:
+    @property
+    def parallel(self) -> DistributedDataParallel | None:
+        """What adds up the gradients of several replicas, after the warm-up; None for one."""
+        return getattr(self.program, "parallel", None)
+
+    def new_program(self) -> Program:
         """A new program, with the model's step of its first call."""
-        return _Program(self._step)
+        replicas = self.work.replicas
+        return ParallelProgram(self._step, replicas) if replicas.spread else Program(self._step)
 
     def _put(self, array: NDArray[Any]) -> torch.Tensor:
         # Keras copies it, so that PyTorch may write into what it is given.
@@ -49,13 +66,27 @@ class TorchCompiledLoop(CompiledLoop):
         return tensor
 
     def _step(self, batch: list[torch.Tensor]) -> Any:
-        leaves = list(batch)
+        logs = self.work.model.train_step(self._batch(batch))
+        # Keras's own are in its metrics.
+        return None if self.watch.plain else logs
+
+    def _batch(self, leaves: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+        """A batch as the step takes it, from the rows of each array on the device."""
+        leaves = list(leaves)
         if self.work.arrays.pixels is not None:
             leaves[0] = _scaled(leaves[0])
         leaves = [x.reshape(-1, *shape) for x, shape in zip(leaves, self._shapes, strict=True)]
-        logs = self.work.model.train_step(self._packed(leaves))
-        # Keras's own are in its metrics.
-        return None if self.watch.plain else logs
+        return self._packed(leaves)
+
+    def _rows(self, first: int, end: int) -> tuple[Any, ...]:
+        """Rows of the training data as a batch."""
+        return self._batch([leaf[first:end] for leaf in self._data])
+
+    def _exercise(self) -> None:
+        if self.work.replicas.spread:
+            # Weights and orders are the same in each process; what a step draws is not.
+            torch.manual_seed(self.work.seed + self.work.replicas.rank * _APART)
+        super()._exercise()
 
     def _call(self, order: NDArray[np.int32]) -> Any:
         full, _, rest = self._steps()
@@ -68,82 +99,11 @@ class TorchCompiledLoop(CompiledLoop):
         return told
 
     def _logs(self, told: Any) -> Any:
+        if self.work.replicas.spread:
+            join_epoch(self.work.model)
         metrics = dict(self.work.model.get_metrics_result())
         numbers = read_logs(told)
         return numbers if numbers and set(numbers) != set(metrics) else metrics
-
-
-class _Program:
-    """The compiled steps of a model, one for each number of rows.
-
-    Args:
-        train: trains on a batch.
-    """
-
-    def __init__(self, train: Callable[[list[torch.Tensor]], Any]) -> None:
-        self._train = train
-        self._steps: dict[int, tuple[Callable[[], Any], TracedStep]] = {}
-
-    def run(
-        self,
-        model: keras.Model,
-        data: tuple[torch.Tensor, ...],
-        order: NDArray[np.int32],
-        full: int,
-        rows: int,
-    ) -> dict[str, torch.Tensor]:
-        """Dispatch all steps of an epoch; returns the numbers of the last one.
-
-        Args:
-            model: the model.
-            data: its training data.
-            order: the rows of the epoch.
-            full: full steps.
-            rows: rows of a full step; those that are left are one step more.
-        """
-        rest = len(order) % rows
-        given = torch.from_numpy(order.astype(np.int64))
-        if not self._steps:
-            self._order = given.to(data[0].device)
-            self._place = torch.zeros((), dtype=torch.int64, device=self._order.device)
-            self._state = State(model)
-        self._order.copy_(given)
-        self._place.zero_()
-        told: Any = []
-        with torch.no_grad():
-            if full:
-                call, step = self._made(rows, data)
-                for _ in range(full):
-                    told = call()
-            if rest:
-                call, step = self._made(rest, data, first=len(order) - rest)
-                self._place.fill_(len(order) - rest)
-                told = call()
-        return dict(zip(step.names, told, strict=True))
-
-    def _made(
-        self, rows: int, data: tuple[torch.Tensor, ...], first: int = 0
-    ) -> tuple[Callable[[], Any], TracedStep]:
-        """The compiled step on so many rows; it is traced at its first use.
-
-        The step is run to trace, to compile and to capture it. The state is restored.
-        """
-        if rows not in self._steps:
-            before = [tensor.clone() for tensor in self._state.tensors]
-            step = TracedStep(self._train, self._state, rows)
-            begin = partial(self._place.fill_, first)
-            graph = step.graph(self._place, self._order, data)
-            compiled = torch.compile(graph)
-            call = partial(compiled, self._place, self._order, list(data), self._state.tensors)
-            begin()
-            call()
-            if self._place.is_cuda:
-                call = replayed(call, begin)
-            for tensor, value in zip(self._state.tensors, before, strict=True):
-                tensor.copy_(value)
-            begin()
-            self._steps[rows] = call, step
-        return self._steps[rows]
 
 
 def _scaled(pixels: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,12 @@ import torch
 _BEFORE = 3
 
 
-def replayed(call: Callable[[], Any], begin: Callable[[], Any], torch: Any = torch) -> Any:
+def replayed(
+    call: Callable[[], Any],
+    begin: Callable[[], Any],
+    torch: Any = torch,
+    errors: str = "global",
+) -> Any:
     """A function that does what `call` does, with one launch of a CUDA graph.
 
     Args:
@@ -19,6 +24,7 @@ def replayed(call: Callable[[], Any], begin: Callable[[], Any], torch: Any = tor
             What it returns is in the same memory after each replay.
         begin: makes the tensors ready for a call.
         torch: the module torch, for tests.
+        errors: `thread_local` where another thread of the process may use the GPU meanwhile.
     """
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
@@ -29,7 +35,7 @@ def replayed(call: Callable[[], Any], begin: Callable[[], Any], torch: Any = tor
     torch.cuda.current_stream().wait_stream(aside)
     begin()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode=errors):
         told = call()
 
     def replay() -> Any:

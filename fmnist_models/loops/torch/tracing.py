@@ -103,10 +103,7 @@ class TracedStep:
             """The step; of a method, `make_fx` would take `self` for an argument."""
             return self._step(*given)
 
-        found: torch.fx.GraphModule = make_fx(step)(place, order, list(data), self._state.tensors)
-        if place.device.type != "cpu":
-            keep_constants(found)
-        return found
+        return traced(step, place, order, list(data), self._state.tensors)
 
     def _step(
         self,
@@ -117,17 +114,33 @@ class TracedStep:
     ) -> list[torch.Tensor]:
         chosen = order[place + torch.arange(self._rows, device=place.device)]
         batch = [leaf.index_select(0, chosen) for leaf in data]
-        with (
-            self._state.replaced_by(tensors),
-            torch.enable_grad(),
-            _OnTheDevice(),
-            standing_in(core, "cond", _Both(tensors)),
-        ):
+        with running_on(self._state, tensors):
             told = dict(_numbers(self._train(batch)))
         self.names = tuple(told)
         with torch.no_grad():
             place.add_(self._rows)
         return [value.detach() for value in told.values()]
+
+
+@contextmanager
+def running_on(state: State, tensors: list[torch.Tensor]) -> Iterator[None]:
+    """Within the context, Keras's step and update run on other tensors, and can be traced."""
+    with (
+        state.replaced_by(tensors),
+        torch.enable_grad(),
+        _OnTheDevice(),
+        standing_in(core, "cond", _Both(tensors)),
+    ):
+        yield
+
+
+def traced(function: Callable[..., Any], *given: Any) -> torch.fx.GraphModule:
+    """The graph of a function, which is run once for it; its constants are computed on a GPU."""
+    found: torch.fx.GraphModule = make_fx(function)(*given)
+    tensors = [x for x in keras.tree.flatten(given) if isinstance(x, torch.Tensor)]
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        keep_constants(found)
+    return found
 
 
 class _Both:

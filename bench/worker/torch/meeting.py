@@ -1,0 +1,112 @@
+"""The processes of several replicas: how they meet, wait for each other, and add up numbers.
+
+PyTorch is an argument and never imported, so that tests can replace it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from statistics import median
+from typing import Any
+
+from bench.schema.errors import Unavailable
+from fmnist_models.replicas import Replicas
+
+# The longest wait for another process: at the meeting, and in each collective.
+PATIENCE = timedelta(minutes=3)
+_WARM_UP = 3
+_READINGS = 10
+
+
+class Meeting:
+    """The processes of a case, one for each replica; nothing to do where there is one.
+
+    Args:
+        torch: the module torch.
+        replicas: the replicas.
+        device: PyTorch's name of the device of this process.
+    """
+
+    def __init__(self, torch: Any, replicas: Replicas, device: str) -> None:
+        self._torch = torch
+        self._replicas = replicas
+        self._device = device
+        self._is_gpu = device != "cpu"
+
+    def join(self) -> None:
+        """Return once all processes have come.
+
+        Raises:
+            Unavailable: this build of PyTorch cannot do it, the port is taken, or a process did
+                not come.
+        """
+        replicas = self._replicas
+        if not replicas.spread:
+            return
+        distributed = self._torch.distributed
+        backend = "nccl" if self._is_gpu else "gloo"
+        known = distributed.is_available() and (
+            distributed.is_nccl_available() if self._is_gpu else distributed.is_gloo_available()
+        )
+        if not known:
+            raise Unavailable(
+                f"PyTorch {self._torch.__version__} is a build without {backend}, with which "
+                "replicas add up their gradients: leave --replicas out"
+            )
+        try:
+            distributed.init_process_group(
+                backend,
+                init_method=f"tcp://{replicas.meeting}",
+                world_size=replicas.processes,
+                rank=replicas.rank,
+                timeout=PATIENCE,
+            )
+            # The first collective connects the processes.
+            self.wait()
+        except RuntimeError as error:
+            raise Unavailable(self._why_not(str(error))) from error
+
+    def leave(self) -> None:
+        """End what `join` began."""
+        if self._replicas.spread:
+            self._torch.distributed.destroy_process_group()
+
+    def wait(self) -> None:
+        """Return once every process has come here."""
+        if self._replicas.spread:
+            more = {"device_ids": [0]} if self._is_gpu else {}
+            self._torch.distributed.barrier(**more)
+
+    def all_reduce_s(self, size_bytes: int, synchronize: Callable[[], None]) -> float | None:
+        """Median seconds in which all processes add up so many bytes of float32; None for one.
+
+        Args:
+            size_bytes: bytes of each process.
+            synchronize: returns once the device is idle.
+        """
+        if not self._replicas.spread:
+            return None
+        torch = self._torch
+        tensor = torch.zeros(max(1, size_bytes // 4), dtype=torch.float32, device=self._device)
+        seconds = []
+        for _ in range(_WARM_UP + _READINGS):
+            # Who comes late is not waited for within the reading.
+            self.wait()
+            synchronize()
+            started = time.perf_counter()
+            torch.distributed.all_reduce(tensor)
+            synchronize()
+            seconds.append(time.perf_counter() - started)
+        return median(seconds[_WARM_UP:])
+
+    def _why_not(self, told: str) -> str:
+        replicas = self._replicas
+        if "EADDRINUSE" in told or "already in use" in told:
+            return f"{replicas.meeting}, where the replicas meet, is taken: start the run again"
+        first = next((line.strip() for line in told.splitlines() if line.strip()), "no reason told")
+        return (
+            f"the {replicas.count} replicas did not meet at {replicas.meeting} within "
+            f"{PATIENCE.total_seconds():.0f} s: rank {replicas.rank} was told {first[:120]}"
+        )
