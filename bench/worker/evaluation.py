@@ -11,6 +11,7 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data
 from fmnist_models.errors import UserError
 from fmnist_models.loops.base import read_logs
+from fmnist_models.loops.framework import framework
 from fmnist_models.own import raised
 from fmnist_models.stream import Stream
 
@@ -38,6 +39,7 @@ class Evaluations:
         scored: bool,
     ) -> None:
         self._task = built.task
+        self._replicas = built.work.replicas
         self._batch_size = max(batch_size, _IMAGES_A_BATCH) if built.task.images else batch_size
         self._read_peaks = read_peaks
         self._peaks: dict[str, int | None] | None = None
@@ -55,7 +57,8 @@ class Evaluations:
             if isinstance(data, Arrays):
                 self._warm_up(what, data)
             elif data is not None:
-                self._evaluate(data.head)
+                # As the whole stream, whose sizes are not known.
+                self._evaluate(data.head, of_a_stream=True)
         self._task.model.reset_metrics()
 
     def _warm_up(self, what: str, data: Arrays) -> None:
@@ -119,7 +122,21 @@ class Evaluations:
         self._peaks = self.peaks
         return self._evaluate(data)
 
-    def _evaluate(self, data: Data) -> dict[str, float]:
+    def _evaluate(self, data: Data, *, of_a_stream: bool = False) -> dict[str, float]:
+        sizes = set() if of_a_stream else self._sizes(data)
+        with framework().evaluating(self._replicas, sizes):
+            logs = self._logs(data)
+        self._refuse_without_score(logs)
+        return logs
+
+    def _sizes(self, data: Data) -> set[int]:
+        """The sizes of the batches; none where they are not known."""
+        if isinstance(data, Stream):
+            return set()
+        full, rest = divmod(data.rows, self._batch_size)
+        return {size for size in (full and self._batch_size, rest) if size}
+
+    def _logs(self, data: Data) -> dict[str, float]:
         """The accuracy on the embedded images is computed where the model reports none."""
         model, score = self._task.model, self._task.score
         if isinstance(data, Stream):
@@ -137,7 +154,6 @@ class Evaluations:
             if self._task.images and score not in logs:
                 predicted = model.predict(data.x, batch_size=self._batch_size, verbose=0)
                 logs[score] = float(np.mean(np.argmax(predicted, axis=-1) == data.y))
-        self._refuse_without_score(logs)
         return logs
 
     def _refuse_without_score(self, logs: Mapping[str, float]) -> None:

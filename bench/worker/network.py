@@ -112,7 +112,9 @@ def _check_training(before: Snapshot, loop: Loop, device: Device) -> None:
         raise Invalid("the weights are no longer finite")
     misplaced = device.misplaced([*state_variables(loop.work.model), *loop.resident])
     if misplaced:
-        raise Invalid(f"not on {device.name}: {', '.join(misplaced[:5])}")
+        several = loop.work.replicas.count
+        where = device.name if several == 1 else f"the devices of all {several} replicas"
+        raise Invalid(f"not on {where}: {', '.join(misplaced[:5])}")
 
 
 class _Rounds:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import keras
 
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import Unsupported, UserError
-from fmnist_models.loops.base import Loop, Observer, read_logs
+from fmnist_models.loops.base import Loop, Observer, Work, read_logs
 from fmnist_models.loops.callbacks import sees_batches
+from fmnist_models.loops.share import Share
 from fmnist_models.stream import Stream
 
 # Steps of a stream in the warm-up: the first is traced and compiled, the second shows that it fits.
@@ -28,11 +30,19 @@ class FitLoop(Loop):
     batch callback, Keras copies the metrics to the host after every step, which a plain `fit`
     does not do, so the measurement would slow the training. The window of a stream ends with its
     epoch, because only its end tells which call was the last.
+
+    Raises:
+        Unsupported: Keras cannot train the work on its replicas.
     """
 
     name = "fit"
     compile_arguments: ClassVar[Mapping[str, Any]] = {}
     needs_compiler: ClassVar[bool] = False
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        if work.replicas.spread and (reason := self.framework.refuses_spread(work)):
+            raise Unsupported(reason)
 
     @property
     def program(self) -> Any:
@@ -63,14 +73,7 @@ class FitLoop(Loop):
             return
         partial = work.arrays.rows % work.batch_size
         few = work.arrays.first(min(work.arrays.rows, 2 * work.batch_size) + partial)
-        work.model.fit(
-            few.x,
-            few.y,
-            sample_weight=few.sample_weight,
-            batch_size=work.batch_size,
-            epochs=1,
-            **self._weighted,
-        )
+        self._fit_arrays(few, shuffle=True, epochs=1, **self._weighted)
 
     def _exercise_last(self, stream: Stream) -> None:
         """Train on a smaller last batch of a stream, for whose size XLA compiles anew."""
@@ -151,12 +154,19 @@ class FitLoop(Loop):
         if isinstance(work.data, Stream):
             self._fit_stream(work.data, work.data.steps, **settings)
             return
+        self._fit_arrays(work.arrays, shuffle=work.shuffle, **settings)
+
+    def _fit_arrays(self, arrays: Arrays, *, shuffle: bool, **settings: Any) -> None:
+        work = self.work
+        if work.replicas.processes > 1:
+            work.model.fit(Share(work, arrays, shuffle=shuffle), **settings)
+            return
         work.model.fit(
-            work.arrays.x,
-            work.arrays.y,
-            sample_weight=work.arrays.sample_weight,
+            arrays.x,
+            arrays.y,
+            sample_weight=arrays.sample_weight,
             batch_size=work.batch_size,
-            shuffle=work.shuffle,
+            shuffle=shuffle,
             **settings,
         )
 

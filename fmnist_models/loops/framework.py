@@ -6,8 +6,8 @@ A process has one: Keras chooses it when it is imported, by the variable KERAS_B
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
@@ -16,8 +16,10 @@ from keras.src.utils import module_utils
 from numpy.typing import NDArray
 
 from fmnist_models.loops.watch import StepWatch, standing_in
+from fmnist_models.replicas import Replicas
 
 if TYPE_CHECKING:
+    from fmnist_models.loops.base import Work
     from fmnist_models.loops.compiled import CompiledLoop
 
 
@@ -54,6 +56,19 @@ class Framework(Protocol):
         The stream is read for it, from its beginning, at most `most` batches. None where it tells
         that all batches have one size, or does not end by then.
         """
+
+    def refuses_spread(self, work: Work) -> str | None:
+        """Why `Model.fit` cannot train a work on its replicas, and the remedy; None where it can.
+
+        Such as a last batch that does not divide, or data that its processes cannot share.
+        """
+        return None
+
+    def evaluating(
+        self, replicas: Replicas, sizes: Collection[int]
+    ) -> AbstractContextManager[None]:
+        """The context of an evaluation with batches of these sizes; empty where not known."""
+        return nullcontext()
 
 
 def framework() -> Framework:

@@ -35,7 +35,7 @@ class Jax(Framework):
 
     def device(self, device: str, precision: str, replicas: Replicas = ONE) -> JaxDevice:
         """A device, as a case spells it, for the precision of a case."""
-        self._device = JaxDevice(jax, device, precision)
+        self._device = JaxDevice(jax, device, precision, replicas=replicas)
         return self._device
 
     def refuse_settings(self, precision: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Work, read_logs
 from fmnist_models.loops.compiled import CompiledLoop, build_metrics_and_losses
+from fmnist_models.loops.jax.replicas import Spread
 from fmnist_models.loops.jax.state import State, keep_state, state_of
 from fmnist_models.loops.jax.watch import JaxWatch
 
@@ -27,9 +28,13 @@ class JaxCompiledLoop(CompiledLoop):
     The state (weights, optimizer, metrics, seeds) is an argument and a result of the call, and its
     memory is donated, so that an update needs no second copy. Between epochs it is in the model's
     variables, as after an epoch of `Model.fit`.
+
+    On several replicas, the data are whole on each device, and each trains its share of the rows
+    of a step. Rows of a last step that do not divide are trained by each.
     """
 
     def __init__(self, work: Work) -> None:
+        self._spread = Spread() if work.replicas.spread else None
         super().__init__(work)
         build_metrics_and_losses(work, self.watch.plain)
         self._watch = cast("JaxWatch", self.watch)
@@ -43,10 +48,12 @@ class JaxCompiledLoop(CompiledLoop):
 
         # A trace tells programs apart by their names.
         epoch.__name__ = f"epoch_{next(_numbers)}"
-        return jax.jit(epoch, donate_argnums=0)
+        # The same places after each epoch, so that no epoch is compiled for others.
+        places = None if self._spread is None else self._spread.everywhere
+        return jax.jit(epoch, donate_argnums=0, out_shardings=places)
 
     def _put(self, array: NDArray[Any]) -> jax.Array:
-        return jax.device_put(array)
+        return jax.device_put(array) if self._spread is None else self._spread.put(array)
 
     def _whole_epoch(
         self, state: State, data: tuple[jax.Array, ...], order: jax.Array
@@ -58,19 +65,20 @@ class JaxCompiledLoop(CompiledLoop):
         def train_on(batch: Sequence[jax.Array], carried: tuple[Any, State]) -> tuple[Any, State]:
             """Run one step; keep the logs of a model's own step."""
             logs, state = self._step(carried[1], batch)
+            if self._spread is not None:
+                state = self._spread.kept(state)
             return self._kept(logs), state
 
         def train_on_block(number: Any, carried: tuple[Any, State]) -> tuple[Any, State]:
             """Run one gather, and its steps."""
-            gathered = _gather(data, lax.dynamic_slice_in_dim(order, number * rows, rows))
+            chosen = lax.dynamic_slice_in_dim(order, number * rows, rows)
             if block == 1:
-                return train_on(gathered, carried)
+                return train_on(self._batch(data, chosen), carried)
+            gathered = self._gathered(data, chosen, block)
 
             def turn(place: Any, carried: tuple[Any, State]) -> tuple[Any, State]:
                 """Run one step on its slice of the block."""
-                first = place * batch_size
-                batch = [lax.dynamic_slice_in_dim(x, first, batch_size) for x in gathered]
-                return train_on(batch, carried)
+                return train_on(self._step_of(gathered, place), carried)
 
             found: tuple[Any, State] = lax.fori_loop(0, block, turn, carried)
             return found
@@ -79,8 +87,29 @@ class JaxCompiledLoop(CompiledLoop):
         if full:
             carried = lax.fori_loop(0, full // block, train_on_block, carried)
         if rest:
-            carried = train_on(_gather(data, order[-rest:]), carried)
+            carried = train_on(self._batch(data, order[-rest:]), carried)
         return carried
+
+    def _batch(self, data: Sequence[jax.Array], chosen: jax.Array) -> list[jax.Array]:
+        """The chosen rows, of one step."""
+        if self._spread is None:
+            return _gather(data, chosen)
+        return self._spread.step_of(self._spread.gather(data, chosen), 0)
+
+    def _gathered(
+        self, data: Sequence[jax.Array], chosen: jax.Array, steps: int
+    ) -> list[jax.Array]:
+        """The chosen rows, of several steps."""
+        if self._spread is None:
+            return _gather(data, chosen)
+        return self._spread.gather(data, chosen, steps)
+
+    def _step_of(self, gathered: Sequence[jax.Array], place: Any) -> list[jax.Array]:
+        """The rows of one of several steps."""
+        if self._spread is not None:
+            return self._spread.step_of(gathered, place)
+        size = self.work.batch_size
+        return [lax.dynamic_slice_in_dim(x, place * size, size) for x in gathered]
 
     def _step(self, state: State, batch: Sequence[jax.Array]) -> tuple[Any, State]:
         leaves = list(batch)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import keras
 from numpy.typing import NDArray
 
+from fmnist_models.loops.base import Work
 from fmnist_models.loops.framework import Framework
 from fmnist_models.loops.jax.compiled import JaxCompiledLoop
+from fmnist_models.loops.jax.replicas import evaluating
 from fmnist_models.loops.jax.watch import JaxWatch
-from fmnist_models.stream import last_of
+from fmnist_models.replicas import Replicas
+from fmnist_models.stream import Stream, last_of
 
 
 class Jax(Framework):
@@ -46,6 +50,35 @@ class Jax(Framework):
     def last_batch(self, stream: Any, most: int) -> Any:
         """The last batch of an opened stream, as a `PyDataset` of one batch."""
         return last_of(stream, most)
+
+    def refuses_spread(self, work: Work) -> str | None:
+        """Why `Model.fit` cannot train a work on its replicas, and the remedy; None where it can.
+
+        Keras divides each batch by the number of replicas, and nothing shares a stream.
+        """
+        count, data = work.replicas.count, work.data
+        if isinstance(data, Stream):
+            if work.replicas.processes > 1:
+                return (
+                    f"{data.name} is a stream, of which each of {work.replicas.processes} "
+                    "processes would read all: add --cache-stream, or name --processes one"
+                )
+            return None
+        # A batch divides, so this is what the last one leaves.
+        rest = data.rows % count
+        if not rest:
+            return None
+        return (
+            f"replicas {count}: the last batch has {data.rows % work.batch_size} rows, and Keras's "
+            f"fit on JAX divides each batch by {count}: choose --loops compiled, or leave out "
+            f"{rest} of {data.rows} rows"
+        )
+
+    def evaluating(
+        self, replicas: Replicas, sizes: Collection[int]
+    ) -> AbstractContextManager[None]:
+        """The context of an evaluation with batches of these sizes; empty where not known."""
+        return evaluating(replicas, sizes)
 
 
 FRAMEWORK = Jax()

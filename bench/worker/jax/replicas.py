@@ -1,0 +1,127 @@
+"""The devices of several replicas, and what their processes do together, with JAX."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import keras
+import numpy as np
+
+from bench.schema.errors import Unavailable
+from fmnist_models.loops.framework import set_random_seed
+from fmnist_models.replicas import Replicas
+
+# Where the first process lets the others in; without it, at every address of the machine.
+_BIND = "JAX_COORDINATOR_BIND_ADDRESS"
+# All-reduces that are timed, after one that is not.
+_ALL_REDUCES = 20
+
+
+def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
+    """Make the virtual CPUs of this process, and join it to the others.
+
+    JAX must not have used a device yet.
+
+    Raises:
+        Unavailable: it has, or the processes do not meet.
+    """
+    try:
+        if not is_gpu:
+            jax.config.update("jax_num_cpu_devices", replicas.here)
+        if replicas.processes > 1:
+            _join(jax, replicas)
+    except RuntimeError as error:
+        line = next(iter(str(error).splitlines()), "")
+        where = f" at {replicas.meeting}" if replicas.meeting else ""
+        raise Unavailable(
+            f"replica {replicas.rank} of {replicas.count} could not join the others{where}: {line}"
+        ) from error
+
+
+def _join(jax: Any, replicas: Replicas) -> None:
+    # It would catch the signal that ends a process.
+    jax.config.update("jax_enable_preemption_service", False)
+    # Without a seed, Keras has the processes agree on one through their CPUs.
+    set_random_seed(0)
+    with _in_environment(_BIND, replicas.meeting):
+        keras.distribution.initialize(replicas.meeting, replicas.processes, replicas.rank)
+
+
+@contextmanager
+def _in_environment(name: str, value: str) -> Iterator[None]:
+    """Within the context, a variable of the environment has a value, unless it has one."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def refuse_other_devices(devices: Sequence[Any], replicas: Replicas, kind: str) -> None:
+    """Refuse fewer or more devices than there are replicas.
+
+    Raises:
+        Unavailable: there are, in all or in this process.
+    """
+    here = sum(device.process_index == replicas.rank for device in devices)
+    if (len(devices), here) != (replicas.count, replicas.here):
+        own = f", {here} of them in process {replicas.rank}" if replicas.processes > 1 else ""
+        raise Unavailable(
+            f"JAX sees {len(devices)} {kind}s{own}, and {replicas.count} replicas need one each: "
+            "name as many --replicas as there are devices, or fewer"
+        )
+
+
+@contextmanager
+def data_parallel(jax: Any, devices: Sequence[Any], replicas: Replicas) -> Iterator[None]:
+    """Within the context, Keras builds and trains models on these devices.
+
+    Processes leave it together, so that none ends while another still needs it.
+    """
+    distribution = keras.distribution.DataParallel(
+        devices=list(devices), auto_shard_dataset=replicas.processes == 1
+    )
+    with distribution.scope():
+        yield
+    if replicas.processes > 1:
+        jax.distributed.shutdown()
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    from jax.experimental.multihost_utils import sync_global_devices
+
+    sync_global_devices("here")
+
+
+def all_reduce_s(jax: Any, devices: Sequence[Any], size_bytes: int) -> float:
+    """Median seconds in which the devices add up so many bytes of float32 each."""
+    mesh = jax.sharding.Mesh(np.array(devices), ("replica",))
+    spec = jax.sharding.PartitionSpec
+    apart = jax.sharding.NamedSharding(mesh, spec("replica"))
+    numbers = np.ones((1, max(1, size_bytes // 4)), np.float32)
+    whole = (len(devices), numbers.shape[1])
+    own = jax.make_array_from_callback(whole, apart, lambda _: numbers)
+    add = jax.jit(
+        jax.shard_map(
+            lambda x: jax.lax.psum(x, "replica"),
+            mesh=mesh,
+            in_specs=spec("replica"),
+            out_specs=spec(),
+        )
+    )
+    add(own).block_until_ready()
+    taken = []
+    for _ in range(_ALL_REDUCES):
+        began = perf_counter()
+        add(own).block_until_ready()
+        taken.append(perf_counter() - began)
+    return median(taken)
