@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.analysis.stats import launch_log, student_interval
+from bench.schema.case import WEAK
 from bench.schema.launch import LaunchRecord, Round
 
 Launch = tuple[LaunchRecord, list[Round]]
@@ -90,6 +91,11 @@ def spread_columns(
         "all_reduce_s": seconds,
         "all_reduce_share": None if seconds is None else seconds * 1e3 / row["step_ms"],
     }
+
+
+def asked_batch(row: Mapping[str, Any]) -> int:
+    """The batch size that was asked for: in weak scaling that of one replica."""
+    return int(row["local_batch_size"] if row["scaling"] == WEAK else row["batch_size"])
 
 
 def _log_ratio(many: Launch, one: Launch) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.reports.formatting import disturbed_line
+from bench.reports.formatting import disturbed_line, give_or_take
 from bench.reports.scores import Judged, judged, short
 from bench.schema.cells import counted, few_of
 from bench.store.files import Kind
@@ -157,12 +156,7 @@ def _difference(pair: Pair) -> float | None:
 
 
 def _cell(pair: Pair) -> str:
-    if pair.ratio is None:
-        return ""
-    if pair.low is None or pair.high is None:
-        return f"{pair.ratio:.2f}"
-    half = math.sqrt(pair.high / pair.low) - 1
-    return f"{pair.ratio:.2f} ±{half:.0%}" if half < 10 else f"{pair.ratio:.2f} ±>999%"
+    return "" if pair.ratio is None else give_or_take(pair.ratio, pair.low, pair.high)
 
 
 def _letter(number: int) -> str:
