@@ -93,6 +93,22 @@ def spread_columns(
     }
 
 
+def efficiency_over_runs(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The columns of speed-up and efficiency of several runs of one case, from their rows.
+
+    The mean of the logs over runs, with Student's interval over them; None where a run has none.
+    """
+    found = [row["efficiency"] for row in rows]
+    names = ("speedup", "efficiency", "efficiency_low", "efficiency_high")
+    if None in found:
+        return dict.fromkeys(names)
+    logs = [math.log(value) for value in found]
+    interval = student_interval(logs)
+    low, high = (None, None) if interval is None else map(math.exp, interval)
+    mean = math.exp(fmean(logs))
+    return dict(zip(names, (mean * rows[0]["replicas"], mean, low, high), strict=True))
+
+
 def asked_batch(row: Mapping[str, Any]) -> int:
     """The batch size that was asked for: in weak scaling that of one replica."""
     return int(row["local_batch_size"] if row["scaling"] == WEAK else row["batch_size"])

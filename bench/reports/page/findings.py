@@ -13,7 +13,7 @@ from bench.reports import formatting
 from bench.reports.page.backend_findings import fastest_backend, gains
 from bench.reports.page.finding import Finding, Kind, measured
 from bench.reports.page.records import other_backend
-from bench.reports.page.scaling_findings import of_replicas
+from bench.reports.page.scaling_findings import of_efficiencies, of_replicas
 from bench.reports.page.score_findings import (
     best_for_the_time,
     change_on_average,
@@ -86,6 +86,7 @@ def comparison_findings(found: Comparison) -> list[Finding]:
         said.append(
             Finding(kind, f"{name}: {mean:.2f} times the samples/s of {found.baseline}", text)
         )
+    said += of_efficiencies(found)
     if found.apart:
         told = "; ".join(f"{case}: {why}" for case, why in found.apart.items())
         number = counted(len(found.apart), "case")
