@@ -15,7 +15,7 @@ from bench.schema.case import AXES, PRECISIONS, SKLEARN_LOOP, Case
 from bench.schema.cells import result_line
 from bench.schema.launch import LaunchRecord, Round, Status, StoredRound
 from bench.schema.plan import Plan
-from bench.schema.warnings import CaseWarning, Kind, as_text, of_row
+from bench.schema.warnings import CaseWarning, Kind, as_text, of_row, on_one_cpu
 
 
 def result_rows(
@@ -149,7 +149,8 @@ class ResultTable:
                 limits = roofline.limits(self._ceilings, case.device, case.precision, case.threads)
                 row |= roofline_columns(row, measured[0], limits)
             if measured and self._warn:
-                row["warnings"] = as_text(warnings_of(measured))
+                of_cpu = [CaseWarning(Kind.ONE_CPU)] if on_one_cpu(row) else []
+                row["warnings"] = as_text([*of_cpu, *warnings_of(measured)])
             self._own[name] = row
         return self._own[name]
 

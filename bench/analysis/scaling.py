@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.analysis.stats import launch_log, student_interval
+from bench.schema.case import WEAK
 from bench.schema.launch import LaunchRecord, Round
 
 Launch = tuple[LaunchRecord, list[Round]]
@@ -90,6 +91,27 @@ def spread_columns(
         "all_reduce_s": seconds,
         "all_reduce_share": None if seconds is None else seconds * 1e3 / row["step_ms"],
     }
+
+
+def efficiency_over_runs(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The columns of speed-up and efficiency of several runs of one case, from their rows.
+
+    The mean of the logs over runs, with Student's interval over them; None where a run has none.
+    """
+    found = [row["efficiency"] for row in rows]
+    names = ("speedup", "efficiency", "efficiency_low", "efficiency_high")
+    if None in found:
+        return dict.fromkeys(names)
+    logs = [math.log(value) for value in found]
+    interval = student_interval(logs)
+    low, high = (None, None) if interval is None else map(math.exp, interval)
+    mean = math.exp(fmean(logs))
+    return dict(zip(names, (mean * rows[0]["replicas"], mean, low, high), strict=True))
+
+
+def asked_batch(row: Mapping[str, Any]) -> int:
+    """The batch size that was asked for: in weak scaling that of one replica."""
+    return int(row["local_batch_size"] if row["scaling"] == WEAK else row["batch_size"])
 
 
 def _log_ratio(many: Launch, one: Launch) -> float:

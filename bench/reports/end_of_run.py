@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.machine import variables
+from bench.reports.scaling_data import with_efficiency
 from bench.reports.terminal.run import print_results, reference_lines, time_line
 from bench.schema.cells import counted
 from bench.schema.columns import Row
@@ -28,7 +29,7 @@ _PICTURES, _PAGE = ("matplotlib",), ("altair", "jinja2", "vl_convert")
 
 
 def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> list[UserError]:
-    """Draw comparison.png and roofline.png, write report.html, and print the tables of a run.
+    """Draw the pictures of a run, write its report.html, and print its tables.
 
     Args:
         outcome: the run.
@@ -44,6 +45,7 @@ def summarize(outcome: RunOutcome, console: Console, *, report: bool = True) -> 
     for write, needs in (
         (_draw_comparison, _PICTURES),
         (_draw_roofline, _PICTURES),
+        (_draw_scaling, _PICTURES),
         *([(_write_report, _PAGE)] if report else []),
     ):
         if missing := [name for name in needs if find_spec(name) is None]:
@@ -106,6 +108,16 @@ def _draw_roofline(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[
     roofline = outcome.folder.path / "roofline.png"
     drawn = draw_roofline(outcome.rows, outcome.folder.ceilings(), environment, roofline)
     return ["roofline.png"] * drawn
+
+
+def _draw_scaling(outcome: RunOutcome, environment: Mapping[str, Any]) -> list[str]:
+    if not with_efficiency(outcome.rows):
+        return []
+    from bench.reports.plots.scaling import draw_scaling
+
+    scaling = outcome.folder.path / "scaling.png"
+    drawn = draw_scaling(outcome.rows, environment, scaling)
+    return ["scaling.png"] * drawn
 
 
 def _write_report(outcome: RunOutcome, _: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.backends import DEFAULT
 from bench.schema.case import AXES, SKLEARN_LOOP
@@ -12,13 +14,24 @@ from bench.schema.cells import counted
 _LARGE = 1.95
 
 
-def name(row: Mapping[str, object]) -> str:
-    """A case as text: model, optimizer, loop, batch size, precision, and another backend."""
+def name(row: Mapping[str, Any]) -> str:
+    """A case as text: model, optimizer, loop, batch size and precision.
+
+    Backend and replicas are told where they are not the default.
+    """
     parts = [row["model"], row["optimizer"], row["loop"]]
     if row["loop"] != SKLEARN_LOOP:
         parts += [f"batch {row['batch_size']}", row["precision"]]
         parts += [] if row["backend"] == DEFAULT else [row["backend"]]
+        parts.append(replicas(row["replicas"], row["processes"]))
     return " ".join(str(part) for part in parts if part)
+
+
+def replicas(number: int, processes: int) -> str:
+    """The replicas of a case, or its processes where each replica has one; empty for one."""
+    if number == 1:
+        return ""
+    return f"{processes} processes" if processes > 1 else f"{number} replicas"
 
 
 def short_names(rows: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
@@ -27,11 +40,16 @@ def short_names(rows: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
 
     def short(row: Mapping[str, object]) -> str:
         """The kept axes of one case."""
-        parts = [f"batch {row[a]}" if a == "batch_size" else str(row[a] or "") for a in kept]
-        return " · ".join(filter(None, parts))
+        return " · ".join(filter(None, (_axis(a, row[a]) for a in kept)))
 
     short_of = {case: short(row) for case, row in rows.items()}
     return short_of if len(set(short_of.values())) == len(rows) else {case: case for case in rows}
+
+
+def _axis(axis: str, value: Any) -> str:
+    """The value of an axis; a number with the word that says of what."""
+    words = {"batch_size": "batch {}", "replicas": "replicas {}", "processes": "processes {}"}
+    return words.get(axis, "{}").format(value or "")
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
@@ -58,6 +76,14 @@ def shared_parts(ids: Sequence[str]) -> str:
 def spread(ratios: Sequence[float]) -> str:
     """The range in parentheses, with a space before it; empty of one number."""
     return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+
+
+def give_or_take(value: float, low: float | None, high: float | None) -> str:
+    """A ratio with half its interval in percent of it, where it has one: 0.78 ±4%."""
+    if low is None or high is None:
+        return f"{value:.2f}"
+    half = math.sqrt(high / low) - 1
+    return f"{value:.2f} ±{half:.0%}" if half < 10 else f"{value:.2f} ±>999%"
 
 
 def percents(shares: Sequence[float]) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
+from bench.analysis.scaling import asked_batch
 from bench.backends import BACKENDS, DEFAULT
+from bench.reports.formatting import replicas
 from bench.schema.case import LOOPS, MODELS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
@@ -34,6 +36,8 @@ class Point:
     Attributes:
         threads: as text; empty where the matrix names none.
         backend: empty where all points of a run have the default one.
+        replicas: as text; empty for one.
+        asked_batch: the batch size that was asked for: in weak scaling that of one replica.
         low, high: the interval of `samples_per_s`; None where there is none.
         training_s: seconds of training before `val_score` was taken: of the documented
             epochs, or of the mean fold of the logistic baseline. NaN where not known.
@@ -48,8 +52,10 @@ class Point:
     device: str
     threads: str
     backend: str
+    replicas: str
     device_name: str
     batch_size: int
+    asked_batch: int
     precision: str
     samples_per_s: float
     low: float | None
@@ -62,9 +68,9 @@ class Point:
     rounds: tuple[tuple[float, ...], ...]
 
     @property
-    def where(self) -> tuple[str, str, str]:
-        """The device, its threads and the backend; empty where there is nothing to say."""
-        return self.device, self.threads, self.backend
+    def where(self) -> tuple[str, str, str, str]:
+        """Device, its threads, backend and replicas; empty where there is nothing to say."""
+        return self.device, self.threads, self.backend, self.replicas
 
     @property
     def placement(self) -> str:
@@ -78,6 +84,7 @@ class Point:
             _rank(("cpu",), self.device),
             _rank(("",), self.threads),
             _rank(("", *BACKENDS), self.backend),
+            _rank(("",), self.replicas),
         )
 
     @property
@@ -147,7 +154,7 @@ def base_setting(measured: Sequence[Point]) -> tuple[int, str] | None:
 
     It is the documented setting where that was measured, else the most frequent one.
     """
-    counts = Counter((p.batch_size, p.precision) for p in measured if p.loop != SKLEARN_LOOP)
+    counts = Counter((p.asked_batch, p.precision) for p in measured if p.loop != SKLEARN_LOOP)
     if not counts or USUAL_SETTING in counts:
         return USUAL_SETTING if counts else None
     return min(counts, key=lambda setting: (-counts[setting], setting))
@@ -156,7 +163,7 @@ def base_setting(measured: Sequence[Point]) -> tuple[int, str] | None:
 def at_base(measured: Sequence[Point]) -> list[Point]:
     """The cases at the base setting, and the logistic baseline, which has only one setting."""
     base = base_setting(measured)
-    return [p for p in measured if p.loop == SKLEARN_LOOP or (p.batch_size, p.precision) == base]
+    return [p for p in measured if p.loop == SKLEARN_LOOP or (p.asked_batch, p.precision) == base]
 
 
 def throughput_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]:
@@ -184,7 +191,7 @@ def precision_groups(measured: Sequence[Point], most_rows: int) -> Chosen[Group]
     Only at the base batch size, if there is such a group.
     """
     swept = _swept(measured, lambda p: (*_pair(p), p.loop, p.placement, p.batch_size), "precision")
-    swept = _at_base_if_any(measured, swept, "batch_size")
+    swept = _at_base_if_any(measured, swept, "asked_batch")
     kept = sorted(swept, key=lambda p: (_pair(p) != USUAL_PAIR, *p.order[:3], p.batch_size))
     several = len({p.batch_size for p in kept}) > 1
 
@@ -209,7 +216,8 @@ def batch_series(measured: Sequence[Point], most_series: int) -> Chosen[Series]:
     swept.sort(key=lambda p: (_pair(p) != USUAL_PAIR, *p.order))
     by_key = _collect(swept, lambda p: (p.model, p.optimizer, *p.where, p.precision, p.loop))
     keys = list(by_key)
-    shared = [len({key[i] for key in keys}) == 1 for i in range(6)] if keys else []
+    # The loop, which is last, is told in any case.
+    shared = [len({key[i] for key in keys}) == 1 for i in range(len(keys[0]) - 1)] if keys else []
     series = [
         Series(
             " · ".join([key[-1], *_chosen(key, shared, same=False)]),
@@ -232,8 +240,10 @@ def _point(row: Row, rounds: Sequence[Row], named: bool) -> Point:
         device=row["device"],
         threads="" if row.get("threads") is None else counted(row["threads"], "thread"),
         backend=row["backend"] if named and row["backend"] != SKLEARN_LOOP else "",
+        replicas=replicas(row["replicas"], row["processes"]),
         device_name=row.get("device_name") or "",
         batch_size=row["batch_size"],
+        asked_batch=asked_batch(row),
         precision=row["precision"],
         samples_per_s=row["samples_per_s"],
         low=low if has_interval else None,
@@ -288,7 +298,7 @@ def _swept(measured: Sequence[Point], key: Callable[[Point], Hashable], axis: st
 
 def _at_base_if_any(measured: Sequence[Point], swept: list[Point], axis: str) -> list[Point]:
     base = base_setting(measured)
-    usual = dict(zip(("batch_size", "precision"), base, strict=True)) if base else {}
+    usual = dict(zip(("asked_batch", "precision"), base, strict=True)) if base else {}
     return [p for p in swept if getattr(p, axis) == usual.get(axis)] or swept
 
 

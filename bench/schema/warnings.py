@@ -20,8 +20,11 @@ class Kind(Enum):
     """What a warning tells of, as its words, with a place for its number or its names.
 
     `DISTURBANCE` and `SENTENCE` take whatever the others do not: a text of another version stays
-    as it is. A row with `NO_ROOFLINE` has no roofline fraction.
+    as it is. A row with `NO_ROOFLINE` has no roofline fraction. `ONE_CPU` is said wherever several
+    replicas on a CPU are shown.
     """
+
+    ONE_CPU = "on a CPU the replicas share its cores: a speed-up there means nothing"
 
     UNSTEADY = "unsteady"
     OTHER_WORK = DISTURBED + "other processes took {:d}% of the cores"
@@ -100,6 +103,16 @@ def read(text: str) -> CaseWarning:
 def of_row(row: Mapping[str, Any]) -> list[CaseWarning]:
     """The warnings of a row of results.csv, in its order."""
     return [read(text) for text in (row.get("warnings") or "").split(_BETWEEN) if text]
+
+
+def on_one_cpu(row: Mapping[str, Any]) -> bool:
+    """Whether a row has several replicas on a CPU, of which `Kind.ONE_CPU` warns."""
+    return bool(row["replicas"] > 1 and row["device"] == "cpu")
+
+
+def cpu_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The warning `Kind.ONE_CPU` as a line, where one of these rows needs it."""
+    return [f"warning: {Kind.ONE_CPU.value}"] if any(map(on_one_cpu, rows)) else []
 
 
 def as_text(warnings: Iterable[CaseWarning]) -> str:

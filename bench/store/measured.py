@@ -10,6 +10,7 @@ from statistics import fmean
 from bench.analysis import stats
 from bench.analysis.case_row import Launch
 from bench.analysis.rows import measured_launches
+from bench.analysis.scaling import efficiency_over_runs
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
@@ -158,6 +159,7 @@ def read_machine(path: Path) -> MeasuredRun:
                 **own[0],
                 "samples_per_s": math.exp(-fmean(logs[case])),
                 "val_score": None if None in scores else fmean(scores),
+                **efficiency_over_runs(own),
             }
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)

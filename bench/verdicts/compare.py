@@ -19,6 +19,7 @@ from bench.schema.cells import few_of
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun
 from bench.schema.score import OF_ACCURACY, Scale
+from bench.verdicts import scaling
 from bench.verdicts.across import SET_UPS, across_axes, across_machines, values_of
 from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
 from bench.verdicts.regression import LEAST_RUNS
@@ -41,7 +42,11 @@ COLUMNS = (
     "baseline_status",
     "score",
     "better",
+    *scaling.COLUMNS,
+    *scaling.OF_BASELINE,
 )
+# The axes whose values are told where runs differ in them.
+_AXES_TOLD = (*SET_UPS, "replicas", "processes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,7 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
                 "baseline_status": _status(base, pair.case),
                 "score": pair.scale.name,
                 "better": str(pair.scale.better) if pair.scale.name else "",
+                **scaling.scaling_cells(run.rows.get(pair.case), base.rows.get(pair.case)),
             }
 
 
@@ -229,7 +235,7 @@ def _missing(run: MeasuredRun, cases: Sequence[str]) -> tuple[str, ...]:
 def _differences(runs: Sequence[MeasuredRun]) -> dict[str, tuple[str, ...]]:
     said = shown(_without_common_variables([run.environment for run in runs]))
     found = {name: texts for name, texts in said.items() if len(set(texts)) > 1}
-    for axis in SET_UPS:
+    for axis in _AXES_TOLD:
         values = tuple(
             ", ".join(str(value or "default") for value in values_of(run, axis)) or "none"
             for run in runs

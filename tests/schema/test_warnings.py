@@ -15,6 +15,9 @@ from bench.schema.warnings import DISTURBED, CaseWarning, Kind, as_text, of_row,
 # To the letter: files of earlier versions hold these.
 TEXTS = {
     "unsteady": CaseWarning(Kind.UNSTEADY),
+    "on a CPU the replicas share its cores: a speed-up there means nothing": CaseWarning(
+        Kind.ONE_CPU
+    ),
     "disturbed: other processes took 31% of the cores in launch 2": CaseWarning(
         Kind.OTHER_WORK, 31, 1
     ),

@@ -10,7 +10,7 @@ from bench.backends import KNOWN
 from bench.reports import formatting
 from bench.reports.page.finding import Finding, measured
 from bench.reports.page.source import Source
-from bench.schema.case import NETWORK_LOOPS
+from bench.schema.case import AXES, NETWORK_LOOPS
 from bench.schema.cells import counted
 from bench.schema.columns import Row
 
@@ -67,7 +67,7 @@ def gains(ratios: Mapping[str, Sequence[float]]) -> str:
 
 
 def _rivals(rows: Sequence[Row]) -> list[_Rivals]:
-    axes = ("model", "optimizer", "loop", "device", "batch_size", "precision", "threads")
+    axes = [axis for axis in AXES if axis != "backend"]
     groups: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in rows:
         if row["backend"] in KNOWN:

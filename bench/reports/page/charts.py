@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from bench.reports import roofline_data
@@ -12,18 +11,19 @@ from bench.reports.page.figure import (
     DASHES,
     HEIGHT,
     POINT,
-    SHAPES,
     Figure,
-    Key,
+    dashes_of,
     log_axis,
     loop_colour,
     loop_look,
     loops_of,
     make,
     rows,
+    runs_of,
     tooltip,
 )
 from bench.reports.page.records import Record, roofs
+from bench.reports.page.scalingcharts import scaling_figures
 from bench.reports.page.scorecharts import score_figures
 from bench.reports.page.source import Source
 from bench.reports.scores import heading_of
@@ -44,6 +44,7 @@ def case_figures(sources: Sequence[Source], records: Sequence[Record]) -> list[F
     for axis, make_one in (("batch", _batches), ("threads", _threads)):
         swept = [record for record in records if record[f"{axis}_series"] is not None]
         figures += [make_one(swept)] if swept else []
+    figures += scaling_figures(records)
     narrow = [record for record in records if record["over_float32"] is not None]
     figures += [_precision(narrow)] if narrow else []
     return [*figures, *_rooflines(sources, records)]
@@ -128,13 +129,9 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     import altair as alt
 
     series = f"{axis}_series"
-    runs = list(dict.fromkeys(record["run"] for record in swept))
-    looks = dict(zip(runs, cycle(SHAPES.values()), strict=False))
-    scale = alt.Scale(domain=runs, range=[shape for shape, _ in looks.values()])
-    shape = alt.Shape("run:N", legend=None, scale=scale)
+    shape, runs = runs_of(list(dict.fromkeys(record["run"] for record in swept)))
     chart = rows().transform_filter(f"datum.{series} != null")
-    pairs = list(dict.fromkeys(record["pair"] for record in swept))
-    dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(pairs))]
+    dash, pairs = dashes_of("pair", list(dict.fromkeys(record["pair"] for record in swept)))
     y = log_axis("speed", "samples/s", "Y")
     name, *shown = _scored(swept)
     said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), *shown, score=name)
@@ -144,21 +141,14 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
             y=y,
             color=loop_colour(),
             detail=f"{series}:N",
-            strokeDash=alt.StrokeDash(
-                "pair:N", legend=None, scale=alt.Scale(domain=pairs, range=dashes)
-            ),
+            strokeDash=dash,
         ),
         chart.transform_filter("datum.low != null")
         .mark_rule(strokeWidth=1)
         .encode(x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
         chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
     )
-    lines = ("solid", "dashed", "dotted", "dash-dotted")
-    several = len(pairs) > 1
-    legend = loops_of(swept) + [
-        Key(f"{lines[number % len(lines)]}: {pair}") for number, pair in enumerate(pairs) if several
-    ]
-    legend += [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
+    legend = loops_of(swept) + pairs + runs
     columns = (*CASE, (axis, title.lower()), _SPEED, *((("score", name),) if shown else ()))
     return make(
         axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns, legend

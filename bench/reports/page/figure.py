@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from bench.reports.palette import model_markers
@@ -46,6 +47,7 @@ HEIGHT = 320
 # The columns that name a case in the table of a chart.
 CASE = (("run", "run"), ("case", "case"))
 DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
+_DASHES_IN_WORDS = ("solid", "dashed", "dotted", "dash-dotted")
 _SCORES = ("score:", "val_score:")
 _TITLES: Mapping[str, str] = {
     "speed": "samples/s",
@@ -198,6 +200,29 @@ def loops_of(records: Sequence[Mapping[str, Any]]) -> list[Key]:
     """Legend entries of the loops in these records."""
     here = {record["loop"] for record in records}
     return [Key(loop, f"loop {loop}") for loop in LOOPS if loop in here]
+
+
+def dashes_of(field: str, names: Sequence[str]) -> tuple[alt.StrokeDash, list[Key]]:
+    """The channel that gives each name of a field its dash, and the legend; empty for one name."""
+    import altair as alt
+
+    dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(names))]
+    scale = alt.Scale(domain=list(names), range=dashes)
+    said = (
+        f"{_DASHES_IN_WORDS[number % len(DASHES)]}: {name}" for number, name in enumerate(names)
+    )
+    keys = [Key(words) for words in said] if len(names) > 1 else []
+    return alt.StrokeDash(f"{field}:N", legend=None, scale=scale), keys
+
+
+def runs_of(runs: Sequence[str]) -> tuple[alt.Shape, list[Key]]:
+    """The channel that gives each run its shape, and the legend; empty for one run."""
+    import altair as alt
+
+    looks = dict(zip(runs, cycle(SHAPES.values()), strict=False))
+    scale = alt.Scale(domain=list(runs), range=[shape for shape, _ in looks.values()])
+    keys = [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
+    return alt.Shape("run:N", legend=None, scale=scale), keys
 
 
 def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:

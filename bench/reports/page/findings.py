@@ -8,10 +8,12 @@ from statistics import geometric_mean
 
 from bench.analysis.roofline import OVERHEAD_FRACTION, Bound
 from bench.analysis.rows import sibling
+from bench.analysis.scaling import asked_batch
 from bench.reports import formatting
 from bench.reports.page.backend_findings import fastest_backend, gains
 from bench.reports.page.finding import Finding, Kind, measured
 from bench.reports.page.records import other_backend
+from bench.reports.page.scaling_findings import of_efficiencies, of_replicas
 from bench.reports.page.score_findings import (
     best_for_the_time,
     change_on_average,
@@ -23,7 +25,7 @@ from bench.reports.page.source import Source
 from bench.reports.page.works import works
 from bench.reports.selection import base_setting, not_drawn
 from bench.reports.terminal.run import compiled_over_fit
-from bench.schema.case import LOOPS, PRECISIONS, SKLEARN_LOOP
+from bench.schema.case import AXES, LOOPS, PRECISIONS, SKLEARN_LOOP
 from bench.schema.cells import counted
 from bench.schema.columns import Row
 from bench.schema.warnings import Kind as WarningKind
@@ -55,6 +57,7 @@ def findings(source: Source) -> list[Finding]:
     )
     return [
         *(finding for make in first if (finding := make(source))),
+        *of_replicas(source),
         *scores_of_loops(source),
         *(finding for make in last if (finding := make(source))),
     ]
@@ -83,6 +86,7 @@ def comparison_findings(found: Comparison) -> list[Finding]:
         said.append(
             Finding(kind, f"{name}: {mean:.2f} times the samples/s of {found.baseline}", text)
         )
+    said += of_efficiencies(found)
     if found.apart:
         told = "; ".join(f"{case}: {why}" for case, why in found.apart.items())
         number = counted(len(found.apart), "case")
@@ -93,8 +97,7 @@ def comparison_findings(found: Comparison) -> list[Finding]:
 def _fastest_loop(source: Source) -> Finding | None:
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in measured(source):
-        axes = ("model", "optimizer", "device", "batch_size", "precision", "threads", "backend")
-        groups.setdefault(tuple(row[axis] for axis in axes), []).append(row)
+        groups.setdefault(tuple(row[axis] for axis in AXES if axis != "loop"), []).append(row)
     rivals = [rows for rows in groups.values() if len(rows) > 1]
     if not rivals:
         return None
@@ -126,7 +129,7 @@ def _gain_maker(loop: str) -> Callable[[Source], Finding | None]:
         base = base_setting(list(source.points.values()))
         by_backend: dict[str, list[float]] = {}
         for row in rows:
-            if row["loop"] == loop and (row["batch_size"], row["precision"]) == base:
+            if row["loop"] == loop and (asked_batch(row), row["precision"]) == base:
                 ratio = compiled_over_fit(row, rows)
                 if ratio is not None:
                     by_backend.setdefault(row["backend"], []).append(ratio)
@@ -168,8 +171,8 @@ def _batch_size(source: Source) -> Finding | None:
     sweeps: dict[tuple[object, ...], list[Row]] = {}
     for row in measured(source):
         if row["loop"] != SKLEARN_LOOP:
-            axes = ("model", "optimizer", "loop", "device", "precision", "threads", "backend")
-            sweeps.setdefault(tuple(row[axis] for axis in axes), []).append(row)
+            same = tuple(row[axis] for axis in AXES if axis != "batch_size")
+            sweeps.setdefault(same, []).append(row)
     swept = [rows for rows in sweeps.values() if len(rows) > 1]
     if not swept:
         return None
@@ -188,7 +191,8 @@ def _batch_size(source: Source) -> Finding | None:
         text += scores_against(best, small)
     first = rows[0]
     named = (first["model"], first["optimizer"], first["loop"], other_backend(first))
-    what = " ".join(filter(None, named))
+    spread = formatting.replicas(first["replicas"], first["processes"])
+    what = " ".join(filter(None, (*named, spread)))
     return Finding("fact", f"{what} is fastest at batch size {best['batch_size']}", text + ".")
 
 

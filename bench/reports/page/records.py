@@ -12,6 +12,7 @@ from bench.backends import DEFAULT
 from bench.reports import roofline_data
 from bench.reports.page.source import Source
 from bench.reports.page.works import works
+from bench.reports.scaling_data import line_names, sweep_key
 from bench.reports.selection import Point, base_setting
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import finite
@@ -65,7 +66,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
             if point is not None:
                 record = _case(key, source, row, point)
                 record["name"] = " · ".join(_name(row, point, base, told) + of_run)
-                setting = (row["batch_size"], row["precision"])
+                setting = (point.asked_batch, row["precision"])
                 record["machine"] = machine
                 record["work"] = kinds[row["case"]]
                 record["base"] = setting == base or row["loop"] == SKLEARN_LOOP
@@ -73,7 +74,12 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
                 records.append(record)
             key += 1
     _mark_series(records, "batch", ("placement", "precision"))
-    _mark_series(records, "threads", ("machine", "device", "batch", "precision"))
+    of_threads = ("machine", "device", "batch", "precision", "replicas", "processes")
+    _mark_series(records, "threads", of_threads)
+    names = line_names(row for source in sources for row in source.rows)
+    for record in records:
+        record["line"] = names.get(record["sweep"], "")
+    _mark_sweeps(records)
     for record in records:
         del record["machine"]
     return records
@@ -140,6 +146,14 @@ def _case(key: int, source: Source, row: Row, point: Point) -> Record:
         "batch": row["batch_size"],
         "precision": row["precision"],
         "threads": row["threads"],
+        "replicas": row["replicas"],
+        "processes": row["processes"],
+        "scaling": row["scaling"] or "",
+        "efficiency": _short_or_none(row["efficiency"]),
+        "efficiency_low": _short_or_none(row["efficiency_low"]),
+        "efficiency_high": _short_or_none(row["efficiency_high"]),
+        "share": _short_or_none(row["all_reduce_share"]),
+        "sweep": None if row["efficiency"] is None else sweep_key(row),
         "speed": _short(point.samples_per_s),
         "low": point.low and _short(point.low),
         "high": point.high and _short(point.high),
@@ -172,7 +186,7 @@ def _name(row: Row, point: Point, base: tuple[int, str] | None, told: bool) -> l
     if point.placement != "cpu" and not told:
         parts.append(point.placement.removeprefix("cpu, "))
     if base and row["loop"] != SKLEARN_LOOP:
-        parts += [f"batch {row['batch_size']}"] * (row["batch_size"] != base[0])
+        parts += [f"batch {row['batch_size']}"] * (point.asked_batch != base[0])
         parts += [row["precision"]] * (row["precision"] != base[1])
     return [part for part in parts if part]
 
@@ -194,6 +208,14 @@ def _mark_series(records: Sequence[Record], axis: str, same: Sequence[str]) -> N
         if len({member[axis] for member in members}) > 1:
             for member in members:
                 member[f"{axis}_series"] = number
+
+
+def _mark_sweeps(records: Sequence[Record]) -> None:
+    """Put the number of its line in the place of each record's key of it."""
+    lines = dict.fromkeys((r["run"], r["sweep"]) for r in records if r["sweep"] is not None)
+    numbers = {line: number for number, line in enumerate(lines)}
+    for record in records:
+        record["sweep"] = numbers.get((record["run"], record["sweep"]))
 
 
 def _rounds(source: Source, keys: Mapping[str, int], one_in: int) -> list[list[Any]]:
@@ -234,6 +256,10 @@ def _collect(pairs: Iterable[tuple[Name, float]]) -> dict[Name, list[float]]:
     for key, value in pairs:
         collected.setdefault(key, []).append(value)
     return collected
+
+
+def _short_or_none(value: float | None) -> float | None:
+    return None if value is None else _short(value)
 
 
 def _short(value: float) -> float:

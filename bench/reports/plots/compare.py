@@ -31,8 +31,12 @@ from bench.reports.plots.style import (
     style,
     text_width,
 )
+from bench.reports.scaling_data import highest, with_efficiency
 from bench.reports.selection import USUAL_SETTING
 from bench.schema.case import LOOPS
+from bench.schema.columns import Row
+from bench.schema.runs import MeasuredRun
+from bench.schema.warnings import cpu_lines
 from bench.verdicts.compare import Comparison
 
 if TYPE_CHECKING:
@@ -70,7 +74,7 @@ class _Rows:
 
 def draw_comparison(found: Comparison, path: Path) -> None:
     """Write the picture of a comparison to `path` as PNG, in one move; the axes of its figure are
-    labelled `ratio` and `throughput`.
+    labelled `ratio` and `throughput`, and `efficiency` where a case of several replicas has one.
 
     Raises:
         UserError: the picture cannot be written.
@@ -89,21 +93,33 @@ def _figure(found: Comparison) -> Figure:
     figure.set_size_inches(PAGE_WIDTH, page)
     draw_frame(figure, header, _footer(found, rows, names))
     labels = text_width(figure, [row.label for row in rows.rows], SMALL_PT) + 0.12
-    width = (PAGE_WIDTH - 2 * EDGE - labels - BETWEEN) / 2
-    lefts = EDGE + labels, EDGE + labels + width + BETWEEN
+    spread = _spread(found, rows, names)
+    count = 3 if spread else 2
+    width = (PAGE_WIDTH - 2 * EDGE - labels - BETWEEN * (count - 1)) / count
     axes = [
         figure.add_axes(
-            (left / PAGE_WIDTH, AXIS_BAND / page, width / PAGE_WIDTH, rows.height / page),
+            (
+                (EDGE + labels + place * (width + BETWEEN)) / PAGE_WIDTH,
+                AXIS_BAND / page,
+                width / PAGE_WIDTH,
+                rows.height / page,
+            ),
             label=label,
         )
-        for left, label in zip(lefts, ("ratio", "throughput"), strict=True)
+        for place, label in enumerate(("ratio", "throughput", "efficiency")[:count])
     ]
-    detail = "above 1 is faster; interval where both sides have several launches"
+    detail = "above 1 is faster"
+    # Three panels have no room for more.
+    detail += "; interval where both sides have several launches" * (not spread)
     panels.title(axes[0], "Throughput over that of A", detail)
     panels.title(axes[1], "Throughput", "samples trained per second")
     _ratio_axis(axes[0], _ratios(found, rows, names))
     log_axis(axes[1], axes[1].xaxis, _speeds(found, rows, names))
     axes[1].set_xlabel(SPEED_LABEL)
+    if spread:
+        panels.title(axes[2], "Efficiency", "speed-up over replicas", beside=0.0)
+        axes[2].set(xlim=(0, highest(spread)), xlabel="1 where nothing is lost")
+        axes[2].axvline(1.0, color=INK, linewidth=1.0, zorder=1)
     for panel in axes:
         _frame(panel, rows, labels if panel is axes[0] else 0.0, width)
     axes[0].set_yticks(
@@ -113,6 +129,8 @@ def _figure(found: Comparison) -> Figure:
     )
     for lane, name in enumerate(names):
         _draw_run(axes, found, rows, lane, name)
+        if spread:
+            _draw_efficiencies(axes[2], found.runs[name], rows, lane)
     return figure
 
 
@@ -162,6 +180,7 @@ def _header(figure: Figure, found: Comparison, names: Sequence[str]) -> Header:
                 f"{SEPARATOR.join(other) or 'machine and software as A'}"
             )
         lines.append(fitted(figure, line, TEXT_PT, width))
+    lines += cpu_lines(run.rows[case] for run in found.runs.values() for case in run.logs)
     return Header(fitted(figure, title, TITLE_PT, width, "bold"), tuple(lines), ())
 
 
@@ -246,6 +265,28 @@ def _draw_run(axes: Sequence[Axes], found: Comparison, rows: _Rows, lane: int, n
         held = [case for case in ys if case in run.logs]
         speeds = [run.rows[case]["samples_per_s"] for case in held]
         axes[1].plot(speeds, [ys[case] for case in held], **look)
+
+
+def _spread(found: Comparison, rows: _Rows, names: Sequence[str]) -> list[Row]:
+    """The rows of the drawn cases that have an efficiency."""
+    shown = {row.case for row in rows.rows}
+    runs = [found.runs[name] for name in names]
+    return with_efficiency(run.rows[case] for run in runs for case in run.logs if case in shown)
+
+
+def _draw_efficiencies(axes: Axes, run: MeasuredRun, rows: _Rows, lane: int) -> None:
+    """Draw the letter of a run, and its interval, at the efficiency of each case that has one."""
+    look: dict[str, Any] = {"linestyle": "None", "markersize": 7.5, "markeredgewidth": 0}
+    look |= {"marker": _letter(ascii_uppercase[lane]), "color": INK}
+    places = {row.case: row for row in rows.rows}
+    for row in with_efficiency(run.rows[case] for case in run.logs if case in places):
+        place = places[row["case"]]
+        y = place.top + ROW_GAP / 2 + LANE * (lane + 0.5)
+        if row["efficiency_low"] is not None:
+            ends = row["efficiency_low"], row["efficiency_high"]
+            colour = LOOP_COLOURS[place.loop]
+            axes.hlines(y, *ends, color=colour, linewidth=3.2, alpha=0.35, gid="interval")
+        axes.plot([row["efficiency"]], [y], **look)
 
 
 def _letter(letter: str) -> MarkerPath:

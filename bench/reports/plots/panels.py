@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.reports.formatting import one_line
@@ -109,19 +109,9 @@ def _draw_targets(axes: Axes, targets: Sequence[float]) -> None:
 
 def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Markers) -> None:
     """Draw samples/s over the batch size, one line per series, with its name at the right end."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     shown = [point for line in series for point in line.points]
     log_axis(axes, axes.yaxis, speeds(shown))
-    sizes = sorted({point.batch_size for point in shown})
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
-    axes.xaxis.set_major_locator(FixedLocator(_apart(axes, sizes)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.grid()
-    axes.set_axisbelow(True)
-    axes.set_xlabel("batch size (samples)")
+    doubling_axis(axes, {point.batch_size for point in shown}, "batch size (samples)")
     axes.set_ylabel(SPEED_LABEL)
     for line in series:
         first = line.points[0]
@@ -137,7 +127,23 @@ def batches(axes: Axes, series: Sequence[Series], markers: Markers, dashes: Mark
                 **loop_style(point.loop),
             )
             draw_rounds(axes, point, point.batch_size, vertical=True)
-    _name_ends(axes, series)
+    ends = [(line.points[-1].batch_size, line.points[-1].samples_per_s) for line in series]
+    name_ends(axes, ends, series_labels(series))
+
+
+def doubling_axis(axes: Axes, numbers: Collection[int], label: str) -> None:
+    """Make x logarithmic around whole numbers, with a label at each for which there is room."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ordered = sorted(numbers)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(ordered[0] / 1.25, ordered[-1] * 1.25)
+    axes.xaxis.set_major_locator(FixedLocator(_apart(axes, ordered)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid()
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
 
 
 def series_labels(series: Sequence[Series]) -> list[str]:
@@ -158,23 +164,18 @@ def _apart(axes: Axes, sizes: Sequence[int]) -> list[int]:
     return kept
 
 
-def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
-    """Write each series's name at its right end, moved up or down until none overlap."""
+def name_ends(axes: Axes, ends: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
+    """Write a name at the right of each line's end, moved up or down until none overlap."""
     dpi = figure_of(axes).dpi
-    ends = {
-        i: axes.transData.transform((line.points[-1].batch_size, line.points[-1].samples_per_s))
-        for i, line in enumerate(series)
-    }
-    order = sorted(ends, key=lambda i: ends[i][1])
+    pixels = [axes.transData.transform(end)[1] for end in ends]
+    order = sorted(range(len(ends)), key=lambda i: pixels[i])
     box = axes.get_window_extent()
-    wanted = [ends[i][1] / dpi for i in order]
+    wanted = [pixels[i] / dpi for i in order]
     heights = spread(wanted, LINE_IN, box.y0 / dpi, box.y1 / dpi)
-    labels = series_labels(series)
     for i, height in zip(order, heights, strict=True):
-        last = series[i].points[-1]
         axes.annotate(
             labels[i],
-            (last.batch_size, last.samples_per_s),
+            ends[i],
             (1 + 0.08 * dpi / box.width, (height * dpi - box.y0) / box.height),
             textcoords="axes fraction",
             va="center_baseline",

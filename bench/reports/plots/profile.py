@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.profile_rows import Profile
 from bench.backends import DEFAULT, KNOWN
+from bench.reports.formatting import replicas
 from bench.reports.machine_text import machine_lines, title_of
 from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.header import EDGE, PAGE_WIDTH, Legend, draw_frame, make_header
@@ -82,7 +83,8 @@ def _group(profile: Profile) -> str:
     parts = [f"{case.model}, {case.optimizer}", case.device, f"batch {case.batch_size}"]
     parts += [case.precision] + ([f"{case.threads} threads"] if case.threads else [])
     parts += [] if case.backend == DEFAULT else [KNOWN[case.backend].title]
-    return ", ".join(parts)
+    parts.append(replicas(case.replicas, case.processes))
+    return ", ".join(filter(None, parts))
 
 
 def _order(profile: Profile) -> tuple[Any, ...]:
@@ -95,6 +97,8 @@ def _order(profile: Profile) -> tuple[Any, ...]:
         case.threads or 0,
         case.batch_size,
         list(KNOWN).index(case.backend),
+        case.replicas,
+        case.processes,
         NETWORK_LOOPS.index(case.loop),
     )
 

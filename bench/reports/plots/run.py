@@ -29,6 +29,8 @@ from bench.reports.selection import Chosen, Group, Point, Series
 from bench.schema.case import LOOPS
 from bench.schema.cells import counted
 from bench.schema.columns import Row
+from bench.schema.launch import Status
+from bench.schema.warnings import cpu_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +118,7 @@ class _Picture:
             selection.precision_groups(measured, MOST_SWEEP_ROWS),
             model_markers(dict.fromkeys(point.model for point in measured)),
             line_styles(point.placement for point in measured),
-            f"batch {base[0]}, {base[1]}" if base else "",
+            f"batch {base[0]}{_a_replica(measured)}, {base[1]}" if base else "",
         )
 
 
@@ -129,7 +131,10 @@ def _comparison_figure(
     header = make_header(
         figure,
         title_of(models, str(environment.get("label") or "")),
-        machine_lines(environment, [point.device_name for point in picture.points]),
+        [
+            *machine_lines(environment, [point.device_name for point in picture.points]),
+            *cpu_lines(row for row in results if row["status"] == Status.OK),
+        ],
         Legend(
             [loop for loop in LOOPS if any(point.loop == loop for point in picture.points)],
             {model: picture.markers[model] for model in models},
@@ -153,6 +158,11 @@ def _comparison_figure(
     _draw_batches(page, picture)
     _draw_precisions(page, picture)
     return figure
+
+
+def _a_replica(measured: Sequence[Point]) -> str:
+    """What a batch size is of, where some batches grow with the replicas."""
+    return " a replica" * any(point.asked_batch != point.batch_size for point in measured)
 
 
 def _marks(shown: Sequence[Point]) -> dict[str, Mapping[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
@@ -11,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.reports.formatting import disturbed_line
+from bench.reports.formatting import disturbed_line, give_or_take
+from bench.reports.scaling_compared import efficiency_lines
 from bench.reports.scores import Judged, judged, short
 from bench.schema.cells import counted, few_of
+from bench.schema.warnings import Kind as Warned
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
+from bench.verdicts.scaling import scaled
 from fmnist_models.errors import UserError
 
 LEGEND = "samples/s over those of A; ±: half the 95% interval, where there is one"
@@ -33,6 +35,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
         _print_one(found, console)
     else:
         _print_several(found, console)
+    _print_efficiencies(found, console)
     disturbed = {name: run.disturbed for name, run in found.runs.items() if run.disturbed}
     if disturbed:
         _line(console, disturbed_line(disturbed))
@@ -80,8 +83,7 @@ def _table_of_one(name: str, found: Comparison) -> Table:
 
 
 def _print_several(found: Comparison, console: Console) -> None:
-    names = [found.baseline, *found.pairs]
-    letters = dict(zip(names, map(_letter, range(len(names))), strict=True))
+    letters = _letters(found)
     for name, letter in letters.items():
         _line(console, f"{letter}  {name}" + " (baseline)" * (name == found.baseline))
     for fact, said in found.differences.items():
@@ -107,6 +109,24 @@ def _print_several(found: Comparison, console: Console) -> None:
     for name in found.pairs:
         _print_missing(letters[name], found.summaries[name].missing, console)
     _print_missing(letters[found.baseline], found.baseline_missing, console)
+
+
+def _print_efficiencies(found: Comparison, console: Console) -> None:
+    """Print which run scales better than the baseline, case by case."""
+    base, letters = found.runs[found.baseline], _letters(found)
+    on_one_cpu = False
+    for name in found.pairs:
+        cases = scaled(found.runs[name], base)
+        if len(found.pairs) == 1:
+            told = efficiency_lines(cases, name, found.baseline)
+        else:
+            who, other = letters[name], letters[found.baseline]
+            told = [f"{who}: {line}" for line in efficiency_lines(cases, who, other)]
+        for line in told:
+            _line(console, line)
+        on_one_cpu |= any(case.on_one_cpu for case in cases)
+    if on_one_cpu:
+        _line(console, f"warning: {Warned.ONE_CPU.value}")
 
 
 def _groups(found: Comparison, width: int) -> list[list[str]]:
@@ -157,12 +177,12 @@ def _difference(pair: Pair) -> float | None:
 
 
 def _cell(pair: Pair) -> str:
-    if pair.ratio is None:
-        return ""
-    if pair.low is None or pair.high is None:
-        return f"{pair.ratio:.2f}"
-    half = math.sqrt(pair.high / pair.low) - 1
-    return f"{pair.ratio:.2f} ±{half:.0%}" if half < 10 else f"{pair.ratio:.2f} ±>999%"
+    return "" if pair.ratio is None else give_or_take(pair.ratio, pair.low, pair.high)
+
+
+def _letters(found: Comparison) -> dict[str, str]:
+    """The letter of each run, the baseline's first."""
+    return {name: _letter(place) for place, name in enumerate((found.baseline, *found.pairs))}
 
 
 def _letter(number: int) -> str:

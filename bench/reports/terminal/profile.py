@@ -15,6 +15,7 @@ from bench.analysis.profile_rows import Profile, memory_rows, startup_rows
 from bench.analysis.trace_events import Trace
 from bench.backends import DEFAULT, KNOWN
 from bench.machine import variables
+from bench.reports.formatting import replicas
 from bench.schema.case import NETWORK_LOOPS
 from bench.schema.launch import Status
 from bench.schema.profile import Phase, Variant
@@ -59,7 +60,8 @@ def _work(profile: Profile) -> tuple[str, int]:
     parts = [f"{case.model}/{case.optimizer}", case.device, f"batch {case.batch_size}"]
     parts += [case.precision] + ([f"{case.threads} threads"] if case.threads else [])
     parts += [] if case.backend == DEFAULT else [KNOWN[case.backend].title]
-    return ", ".join(parts), case.batch_size
+    parts.append(replicas(case.replicas, case.processes))
+    return ", ".join(filter(None, parts)), case.batch_size
 
 
 def _table(group: Sequence[Profile]) -> Table:

@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.rows import sibling
+from bench.analysis.scaling import asked_batch
 from bench.backends import DEFAULT, KNOWN
-from bench.reports.formatting import spread
+from bench.reports.formatting import give_or_take, spread
+from bench.reports.scaling_words import how_it_scales
 from bench.reports.scores import heading_of, in_digits, names_of, short
 from bench.schema.case import SKLEARN_LOOP
 from bench.schema.cells import counted
@@ -44,13 +46,16 @@ def duration(seconds: float) -> str:
 
 
 def print_results(rows: Sequence[Row], console: Console) -> None:
-    """Print a table for each setting of the machine, then warnings and reasons."""
+    """Print a table for each setting of the machine, then what several replicas gain, warnings and
+    reasons."""
     fine = [row for row in rows if row["status"] == Status.OK]
     for setting, group in groupby(sorted(fine, key=_order), key=_setting):
         _print_table(setting, list(group), rows, console)
     for row in fine:
         if line := waits_line(row):
             console.print(Text(f"{row['case']}: {line}"), soft_wrap=True)
+    for scales in how_it_scales(rows):
+        console.print(Text(scales.line), soft_wrap=True)
     for note, cases in notes(rows).items():
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
@@ -178,6 +183,9 @@ def _layout(group: Sequence[Row], rows: Sequence[Row]) -> _Layout:
     scores = names_of(group)
     scored = ["val acc" if scores == [ACCURACY] else f"val {heading_of(scores)}"] * bool(scores)
     waits = ["waits"] * any(row["waiting_share"] is not None for row in group)
+    spread = ["replicas", "processes"] if any(row["replicas"] > 1 for row in group) else []
+    spread = [name for name in spread if any(row[name] > 1 for row in group)]
+    scaled = ["efficiency"] * any(row["efficiency"] is not None for row in group)
     cells = []
     for row in group:
         over = compiled_over_fit(row, rows)
@@ -188,15 +196,18 @@ def _layout(group: Sequence[Row], rows: Sequence[Row]) -> _Layout:
                 row["optimizer"] or "",
                 row["loop"],
                 str(row["batch_size"]),
+                *[str(row[name]) for name in spread],
                 f"{row['samples_per_s']:,.0f}",
                 half_width(row),
                 f"{row['step_ms']:.3g}",
                 *[_score(row, len(scores) > 1) for _ in scored],
                 *["" if waiting is None else f"{waiting:.0%}" for _ in waits],
                 "" if over is None else f"{over:.1f}",
+                *[_efficiency(row) for _ in scaled],
             )
         )
-    numbers = ("batch", "samples/s", "±%", "step ms", *scored, *waits, "x fit")
+    measured = ("samples/s", "±%", "step ms", *scored, *waits, "x fit", *scaled)
+    numbers = ("batch", *spread, *measured)
     return _Layout(("model", "optimizer", "loop"), numbers, cells)
 
 
@@ -208,9 +219,15 @@ def _score(row: Row, named: bool) -> str:
     return f"{short(row['score'])} {digits}" if named else digits
 
 
-def half_width(row: Row) -> str:
-    """Half the interval of the throughput in percent; empty where there is none."""
-    low, high = row["samples_per_s_low"], row["samples_per_s_high"]
+def _efficiency(row: Row) -> str:
+    """The efficiency, with half its interval in percent of it."""
+    value, low, high = (row[f"efficiency{end}"] for end in ("", "_low", "_high"))
+    return "" if value is None else give_or_take(value, low, high)
+
+
+def half_width(row: Row, column: str = "samples_per_s") -> str:
+    """Half the interval of a column in percent; empty where there is none."""
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
     if low is None or high is None:
         return ""
     return f"{math.sqrt(high / low) * 100 - 100:.1f}"
@@ -257,8 +274,10 @@ def _order(row: Row) -> tuple[Any, ...]:
         row["backend"] != DEFAULT,
         row["backend"],
         row["model"],
-        row["batch_size"],
+        asked_batch(row),
         row["optimizer"],
         row["loop"] != "fit",
         row["loop"],
+        row["processes"] > 1,
+        row["replicas"],
     )
