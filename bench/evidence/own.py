@@ -117,7 +117,7 @@ def replicas(backends: str, quick: bool, output: str) -> None:
 
     names = parse_axis("backends", backends)
     if quick:
-        rows = replica_rows(names, click.echo, PAIRS[:1], (2,), 20)
+        rows = replica_rows(names, click.echo, PAIRS[:1], (2,), 20, 2_000)
     else:
         rows = replica_rows(names, click.echo)
     write_tables(Path(output), {"replicas": rows})

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def replica_rows(
     pairs: Sequence[tuple[str, str]] = PAIRS,
     replicas: Sequence[int] = REPLICAS,
     steps: int = STEPS,
+    images: int | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each pair, backend, loop, number of replicas and way to drive them.
 
@@ -71,6 +72,7 @@ def replica_rows(
         pairs: (model, optimizer).
         replicas: numbers of replicas beside one.
         steps: steps after which weights are compared.
+        images: training images of an epoch; None for all.
 
     Raises:
         UserError: a backend is missing, or a training failed.
@@ -84,7 +86,7 @@ def replica_rows(
             for case in forms(backends, LOOPS, replicas):
                 case = replace(case, model=model, optimizer=optimizer)
                 told(case.id)
-                ends = _ends(case, Path(folder), steps)
+                ends = _ends(case, Path(folder), {"steps": steps, "images": images})
                 if case.replicas == 1:
                     alone = ends
                 else:
@@ -120,8 +122,8 @@ def _row(case: Case, alone: _End, ends: _End, steps: int) -> dict[str, Any]:
     }
 
 
-def _ends(case: Case, folder: Path, steps: int) -> _End:
-    """What the processes of a case kept.
+def _ends(case: Case, folder: Path, asked: Mapping[str, Any]) -> _End:
+    """What the processes of a case kept of the training that is asked for.
 
     Raises:
         UserError: one of them failed; the others are ended.
@@ -134,8 +136,8 @@ def _ends(case: Case, folder: Path, steps: int) -> _End:
         "loop": case.loop,
         "batch": BATCH,
         "epoch_batch": EPOCH_BATCH,
-        "steps": steps,
         "file": str(file),
+        **asked,
     }
     machine, processes = inventory(), []
     try:

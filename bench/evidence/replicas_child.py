@@ -96,7 +96,7 @@ def _trained(
             layer.rate = 0.0
     optimizer = optimizers.create(asked["optimizer"])
     compile_model(task.model, optimizer, asked["loop"], task.loss, task.metrics)
-    rows = data if steps is None else data.first(steps * batch)
+    rows = data.first(asked["images"] or data.rows) if steps is None else data.first(steps * batch)
     work = Work(task.model, rows, batch, SEED, False, device.name, replicas=replicas)
     loop = LOOPS[asked["loop"]](work)
     before = _weights(task.model)
