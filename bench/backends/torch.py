@@ -18,8 +18,8 @@ def _refuses(case: Case) -> str | None:
         )
     if case.replicas > 1 and case.loop == "fit":
         return (
-            "Keras 3.15 does not train with PyTorch on several devices in fit: choose compiled, "
-            "or the backend jax"
+            "no released Keras trains with PyTorch on several devices in fit: 3.15.1 does not, and "
+            "3.16, which is to do it, is not out: choose compiled, or the backend jax"
         )
     if case.loop == "multistep":
         return "Keras refuses steps_per_execution above 1 with PyTorch: choose fit or compiled"

@@ -5,6 +5,7 @@ Each scenario is a function here. What they return is pickled into FILE, by thei
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from fmnist_models import dataset
 from fmnist_models.arrays import Arrays
 from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Loop, Work
+from fmnist_models.loops.torch import stages
 from fmnist_models.loops.torch.compiled import TorchCompiledLoop
 from fmnist_models.loops.watch import standing_in
 from fmnist_models.replicas import Replicas
@@ -41,6 +43,26 @@ def smooth() -> Any:
             keras.layers.Dense(16, "tanh", kernel_regularizer=keras.regularizers.L2(0.01)),
             keras.layers.Dense(10, "softmax"),
         ]
+    )
+
+
+class Turns(keras.layers.Layer):
+    """Multiplies by a number that rises in each step, and counts the steps."""
+
+    def build(self, shape: Any) -> None:
+        self.turn = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x: Any) -> Any:
+        before = keras.ops.convert_to_tensor(self.turn) * 1.0
+        self.turn.assign(self.turn + 1.0)
+        return x * (1.0 + 0.1 * before) + 0.01 * self.turn
+
+
+def deep() -> Any:
+    """Several layers, with a state that each step changes and its gradients need."""
+    hidden = [keras.layers.Dense(16, "tanh") for _ in range(2)]
+    return keras.Sequential(
+        [keras.Input((784,)), hidden[0], Turns(), hidden[1], keras.layers.Dense(10, "softmax")]
     )
 
 
@@ -108,8 +130,25 @@ def single(replicas: Replicas) -> Any:
     return trained(loop_of(smooth, replicas, 3 * BATCH + 1, gathers, class_weight={1: 3.0}))
 
 
+def staged(replicas: Replicas) -> Any:
+    """Small buckets, so that the gradients come in stages; a layer has a changing state too."""
+    with standing_in(stages, "FIRST_BYTES", 100), standing_in(stages, "BYTES", 2000):
+        loop = loop_of(deep, replicas, 2 * BATCH + 5, keras.optimizers.Adam(0.01), shuffle=False)
+        found = trained(loop)
+    parallel = loop.parallel if isinstance(loop, TorchCompiledLoop) else None
+    return {**found, "stages": len(parallel.module.buckets) if parallel else 1}
+
+
 def scaled(replicas: Replicas) -> Any:
-    """The scale of the loss is too large at first, so that updates are left out."""
+    """The scale of the loss grows after three updates."""
+    scaling = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1), initial_scale=2.0**10, dynamic_growth_steps=3
+    )
+    return trained(loop_of(smooth, replicas, 2 * BATCH, scaling, shuffle=False))
+
+
+def overflowing(replicas: Replicas) -> Any:
+    """In 16 bits, the scale of the loss is too large at first, so that updates are left out."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
         scaling = keras.optimizers.LossScaleOptimizer(
@@ -173,8 +212,9 @@ def main() -> None:
     torch.set_num_threads(1)
     processes = int(count)
     replicas = Replicas(processes, processes, int(rank), meeting if processes > 1 else "")
-    # What inductor makes of a graph is tested elsewhere, and takes most of the time.
-    quick = partial(torch.compile, backend="aot_eager")
+    # What the compiler makes of a graph is tested elsewhere, and takes most of the time.
+    backend = os.environ.get("RANKS_COMPILER", "eager")
+    quick = partial(torch.compile, backend=backend)
     with standing_in(torch, "compile", quick):
         if names == ["launched"]:
             found = {"launched": launched(replicas)}

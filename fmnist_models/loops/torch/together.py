@@ -45,28 +45,31 @@ def refuse_what_is_no_sum(work: Work, batch: Callable[[int, int], Any]) -> None:
         batch: the rows from one on to another one, packed as the step takes them.
 
     Raises:
-        Unsupported: the loss is a sum, adds the activity of a layer, or weighs its rows; or a
-            metric is a maximum, for example.
+        Unsupported: the loss is a sum, or divides by weights or a mask; or a metric is a
+            maximum, for example.
     """
     model = work.model
-    rows = min(work.batch_size, work.arrays.rows) // work.replicas.count
+    rows = min(work.batch_size, work.arrays.rows) // 2
+    if not rows:
+        return
     snapshot = Snapshot(model)
     model.eval()
-    ranges = ((0, rows), (rows, 2 * rows), (0, 2 * rows)) if rows else ()
-    found = [_metrics_after(model, batch(*both)) for both in ranges]
-    snapshot.restore()
+    found = []
+    for first, end in ((0, rows), (rows, 2 * rows), (0, 2 * rows)):
+        found.append(_metrics_after(model, batch(first, end)))
+        snapshot.restore()
     exact = model.compute_dtype in ("float32", "float64")
     others = [
         variable.path
-        for variable, one, other, both in zip(_metric_variables(model), *found, strict=False)
+        for variable, one, other, both in zip(_metric_variables(model), *found, strict=True)
         if not _is_sum(both, one + other, _ROUNDING if exact else _ROUNDING_16_BITS)
     ]
     trackers = {variable.path for variable in model.metrics[0].variables}
     if trackers & set(others):
         raise Unsupported(
             f"the loss of model {model.name!r} is not the mean over the rows of a batch (it may be "
-            "a sum, regularize activities, or divide by weights or a mask), and replicas take the "
-            f"mean of theirs: let it be one, or {_ALONE}"
+            "a sum, or divide by weights or a mask), and replicas take the mean of theirs: let it "
+            f"be one, or {_ALONE}"
         )
     if others:
         raise Unsupported(

@@ -207,13 +207,13 @@ def keep_constants(module: torch.fx.GraphModule) -> None:
             continue
         inputs = node.all_input_nodes
         known = bool(inputs) and all(source in values for source in inputs)
-        if node.op != "call_function" or not known or not _is_pure(node.target):
+        if node.op != "call_function" or not known or not is_pure(node.target):
             continue
         value = node.target(
             *torch.fx.map_arg(node.args, values.__getitem__),
             **torch.fx.map_arg(node.kwargs, values.__getitem__),
         )
-        changed = any(not _is_pure(user.target) for user in node.users if callable(user.target))
+        changed = any(not is_pure(user.target) for user in node.users if callable(user.target))
         if not isinstance(value, torch.Tensor) or value.numel() > _SMALL or changed:
             continue
         values[node] = value
@@ -227,7 +227,7 @@ def keep_constants(module: torch.fx.GraphModule) -> None:
     module.recompile()
 
 
-def _is_pure(operation: Any) -> bool:
+def is_pure(operation: Any) -> bool:
     """Whether it changes no argument and draws no random numbers."""
     schema = getattr(operation, "_schema", None)
     tags = getattr(operation, "tags", ())
