@@ -49,7 +49,7 @@ def refuse_what_is_no_sum(work: Work, batch: Callable[[int, int], Any]) -> None:
             maximum, for example.
     """
     model = work.model
-    rows = min(work.batch_size, work.arrays.rows) // 2
+    rows = min(work.batch_size, work.arrays.rows) // work.replicas.count
     if not rows:
         return
     snapshot = Snapshot(model)
