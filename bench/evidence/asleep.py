@@ -71,7 +71,9 @@ def _sleep_in_collectives(seconds: float) -> None:
 
             return allreduce_hook(group, bucket).then(asleep)
 
-        self.register_comm_hook(distributed.group.WORLD, late)
+        # PyTorch refuses annotations that are text.
+        late.__annotations__.clear()
+        self.register_comm_hook(None, late)
 
     DistributedDataParallel.__init__ = made
 
