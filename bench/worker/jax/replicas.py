@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -31,7 +32,7 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
         Unavailable: it has, or the processes do not meet.
     """
     try:
-        if not is_gpu:
+        if not is_gpu and jax.config.jax_num_cpu_devices != replicas.here:
             jax.config.update("jax_num_cpu_devices", replicas.here)
         if replicas.processes > 1:
             _join(jax, replicas)
@@ -44,12 +45,30 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
 
 
 def _join(jax: Any, replicas: Replicas) -> None:
+    if replicas.rank == 0:
+        _refuse_taken_port(replicas.meeting)
     # It would catch the signal that ends a process.
     jax.config.update("jax_enable_preemption_service", False)
     # Without a seed, Keras has the processes agree on one through their CPUs.
     set_random_seed(0)
     with _in_environment(_BIND, replicas.meeting):
         keras.distribution.initialize(replicas.meeting, replicas.processes, replicas.rank)
+
+
+def _refuse_taken_port(meeting: str) -> None:
+    """Refuse a port at which JAX would die without a word of Python's.
+
+    Raises:
+        Unavailable: another process has it.
+    """
+    host, _, port = meeting.rpartition(":")
+    try:
+        socket.create_server((host, int(port))).close()
+    except OSError as error:
+        raise Unavailable(
+            f"the processes cannot meet at {meeting} ({error.strerror}): another process has that "
+            "port: measure again"
+        ) from error
 
 
 @contextmanager
