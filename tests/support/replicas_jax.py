@@ -48,7 +48,6 @@ def main() -> None:
     with device.replicated():
         found[str(count)] = _trained(folder, mine, device)
         found["misplaced"] = _misplaced(device)
-        found["all_reduce_s"] = device.all_reduce_s(1000)
     if processes == 1:
         with data_parallel(jax, jax.devices()[:2], Replicas(2)):
             found["2"] = _trained(folder, Replicas(2))
@@ -60,24 +59,29 @@ def _trained(folder: Path, replicas: Replicas, device: Device | None = None) -> 
     """What each loop did, by its name; `device` is that of a whole launch."""
     found: dict[str, Any] = {}
     for name in ("fit", "compiled"):
-        loop, logs = _train(name, replicas, penalized, _images(ROWS))
-        weights = [np.array(weight) for weight in loop.work.model.get_weights()]
-        np.savez(folder / _file(name, replicas), *weights)
+        loop, logs = _train(name, replicas, penalized, _images())
+        np.savez(folder / _file(name, replicas), *_weights(loop.work.model))
         each, _ = _train(name, replicas, _by_sample, _one_number_each(), epochs=1, shuffle=True)
         told = found[name] = {
             "logs": logs,
             "rows": loop.watch.rows(),
             "updates": int(loop.work.model.optimizer.iterations),
-            "by_sample": np.array(each.work.model.get_weights()[0]).ravel().tolist(),
+            "by_sample": _weights(each.work.model)[0].ravel().tolist(),
             "uneven": _uneven(name, replicas),
+            "per_replica": framework().per_replica(loop.work),
         }
         if device is not None:
             messages: list[dict[str, Any]] = []
             asked = _launch(name, replicas)
             network._measure(asked, few_images(), device, messages.append, None)
             told["launch"] = [_plain(message) for message in messages]
-    found["per_replica"] = framework().per_replica(loop.work)
+    keras.utils.set_random_seed(3)
+    np.savez(folder / _file("start", replicas), *_weights(penalized()))
     return found
+
+
+def _weights(model: Any) -> list[Any]:
+    return [np.array(weight) for weight in model.get_weights()]
 
 
 def _train(
@@ -100,8 +104,8 @@ def _train(
     return loop, recorder.logs
 
 
-def _images(rows: int) -> Arrays:
-    pixels, y = (part[:rows] for part in images())
+def _images() -> Arrays:
+    pixels, y = (part[:ROWS] for part in images())
     return Arrays(dataset.scaled(pixels), y, pixels=pixels)
 
 
@@ -119,12 +123,13 @@ def _one_number_each() -> Arrays:
 
 
 def _uneven(name: str, replicas: Replicas) -> Any:
-    """The last weights of a training whose last batch does not divide, or why there is none."""
+    """The samples' weights where the last batch does not divide, or why there are none."""
+    data = _one_number_each().first(UNEVEN)
     try:
-        loop, _ = _train(name, replicas, penalized, _images(UNEVEN))
+        loop, _ = _train(name, replicas, _by_sample, data, epochs=1)
     except Unsupported as error:
         return str(error)
-    return np.array(loop.work.model.get_weights()[-1]).tolist()
+    return _weights(loop.work.model)[0].ravel().tolist()
 
 
 def _misplaced(device: Device) -> list[str]:
@@ -140,7 +145,8 @@ def _launch(name: str, replicas: Replicas) -> LaunchRequest:
     """A launch whose test data do not divide by 4, and whose last batch does."""
     case = Case("relu_mlp", "adam", name, batch_size=BATCH, backend="jax")
     case = replace(case, replicas=replicas.count, processes=replicas.processes)
-    return LaunchRequest(case, 0, 1, 2, 3, rank=replicas.rank, meeting=replicas.meeting)
+    asked = LaunchRequest(case, 0, 1, 2, 3, same_start=True)
+    return replace(asked, rank=replicas.rank, meeting=replicas.meeting)
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:

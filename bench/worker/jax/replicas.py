@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
 from fmnist_models.loops.framework import set_random_seed
 from fmnist_models.replicas import Replicas
@@ -31,17 +32,25 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
     Raises:
         Unavailable: it has, or the processes do not meet.
     """
-    try:
-        if not is_gpu and jax.config.jax_num_cpu_devices != replicas.here:
+    if not is_gpu and jax.config.jax_num_cpu_devices != replicas.here:
+        try:
             jax.config.update("jax_num_cpu_devices", replicas.here)
-        if replicas.processes > 1:
+        except RuntimeError as error:
+            raise Unavailable(
+                f"JAX cannot make {replicas.here} CPUs: {_first_line(error)}"
+            ) from error
+    if replicas.processes > 1:
+        try:
             _join(jax, replicas)
-    except RuntimeError as error:
-        line = next(iter(str(error).splitlines()), "")
-        where = f" at {replicas.meeting}" if replicas.meeting else ""
-        raise Unavailable(
-            f"replica {replicas.rank} of {replicas.count} could not join the others{where}: {line}"
-        ) from error
+        except RuntimeError as error:
+            raise Unavailable(
+                f"process {replicas.rank} of {replicas.processes} did not meet the others at "
+                f"{replicas.meeting}: {_first_line(error)}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _join(jax: Any, replicas: Replicas) -> None:
@@ -94,8 +103,8 @@ def refuse_other_devices(devices: Sequence[Any], replicas: Replicas, kind: str) 
     if (len(devices), here) != (replicas.count, replicas.here):
         own = f", {here} of them in process {replicas.rank}" if replicas.processes > 1 else ""
         raise Unavailable(
-            f"JAX sees {len(devices)} {kind}s{own}, and {replicas.count} replicas need one each: "
-            "name as many --replicas as there are devices, or fewer"
+            f"JAX sees {counted(len(devices), kind)}{own}, and {replicas.count} replicas need one "
+            "each: name as many --replicas as there are devices, or fewer"
         )
 
 
