@@ -23,12 +23,14 @@ from bench.worker import network
 from bench.worker.framework import Device, framework
 from bench.worker.jax.replicas import data_parallel
 from fmnist_models import dataset
+from fmnist_models.architectures import NETWORKS
 from fmnist_models.arrays import Arrays
+from fmnist_models.data import as_data
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.replicas import ONE, Replicas
-from support.backends import few_images
+from support.backends import Batches, few_images
 from support.loops import Recorder, images, penalized
 
 # Four full batches and a partial one, which 4 replicas share, and a batch that they cannot.
@@ -48,6 +50,7 @@ def main() -> None:
     with device.replicated():
         found[str(count)] = _trained(folder, mine, device)
         found["misplaced"] = _misplaced(device)
+        found["streamed"] = _streamed(mine)
     if processes == 1:
         with data_parallel(jax, jax.devices()[:2], Replicas(2)):
             found["2"] = _trained(folder, Replicas(2))
@@ -130,6 +133,26 @@ def _uneven(name: str, replicas: Replicas) -> Any:
     except Unsupported as error:
         return str(error)
     return _weights(loop.work.model)[0].ravel().tolist()
+
+
+class _Uneven(Batches):
+    """A whole batch, and one of 3 rows."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self._sizes = [batch_size, 3]
+
+
+def _streamed(replicas: Replicas) -> str:
+    """Why a stream is not trained whose last batch does not divide."""
+    model = NETWORKS["softmax"].builder()
+    compile_model(model, keras.optimizers.SGD(), "fit")
+    data = as_data("own", "train", _Uneven, BATCH, None)
+    try:
+        LOOPS["fit"](Work(model, data, BATCH, seed=5, replicas=replicas)).warm_up()
+    except Unsupported as error:
+        return str(error)
+    return ""
 
 
 def _misplaced(device: Device) -> list[str]:

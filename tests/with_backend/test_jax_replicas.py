@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -136,6 +137,14 @@ def test_what_is_on_one_device_alone_or_in_parts_is_misplaced(folder: Path) -> N
         "array of shape (3,) on cpu:0",
         "array of shape (4,) in parts on cpu:0, cpu:1, cpu:2, cpu:3",
     ]
+
+
+def test_a_stream_that_cannot_be_shared_is_refused(folder: Path) -> None:
+    reasons = [
+        json.loads((folder / name).read_text())["streamed"] for name in ("1-0.json", "2-1.json")
+    ]
+    assert re.search(r"does not divide by 4 replicas: drop the smaller last batch, or", reasons[0])
+    assert re.search(r"each of 2 processes would read all: add --cache-stream, or", reasons[1])
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
