@@ -64,9 +64,21 @@ def profile_case(
         UserError: the model cannot be built or compiled.
         Unavailable: the case's device cannot be used.
     """
-    case, folder = request.case, Path(request.folder)
-    device = framework().device(case.device, case.precision)
+    case = request.case
+    device = framework().device(case.device, case.precision, request.replicas)
     device.configure()
+    with device.replicated():
+        return _profile(request, raw, data, started_s, device)
+
+
+def _profile(
+    request: ProfileRequest,
+    raw: FashionMnist,
+    data: TrainingData,
+    started_s: Mapping[str, float],
+    device: Device,
+) -> Readings:
+    case, folder = request.case, Path(request.folder)
     PeakMemory()  # Resets the peak, which reading the images has raised.
     before, _ = resident_and_peak() or (None, None)
     began = time.perf_counter()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -82,7 +83,25 @@ class FitLoop(Loop):
         most = _MOST_READ if stream.steps is None else _MOST_ROUNDS_READ * stream.steps
         last = self.framework.last_batch(replace(stream, steps=None).open(), most)
         if last is not None:
-            self.work.model.fit(last, steps_per_epoch=1, shuffle=False, **self._weighted)
+            with self._dividing(stream):
+                self.work.model.fit(last, steps_per_epoch=1, shuffle=False, **self._weighted)
+
+    @contextmanager
+    def _dividing(self, stream: Stream) -> Iterator[None]:
+        """Within the context, what the framework cannot divide by the replicas has its remedy.
+
+        Raises:
+            Unsupported: a batch of the stream does not divide.
+        """
+        try:
+            yield
+        except ValueError as error:
+            if not self.framework.cannot_divide(error):
+                raise
+            raise Unsupported(
+                f"{stream.name}: a batch does not divide by {self.work.replicas.count} replicas: "
+                "drop the smaller last batch, or choose --loops compiled with --cache-stream"
+            ) from error
 
     def _refuse_split_calls(self, stream: Stream) -> None:
         """Refuse rounds that end within a call of several steps, where the stream goes on.
@@ -172,7 +191,8 @@ class FitLoop(Loop):
 
     def _fit_stream(self, stream: Stream, steps: int | None, **settings: Any) -> None:
         shuffle = stream.orders and self.work.shuffle
-        self.work.model.fit(stream.open(), steps_per_epoch=steps, shuffle=shuffle, **settings)
+        with self._dividing(stream):
+            self.work.model.fit(stream.open(), steps_per_epoch=steps, shuffle=shuffle, **settings)
 
 
 class _Windows:

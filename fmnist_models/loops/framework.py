@@ -64,6 +64,10 @@ class Framework(Protocol):
         """
         return None
 
+    def cannot_divide(self, error: Exception) -> bool:
+        """Whether an error of `Model.fit` means that a batch does not divide by the replicas."""
+        return False
+
     def evaluating(
         self, replicas: Replicas, sizes: Collection[int]
     ) -> AbstractContextManager[None]:

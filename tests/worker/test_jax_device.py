@@ -10,13 +10,15 @@ import pytest
 
 from bench.schema.errors import Unavailable
 from bench.worker.jax.device import JaxDevice
+from fmnist_models.replicas import Replicas
 
 
 class FakeArray:
     """An array on a device, which is computed once it is waited for."""
 
-    def __init__(self, *devices: Any, shape: tuple[int, ...] = (2,)) -> None:
+    def __init__(self, *devices: Any, shape: tuple[int, ...] = (2,), whole: bool = True) -> None:
         self.shape = shape
+        self.is_fully_replicated = whole
         self._devices = set(devices)
         self.ready = False
 
@@ -102,6 +104,47 @@ def test_a_missing_gpu_is_one_line_with_a_remedy() -> None:
 def test_two_gpus_are_one_too_many() -> None:
     with pytest.raises(Unavailable, match="JAX sees 2 GPUs where CUDA_VISIBLE_DEVICES names one"):
         JaxDevice(FakeJax(GPU, device("gpu", 1)), "gpu", "float32").configure()
+
+
+def test_each_replica_has_a_gpu() -> None:
+    gpus = [device("gpu", number, process_index=0) for number in range(2)]
+    target = JaxDevice(FakeJax(*gpus), "gpu", "float32", replicas=Replicas(2))
+    target.configure()
+    assert target.misplaced([FakeArray(*gpus)]) == []
+    assert target.misplaced([FakeArray(gpus[1]), FakeArray(*gpus, whole=False)]) == [
+        "array of shape (2,) on gpu:1",
+        "array of shape (2,) in parts on gpu:0, gpu:1",
+    ]
+
+
+@pytest.mark.parametrize("there", [1, 3])
+def test_fewer_or_more_gpus_than_replicas_are_one_line(there: int) -> None:
+    gpus = [device("gpu", number, process_index=0) for number in range(there)]
+    with pytest.raises(Unavailable, match=rf"^JAX sees {there} GPUs?, and 2 replicas need one ea"):
+        JaxDevice(FakeJax(*gpus), "gpu", "float32", replicas=Replicas(2)).configure()
+
+
+def test_the_peak_of_replicas_is_that_of_the_fullest_gpu() -> None:
+    gpus = [
+        device(
+            "gpu", number, process_index=0, memory_stats=lambda n=number: {"peak_bytes_in_use": n}
+        )
+        for number in range(2)
+    ]
+    target = JaxDevice(FakeJax(*gpus), "gpu", "float32", replicas=Replicas(2))
+    assert target.peak_memory_bytes() == 1
+
+
+def test_the_data_of_replicas_must_fit_the_fullest_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual CPUs have one memory, which holds a copy for each."""
+    free = {"GPU-a": 7, "GPU-b": 5}
+    monkeypatch.setattr("bench.worker.jax.device.free_bytes_of_gpu", free.get)
+    seen = {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    gpus = JaxDevice(FakeJax(GPU), "gpu", "float32", seen, Replicas(2))
+    assert gpus.free_memory("compiled") == (5, "memory of NVIDIA H100")
+    monkeypatch.setattr("bench.machine.hardware.memory_available_bytes", lambda: 8)
+    cpus = JaxDevice(FakeJax(CPU), "cpu", "float32", replicas=Replicas(2))
+    assert [cpus.free_memory(loop)[0] for loop in ("compiled", "fit")] == [4, 8]
 
 
 def test_everything_that_was_dispatched_is_waited_for() -> None:

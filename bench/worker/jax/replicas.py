@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -12,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
 from fmnist_models.loops.framework import set_random_seed
 from fmnist_models.replicas import Replicas
@@ -30,26 +32,52 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
     Raises:
         Unavailable: it has, or the processes do not meet.
     """
-    try:
-        if not is_gpu:
+    if not is_gpu and jax.config.jax_num_cpu_devices != replicas.here:
+        try:
             jax.config.update("jax_num_cpu_devices", replicas.here)
-        if replicas.processes > 1:
+        except RuntimeError as error:
+            raise Unavailable(
+                f"JAX cannot make {replicas.here} CPUs: {_first_line(error)}"
+            ) from error
+    if replicas.processes > 1:
+        try:
             _join(jax, replicas)
-    except RuntimeError as error:
-        line = next(iter(str(error).splitlines()), "")
-        where = f" at {replicas.meeting}" if replicas.meeting else ""
-        raise Unavailable(
-            f"replica {replicas.rank} of {replicas.count} could not join the others{where}: {line}"
-        ) from error
+        except RuntimeError as error:
+            raise Unavailable(
+                f"process {replicas.rank} of {replicas.processes} did not meet the others at "
+                f"{replicas.meeting}: {_first_line(error)}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _join(jax: Any, replicas: Replicas) -> None:
+    if replicas.rank == 0:
+        _refuse_taken_port(replicas.meeting)
     # It would catch the signal that ends a process.
     jax.config.update("jax_enable_preemption_service", False)
     # Without a seed, Keras has the processes agree on one through their CPUs.
     set_random_seed(0)
     with _in_environment(_BIND, replicas.meeting):
         keras.distribution.initialize(replicas.meeting, replicas.processes, replicas.rank)
+
+
+def _refuse_taken_port(meeting: str) -> None:
+    """Refuse a port at which JAX would die without a word of Python's.
+
+    Raises:
+        Unavailable: another process has it.
+    """
+    host, _, port = meeting.rpartition(":")
+    try:
+        socket.create_server((host, int(port))).close()
+    except OSError as error:
+        raise Unavailable(
+            f"the processes cannot meet at {meeting} ({error.strerror}): another process has that "
+            "port: measure again"
+        ) from error
 
 
 @contextmanager
@@ -75,8 +103,8 @@ def refuse_other_devices(devices: Sequence[Any], replicas: Replicas, kind: str) 
     if (len(devices), here) != (replicas.count, replicas.here):
         own = f", {here} of them in process {replicas.rank}" if replicas.processes > 1 else ""
         raise Unavailable(
-            f"JAX sees {len(devices)} {kind}s{own}, and {replicas.count} replicas need one each: "
-            "name as many --replicas as there are devices, or fewer"
+            f"JAX sees {counted(len(devices), kind)}{own}, and {replicas.count} replicas need one "
+            "each: name as many --replicas as there are devices, or fewer"
         )
 
 

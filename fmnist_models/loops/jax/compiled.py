@@ -37,6 +37,9 @@ class JaxCompiledLoop(CompiledLoop):
         self._spread = Spread() if work.replicas.spread else None
         super().__init__(work)
         build_metrics_and_losses(work, self.watch.plain)
+        if self._spread is not None:
+            # The places of all variables are known only now.
+            self._epoch = self.new_program()
         self._watch = cast("JaxWatch", self.watch)
 
     def new_program(self) -> Any:
@@ -48,8 +51,7 @@ class JaxCompiledLoop(CompiledLoop):
 
         # A trace tells programs apart by their names.
         epoch.__name__ = f"epoch_{next(_numbers)}"
-        # The same places after each epoch, so that no epoch is compiled for others.
-        places = None if self._spread is None else self._spread.everywhere
+        places = None if self._spread is None else self._spread.after(self.work.model)
         return jax.jit(epoch, donate_argnums=0, out_shardings=places)
 
     def _put(self, array: NDArray[Any]) -> jax.Array:
@@ -136,7 +138,8 @@ class JaxCompiledLoop(CompiledLoop):
         full, _, rest = self._steps()
         self._watch.count(full, self.work.batch_size)
         self._watch.count(bool(rest), rest)
-        return self._epoch(state_of(self.work.model), self._data, order)
+        chosen = order if self._spread is None else self._spread.put(order)
+        return self._epoch(state_of(self.work.model), self._data, chosen)
 
     def _logs(self, told: Any) -> Any:
         logs, state = told

@@ -74,6 +74,10 @@ class Jax(Framework):
             f"{rest} of {data.rows} rows"
         )
 
+    def cannot_divide(self, error: Exception) -> bool:
+        """Whether an error of `Model.fit` means that a batch does not divide by the replicas."""
+        return type(error).__name__ == "IndivisibleError"
+
     def evaluating(
         self, replicas: Replicas, sizes: Collection[int]
     ) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from fmnist_models.loops.jax.state import variables_of
 from fmnist_models.replicas import Replicas
 
 
@@ -34,6 +35,14 @@ class Spread:
     def put(self, array: NDArray[Any]) -> jax.Array:
         """An array, which each process has, whole on each device."""
         return jax.make_array_from_process_local_data(self.everywhere, array, array.shape)
+
+    def after(self, model: keras.Model) -> Any:
+        """The places of what an epoch returns: those from which it took them, of its logs all.
+
+        So no epoch is compiled, or looked up, for other places than the first one.
+        """
+        own = tuple([v.value.sharding for v in part] for part in variables_of(model))
+        return self.everywhere, own
 
     def gather(
         self, data: Sequence[jax.Array], chosen: jax.Array, steps: int = 1
