@@ -15,6 +15,7 @@ from rich.console import Console
 from support.scaled import COMPILED, Line, write_scaled
 
 from bench.reports import selection
+from bench.reports.end_of_run import summarize
 from bench.reports.formatting import name, replicas, short_names
 from bench.reports.scaling_data import highest, sweeps
 from bench.reports.scaling_words import how_it_scales
@@ -23,7 +24,9 @@ from bench.reports.terminal.run import print_results
 from bench.schema.case import WEAK, Case
 from bench.schema.runs import MeasuredRun
 from bench.schema.warnings import Kind, of_row
+from bench.session.attempts import RunOutcome
 from bench.store.measured import read_machine, read_run
+from bench.store.run_folder import RunFolder
 from bench.verdicts.compare import Comparison, compare
 from bench.verdicts.scaling import Efficiency, scaled
 
@@ -224,6 +227,22 @@ def test_a_table_with_every_column_fits_80_columns(rows: Callable[..., Rows]) ->
 def test_a_cpu_is_told_in_the_terminal(rows: Callable[..., Rows]) -> None:
     told = printed(rows(Line({2: 1.4, 4: 1.4}, ON_CPU)))
     assert f"-r2 and 1 more: warning: {MEANS_NOTHING}\n" in told
+
+
+@pytest.mark.parametrize(("gains", "drawn"), [({2: 1.9}, True), ({}, False)])
+def test_a_run_draws_its_scaling_where_it_has_an_efficiency(
+    tmp_path: Path, gains: dict[int, float], drawn: bool
+) -> None:
+    folder = RunFolder(write_scaled(tmp_path / "run", Line(gains)))
+    plan = folder.plan()
+    assert plan is not None
+    outcome = RunOutcome(
+        folder, plan, folder.results(), folder.launches(), folder.rounds(), False, {}
+    )
+    out = io.StringIO()
+    assert summarize(outcome, Console(file=out, width=200), report=False) == []
+    assert (folder.path / "scaling.png").exists() == drawn
+    assert (str(folder.path / "scaling.png") in out.getvalue()) == drawn
 
 
 # ---- comparisons
