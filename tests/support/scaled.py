@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,11 +59,11 @@ def write_scaled(
         lines: what was measured.
         scaling: of the run.
         launches: of each case.
-        scatter: of the log of a launch's seconds.
+        scatter: between the logs of the seconds of two launches of several replicas that follow
+            each other; their mean is that of the speed-up to the digit.
         label: the name of the set-up.
         facts: of environment.json, over those of `ENVIRONMENT`.
     """
-    chance = random.Random(1)
     seconds = {line.case: 0.4 for line in lines}
     shares: dict[Case, float | None] = {}
     for line in lines:
@@ -78,7 +77,8 @@ def write_scaled(
     for case, epoch_s in seconds.items():
         steps = -(-SAMPLES // case.batch_size)
         for launch in range(launches):
-            took = epoch_s * math.exp(chance.gauss(0, scatter))
+            aside = scatter * (launch - (launches - 1) / 2) if case.replicas > 1 else 0.0
+            took = epoch_s * math.exp(aside)
             rounds = [Round(n, SAMPLES, steps, took, 0.1, val_score=0.85) for n in (1, 2)]
             record = replace(_record(case, launch), rounds=EPOCHS)
             if share := shares.get(case):

@@ -32,6 +32,8 @@ from bench.verdicts.compatibility import shown as shown_facts
 from fmnist_models.errors import UserError
 
 NAME = "report.html"
+# The axes whose values are facts of a run.
+_AXES = ("threads", "replicas")
 _FILES = files("bench.reports.page") / "files"
 
 
@@ -118,7 +120,7 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
             _view(source, [texts[number] for texts in said.values()])
             for number, source in enumerate(sources)
         ],
-        fact_names=["began", *said, "overruled", "threads"],
+        fact_names=["began", *said, "overruled", *_AXES],
         differences=set(found.differences) if found else set(),
         comparison=comparison_findings(found) if found else [],
         summaries=found.summaries if found else {},
@@ -148,7 +150,10 @@ def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
 def _view(source: Source, facts: Sequence[str]) -> RunView:
     environment = source.run.environment
     overruled = dict(environment.get("overruled") or {})
-    threads = ", ".join(str(number or "default") for number in values_of(source.run, "threads"))
+    axes = (
+        ", ".join(str(value or "default") for value in values_of(source.run, axis)) or "none"
+        for axis in _AXES
+    )
     names = [str(row["device_name"] or "") for row in source.rows]
     return RunView(
         name=source.name,
@@ -157,7 +162,7 @@ def _view(source: Source, facts: Sequence[str]) -> RunView:
             source.run.time_utc or "not known",
             *facts,
             ", ".join(f"{name}={value}" for name, value in overruled.items()) or "none",
-            threads or "none",
+            *axes,
         ],
         notes=notes(source.rows),
         repeat=_repeat(source),

@@ -131,7 +131,7 @@ def _header(
     marks: dict[str, Mapping[str, Any]] = {}
     if any(row["efficiency_low"] is not None for row in rows):
         marks["95% interval over launches"] = {**grey, "marker": "|", "linestyle": "-"}
-    marks["nothing is lost"] = {"color": INK, "marker": "", "linestyle": (0, (5, 3))}
+    marks["nothing is lost"] = {"color": INK, "marker": "", "linestyle": "-"}
     loops = [loop for loop in LOOPS if any(row["loop"] == loop for row in rows)]
     models = dict.fromkeys(row["model"] for row in rows)
     legend = Legend(loops, {model: markers[model] for model in models}, marks=marks)
@@ -163,7 +163,7 @@ def _draw(axes: Axes, panel: _Panel, markers: Mapping[str, str], dashes: Mapping
     top = 1.08 * max(value for sweep in panel.lines for _, value in panel.values(sweep))
     if panel.has_interval:
         top = highest([row for sweep in panel.lines for row in sweep.rows])
-        axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1, gid="ideal")
+        axes.axhline(1.0, color=INK, linewidth=0.9, zorder=1, gid="ideal")
     axes.set_ylim(0, top)
     axes.set_ylabel(panel.axis)
     middle = (len(panel.lines) - 1) / 2

@@ -30,6 +30,7 @@ from support.pages import (
     write_profile,
 )
 from support.run_folders import write_run
+from support.scaled import Line, write_scaled
 
 from bench.reports.page import source
 from bench.reports.page.page import write_report
@@ -70,6 +71,7 @@ FLAGS = (
 )
 WIDTHS = {"desktop": 1280, "phone": 390}
 PATIENCE_S = 20
+LINES = (Line({2: 1.9, 4: 3.1, 8: 3.2}), Line({2: 1.8, 4: 2.9, 8: 5.0}, each=True))
 
 
 class Reader:
@@ -178,11 +180,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The reference run, and four set-ups beside each other."""
+    """The reference run, four set-ups beside each other, and a run of several replicas."""
     folder = tmp_path_factory.mktemp("pages")
     return {
         "reference": write_report([REFERENCE], folder / "reference.html"),
         "set-ups": write_report([SET_UPS], folder / "set-ups.html"),
+        "replicas": write_report([write_scaled(folder / "run", *LINES)], folder / "replicas.html"),
     }
 
 
@@ -196,7 +199,7 @@ def cells() -> list[dict[str, str]]:
         return [in_present_names(row) for row in csv.DictReader(lines)]
 
 
-@pytest.mark.parametrize("name", ["reference", "set-ups"])
+@pytest.mark.parametrize("name", ["reference", "set-ups", "replicas"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_loads_without_an_error_or_a_request(
@@ -521,3 +524,18 @@ def test_the_pictures_of_the_readme(
     pixels = imread(page.picture(folder / f"{name}.png", top, height))
     assert pixels.shape[:2] == (height, width)
     assert pixels.std() > 0.05
+
+
+def test_replicas_are_filtered_in_the_table_and_in_their_chart(
+    browser: Reader, pages: dict[str, Path]
+) -> None:
+    page = browser.open(pages["replicas"])
+    assert page.marks("scaling-strong") == 6
+    Select(page.one("#filters select[name=replicas]")).select_by_visible_text("4")
+    page.until("return document.getElementById('count').textContent.startsWith('2 of')")
+    page.until(
+        "return document.querySelectorAll('#figure-scaling-strong .mark-symbol > path').length == 2"
+    )
+    assert page.column("replicas") == ["4", "4"]
+    assert page.column("processes") == ["1", "4"]
+    assert page.errors() == []
