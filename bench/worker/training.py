@@ -116,12 +116,17 @@ def built_work(
         one_call=isinstance(request, LaunchRequest) and request.one_call,
         replicas=request.replicas,
     )
-    if request.replicas.spread:
-        warnings += framework().per_replica(work)
-    if isinstance(request, LaunchRequest) and request.same_start:
-        warnings += framework().apart(work)
+    warnings += _apart(request, work)
     left_policy = left if left != name else None
     return Built(task, work, *parts[1:], digest_of_data(parts), left_policy, warnings)
+
+
+def _apart(request: LaunchRequest | ProfileRequest, work: Work) -> list[str]:
+    """Warnings of what is computed otherwise than by one replica, or by the other frameworks."""
+    found = framework().per_replica(work) if request.replicas.spread else []
+    if isinstance(request, LaunchRequest) and request.same_start:
+        found += framework().apart(work)
+    return found
 
 
 def _start_of(request: LaunchRequest | ProfileRequest) -> AbstractContextManager[None]:
