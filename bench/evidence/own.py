@@ -143,4 +143,21 @@ def scaling(quick: bool, output: str) -> None:
     write_tables(Path(output), {"scaling": rows})
 
 
-COMMANDS = (waiting, overhead, copies, parity, replicas, scaling)
+@click.command(cls=Verb)
+@click.option("--backends", default="jax,torch", show_default=True, metavar="LIST")
+@click.option("--times", type=click.IntRange(min=1), default=20, show_default=True)
+@OUTPUT
+def ranks(backends: str, times: int, output: str) -> None:
+    """Kill a process of launches of several at random moments, and count what is left.
+
+    Writes ranks.csv; ten minutes.
+    """
+    from bench.evidence.ranks import killed_rows
+    from bench.schema.matrix import parse_axis
+
+    with tempfile.TemporaryDirectory() as work:
+        rows = killed_rows(Path(work), parse_axis("backends", backends), click.echo, times)
+    write_tables(Path(output), {"ranks": rows})
+
+
+COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks)
