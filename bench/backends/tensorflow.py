@@ -14,16 +14,22 @@ if TYPE_CHECKING:
 CUDA_DRIVER_VARIABLE = "FMNIST_CUDA_DRIVER"
 
 
+# What was tried with Keras 3.15.1 and TensorFlow 2.21.0. Two processes of
+# `MultiWorkerMirroredStrategy` meet, but `Model.fit` looks at the shape of the first batch, and
+# raises "Attempt to convert a value (PerReplica: ...) with an unsupported type". `fit` with
+# `jit_compile=True` under `MirroredStrategy`, which is `multistep` too, ends with "Trying to access
+# resource ... located in device CPU:1 from device CPU:0".
 def _refuses(case: Case) -> str | None:
     if case.processes > 1:
         return (
-            "Keras's fit does not train with TensorFlow in several processes: leave --processes "
-            "out, or choose the backend jax or torch"
+            "Keras's fit does not train with TensorFlow in several processes, as it cannot convert "
+            "the PerReplica batches of MultiWorkerMirroredStrategy: leave --processes out, or "
+            "choose the backend jax or torch"
         )
     if case.replicas > 1 and case.loop != "fit":
         return (
-            f"MirroredStrategy does not run within the one program of {case.loop}: choose fit, or "
-            "the backend jax"
+            f"{case.loop} is one XLA program, which cannot reach the variables that "
+            "MirroredStrategy has on another device: choose fit, or the backend jax"
         )
     return None
 

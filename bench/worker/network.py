@@ -29,6 +29,7 @@ from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
 from fmnist_models.loops.start import digest_of_weights
+from fmnist_models.loops.watch import number_of
 from fmnist_models.stream import Stream
 
 
@@ -324,4 +325,4 @@ class _Rounds:
             self._told[told] = None
 
     def _update_count(self) -> int:
-        return int(self._model.optimizer.iterations)
+        return number_of(self._model.optimizer.iterations)

@@ -54,18 +54,21 @@ def waits_of(batches: Iterator[Any], step: Step, resident: Any, device: Device) 
     }
 
 
-def epoch_batches(stream: Stream, work: Work, reader: str) -> Generator[Any]:
+def epoch_batches(
+    stream: Stream, work: Work, reader: str, spread: Callable[[Any], Iterator[Any]] = iter
+) -> Generator[Any]:
     """The batches of an epoch, as `Model.fit` reads them.
 
     Args:
         stream: the data.
         work: what trains on it.
         reader: the method of Keras's data adapters for the framework.
+        spread: how what that method returns is read.
     """
     adapter = get_data_adapter(stream.open(), class_weight=work.class_weight)
     adapter.on_epoch_begin()
     try:
-        yield from getattr(adapter, reader)()
+        yield from spread(getattr(adapter, reader)())
     finally:
         adapter.on_epoch_end()
 

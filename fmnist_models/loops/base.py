@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import keras
@@ -20,7 +21,7 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.data import Data
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops.framework import framework, set_random_seed
-from fmnist_models.loops.watch import layers_of
+from fmnist_models.loops.watch import layers_of, number_of
 from fmnist_models.replicas import ONE, Replicas
 from fmnist_models.stream import Stream
 
@@ -172,7 +173,7 @@ class Loop(ABC):
         A user's callbacks may change it before. With JAX, the variables hold nothing later on,
         while `Model.fit` trains.
         """
-        self.updates_before = int(self.work.model.optimizer.iterations)
+        self.updates_before = number_of(self.work.model.optimizer.iterations)
 
     def decide_end(self, *, wanted: bool) -> None:
         """Let the case decide when the training ends, whatever the user's callbacks asked for."""
@@ -311,7 +312,8 @@ def _build_metrics(work: Work) -> None:
         outputs = np.full((1, _classes(work)), 0.5, dtype=np.float32)
     for variable, value in values:
         variable.assign(value)
-    keras.Model.compute_metrics(model, few.x, few.y, outputs)
+    update = partial(keras.Model.compute_metrics, model, few.x, few.y, outputs)
+    framework().on_replicas(update)
     for metric in [*model.metrics, *metrics_of(model)]:
         metric.reset_state()
 

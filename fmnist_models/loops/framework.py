@@ -6,7 +6,7 @@ A process has one: Keras chooses it when it is imported, by the variable KERAS_B
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
@@ -46,6 +46,10 @@ class Framework(Protocol):
 
     def runs_eagerly(self) -> bool:
         """Whether a setting of the framework makes all compiled functions run eagerly."""
+
+    def on_replicas(self, call: Callable[[], Any]) -> None:
+        """Call a function where a step updates metrics; once for each replica of this process."""
+        call()
 
     def own_variables(self, layer: keras.layers.Layer) -> list[Any]:
         """The framework's own variables in attributes of a layer, which Keras does not know."""

@@ -97,7 +97,7 @@ class StepWatch(ABC):
 
     def _plain_rows(self) -> int:
         """Rows in the mean loss of Keras's own step."""
-        return int(self.model.metrics[0].count)
+        return number_of(self.model.metrics[0].count)
 
 
 class CountingWatch(StepWatch):
@@ -217,6 +217,11 @@ def standing_in(owner: Any, name: str, value: Any) -> Iterator[None]:
             setattr(owner, name, before)
         else:
             delattr(owner, name)
+
+
+def number_of(variable: Any) -> int:
+    """The value of a counter, whichever devices it is on."""
+    return int(keras.ops.convert_to_numpy(variable))
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:

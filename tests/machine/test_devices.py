@@ -41,6 +41,7 @@ from bench.schema.errors import Unavailable
 from bench.worker.precision import keras_policy
 from bench.worker.tensorflow import device as tensorflow_device
 from bench.worker.tensorflow.device import TensorFlowDevice
+from fmnist_models.replicas import Replicas
 
 GPU_CASE = Case("relu_mlp", "adam", "compiled", device="gpu")
 CPU_CASE = Case("relu_mlp", "adam", "compiled")
@@ -513,12 +514,54 @@ def test_configure_a_gpu(precision: str, tf32: bool) -> None:
     assert (device.name, device.device_name) == ("/GPU:0", "NVIDIA A100-SXM4-40GB")
 
 
+def test_configure_the_gpus_of_replicas() -> None:
+    tf = FakeTensorFlow([A100, T4])
+    device = TensorFlowDevice(tf, "gpu", "float32", replicas=Replicas(2))
+    device.configure()
+    assert tf.calls[-2:] == [("growth", A100, True), ("growth", T4, True)]
+    assert device.names == ["/GPU:0", "/GPU:1"]
+    assert device.device_name == "NVIDIA A100-SXM4-40GB, Tesla T4"
+    device.reset_peak_memory()
+    assert tf.calls[-2:] == [("reset", "GPU:0"), ("reset", "GPU:1")]
+    assert device.peak_memory_bytes() == 2 * 4096
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (4, "4 replicas need as many GPUs, and TensorFlow sees 3 GPUs: name --replicas 3"),
+        (2, "TensorFlow sees 3 GPUs where CUDA_VISIBLE_DEVICES names 2: which of them would"),
+    ],
+)
+def test_replicas_need_as_many_gpus(count: int, reason: str) -> None:
+    device = TensorFlowDevice(
+        FakeTensorFlow([A100] * 3), "gpu", "float32", replicas=Replicas(count)
+    )
+    with pytest.raises(Unavailable, match=reason):
+        device.configure()
+
+
+def test_a_gpu_of_replicas_that_does_not_know_tf32_is_named() -> None:
+    device = TensorFlowDevice(FakeTensorFlow([A100, T4]), "gpu", "tf32", replicas=Replicas(2))
+    with pytest.raises(Unavailable, match=r"Tesla T4 has 7\.5"):
+        device.configure()
+
+
+def test_replicas_on_a_cpu_are_virtual_devices_of_it() -> None:
+    tf = FakeTensorFlow([A100])
+    device = TensorFlowDevice(tf, "cpu", "float32", replicas=Replicas(3))
+    device.configure()
+    assert tf.calls[-2:] == [("visible", [], "GPU"), ("logical", "CPU", ["logical"] * 3)]
+    assert device.names == ["/CPU:0", "/CPU:1", "/CPU:2"]
+
+
 def test_configure_a_cpu_hides_the_gpus() -> None:
     tf = FakeTensorFlow([A100])
     device = TensorFlowDevice(tf, "cpu", "float32", cpu_name="AMD EPYC 7B12")
     device.configure()
     assert ("visible", [], "GPU") in tf.calls
     assert ("growth", A100, True) not in tf.calls
+    assert all(name != "logical" for name, *_ in tf.calls)
     assert (device.name, device.device_name) == ("/CPU:0", "AMD EPYC 7B12")
 
 

@@ -245,15 +245,21 @@ class FakeTensorFlow:
         self.config = SimpleNamespace(
             set_soft_device_placement=self._call("soft_placement"),
             set_visible_devices=self._call("visible"),
+            LogicalDeviceConfiguration=lambda: "logical",
+            set_logical_device_configuration=self._call("logical"),
             list_physical_devices=lambda kind: self._gpus if kind == "GPU" else ["CPU"],
             experimental=SimpleNamespace(
                 enable_tensor_float_32_execution=self._call("tf32"),
                 set_memory_growth=self._call("growth"),
                 get_device_details=dict,
                 reset_memory_stats=self._call("reset"),
-                get_memory_info=lambda name: {"current": 1024, "peak": 4096, "of": name},
+                get_memory_info=self._memory_of,
             ),
         )
+
+    def _memory_of(self, name: str) -> dict[str, Any]:
+        """Each GPU has used more than the one before."""
+        return {"current": 1024, "peak": 4096 * (1 + int(name[-1])), "of": name}
 
     def _call(self, name: str) -> Any:
         return lambda *arguments: self.calls.append((name, *arguments))

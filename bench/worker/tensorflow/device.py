@@ -1,4 +1,4 @@
-"""Makes TensorFlow train on one device only: the worker's part of `bench.machine.devices`.
+"""Makes TensorFlow train on its devices only: the worker's part of `bench.machine.devices`.
 
 TensorFlow is an argument and never imported, so that tests can replace it.
 """
@@ -16,24 +16,29 @@ from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
 from bench.machine import hardware
 from bench.machine.cuda import SEE_DOCTOR, driver_is_too_old, missing_cuda_libraries, refuse_tf32
 from bench.machine.gpu_memory import free_bytes_of_gpu
+from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
+from bench.worker.tensorflow.replicas import all_reduce_s, make_virtual_cpus, strategy_over
+from fmnist_models.replicas import ONE, Replicas
 
 _DEVICE = re.compile(r"(CPU|GPU):(\d+)$", re.IGNORECASE)
 
 
 class TensorFlowDevice:
-    """One device, as TensorFlow sees it inside the worker.
+    """One device, or that of each replica, as TensorFlow sees it inside the worker.
 
     Args:
         tf: the module tensorflow.
-        device: the device, as the case spells it; `child_environment` leaves only that GPU
-            visible.
+        device: the device, as the case spells it; `child_environment` leaves only that GPU, or
+            those of the replicas, visible.
         precision: precision of the case.
         cpu_name: `device_name` of a CPU, because TensorFlow does not know the model of a CPU.
         environ: the environment, with the driver's CUDA version.
+        replicas: several are devices of this process.
 
     Attributes:
-        name: TensorFlow's logical name, `/CPU:0` or `/GPU:0`.
+        name: TensorFlow's logical name, `/CPU:0` or `/GPU:0`; of several, that of the first one.
+        names: those of all replicas.
     """
 
     def __init__(
@@ -43,13 +48,17 @@ class TensorFlowDevice:
         precision: str,
         cpu_name: str | None = None,
         environ: Mapping[str, str] = os.environ,
+        replicas: Replicas = ONE,
     ) -> None:
         self._tf = tf
         self._is_gpu = device != "cpu"
         self._precision = precision
         self._cpu_name = cpu_name
         self._environ = environ
-        self.name = "/GPU:0" if self._is_gpu else "/CPU:0"
+        kind = "GPU" if self._is_gpu else "CPU"
+        self.names = [f"/{kind}:{number}" for number in range(replicas.here)]
+        self.name = self.names[0]
+        self._strategy: Any = None
 
     def configure(self) -> None:
         """Set placement, TF32 and memory; must be called before any device is used.
@@ -58,8 +67,10 @@ class TensorFlowDevice:
         the CPU without an error. TF32, on by default, is on only for the precision `tf32`: in the
         mixed precisions, loss and last layer are to stay in float32.
 
+        Of several replicas on the CPU, each is a virtual device of it.
+
         Raises:
-            Unavailable: the case needs a GPU that TensorFlow does not have; the message has the
+            Unavailable: the case needs GPUs that TensorFlow does not have; the message has the
                 reason.
         """
         config = self._tf.config
@@ -67,26 +78,27 @@ class TensorFlowDevice:
         config.experimental.enable_tensor_float_32_execution(self._precision == "tf32")
         if not self._is_gpu:
             config.set_visible_devices([], "GPU")
+            if self._spread:
+                make_virtual_cpus(self._tf, len(self.names))
             return
         gpus = config.list_physical_devices("GPU")
         if not gpus:
             raise Unavailable(self._why_no_gpu())
-        if len(gpus) > 1:
-            raise Unavailable(
-                f"TensorFlow sees {len(gpus)} GPUs where CUDA_VISIBLE_DEVICES names one: which "
-                "of them would train is not known"
-            )
-        if self._precision == "tf32":
-            details = self._details()
-            refuse_tf32(str(self.device_name), details.get("compute_capability"))
-        config.experimental.set_memory_growth(gpus[0], True)
+        if len(gpus) != len(self.names):
+            raise Unavailable(self._why_other_gpus(len(gpus)))
+        for gpu in gpus:
+            if self._precision == "tf32":
+                details = self._details(gpu)
+                refuse_tf32(_name_in(details), details.get("compute_capability"))
+            config.experimental.set_memory_growth(gpu, True)
 
     @property
     def device_name(self) -> str | None:
-        """The model of the GPU or CPU; None for a CPU without `cpu_name`."""
+        """The models of the GPUs, or that of the CPU; None for a CPU without `cpu_name`."""
         if not self._is_gpu:
             return self._cpu_name
-        return str(self._details().get("device_name", "unknown GPU"))
+        gpus = self._tf.config.list_physical_devices("GPU")
+        return ", ".join(dict.fromkeys(_name_in(self._details(gpu)) for gpu in gpus))
 
     def scope(self) -> AbstractContextManager[Any]:
         """The context in which operations are placed on this device."""
@@ -94,15 +106,27 @@ class TensorFlowDevice:
         return context
 
     def replicated(self) -> AbstractContextManager[Any]:
-        """The context in which a model is built, compiled and trained on the replicas."""
-        return nullcontext()
+        """The context in which a model is built, compiled and trained on the replicas.
+
+        It is that of a `MirroredStrategy`. One replica has none, so that it trains as users do.
+        """
+        if not self._spread:
+            return nullcontext()
+        self._strategy = strategy_over(self._tf, self.names)
+        context: AbstractContextManager[Any] = self._strategy.scope()
+        return context
 
     def wait_for_others(self) -> None:
-        """Return once every process of the replicas has come here."""
+        """Return at once: one process drives all replicas."""
 
     def all_reduce_s(self, size_bytes: int) -> float | None:
-        """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
-        return None
+        """Seconds in which the replicas add up so many bytes of float32; None for one replica.
+
+        Call it within `replicated`.
+        """
+        if not self._spread:
+            return None
+        return all_reduce_s(self._tf, self._strategy, size_bytes, self.synchronize)
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed.
@@ -114,8 +138,9 @@ class TensorFlowDevice:
         if sync_devices is not None:
             sync_devices()
             return
-        with self.scope():
-            (self._tf.constant(0.0) + 1.0).numpy()
+        for name in self.names:
+            with self._tf.device(name):
+                (self._tf.constant(0.0) + 1.0).numpy()
 
     def free_memory(self, loop: str) -> tuple[int | None, str]:
         """(free bytes, name) of the memory to which a loop copies its data.
@@ -129,26 +154,28 @@ class TensorFlowDevice:
         return free, f"memory of {self.device_name}"
 
     def reset_peak_memory(self) -> None:
-        """Reset the peak of the device's allocator to the memory in use."""
-        if self._is_gpu:
-            self._tf.config.experimental.reset_memory_stats(self.name[1:])
+        """Reset the peak of each device's allocator to the memory in use."""
+        for name in self.names if self._is_gpu else ():
+            self._tf.config.experimental.reset_memory_stats(name[1:])
 
     def peak_memory_bytes(self) -> int | None:
-        """Peak bytes of the device's allocator since the reset; None on a CPU, which has none."""
+        """Peak bytes of the fullest device's allocator since the reset; None on a CPU."""
         if not self._is_gpu:
             return None
-        return int(self._tf.config.experimental.get_memory_info(self.name[1:])["peak"])
+        read = self._tf.config.experimental.get_memory_info
+        return max(int(read(name[1:])["peak"]) for name in self.names)
 
     def misplaced(self, tensors: Iterable[Any]) -> list[str]:
         """Floating-point variables, images and tensors on another device, with that device.
 
-        Other integers are left out: TensorFlow keeps int32 in host memory even for operations of
-        a GPU, and an iteration counter or a seed is no work of the device.
+        Of several replicas, each has its own copy of a variable. Other integers are left out:
+        TensorFlow keeps int32 in host memory even for operations of a GPU, and an iteration
+        counter or a seed is no work of the device.
         """
         return [
-            f"{_label(tensor)} on {place or 'no device'}"
+            f"{_label(tensor)} on {' and '.join(places) or 'no device'}"
             for tensor in tensors
-            if _is_data(tensor) and not self._is_here(place := _place(tensor))
+            if _is_data(tensor) and not self._are_here(places := _places(tensor))
         ]
 
     def software(self) -> dict[str, Any]:
@@ -169,13 +196,31 @@ class TensorFlowDevice:
             "xla_auto_jit": tf.config.optimizer.get_jit() or None,
         }
 
-    def _details(self) -> dict[str, Any]:
-        gpu = self._tf.config.list_physical_devices("GPU")[0]
+    @property
+    def _spread(self) -> bool:
+        return len(self.names) > 1
+
+    def _details(self, gpu: Any) -> dict[str, Any]:
         return dict(self._tf.config.experimental.get_device_details(gpu))
 
-    def _is_here(self, place: str) -> bool:
-        found = _DEVICE.search(place)
-        return found is not None and f"/{found[1].upper()}:{found[2]}" == self.name
+    def _are_here(self, places: Iterable[str]) -> bool:
+        """Whether these are the devices, each once."""
+        found = [_DEVICE.search(place) for place in places]
+        return sorted(f"/{f[1].upper()}:{f[2]}" for f in found if f) == sorted(self.names)
+
+    def _why_other_gpus(self, seen: int) -> str:
+        """Why another number of GPUs than that of the replicas cannot train."""
+        wanted = len(self.names)
+        if seen < wanted:
+            return (
+                f"{wanted} replicas need as many GPUs, and TensorFlow sees {counted(seen, 'GPU')}: "
+                f"name --replicas {seen}"
+            )
+        named = "one" if wanted == 1 else wanted
+        return (
+            f"TensorFlow sees {seen} GPUs where CUDA_VISIBLE_DEVICES names {named}: which of them "
+            "would train is not known"
+        )
 
     def _why_no_gpu(self) -> str:
         tf = self._tf
@@ -227,10 +272,18 @@ def _is_data(tensor: Any) -> bool:
     return bool(dtype.is_floating or dtype.name == "uint8")
 
 
-def _place(tensor: Any) -> str:
-    """The device that holds the memory, which may not be the device that computed it."""
+def _places(tensor: Any) -> list[str]:
+    """The devices that hold the memory, which may not be those that computed it."""
     value = _value(tensor)
-    return str(getattr(value, "backing_device", None) or value.device or "")
+    held = [
+        str(getattr(copy, "backing_device", None) or copy.device or "")
+        for copy in getattr(value, "values", (value,))
+    ]
+    return [place for place in held if place]
+
+
+def _name_in(details: Mapping[str, Any]) -> str:
+    return str(details.get("device_name", "unknown GPU"))
 
 
 def _label(tensor: Any) -> str:

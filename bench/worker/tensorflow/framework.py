@@ -18,6 +18,7 @@ from bench.worker.framework import Device, Framework
 from bench.worker.precision import Product
 from bench.worker.tensorflow.device import TensorFlowDevice
 from bench.worker.tensorflow.peaks import TensorFlowPeaks
+from bench.worker.tensorflow.per_replica import per_replica
 from bench.worker.tensorflow.products import products_of
 from bench.worker.tensorflow.step_flops import step_flops
 from bench.worker.tensorflow.variants import TensorFlowParts
@@ -33,8 +34,8 @@ class TensorFlow(Framework):
     """What the worker needs of TensorFlow."""
 
     def device(self, device: str, precision: str, replicas: Replicas = ONE) -> TensorFlowDevice:
-        """A device, as a case spells it, for the precision of a case."""
-        return TensorFlowDevice(tf, device, precision)
+        """A device, as a case spells it, for the precision of a case; or that of each replica."""
+        return TensorFlowDevice(tf, device, precision, replicas=replicas)
 
     def refuse_settings(self, precision: str) -> None:
         """Refuse settings of TensorFlow that change the precision of the case.
@@ -58,8 +59,12 @@ class TensorFlow(Framework):
             )
 
     def per_replica(self, work: Work) -> list[str]:
-        """What is computed for each replica alone, and not for the whole batch, as warnings."""
-        return []
+        """What is computed for each replica alone, and not for the whole batch, as warnings.
+
+        Raises:
+            Unsupported: a variable of the model is not on all replicas.
+        """
+        return per_replica(work)
 
     def apart(self, work: Work) -> list[str]:
         """The update of an `Embedding`, where an optimizer squares its gradients.

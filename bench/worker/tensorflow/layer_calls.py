@@ -101,9 +101,15 @@ def _has_product(graph: Any, operation: Any) -> bool:
 
 def _reached(graph: Any, trained: Sequence[Any]) -> set[str]:
     """The names of the operations whose results depend on a variable that is trained."""
-    handles = {id(variable.handle) for variable in trained}
+    handles = {id(copy.handle) for variable in trained for copy in _copies_of(variable)}
     reached = {inner.op.name for outer, inner in graph.captures if id(outer) in handles}
     for operation in graph.get_operations():
         if any(tensor.op.name in reached for tensor in operation.inputs):
             reached.add(operation.name)
     return reached
+
+
+def _copies_of(variable: Any) -> Sequence[Any]:
+    """TensorFlow's variables of a Keras variable: one, or that of each replica."""
+    copies: Sequence[Any] = getattr(variable.value, "values", (variable,))
+    return copies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,17 +12,15 @@ from bench.worker.precision import Product
 from fmnist_models.loops.tensorflow.watch import Traced
 
 _GRADIENT = "gradient_tape/"
+# What is before it in the names of another replica than the first one.
+_REPLICA = re.compile(r"^replica_(\d+)/")
 _CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative")
 _INTEGERS = ("int32", "int64", "uint32", "uint64", "bool")
 
 
 def products_of(traced: Traced) -> Iterator[Product]:
     """The products of one trace of a step, including those inside functions that it calls."""
-    makers: dict[tuple[int, int], str] = {}
-    # Inner calls come first, so an operation belongs to the innermost layer.
-    for call in traced.calls:
-        for number in range(call.first, call.last):
-            makers.setdefault((id(call.graph), number), call.layer)
+    makers = _makers_of(traced)
     names: dict[str, str] = {}
 
     def walk(graph: Any, first: int, last: int | None, within: str | None) -> Iterator[Product]:
@@ -43,12 +42,33 @@ def products_of(traced: Traced) -> Iterator[Product]:
     yield from walk(traced.graph, traced.first, traced.last, None)
 
 
+def _makers_of(traced: Traced) -> dict[tuple[int, int], str]:
+    """The layer of each operation, by its graph and number."""
+    makers: dict[tuple[int, int], str] = {}
+    operations = traced.graph.get_operations()
+    several = any(call.replica for call in traced.calls)
+    # Inner calls come first, so an operation belongs to the innermost layer.
+    for call in traced.calls:
+        meets = several and call.graph is traced.graph
+        for number in range(call.first, call.last):
+            if not meets or _replica_of(operations[number].name) == call.replica:
+                makers.setdefault((id(call.graph), number), call.layer)
+    return makers
+
+
+def _replica_of(name: str) -> int:
+    """The replica of an operation; the first one's have no prefix."""
+    found = _REPLICA.match(name)
+    return int(found[1]) if found else 0
+
+
 def _maker_of(name: str, names: Mapping[str, str]) -> str:
     """The layer whose gradient an operation computes, by the path shared with a forward one.
 
     The operation's own name where there is no such path.
     """
-    path = name.removeprefix(_GRADIENT)
+    path = _REPLICA.sub("", name) if _GRADIENT in name else name
+    path = path.removeprefix(_GRADIENT)
     while path:
         if path in names:
             return names[path]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -23,6 +23,7 @@ def step_flops(model: keras.Model, step: Callable[[Any], Any], batch: Any) -> Co
     """Count the FLOPs of one step of `model`.
 
     The step is traced once more and lowered for the device of `batch`. Nothing is run or compiled.
+    Of several replicas, it is the step of the first one.
     Recurrent layers are lowered as loops, because XLA knows nothing of cuDNN's; both have the same
     products. The layers' own count is compared where the step is Keras's own.
 
@@ -32,15 +33,18 @@ def step_flops(model: keras.Model, step: Callable[[Any], Any], batch: Any) -> Co
         batch: what the step takes: tensors, whose first dimension is the samples.
     """
     calls = LayerCalls()
+    kept: list[Any] = []
 
     def watched(data: Any) -> Any:
         """The step, with the calls of its layers noted."""
+        kept.clear()
         with ExitStack() as stack:
+            stack.enter_context(_first_replica(model.optimizer, kept))
             for layer in layers_of(model):
                 if hasattr(layer, "use_cudnn"):
                     stack.enter_context(standing_in(layer, "use_cudnn", False))
             stack.enter_context(calls.watching())
-            return step(data)
+            return step(data), kept
 
     first = tf.nest.flatten(batch)[0]
     try:
@@ -52,6 +56,34 @@ def step_flops(model: keras.Model, step: Callable[[Any], Any], batch: Any) -> Co
     plain = getattr(step, "__func__", None) is keras.Model.train_step
     expected = calls.flops(model.trainable_variables) if plain else None
     return checked(flops, expected, first.shape[0], "the lowered step")
+
+
+class _Alone(tf.distribute.ReplicaContext):  # type: ignore[misc]
+    """The first replica, which waits for no other one."""
+
+    def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
+        """The value of this replica."""
+        return value
+
+
+@contextmanager
+def _first_replica(optimizer: Any, kept: list[Any]) -> Iterator[None]:
+    """The context of the first replica's step; one replica needs none.
+
+    The update, which no product is part of, would reach for the variables of all replicas. So the
+    gradients are only kept, in `kept`.
+    """
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        yield
+        return
+
+    def keep(grads: Any, trainable_variables: Any = None) -> None:
+        """Keep the gradients."""
+        kept.extend(gradient for gradient in grads if gradient is not None)
+
+    with _Alone(strategy, 0), standing_in(optimizer, "apply", keep):
+        yield
 
 
 def _lowered(step: Callable[[Any], Any], batch: Any, device: str) -> bytes:

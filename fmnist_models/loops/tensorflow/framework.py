@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -11,10 +12,13 @@ import tensorflow as tf
 from keras.src.trainers.data_adapters import get_data_adapter
 from numpy.typing import NDArray
 
+from fmnist_models.loops.base import Work
 from fmnist_models.loops.framework import Framework
 from fmnist_models.loops.tensorflow.compiled import TensorFlowCompiledLoop
+from fmnist_models.loops.tensorflow.replicas import evaluating, refuses_spread
 from fmnist_models.loops.tensorflow.watch import TensorFlowWatch
 from fmnist_models.own import stray_forks_ended
+from fmnist_models.replicas import Replicas
 
 # Words in TensorFlow's errors that are due to XLA, not to the step itself.
 _XLA = re.compile(r"XLA|unsupported operations|compile-time constant", re.IGNORECASE)
@@ -47,6 +51,14 @@ class TensorFlow(Framework):
         """Whether `tf.config.run_functions_eagerly` was called."""
         return bool(tf.config.functions_run_eagerly())
 
+    def on_replicas(self, call: Callable[[], Any]) -> None:
+        """Call a function where a step updates metrics; once for each replica."""
+        strategy = tf.distribute.get_strategy()
+        if strategy.num_replicas_in_sync == 1:
+            call()
+        else:
+            strategy.run(call)
+
     def own_variables(self, layer: keras.layers.Layer) -> list[tf.Variable]:
         """The TensorFlow variables in attributes of a layer."""
         return [v for v in vars(layer).values() if isinstance(v, tf.Variable)]
@@ -67,6 +79,16 @@ class TensorFlow(Framework):
         if read > most:
             return None
         return tf.data.Dataset.from_generator(lambda: iter([last]), output_signature=form)
+
+    def refuses_spread(self, work: Work) -> str | None:
+        """Why `Model.fit` cannot train a work on its replicas, and the remedy; else None."""
+        return refuses_spread(work)
+
+    def evaluating(
+        self, replicas: Replicas, sizes: Collection[int]
+    ) -> AbstractContextManager[None]:
+        """The context of an evaluation with batches of these sizes; empty where not known."""
+        return evaluating(replicas, sizes)
 
 
 FRAMEWORK = TensorFlow()

@@ -1,0 +1,71 @@
+"""Replicas of one process: `MirroredStrategy` over named devices.
+
+TensorFlow is an argument and never imported, so that tests can replace it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from bench.schema.errors import Unavailable
+
+_BYTES_A_NUMBER, _ALL_REDUCES = 4, 7
+
+
+def make_virtual_cpus(tf: Any, count: int) -> None:
+    """Make the CPU so many devices of TensorFlow's; call it before a device is used.
+
+    Raises:
+        Unavailable: a device was used.
+    """
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    devices = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    try:
+        tf.config.set_logical_device_configuration(cpu, devices)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"{count} replicas: the CPU cannot be made as many devices once TensorFlow has used "
+            f"it ({error})"
+        ) from error
+
+
+def strategy_over(tf: Any, names: Sequence[str]) -> Any:
+    """What trains on these devices, and holds each variable on all of them.
+
+    GPUs add up by NCCL, which is the default. Virtual CPUs share one memory, so one of them adds
+    up for all: the rings that are the default between CPUs only pass copies round.
+    """
+    on_gpus = names[0].startswith("/GPU")
+    adds = None if on_gpus else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(list(names), cross_device_ops=adds)
+
+
+def all_reduce_s(tf: Any, strategy: Any, size_bytes: int, synchronize: Callable[[], None]) -> float:
+    """The median of some durations of an all-reduce of so many bytes of float32.
+
+    Args:
+        tf: the module tensorflow.
+        strategy: over the replicas.
+        size_bytes: bytes of each replica's gradients.
+        synchronize: returns once the devices are idle.
+    """
+    numbers = max(1, size_bytes // _BYTES_A_NUMBER)
+    given = strategy.run(lambda: tf.ones((numbers,)))
+
+    def add_up(value: Any) -> Any:
+        """Add up on one replica, with all others."""
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+    all_reduce = tf.function(lambda value: strategy.run(add_up, args=(value,)), autograph=False)
+    all_reduce(given)
+    durations = []
+    for _ in range(_ALL_REDUCES):
+        synchronize()
+        began = perf_counter()
+        all_reduce(given)
+        synchronize()
+        durations.append(perf_counter() - began)
+    return median(durations)
