@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis import phases
+from bench.analysis.collectives import collectives_share
 from bench.analysis.phases import Split
 from bench.analysis.trace_events import Trace
 from bench.schema.case import Case
@@ -25,6 +26,7 @@ PHASE_COLUMNS = (
     "steps",
     "trace_overhead",
     "sampler_overhead",
+    "collectives_share",
     "status",
     "reason",
     "warnings",
@@ -66,6 +68,16 @@ class Profile:
         """What was profiled."""
         return self.record.case
 
+    @property
+    def collectives_share(self) -> float | None:
+        """The share of the operations' time in which replicas exchange what they computed.
+
+        None for one replica, and where the trace names no such operation.
+        """
+        if self.trace is None or self.case.replicas == 1:
+            return None
+        return collectives_share(self.trace.operations)
+
     def overhead(self, variant: Variant) -> float | None:
         """How much longer a step takes under a profiler, as a share."""
         readings = self.record.readings
@@ -95,6 +107,7 @@ def phase_rows(profile: Profile) -> list[dict[str, Any]]:
         "steps": record.readings.steps,
         "trace_overhead": profile.overhead(Variant.TRACED),
         "sampler_overhead": profile.overhead(Variant.SAMPLED),
+        "collectives_share": profile.collectives_share,
     }
     return [
         {

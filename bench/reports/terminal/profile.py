@@ -125,6 +125,8 @@ def _story(profile: Profile) -> list[str]:
     lines += _memory(memory_rows(profile.record))
     if profile.trace is not None:
         lines += _traced(profile.trace, readings.traced_steps)
+    if (share := profile.collectives_share) is not None:
+        lines.append(f"  collectives of the replicas: {share:.0%} of the operations' own time")
     if readings.stack:
         lines.append("  Python's own stack, samples in a function itself:")
         lines += [f"    {share:>4.0%} {name}" for name, share in readings.stack[:MOST_FUNCTIONS]]
