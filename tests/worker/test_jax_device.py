@@ -173,3 +173,14 @@ def test_the_peak_is_that_of_the_allocator() -> None:
 def test_the_software_is_told() -> None:
     told = JaxDevice(FakeJax(CPU), "cpu", "float32").software()
     assert (told["jax"], told["platform"], told["tf32"]) == ("0.10.1", "PJRT 1", False)
+
+
+@pytest.mark.parametrize(("count", "asked", "threads"), [(4, "3", 35), (1, "3", 3)])
+def test_virtual_cpus_have_threads_enough_to_wait_for_each_other(
+    count: int, asked: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as many as there are cores, XLA ended the process after 40 s of waiting."""
+    monkeypatch.setenv("NPROC", asked)
+    config = SimpleNamespace(jax_num_cpu_devices=1, update=lambda *_: None)
+    meet(SimpleNamespace(config=config), Replicas(count), is_gpu=False)
+    assert os.environ["NPROC"] == str(threads)
