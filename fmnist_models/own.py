@@ -210,6 +210,8 @@ def remedy(error: BaseException) -> str:
         return ": too little memory: make the model, its batches or its data smaller"
     if "yielded an element of shape" in str(error):
         return ": give all batches of the stream one shape"
+    if "Mixing different tf.distribute.Strategy objects" in str(error):
+        return ": leave the strategy to --replicas"
     return ""
 
 

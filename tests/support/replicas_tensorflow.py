@@ -30,6 +30,7 @@ from fmnist_models.arrays import Arrays
 from fmnist_models.errors import UserError
 from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Loop, Snapshot, Work, state_variables
+from fmnist_models.own import called
 from fmnist_models.replicas import Replicas
 from fmnist_models.stream import Stream
 from fmnist_models.task import Task
@@ -200,7 +201,12 @@ def warnings() -> dict[str, Any]:
         model.compile = lambda **given: compile_it(jit_compile=True, **given)
         return model
 
+    def of_its_own() -> Any:
+        with device_of(MOST).replicated():
+            return smooth()()
+
     return {
+        "a strategy of its own": told(2, lambda: called("model", "own:build", of_its_own)),
         "nothing": told(2, smooth()),
         "one batch": told(2, smooth(), data=rows_of(6)),
         "uneven": told(2, smooth(), data=rows_of(BATCH + 3)),

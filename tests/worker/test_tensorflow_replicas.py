@@ -155,7 +155,15 @@ def test_what_replicas_cannot_train_is_one_line(found: dict[str, Any]) -> None:
     assert "they train 2, 2, 1, 0, and none is too few: leave out 5 of 69 rows" in told["too few"]
     assert "less than a batch, and do not divide by 4" in told["less than a batch"]
     assert "is not on every replica, as it was made elsewhere" in told["elsewhere"]
-    for name in ("gathers", "compiled", "too few", "less than a batch", "elsewhere"):
+    assert told["a strategy of its own"].endswith(": leave the strategy to --replicas")
+    for name in (
+        "a strategy of its own",
+        "gathers",
+        "compiled",
+        "too few",
+        "less than a batch",
+        "elsewhere",
+    ):
         assert "\n" not in told[name]
 
 
