@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from bench.schema.errors import Unavailable
 from bench.worker.jax.device import JaxDevice
+from bench.worker.jax.replicas import meet
 from fmnist_models.replicas import Replicas
 
 
