@@ -59,7 +59,7 @@ def test_the_committed_sleeps_come_back_as_the_efficiency_that_they_must_give() 
     rows = committed("scaling")
     assert {row["replicas"] for row in rows} == {"2", "4"}
     assert len({row["collective_s"] for row in rows}) > 2
-    for row in rows:
+    for row in filter(lambda row: row["expected"], rows):
         assert float(row["efficiency"]) == pytest.approx(float(row["expected"]), rel=WITHIN), row
 
 
@@ -113,12 +113,30 @@ def test_ends_that_are_apart_are_told_over_the_distance(monkeypatch: pytest.Monk
     assert (row["apart"], row["loss_apart"]) == pytest.approx((0.05, 0.05))
 
 
-def test_a_step_sleeps_as_long_as_the_processes_noted(tmp_path: Path) -> None:
+def test_a_collective_sleeps_as_long_as_its_processes_noted(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("64 rows 0.25\n64 rows 0.35\ncollective 0.1\n")
-    (tmp_path / "2.txt").write_text("64 rows 0.5\ncollective 0.1\ncollective 0.3\n")
-    (tmp_path / "3.txt").write_text("128 rows 0.6\n")
-    assert slept_s(tmp_path, 64) == pytest.approx((0.4 + 0.7) / 2)
-    assert slept_s(tmp_path, 128) == pytest.approx(0.6)
+    (tmp_path / "2.txt").write_text("64 rows 0.5\ncollective 0.1\ncollective 0.4\n")
+    (tmp_path / "3.txt").write_text("32 rows 0.1\ncollective 0.5\n")
+    (tmp_path / "4.txt").write_text("128 rows 0.6\n")
+    assert slept_s(tmp_path, 64) == pytest.approx(0.2)
+    assert slept_s(tmp_path, 32) == pytest.approx(0.5)
+    assert slept_s(tmp_path, 128) == 0
+
+
+def test_the_efficiency_that_a_sleep_must_give_follows_from_the_steps_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(_: Path, sleep_s: float, *__: Any) -> list[dict[str, Any]]:
+        steps = {1: 0.8, 4: 0.25 + sleep_s}
+        return [
+            {"replicas": n, "step_s": s, "slept_s": sleep_s * (n > 1), "efficiency": 0.8 / (n * s)}
+            for n, s in steps.items()
+        ]
+
+    monkeypatch.setattr(scaling, "_measured", measured)
+    rows = scaling.scaling_rows(tmp_path, lambda _: None, (0.0, 0.15), (1, 4))
+    assert [row["expected"] for row in rows] == [None, pytest.approx(0.5)]
+    assert rows[1]["efficiency"] == pytest.approx(0.5)
 
 
 def test_a_case_that_failed_ends_the_measurement_of_sleeps(
