@@ -1,8 +1,8 @@
 """Puts a known sleep into each collective, and compares a run's efficiency with what it must be.
 
-The steps sleep too, for each row, so that replicas share their time on any machine, and the speed-up
-is real. What the sleep in the collectives must cost follows from the steps without it, and from the
-sleeps that the processes noted.
+The steps sleep too, for each row, so that replicas share their time on any machine, and the
+speed-up is real. What the sleep in the collectives must cost follows from the steps without it, and
+from the sleeps that the processes noted.
 """
 
 from __future__ import annotations
