@@ -280,8 +280,19 @@ def _one_answer(answers: Sequence[Answer]) -> Answer:
             known = [fields[name] for fields in every if fields.get(name) is not None]
             if known:
                 first[name] = combined(known)
+    if all("usage" in fields for fields in every):
+        first["usage"] = _usage([fields["usage"] for fields in every])
     warnings = [text for fields in every for text in fields.get("warnings", ())]
     return replace(answers[0], fields={**first, "warnings": list(dict.fromkeys(warnings))})
+
+
+def _usage(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The usage of all processes together, over the time of the first one."""
+    whole: dict[str, Any] = dict(every[0])
+    for name in filter(lambda name: name != "wall_s", every[0]):
+        values = [usage.get(name) for usage in every]
+        whole[name] = None if None in values else sum(filter(None, values))
+    return whole
 
 
 def _difference(one: Any, other: Any) -> str:

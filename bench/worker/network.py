@@ -149,8 +149,9 @@ class _Rounds:
         if not self._scored:
             self._told[f"a round is {request.steps} steps, so no score was taken"] = None
         self._idle_since = math.nan
-        # With pauses, the counter would include the work of the other launch.
-        self.energy = Spans(None if pause else counter(request.case.device))
+        # With pauses, the counter would include the work of the other launch; and it is of one GPU.
+        other = pause is not None or request.replicas.spread
+        self.energy = Spans(None if other else counter(request.case.device))
         self.test_loss: float | None = None
         self.test_score: float | None = None
         self.test_evaluation_s: float | None = None

@@ -89,11 +89,17 @@ def test_a_round_takes_as_long_as_that_of_the_slowest_rank(launch: Launch, fork:
 
 
 def test_memory_is_added_up_and_the_slowest_warm_up_counts(launch: Launch) -> None:
-    other = {"1": {"result": {"warmup_s": 4.5, "warnings": ["told by rank 1"]}}}
-    record, _ = launch({"rounds": [0.1], "ranks": other})
+    usage = {"cpu_s": 2.0, "wall_s": 4.0, "voluntary_switches": 5, "involuntary_switches": None}
+    told = {"warmup_s": 4.5, "warnings": ["told by rank 1"], "usage": {**usage, "cpu_s": 3.0}}
+    plain = {"usage": usage}
+    ranks = {"1": {"result": told}}
+    record, _ = launch({"rounds": [0.1], "result": plain, "ranks": ranks})
     assert record.peak_host_memory_bytes == RANKS * 1_000_000
     assert record.warmup_s == 4.5
     assert record.warnings == ("told by rank 1",)
+    assert record.noise is not None
+    assert (record.noise.cpu_s, record.noise.cpu_cores) == (2 + 3 + 2, 7 / 4)
+    assert (record.noise.voluntary_switches, record.noise.involuntary_switches) == (15, None)
 
 
 @pytest.mark.parametrize("fork", BOTH)
