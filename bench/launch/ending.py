@@ -42,14 +42,14 @@ def death(code: int, log: Path) -> Ended:
         hint = " (out of memory?)" if number == getattr(signal, "SIGKILL", 9) else ""
         if number == signal.SIGABRT:
             # Libraries print the reason before they call abort().
-            hint = f": {_last_line(log)}"
+            hint = f": {last_words(log)}"
         return Ended(Status.KILLED, f"killed by {name}{hint}")
     if code == 0:
         hint = "no result, as after os._exit(0) in a model"
         return Ended(Status.FAILED, f"the worker ended with code 0 and {hint}")
     # Python itself ends with 1.
     hint = "" if code == 1 else " (os._exit?)"
-    return Ended(Status.FAILED, f"the worker ended with code {code}{hint}: {_last_line(log)}")
+    return Ended(Status.FAILED, f"the worker ended with code {code}{hint}: {last_words(log)}")
 
 
 def advised(status: Status, reason: str) -> str:
@@ -75,8 +75,11 @@ def end_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _last_line(log: Path) -> str:
-    """The last line that is not of TensorFlow's log, which has nothing to do with most ends."""
+def last_words(log: Path) -> str:
+    """The last line that a process printed.
+
+    Lines of TensorFlow's log are left out, which have nothing to do with most ends.
+    """
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.launch.ending import Ended
+from bench.launch.ending import Ended, last_words
 from bench.launch.meeting import meeting_point
 from bench.launch.placement import LaunchPlace
 from bench.launch.process import Answer, WorkerProcess
@@ -128,7 +128,7 @@ class RankedWorkers:
             threads.append(threading.Thread(target=_follow, args=told, daemon=True))
             threads[-1].start()
         try:
-            answer = yield from self._together(events, go_on, on_round, place.timeout_s)
+            answer = yield from self._together(events, go_on, on_round, place)
         finally:
             given_up.set()
             for event in go_on:
@@ -144,18 +144,21 @@ class RankedWorkers:
         events: queue.SimpleQueue[_Event],
         go_on: Sequence[threading.Event],
         on_round: OnRound,
-        timeout_s: float,
+        place: LaunchPlace,
     ) -> Turns[Answer]:
         """Report each round that all have ended, pause once all pause, and end with all."""
         rounds: dict[int, dict[int, Round]] = {}
         pausing: set[int] = set()
         ends: dict[int, Answer | Ended] = {}
-        deadline = time.perf_counter() + timeout_s + GRACE_S
+        # How far each rank has come; one that hangs stops the others a round later at most.
+        reached = [0] * len(self._workers)
+        deadline = time.perf_counter() + place.timeout_s + GRACE_S
         while len(ends) < len(self._workers):
             try:
                 event = events.get(timeout=max(0.0, deadline - time.perf_counter()))
             except queue.Empty:
                 break
+            reached[event.rank] += 1
             if event.kind == "round":
                 of_number = rounds.setdefault(event.what.round, {})
                 of_number[event.rank] = event.what
@@ -176,15 +179,26 @@ class RankedWorkers:
                 ends[event.rank] = event.what
                 if _is_bad(event.what):
                     deadline = min(deadline, time.perf_counter() + GRACE_S)
-        return self._answer(ends, timeout_s)
+        return self._answer(ends, reached, place)
 
-    def _answer(self, ends: Mapping[int, Answer | Ended], timeout_s: float) -> Answer:
+    def _answer(
+        self, ends: Mapping[int, Answer | Ended], reached: Sequence[int], place: LaunchPlace
+    ) -> Answer:
         """The answer of the launch, from the ends of its processes in their order.
 
         Raises:
             Ended: one of them ended without an answer.
         """
-        bad = {rank: end for rank, end in ends.items() if _is_bad(end)}
+        every = range(len(self._workers))
+        late = [r for r in every if r not in ends or ends[r].status is Status.TIMED_OUT]
+        bad = {r: end for r, end in ends.items() if _is_bad(end) and r not in late}
+        if late and not bad:
+            worst = min(late, key=lambda rank: reached[rank])
+            return Answer(
+                Status.TIMED_OUT,
+                f"{self._of(worst, 'took longer')} than {place.timeout_s:g} s (--timeout); it last "
+                f"printed: {last_words(place.of_rank(worst).log)}",
+            )
         if bad:
             # One that was killed broke the connections of those that failed.
             worst = min(bad, key=lambda rank: bad[rank].status is not Status.KILLED)
@@ -193,11 +207,7 @@ class RankedWorkers:
             if isinstance(first, Ended):
                 raise Ended(first.status, reason)
             return replace(first, reason=reason)
-        late = [rank for rank in range(len(self._workers)) if rank not in ends]
-        if late:
-            limit = f"took longer than {timeout_s:g} s (--timeout)"
-            return Answer(Status.TIMED_OUT, self._of(late[0], limit))
-        answers = [ends[rank] for rank in range(len(self._workers))]
+        answers = [ends[rank] for rank in every]
         return _one_answer([answer for answer in answers if isinstance(answer, Answer)])
 
     def _end_workers(self) -> None:

@@ -22,8 +22,11 @@ from bench.launch import meeting, ranks
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.meeting import PORT_VARIABLE, meeting_point, refuse_taken_port
 from bench.launch.placement import LaunchPlace
+from bench.machine.counters import Close
+from bench.machine.nvml import Gpu
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
+from bench.schema.noise import Noise, Usage
 from bench.schema.requests import LaunchRequest
 from fmnist_models.errors import UserError
 
@@ -48,6 +51,15 @@ def place_of(folder: Path, *, fork: bool, timeout_s: float, processes: int) -> L
     return LaunchPlace(environment, fork, folder / "log.txt", timeout_s, others=others)
 
 
+def usage_alone(pid: int, gpu: Gpu | None, forks: bool = True) -> Close:
+    """Reads what the launch reports of itself, and nothing of the machine."""
+
+    def close(usage: Usage | None) -> Noise:
+        return Noise() if usage is None else Noise(**usage.to_json())
+
+    return close
+
+
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Within the context, every process that is started also ends."""
@@ -70,7 +82,7 @@ def launch(tmp_path: Path) -> Launch:
         (tmp_path / "script.json").write_text(json.dumps(scripts))
         place = place_of(tmp_path, fork=fork, timeout_s=timeout_s, processes=processes)
         rounds: list[Round] = []
-        with nothing_left(), Launcher(FAKE_WORKER) as launcher:
+        with nothing_left(), Launcher(FAKE_WORKER, watch=usage_alone) as launcher:
             for number in range(len(scripts)):
                 request = LaunchRequest(case_of(processes), number, 1, epochs=1, seed=1)
                 record = launcher.run(request, place, rounds.append)
@@ -97,9 +109,7 @@ def test_memory_is_added_up_and_the_slowest_warm_up_counts(launch: Launch) -> No
     assert record.peak_host_memory_bytes == RANKS * 1_000_000
     assert record.warmup_s == 4.5
     assert record.warnings == ("told by rank 1",)
-    assert record.noise is not None
-    assert (record.noise.cpu_s, record.noise.cpu_cores) == (2 + 3 + 2, 7 / 4)
-    assert (record.noise.voluntary_switches, record.noise.involuntary_switches) == (15, None)
+    assert record.noise == Noise(cpu_s=2 + 3 + 2, wall_s=4, voluntary_switches=15)
 
 
 @pytest.mark.parametrize("fork", BOTH)
@@ -134,7 +144,18 @@ def test_a_rank_that_fails_is_told_with_its_reason(launch: Launch, fork: bool) -
 def test_a_rank_that_hangs_ends_the_launch_at_its_limit(launch: Launch) -> None:
     record, _ = launch({"rounds": [0.1], "ranks": {"1": {"hang": True}}}, timeout_s=1.0)
     assert record.status is Status.TIMED_OUT
-    assert record.reason == f"rank 1 of {RANKS}: took longer than 1 s (--timeout)"
+    assert record.reason == (
+        f"rank 1 of {RANKS}: took longer than 1 s (--timeout); it last printed: it printed nothing"
+    )
+
+
+def test_of_ranks_that_all_hang_the_one_that_came_least_far_is_told(launch: Launch) -> None:
+    script = {"rounds": [0.1], "hang": True, "ranks": {"2": {"rounds": [], "says": "no route"}}}
+    record, _ = launch(script, timeout_s=1.0)
+    assert record.status is Status.TIMED_OUT
+    assert record.reason == (
+        f"rank 2 of {RANKS}: took longer than 1 s (--timeout); it last printed: no route"
+    )
 
 
 @pytest.mark.parametrize("fork", BOTH)

@@ -7,7 +7,8 @@ its template tells of it), `linger` (a line that the template sends once the lau
 after the rounds, `send` (lines as they are), `stop` (a signal to the template), `hang`, `exit` (a
 code, without a result) or `die` (a signal). After the last launch the script begins again.
 `ranks` holds what another rank than 0 does otherwise, by its number, and `replicas` what a case of
-so many does; each rank counts its launches itself. `wait` (seconds) comes before the first round.
+so many does; each rank counts its launches itself. `wait` (seconds) comes before the first round,
+and what it `says` is printed.
 `largest` fails a launch of a larger batch for lack of memory. To `inspect` answers FAKE_FACTS,
 JSON with the fields of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still
 before each round, unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER
@@ -45,6 +46,9 @@ def report(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) 
     if request["case"]["batch_size"] > script.get("largest", 10**9):
         emit(channel, kind="failure", status="failed", reason="OOM when allocating tensor")
         return
+    if "says" in script:
+        sys.stdout.write(f"{script['says']}\n")
+        sys.stdout.flush()
     time.sleep(script.get("wait", 0))
     for number, seconds in enumerate(script["rounds"], 1):
         documented = number <= request["epochs"]
