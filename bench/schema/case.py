@@ -111,8 +111,7 @@ class Case(Plain):
         if self.batch_size % self.replicas:
             raise UserError(
                 f"batch size {self.batch_size}: it does not divide by {self.replicas} replicas: "
-                f"name a multiple of {self.replicas}, or --scaling weak, which names the share of "
-                "each"
+                f"name a multiple of {self.replicas} (run --scaling weak takes the share of each)"
             )
         if self.replicas > 1 and ":" in self.device:
             raise UserError(
