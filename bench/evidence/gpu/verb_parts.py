@@ -77,7 +77,7 @@ def _doctor(context: Context, backend: str, fault: bool) -> dict[str, Any]:
 
 
 def _run(
-    context: Context, backend: str, name: str, device: str, words: Sequence[str]
+    context: Context, backend: str, name: str, device: str, words: Sequence[str], **changes: str
 ) -> dict[str, Any]:
     """The rows of a run of one epoch, and of one launch a case where no words say otherwise."""
     box = context.box
@@ -87,8 +87,7 @@ def _run(
     settings += ["--optimizers", "adam", "--backends", backend, "--devices", device]
     data = ["--data", str(box.data)] if box.data else []
     limit = _limit(context, context.left_s)
-    # Where the run makes virtual devices, JAX takes them from one place only.
-    code, last = box.command(name, ["run", *settings, *words, *data], limit, XLA_FLAGS="")
+    code, last = box.command(name, ["run", *settings, *words, *data], limit, **changes)
     if not (rows := _rows(folder / "results.csv")):
         _refuse_stopped(code, last)
         # With a fault too: a run that never began finds none.
@@ -129,7 +128,10 @@ def _replicas(context: Context, backend: str, fault: bool) -> dict[str, Any]:
     words += ["--batch-sizes", "8192" if box.gpu else "512", "--launches", "2"]
     words += ["--replicas", f"1,{_TOO_MANY if fault else _TWO}"]
     device = "cpu" if box.gpu is None and not fault else "gpu"
-    return _run(context, backend, f"replicas-{backend}{_mark(fault)}", device, words)
+    # JAX takes the number of virtual devices from one place only: here from the run.
+    changes = {"XLA_FLAGS": ""} if box.gpu is None else {}
+    name = f"replicas-{backend}{_mark(fault)}"
+    return _run(context, backend, name, device, words, **changes)
 
 
 def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str, Any]:
