@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -83,8 +84,9 @@ def _launched(work: Path, backend: str, after_s: float | None, rank: int) -> dic
         """Kill the process of the rank, where it is still there."""
         workers = sorted(psutil.Process().children(), key=lambda child: child.pid)
         if rank < len(workers):
-            killed_at.append(time.perf_counter())
-            workers[rank].kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                workers[rank].kill()
+                killed_at.append(time.perf_counter())
 
     with Launcher(data=settings.data) as launcher:
         killer = None if after_s is None else threading.Timer(after_s, kill)
