@@ -32,6 +32,8 @@ from fmnist_models.loops.start import digest_of_weights
 from fmnist_models.loops.watch import number_of
 from fmnist_models.stream import Stream
 
+_ENDLESS = 10**9
+
 
 def measure_network(
     request: LaunchRequest, data: TrainingData, emit: Emit, pause: Pause | None
@@ -50,6 +52,7 @@ def _measure(
     emit: Emit,
     pause: Pause | None,
 ) -> None:
+    """Train and evaluate a network on devices that are ready."""
     case, memory = request.case, PeakMemory()
     built = built_work(request, data, device)
     model = built.work.model
@@ -73,9 +76,7 @@ def _measure(
     before = Snapshot(model)
     device.reset_peak_memory()
     rounds.training_begins()
-    endless = 10**9
-    goes_on = request.min_rounds > request.epochs or request.min_seconds > 0
-    loop.train(rounds, endless if goes_on else request.epochs)
+    loop.train(rounds, _most_epochs(request))
     after_training_s = rounds.training_returned()
     _check_training(before, loop, device)
     framework().refuse_settings(case.precision)
@@ -102,6 +103,12 @@ def _measure(
             **rounds.energy.result(),
         }
     )
+
+
+def _most_epochs(request: LaunchRequest) -> int:
+    """The documented epochs, or no limit where the training goes on after them."""
+    goes_on = request.min_rounds > request.epochs or request.min_seconds > 0
+    return _ENDLESS if goes_on else request.epochs
 
 
 def _check_training(before: Snapshot, loop: Loop, device: Device) -> None:

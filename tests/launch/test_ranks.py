@@ -213,7 +213,10 @@ def test_a_launch_that_is_given_up_in_a_pause_leaves_no_process(tmp_path: Path) 
         request = LaunchRequest(case_of(), 0, 1, epochs=1, seed=1)
         turns = launcher.turns(request, place, lambda _: None, pauses=True)
         next(turns)
+        began = psutil.Process().children()
         turns.close()
+        assert len(began) == RANKS
+        assert not [worker for worker in began if worker.is_running()]
 
 
 def test_ranks_killed_at_random_moments_leave_nothing(tmp_path: Path) -> None:
