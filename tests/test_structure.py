@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,12 @@ def test_the_formatter_is_switched_off_for_a_few_tables_alone() -> None:
         if line.endswith("# fmt: " + "skip")
     ]
     assert len(marked) <= MOST_UNFORMATTED
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone, and refuses the second of one name."""
+    names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, times in names.items() if times > 1] == []
 
 
 def test_what_would_break_a_rule_is_seen() -> None:
