@@ -83,12 +83,14 @@ def spread_columns(
     records = [record for record, _ in launches]
     alone = [record.all_reduce_s for record in records if record.all_reduce_s is not None]
     seconds = median(alone) if alone else None
+    added = records[0].all_reduce_bytes
     return {
         "scaling": scaled,
         "local_batch_size": row["batch_size"] // row["replicas"],
         "device_uuids": " ".join(records[0].device_uuids),
-        "all_reduce_bytes": records[0].all_reduce_bytes,
+        "all_reduce_bytes": added,
         "all_reduce_s": seconds,
+        "all_reduce_bytes_per_s": added / seconds if added and seconds else None,
         "all_reduce_share": None if seconds is None else seconds * 1e3 / row["step_ms"],
     }
 

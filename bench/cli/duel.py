@@ -14,6 +14,8 @@ from bench.schema.matrix import DUEL_AXES, SWEPT_MODEL
 
 DUEL_OPTIONS = (
     *(axis.replace("_", "-") for axis in AXES),
+    "processes",
+    "scaling",
     "epochs",
     "seed",
     "steps",

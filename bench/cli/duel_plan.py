@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.declared import AXES
-from bench.cli.options import is_given, plan_from
+from bench.cli.here import with_replicas
+from bench.cli.options import is_given, plan_from, spread_of
 from bench.machine import devices
 from bench.machine.loaded import CHECKOUT
 from bench.schema.bounds import MOST_SECONDS
 from bench.schema.draws import SIDES
 from bench.schema.duel import FORM, DuelPlan, Spec
-from bench.schema.matrix import DUEL, field_of, parse_axes
+from bench.schema.matrix import DUEL, Axes, field_of, parse_axes
 from bench.schema.sizes import Sizes
 from bench.session.sides import Side, fixed_side, prepare
 from bench.store.files import scratch
@@ -33,6 +34,7 @@ _SETTINGS = {
     "fresh": "fork",
     "steps": "steps",
     "cache_stream": "cache_stream",
+    "scaling": "scaling",
 }
 
 
@@ -74,6 +76,7 @@ def _differing(
         "output": lambda: os.path.realpath(values["output"]) == os.path.realpath(path),
     }
     same |= {axis: partial(_same_axis, plan, values, axis) for axis in AXES}
+    same["processes"] = partial(_same_spread, plan, values)
     same |= {option: partial(_same_setting, plan, values, option) for option in _SETTINGS}
     given = [name for name in same if is_given(values.get(name))]
     return [(name, values[name], same[name]) for name in given]
@@ -87,10 +90,21 @@ def _same_setting(plan: DuelPlan, values: Mapping[str, Any], option: str) -> boo
 
 
 def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
-    asked = getattr(parse_axes({axis: values[axis]}), axis)
+    axes = parse_axes({axis: values[axis]})
+    asked = getattr(axes, axis)
     if axis == "devices":
         asked = [devices.known_as(device, devices.inventory()) for device in asked]
-    return set(asked) == {getattr(case, field_of(axis)) for case in plan.cases}
+    elif axis == "replicas":
+        named = tuple(dict.fromkeys(case.device for case in plan.cases))
+        asked = with_replicas(replace(axes, devices=named)).replicas
+    cases = [case.alone(plan.settings.scaling) for case in plan.cases]
+    cases = cases if axis == "batch_sizes" else list(plan.cases)
+    return set(asked) == {getattr(case, field_of(axis)) for case in cases}
+
+
+def _same_spread(plan: DuelPlan, values: Mapping[str, Any]) -> bool:
+    own = Axes(spread=spread_of(values))
+    return all(own.processes(case.backend, case.replicas) == case.processes for case in plan.cases)
 
 
 def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:

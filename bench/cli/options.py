@@ -124,7 +124,7 @@ def plan_from(
     axes = replace(
         axes,
         backends=axes.backends or default_backends(told),
-        spread=_word(values, "processes", SPREADS, None),
+        spread=spread_of(values),
         scaling=_word(values, "scaling", SCALINGS, STRONG),
     )
     if axes.replicas is not None:
@@ -158,6 +158,16 @@ def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:
         cache_stream=bool(values.get("cache_stream")),
         scaling=_word(values, "scaling", SCALINGS, STRONG),
     )
+
+
+def spread_of(values: Mapping[str, Any]) -> str | None:
+    """How several replicas are driven, by `--processes`; None for each backend's own.
+
+    Raises:
+        UserError: an unknown word.
+    """
+    spread: str | None = _word(values, "processes", SPREADS, None)
+    return spread
 
 
 def _word(values: Mapping[str, Any], key: str, known: Sequence[str], default: Any) -> Any:

@@ -19,6 +19,8 @@ from fmnist_models.errors import UserError
 PROFILE_OPTIONS = (
     "matrix",
     *(axis.replace("_", "-") for axis in AXES),
+    "processes",
+    "scaling",
     "seed",
     "steps",
     "cache-stream",

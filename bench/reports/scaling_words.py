@@ -129,7 +129,11 @@ def _interval(speed: _Speed) -> str:
 def _all_reduce(row: Row) -> str:
     """What the all-reduce alone takes, as a sentence; empty where it was not measured."""
     share = row["all_reduce_share"]
-    return "" if share is None else f"The all-reduce alone takes {share:.2f} of a step."
+    if share is None:
+        return ""
+    rate = row["all_reduce_bytes_per_s"]
+    at = "" if rate is None else f", at {rate / 1e9:.2g} GB/s"
+    return f"The all-reduce alone takes {share:.2f} of a step{at}."
 
 
 def scaling_title(scaling: str) -> str:

@@ -45,6 +45,7 @@ LATER_COLUMNS: tuple[str, ...] = (
     "efficiency_high",
     "all_reduce_bytes",
     "all_reduce_s",
+    "all_reduce_bytes_per_s",
     "all_reduce_share",
 )
 RESULT_COLUMNS: tuple[str, ...] = (

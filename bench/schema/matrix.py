@@ -93,11 +93,11 @@ class Axes:
                 replicas = int(count)
                 batch_size = size * replicas if self.scaling == WEAK else size
                 setting = (device, batch_size, precision, threads, backend)
-                processes = self._processes(backend, replicas)
+                processes = self.processes(backend, replicas)
                 yield Case(model, optimizer, loop, *setting, replicas, processes)
 
-    def _processes(self, backend: str, replicas: int) -> int:
-        """The number of processes of a case."""
+    def processes(self, backend: str, replicas: int) -> int:
+        """The number of processes of a case of a backend and a number of replicas."""
         own = KNOWN[backend].spreads[0] if backend in KNOWN else "one"
         return replicas if (self.spread or own) == "each" else 1
 

@@ -82,6 +82,8 @@ def diagnose(device: str = "cpu", backend: str | None = None) -> Report:
     probed = _probe(device, case, machine)
     found += framework_checks(probed, framework, is_gpu=gpu is not None)
     if at_rest is not None:
+        if len(machine.gpus) > 1:
+            found.append(validity.several_gpus([each.name for each in machine.gpus]))
         found += [at_rest, *_cuda_checks(machine, probed, framework)]
     return Report(device, tuple(found))
 

@@ -98,6 +98,7 @@ RESULT_TYPES: Mapping[str, Any] = MappingProxyType(
         "efficiency_high": Size | None,
         "all_reduce_bytes": Number | None,
         "all_reduce_s": Positive | None,
+        "all_reduce_bytes_per_s": Positive | None,
         "all_reduce_share": Size | None,
         "warnings": Text,
     }

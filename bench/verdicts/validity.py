@@ -58,6 +58,20 @@ def not_applicable(name: str, why: str) -> Check:
     return Check(name, Verdict.NOT_APPLICABLE, why)
 
 
+def several_gpus(names: Sequence[str]) -> Check:
+    """Whether the GPUs that replicas would train on are alike.
+
+    Args:
+        names: the model of each GPU, at least two.
+    """
+    count = {name: names.count(name) for name in names}
+    finding = f"{len(names)}: " + ", ".join(f"{many} x {name}" for name, many in count.items())
+    if len(count) > 1:
+        told = f"{finding}; with --replicas, each step waits for the slowest"
+        return Check("GPUs", Verdict.WARNING, told, "choose alike ones by CUDA_VISIBLE_DEVICES")
+    return Check("GPUs", Verdict.OK, f"{finding}; --replicas trains on several of them at once")
+
+
 def timer(resolution_s: float, monotonic: bool) -> Check:
     """Whether `perf_counter` resolves steps of some microseconds and never goes back."""
     finding = f"perf_counter resolves {_seconds(resolution_s)}"

@@ -121,6 +121,15 @@ def test_gpu_at_rest() -> None:
     assert validity.gpu_at_rest({}).finding == "state unknown"
 
 
+def test_gpus_that_differ_are_named_before_replicas_wait_for_the_slowest() -> None:
+    alike = validity.several_gpus(["H100", "H100"])
+    assert alike == Check("GPUs", OK, "2: 2 x H100; --replicas trains on several of them at once")
+    found = validity.several_gpus(["H100", "A100", "H100"])
+    assert found.verdict is WARNING
+    assert found.finding.startswith("3: 2 x H100, 1 x A100; with --replicas, each step waits")
+    assert "CUDA_VISIBLE_DEVICES" in found.remedy
+
+
 def test_placement() -> None:
     assert validity.placement([], "/GPU:0").verdict is OK
     wrong = validity.placement(["dense/kernel on /CPU:0"], "/GPU:0")
@@ -345,6 +354,16 @@ def test_a_gpu_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.device == "gpu"
     assert found["CUDA libraries"] is found["TF32"] is found["GPU at rest"] is OK
     assert found["driver"] is WARNING  # 12.4 against 12.5.1
+    assert "GPUs" not in found
+
+
+def test_several_gpus_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeNvml(SLOW, FAST)
+    monkeypatch.setattr(doctor, "inventory", lambda: devices.inventory({}, fake))
+    monkeypatch.setattr(doctor, "gpu_state", lambda gpu: nvml.gpu_state(gpu, fake))
+    monkeypatch.setattr(doctor, "_NOISE_S", 0.0)
+    stand_in(monkeypatch, TELLING)
+    assert verdicts(list(diagnose("gpu:1").checks))["GPUs"] is WARNING
 
 
 @pytest.mark.usefixtures("on_fake_gpu")

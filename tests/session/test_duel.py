@@ -735,6 +735,8 @@ def test_a_verdict_that_cannot_be_read_is_reached_again(
         ("--batch-sizes", "32,512"),
         ("--threads", "2"),
         ("--precisions", "mixed_bfloat16"),
+        ("--replicas", "2"),
+        ("--scaling", "weak"),
     ],
 )
 def test_what_resuming_does_not_change_is_refused_by_name(
@@ -745,6 +747,38 @@ def test_what_resuming_does_not_change_is_refused_by_name(
     assert code == 2
     assert err.startswith(f"fmnist-bench: error: {words[0]} ")
     assert "only --budget may change" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (("--replicas", "2"), True),
+        (("--replicas", "1,2"), False),
+        (("--replicas", "all"), False),
+        (("--processes", "each"), True),
+        (("--processes", "one"), False),
+        (("--scaling", "weak"), True),
+        (("--scaling", "strong"), False),
+        # Of each replica, as `--scaling weak` has it.
+        (("--batch-sizes", "256"), True),
+        (("--batch-sizes", "512"), False),
+    ],
+)
+def test_a_duel_of_several_replicas_is_resumed_by_the_words_that_began_it(
+    type_in: TypeIn,
+    tmp_path: Path,
+    plan: MakePlan,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    same: bool,
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_affinity", lambda: (0, 1, 2))
+    begun = plan(replace(CASE, replicas=2, processes=2, backend="jax"))
+    weak = replace(begun, settings=replace(begun.settings, scaling="weak"), budget_s=1e-9)
+    duelling.begin(weak, tmp_path / "duel")
+    code, _, err = type_in("duel", "--resume", tmp_path / "duel", *words)
+    assert ("only --budget may change" in err) is not same
+    assert code == (3 if same else 2)
 
 
 def test_the_budget_may_change_on_resuming(

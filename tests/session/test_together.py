@@ -100,7 +100,10 @@ def test_the_speed_up_is_that_of_rounds_of_one_number(run: Run, tmp_path: Path) 
     # Seconds that rise alike for both, as where the machine slows down for a while.
     scripts = {
         "1": {"rounds": [1.0, 2.0, 4.0]},
-        "2": {"rounds": [0.625, 1.25, 2.5], "result": {"all_reduce_s": 0.01}},
+        "2": {
+            "rounds": [0.625, 1.25, 2.5],
+            "result": {"all_reduce_s": 0.01, "all_reduce_bytes": 4_000_000},
+        },
     }
     outcome = run(ONE, TWO, scripts=scripts, launches=2)
     row = row_of(outcome, TWO)
@@ -109,6 +112,7 @@ def test_the_speed_up_is_that_of_rounds_of_one_number(run: Run, tmp_path: Path) 
     assert (row["efficiency_low"], row["efficiency_high"]) == pytest.approx((0.8, 0.8))
     assert (row["scaling"], row["local_batch_size"]) == ("strong", 256)
     step_ms = 1e3 / (48_000 / 1.25) * 512
+    assert row["all_reduce_bytes_per_s"] == pytest.approx(4e8)
     assert row["all_reduce_share"] == pytest.approx(10 / row["step_ms"])
     assert row["step_ms"] == pytest.approx(step_ms, rel=0.01)
     alone = row_of(outcome, ONE)

@@ -53,6 +53,7 @@ _COLUMNS = (
     "processes",
     "device_uuids",
     "efficiency",
+    "all_reduce_bytes_per_s",
     "all_reduce_share",
     "warnings",
 )
