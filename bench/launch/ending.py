@@ -9,13 +9,21 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.schema.launch import Status
+from bench.schema.case import Case
+from bench.schema.launch import LaunchRecord, Status
 
 # A line of TensorFlow's or XLA's log that is not the one before an abort: `W0000 00:00:17...`,
 # `2026-01-31 12:00:00.123456: E external/...`, and what follows or precedes such a line.
 _LOG_LINE = re.compile(
     r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |"
     r"WARNING: All log messages before absl|To enable the following instructions: "
+)
+
+# What errors of memory are called; other errors may speak of memory too.
+_OF_MEMORY = re.compile(
+    r"by SIGKILL\b|MemoryError|RESOURCE_?EXHAUSTED|\bOOM\b|out.of.memory|ALLOC_FAILED|bad_alloc"
+    r"|can't allocate memory",
+    re.IGNORECASE,
 )
 
 
@@ -59,6 +67,15 @@ def advised(status: Status, reason: str) -> str:
     if status is Status.KILLED:
         return f"{reason}: name smaller --batch-sizes or give fewer rows where memory lacks"
     return reason
+
+
+def lacked_memory(record: LaunchRecord, case: Case) -> bool:
+    """Whether a launch ended for lack of memory, whatever the user's functions are called."""
+    reason = record.reason
+    for name in case.own:
+        reason = reason.replace(name, "")
+    failed = record.status in (Status.FAILED, Status.KILLED)
+    return failed and bool(_OF_MEMORY.search(reason))
 
 
 def end(pid: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Mapping
 
 import psutil
 
@@ -31,12 +32,12 @@ class MemoryGuard:
         share = round(_RESERVE_SHARE * hardware.memory_bytes())
         self.reserve_bytes = max(_LEAST_RESERVE_BYTES, share)
 
-    def watch(self, pid: int, gpu: Gpu | None, forks: bool) -> counters.Close:
+    def watch(self, pid: int, gpus: Mapping[Gpu, int], forks: bool) -> counters.Close:
         """Begin to watch a launch, in the place of `counters.watch`.
 
         Args:
             pid: process id of the worker that will serve the launch, itself or by a fork.
-            gpu: the GPU that the launch uses; None on a CPU.
+            gpus: the GPUs that the launch uses; none on a CPU.
             forks: the launch is a fork of the worker, which itself is to live on.
         """
         ended = threading.Event()

@@ -180,7 +180,7 @@ class Launcher:
                 self.starting_s += time.perf_counter() - started
                 if place.fork:
                     started = time.perf_counter()
-            close = watch(worker.pid, place.gpu, place.fork) if watch else None
+            close = watch(worker.pid, place.gpus, place.fork) if watch else None
             answer = yield from worker.serve(request.op, request.to_json(), place, on_round, pauses)
             if close:
                 noise = close(_usage(answer.fields))

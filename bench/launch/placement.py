@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.machine.nvml import Gpu
@@ -18,7 +18,8 @@ class LaunchPlace:
         fork: fork from a template with this environment; otherwise a fresh process.
         log: the file that everything the launch prints is written to.
         timeout_s: limit in seconds, from the request to the end.
-        gpu: the GPU that the launch uses, of several the first; None on a CPU.
+        gpus: the GPUs that the launch uses, each with the number of launches of this suite that
+            use it at once; empty on a CPU.
         others: the environments of further processes, by rank from 1, where replicas have a
             process each.
     """
@@ -27,7 +28,7 @@ class LaunchPlace:
     fork: bool
     log: Path
     timeout_s: float
-    gpu: Gpu | None = None
+    gpus: Mapping[Gpu, int] = field(default_factory=dict)
     others: tuple[Mapping[str, str], ...] = ()
 
     @property

@@ -13,8 +13,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from bench.schema.noise import Noise, Usage
 _K = TypeVar("_K")
 _Number = TypeVar("_Number", int, float)
 Close = Callable[[Usage | None], Noise]
-Watch = Callable[[int, Gpu | None, bool], Close]
+Watch = Callable[[int, Mapping[Gpu, int], bool], Close]
 
 _PROC = Path("/proc")
 _SYS = Path("/sys")
@@ -37,19 +38,20 @@ _NOT_BUSY = frozenset({"idle", "iowait", "steal"})
 _IN_PSUTIL_NOT_BUSY = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})
 
 
-def watch(pid: int, gpu: Gpu | None, forks: bool = True) -> Close:
+def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> Close:
     """Start the readings of one launch; call the returned function to end and get them.
 
     Args:
         pid: process id of the worker that will serve the launch, itself or by a fork.
-        gpu: the GPU that the launch uses; None on a CPU.
+        gpus: the GPUs that the launch uses, each with the number of launches of this suite that
+            use it at once; empty on a CPU.
         forks: the launch is a fork of that worker; its readings are the same.
     """
-    before = _read(pid, gpu)
+    before = _read(gpus)
 
     def close(usage: Usage | None) -> Noise:
         """The readings since the start; `usage` is what the launch reported, None if nothing."""
-        return _noise(before, _read(pid, gpu), usage, pid, hardware.cpu_clock_hz())
+        return _noise(before, _read(gpus), usage, pid, hardware.cpu_clock_hz())
 
     return close
 
@@ -74,10 +76,12 @@ class _Counters:
     memory_pressure_s: float | None
     quota_periods: Mapping[Path, tuple[int, int]]
     thermal: Mapping[Path, int]
-    gpu: GpuUse | None
+    gpus: Mapping[Gpu, GpuUse]
+    # Launches of this suite that use each at once.
+    launches: Mapping[Gpu, int]
 
 
-def _read(pid: int, gpu: Gpu | None) -> _Counters:
+def _read(gpus: Mapping[Gpu, int]) -> _Counters:
     return _Counters(
         at_s=time.perf_counter(),
         cores=_core_times(),
@@ -86,7 +90,8 @@ def _read(pid: int, gpu: Gpu | None) -> _Counters:
         memory_pressure_s=_pressure_s("memory"),
         quota_periods=hardware.cgroup_cpu_periods(),
         thermal=_thermal_counts(),
-        gpu=None if gpu is None else gpu_use(gpu),
+        gpus={gpu: gpu_use(gpu) for gpu in gpus},
+        launches=gpus,
     )
 
 
@@ -116,9 +121,11 @@ def _noise(
         voluntary_switches=usage.voluntary_switches if usage else None,
         involuntary_switches=usage.involuntary_switches if usage else None,
         cpu_clock_hz=clock_hz,
-        gpu_clock_hz=after.gpu.clock_hz if after.gpu else None,
-        gpu_throttle_reasons=after.gpu.throttle_reasons if after.gpu else None,
-        gpu_other_processes=_others_on_gpu(before.gpu, after.gpu, pid),
+        gpu_clock_hz=min(_known(use.clock_hz for use in after.gpus.values()), default=None),
+        gpu_throttle_reasons=_throttle_reasons(after.gpus.values()),
+        gpu_other_processes=max(
+            _known(_others_on(gpu, before, after, pid) for gpu in after.gpus), default=None
+        ),
     )
 
 
@@ -203,18 +210,31 @@ def _throttled_share(
     return max((share for share in shares if share is not None), default=None)
 
 
-def _others_on_gpu(before: GpuUse | None, after: GpuUse | None, pid: int) -> int | None:
-    """The larger count of other processes of the two readings, without the launch itself.
+def _throttle_reasons(uses: Iterable[GpuUse]) -> tuple[str, ...] | None:
+    """The reasons of any of several GPUs, each once; None where none is known."""
+    known = list(_known(use.throttle_reasons for use in uses))
+    return tuple(dict.fromkeys(chain.from_iterable(known))) if known else None
+
+
+def _others_on(gpu: Gpu, before: _Counters, after: _Counters, pid: int) -> int | None:
+    """The larger count of strangers on a GPU of the two readings, without launches of this suite.
 
     In a container NVML may give the host's process id of the launch. So after the launch one
-    process is subtracted, whether its id is `pid` or not.
+    process is subtracted, whether its id is `pid` or not, and where launches take turns, one for
+    each of them: before and after, as those that began earlier are there already.
     """
+    ours = after.launches[gpu]
+    first, last = (counters.gpus[gpu].compute_pids for counters in (before, after))
     counts = []
-    if before is not None and before.compute_pids is not None:
-        counts.append(len(before.compute_pids - {pid}))
-    if after is not None and after.compute_pids is not None:
-        counts.append(max(0, len(after.compute_pids) - 1))
+    if first is not None:
+        counts.append(max(0, len(first - {pid}) - (ours - 1)))
+    if last is not None:
+        counts.append(max(0, len(last) - ours))
     return max(counts, default=None)
+
+
+def _known(values: Iterable[_K | None]) -> Iterator[_K]:
+    return (value for value in values if value is not None)
 
 
 def _rise(before: _Number | None, after: _Number | None) -> _Number | None:

@@ -144,6 +144,11 @@ class Case(Plain):
         parts += [] if self.backend == DEFAULT else [self.backend]
         return "-".join(filter(None, parts))
 
+    @property
+    def has_ceilings(self) -> bool:
+        """Whether its speed is set against the machine's ceilings, which are of one device."""
+        return self.loop != SKLEARN_LOOP and self.replicas == 1
+
     def alone(self, scaling: str) -> Case:
         """The case of one replica that this one is compared with.
 

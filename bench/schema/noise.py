@@ -56,10 +56,12 @@ class Noise(Plain):
         cpu_cores: cores that it kept busy on average: its CPU time over its wall time.
         voluntary_switches, involuntary_switches: its context switches.
         cpu_clock_hz: mean over the cores just after the launch ended.
-        gpu_clock_hz: clock of the streaming multiprocessors just after the launch ended.
-        gpu_throttle_reasons: why the GPU's clock was held down then, in NVML's names.
-        gpu_other_processes: other processes that computed on the GPU before or at the end;
-            those that draw a screen are left out.
+        gpu_clock_hz: clock of the streaming multiprocessors just after the launch ended; of
+            several GPUs the lowest.
+        gpu_throttle_reasons: why the clock of any of its GPUs was held down then, in NVML's names.
+        gpu_other_processes: other processes that computed on the GPU before or at the end, of
+            several GPUs on the fullest; those that draw a screen are left out, and launches of
+            this suite that take turns with it.
 
     Raises:
         ValueError: a number is not finite or below 0.

@@ -17,7 +17,7 @@ from bench.launch.origin import changed
 from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import Turns, to_the_end
 from bench.machine import devices, hardware, placement, redact
-from bench.schema.case import SKLEARN_LOOP, Case
+from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import LEAST, Plan
 from bench.schema.requests import CeilingsRequest, LaunchRequest
@@ -99,7 +99,7 @@ class RunUnderWay:
             self.write_results()
             for cases, launch in in_groups(remaining, self._plan.cases, settings.scaling):
                 measure_together(self, cases, launch)
-            self._measure_ceilings("after", [pair for pair in limited if self._is_ok(*pair)])
+            self._measure_ceilings("after", [pair for pair in limited if self.is_ok(*pair)])
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -113,7 +113,8 @@ class RunUnderWay:
             self._folder, self._plan, rows, self._launches, self._rounds, interrupted, split
         )
 
-    def _is_ok(self, case: Case, launch: int) -> bool:
+    def is_ok(self, case: Case, launch: int) -> bool:
+        """Whether the last attempt of a launch ended ok."""
         record, _ = self.measured(case, launch)
         return record is not None and record.status is Status.OK
 
@@ -128,10 +129,10 @@ class RunUnderWay:
         return self._table.launch(case.id, launch)
 
     def _measure_ceilings(self, moment: str, remaining: Sequence[tuple[Case, int]]) -> None:
-        """Measure the ceilings of each setting of the remaining launches."""
+        """Measure the ceilings of each setting of the remaining launches on one device."""
         settings: dict[str, list[Case]] = {}
         for case, _ in remaining:
-            if case.loop != SKLEARN_LOOP and not self.leaves_out(case):
+            if case.has_ceilings and not self.leaves_out(case):
                 settings.setdefault(case.setting, []).append(case)
         if settings:
             self.progress.ceilings_begin(moment)
@@ -222,7 +223,14 @@ class RunUnderWay:
         return self._table.last_attempt(case.id, launch) + 1
 
     def attempt(
-        self, case: Case, launch: int, *, pauses: bool = False, template: int = 0, told: bool = True
+        self,
+        case: Case,
+        launch: int,
+        *,
+        pauses: bool = False,
+        template: int = 0,
+        told: bool = True,
+        beside: Sequence[Case] = (),
     ) -> Turns[LaunchRecord]:
         """Measure one attempt of a launch, and write its rounds to disk.
 
@@ -234,6 +242,7 @@ class RunUnderWay:
             pauses: wait before each round until the generator is resumed.
             template: number of the template that it is forked from.
             told: tell the progress of each round.
+            beside: the cases whose launches run at once with this one; None but this if empty.
         """
         request = self._request(case, launch)
         own: list[Round] = []
@@ -248,7 +257,7 @@ class RunUnderWay:
             if told:
                 self.progress.round_ends(round_)
 
-        place = self._place(case, log)
+        place = self._place(case, log, beside)
         record = yield from self._launcher.turns(
             request, place, on_round, pauses=pauses, template=template
         )
@@ -256,11 +265,10 @@ class RunUnderWay:
         record = self._note_code(record)
         if record.status is Status.OK:
             place.forget_logs()
-        known = place.gpu.name if place.gpu else hardware.cpu_model()
+        known = next((gpu.name for gpu in place.gpus), None) or hardware.cpu_model()
         record = replace(record, device_name=record.device_name or known, rounds=len(own))
         if case.replicas > 1:
-            uuids = tuple(gpu.uuid for gpu in devices.gpus_of(case, self._inventory))
-            record = replace(record, device_uuids=uuids)
+            record = replace(record, device_uuids=tuple(gpu.uuid for gpu in place.gpus))
         return self._whole(replace(record, software={}, files={}), case, own)
 
     def _whole(self, record: LaunchRecord, case: Case, own: Sequence[Round]) -> LaunchRecord:
@@ -283,8 +291,8 @@ class RunUnderWay:
         """Whether launches of a case are forks of a template, not fresh processes."""
         return forks(case, self._plan.settings)
 
-    def _place(self, case: Case, log: Path) -> LaunchPlace:
-        return place_of(case, self._inventory, log, self._plan.settings, self._environ)
+    def _place(self, case: Case, log: Path, beside: Sequence[Case] = ()) -> LaunchPlace:
+        return place_of(case, self._inventory, log, self._plan.settings, self._environ, beside)
 
     def _note_software(self, record: LaunchRecord) -> None:
         """Write the first worker's facts of its framework to environment.json."""

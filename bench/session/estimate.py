@@ -56,8 +56,8 @@ def is_known(case: Case) -> bool:
 
 def run_seconds(cases: Sequence[Case], settings: RunSettings) -> float:
     """Seconds that all launches of `cases` will take on a machine like the reference."""
-    networks = [case for case in cases if case.loop != SKLEARN_LOOP]
-    shapes = {(case.setting, case.model, case.batch_size) for case in networks}
+    limited = [case for case in cases if case.has_ceilings]
+    shapes = {(case.setting, case.model, case.batch_size) for case in limited}
     settings_of = {setting for setting, *_ in shapes}
     ceilings_s = _PEAKS_S * len(settings_of) + _PRODUCTS_S * len(shapes)
     launches_s = sum(launch_seconds(case, settings) * settings.launches_of(case) for case in cases)

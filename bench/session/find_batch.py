@@ -7,11 +7,11 @@ too little of it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.launch.ending import lacked_memory
 from bench.launch.guard import MemoryGuard
 from bench.launch.launcher import Launcher
 from bench.launch.placement import LaunchPlace
@@ -34,12 +34,6 @@ from bench.store.run_folder import RunFolder
 FIRST = 32
 # The size found is at most this share below one that does not fit.
 WITHIN = 1 / 16
-# What errors of memory are called; other errors may speak of memory too.
-_OF_MEMORY = re.compile(
-    r"by SIGKILL\b|MemoryError|RESOURCE_?EXHAUSTED|\bOOM\b|out.of.memory|ALLOC_FAILED|bad_alloc"
-    r"|can't allocate memory",
-    re.IGNORECASE,
-)
 
 
 class _Failed(Exception):
@@ -207,7 +201,7 @@ class _Search:
         )
         if record.status is Status.OK:
             self._low = size
-        elif _is_of_memory(record, case):
+        elif lacked_memory(record, case):
             self._high = size
         else:
             raise _Failed(record)
@@ -226,12 +220,3 @@ class _Search:
 
     def _place(self, case: Case) -> LaunchPlace:
         return place_of(case, devices.inventory(), self._log, self._settings)
-
-
-def _is_of_memory(record: LaunchRecord, case: Case) -> bool:
-    """Whether a launch ended for lack of memory, whatever the user's functions are called."""
-    reason = record.reason
-    for name in case.own:
-        reason = reason.replace(name, "")
-    failed = record.status in (Status.FAILED, Status.KILLED)
-    return failed and bool(_OF_MEMORY.search(reason))

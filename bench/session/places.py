@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.launch.launcher import CAN_FORK
@@ -25,8 +25,17 @@ def place_of(
     log: Path,
     settings: RunSettings,
     environ: Mapping[str, str] = os.environ,
+    beside: Sequence[Case] = (),
 ) -> LaunchPlace:
     """The place of a launch, with the environment of each of its processes.
+
+    Args:
+        case: the case.
+        machine: this machine.
+        log: what it prints goes there.
+        settings: of the run.
+        environ: the environment that it inherits.
+        beside: the cases whose launches run at once with it, this one among them.
 
     Raises:
         Unavailable: this machine does not have the case's GPUs.
@@ -39,6 +48,9 @@ def place_of(
         fork=forks(case, settings),
         log=log,
         timeout_s=settings.timeout_s,
-        gpu=devices.resolve(case.device, machine),
+        gpus={
+            gpu: max(1, sum(gpu in devices.gpus_of(other, machine) for other in beside))
+            for gpu in devices.gpus_of(case, machine)
+        },
         others=tuple(others),
     )

@@ -6,12 +6,13 @@ What disturbs a machine for some seconds is then in the rounds of each, and canc
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.analysis import noise
+from bench.launch.ending import lacked_memory
 from bench.launch.stepwise import Turns
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Status
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bench.session.attempts import RunUnderWay
 
 Group = tuple[tuple[Case, ...], int]
+_CROWDED = "the memory does not hold all launches that were to take turns: each is measured alone"
 
 
 def in_groups(
@@ -56,30 +58,36 @@ def measure_together(run: RunUnderWay, cases: Sequence[Case], launch: int) -> No
     """Measure the launches of one number of cases in turns, and write them to disk.
 
     As of single launches, disturbed ones are measured again, here all of them, and the last
-    attempt counts.
+    attempt counts. Where the memory does not hold all of them at once, each is measured alone.
 
     Raises:
         UserError: the files cannot be written, such as where the disk is full.
     """
     left_out = [case for case in cases if run.leaves_out(case)]
     measured = [case for case in cases if case not in left_out]
-    for case in left_out if len(measured) > 1 else cases:
+    for case in left_out:
         run.measure_launch(case, launch)
-    if len(measured) > 1:
-        _measure(run, measured, launch)
+    if all(run.is_ok(case, launch) for case in measured):
+        # The group was asked for because a case that is left out has no launch that ended ok.
+        return
+    if len(measured) == 1 or not _measure(run, measured, launch):
+        for case in measured:
+            run.measure_launch(case, launch)
 
 
-def _measure(run: RunUnderWay, measured: Sequence[Case], launch: int) -> None:
+def _measure(run: RunUnderWay, measured: Sequence[Case], launch: int) -> bool:
+    """Measure the launches in turns; False where the memory does not hold all of them at once."""
     run.progress.together_begins(measured, launch)
     for left in reversed(range(run.attempts_at_most)):
         records = _take_turns(run, measured, launch)
+        if any(lacked_memory(record, case) for case, record in records.items()):
+            _void(run, records.values(), _CROWDED)
+            return False
         ended = [r for r in records.values() if r.status is Status.OK]
         disturbed = next(filter(None, (noise.voids(r.noise) for r in ended)), "")
         if not disturbed or not left:
             break
-        for record in records.values():
-            void = replace(record, status=Status.INVALID, reason=disturbed)
-            run.keep(void if record.status is Status.OK else record)
+        _void(run, records.values(), disturbed)
     if ended:
         run.note_last_attempt(disturbed=bool(disturbed))
     for case, record in records.items():
@@ -88,6 +96,18 @@ def _measure(run: RunUnderWay, measured: Sequence[Case], launch: int) -> None:
         for round_ in run.measured(case, launch)[1]:
             run.progress.round_ends(round_)
         run.progress.launch_ends(record)
+    return True
+
+
+def _void(run: RunUnderWay, records: Iterable[LaunchRecord], reason: str) -> None:
+    """Keep the launches of an attempt that does not count, and tell of those that ended ok."""
+    for record in records:
+        if record.status is not Status.OK:
+            run.keep(record)
+            continue
+        void = replace(record, status=Status.INVALID, reason=reason)
+        run.keep(void)
+        run.progress.launch_voided(void)
 
 
 def _take_turns(
@@ -105,7 +125,9 @@ def _take_turns(
         for number, case in enumerate(cases):
             run.get_ready(case, launch, number)
         for number, case in enumerate(cases):
-            attempt = run.attempt(case, launch, pauses=True, template=number, told=False)
+            attempt = run.attempt(
+                case, launch, pauses=True, template=number, told=False, beside=cases
+            )
             running[case] = stack.enter_context(closing(attempt))
         first = 0
         while running:
@@ -114,15 +136,7 @@ def _take_turns(
                 try:
                     next(running[case])
                 except StopIteration as end:
-                    records[case] = _in_turns(end.value, word)
+                    records[case] = replace(end.value, turns=word)
                     del running[case]
             first = (first + 1) % len(cases)
     return {case: records[case] for case in cases}
-
-
-def _in_turns(record: LaunchRecord, word: str) -> LaunchRecord:
-    """The record with the word of its group; on a GPU the others of the group are no strangers."""
-    noise_read = record.noise
-    if noise_read is not None:
-        noise_read = replace(noise_read, gpu_other_processes=None)
-    return replace(record, turns=word, noise=noise_read)

@@ -30,7 +30,7 @@ def test_a_fresh_launch_is_killed_with_what_it_started_and_a_template_lives(
     with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE) as worker:
         assert worker.stdout
         assert worker.stdout.readline() == b"began\n"
-        close = MemoryGuard().watch(worker.pid, None, forks)
+        close = MemoryGuard().watch(worker.pid, {}, forks)
         if forks:
             assert worker.stdout.readline() == b"-9\n"
             assert worker.poll() is None

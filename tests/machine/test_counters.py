@@ -70,7 +70,7 @@ def later(scene: Scene, seconds: float = 10.0, own_s: float = 0.0) -> None:
 @linux
 def test_cores_tell_steal_and_the_work_of_others(scene: Scene) -> None:
     scene.stat("100 0 50 1000 5 0 0 10 0 0", "200 0 0 2000 0 0 0 0 0 0")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, own_s=6.0)
     # 20 s of two cores: 9 s busy, 6 of them its own, 2 s stolen.
     scene.stat("500 100 150 1300 5 0 0 110 400 100", "400 0 50 2600 0 30 20 100 0 0")
@@ -86,7 +86,7 @@ def test_cores_that_the_suite_may_not_use_are_left_out(
 ) -> None:
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: [1])
     scene.stat("0 0 0 0 0 0 0 0", "0 0 0 0 0 0 0 0")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, own_s=1.0)
     scene.stat("1000 0 0 0 0 0 0 0", "250 0 0 750 0 0 0 0")
     assert close(None).other_work_share == pytest.approx(0.15)
@@ -95,7 +95,7 @@ def test_cores_that_the_suite_may_not_use_are_left_out(
 @linux
 def test_own_time_beyond_the_ticks_is_no_work_of_others(scene: Scene) -> None:
     scene.stat("0 0 0 0 0 0 0 0")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, own_s=2.01)
     scene.stat("200 0 0 800 0 0 0 0")
     assert close(None).other_work_share == 0.0
@@ -105,7 +105,7 @@ def test_own_time_beyond_the_ticks_is_no_work_of_others(scene: Scene) -> None:
 def test_where_own_time_is_not_known_nothing_is_blamed_on_others(scene: Scene) -> None:
     scene.own_s = None
     scene.stat("0 0 0 0 0 0 0 0")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     scene.stat("900 0 0 100 0 0 0 0")
     found = close(None)
@@ -116,7 +116,7 @@ def test_where_own_time_is_not_known_nothing_is_blamed_on_others(scene: Scene) -
 @linux
 def test_an_old_kernel_tells_no_steal(scene: Scene) -> None:
     scene.stat("0 0 0 0")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, own_s=4.0)
     scene.stat("500 0 0 500")
     found = close(None)
@@ -136,7 +136,7 @@ def test_an_old_kernel_tells_no_steal(scene: Scene) -> None:
 )
 def test_cores_that_do_not_count_are_unknown(scene: Scene, before: str, after: str) -> None:
     scene.stat(before)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     scene.stat(after)
     found = close(None)
@@ -146,7 +146,7 @@ def test_cores_that_do_not_count_are_unknown(scene: Scene, before: str, after: s
 @linux
 def test_a_window_of_a_few_ticks_tells_no_shares_of_cores(scene: Scene) -> None:
     scene.stat("0 0 0 0 0 0 0 0")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, counters.SHORTEST_S / 2)
     scene.stat("20 0 0 0 0 0 0 5")
     assert close(None).other_work_share is None
@@ -155,7 +155,7 @@ def test_a_window_of_a_few_ticks_tells_no_shares_of_cores(scene: Scene) -> None:
 def test_pressure_is_a_share_of_wall_time(scene: Scene) -> None:
     scene.pressure("cpu", 1_000_000)
     scene.pressure("memory", 500)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     scene.pressure("cpu", 5_000_000)
     found = close(None)
@@ -166,7 +166,7 @@ def test_pressure_is_a_share_of_wall_time(scene: Scene) -> None:
 @pytest.mark.parametrize("total", ["x", "", "-5"])
 def test_garbled_pressure_is_unknown(scene: Scene, total: str) -> None:
     scene.pressure("cpu", total)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     assert close(None).cpu_pressure_share is None
 
@@ -174,7 +174,7 @@ def test_garbled_pressure_is_unknown(scene: Scene, total: str) -> None:
 def test_pressure_set_back_or_beyond_the_clock(scene: Scene) -> None:
     scene.pressure("cpu", 1_000_000)
     scene.pressure("memory", 0)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, 1.0)
     scene.pressure("cpu", 10)
     scene.pressure("memory", 1_010_000)
@@ -188,7 +188,7 @@ def test_a_quota_is_told_by_its_periods_in_the_worst_group(scene: Scene) -> None
     scene.mount(("/", "cg", "cgroup2", "rw"))
     scene.periods("pod/job/", 100, 10)
     scene.periods("pod/", 200, 10)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     scene.periods("pod/job/", 200, 35)
     scene.periods("pod/", 300, 10)
@@ -200,7 +200,7 @@ def test_a_quota_of_version_1(scene: Scene) -> None:
     scene.mount(("/", "cg", "cgroup", "rw,cpu,cpuacct"))
     text = "nr_periods {}\nnr_throttled {}\nthrottled_time 123456789\n"
     scene.write("cg/job/cpu.stat", text.format(10, 5))
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     scene.write("cg/job/cpu.stat", text.format(20, 10))
     assert close(None).quota_throttled_share == pytest.approx(0.5)
@@ -221,7 +221,7 @@ def test_without_a_quota_or_a_period_there_is_no_share(scene: Scene, text: str) 
     scene.write("proc/self/cgroup", "0::/\n")
     scene.mount(("/", "cg", "cgroup2", "rw"))
     scene.write("cg/cpu.stat", text)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     assert close(None).quota_throttled_share is None
 
@@ -231,7 +231,7 @@ def test_heat_is_told_by_the_counter_that_rose_most(scene: Scene) -> None:
         scene.write(THROTTLE.format(core, "core"), "7\n")
         scene.write(THROTTLE.format(core, "package"), "100\n")
     scene.write(THROTTLE.format("cpu2", "core"), "many\n")
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     assert close(None).thermal_throttle_events == 0
     scene.write(THROTTLE.format("cpu1", "core"), "9\n")
@@ -244,7 +244,7 @@ def test_what_no_system_tells_is_none_and_never_zero(
 ) -> None:
     monkeypatch.setattr(hardware, "_clock", lambda: None)
     monkeypatch.setattr(counters, "_core_times", lambda: None)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     assert close(None) == replace(Noise(), wall_s=10.0)
 
@@ -252,13 +252,13 @@ def test_what_no_system_tells_is_none_and_never_zero(
 def test_no_time_at_all_gives_no_shares(scene: Scene) -> None:
     scene.stat("0 0 0 0 0 0 0 0")
     scene.pressure("cpu", 0)
-    found = watch(1, None)(Usage(0.0, 0.0))
+    found = watch(1, {})(Usage(0.0, 0.0))
     shares = {name for name, value in asdict(found).items() if value is not None}
     assert shares == {"wall_s", "cpu_s", "cpu_clock_hz"}
 
 
 def test_what_the_launch_tells_of_itself(scene: Scene) -> None:
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene)
     found = close(Usage(6.0, 4.0, 12, 34))
     assert (found.cpu_s, found.cpu_cores) == (6.0, 1.5)
@@ -271,7 +271,7 @@ def test_elsewhere_psutil_tells_the_cores(scene: Scene, monkeypatch: pytest.Monk
     monkeypatch.setattr(counters.sys, "platform", "darwin")
     times = SimpleNamespace(_asdict=lambda: {"user": now, "nice": 0.0, "system": 1.0, "idle": 9.0})
     monkeypatch.setattr(psutil, "cpu_times", lambda: times)
-    close = watch(1, None)
+    close = watch(1, {})
     later(scene, own_s=2.0)
     now = 6.0
     found = close(None)
@@ -306,7 +306,7 @@ def test_own_usage_rises_with_work() -> None:
 
 
 def test_a_real_reading_is_complete_enough_and_valid() -> None:
-    found = watch(os.getpid(), None)(None)
+    found = watch(os.getpid(), {})(None)
     assert found.wall_s is not None
     assert found.gpu_other_processes is found.gpu_clock_hz is None
 
@@ -374,6 +374,43 @@ def test_other_processes_on_the_gpu(
         for pids in (before, after)
     )
     monkeypatch.setattr(counters, "gpu_use", lambda gpu: next(answers))
-    found = watch(1, GPU)(None)
+    found = watch(1, {GPU: 1})(None)
     assert found.gpu_other_processes == others
     assert (found.gpu_clock_hz, found.gpu_throttle_reasons) == (1e9, ("gpu_idle",))
+
+
+def test_of_several_gpus_the_fullest_and_the_slowest_counts(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(GPU, index=1, uuid="GPU-other")
+    calm, hot = ("gpu_idle",), ("gpu_idle", "hw_thermal_slowdown")
+    uses = {
+        GPU: GpuUse(2e9, calm, frozenset({1})),
+        other: GpuUse(1e9, hot, frozenset({1, 8, 9})),
+    }
+    monkeypatch.setattr(counters, "gpu_use", uses.__getitem__)
+    found = watch(1, {GPU: 1, other: 1})(None)
+    assert found.gpu_other_processes == 2
+    assert (found.gpu_clock_hz, found.gpu_throttle_reasons) == (1e9, hot)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "others"),
+    [
+        # Of three launches that take turns, the one that began first and the one that began last.
+        ((), (1, 2, 3), 0),
+        ((2, 3), (1,), 0),
+        ((2, 3, 7), (1, 7), 1),
+        ((7,), (1, 2, 3, 7), 1),
+    ],
+)
+def test_launches_that_take_turns_are_no_strangers_to_each_other(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    others: int,
+) -> None:
+    answers = iter(GpuUse(1e9, (), frozenset(pids)) for pids in (before, after))
+    monkeypatch.setattr(counters, "gpu_use", lambda gpu: next(answers))
+    assert watch(1, {GPU: 3})(None).gpu_other_processes == others

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -130,7 +130,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
         if noises is not None:
             readings = iter(noises)
 
-            def watch(pid: int, gpu: Gpu | None, forks: bool) -> counters.Close:
+            def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool) -> counters.Close:
                 return lambda usage: next(readings)
 
         launcher = Launcher(FAKE_WORKER, watch=watch)
@@ -420,8 +420,8 @@ def test_a_launch_tells_its_usage_and_the_watch_its_place(execute: Execute, tmp_
         told.append(usage)
         return Noise(cpu_s=usage.cpu_s)
 
-    def watch(pid: int, gpu: Gpu | None, forks: bool) -> counters.Close:
-        assert (psutil.pid_exists(pid), gpu) == (True, None)
+    def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool) -> counters.Close:
+        assert (psutil.pid_exists(pid), gpus) == (True, {})
         return close
 
     used: dict[str, Any] = {

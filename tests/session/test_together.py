@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         scripts: dict[str, dict[str, Any]],
         noises: list[Noise] | None = None,
         folder: preflight.Opening | None = None,
+        ceilings: bool = False,
         **settings: Any,
     ) -> RunOutcome:
         chosen = RunSettings(data=str(tmp_path / "data"), epochs=1, fork=False, **settings)
@@ -82,12 +83,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         if noises is not None:
             readings = iter(noises)
 
-            def watch(pid: int, gpu: Gpu | None, forks: bool) -> counters.Close:
+            def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool) -> counters.Close:
                 return lambda usage: next(readings)
 
         opening = folder or preflight.begin(plan, tmp_path / "run")
         launcher = Launcher(FAKE_WORKER, watch=watch)
-        return execute(plan, opening, Progress(), launcher=launcher, trial=True)
+        return execute(plan, opening, Progress(), launcher=launcher, trial=not ceilings)
 
     return go
 
@@ -162,6 +163,61 @@ def test_what_was_disturbed_is_measured_again_with_its_group(run: Run) -> None:
         (TWO.id, 2, Status.OK),
     ]
     assert math.isclose(row_of(outcome, TWO)["efficiency"], 1.0)
+
+
+def test_where_the_memory_does_not_hold_all_at_once_each_is_measured_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        Progress, "launch_voided", lambda _, record: told.append(f"{record.case}: {record.reason}")
+    )
+    crowded = {"failure": {"status": "failed", "reason": "RESOURCE_EXHAUSTED: no room"}}
+    scripts = {"1": {"rounds": [1.0]}, "2": {"rounds": [0.5], "once": crowded}}
+    outcome = run(ONE, TWO, scripts=scripts, launches=1)
+    assert [(record.case, record.status) for record in outcome.launches] == [
+        (ONE.id, Status.INVALID),
+        (TWO.id, Status.FAILED),
+        (ONE.id, Status.OK),
+        (TWO.id, Status.OK),
+    ]
+    assert row_of(outcome, TWO)["efficiency"] == pytest.approx(1.0)
+    assert told == [
+        f"{ONE.id}: the memory does not hold all launches that were to take turns: each is "
+        "measured alone"
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_ceilings_are_those_of_one_device(
+    run: Run, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    failed: list[str] = []
+    monkeypatch.setattr(Progress, "ceilings_fail", lambda _, reason: failed.append(reason))
+    spread = replace(TWO, processes=2)
+    scripts = {"1": {"rounds": [1.0]}, "2": {"rounds": [0.5]}}
+    outcome = run(spread, ONE, scripts=scripts, launches=1, seed=seed, ceilings=True)
+    assert failed == []
+    assert [row["status"] for row in outcome.rows] == ["ok", "ok"]
+    assert len((outcome.folder.environment() or {})["ceilings"]) == 2
+
+
+def test_a_run_of_several_replicas_alone_measures_no_ceilings(run: Run) -> None:
+    outcome = run(TWO, scripts={"2": {"rounds": [1.0]}}, launches=1, ceilings=True)
+    assert "ceilings" not in (outcome.folder.environment() or {})
+
+
+def test_a_finished_run_with_a_case_that_is_left_out_is_not_measured_again(
+    run: Run, tmp_path: Path
+) -> None:
+    left_out = replace(TWO, loop="fit", backend="torch", processes=2)
+    alone = replace(left_out, replicas=1, processes=1)
+    scripts = {"1": {"rounds": [1.0]}, "2": {"rounds": [0.5]}}
+    first = run(alone, left_out, scripts=scripts, launches=2)
+    assert [row["status"] for row in first.rows] == ["ok", "skipped"]
+    opening, _ = preflight.resume(tmp_path / "run")
+    again = run(alone, left_out, scripts=scripts, launches=2, folder=opening)
+    assert [record.attempt for record in again.launches if record.case == alone.id] == [1, 1]
 
 
 def test_a_resumed_run_measures_the_whole_group_again(run: Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ code, without a result) or `die` (a signal). After the last launch the script be
 `ranks` holds what another rank than 0 does otherwise, by its number, and `replicas` what a case of
 so many does; each rank counts its launches itself. `wait` (seconds) comes before the first round,
 and what it `says` is printed.
+`once` holds what the first attempt of a launch does otherwise.
 `largest` fails a launch of a larger batch for lack of memory. To `inspect` answers FAKE_FACTS,
 JSON with the fields of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still
 before each round, unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER
@@ -28,6 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.schema.requests import CeilingsRequest
 from bench.worker.serve import end_with_parent
 
 
@@ -128,7 +130,8 @@ def next_script(file: Path, request: dict[str, Any]) -> dict[str, Any]:
     replicas = request.get("case", {}).get("replicas", 1)
     for axis, value in (("ranks", rank), ("replicas", replicas)):
         script |= script.get(axis, {}).get(str(value), {})
-    return script
+    once = script.pop("once", {})
+    return script | once if request.get("attempt") == 1 else script
 
 
 def answer(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) -> None:
@@ -149,6 +152,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         message = json.loads(line)
         if message["op"] == "ceilings":
+            CeilingsRequest(**message["request"])
             emit(channel, kind="result", ceilings=ceilings(message["request"]))
             if not message["fork"]:
                 return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.machine import counters
@@ -16,7 +17,7 @@ from bench.schema.noise import Noise
 PROGRAM = (sys.executable, __file__)
 
 
-def watch(pid: int, gpu: Gpu | None, forks: bool = True) -> counters.Close:
+def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> counters.Close:
     """Reads nothing."""
     return lambda usage: Noise()
 
