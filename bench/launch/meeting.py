@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fmnist_models.errors import UserError
 
-# The user's own port, such as one that a firewall lets through.
+# The user's own port, such as one that a firewall lets through, or the first of some.
 PORT_VARIABLE = "FMNIST_RENDEZVOUS_PORT"
 _HOST = "127.0.0.1"
 _HIGHEST = 65_535
+# Ports of the launches that this process measures now; several take turns with each other.
+_taken: set[int] = set()
 
 
-def meeting_point(environ: Mapping[str, str]) -> str:
-    """`HOST:PORT` of this machine at which processes can meet.
+@contextlib.contextmanager
+def meeting_point(environ: Mapping[str, str]) -> Iterator[str]:
+    """`HOST:PORT` of this machine at which the processes of a launch can meet within the context.
 
-    The port is that of `FMNIST_RENDEZVOUS_PORT`, or one that is free at this moment.
+    The port is that of `FMNIST_RENDEZVOUS_PORT`, or the next one where a launch that takes turns
+    with this one has it; without the variable, one that is free at this moment.
     """
-    return f"{_HOST}:{environ.get(PORT_VARIABLE, '').strip() or _free_port()}"
+    text = environ.get(PORT_VARIABLE, "").strip()
+    port = next(n for n in itertools.count(int(text)) if n not in _taken) if text else _bind(0)
+    _taken.add(port)
+    try:
+        yield f"{_HOST}:{port}"
+    finally:
+        _taken.discard(port)
 
 
 def refuse_taken_port(environ: Mapping[str, str]) -> None:
@@ -33,7 +45,7 @@ def refuse_taken_port(environ: Mapping[str, str]) -> None:
     if not text.isdecimal() or not 1 <= int(text) <= _HIGHEST:
         raise UserError(f"{PORT_VARIABLE}={text!r}: must be a number from 1 to {_HIGHEST}")
     try:
-        _free_port(int(text))
+        _bind(int(text))
     except OSError as error:
         raise UserError(
             f"{PORT_VARIABLE}={text}: the port cannot be used ({error.strerror or error}): name "
@@ -41,8 +53,8 @@ def refuse_taken_port(environ: Mapping[str, str]) -> None:
         ) from error
 
 
-def _free_port(number: int = 0) -> int:
-    """The number of a port that nobody listens at; of 0, any.
+def _bind(number: int) -> int:
+    """Take a port for a moment, of 0 any free one; returns its number.
 
     Raises:
         OSError: somebody listens at that port, or it may not be used.

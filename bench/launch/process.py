@@ -256,12 +256,22 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker, what a user's code started in it, and a launch that it forked."""
+        self.signal_end()
+        self.wait_for_end()
+
+    def signal_end(self) -> None:
+        """Kill the worker, what a user's code started in it, and a launch that it forked."""
         with contextlib.suppress(OSError):
             self._process.kill()
         end_group(self._process.pid)
         if self._forked is not None:
             end(self._forked)
-        # A process that hangs in a system call ends only when the call returns.
+
+    def wait_for_end(self) -> None:
+        """Wait for the end of the killed worker, for at most 10 s.
+
+        A process that hangs in a system call ends only when the call returns.
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_LIMIT_S)
         if self._process.stdin is not None:

@@ -2,12 +2,15 @@
 
 Each process is a worker of its own, asked for the same launch with another rank. They train in
 lockstep, so one that ends or hangs stops all. A round is one round of each; the launch ends with
-the answer of the first rank, or with the failure that came first.
+the answer of the first rank, or with the failure that came first. A kill counts as the first,
+whenever it is told, because connections that break make the siblings fail: but not an abort, by
+which frameworks end a process whose sibling has failed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import threading
@@ -28,8 +31,13 @@ from bench.schema.launch import Round, Status
 # A process that dies takes its siblings' connections with it. Whose end was first is known only
 # after all of them have told theirs, which they do within so many seconds, or they are ended.
 GRACE_S = 3.0
-# Results in which the processes must agree: they trained the same, with the same code.
-_ALIKE = ("code", "software", "model_digest", "initial_weights", "test_loss", "test_score")
+# Results in which the processes must agree: the same code and data.
+_ALIKE = ("code", "software", "model_digest", "data_digest", "initial_weights")
+# Results that agree but for rounding, which is another on another model of GPU: they trained alike.
+_NEAR = ("final_norms", "test_loss", "test_score")
+_ROUNDING = 1e-4
+_TO_AGREE = "let all processes run the same files and versions"
+_TO_BE_ONE = "the processes did not train one model: seed what your functions draw"
 _SUMMED = ("peak_host_memory_bytes",)
 _LARGEST = ("peak_device_memory_bytes", "warmup_s", "after_training_s", "all_reduce_s")
 
@@ -119,24 +127,24 @@ class RankedWorkers:
         events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         go_on = [threading.Event() for _ in self._workers]
         given_up = threading.Event()
-        meeting = meeting_point(os.environ)
         threads = []
-        for rank, worker in enumerate(self._workers):
-            asked = {**request, "rank": rank, "meeting": meeting}
-            serve = partial(worker.serve, op, asked, place.of_rank(rank), pauses=pauses)
-            told = (rank, serve, events, go_on[rank], given_up)
-            threads.append(threading.Thread(target=_follow, args=told, daemon=True))
-            threads[-1].start()
-        try:
-            answer = yield from self._together(events, go_on, on_round, place)
-        finally:
-            given_up.set()
-            for event in go_on:
-                event.set()
-            if not all(worker.idle for worker in self._workers):
-                self._end_workers()
-            for thread in threads:
-                thread.join()
+        with meeting_point(os.environ) as meeting:
+            for rank, worker in enumerate(self._workers):
+                asked = {**request, "rank": rank, "meeting": meeting}
+                serve = partial(worker.serve, op, asked, place.of_rank(rank), pauses=pauses)
+                told = (rank, serve, events, go_on[rank], given_up)
+                threads.append(threading.Thread(target=_follow, args=told, daemon=True))
+                threads[-1].start()
+            try:
+                answer = yield from self._together(events, go_on, on_round, place)
+            finally:
+                given_up.set()
+                for event in go_on:
+                    event.set()
+                if not all(worker.idle for worker in self._workers):
+                    self.kill()
+                for thread in threads:
+                    thread.join()
         return answer
 
     def _together(
@@ -175,6 +183,8 @@ class RankedWorkers:
                     deadline += paused_s
                     for resumed in go_on:
                         resumed.set()
+            elif not isinstance(event.what, Answer | Ended):
+                raise event.what
             else:
                 ends[event.rank] = event.what
                 if _is_bad(event.what):
@@ -200,8 +210,7 @@ class RankedWorkers:
                 f"printed: {last_words(place.of_rank(worst).log)}",
             )
         if bad:
-            # One that was killed broke the connections of those that failed.
-            worst = min(bad, key=lambda rank: bad[rank].status is not Status.KILLED)
+            worst = min(bad, key=lambda rank: _may_follow(bad[rank]))
             first = bad[worst]
             reason = self._of(worst, first.reason)
             if isinstance(first, Ended):
@@ -210,13 +219,15 @@ class RankedWorkers:
         answers = [ends[rank] for rank in every]
         return _one_answer([answer for answer in answers if isinstance(answer, Answer)])
 
-    def _end_workers(self) -> None:
-        for worker in self._workers:
-            worker.kill()
-
     def kill(self) -> None:
-        """End all workers, what a user's code started in them, and the launches they forked."""
-        self._end_workers()
+        """End all workers, what a user's code started in them, and the launches they forked.
+
+        All are told to end before one is waited for, which may hang in a system call.
+        """
+        for worker in self._workers:
+            worker.signal_end()
+        for worker in self._workers:
+            worker.wait_for_end()
 
 
 def _follow(
@@ -234,8 +245,8 @@ def _follow(
         except StopIteration as end:
             events.put(_Event(rank, "end", end.value))
             return
-        except Ended as end:
-            events.put(_Event(rank, "end", end))
+        except Exception as error:  # noqa: BLE001 - a thread that ends untold leaves all to wait
+            events.put(_Event(rank, "end", error))
             return
         events.put(_Event(rank, "pause"))
         go_on.wait()
@@ -249,6 +260,21 @@ def _is_bad(end: Answer | Ended) -> bool:
     return isinstance(end, Ended) or end.status is not Status.OK
 
 
+def _may_follow(end: Answer | Ended) -> bool:
+    """Whether a process may have ended so because another one had ended before."""
+    return end.status is not Status.KILLED or "SIGABRT" in end.reason
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two results are the same but for rounding; NaN is the same as NaN."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        both_nan = math.isnan(one) and math.isnan(other)
+        return both_nan or math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=1e-12)
+    return bool(one == other)
+
+
 def _one_round(rounds: Mapping[int, Round]) -> Round:
     """The round of the launch: that of the first rank, in the seconds of the slowest.
 
@@ -256,10 +282,10 @@ def _one_round(rounds: Mapping[int, Round]) -> Round:
         Ended: the ranks trained differently.
     """
     first = rounds[0]
-    for rank, other in sorted(rounds.items()):
+    for rank, other in sorted(rounds.items())[1:]:
         for what in ("samples", "updates", "train_loss", "train_score"):
             mine, its = getattr(first, what), getattr(other, what)
-            if mine != its:
+            if not _same(mine, its):
                 raise Ended(
                     Status.INVALID,
                     f"round {first.round}: {what} is {mine} on rank 0 and {its} on rank {rank}: "
@@ -275,16 +301,17 @@ def _one_answer(answers: Sequence[Answer]) -> Answer:
     """
     every = [answer.fields for answer in answers]
     first = dict(every[0])
-    for rank, fields in enumerate(every):
-        for name in _ALIKE:
-            if fields.get(name) != first.get(name):
-                told = _difference(first.get(name), fields.get(name))
-                return Answer(
-                    Status.INVALID,
-                    f"rank {rank} of {len(every)} has another {name} than rank 0 ({told}): let all "
-                    "processes run the same files and versions",
-                    first,
-                )
+    for rank, fields in enumerate(every[1:], 1):
+        for name in (*_ALIKE, *_NEAR):
+            mine, its = first.get(name), fields.get(name)
+            if mine == its or (name in _NEAR and _same(mine, its)):
+                continue
+            why = f": {_TO_BE_ONE}"
+            if name in _ALIKE:
+                why = f" ({_difference(mine, its)}): {_TO_AGREE}"
+            reason = f"rank {rank} of {len(every)} has another {name} than rank 0{why}"
+            return Answer(Status.INVALID, reason, first)
+    first.pop("final_norms", None)
     for names, combined in ((_SUMMED, sum), (_LARGEST, max)):
         for name in names:
             known = [fields[name] for fields in every if fields.get(name) is not None]

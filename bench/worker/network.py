@@ -28,7 +28,7 @@ from bench.worker.training import built_work, check_precision, warm_up
 from fmnist_models.dataset import TrainingData
 from fmnist_models.loops import LOOPS
 from fmnist_models.loops.base import Loop, Snapshot, state_variables
-from fmnist_models.loops.start import digest_of_weights
+from fmnist_models.loops.start import digest_of_weights, norms_of_weights
 from fmnist_models.loops.watch import number_of
 from fmnist_models.stream import Stream
 
@@ -101,6 +101,7 @@ def _measure(
             "warnings": told,
             "software": device.software(),
             **rounds.energy.result(),
+            **({"final_norms": norms_of_weights(model)} if request.replicas.processes > 1 else {}),
         }
     )
 

@@ -83,3 +83,11 @@ def digest_of_weights(model: keras.Model) -> str:
         found.update(f"{value.shape}".encode())
         found.update(np.ascontiguousarray(value).data)
     return found.hexdigest()
+
+
+def norms_of_weights(model: keras.Model) -> list[float]:
+    """The Euclidean norm of each trainable weight, in their order."""
+    return [
+        float(np.linalg.norm(np.asarray(keras.ops.convert_to_numpy(variable), np.float64)))
+        for variable in model.trainable_variables
+    ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import psutil
 import pytest
 from support import FAKE_WORKER
 
-from bench.launch import meeting, ranks
+from bench.launch import meeting, process, ranks
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.meeting import PORT_VARIABLE, meeting_point, refuse_taken_port
 from bench.launch.placement import LaunchPlace
@@ -51,7 +52,7 @@ def place_of(folder: Path, *, fork: bool, timeout_s: float, processes: int) -> L
     return LaunchPlace(environment, fork, folder / "log.txt", timeout_s, others=others)
 
 
-def usage_alone(pid: int, gpu: Gpu | None, forks: bool = True) -> Close:
+def usage_alone(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> Close:
     """Reads what the launch reports of itself, and nothing of the machine."""
 
     def close(usage: Usage | None) -> Noise:
@@ -184,6 +185,47 @@ def test_ranks_of_other_versions_are_invalid(launch: Launch) -> None:
     )
 
 
+def test_ranks_that_ended_with_other_weights_did_not_train_one_model(launch: Launch) -> None:
+    one, other = ({"final_norms": [1.0, norm]} for norm in (2.0, 2.01))
+    script = {"rounds": [0.1], "result": one, "ranks": {"1": {"result": other}}}
+    record, _ = launch(script)
+    assert record.status is Status.INVALID
+    assert record.reason == (
+        "rank 1 of 3 has another final_norms than rank 0: the processes did not train one model: "
+        "seed what your functions draw"
+    )
+
+
+def test_rounding_and_nan_are_no_difference(launch: Launch) -> None:
+    one, other = (
+        {"test_loss": math.nan, "test_score": score, "final_norms": [norm, math.nan]}
+        for score, norm in ((0.5, 2.0), (0.500001, 2.00001))
+    )
+    script = {"rounds": [0.1], "result": one, "ranks": {"1": {"result": other}}}
+    record, _ = launch(script)
+    assert record.status is Status.OK, record.reason
+
+
+def test_an_abort_is_told_after_the_failure_that_it_follows(launch: Launch) -> None:
+    """Frameworks abort a process whose sibling has failed."""
+    failure = {"failure": {"status": "failed", "reason": "RESOURCE_EXHAUSTED: no room"}}
+    aborted = {"hang": False, "wait": 0.2, "die": "SIGABRT"}
+    ranks = {"0": aborted, "1": {"hang": False, **failure}}
+    record, _ = launch({"rounds": [], "hang": True, "ranks": ranks})
+    assert record.reason == f"rank 1 of {RANKS}: RESOURCE_EXHAUSTED: no room"
+
+
+def test_an_error_of_a_thread_that_follows_a_rank_is_raised(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(message: object) -> Round:
+        raise MemoryError("in the parent")
+
+    monkeypatch.setattr(process, "_round", broken)
+    with pytest.raises(MemoryError, match="in the parent"):
+        launch({"rounds": [0.1]})
+
+
 def test_all_ranks_pause_before_each_round_of_all(tmp_path: Path) -> None:
     (tmp_path / "script.json").write_text(json.dumps([{"rounds": [0.1, 0.2]}]))
     place = place_of(tmp_path, fork=False, timeout_s=60, processes=RANKS)
@@ -252,10 +294,20 @@ def kill_a_worker(which: int) -> None:
 
 
 def test_processes_meet_at_a_free_port_or_at_the_users() -> None:
-    host, port = meeting_point({}).split(":")
-    with socket.create_server((host, int(port))):
-        pass
-    assert meeting_point({PORT_VARIABLE: " 4711 "}) == f"{host}:4711"
+    with meeting_point({}) as meeting:
+        host, port = meeting.split(":")
+        with socket.create_server((host, int(port))):
+            pass
+    with meeting_point({PORT_VARIABLE: " 4711 "}) as meeting:
+        assert meeting == f"{host}:4711"
+
+
+def test_launches_that_take_turns_meet_at_ports_of_their_own() -> None:
+    users = {PORT_VARIABLE: "4711"}
+    with meeting_point(users) as first, meeting_point(users) as second:
+        assert [point.rpartition(":")[2] for point in (first, second)] == ["4711", "4712"]
+    with meeting_point(users) as again:
+        assert again == first
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "http", "-1", "1.5"])
