@@ -98,7 +98,7 @@ OPTIONS: tuple[Option, ...] = (
         "launches",
         int,
         "fresh processes a case [default: 3 for compiled and multistep, "
-        "1 for fit and sklearn; quick: 1]",
+        "1 for fit and sklearn; quick: 1; with --replicas: 3]",
         "N",
     ),
     Option("seed", int, "launch k trains with seed + k [default: 42]", "N", taken=True),

@@ -84,7 +84,8 @@ def _differing(
 
 def _same_setting(plan: DuelPlan, values: Mapping[str, Any], option: str) -> bool:
     # `plan_from` raises the usual error for a value out of range.
-    asked = plan_from({option: values[option], "devices": "cpu"}, list, "").settings
+    named = {option: values[option], "devices": "cpu", "replicas": "1"}
+    asked = plan_from(named, list, "").settings
     field = _SETTINGS[option]
     return bool(getattr(asked, field) == getattr(plan.settings, field))
 

@@ -18,7 +18,7 @@ from bench.cli.declared import AXES, OPTIONS, Option
 from bench.cli.here import default_backends, each_once, with_replicas
 from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS
 from bench.schema.case import SCALINGS, STRONG
-from bench.schema.matrix import EPOCHS, LAUNCHES, SPREADS, expand, parse_axes
+from bench.schema.matrix import DUEL, DUEL_AXES, EPOCHS, LAUNCHES, SPREADS, expand, parse_axes
 from bench.schema.plan import Plan, RunSettings
 from fmnist_models import DATA_VARIABLE
 from fmnist_models.errors import UserError
@@ -120,15 +120,17 @@ def plan_from(
     """
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
-    named = axes.devices
+    if axes.replicas is None:
+        _refuse_words_of_replicas(values)
+    named = axes.devices or (DUEL_AXES.devices if matrix == DUEL else None)
     axes = replace(
         axes,
         backends=axes.backends or default_backends(told),
         spread=spread_of(values),
         scaling=_word(values, "scaling", SCALINGS, STRONG),
     )
-    if axes.replicas is not None:
-        axes = with_replicas(axes)
+    if axes.replicas not in (None, (1,)):
+        axes = with_replicas(replace(axes, devices=named))
     else:
         devices = tuple(present()) if named is None else each_once(named, told)
         axes = replace(axes, devices=devices)
@@ -141,6 +143,15 @@ def plan_from(
     from bench.session.inspection import with_works
 
     return with_works(plan, axes, told, values.get("epochs"), side, wait)
+
+
+def _refuse_words_of_replicas(values: Mapping[str, Any]) -> None:
+    for key in ("processes", "scaling"):
+        if values.get(key) is not None:
+            raise UserError(
+                f"--{key} {values[key]}: it is about several replicas: name their numbers with "
+                "--replicas, or leave it out"
+            )
 
 
 def _settings(values: Mapping[str, Any], matrix: str) -> RunSettings:

@@ -128,7 +128,6 @@ def _ends(case: Case, folder: Path, asked: Mapping[str, Any]) -> _End:
     Raises:
         UserError: one of them failed; the others are ended.
     """
-    meeting = meeting_point(os.environ) if case.processes > 1 else ""
     file = folder / f"{case.file_name}.npz"
     asked = {
         "model": case.model,
@@ -139,6 +138,18 @@ def _ends(case: Case, folder: Path, asked: Mapping[str, Any]) -> _End:
         "file": str(file),
         **asked,
     }
+    with meeting_point(os.environ) as meeting:
+        _train(case, folder, asked, meeting if case.processes > 1 else "")
+    with np.load(file) as kept:
+        return dict(kept)
+
+
+def _train(case: Case, folder: Path, asked: Mapping[str, Any], meeting: str) -> None:
+    """Train a case in its processes, which meet at `meeting`, and wait for their ends.
+
+    Raises:
+        UserError: one of them failed; the others are ended.
+    """
     machine, processes = inventory(), []
     try:
         for rank in range(case.processes):
@@ -165,5 +176,3 @@ def _ends(case: Case, folder: Path, asked: Mapping[str, Any]) -> _End:
         for process, _ in processes:
             process.kill()
             process.wait()
-    with np.load(file) as kept:
-        return dict(kept)

@@ -178,7 +178,7 @@ def _place(case: Case, log: Path, settings: RunSettings, side: Side | None) -> L
         case = replace(case, device="cpu")
     # The functions are called once, whatever trains later.
     alone = replace(case, replicas=1, processes=1)
-    return replace(place_of(alone, machine, log, settings, environ), gpu=None)
+    return replace(place_of(alone, machine, log, settings, environ), gpus={})
 
 
 def _unknown(model: str, reason: str) -> WorkFacts:

@@ -138,8 +138,8 @@ class _Profiling:
             reason = "scikit-learn's fit has no steps that could be taken apart"
         if case.processes > 1:
             reason = (
-                "a profile takes the step of one process apart: choose the backend jax or "
-                "tensorflow, or leave --replicas out"
+                "a profile takes the step of one process apart: name --processes one with the "
+                "backend jax or tensorflow, or leave --replicas out"
             )
         if refused := self._plan.refused.get(case.id):
             found = Profile(ProfileRecord(case, Status.FAILED, refused))

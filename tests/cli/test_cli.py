@@ -63,6 +63,8 @@ def test_list_shows_cases_skips_and_time(type_in: TypeIn) -> None:
         (("run", "--replicas", "3"), "batch size 32: it does not divide by 3 replicas"),
         (("run", "--replicas", "2", "--scaling", "both"), "--scaling 'both': choose from strong"),
         (("run", "--replicas", "2", "--processes", "2"), "--processes '2': choose from one, each"),
+        (("run", "--scaling", "weak"), "--scaling weak: it is about several replicas: name their"),
+        (("list", "--processes", "each"), "--processes each: it is about several replicas"),
         (("run", "--replicas", "2", "--find-batch"), "--replicas 2: --find-batch finds the batch"),
         (("run", "--optimizers", "adma"), "unknown optimizer 'adma'"),
         (("run", "--loops", "eager"), "unknown loop 'eager'"),

@@ -9,13 +9,14 @@ import pytest
 from support.fakes_gpu import FAST, SLOW, FakeNvml
 
 from bench.cli import here
+from bench.cli.options import plan_from
 from bench.machine import devices, hardware
 from bench.machine.devices import gpus_of, inventory
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment, skip_reason
 from bench.schema.case import Case
 from bench.schema.errors import Unavailable
-from bench.schema.matrix import Axes
+from bench.schema.matrix import DUEL, Axes
 from bench.schema.plan import RunSettings
 from bench.session.places import place_of
 
@@ -105,3 +106,28 @@ def test_all_is_the_number_of_gpus_or_of_cores(
     assert (on_cpu.devices, on_cpu.replicas) == (("cpu",), (1, 3))
     monkeypatch.setattr(devices, "inventory", lambda: Inventory())
     assert here.with_replicas(Axes(replicas=(1,))).devices == ("cpu",)
+
+
+def test_a_gpu_of_two_names_is_one_device_of_a_plan_of_replicas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "inventory", lambda: inventory({}, FakeNvml(FAST)))
+    words = {"models": "softmax", "optimizers": "sgd", "loops": "compiled", "backends": "jax"}
+    plan = plan_from({**words, "devices": "gpu,gpu:0", "replicas": "1"}, list, "")
+    assert {case.device for case in plan.cases} == {"gpu"}
+
+
+def test_one_replica_alone_leaves_the_devices_as_they_are() -> None:
+    words = {"models": "softmax", "optimizers": "sgd", "loops": "compiled", "backends": "jax"}
+    plan = plan_from({**words, "replicas": "1"}, lambda: ["cpu", "gpu"], "")
+    assert {case.device for case in plan.cases} == {"cpu", "gpu"}
+
+
+def test_a_duel_of_replicas_is_on_the_cpu_unless_a_gpu_is_named(
+    machine: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "inventory", lambda: machine)
+    words = {"matrix": DUEL, "replicas": "2", "backends": "jax"}
+    for named, device in ((None, "cpu"), ("gpu", "gpu")):
+        plan = plan_from({**words, "devices": named}, list, "")
+        assert [case.device for case in plan.cases] == [device]

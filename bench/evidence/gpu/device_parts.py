@@ -93,7 +93,7 @@ def _company(context: Context, backend: str, fault: bool) -> dict[str, Any]:
             other.ask("load", seconds=0.1)
             other.begin("load", seconds=3.0)
         child = context.child(backend)
-        close = counters.watch(child.pid, gpu, forks=False)
+        close = counters.watch(child.pid, {gpu: 1}, forks=False)
         child.ask("load", seconds=1.0)
         noise = close(None)
     finally:
