@@ -60,6 +60,9 @@ class Device(Protocol):
     def wait_for_others(self) -> None:
         """Return once every process of the replicas has come here."""
 
+    def of_first(self, value: float) -> float:
+        """The value of the first process, in each of the processes; all must call it."""
+
     def all_reduce_s(self, size_bytes: int) -> float | None:
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
 

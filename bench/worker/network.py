@@ -235,14 +235,20 @@ class _Rounds:
             val_score=evaluation.get(self._score),
         )
         self._emit({"kind": "round", **record.to_json()})
-        # Idle time before this call is kept; evaluation and waits for the parent are left out.
+        wants_more = self._wants_more()
+        # Idle time before this call is kept; evaluation and waits for others are left out.
         self._idle_since = time.perf_counter() - (reached - self._closed)
-        return self._wants_more()
+        return wants_more
 
     def _wants_more(self) -> bool:
+        """Whether another round is to come, in which all processes must agree."""
         request = self._request
-        least = max(request.epochs, request.min_rounds)
-        return self._round < least or self._timed_s < request.min_seconds
+        if self._round < max(request.epochs, request.min_rounds):
+            return True
+        if request.min_seconds <= 0:
+            return False
+        # Each process has a clock of its own, and one that goes on alone waits for ever.
+        return self._device.of_first(self._timed_s) < request.min_seconds
 
     def _check_round(self, logs: Mapping[str, float]) -> tuple[int, int]:
         """Samples and steps of the round, after a test that they are those of the loop's work.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 SAMPLES = 1100
 BATCH = 256
 EPOCHS = 2
+
+
+def clock_of(rank: int) -> Any:
+    """A module `time` of a rank: what is read twice took a second, and of later ranks a quarter."""
+    ticks = count()
+    return SimpleNamespace(perf_counter=lambda: next(ticks) * (0.25 if rank else 1.0))
 
 
 class Recorder:

@@ -30,7 +30,7 @@ from fmnist_models.loops.torch.compiled import TorchCompiledLoop
 from fmnist_models.loops.watch import standing_in
 from fmnist_models.replicas import Replicas
 from support.backends import few_images, request
-from support.loops import Recorder, images, penalized
+from support.loops import Recorder, clock_of, images, penalized
 
 BATCH = 32
 
@@ -197,12 +197,13 @@ def facts(replicas: Replicas) -> Any:
 
 
 def launched(replicas: Replicas) -> Any:
-    """The messages of a launch, which joins the processes itself."""
-    asked = request("compiled")
+    """The messages of a launch of three seconds, which joins the processes itself."""
+    asked = replace(request("compiled"), min_seconds=3.0)
     case = replace(asked.case, replicas=replicas.count, processes=replicas.processes)
     asked = replace(asked, case=case, rank=replicas.rank, meeting=replicas.meeting)
     told: list[dict[str, Any]] = []
-    network.measure_network(asked, few_images(), told.append, None)
+    with standing_in(network, "time", clock_of(replicas.rank)):
+        network.measure_network(asked, few_images(), told.append, None)
     return told
 
 

@@ -29,9 +29,10 @@ from fmnist_models.data import as_data
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Loop, Work
+from fmnist_models.loops.watch import standing_in
 from fmnist_models.replicas import ONE, Replicas
 from support.backends import Batches, few_images
-from support.loops import Recorder, images, penalized
+from support.loops import Recorder, clock_of, images, penalized
 
 # Four full batches and a partial one, which 4 replicas share, and a batch that they cannot.
 BATCH, ROWS, UNEVEN = 64, 300, 299
@@ -76,7 +77,8 @@ def _trained(folder: Path, replicas: Replicas, device: Device | None = None) -> 
         if device is not None:
             messages: list[dict[str, Any]] = []
             asked = _launch(name, replicas)
-            network._measure(asked, few_images(), device, messages.append, None)
+            with standing_in(network, "time", clock_of(replicas.rank)):
+                network._measure(asked, few_images(), device, messages.append, None)
             told["launch"] = [_plain(message) for message in messages]
     keras.utils.set_random_seed(3)
     np.savez(folder / _file("start", replicas), *_weights(penalized()))
@@ -165,10 +167,10 @@ def _misplaced(device: Device) -> list[str]:
 
 
 def _launch(name: str, replicas: Replicas) -> LaunchRequest:
-    """A launch whose test data do not divide by 4, and whose last batch does."""
+    """A launch of three seconds; its test data do not divide by 4, and its last batch does."""
     case = Case("relu_mlp", "adam", name, batch_size=BATCH, backend="jax")
     case = replace(case, replicas=replicas.count, processes=replicas.processes)
-    asked = LaunchRequest(case, 0, 1, 2, 3, same_start=True)
+    asked = LaunchRequest(case, 0, 1, 2, 3, same_start=True, min_seconds=3.0)
     return replace(asked, rank=replicas.rank, meeting=replicas.meeting)
 
 

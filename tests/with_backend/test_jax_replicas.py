@@ -89,12 +89,16 @@ def test_replicas_train_as_one(folder: Path, loop: str, which: tuple[int, int, i
 def test_a_launch_on_replicas_reports_what_one_does(
     folder: Path, loop: str, which: tuple[int, int, int]
 ) -> None:
-    """Validation data divide by the replicas, test data do not; no round compiles anything."""
+    """Validation data divide by the replicas, test data do not; no round compiles anything.
+
+    The clock of the first process ends the launch: by that of the second, a round took less than
+    a second.
+    """
     found, alone = told(folder, *which, loop)["launch"], told(folder, 1, 1, 0, loop)["launch"]
-    assert [message["kind"] for message in found] == ["round", "round", "result"]
+    assert [message["kind"] for message in found] == ["round"] * 3 + ["result"]
     for message, expected in zip(found, alone, strict=True):
         for name in ("samples", "updates", "train_loss", "train_score", "val_loss", "val_score"):
-            if name in expected:
+            if expected.get(name) is not None:
                 assert message[name] == pytest.approx(expected[name], rel=1e-3), name
     assert found[-1]["test_loss"] == pytest.approx(alone[-1]["test_loss"], rel=1e-3)
     assert found[-1]["test_score"] == alone[-1]["test_score"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,27 @@ def test_a_step_of_its_own_has_trained_the_rows_that_it_was_given() -> None:
     assert [(told["samples"], told["updates"]) for told in rounds] == [(ROWS, STEPS)] * 2
     (told,) = result["warnings"]
     assert re.fullmatch(rf"train_step made {2 * STEPS} updates by \w+ in {STEPS} steps", told)
+
+
+@pytest.mark.parametrize(("first_s", "wanted"), [(2.0003, False), (1.9997, True)])
+def test_the_clock_of_the_first_process_ends_the_rounds_of_all(
+    first_s: float, wanted: bool
+) -> None:
+    """By those of the others, the rounds took less or longer."""
+    from bench.worker.network import _Rounds
+
+    case = Case("relu_mlp", "sgd", "compiled", backend="jax", batch_size=32)
+    case = replace(case, replicas=2, processes=2)
+    request = LaunchRequest(case, 0, 1, 1, 7, min_seconds=2.0)
+    loop: Any = SimpleNamespace(work=SimpleNamespace(model=None))
+    evaluations: Any = SimpleNamespace(score="accuracy")
+    device: Any = SimpleNamespace(of_first=lambda _: first_s)
+    for rank, own_s in enumerate((first_s, 1.0, 3.0)):
+        rounds = _Rounds(
+            replace(request, rank=rank), evaluations, loop, device, lambda _: None, None
+        )
+        rounds._round, rounds._timed_s = 1, own_s
+        assert rounds._wants_more() is wanted
 
 
 @pytest.mark.parametrize("loop", ["fit", "multistep"])

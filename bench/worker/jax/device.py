@@ -109,6 +109,10 @@ class JaxDevice(Device):
         if self._replicas.processes > 1:
             several.wait_for_all()
 
+    def of_first(self, value: float) -> float:
+        """The value of the first process, in each of the processes; all must call it."""
+        return several.of_first(value) if self._replicas.processes > 1 else value
+
     def all_reduce_s(self, size_bytes: int) -> float | None:
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
         if not self._replicas.spread:

@@ -138,6 +138,15 @@ def wait_for_all() -> None:
     sync_global_devices("here")
 
 
+def of_first(value: float) -> float:
+    """The value of the first process, in each of them."""
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    # As bytes, for JAX would round it to 32 bits.
+    told = broadcast_one_to_all(np.array([value]).view(np.uint8))
+    return float(np.asarray(told).view(np.float64)[0])
+
+
 def all_reduce_s(jax: Any, devices: Sequence[Any], size_bytes: int) -> float:
     """Median seconds in which the devices add up so many bytes of float32 each."""
     mesh = jax.sharding.Mesh(np.array(devices), ("replica",))

@@ -119,6 +119,10 @@ class TensorFlowDevice:
     def wait_for_others(self) -> None:
         """Return at once: one process drives all replicas."""
 
+    def of_first(self, value: float) -> float:
+        """The value: there is one process."""
+        return value
+
     def all_reduce_s(self, size_bytes: int) -> float | None:
         """Seconds in which the replicas add up so many bytes of float32; None for one replica.
 

@@ -95,6 +95,10 @@ class TorchDevice(Device):
         """Return once every process of the replicas has come here."""
         self._meeting.wait()
 
+    def of_first(self, value: float) -> float:
+        """The value of the first process, in each of the processes; all must call it."""
+        return self._meeting.of_first(value)
+
     def all_reduce_s(self, size_bytes: int) -> float | None:
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
         return self._meeting.all_reduce_s(size_bytes, self.synchronize)

@@ -79,6 +79,15 @@ class Meeting:
             more = {"device_ids": [0]} if self._is_gpu else {}
             self._torch.distributed.barrier(**more)
 
+    def of_first(self, value: float) -> float:
+        """The value of the first process, in each of the processes; all must call it."""
+        if not self._replicas.spread:
+            return value
+        torch = self._torch
+        told = torch.tensor([value], dtype=torch.float64, device=self._device)
+        torch.distributed.broadcast(told, 0)
+        return float(told.item())
+
     def all_reduce_s(self, size_bytes: int, synchronize: Callable[[], None]) -> float | None:
         """Median seconds in which all processes add up so many bytes of float32; None for one.
 
