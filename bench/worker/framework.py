@@ -42,6 +42,7 @@ class Device(Protocol):
 
         Raises:
             Unavailable: the case needs a device that the framework does not have.
+            UserError: the processes do not meet.
         """
 
     @property

@@ -53,6 +53,7 @@ from bench.schema.launch import Status
 from bench.schema.requests import CeilingsRequest, LaunchRequest, ProfileRequest
 from bench.schema.workload import InspectRequest
 from bench.worker.protocol import Emit, Pause
+from bench.worker.quoting import ends_of
 from bench.worker.usage import OwnUsage
 from fmnist_models.errors import Unsupported, UserError
 from fmnist_models.own import FUNCTION
@@ -206,9 +207,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         status = Status.SKIPPED
     elif isinstance(error, Invalid):
         status = Status.INVALID
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # TensorFlow begins with "Graph execution error:" and ends with what happened.
-    reason = " ".join(dict.fromkeys((*lines[:1], *lines[-1:])))[:LONGEST_REASON]
+    reason = ends_of(error)[:LONGEST_REASON]
     if not isinstance(error, Unavailable | Invalid | UserError):
         reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
     return {"kind": "failure", "status": status, "reason": reason}

@@ -23,6 +23,7 @@ from support.replicas_jax import BATCH, RATE, ROWS
 from bench.schema.errors import Unavailable
 from bench.worker.framework import framework
 from bench.worker.jax.replicas import meet
+from fmnist_models.errors import UserError
 from fmnist_models.replicas import Replicas
 
 LOOPS = ["fit", "compiled"]
@@ -156,7 +157,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         meeting = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(Unavailable, match=rf"^the processes cannot meet at {meeting} \(.*port"):
+        with pytest.raises(UserError, match=rf"^the processes cannot meet at {meeting} \(.*port"):
             meet(jax, Replicas(2, 2, 0, meeting), is_gpu=True)
 
 

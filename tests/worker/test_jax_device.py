@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 
 from bench.schema.errors import Unavailable
+from bench.schema.launch import Status
 from bench.worker.jax.device import JaxDevice
 from bench.worker.jax.replicas import meet
+from bench.worker.replicas import PATIENCE
+from bench.worker.serve import _failure
+from fmnist_models.errors import UserError
 from fmnist_models.replicas import Replicas
 
 
@@ -186,3 +190,40 @@ def test_virtual_cpus_have_threads_enough_to_wait_for_each_other(
     config = SimpleNamespace(jax_num_cpu_devices=1, update=lambda *_: None)
     meet(SimpleNamespace(config=config), Replicas(count), is_gpu=False)
     assert os.environ["NPROC"] == str(threads)
+
+
+class FakeMeeting:
+    """As much of JAX as processes need to meet."""
+
+    def __init__(self, told: str = "") -> None:
+        self.config = SimpleNamespace(jax_num_cpu_devices=1, update=lambda *_: None)
+        self.distributed = SimpleNamespace(initialize=self._initialize)
+        self.asked: dict[str, Any] = {}
+        self._told = told
+
+    def _initialize(self, *where: Any, **more: Any) -> None:
+        self.asked = {"where": where, **more}
+        if self._told:
+            raise RuntimeError(self._told)
+
+
+def test_processes_wait_for_each_other_longer_than_a_launch_may_take() -> None:
+    """At its own limit of 300 s, JAX ends the one that waits."""
+    jax = FakeMeeting()
+    meet(jax, Replicas(2, 2, 1, "127.0.0.1:4711"), is_gpu=False)
+    assert jax.asked.pop("where") == ("127.0.0.1:4711", 2, 1)
+    assert jax.asked.pop("coordinator_bind_address") == "127.0.0.1:4711"
+    assert set(jax.asked.values()) == {PATIENCE.total_seconds()}
+    assert len(jax.asked) == 3
+
+
+def test_processes_that_do_not_meet_have_failed() -> None:
+    """A case that is skipped could not be measured at all."""
+    jax = FakeMeeting("INTERNAL: no reply\nmore\nThe coordinator is gone\n")
+    told = (
+        r"^process 1 of 2 did not meet the others at 127\.0\.0\.1:4711: INTERNAL: no reply The "
+        r"coordinator is gone$"
+    )
+    with pytest.raises(UserError, match=told) as raised:
+        meet(jax, Replicas(2, 2, 1, "127.0.0.1:4711"), is_gpu=False)
+    assert _failure(raised.value)["status"] is Status.FAILED

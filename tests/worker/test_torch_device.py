@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.schema.errors import Unavailable
+from bench.schema.launch import Status
+from bench.schema.plan import RunSettings
+from bench.worker.replicas import PATIENCE
+from bench.worker.serve import _failure
 from bench.worker.torch.device import TorchDevice
-from bench.worker.torch.meeting import PATIENCE
+from fmnist_models.errors import UserError
 from fmnist_models.replicas import Replicas
 
 
@@ -183,10 +188,23 @@ def test_replicas_on_cpus_meet_by_gloo_and_leave() -> None:
     torch, device = spread()
     device.configure()
     joined = ["gloo tcp://127.0.0.1:4711 1 of 2", "barrier None"]
-    assert torch.log == joined
+    with device.replicated():
+        assert torch.log == joined
+    assert torch.log == [*joined, "leave"]
+
+
+def test_an_error_is_told_before_anything_waits_for_the_others() -> None:
+    """NCCL leaves once all do, and those that train on never will."""
+    torch, device = spread(gpus=1)
     with pytest.raises(KeyError), device.replicated():
         raise KeyError
-    assert torch.log == [*joined, "leave"]
+    assert torch.log == []
+
+
+def test_the_others_are_waited_for_longer_than_a_launch_may_take() -> None:
+    """The parent's limit ends a launch, and names the process that hangs."""
+    (limit_s,) = (f.default for f in fields(RunSettings) if f.name == "timeout_s")
+    assert PATIENCE.total_seconds() > 100 * limit_s
 
 
 def test_replicas_on_gpus_meet_by_nccl_on_the_one_that_each_sees() -> None:
@@ -220,19 +238,21 @@ def test_one_replica_meets_nobody() -> None:
     [
         (
             "The server socket has failed to listen. port: 4711, name: EADDRINUSE",
-            r"^127\.0\.0\.1:4711, where the replicas meet, is taken: start the run again$",
+            r"^127\.0\.0\.1:4711, where the 2 replicas meet, is taken: measure again$",
         ),
         (
-            "\nTimed out after 181 seconds waiting for clients. 1/2 clients joined.\nSee above",
-            r"^the 2 replicas did not meet at 127\.0\.0\.1:4711 within 180 s: rank 1 was told "
-            r"Timed out after 181 seconds waiting for clients\. 1/2 clients joined\.$",
+            "\nNCCL error in: comm.cpp:94, invalid usage\nLast error:\nDuplicate GPU detected\n",
+            r"^the 2 replicas did not meet at 127\.0\.0\.1:4711: NCCL error in: comm\.cpp:94, "
+            r"invalid usage Duplicate GPU detected$",
         ),
     ],
 )
 def test_a_meeting_that_fails_is_one_line(told: str, why: str) -> None:
+    """The launch has failed: a case that is skipped could not be measured at all."""
     _, device = spread(told=told)
-    with pytest.raises(Unavailable, match=why):
+    with pytest.raises(UserError, match=why) as raised:
         device.configure()
+    assert _failure(raised.value)["status"] is Status.FAILED
 
 
 def test_a_build_that_cannot_meet_is_named() -> None:

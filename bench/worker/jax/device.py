@@ -17,6 +17,7 @@ from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.schema.errors import Unavailable
 from bench.worker.framework import Device
 from bench.worker.jax import replicas as several
+from fmnist_models.own import one_line
 from fmnist_models.replicas import ONE, Replicas
 
 # The precision of float32 products: JAX's own default lets a GPU use TF32.
@@ -59,6 +60,7 @@ class JaxDevice(Device):
 
         Raises:
             Unavailable: the case needs a GPU that JAX does not have; the message has the reason.
+            UserError: the processes do not meet.
         """
         replicas = self._replicas
         if replicas.spread:
@@ -194,9 +196,8 @@ class JaxDevice(Device):
         try:
             return list(self._jax.devices("gpu" if self._is_gpu else "cpu"))
         except RuntimeError as error:
-            line = next(iter(str(error).splitlines()), "")
             raise Unavailable(
-                f"JAX {self._jax.__version__} sees no GPU ({line}): "
+                f"JAX {self._jax.__version__} sees no GPU ({one_line(error)}): "
                 f'pip install "jax[cuda12]" brings its CUDA libraries; {SEE_DOCTOR}'
             ) from error
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
-from fmnist_models.loops.framework import set_random_seed
+from bench.worker.quoting import ends_of
+from bench.worker.replicas import PATIENCE
+from fmnist_models.errors import UserError
+from fmnist_models.own import one_line
 from fmnist_models.replicas import Replicas
 
-# Where the first process lets the others in; without it, at every address of the machine.
-_BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 # The threads of XLA's pool for CPUs; it reads the variable when the first device is made. The part
 # of each virtual CPU in an all-reduce holds a thread until all are there. With a thread for each of
 # two cores, four CPUs waited for each other until XLA ended the process: in three of four
@@ -35,15 +36,14 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
     JAX must not have used a device yet.
 
     Raises:
-        Unavailable: it has, or the processes do not meet.
+        Unavailable: it has.
+        UserError: the processes do not meet.
     """
     if not is_gpu and jax.config.jax_num_cpu_devices != replicas.here:
         try:
             jax.config.update("jax_num_cpu_devices", replicas.here)
         except RuntimeError as error:
-            raise Unavailable(
-                f"JAX cannot make {replicas.here} CPUs: {_first_line(error)}"
-            ) from error
+            raise Unavailable(f"JAX cannot make {replicas.here} CPUs: {one_line(error)}") from error
     if not is_gpu and replicas.here > 1:
         usual = int(os.environ.get(_POOL) or os.cpu_count() or 1)
         os.environ[_POOL] = str(usual + _THREADS_A_CPU * replicas.here)
@@ -51,14 +51,11 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
         try:
             _join(jax, replicas)
         except RuntimeError as error:
-            raise Unavailable(
+            # No case is left out for what may go well the next time.
+            raise UserError(
                 f"process {replicas.rank} of {replicas.processes} did not meet the others at "
-                f"{replicas.meeting}: {_first_line(error)}"
+                f"{replicas.meeting}: {ends_of(error)}"
             ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 def _join(jax: Any, replicas: Replicas) -> None:
@@ -66,39 +63,34 @@ def _join(jax: Any, replicas: Replicas) -> None:
         _refuse_taken_port(replicas.meeting)
     # It would catch the signal that ends a process.
     jax.config.update("jax_enable_preemption_service", False)
-    # Without a seed, Keras has the processes agree on one through their CPUs.
-    set_random_seed(0)
-    with _in_environment(_BIND, replicas.meeting):
-        keras.distribution.initialize(replicas.meeting, replicas.processes, replicas.rank)
+    patience_s = int(PATIENCE.total_seconds())
+    # Keras's own function passes no limits, and at its limit JAX ends the process that waits.
+    jax.distributed.initialize(
+        replicas.meeting,
+        replicas.processes,
+        replicas.rank,
+        initialization_timeout=patience_s,
+        # By itself, it lets others in at every address of the machine.
+        coordinator_bind_address=replicas.meeting,
+        heartbeat_timeout_seconds=patience_s,
+        shutdown_timeout_seconds=patience_s,
+    )
 
 
 def _refuse_taken_port(meeting: str) -> None:
     """Refuse a port at which JAX would die without a word of Python's.
 
     Raises:
-        Unavailable: another process has it.
+        UserError: another process has it.
     """
     host, _, port = meeting.rpartition(":")
     try:
         socket.create_server((host, int(port))).close()
     except OSError as error:
-        raise Unavailable(
+        raise UserError(
             f"the processes cannot meet at {meeting} ({error.strerror}): another process has that "
             "port: measure again"
         ) from error
-
-
-@contextmanager
-def _in_environment(name: str, value: str) -> Iterator[None]:
-    """Within the context, a variable of the environment has a value, unless it has one."""
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
 
 
 def refuse_other_devices(devices: Sequence[Any], replicas: Replicas, kind: str) -> None:

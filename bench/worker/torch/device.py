@@ -48,8 +48,9 @@ class TorchDevice(Device):
         """Set the GPU, and the precision of float32 products and convolutions; meet the others.
 
         Raises:
-            Unavailable: the case needs a GPU that PyTorch does not have, or its processes did not
-                meet; the message has the reason.
+            Unavailable: the case needs a GPU that PyTorch does not have, or PyTorch cannot join
+                processes; the message has the reason.
+            UserError: the processes did not meet.
         """
         cuda = self._torch.cuda
         if self._is_gpu:
@@ -85,11 +86,13 @@ class TorchDevice(Device):
 
     @contextmanager
     def replicated(self) -> Iterator[None]:
-        """The context in which a model trains; behind it, the processes know no more of another."""
-        try:
-            yield
-        finally:
-            self._meeting.leave()
+        """The context in which a model trains; the processes leave their meeting at its end.
+
+        After an error they do not: NCCL would wait there for processes that never leave, and the
+        error would not be told.
+        """
+        yield
+        self._meeting.leave()
 
     def wait_for_others(self) -> None:
         """Return once every process of the replicas has come here."""

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from statistics import median
 from typing import Any
 
 from bench.schema.errors import Unavailable
+from bench.worker.quoting import ends_of
+from bench.worker.replicas import PATIENCE
+from fmnist_models.errors import UserError
 from fmnist_models.replicas import Replicas
 
-# The longest wait for another process: at the meeting, and in each collective.
-PATIENCE = timedelta(minutes=3)
 _WARM_UP = 3
 _READINGS = 10
 
@@ -39,8 +39,8 @@ class Meeting:
         """Return once all processes have come.
 
         Raises:
-            Unavailable: this build of PyTorch cannot do it, the port is taken, or a process did
-                not come.
+            Unavailable: this build of PyTorch cannot do it.
+            UserError: the port is taken, or the processes cannot talk to each other.
         """
         replicas = self._replicas
         if not replicas.spread:
@@ -66,7 +66,8 @@ class Meeting:
             # The first collective connects the processes.
             self.wait()
         except RuntimeError as error:
-            raise Unavailable(self._why_not(str(error))) from error
+            # No case is left out for what may go well the next time.
+            raise UserError(self._why_not(error)) from error
 
     def leave(self) -> None:
         """End what `join` began."""
@@ -110,12 +111,8 @@ class Meeting:
             seconds.append(time.perf_counter() - started)
         return median(seconds[_WARM_UP:])
 
-    def _why_not(self, told: str) -> str:
-        replicas = self._replicas
+    def _why_not(self, error: RuntimeError) -> str:
+        count, meeting, told = self._replicas.count, self._replicas.meeting, ends_of(error)
         if "EADDRINUSE" in told or "already in use" in told:
-            return f"{replicas.meeting}, where the replicas meet, is taken: start the run again"
-        first = next((line.strip() for line in told.splitlines() if line.strip()), "no reason told")
-        return (
-            f"the {replicas.count} replicas did not meet at {replicas.meeting} within "
-            f"{PATIENCE.total_seconds():.0f} s: rank {replicas.rank} was told {first[:120]}"
-        )
+            return f"{meeting}, where the {count} replicas meet, is taken: measure again"
+        return f"the {count} replicas did not meet at {meeting}: {told}"
