@@ -120,7 +120,8 @@ class LaunchRecord(Plain):
         dense_layers: (inputs, units) of each layer of a plain chain of Dense layers; None for
             other models.
         traffic: the fields of each `Traffic`; None for `sklearn`.
-        all_reduce_bytes: bytes of gradients that the replicas add up in a step; None for one.
+        all_reduce_bytes: bytes of the trainable weights, of which replicas add up the gradients in
+            a step; None for one.
         all_reduce_s: seconds in which they add up so many bytes, and do nothing else.
         device_uuids: NVML's names of the GPUs of several replicas.
         turns: a word that this launch has in common with those whose rounds alternated with its

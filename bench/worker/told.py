@@ -14,9 +14,11 @@ from fmnist_models.own import raised
 def told_of_work(built: Built, loop: Loop, device: Device, told: list[str]) -> dict[str, Any]:
     """The fields of a result about what was trained; warnings are added to `told`.
 
-    Here steps are traced or run once more, so nothing that is measured may come later.
+    The all-reduce is read first. Then steps are traced or run once more, so nothing else that is
+    measured may come later.
     """
     task, model = built.task, built.work.model
+    added_up = _all_reduce(built, device)
     layers = dense_layers(model)
     counted = Counted() if layers else framework().step_flops(built.work, loop)
     told += counted.warnings
@@ -31,13 +33,16 @@ def told_of_work(built: Built, loop: Loop, device: Device, told: list[str]) -> d
         "dense_layers": layers,
         "flops_per_sample": counted.flops_per_sample,
         "traffic": traffic(built.work),
-        **_all_reduce(built, device),
+        **added_up,
         **_waiting(built, device, told),
     }
 
 
 def _all_reduce(built: Built, device: Device) -> dict[str, Any]:
-    """The bytes of gradients that replicas add up in a step, and how long that alone takes."""
+    """The bytes of the trainable weights, and how long it takes replicas to add up so many.
+
+    So many are the gradients of a step, where each of the weights has one in 32 bits.
+    """
     bytes_a_step = sum(size_bytes(v) for v in built.work.model.trainable_variables)
     seconds = device.all_reduce_s(bytes_a_step)
     return {} if seconds is None else {"all_reduce_bytes": bytes_a_step, "all_reduce_s": seconds}

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from bench.machine import hardware
@@ -17,6 +18,7 @@ from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.schema.errors import Unavailable
 from bench.worker.framework import Device
 from bench.worker.jax import replicas as several
+from bench.worker.replicas import reading_s
 from fmnist_models.own import one_line
 from fmnist_models.replicas import ONE, Replicas
 
@@ -119,7 +121,7 @@ class JaxDevice(Device):
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
         if not self._replicas.spread:
             return None
-        return several.all_reduce_s(self._jax, self._devices(), size_bytes)
+        return reading_s(self, size_bytes, partial(several.adding, self._jax, self._devices()))
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed.

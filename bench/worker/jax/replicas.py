@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import keras
@@ -26,8 +24,6 @@ from fmnist_models.replicas import Replicas
 # two cores, four CPUs waited for each other until XLA ended the process: in three of four
 # trainings by `fit`, and in none of eight with 16 threads.
 _POOL, _THREADS_A_CPU = "NPROC", 8
-# All-reduces that are timed, after one that is not.
-_ALL_REDUCES = 20
 
 
 def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
@@ -139,14 +135,13 @@ def of_first(value: float) -> float:
     return float(np.asarray(told).view(np.float64)[0])
 
 
-def all_reduce_s(jax: Any, devices: Sequence[Any], size_bytes: int) -> float:
-    """Median seconds in which the devices add up so many bytes of float32 each."""
+def adding(jax: Any, devices: Sequence[Any], numbers: int) -> Callable[[], None]:
+    """A function that adds up so many numbers of each device, and waits for their sums."""
     mesh = jax.sharding.Mesh(np.array(devices), ("replica",))
     spec = jax.sharding.PartitionSpec
     apart = jax.sharding.NamedSharding(mesh, spec("replica"))
-    numbers = np.ones((1, max(1, size_bytes // 4)), np.float32)
-    whole = (len(devices), numbers.shape[1])
-    own = jax.make_array_from_callback(whole, apart, lambda _: numbers)
+    zeros = np.zeros((1, numbers), np.float32)
+    own = jax.make_array_from_callback((len(devices), numbers), apart, lambda _: zeros)
     add = jax.jit(
         jax.shard_map(
             lambda x: jax.lax.psum(x, "replica"),
@@ -155,10 +150,4 @@ def all_reduce_s(jax: Any, devices: Sequence[Any], size_bytes: int) -> float:
             out_specs=spec(),
         )
     )
-    add(own).block_until_ready()
-    taken = []
-    for _ in range(_ALL_REDUCES):
-        began = perf_counter()
-        add(own).block_until_ready()
-        taken.append(perf_counter() - began)
-    return median(taken)
+    return lambda: add(own).block_until_ready()

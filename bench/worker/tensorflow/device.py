@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from bench.backends.tensorflow import CUDA_DRIVER_VARIABLE
@@ -18,7 +19,8 @@ from bench.machine.cuda import SEE_DOCTOR, driver_is_too_old, missing_cuda_libra
 from bench.machine.gpu_memory import free_bytes_of_gpu
 from bench.schema.cells import counted
 from bench.schema.errors import Unavailable
-from bench.worker.tensorflow.replicas import all_reduce_s, make_virtual_cpus, strategy_over
+from bench.worker.replicas import reading_s
+from bench.worker.tensorflow.replicas import adding, make_virtual_cpus, strategy_over
 from fmnist_models.replicas import ONE, Replicas
 
 _DEVICE = re.compile(r"(CPU|GPU):(\d+)$", re.IGNORECASE)
@@ -130,7 +132,8 @@ class TensorFlowDevice:
         """
         if not self._spread:
             return None
-        return all_reduce_s(self._tf, self._strategy, size_bytes, self.synchronize)
+        add = partial(adding, self._tf, self._strategy, self.synchronize)
+        return reading_s(self, size_bytes, add)
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed.

@@ -6,13 +6,9 @@ TensorFlow is an argument and never imported, so that tests can replace it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 from bench.schema.errors import Unavailable
-
-_BYTES_A_NUMBER, _ALL_REDUCES = 4, 7
 
 
 def make_virtual_cpus(tf: Any, count: int) -> None:
@@ -43,29 +39,28 @@ def strategy_over(tf: Any, names: Sequence[str]) -> Any:
     return tf.distribute.MirroredStrategy(list(names), cross_device_ops=adds)
 
 
-def all_reduce_s(tf: Any, strategy: Any, size_bytes: int, synchronize: Callable[[], None]) -> float:
-    """The median of some durations of an all-reduce of so many bytes of float32.
+def adding(
+    tf: Any, strategy: Any, synchronize: Callable[[], None], numbers: int
+) -> Callable[[], None]:
+    """A function that adds up so many numbers of each replica, and waits for their sums.
 
     Args:
         tf: the module tensorflow.
         strategy: over the replicas.
-        size_bytes: bytes of each replica's gradients.
         synchronize: returns once the devices are idle.
+        numbers: float32 numbers of each replica.
     """
-    numbers = max(1, size_bytes // _BYTES_A_NUMBER)
-    given = strategy.run(lambda: tf.ones((numbers,)))
+    given = strategy.run(lambda: tf.zeros((numbers,)))
 
     def add_up(value: Any) -> Any:
         """Add up on one replica, with all others."""
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
     all_reduce = tf.function(lambda value: strategy.run(add_up, args=(value,)), autograph=False)
-    all_reduce(given)
-    durations = []
-    for _ in range(_ALL_REDUCES):
-        synchronize()
-        began = perf_counter()
+
+    def add() -> None:
+        """Add them up."""
         all_reduce(given)
         synchronize()
-        durations.append(perf_counter() - began)
-    return median(durations)
+
+    return add

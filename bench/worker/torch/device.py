@@ -16,6 +16,7 @@ from bench.machine import hardware
 from bench.machine.cuda import SEE_DOCTOR, refuse_tf32
 from bench.schema.errors import Unavailable
 from bench.worker.framework import Device
+from bench.worker.replicas import reading_s
 from bench.worker.torch.meeting import Meeting
 from fmnist_models.replicas import ONE, Replicas
 
@@ -41,6 +42,7 @@ class TorchDevice(Device):
         self._torch = torch
         self._is_gpu = device != "cpu"
         self._precision = precision
+        self._replicas = replicas
         self.name = "cuda:0" if self._is_gpu else "cpu"
         self._meeting = Meeting(torch, replicas, self.name)
 
@@ -104,7 +106,11 @@ class TorchDevice(Device):
 
     def all_reduce_s(self, size_bytes: int) -> float | None:
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
-        return self._meeting.all_reduce_s(size_bytes, self.synchronize)
+        if not self._replicas.spread:
+            return None
+        return reading_s(
+            self, size_bytes, lambda numbers: self._meeting.adding(numbers, self.synchronize)
+        )
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed; a CPU's call waits."""

@@ -5,9 +5,7 @@ PyTorch is an argument and never imported, so that tests can replace it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 from bench.schema.errors import Unavailable
@@ -15,9 +13,6 @@ from bench.worker.quoting import ends_of
 from bench.worker.replicas import PATIENCE
 from fmnist_models.errors import UserError
 from fmnist_models.replicas import Replicas
-
-_WARM_UP = 3
-_READINGS = 10
 
 
 class Meeting:
@@ -89,27 +84,22 @@ class Meeting:
         torch.distributed.broadcast(told, 0)
         return float(told.item())
 
-    def all_reduce_s(self, size_bytes: int, synchronize: Callable[[], None]) -> float | None:
-        """Median seconds in which all processes add up so many bytes of float32; None for one.
+    def adding(self, numbers: int, synchronize: Callable[[], None]) -> Callable[[], None]:
+        """A function that adds up so many numbers of each process, and waits for their sums.
 
         Args:
-            size_bytes: bytes of each process.
+            numbers: float32 numbers of each process.
             synchronize: returns once the device is idle.
         """
-        if not self._replicas.spread:
-            return None
         torch = self._torch
-        tensor = torch.zeros(max(1, size_bytes // 4), dtype=torch.float32, device=self._device)
-        seconds = []
-        for _ in range(_WARM_UP + _READINGS):
-            # Who comes late is not waited for within the reading.
-            self.wait()
-            synchronize()
-            started = time.perf_counter()
+        tensor = torch.zeros(numbers, dtype=torch.float32, device=self._device)
+
+        def add() -> None:
+            """Add them up."""
             torch.distributed.all_reduce(tensor)
             synchronize()
-            seconds.append(time.perf_counter() - started)
-        return median(seconds[_WARM_UP:])
+
+        return add
 
     def _why_not(self, error: RuntimeError) -> str:
         count, meeting, told = self._replicas.count, self._replicas.meeting, ends_of(error)
