@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from bench.schema.case import Case
 from bench.schema.requests import LaunchRequest
 from bench.worker import network
 from bench.worker.framework import Device, framework
+from bench.worker.jax import waiting
 from bench.worker.jax.replicas import data_parallel
+from bench.worker.waiting import waits_of
 from fmnist_models import dataset
 from fmnist_models.architectures import NETWORKS
 from fmnist_models.arrays import Arrays
@@ -52,6 +54,7 @@ def main() -> None:
         found[str(count)] = _trained(folder, mine, device)
         found["misplaced"] = _misplaced(device)
         found["streamed"] = _streamed(mine)
+        found["waiting"] = _waiting(mine, device) if processes == 1 else {}
     if processes == 1:
         with data_parallel(jax, jax.devices()[:2], Replicas(2)):
             found["2"] = _trained(folder, Replicas(2))
@@ -137,6 +140,14 @@ def _uneven(name: str, replicas: Replicas) -> Any:
     return _weights(loop.work.model)[0].ravel().tolist()
 
 
+class _Even(Batches):
+    """Whole batches."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self._sizes = [batch_size] * 4
+
+
 class _Uneven(Batches):
     """A whole batch, and one of 3 rows."""
 
@@ -155,6 +166,25 @@ def _streamed(replicas: Replicas) -> str:
     except Unsupported as error:
         return str(error)
     return ""
+
+
+def _waiting(replicas: Replicas, device: Device) -> dict[str, Any]:
+    """What is said of waits for a stream, with the rows of a batch, in all and on a device."""
+    model = NETWORKS["softmax"].builder()
+    compile_model(model, keras.optimizers.SGD(), "fit")
+    data = as_data("own", "train", _Even, BATCH, None)
+    loop = LOOPS["fit"](Work(model, data, BATCH, seed=5, replicas=replicas))
+    loop.warm_up()
+    rows: list[tuple[int, int]] = []
+
+    def noted(batches: Iterator[Any], step: Any, resident: Any, device: Device) -> Any:
+        """Read the waits, and note the rows."""
+        leaves = [jax.tree.leaves(batch)[0] for batch in (resident, next(batches))]
+        rows.extend((len(leaf), len(leaf.addressable_shards[-1].data)) for leaf in leaves)
+        return waits_of(batches, step, resident, device)
+
+    with standing_in(waiting, "waits_of", noted):
+        return {**waiting.waiting_of(loop.work, device), "rows": rows}
 
 
 def _misplaced(device: Device) -> list[str]:

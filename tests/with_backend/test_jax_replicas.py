@@ -152,6 +152,14 @@ def test_a_stream_that_cannot_be_shared_is_refused(folder: Path) -> None:
     assert re.search(r"each of 2 processes would read all: add --cache-stream, or", reasons[1])
 
 
+def test_each_replica_waits_for_its_share_of_a_batch(folder: Path) -> None:
+    """As in a timed round; if each trained all rows, the wait would be too small a share."""
+    found = json.loads((folder / "1-0.json").read_text())["waiting"]
+    assert found["rows"] == [[BATCH, BATCH // 4]] * 2
+    assert 0 < found["waiting_share"] < 1
+    assert found["resident_step_s"] > 0
+
+
 def test_a_port_that_is_taken_is_one_line() -> None:
     import jax
 

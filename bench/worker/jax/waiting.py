@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import jax
 import keras
+from keras.src.backend.jax.trainer import _distribute_data
 
 from bench.worker.framework import Device
 from bench.worker.waiting import epoch_batches, waits_of
@@ -16,7 +18,10 @@ from fmnist_models.stream import Stream
 
 
 def waiting_of(work: Work, device: Device) -> dict[str, Any]:
-    """The fields of `waits_of`; weights and other state are restored afterwards."""
+    """The fields of `waits_of`; weights and other state are restored afterwards.
+
+    Of several replicas, each trains its share of a batch, on which `Model.fit` puts it too.
+    """
     if not isinstance(work.data, Stream):
         return {}
     model = work.model
@@ -32,9 +37,17 @@ def waiting_of(work: Work, device: Device) -> dict[str, Any]:
         _, state = one_step(state, batch)
 
     try:
-        resident = keras.tree.map_structure(jax.numpy.asarray, work.batch.packed)
+        spread = work.replicas.spread
+        put = _distribute_data if spread else _put
+        resident = put(work.batch.packed)
         step(resident)
-        with closing(epoch_batches(work.data, work, "get_jax_iterator")) as batches:
+        read = partial(map, put) if spread else iter
+        with closing(epoch_batches(work.data, work, "get_jax_iterator", read)) as batches:
             return dict(waits_of(batches, step, resident, device))
     finally:
         snapshot.restore()
+
+
+def _put(batch: Any) -> Any:
+    """A batch on the device."""
+    return keras.tree.map_structure(jax.numpy.asarray, batch)
