@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import keras
 
@@ -88,7 +89,7 @@ def built_work(
     _refuse_optimizer(case, compiled=task.compiled)
     with _start_of(request):
         # The data's first rows build a model that is not built yet.
-        parts = task.data(images, case.batch_size, hardware.memory_available_bytes())
+        parts = task.data(images, case.batch_size, _free_bytes(request))
     data, warnings = _of_rounds(request, parts[0])
     policy = keras.dtype_policies.get(name)
     refuse_declared(
@@ -143,7 +144,12 @@ def _of_rounds(request: LaunchRequest | ProfileRequest, data: Data) -> tuple[Dat
     if not (request.cache_stream and isinstance(data, Stream)):
         return data, []
     told = "the stream was read once: each epoch has the same samples"
-    return data.cached(hardware.memory_available_bytes), [told]
+    return data.cached(partial(_free_bytes, request)), [told]
+
+
+def _free_bytes(request: LaunchRequest | ProfileRequest) -> int | None:
+    """The free memory of the machine, of which each process of the replicas has a part."""
+    return request.replicas.part_of(hardware.memory_available_bytes())
 
 
 def _refuse_optimizer(case: Case, *, compiled: bool) -> None:

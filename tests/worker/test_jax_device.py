@@ -151,6 +151,8 @@ def test_the_data_of_replicas_must_fit_the_fullest_gpu(monkeypatch: pytest.Monke
     monkeypatch.setattr("bench.machine.hardware.memory_available_bytes", lambda: 8)
     cpus = JaxDevice(FakeJax(CPU), "cpu", "float32", replicas=Replicas(2))
     assert [cpus.free_memory(loop)[0] for loop in ("compiled", "fit")] == [4, 8]
+    apart = JaxDevice(FakeJax(CPU), "cpu", "float32", replicas=Replicas(2, 2))
+    assert [apart.free_memory(loop)[0] for loop in ("compiled", "fit")] == [4, 4]
 
 
 def test_everything_that_was_dispatched_is_waited_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,9 @@ from support.workloads import ROWS
 from bench.schema.case import Case
 from bench.schema.errors import Invalid
 from bench.schema.requests import LaunchRequest
+from fmnist_models.arrays import Arrays
 from fmnist_models.errors import UserError
+from fmnist_models.stream import Stream
 
 BATCH = 16
 STEPS = -(-ROWS // BATCH)
@@ -61,6 +64,39 @@ def test_the_clock_of_the_first_process_ends_the_rounds_of_all(
         )
         rounds._round, rounds._timed_s = 1, own_s
         assert rounds._wants_more() is wanted
+
+
+def test_each_process_has_a_part_of_the_memory_for_its_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of them reads all data, also those that are cached from a stream."""
+    from bench.worker import training
+
+    found = []
+    case = Case("support.workloads:plain", "sgd", "compiled", backend="torch", batch_size=32)
+    case = replace(case, replicas=2, processes=2)
+    request = LaunchRequest(case, 0, 1, 1, 7, cache_stream=True)
+    stream = Stream("mine:f", lambda: None, 32, Arrays(np.ones((32, 4))), None, False)
+
+    def data(_: Any, batch_size: int, free_bytes: int) -> Any:
+        """Note the memory."""
+        found.append(free_bytes)
+        return stream, None, None
+
+    def cached(_: Stream, free_bytes: Callable[[], int]) -> Any:
+        """Note the memory, and end here."""
+        found.append(free_bytes())
+        raise KeyboardInterrupt
+
+    task = SimpleNamespace(model=None, compiled=False, data=data)
+    settings = SimpleNamespace(refuse_settings=lambda _: None)
+    monkeypatch.setattr(training, "framework", lambda: settings)
+    monkeypatch.setattr("bench.machine.hardware.memory_available_bytes", lambda: 8)
+    monkeypatch.setattr(training, "task_of", lambda _: task)
+    monkeypatch.setattr(Stream, "cached", cached)
+    with pytest.raises(KeyboardInterrupt):
+        training.built_work(request, launch_images(), device=None)  # type: ignore[arg-type]
+    assert found == [4, 4]
 
 
 @pytest.mark.parametrize("loop", ["fit", "multistep"])

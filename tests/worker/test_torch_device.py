@@ -224,6 +224,14 @@ def test_an_all_reduce_is_timed_without_the_wait_for_the_others() -> None:
     assert len(torch.log) > 10 * len(turn)
 
 
+def test_processes_share_the_memory_of_the_host_and_have_a_gpu_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bench.machine.hardware.memory_available_bytes", lambda: 8)
+    assert [spread()[1].free_memory(loop)[0] for loop in ("compiled", "fit")] == [4, 4]
+    assert [spread(1)[1].free_memory(loop)[0] for loop in ("compiled", "fit")] == [5, 4]
+
+
 def test_one_replica_meets_nobody() -> None:
     """`FakeTorch` has no `distributed`."""
     device = TorchDevice(FakeTorch(), "cpu", "float32")

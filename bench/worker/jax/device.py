@@ -139,8 +139,8 @@ class JaxDevice(Device):
         GPU's free memory is not known. Each replica has a copy, and virtual CPUs share a memory.
         """
         if not self._is_gpu or loop != "compiled":
-            copies = self._replicas.count if loop == "compiled" else self._replicas.processes
-            free = hardware.memory_available_bytes()
+            free = self._replicas.part_of(hardware.memory_available_bytes())
+            copies = self._replicas.here if loop == "compiled" else 1
             return None if free is None else free // copies, "memory"
         uuids = self._environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         known = [each for uuid in uuids if (each := free_bytes_of_gpu(uuid)) is not None]

@@ -120,10 +120,11 @@ class TorchDevice(Device):
     def free_memory(self, loop: str) -> tuple[int | None, str]:
         """(free bytes, name) of the memory to which a loop copies its data.
 
-        `compiled` keeps them on the device, the other loops in the host's memory.
+        `compiled` keeps them on the device, the other loops in the host's memory. Each process has
+        a GPU of its own, and a part of the host's memory.
         """
         if not self._is_gpu or loop != "compiled":
-            return hardware.memory_available_bytes(), "memory"
+            return self._replicas.part_of(hardware.memory_available_bytes()), "memory"
         return int(self._torch.cuda.mem_get_info()[0]), f"memory of {self.device_name}"
 
     def reset_peak_memory(self) -> None:
