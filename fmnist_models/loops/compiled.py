@@ -53,7 +53,11 @@ class CompiledLoop(Loop):
         # Images are flat, because XLA copies and scales 784 values in one pass, but 28 by 28 in
         # short ones.
         self._data = tuple(self._put(_rows_of_numbers(leaf)) for leaf in leaves)
+        self._build()
         self._epoch = self.new_program()
+
+    def _build(self) -> None:
+        """Make what must be there before the first program; nothing by default."""
 
     @property
     def program(self) -> Any:

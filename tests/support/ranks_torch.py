@@ -27,6 +27,7 @@ from fmnist_models.loops import LOOPS, compile_model
 from fmnist_models.loops.base import Loop, Work
 from fmnist_models.loops.torch import stages
 from fmnist_models.loops.torch.compiled import TorchCompiledLoop
+from fmnist_models.loops.torch.parallel import ParallelProgram
 from fmnist_models.loops.watch import standing_in
 from fmnist_models.replicas import Replicas
 from support.backends import few_images, request
@@ -85,13 +86,19 @@ def values(variables: Any) -> list[Any]:
     return [keras.ops.convert_to_numpy(v).astype(np.float64) for v in variables]
 
 
+def parallel_of(loop: Loop) -> Any:
+    """What adds up the gradients of several replicas, after the warm-up; None for one."""
+    program = loop.program if isinstance(loop, TorchCompiledLoop) else None
+    return program.parallel if isinstance(program, ParallelProgram) else None
+
+
 def trained(loop: Loop, hook: Any = None) -> dict[str, Any]:
     """What two epochs made of a model."""
     model = loop.work.model
     before = values(model.trainable_variables)
     loop.warm_up()
-    if hook is not None and isinstance(loop, TorchCompiledLoop) and loop.parallel is not None:
-        loop.parallel.register_comm_hook(None, hook)
+    if hook is not None and (parallel := parallel_of(loop)) is not None:
+        parallel.register_comm_hook(None, hook)
     kept, traces, recorder = values(model.trainable_variables), loop.traces, Recorder(2)
     loop.train(recorder, 2)
     return {
@@ -135,7 +142,7 @@ def staged(replicas: Replicas) -> Any:
     with standing_in(stages, "FIRST_BYTES", 100), standing_in(stages, "BYTES", 2000):
         loop = loop_of(deep, replicas, 2 * BATCH + 5, keras.optimizers.Adam(0.01), shuffle=False)
         found = trained(loop)
-    parallel = loop.parallel if isinstance(loop, TorchCompiledLoop) else None
+    parallel = parallel_of(loop)
     return {**found, "stages": len(parallel.module.buckets) if parallel else 1}
 
 

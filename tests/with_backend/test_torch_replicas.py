@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import torch
 from support import ROOT
 from support.backends import own
 from support.loops import distance, penalized, work
@@ -253,6 +255,41 @@ def test_what_is_tried_before_leaves_no_trace() -> None:
     loop = LOOPS["compiled"](work(model, seed=5, replicas=TWO))
     assert distance(before, model.get_weights()) == 0
     assert loop.watch.rows() == 0
+
+
+class Averages(keras.layers.Layer):
+    """Subtracts an average over the batches so far; counts them, and remembers a number too."""
+
+    def build(self, shape: Any) -> None:
+        none = {"trainable": False, "initializer": "zeros"}
+        self.average = self.add_weight(shape=shape[1:], name="average", **none)
+        self.steps = self.add_weight(shape=(), name="steps", **none)
+        self.register_buffer("largest", torch.zeros(()))
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            self.average.assign(0.9 * self.average + 0.1 * keras.ops.mean(x, axis=0))
+            self.steps.assign(self.steps + 1.0)
+            self.largest.copy_(x.sum())
+        return x - self.average
+
+
+def test_a_state_that_replicas_change_by_rows_of_their_own_is_told() -> None:
+    """What each changes in the same way is not, and BatchNormalization has a warning of its own."""
+    inner = [keras.layers.Dense(8), Averages(name="mine"), keras.layers.BatchNormalization()]
+    model = keras.Sequential(
+        [keras.Input((784,)), *inner, keras.layers.Dense(10, activation="softmax")]
+    )
+    compile_model(model, keras.optimizers.SGD(0.1), "compiled")
+    before = [np.array(w) for w in model.get_weights()]
+    (told,) = LOOPS["compiled"](work(model, seed=5, replicas=TWO)).notes
+    assert re.fullmatch(
+        r"\w+/mine/average, mine/largest: each replica changes these by its own part of .*", told
+    )
+    assert distance(before, model.get_weights()) == 0
+    plain = penalized()
+    compile_model(plain, keras.optimizers.SGD(0.1), "compiled")
+    assert LOOPS["compiled"](work(plain, seed=5, replicas=TWO)).notes == {}
 
 
 def test_layers_with_no_statistics_are_not_named() -> None:

@@ -36,11 +36,11 @@ class JaxCompiledLoop(CompiledLoop):
     def __init__(self, work: Work) -> None:
         self._spread = Spread() if work.replicas.spread else None
         super().__init__(work)
-        build_metrics_and_losses(work, self.watch.plain)
-        if self._spread is not None:
-            # The places of all variables are known only now.
-            self._epoch = self.new_program()
         self._watch = cast("JaxWatch", self.watch)
+
+    def _build(self) -> None:
+        """Make metrics and losses: a program of replicas has places for all variables."""
+        build_metrics_and_losses(self.work, self.watch.plain)
 
     def new_program(self) -> Any:
         """A new function of a whole epoch, with the model's step of its first call."""

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.parallel import DistributedDataParallel
 
 from fmnist_models.dataset import PIXEL_SCALE
 from fmnist_models.loops.base import Work, read_logs
@@ -20,6 +19,7 @@ from fmnist_models.loops.torch.together import (
     join_epoch,
     refuse_own_step,
     refuse_what_is_no_sum,
+    told_of_states,
 )
 from fmnist_models.loops.torch.watch import TorchWatch
 
@@ -39,21 +39,20 @@ class TorchCompiledLoop(CompiledLoop):
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)
-        build_metrics_and_losses(work, self.watch.plain)
         self._watch = cast("TorchWatch", self.watch)
         if work.replicas.spread:
             refuse_own_step(work, plain=self.watch.plain)
             refuse_what_is_no_sum(work, self._rows)
+            self.notes.update(dict.fromkeys(told_of_states(work, self._rows)))
+
+    def _build(self) -> None:
+        """Make metrics and losses, which a step takes along."""
+        build_metrics_and_losses(self.work, self.watch.plain)
 
     @property
     def steps_a_call(self) -> int:
         """One."""
         return 1
-
-    @property
-    def parallel(self) -> DistributedDataParallel | None:
-        """What adds up the gradients of several replicas, after the warm-up; None for one."""
-        return getattr(self.program, "parallel", None)
 
     def new_program(self) -> Program:
         """A new program, with the model's step of its first call."""

@@ -38,7 +38,8 @@ def refuse_what_is_no_sum(work: Work, batch: Callable[[int, int], Any]) -> None:
     """Refuse a loss or a metric of which replicas would make another number than one alone.
 
     The loss of a batch must be the mean over its rows, and a metric's variables sums over them.
-    This is tried on two parts of the first batch; the state is restored.
+    This is tried on two parts of the first batch, with as many rows as a replica trains; the state
+    is restored.
 
     Args:
         work: the work, with its metrics built.
@@ -58,11 +59,10 @@ def refuse_what_is_no_sum(work: Work, batch: Callable[[int, int], Any]) -> None:
     for first, end in ((0, rows), (rows, 2 * rows), (0, 2 * rows)):
         found.append(_metrics_after(model, batch(first, end)))
         snapshot.restore()
-    exact = model.compute_dtype in ("float32", "float64")
     others = [
         variable.path
         for variable, one, other, both in zip(_metric_variables(model), *found, strict=True)
-        if not _is_sum(both, one + other, _ROUNDING if exact else _ROUNDING_16_BITS)
+        if not _is_close(both, one + other, _rounding(model))
     ]
     trackers = {variable.path for variable in model.metrics[0].variables}
     if trackers & set(others):
@@ -76,6 +76,56 @@ def refuse_what_is_no_sum(work: Work, batch: Callable[[int, int], Any]) -> None:
             f"{', '.join(others)} of model {model.name!r} is no sum over rows, so a metric of all "
             f"replicas is not known from theirs: leave it out, or {_ALONE}"
         )
+
+
+def told_of_states(work: Work, batch: Callable[[int, int], Any]) -> list[str]:
+    """A warning of the state that each replica changes by the rows of its own part of a batch.
+
+    Such are averages over the rows of the batches so far. This is tried on two parts of the first
+    batch; the state is restored. Statistics of BatchNormalization are left out.
+
+    Args:
+        work: the work.
+        batch: the rows from one on to another one, packed as the step takes them.
+    """
+    model = work.model
+    rows = min(work.batch_size, work.arrays.rows) // work.replicas.count
+    states = _states(model)
+    if not rows or not states:
+        return []
+    snapshot = Snapshot(model)
+    model.train()
+    training = {"training": True} if model._call_has_training_arg else {}
+    found = []
+    for first in (0, rows):
+        with torch.no_grad():
+            model(batch(first, first + rows)[0], **training)
+            found.append([state.value.to(torch.float64, copy=True) for state in states])
+        snapshot.restore()
+    model.eval()
+    others = [
+        state.path
+        for state, one, other in zip(states, *found, strict=True)
+        if not _is_close(one, other, _rounding(model))
+    ]
+    if not others:
+        return []
+    return [
+        f"{', '.join(others)}: each replica changes these by its own part of a batch, so they "
+        "differ among the replicas within an epoch; what is kept is the first one's"
+    ]
+
+
+def _states(model: keras.Model) -> list[Any]:
+    """What a step may change beside weights, with its path."""
+    layers = list(layers_of(model))
+    normalize = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    left_out = {id(variable.value) for layer in normalize for variable in layer.variables}
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    inner = [part for layer in layers for part in layer.modules() if isinstance(part, kind)]
+    left_out |= {id(buffer) for part in inner for buffer in part.buffers()}
+    held = [*model.non_trainable_variables, *(h for layer in layers for h in held_by(layer))]
+    return [h for h in held if h.value.is_floating_point() and id(h.value) not in left_out]
 
 
 def join_epoch(model: keras.Model) -> None:
@@ -105,7 +155,12 @@ def _metrics_after(model: keras.Model, batch: Any) -> list[torch.Tensor]:
         return [v.value.to(torch.float64, copy=True) for v in _metric_variables(model)]
 
 
-def _is_sum(whole: torch.Tensor, found: torch.Tensor, rounding: float) -> bool:
+def _rounding(model: keras.Model) -> float:
+    exact = model.compute_dtype in ("float32", "float64")
+    return _ROUNDING if exact else _ROUNDING_16_BITS
+
+
+def _is_close(whole: torch.Tensor, found: torch.Tensor, rounding: float) -> bool:
     if not whole.isfinite().all() and not found.isfinite().all():
         # A loss that is not finite is told by the first round.
         return True
