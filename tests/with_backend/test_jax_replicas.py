@@ -13,17 +13,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import ROOT
-from support.loops import distance
+from support.loops import distance, work
 from support.replicas_jax import BATCH, RATE, ROWS
 
 from bench.schema.errors import Unavailable
 from bench.worker.framework import framework
-from bench.worker.jax.replicas import meet
+from bench.worker.jax.replicas import data_parallel, meet
+from fmnist_models.architectures import NETWORKS
 from fmnist_models.errors import UserError
+from fmnist_models.loops import compile_model
+from fmnist_models.loops.jax.compiled import JaxCompiledLoop
 from fmnist_models.replicas import Replicas
 
 LOOPS = ["fit", "compiled"]
@@ -167,6 +171,26 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         meeting = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UserError, match=rf"^the processes cannot meet at {meeting} \(.*port"):
             meet(jax, Replicas(2, 2, 0, meeting), is_gpu=True)
+
+
+def test_the_program_of_an_epoch_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs the places of all variables, so these are made before it."""
+    import jax
+
+    made = []
+    new_program = JaxCompiledLoop.new_program
+
+    def counted(loop: JaxCompiledLoop) -> Any:
+        """A new program."""
+        made.append(len(loop.work.model.metrics_variables))
+        return new_program(loop)
+
+    monkeypatch.setattr(JaxCompiledLoop, "new_program", counted)
+    model = NETWORKS["softmax"].builder()
+    compile_model(model, keras.optimizers.SGD(), "compiled")
+    with data_parallel(jax, jax.devices()[:1], Replicas(2)):
+        compiled = JaxCompiledLoop(work(model, seed=5, replicas=Replicas(2)))
+    assert made == [len(compiled.work.model.metrics_variables)] != [0]
 
 
 def test_virtual_devices_come_before_any_other() -> None:

@@ -108,7 +108,8 @@ def refuse_other_devices(devices: Sequence[Any], replicas: Replicas, kind: str) 
 def data_parallel(jax: Any, devices: Sequence[Any], replicas: Replicas) -> Iterator[None]:
     """Within the context, Keras builds and trains models on these devices.
 
-    Processes leave it together, so that none ends while another still needs it.
+    Processes leave it together, so that none ends while another still needs it. After an error
+    they do not, as the others may never come.
     """
     distribution = keras.distribution.DataParallel(
         devices=list(devices), auto_shard_dataset=replicas.processes == 1
