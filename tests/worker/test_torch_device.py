@@ -10,7 +10,7 @@ import pytest
 from bench.schema.errors import Unavailable
 from bench.schema.launch import Status
 from bench.schema.plan import RunSettings
-from bench.worker.replicas import PATIENCE
+from bench.worker.replicas import IN_A_CALL, PATIENCE
 from bench.worker.serve import _failure
 from bench.worker.torch.device import TorchDevice
 from fmnist_models.errors import UserError
@@ -217,8 +217,9 @@ def test_an_all_reduce_is_timed_without_the_wait_for_the_others() -> None:
     torch, device = spread(gpus=1)
     seconds = device.all_reduce_s(400)
     assert seconds is not None
-    turn = ["barrier [0]", "synchronize", "add 100 float32 cuda:0", "synchronize"]
-    assert torch.log[:8] == turn * 2
+    added = ["add 100 float32 cuda:0"] * IN_A_CALL
+    turn = ["barrier [0]", "synchronize", *added, "synchronize"]
+    assert torch.log[: 2 * len(turn)] == turn * 2
     assert len(torch.log) > 10 * len(turn)
 
 

@@ -136,8 +136,16 @@ def of_first(value: float) -> float:
     return float(np.asarray(told).view(np.float64)[0])
 
 
-def adding(jax: Any, devices: Sequence[Any], numbers: int) -> Callable[[], None]:
-    """A function that adds up so many numbers of each device, and waits for their sums."""
+def adding(jax: Any, devices: Sequence[Any], numbers: int, times: int) -> Callable[[], None]:
+    """A function that adds up numbers of each device some times, and waits for their sums."""
+
+    def add_up(x: Any) -> Any:
+        """Add up over the devices, one after the other."""
+        for _ in range(times):
+            # Without the barrier XLA may make one of several.
+            x = jax.lax.optimization_barrier(jax.lax.psum(x, "replica"))
+        return x
+
     mesh = jax.sharding.Mesh(np.array(devices), ("replica",))
     spec = jax.sharding.PartitionSpec
     apart = jax.sharding.NamedSharding(mesh, spec("replica"))
@@ -145,7 +153,7 @@ def adding(jax: Any, devices: Sequence[Any], numbers: int) -> Callable[[], None]
     own = jax.make_array_from_callback((len(devices), numbers), apart, lambda _: zeros)
     add = jax.jit(
         jax.shard_map(
-            lambda x: jax.lax.psum(x, "replica"),
+            add_up,
             mesh=mesh,
             in_specs=spec("replica"),
             out_specs=spec(),

@@ -40,21 +40,25 @@ def strategy_over(tf: Any, names: Sequence[str]) -> Any:
 
 
 def adding(
-    tf: Any, strategy: Any, synchronize: Callable[[], None], numbers: int
+    tf: Any, strategy: Any, synchronize: Callable[[], None], numbers: int, times: int
 ) -> Callable[[], None]:
-    """A function that adds up so many numbers of each replica, and waits for their sums.
+    """A function that adds up numbers of each replica some times, and waits for their sums.
 
     Args:
         tf: the module tensorflow.
         strategy: over the replicas.
         synchronize: returns once the devices are idle.
         numbers: float32 numbers of each replica.
+        times: how often, one after the other.
     """
     given = strategy.run(lambda: tf.zeros((numbers,)))
 
     def add_up(value: Any) -> Any:
         """Add up on one replica, with all others."""
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+        context = tf.distribute.get_replica_context()
+        for _ in range(times):
+            value = context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+        return value
 
     all_reduce = tf.function(lambda value: strategy.run(add_up, args=(value,)), autograph=False)
 

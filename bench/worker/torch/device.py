@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 from bench.machine import hardware
@@ -108,9 +109,7 @@ class TorchDevice(Device):
         """Seconds in which the replicas add up so many bytes of float32; None for one replica."""
         if not self._replicas.spread:
             return None
-        return reading_s(
-            self, size_bytes, lambda numbers: self._meeting.adding(numbers, self.synchronize)
-        )
+        return reading_s(self, size_bytes, partial(self._meeting.adding, self.synchronize))
 
     def synchronize(self) -> None:
         """Return once everything that was dispatched has been computed; a CPU's call waits."""

@@ -84,19 +84,23 @@ class Meeting:
         torch.distributed.broadcast(told, 0)
         return float(told.item())
 
-    def adding(self, numbers: int, synchronize: Callable[[], None]) -> Callable[[], None]:
-        """A function that adds up so many numbers of each process, and waits for their sums.
+    def adding(
+        self, synchronize: Callable[[], None], numbers: int, times: int
+    ) -> Callable[[], None]:
+        """A function that adds up numbers of each process some times, and waits for their sums.
 
         Args:
-            numbers: float32 numbers of each process.
             synchronize: returns once the device is idle.
+            numbers: float32 numbers of each process.
+            times: how often, one after the other.
         """
         torch = self._torch
         tensor = torch.zeros(numbers, dtype=torch.float32, device=self._device)
 
         def add() -> None:
             """Add them up."""
-            torch.distributed.all_reduce(tensor)
+            for _ in range(times):
+                torch.distributed.all_reduce(tensor)
             synchronize()
 
         return add
