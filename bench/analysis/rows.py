@@ -164,6 +164,9 @@ class ResultTable:
         alone = self._alone.get(name)
         if alone is None or row["samples_per_s"] is None:
             return {}
+        # Some launches of a case that failed are ok, and are no case to compare with.
+        if self._own_row(alone)["status"] != Status.OK:
+            return {}
         return scaling_columns(row, self._measured(name), self._measured(alone))
 
     def _rounds_of(self, record: LaunchRecord) -> list[Round]:
