@@ -98,9 +98,9 @@ def row_of(outcome: RunOutcome, case: Case) -> dict[str, Any]:
 
 
 def test_the_speed_up_is_that_of_rounds_of_one_number(run: Run, tmp_path: Path) -> None:
-    # Seconds that rise alike for both, as where the machine slows down for a while.
+    # The ratios of the rounds are 1.6, 3.2 and 1.2; that of the medians is 2.4.
     scripts = {
-        "1": {"rounds": [1.0, 2.0, 4.0]},
+        "1": {"rounds": [1.0, 4.0, 3.0]},
         "2": {
             "rounds": [0.625, 1.25, 2.5],
             "result": {"all_reduce_s": 0.01, "all_reduce_bytes": 4_000_000},

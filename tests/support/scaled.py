@@ -17,6 +17,8 @@ from bench.store.run_folder import RunFolder
 from support.synthetic import ENVIRONMENT
 
 SAMPLES, EPOCHS, LAUNCHES = 48_000, 2, 3
+# Between the logs of the seconds of two launches of any case that follow each other.
+DRIFT = 0.05
 COMPILED = Case("relu_mlp", "adam", "compiled", "gpu", batch_size=512)
 
 
@@ -54,6 +56,8 @@ def write_scaled(
 ) -> Path:
     """A run of these lines and of their cases of one replica, which trains an epoch in 0.4 s.
 
+    Each launch of one number took turns, and was slowed by the same as the others of its number.
+
     Args:
         path: the folder, made here.
         lines: what was measured.
@@ -77,10 +81,11 @@ def write_scaled(
     for case, epoch_s in seconds.items():
         steps = -(-SAMPLES // case.batch_size)
         for launch in range(launches):
-            aside = scatter * (launch - (launches - 1) / 2) if case.replicas > 1 else 0.0
+            place = launch - (launches - 1) / 2
+            aside = DRIFT * place + (scatter * place if case.replicas > 1 else 0.0)
             took = epoch_s * math.exp(aside)
             rounds = [Round(n, SAMPLES, steps, took, 0.1, val_score=0.85) for n in (1, 2)]
-            record = replace(_record(case, launch), rounds=EPOCHS)
+            record = replace(_record(case, launch), rounds=EPOCHS, turns=f"turns{launch}")
             if share := shares.get(case):
                 record = replace(record, all_reduce_s=share * took / steps)
             for round_ in rounds:
