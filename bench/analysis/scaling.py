@@ -40,15 +40,20 @@ def scaling(many: Sequence[Launch], one: Sequence[Launch]) -> Scaling | None:
     so that what disturbed the machine for some seconds is in both; elsewhere that of their median
     rounds. None where no launch has both.
     """
-    alone = {record.launch: (record, rounds) for record, rounds in one}
-    logs = [
-        _log_ratio(launch, alone[launch[0].launch]) for launch in many if launch[0].launch in alone
-    ]
+    logs = speedup_logs(many, one)
     if not logs:
         return None
     interval = student_interval(logs)
     low, high = (None, None) if interval is None else map(math.exp, interval)
     return Scaling(math.exp(fmean(logs)), low, high, len(logs))
+
+
+def speedup_logs(many: Sequence[Launch], one: Sequence[Launch]) -> list[float]:
+    """The log speed-up of each launch that both have (`scaling`)."""
+    alone = {record.launch: (record, rounds) for record, rounds in one}
+    return [
+        _log_ratio(launch, alone[launch[0].launch]) for launch in many if launch[0].launch in alone
+    ]
 
 
 def scaling_columns(
@@ -95,17 +100,32 @@ def spread_columns(
     }
 
 
-def efficiency_over_runs(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The columns of speed-up and efficiency of several runs of one case, from their rows.
+def efficiency_logs(rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    """The log efficiency of one case in each of several runs, from their rows.
 
-    The mean of the logs over runs, with Student's interval over them; None where a run has none.
+    Empty where a run has none, and where the runs scale otherwise: then the cases of one replica
+    are different ones.
     """
     found = [row["efficiency"] for row in rows]
+    if None in found or len({row["scaling"] for row in rows}) > 1:
+        return ()
+    return tuple(math.log(value) for value in found)
+
+
+def efficiency_over_runs(rows: Sequence[Mapping[str, Any]], least: int) -> dict[str, float | None]:
+    """The columns of speed-up and efficiency of several runs of one case, from their rows.
+
+    The mean of `efficiency_logs`, with Student's interval over runs; None where these are empty.
+
+    Args:
+        rows: a row for each run.
+        least: runs that an interval needs.
+    """
+    logs = efficiency_logs(rows)
     names = ("speedup", "efficiency", "efficiency_low", "efficiency_high")
-    if None in found:
+    if not logs:
         return dict.fromkeys(names)
-    logs = [math.log(value) for value in found]
-    interval = student_interval(logs)
+    interval = student_interval(logs) if len(logs) >= least else None
     low, high = (None, None) if interval is None else map(math.exp, interval)
     mean = math.exp(fmean(logs))
     return dict(zip(names, (mean * rows[0]["replicas"], mean, low, high), strict=True))

@@ -121,6 +121,39 @@ def welch_interval(logs: Sequence[float], others: Sequence[float]) -> tuple[floa
     Raises:
         ValueError: a value that is not finite.
     """
+    found = _welch(logs, others)
+    if found is None:
+        return None
+    difference, error, freedom = found
+    if error == 0:
+        return difference, difference
+    from scipy.special import stdtrit
+
+    half_width = float(stdtrit(freedom, _UPPER)) * error
+    return difference - half_width, difference + half_width
+
+
+def welch_p(logs: Sequence[float], others: Sequence[float]) -> float | None:
+    """The two-sided p-value of equal means, by Welch's t as in `welch_interval`.
+
+    None where a side has fewer than two values. Without any scatter a difference is certain.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    found = _welch(logs, others)
+    if found is None:
+        return None
+    difference, error, freedom = found
+    if error == 0:
+        return 0.0 if difference else 1.0
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -abs(difference) / error))
+
+
+def _welch(logs: Sequence[float], others: Sequence[float]) -> tuple[float, float, float] | None:
+    """(difference of the means, its standard error, degrees of freedom); None without scatter."""
     for value in (*logs, *others):
         if not math.isfinite(value):
             raise ValueError(f"logs: {value} is not finite")
@@ -130,13 +163,10 @@ def welch_interval(logs: Sequence[float], others: Sequence[float]) -> tuple[floa
     errors = [variance(side) / len(side) for side in (logs, others)]
     whole = math.fsum(errors)
     if whole == 0:
-        return difference, difference
-    from scipy.special import stdtrit
-
+        return difference, 0.0, math.inf
     sides = zip(errors, (logs, others), strict=True)
     freedom = 1 / math.fsum((error / whole) ** 2 / (len(side) - 1) for error, side in sides)
-    half_width = float(stdtrit(freedom, _UPPER)) * math.sqrt(whole)
-    return difference - half_width, difference + half_width
+    return difference, math.sqrt(whole), freedom
 
 
 def is_unsteady(seconds: Sequence[float]) -> bool:

@@ -1,4 +1,4 @@
-"""The efficiencies of two runs in words: which scales better, where their intervals say it."""
+"""The efficiencies of two runs in words: which scales better, where a test says it."""
 
 from __future__ import annotations
 

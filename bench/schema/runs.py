@@ -26,6 +26,8 @@ class MeasuredRun:
         unit: what one of the `logs` is of.
         scores: of the cases on data of a workload's own, the score on the validation data of each
             launch, after the documented epochs; by case. Empty for several runs.
+        efficiencies: of the cases of several replicas, the log efficiency of each launch, or of
+            each run where there are several; by case, for those whose row has one.
         files: the contents of the folder; None for several runs.
     """
 
@@ -36,6 +38,7 @@ class MeasuredRun:
     unit: Literal["launch", "run"] = "launch"
     files: WholeRun | None = None
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    efficiencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

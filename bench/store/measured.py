@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from bench.analysis import stats
 from bench.analysis.case_row import Launch
 from bench.analysis.rows import measured_launches
-from bench.analysis.scaling import efficiency_over_runs
+from bench.analysis.scaling import efficiency_logs, efficiency_over_runs, speedup_logs
+from bench.schema.case import AXES, Case
 from bench.schema.columns import Row
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
@@ -22,6 +23,7 @@ from bench.verdicts.compatibility import (
     refuse_other_machine,
     refuse_other_work,
 )
+from bench.verdicts.regression import LEAST_RUNS
 from bench.verdicts.work import refuse_apart
 from fmnist_models.errors import UserError
 
@@ -46,7 +48,21 @@ def read_run(path: Path) -> MeasuredRun:
     }
     scores = {case: _scores(rows[case], measured[case]) for case in logs}
     known = {case: own for case, own in scores.items() if own}
-    return MeasuredRun(path, whole.environment, rows, logs, files=whole, scores=known)
+    spread = {
+        case: _efficiencies(rows[case], measured)
+        for case in logs
+        if rows[case]["efficiency"] is not None
+    }
+    return MeasuredRun(
+        path, whole.environment, rows, logs, files=whole, scores=known, efficiencies=spread
+    )
+
+
+def _efficiencies(row: Row, measured: Mapping[str, Sequence[Launch]]) -> tuple[float, ...]:
+    """The log efficiency of each launch of a case of several replicas."""
+    case = Case(**{axis: row[axis] for axis in AXES})
+    logs = speedup_logs(measured[case.id], measured[case.alone(row["scaling"]).id])
+    return tuple(log - math.log(case.replicas) for log in logs)
 
 
 def _scores(row: Row, launches: Sequence[Launch]) -> tuple[float, ...]:
@@ -150,17 +166,20 @@ def read_machine(path: Path) -> MeasuredRun:
     first = runs[0]
     rows: dict[str, Row] = {}
     logs: dict[str, tuple[float, ...]] = {}
+    spread: dict[str, tuple[float, ...]] = {}
     for case in dict.fromkeys(case for run in runs for case in run.rows):
         own = [run.rows[case] for run in runs if case in run.rows]
         if all(case in run.logs for run in runs):
             logs[case] = tuple(run.run_log(case) for run in runs)
             scores = [row["val_score"] for row in own]
+            if efficiencies := efficiency_logs(own):
+                spread[case] = efficiencies
             rows[case] = {
                 **own[0],
                 "samples_per_s": math.exp(-fmean(logs[case])),
                 "val_score": None if None in scores else fmean(scores),
-                **efficiency_over_runs(own),
+                **efficiency_over_runs(own, LEAST_RUNS),
             }
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)
-    return MeasuredRun(path, first.environment, rows, logs, "run")
+    return MeasuredRun(path, first.environment, rows, logs, "run", efficiencies=spread)

@@ -29,7 +29,7 @@ def across_machines(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
             else run.rows[case]
             for case, name in names.items()
         }
-        found.append(replace(run, rows=rows, logs={names[c]: own for c, own in run.logs.items()}))
+        found.append(_renamed(run, rows, names))
     return found
 
 
@@ -79,4 +79,11 @@ def _without(run: MeasuredRun, axes: Sequence[str]) -> MeasuredRun:
         is_other = is_network and any(row[axis] != value for axis, value in defaults.items())
         names[case] = Case(**{**kept, **defaults}).id if is_other else case
     rows = {names[case]: {**row, "case": names[case]} for case, row in run.rows.items()}
-    return replace(run, rows=rows, logs={names[case]: own for case, own in run.logs.items()})
+    return _renamed(run, rows, names)
+
+
+def _renamed(run: MeasuredRun, rows: Mapping[str, Row], names: Mapping[str, str]) -> MeasuredRun:
+    """The run with these rows, and its figures under the new name of each case."""
+    logs = {names[case]: own for case, own in run.logs.items()}
+    efficiencies = {names[case]: own for case, own in run.efficiencies.items()}
+    return replace(run, rows=rows, logs=logs, efficiencies=efficiencies)

@@ -102,6 +102,8 @@ class Comparison:
         differences: the texts of each run, baseline first, by fact; only facts that differ.
         baseline_missing: cases that ended ok in another run and not in the baseline.
         apart: why a case is not compared, by case: it did other work in one of the runs.
+        scaled: the cases of several replicas whose efficiencies are compared, by the candidate's
+            name.
     """
 
     baseline: str
@@ -112,6 +114,12 @@ class Comparison:
     differences: Mapping[str, tuple[str, ...]]
     baseline_missing: tuple[str, ...]
     apart: Mapping[str, str] = field(default_factory=dict)
+    scaled: Mapping[str, tuple[scaling.Scaled, ...]] = field(default_factory=dict)
+
+    def spread(self, name: str) -> set[str]:
+        """The cases of the run `name` whose efficiency is compared with that of another run."""
+        own = self.scaled.values() if name == self.baseline else [self.scaled[name]]
+        return {found.case for cases in own for found in cases}
 
 
 def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Comparison:
@@ -159,6 +167,7 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
         _differences(ordered),
         _missing(first, held),
         other_work,
+        _scaled(first, others),
     )
 
 
@@ -167,6 +176,7 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
     base = found.runs[found.baseline]
     for name, pairs in found.pairs.items():
         run = found.runs[name]
+        spread = {own.case: own for own in found.scaled[name]}
         for pair in pairs:
             yield {
                 "case": pair.case,
@@ -183,8 +193,21 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
                 "baseline_status": _status(base, pair.case),
                 "score": pair.scale.name,
                 "better": str(pair.scale.better) if pair.scale.name else "",
-                **scaling.scaling_cells(run.rows.get(pair.case), base.rows.get(pair.case)),
+                **scaling.scaling_cells(spread.get(pair.case)),
             }
+
+
+def _scaled(
+    baseline: MeasuredRun, others: Mapping[str, MeasuredRun]
+) -> dict[str, tuple[scaling.Scaled, ...]]:
+    """`Comparison.scaled`: one error rate for all candidates together."""
+    level = scaling.LEVEL / len(others)
+    return {
+        name: scaling.scaled(
+            run, baseline, [case for case in run.logs if _interval_over(case, run, baseline)], level
+        )
+        for name, run in others.items()
+    }
 
 
 def _pair(case: str, run: MeasuredRun, baseline: MeasuredRun) -> Pair:

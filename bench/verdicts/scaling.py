@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+from bench.analysis.stats import welch_p
 from bench.schema.columns import Row
 from bench.schema.runs import MeasuredRun
 from bench.schema.warnings import on_one_cpu
+from bench.verdicts.regression import holm
 
 # Columns of comparison.csv, of the candidate and of the baseline.
 COLUMNS = ("efficiency", "efficiency_low", "efficiency_high")
 OF_BASELINE = tuple(f"baseline_{name}" for name in COLUMNS)
+# How often a comparison of equals may say that one of them scales better, over all its cases and
+# candidates; below the promised 1%, because launches have heavier tails than the test assumes.
+LEVEL = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +29,6 @@ class Efficiency:
     low: float | None
     high: float | None
 
-    def is_above(self, other: Efficiency) -> bool:
-        """Whether the whole interval lies above the other's."""
-        return self.low is not None and other.high is not None and self.low > other.high
-
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
@@ -33,45 +36,78 @@ class Scaled:
 
     Attributes:
         on_one_cpu: whether the replicas share the cores of a CPU in either.
+        is_better: whether the candidate scales better; None where the runs do not say it.
     """
 
     case: str
     candidate: Efficiency
     baseline: Efficiency
     on_one_cpu: bool
-
-    @property
-    def is_better(self) -> bool | None:
-        """Whether the candidate scales better; None where the intervals do not say it."""
-        if self.candidate.is_above(self.baseline):
-            return True
-        return False if self.baseline.is_above(self.candidate) else None
+    is_better: bool | None = None
 
 
-def scaled(run: MeasuredRun, baseline: MeasuredRun) -> list[Scaled]:
-    """The cases of several replicas that both runs know the efficiency of.
+def scaled(
+    run: MeasuredRun, baseline: MeasuredRun, judged: Collection[str], level: float = LEVEL
+) -> tuple[Scaled, ...]:
+    """The cases of several replicas that ended ok in both runs with an efficiency.
 
-    Not those with another kind of scaling, whose case of one replica is another one.
+    Not those with another kind of scaling, whose case of one replica is another one. A case scales
+    better where Welch's test of the logs of its efficiencies says so, by Holm's procedure over the
+    judged cases.
+
+    Args:
+        run: the candidate.
+        baseline: what it is compared with.
+        judged: the cases whose ratio has an interval; the others are only listed.
+        level: how often equals may be said to differ in any case.
     """
+    cases = [
+        case
+        for case in baseline.logs
+        if case in run.logs
+        and case in run.efficiencies
+        and case in baseline.efficiencies
+        and run.rows[case]["scaling"] == baseline.rows[case]["scaling"]
+    ]
+    logs = {case: (run.efficiencies[case], baseline.efficiencies[case]) for case in cases}
+    p = {case: welch_p(*logs[case]) for case in cases if case in judged}
+    known = {case: value for case, value in p.items() if value is not None}
+    differs = _differing(known, level)
     found = []
-    for case in baseline.logs:
-        if case not in run.logs:
-            continue
+    for case in cases:
+        own, its = (fmean(side) for side in logs[case])
         row, other = run.rows[case], baseline.rows[case]
-        own, its = _efficiency(row), _efficiency(other)
-        if own and its and row["scaling"] == other["scaling"]:
-            found.append(Scaled(case, own, its, on_one_cpu(row) or on_one_cpu(other)))
-    return found
+        found.append(
+            Scaled(
+                case,
+                _efficiency(row),
+                _efficiency(other),
+                on_one_cpu(row) or on_one_cpu(other),
+                own > its if case in differs else None,
+            )
+        )
+    return tuple(found)
 
 
-def scaling_cells(row: Row | None, other: Row | None) -> dict[str, Any]:
-    """The cells of comparison.csv of a case; empty where a run does not have it."""
-    of_run = {name: row.get(name) if row else None for name in COLUMNS}
-    of_baseline = {f"baseline_{name}": other.get(name) if other else None for name in COLUMNS}
-    return of_run | of_baseline
+def scaling_cells(case: Scaled | None) -> dict[str, Any]:
+    """The cells of comparison.csv of a case; empty where its efficiencies are not compared."""
+    sides = (None, None) if case is None else (case.candidate, case.baseline)
+    cells: dict[str, Any] = {}
+    for names, own in zip((COLUMNS, OF_BASELINE), sides, strict=True):
+        values = (None,) * 3 if own is None else (own.value, own.low, own.high)
+        cells |= dict(zip(names, values, strict=True))
+    return cells
 
 
-def _efficiency(row: Row) -> Efficiency | None:
-    if row["efficiency"] is None:
-        return None
+def _differing(p: Mapping[str, float], level: float) -> set[str]:
+    """The cases that Holm's procedure says to differ."""
+    if not p:
+        return set()
+    import numpy as np
+
+    rejected = holm(np.array([*p.values()]), level)
+    return {case for case, differs in zip(p, rejected, strict=True) if differs}
+
+
+def _efficiency(row: Row) -> Efficiency:
     return Efficiency(row["efficiency"], row["efficiency_low"], row["efficiency_high"])

@@ -10,13 +10,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
+from support.figures import figure_of
 from support.scaled import COMPILED, Line, write_scaled
 
 from bench.reports import selection
 from bench.reports.end_of_run import summarize
 from bench.reports.formatting import name, replicas, short_names
+from bench.reports.plots.compare import draw_comparison
 from bench.reports.scaling_data import highest, sweeps
 from bench.reports.scaling_words import how_it_scales
 from bench.reports.terminal.compare import print_comparison, write_comparison
@@ -28,7 +31,7 @@ from bench.session.attempts import RunOutcome
 from bench.store.measured import read_machine, read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts.compare import Comparison, compare
-from bench.verdicts.scaling import Efficiency, scaled
+from bench.verdicts.scaling import LEVEL, scaled
 
 ON_CPU = replace(COMPILED, device="cpu")
 MEANS_NOTHING = "on a CPU the replicas share its cores: a speed-up there means nothing"
@@ -284,7 +287,8 @@ def test_other_replicas_are_other_cases_and_other_scaling_is_not_compared(
     assert found.differences["replicas"] == ("1, 2", "1, 4")
     assert [pair.case for pair in found.pairs["four"] if pair.ratio] == [COMPILED.id]
     weak = run(Line({2: 1.9}, replace(COMPILED, batch_size=256)), scaling=WEAK)
-    assert scaled(weak, run(Line({2: 1.5}))) == []
+    strong = run(Line({2: 1.5}))
+    assert compare({"strong": strong, "weak": weak}).scaled == {"weak": ()}
 
 
 def test_the_efficiencies_are_in_comparison_csv(
@@ -300,13 +304,88 @@ def test_the_efficiencies_are_in_comparison_csv(
     assert float(two["baseline_efficiency"]) == found.runs["a"].rows[two["case"]]["efficiency"]
 
 
-def test_an_interval_must_be_known_and_apart() -> None:
-    high, low = Efficiency(0.9, 0.85, 0.95), Efficiency(0.7, 0.6, 0.8)
-    assert high.is_above(low)
-    assert not low.is_above(high)
-    assert not high.is_above(Efficiency(0.8, 0.7, 0.86))
-    assert not high.is_above(Efficiency(0.1, None, None))
-    assert not Efficiency(0.9, None, None).is_above(low)
+def test_efficiencies_that_cannot_be_compared_are_in_neither_file_nor_picture(
+    run: Callable[..., MeasuredRun], tmp_path: Path
+) -> None:
+    half = replace(COMPILED, batch_size=256)
+    one = run(Line({2: 1.9}), Line({2: 1.9, 4: 1.9}, half))
+    weak = run(Line({2: 1.9}, half), scaling=WEAK)
+    other = run(Line({2: 1.7}), Line({2: 1.7, 4: 1.8}, half))
+    # Of the two cases of two replicas, one trained other data and one failed.
+    apart, failed, both = (
+        replace(case, replicas=number).id for case, number in ((COMPILED, 2), (half, 2), (half, 4))
+    )
+    rows = {**other.rows, apart: {**other.rows[apart], "data_digest": "other"}}
+    rows[failed] = {**rows[failed], "status": "failed"}
+    one = replace(one, rows={**one.rows, apart: {**one.rows[apart], "data_digest": "one"}})
+    logs = {case: own for case, own in other.logs.items() if case != failed}
+    other = replace(other, rows=rows, logs=logs)
+    for candidate, shown in ((weak, []), (other, [both])):
+        found = compare({"one": one, "other": candidate})
+        write_comparison(found, tmp_path / "comparison.csv")
+        with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as lines:
+            told = {row["case"]: row for row in csv.DictReader(lines)}
+        for side in ("efficiency", "baseline_efficiency"):
+            assert [case for case, row in told.items() if row[side]] == shown
+        panels = figure_of(draw_comparison, found).axes
+        assert [axes.get_label() for axes in panels][2:] == ["efficiency"] * len(shown)
+        if shown:
+            assert len([line for line in panels[2].lines if line.get_linestyle() == "None"]) == 2
+
+
+def test_equals_differ_no_more_often_than_is_promised(
+    run: Callable[..., MeasuredRun],
+) -> None:
+    """In families of 20 cases with three launches each; with intervals it was one in ten."""
+    draw = np.random.default_rng(3)
+    first = run(Line({2: 1.9}))
+    (case,) = first.efficiencies
+    cases = [f"{case}{number}" for number in range(20)]
+
+    def drawn() -> MeasuredRun:
+        logs = {one: tuple(draw.normal(0, 0.02, 3)) for one in cases}
+        rows = dict.fromkeys(cases, first.rows[case])
+        return replace(first, rows=rows, logs=logs, efficiencies=logs)
+
+    families = 300
+    alarms = sum(
+        any(found.is_better is not None for found in scaled(drawn(), drawn(), cases))
+        for _ in range(families)
+    )
+    assert alarms / families < 2 * LEVEL
+
+
+def test_launches_of_one_run_are_not_judged_against_runs(
+    run: Callable[..., MeasuredRun], tmp_path: Path
+) -> None:
+    machines = {}
+    for label, gain in (("old", 2.6), ("new", 3.6)):
+        for number in range(3):
+            write_scaled(tmp_path / label / str(number), Line({4: gain * (1 + number / 1e3)}))
+        machines[label] = read_machine(tmp_path / label)
+    (case,) = compare(machines).scaled["new"]
+    assert case.is_better is True
+    one = compare({"old": machines["old"], "new": run(Line({4: 3.6}))})
+    (case,) = one.scaled["new"]
+    assert case.is_better is None
+    assert "scales better" not in compared(one)
+
+
+def test_two_runs_of_a_machine_have_no_interval_and_strong_is_not_weak(tmp_path: Path) -> None:
+    half = replace(COMPILED, batch_size=256)
+    for number in range(2):
+        write_scaled(tmp_path / f"two/{number}", Line({2: 1.8 + number / 50}))
+    row = read_machine(tmp_path / "two").rows[replace(COMPILED, replicas=2).id]
+    assert row["efficiency"] == pytest.approx(0.905, abs=1e-4)
+    assert row["efficiency_low"] is row["efficiency_high"] is None
+    both = tmp_path / "both"
+    write_scaled(both / "strong", Line({2: 1.8}), time_utc="2026-01-01T00:00:00+00:00")
+    write_scaled(both / "weak", Line({2: 1.8}, half), scaling=WEAK)
+    mixed = read_machine(both)
+    row = mixed.rows[replace(COMPILED, replicas=2).id]
+    assert row["samples_per_s"]
+    assert row["efficiency"] is row["speedup"] is None
+    assert mixed.efficiencies == {}
 
 
 def test_several_runs_of_a_machine_have_an_interval_over_runs(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from bench.reports.scaling_words import Scales, how_it_scales
 from bench.schema.cells import counted
 from bench.schema.warnings import Kind as Warned
 from bench.verdicts.compare import Comparison
-from bench.verdicts.scaling import scaled
 
 # With more lines, one finding has them all.
 _MOST = 3
@@ -27,10 +26,9 @@ def of_replicas(source: Source) -> list[Finding]:
 
 
 def of_efficiencies(found: Comparison) -> list[Finding]:
-    """Which run scales better than the baseline; empty where no interval says it."""
+    """Which run scales better than the baseline; empty where the test does not say it."""
     said = []
-    for name in found.pairs:
-        cases = scaled(found.runs[name], found.runs[found.baseline])
+    for name, cases in found.scaled.items():
         told = [case for case in cases if case.is_better is not None]
         if not told:
             continue

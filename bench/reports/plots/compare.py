@@ -31,11 +31,10 @@ from bench.reports.plots.style import (
     style,
     text_width,
 )
-from bench.reports.scaling_data import highest, with_efficiency
+from bench.reports.scaling_data import highest
 from bench.reports.selection import USUAL_SETTING
 from bench.schema.case import LOOPS
 from bench.schema.columns import Row
-from bench.schema.runs import MeasuredRun
 from bench.schema.warnings import cpu_lines
 from bench.verdicts.compare import Comparison
 
@@ -130,7 +129,7 @@ def _figure(found: Comparison) -> Figure:
     for lane, name in enumerate(names):
         _draw_run(axes, found, rows, lane, name)
         if spread:
-            _draw_efficiencies(axes[2], found.runs[name], rows, lane)
+            _draw_efficiencies(axes[2], found, rows, lane, name)
     return figure
 
 
@@ -268,19 +267,18 @@ def _draw_run(axes: Sequence[Axes], found: Comparison, rows: _Rows, lane: int, n
 
 
 def _spread(found: Comparison, rows: _Rows, names: Sequence[str]) -> list[Row]:
-    """The rows of the drawn cases that have an efficiency."""
+    """The rows of the drawn cases whose efficiencies are compared."""
     shown = {row.case for row in rows.rows}
-    runs = [found.runs[name] for name in names]
-    return with_efficiency(run.rows[case] for run in runs for case in run.logs if case in shown)
+    return [found.runs[name].rows[case] for name in names for case in found.spread(name) & shown]
 
 
-def _draw_efficiencies(axes: Axes, run: MeasuredRun, rows: _Rows, lane: int) -> None:
-    """Draw the letter of a run, and its interval, at the efficiency of each case that has one."""
+def _draw_efficiencies(axes: Axes, found: Comparison, rows: _Rows, lane: int, name: str) -> None:
+    """Draw the letter of a run, and its interval, at each efficiency that is compared."""
     look: dict[str, Any] = {"linestyle": "None", "markersize": 7.5, "markeredgewidth": 0}
     look |= {"marker": _letter(ascii_uppercase[lane]), "color": INK}
-    places = {row.case: row for row in rows.rows}
-    for row in with_efficiency(run.rows[case] for case in run.logs if case in places):
-        place = places[row["case"]]
+    compared = found.spread(name)
+    for place in (place for place in rows.rows if place.case in compared):
+        row = found.runs[name].rows[place.case]
         y = place.top + ROW_GAP / 2 + LANE * (lane + 0.5)
         if row["efficiency_low"] is not None:
             ends = row["efficiency_low"], row["efficiency_high"]

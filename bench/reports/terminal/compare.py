@@ -18,7 +18,6 @@ from bench.schema.warnings import Kind as Warned
 from bench.store.files import Kind
 from bench.store.tables import write_csv
 from bench.verdicts.compare import COLUMNS, Comparison, Pair, comparison_rows
-from bench.verdicts.scaling import scaled
 from fmnist_models.errors import UserError
 
 LEGEND = "samples/s over those of A; ±: half the 95% interval, where there is one"
@@ -113,10 +112,9 @@ def _print_several(found: Comparison, console: Console) -> None:
 
 def _print_efficiencies(found: Comparison, console: Console) -> None:
     """Print which run scales better than the baseline, case by case."""
-    base, letters = found.runs[found.baseline], _letters(found)
+    letters = _letters(found)
     on_one_cpu = False
-    for name in found.pairs:
-        cases = scaled(found.runs[name], base)
+    for name, cases in found.scaled.items():
         if len(found.pairs) == 1:
             told = efficiency_lines(cases, name, found.baseline)
         else:
