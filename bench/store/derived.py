@@ -90,6 +90,11 @@ def _planned(folder: RunFolder, rows: Sequence[Row], launches: Sequence[LaunchRe
         if row["case"] not in works and row["score"] in ("", ACCURACY)
     )
     known |= {"score_target": next((target for target in targets if target is not None), None)}
+    # Both tell which case of one replica a case of several is compared with, and whether it is
+    # whole. All loops have one number of launches only where it was asked for.
+    known |= {"scaling": next((row["scaling"] for row in rows if row["scaling"]), None)}
+    counts = {row["launches"] for row in rows if row["status"] == Status.OK}
+    known |= {"launches": counts.pop() if len(counts) == 1 else None}
     settings = RunSettings(
         **{name: value for name, value in known.items() if value is not None},
         own_epochs={

@@ -24,7 +24,7 @@ from bench.reports.scaling_data import highest, sweeps
 from bench.reports.scaling_words import how_it_scales
 from bench.reports.terminal.compare import print_comparison, write_comparison
 from bench.reports.terminal.run import print_results
-from bench.schema.case import WEAK, Case
+from bench.schema.case import STRONG, WEAK, Case
 from bench.schema.runs import MeasuredRun
 from bench.schema.warnings import Kind, of_row
 from bench.session.attempts import RunOutcome
@@ -396,3 +396,15 @@ def test_several_runs_of_a_machine_have_an_interval_over_runs(tmp_path: Path) ->
     assert row["efficiency"] == pytest.approx(0.9, abs=0.03)
     assert row["speedup"] == pytest.approx(2 * row["efficiency"])
     assert 0.75 < row["efficiency_low"] < row["efficiency"] < row["efficiency_high"] < 1.05
+
+
+@pytest.mark.parametrize("scaling", [STRONG, WEAK])
+@pytest.mark.parametrize("launches", [1, 3])
+def test_a_run_without_its_plan_has_the_same_efficiencies(
+    tmp_path: Path, scaling: str, launches: int
+) -> None:
+    path = write_scaled(tmp_path / "run", Line({2: 1.9, 4: 3.5}), scaling=scaling, launches=launches)
+    rows = read_run(path).rows
+    (path / "plan.json").unlink()
+    assert read_run(path).rows == rows
+    assert [row["efficiency"] is None for row in rows.values()] == [True, False, False]
