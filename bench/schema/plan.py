@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from bench.schema.bounds import (
     Count,
@@ -66,7 +66,7 @@ class RunSettings(Plain):
     steps: Count | None = None
     cache_stream: bool = False
     own_epochs: dict[str, Epochs] = field(default_factory=dict)
-    scaling: Text = "strong"
+    scaling: Literal["strong", "weak"] = "strong"
     same_start: bool = False
 
     def epochs_of(self, case: Case) -> int:

@@ -132,6 +132,14 @@ def test_rows_lost_or_doubled_are_named(run: Path) -> None:
     )
 
 
+def test_a_scaling_that_is_no_known_word_is_told(run: Path) -> None:
+    plan = json.loads((run / "plan.json").read_text("utf-8"))
+    plan["settings"]["scaling"] = "wobbly"
+    (run / "plan.json").write_text(json.dumps(plan), "utf-8")
+    (run / "results.csv").unlink()
+    assert_refused(run, "plan.json, settings.scaling: 'wobbly' is not a known value", "a copy")
+
+
 def test_results_that_were_deleted_are_derived_again(run: Path) -> None:
     before = read_run(run)
     (run / "results.csv").unlink()

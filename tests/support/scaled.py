@@ -74,7 +74,8 @@ def write_scaled(
         for number, speedup in line.speedups.items():
             seconds[line.spread(number, scaling)] = 0.4 / speedup
             shares[line.spread(number, scaling)] = line.share
-    settings = RunSettings(epochs=EPOCHS, launches=launches, scaling=scaling)
+    chosen = {"epochs": EPOCHS, "launches": launches, "scaling": scaling}
+    settings = RunSettings.from_json(chosen)
     plan = Plan(tuple(seconds), settings, "test", label, "fmnist-bench run")
     run = RunFolder.create(path, plan)
     run.write_environment({**ENVIRONMENT, "label": label, "dataset_digest": "abc", **facts})
