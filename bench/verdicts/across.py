@@ -51,15 +51,23 @@ def across_axes(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     """The same runs, with case names without the axes of `SET_UPS` that tell the runs apart.
 
     An axis tells them apart where each run used one value for all its networks, and the runs
-    differ in it.
+    differ in it. With backends that differ, names are without the processes too, where each run
+    spread its replicas in one form: not every backend has both.
     """
     apart = [axis for axis in SET_UPS if _tells_apart(axis, runs)]
+    if "backend" in apart and all(len(_forms(run)) == 1 for run in runs):
+        apart.append("processes")
     return [_without(run, apart) for run in runs] if apart else list(runs)
 
 
 def _tells_apart(axis: str, runs: Sequence[MeasuredRun]) -> bool:
     values = [values_of(run, axis) for run in runs]
     return all(len(own) == 1 for own in values) and len(set(values)) > 1
+
+
+def _forms(run: MeasuredRun) -> set[bool]:
+    """Whether the replicas of a run's cases of several have a process each."""
+    return {row["processes"] > 1 for row in run.rows.values() if row["replicas"] > 1}
 
 
 def values_of(run: MeasuredRun, axis: str) -> tuple[Any, ...]:

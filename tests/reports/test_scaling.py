@@ -333,6 +333,22 @@ def test_efficiencies_that_cannot_be_compared_are_in_neither_file_nor_picture(
             assert len([line for line in panels[2].lines if line.get_linestyle() == "None"]) == 2
 
 
+def test_frameworks_meet_though_each_spreads_its_replicas_in_its_own_form(
+    run: Callable[..., MeasuredRun],
+) -> None:
+    jax, torch = (replace(COMPILED, backend=name) for name in ("jax", "torch"))
+    one = run(Line({2: 1.9}, jax))
+    found = compare({"jax": one, "torch": run(Line({2: 1.7}, torch, each=True))})
+    both = [pair.case for pair in found.pairs["torch"] if pair.ratio]
+    assert both == [COMPILED.id, replace(COMPILED, replicas=2).id]
+    assert [own.case for own in found.scaled["torch"]] == both[1:]
+    assert found.differences["processes"] == ("1", "1, 2")
+    # With both forms in one run, they stay apart.
+    two = run(Line({2: 1.7}, torch, each=True), Line({2: 1.8}, torch))
+    found = compare({"jax": one, "torch": two})
+    assert [pair.case for pair in found.pairs["torch"] if pair.ratio] == both
+
+
 def test_equals_differ_no_more_often_than_is_promised(
     run: Callable[..., MeasuredRun],
 ) -> None:
@@ -403,7 +419,9 @@ def test_several_runs_of_a_machine_have_an_interval_over_runs(tmp_path: Path) ->
 def test_a_run_without_its_plan_has_the_same_efficiencies(
     tmp_path: Path, scaling: str, launches: int
 ) -> None:
-    path = write_scaled(tmp_path / "run", Line({2: 1.9, 4: 3.5}), scaling=scaling, launches=launches)
+    path = write_scaled(
+        tmp_path / "run", Line({2: 1.9, 4: 3.5}), scaling=scaling, launches=launches
+    )
     rows = read_run(path).rows
     (path / "plan.json").unlink()
     assert read_run(path).rows == rows

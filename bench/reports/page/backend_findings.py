@@ -67,12 +67,30 @@ def gains(ratios: Mapping[str, Sequence[float]]) -> str:
 
 
 def _rivals(rows: Sequence[Row]) -> list[_Rivals]:
-    axes = [axis for axis in AXES if axis != "backend"]
-    groups: dict[tuple[object, ...], dict[str, Row]] = {}
+    """The cases that differ in the backend alone.
+
+    Or in the processes of their replicas too, where each backend has one form: not every backend
+    has both.
+    """
+    known = [row for row in rows if row["backend"] in KNOWN]
+    groups: list[_Rivals] = []
+    for group in _grouped(known, ("backend", "processes")):
+        names = {row["backend"]: row for row in group}
+        if len(names) == len(group):
+            groups.append(names)
+        else:
+            of_one_form = _grouped(group, ("backend",))
+            groups += ({row["backend"]: row for row in form} for form in of_one_form)
+    return [rivals for rivals in groups if len(rivals) > 1]
+
+
+def _grouped(rows: Sequence[Row], apart: Sequence[str]) -> list[list[Row]]:
+    """The rows that differ in these axes alone."""
+    axes = [axis for axis in AXES if axis not in apart]
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        if row["backend"] in KNOWN:
-            groups.setdefault(tuple(row[axis] for axis in axes), {})[row["backend"]] = row
-    return [rivals for rivals in groups.values() if len(rivals) > 1]
+        groups.setdefault(tuple(row[axis] for axis in axes), []).append(row)
+    return list(groups.values())
 
 
 def _of_loop(loop: str, found: Sequence[_Rivals]) -> str:

@@ -12,6 +12,7 @@ from support.pages import USUAL
 from support.run_folders import write_run
 from support.scaled import COMPILED, Line, write_scaled
 
+from bench.reports.page.backend_findings import fastest_backend
 from bench.reports.page.charts import case_figures
 from bench.reports.page.findings import comparison_findings, findings
 from bench.reports.page.page import write_report
@@ -161,6 +162,19 @@ def test_a_comparison_finds_the_run_that_scales_better(source: Callable[..., Sou
     assert said.text.endswith(": gain 3.6 scales better")
     same = [source(Line({2: 1.9}), label=name) for name in ("x", "y")]
     assert of_efficiencies(compare({s.name: s.run for s in same})) == []
+
+
+def test_frameworks_are_rivals_though_each_spreads_its_replicas_in_its_own_form(
+    source: Callable[..., Source],
+) -> None:
+    jax, torch = (replace(COMPILED, backend=name) for name in ("jax", "torch"))
+    each = Line({2: 1.7}, torch, each=True)
+    said = fastest_backend(source(Line({2: 1.9}, jax), each, label="a"))
+    assert said is not None
+    assert "of 2 cases that ran on every backend" in said.text
+    said = fastest_backend(source(Line({2: 1.9}, jax), each, Line({2: 1.8}, torch), label="b"))
+    assert said is not None
+    assert "of 2 cases that ran on every backend" in said.text
 
 
 def test_the_whole_page_says_on_a_cpu_that_it_means_nothing(tmp_path: Path) -> None:
