@@ -56,10 +56,18 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
             console.print(Text(f"{row['case']}: {line}"), soft_wrap=True)
     for scales in how_it_scales(rows):
         console.print(Text(scales.line), soft_wrap=True)
+    if _nothing_to_scale_from(rows):
+        console.print("no speed-up: name 1 among --replicas", soft_wrap=True, highlight=False)
     for note, cases in notes(rows).items():
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
         console.print(Text(f"{first}{more}: {note}"), soft_wrap=True)
+
+
+def _nothing_to_scale_from(rows: Sequence[Row]) -> bool:
+    """Whether cases of several replicas ended ok, and no network was to train on one."""
+    spread = any(row["replicas"] > 1 and row["status"] == Status.OK for row in rows)
+    return spread and all(row["replicas"] > 1 for row in rows if row["loop"] != SKLEARN_LOOP)
 
 
 def time_line(split: Mapping[str, float]) -> str:
