@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.reports.scaling_data import Sweep, batch_words, sweeps
-from bench.schema.case import WEAK
+from bench.reports.scores import in_digits
+from bench.schema.case import AXES, WEAK, Case
 from bench.schema.columns import Row
+from bench.schema.score import Scale
 from bench.schema.warnings import Kind, on_one_cpu
 
 # A gain below this is called next to nothing; its bound is told.
@@ -52,10 +54,11 @@ class _Speed:
 
 def how_it_scales(rows: Iterable[Row]) -> list[Scales]:
     """What the rows of a run say of each line of replicas; a line that says nothing is left out."""
-    return [said for sweep in sweeps(rows) if (said := _said(sweep))]
+    every = {row["case"]: row for row in rows}
+    return [said for sweep in sweeps(every.values()) if (said := _said(sweep, every))]
 
 
-def _said(sweep: Sweep) -> Scales | None:
+def _said(sweep: Sweep, every: Mapping[str, Row]) -> Scales | None:
     known = {speed.replicas: row for row in sweep.rows if (speed := _speed(row))}
     best, stop = _Speed(), ""
     for row in known.values():
@@ -66,24 +69,49 @@ def _said(sweep: Sweep) -> Scales | None:
         if low > 1:
             best, stop = speed, ""
         elif not stop and high < _WORTH_A_WORD:
-            stop = _stop(best, speed, high)
+            stop = _stop(best, speed, high, _as_fast(sweep))
     if best.replicas == 1 and not stop:
         return None
     first = sweep.rows[0]
     name = _name(first) + (f" ({sweep.apart})" if sweep.apart else "")
     if best.replicas > 1:
         row = known[best.replicas]
+        than = "of one" if sweep.scaling == WEAK else "as one"
         title = (
-            f"{name}: {best.replicas} replicas train {_interval(best)} times as fast as one: "
+            f"{name}: {best.replicas} replicas train {_interval(best)} {_as_fast(sweep)} {than}: "
             f"efficiency {row['efficiency']:.2f}"
         )
         more = [_all_reduce(row), stop]
+        if sweep.scaling == WEAK:
+            more.insert(0, _score(row, every.get(_alone(row))))
     else:
         title, more = f"{name}: {stop[0].lower()}{stop[1:-1]}", [_all_reduce(first)]
     if on_one_cpu(first):
         told = Kind.ONE_CPU.value
         more.insert(0, f"{told[0].upper()}{told[1:]}.")
     return Scales(title, " ".join(filter(None, more)), best.replicas > 1, on_one_cpu(first))
+
+
+def _as_fast(sweep: Sweep) -> str:
+    """What a ratio is of: in weak scaling another training, with as many times the batch."""
+    return "times the samples/s" if sweep.scaling == WEAK else "times as fast"
+
+
+def _alone(row: Row) -> str:
+    """The case of one replica that a row is compared with."""
+    return Case(**{axis: row[axis] for axis in AXES}).alone(row["scaling"]).id
+
+
+def _score(row: Row, one: Row | None) -> str:
+    """How the score differs from that of one replica, as a sentence; empty where not known."""
+    if one is None or None in (row["val_score"], one["val_score"]):
+        return ""
+    scale = Scale.of_row(one)
+    change = scale.difference(row["val_score"] - one["val_score"])
+    values = (in_digits(scale.name, side["val_score"], 4) for side in (row, one))
+    told = " against ".join(values)
+    unit = scale.sign or " points"
+    return f"Validation {scale.name} {told} of one: {change:+.2f}{unit}."
 
 
 def _name(row: Row) -> str:
@@ -113,12 +141,12 @@ def _ratio(more: _Speed, fewer: _Speed) -> tuple[float, float]:
     return math.exp(middle - half), math.exp(middle + half)
 
 
-def _stop(best: _Speed, more: _Speed, most: float) -> str:
+def _stop(best: _Speed, more: _Speed, most: float, as_fast: str) -> str:
     """That more replicas gain next to nothing, as a sentence."""
     step = f"From {best.replicas} to {more.replicas} replicas"
     if most < 1:
-        return f"{step} it gets slower: {more.times / best.times:.2f} times as fast."
-    return f"{step} next to nothing is gained: at most {most:.2f} times as fast."
+        return f"{step} it gets slower: {more.times / best.times:.2f} {as_fast}."
+    return f"{step} next to nothing is gained: at most {most:.2f} {as_fast}."
 
 
 def _interval(speed: _Speed) -> str:

@@ -150,7 +150,30 @@ def test_the_lines_of_weak_scaling_have_one_batch_of_a_replica(rows: Callable[..
     (sweep,) = sweeps(found)
     assert (sweep.scaling, len(sweep.rows)) == (WEAK, 2)
     (said,) = how_it_scales(found)
-    assert said.title.startswith("relu_mlp/adam compiled at batch 512 a replica: 4 replicas")
+    assert said.title.startswith(
+        "relu_mlp/adam compiled at batch 512 a replica: 4 replicas train 3.5 (3.4 to 3.6) times "
+        "the samples/s of one: efficiency 0.8"
+    )
+
+
+def test_the_words_of_weak_scaling_are_of_another_training(rows: Callable[..., Rows]) -> None:
+    one, *others = rows(Line({2: 1.9, 4: 1.9}), scaling=WEAK)
+    scores: dict[str, Any] = {"val_score": 0.8312, "score": "accuracy"}
+    (said,) = how_it_scales([one, *({**row, **scores} for row in others)])
+    assert said.more == (
+        "Validation accuracy 0.8312 against 0.8500 of one: -1.88 points. The all-reduce alone "
+        "takes 0.12 of a step, at 0.59 GB/s. From 2 to 4 replicas next to nothing is gained: at "
+        "most 1.04 times the samples/s."
+    )
+    (said,) = how_it_scales([one, *({**row, "val_score": None} for row in others)])
+    assert "alidation" not in said.more
+    loss = {"score": "mae", "better": "min"}
+    (said,) = how_it_scales(
+        [{**one, **loss, "val_score": 2.0}, *({**row, **loss, "val_score": 2.1} for row in others)]
+    )
+    assert said.more.startswith("Validation mae 2.1 against 2 of one: +5.00%.")
+    (said,) = how_it_scales(rows(Line({2: 0.6}), scaling=WEAK))
+    assert said.title.endswith("it gets slower: 0.60 times the samples/s")
 
 
 def test_an_axis_holds_the_intervals_where_they_are_short(rows: Callable[..., Rows]) -> None:

@@ -20,7 +20,9 @@ def of_replicas(source: Source) -> list[Finding]:
     if len(said) <= _MOST:
         return [Finding(_kind(scales), scales.title, scales.more) for scales in said]
     gain = sum(scales.gains for scales in said)
-    title = f"Several replicas are faster than one in {gain} of {counted(len(said), 'line')}"
+    title = (
+        f"Several replicas train more samples/s than one in {gain} of {counted(len(said), 'line')}"
+    )
     kind: Kind = "warning" if any(s.on_one_cpu for s in said) else "gain" if gain else "loss"
     return [Finding(kind, title, "\n".join(scales.line for scales in said))]
 

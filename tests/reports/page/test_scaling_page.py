@@ -61,7 +61,7 @@ def test_many_lines_are_one_finding(source: Callable[..., Source]) -> None:
         for size, gain in ((32, 0.7), (64, 1.2), (128, 1.6), (256, 1.8))
     ]
     (said,) = of_replicas(source(*lines))
-    assert said.title == "Several replicas are faster than one in 3 of 4 lines"
+    assert said.title == "Several replicas train more samples/s than one in 3 of 4 lines"
     assert len(said.text.splitlines()) == 4
     assert "at batch 32: from 1 to 2 replicas it gets slower" in said.text
 
