@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support import ROOT
 from support.rows import COMPILED, FIT, HALF, ceilings, rows
 
 from bench.analysis.case_row import case_row
@@ -57,6 +58,20 @@ def test_counts_that_differ_give_no_roofline() -> None:
     assert row["bytes_per_step"] > 0
     assert (row["roofline_limit_s"], row["roofline_fraction"], row["bound"]) == (None, None, "")
     assert row["warnings"] == told
+
+
+def test_what_several_replicas_leave_empty_is_documented() -> None:
+    """The ceilings are those of one device; the manual says so where its columns begin."""
+    two = replace(COMPILED, replicas=2)
+    one, other = rows({COMPILED: 0.48, two: 0.3}, [ceilings()])
+    empty = [name for name in LATER_COLUMNS if other[name] is None and one[name] is not None]
+    assert empty[0] == "flops_per_sample"
+    assert "roofline_fraction" in empty
+    manual = (ROOT / "results/README.md").read_text("utf-8").splitlines()
+    told = {name: row for row in manual for name in LATER_COLUMNS if row.startswith(f"| `{name}`")}
+    assert "for several replicas" in told["flops_per_sample"]
+    assert "empty likewise, as are all of the next" in told["bytes_per_step"]
+    assert "for several replicas" in told["epoch_j"]
 
 
 def test_the_rate_with_free_input_is_that_of_the_step_that_was_timed() -> None:
