@@ -120,18 +120,34 @@ def weights(model: Any) -> list[Any]:
     return [np.array(w, dtype=np.float64) for w in model.get_weights()]
 
 
+def copies(model: Any) -> dict[str, Any]:
+    """Every replica's copy of each weight and slot; one, where there is one replica."""
+    found = {}
+    for number, variable in enumerate(state_variables(model)):
+        value = variable.value if isinstance(variable, keras.Variable) else variable
+        held = getattr(value, "values", (value,))
+        found[f"{number} {variable.path}"] = np.array([np.array(one, np.float64) for one in held])
+    return found
+
+
+def furthest(some: dict[str, Any], other: dict[str, Any]) -> float:
+    """The largest difference between two values of one copy."""
+    assert some.keys() == other.keys()
+    return max(float(np.abs(some[name] - other[name]).max(initial=0.0)) for name in some)
+
+
 def trained(count: int, build: Build, **more: Any) -> dict[str, Any]:
     """What two epochs made of a model, and what was seen of them."""
     device = device_of(count)
     with device.replicated():
         loop = loop_of(count, build, **more)
         model = loop.work.model
-        before = weights(model)
+        before, begun = weights(model), copies(model)
         task = {"class_weight": None, "compiled": False, "callbacks": ()}
         facts = SimpleNamespace(model=model, loss=None, metrics=None, **task)
         digest = digest_of_model(cast("Task", facts))
         loop.warm_up()
-        kept, recorder = weights(model), Counting(loop)
+        recorder, warm = Counting(loop), copies(model)
         traces, snapshot = loop.traces, Snapshot(model)
         loop.train(recorder, 2)
         # Not the images that were trained, and so many that the last batch is smaller.
@@ -140,7 +156,8 @@ def trained(count: int, build: Build, **more: Any) -> dict[str, Any]:
         judged = model.evaluate(x, y[-VALIDATION:], batch_size=32, verbose=0, return_dict=True)
         found = {
             "before": before,
-            "kept": distance(before, kept),
+            "kept": furthest(begun, warm),
+            "diverged": max(float(np.ptp(held, axis=0).max()) for held in copies(model).values()),
             "after": weights(model),
             "changed": snapshot.changed(),
             "digest": digest,
@@ -157,7 +174,7 @@ def trained(count: int, build: Build, **more: Any) -> dict[str, Any]:
             "flops": step_flops(model, loop.watch.step, first_batch(loop.work)),
         }
         snapshot.restore()
-        return {**found, "restored": distance(kept, weights(model))}
+        return {**found, "restored": furthest(warm, copies(model))}
 
 
 def told(count: int, build: Build, optimizer: Any = "adam", **more: Any) -> Any:
@@ -213,6 +230,7 @@ def warnings() -> dict[str, Any]:
         "normalized": told(2, normalized()),
         "compiler": told(2, smooth(), device="/GPU:0"),
         "stream": told(2, smooth(), data=streamed()),
+        "drops": told(2, smooth(lambda: keras.Sequential([layers.Dropout(0.5, name="drop")]))),
         "normalized together": told(2, normalized(synchronized=True)),
         "clips": told(2, smooth(), lambda: sgd(0.1, clipnorm=1.0)),
         "less than a batch": told(4, smooth(), data=rows_of(6)),
@@ -273,6 +291,15 @@ def waits() -> dict[str, Any]:
         return {**found, "restored": distance(before, weights(loop.work.model))}
 
 
+def draws() -> list[Any]:
+    """What each of two replicas drops, in each of two calls."""
+    with device_of(2).replicated():
+        drop, strategy = layers.Dropout(0.5), tf.distribute.get_strategy()
+        ones = tf.ones((32,))
+        calls = [strategy.run(lambda: drop(ones, training=True)) for _ in range(2)]
+        return [[np.array(x) for x in strategy.experimental_local_results(c)] for c in calls]
+
+
 def launch() -> list[dict[str, Any]]:
     """The messages of a launch on four replicas."""
     messages: list[dict[str, Any]] = []
@@ -284,8 +311,9 @@ def launch() -> list[dict[str, Any]]:
 def parity() -> dict[tuple[str, int], Any]:
     """Two epochs on one replica and on several, by what is trained and their number.
 
-    `plain`, `own` and `stream` train the same.
+    `plain`, `own` and `stream` train the same. The copies of `alone` differ after it.
     """
+    alone = smooth(layers.BatchNormalization, lambda: layers.Dropout(0.5))
     together = smooth(lambda: layers.BatchNormalization(synchronized=True))
     return {
         ("plain", 1): trained(1, smooth()),
@@ -294,11 +322,12 @@ def parity() -> dict[tuple[str, int], Any]:
         ("stream", 2): trained(2, smooth(), data=streamed()),
         ("together", 1): trained(1, together),
         ("together", 2): trained(2, together),
+        ("alone", 2): trained(2, alone),
     }
 
 
 # The launch comes first: it makes the devices.
-SCENARIOS = (launch, parity, warnings, devices, waits)
+SCENARIOS = (launch, parity, warnings, devices, waits, draws)
 
 
 def main(file: str, *names: str) -> None:

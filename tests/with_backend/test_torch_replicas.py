@@ -297,3 +297,12 @@ def test_layers_with_no_statistics_are_not_named() -> None:
     model.layers[2].trainable = False
     compile_model(model, keras.optimizers.SGD(0.1), "compiled")
     assert framework().per_replica(work(model, seed=5, replicas=TWO)) == []
+
+
+def test_layers_that_draw_random_numbers_are_told() -> None:
+    """Those of each process are its own (`test_replicas_draw_other_random_numbers`)."""
+    drops = keras.layers.Dropout(0.5, name="drop")
+    model = keras.Sequential([keras.Input((784,)), drops, keras.layers.Dense(10, "softmax")])
+    compile_model(model, keras.optimizers.SGD(0.1), "compiled")
+    (told,) = framework().per_replica(work(model, seed=5, replicas=TWO))
+    assert told.startswith("drop: each replica draws random numbers of its own")

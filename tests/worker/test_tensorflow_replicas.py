@@ -99,7 +99,10 @@ def test_the_flops_of_a_sample_are_those_of_one_replica(found: dict[str, Any]) -
 
 
 def test_the_warm_up_and_a_snapshot_put_every_copy_back(found: dict[str, Any]) -> None:
-    for scenario in found["parity"].values():
+    """Of weights, slots and generators; those of `alone` differ between replicas meanwhile."""
+    assert found["parity"]["alone", 2]["diverged"] > 1e-3
+    for key, scenario in found["parity"].items():
+        assert scenario["diverged"] == 0.0 or key[0] == "alone"
         assert scenario["changed"]
         assert (scenario["kept"], scenario["restored"]) == (0.0, 0.0)
         assert scenario["misplaced"] == []
@@ -134,6 +137,10 @@ def test_what_differs_from_one_replica_is_told(found: dict[str, Any]) -> None:
         "norm: each replica has statistics of its own rows "
         "(BatchNormalization(synchronized=True) has those of the whole batch)"
     ]
+    assert told["drops"] == [
+        "drop: each replica draws the same random numbers for its share, where one draws for the "
+        "whole batch"
+    ]
     (clips,) = told["clips"]
     assert clips.startswith("SGD(clipnorm=1.0) clips the gradients of each replica")
     (scales,) = told["scales"]
@@ -146,6 +153,13 @@ def test_what_differs_from_one_replica_is_told(found: dict[str, Any]) -> None:
     assert "not those of several" in compiler
     (stream,) = told["stream"]
     assert "do not divide by 2" in stream
+
+
+def test_replicas_drop_the_same_places_of_their_shares(found: dict[str, Any]) -> None:
+    first, second = found["draws"]
+    for replicas in (first, second):
+        assert np.array_equal(*replicas)
+    assert not np.array_equal(first[0], second[0])
 
 
 def test_what_replicas_cannot_train_is_one_line(found: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
 from bench.schema.cells import few_of
+from bench.worker.drawing import drawing
 from fmnist_models.arrays import Arrays
 from fmnist_models.errors import Unsupported
 from fmnist_models.loops.base import Snapshot, Work, state_variables
@@ -38,7 +39,7 @@ def per_replica(work: Work) -> list[str]:
         Unsupported: a variable of the model is not on all replicas.
     """
     _refuse_unplaced(work.model)
-    tells = (_of_last_batch, _of_layers, _of_optimizer, _of_loss, _of_compiler)
+    tells = (_of_last_batch, _of_layers, _of_drawing, _of_optimizer, _of_loss, _of_compiler)
     return [line for tell in tells for line in tell(work)]
 
 
@@ -93,6 +94,15 @@ def _of_layers(work: Work) -> Iterator[str]:
         yield (
             f"{few_of(names)}: each replica has statistics of its own rows "
             "(BatchNormalization(synchronized=True) has those of the whole batch)"
+        )
+
+
+def _of_drawing(work: Work) -> Iterator[str]:
+    """Each replica has a copy of a generator's state: all begin alike, and go on alike."""
+    if names := drawing(work.model):
+        yield (
+            f"{few_of(names)}: each replica draws the same random numbers for its share, where one "
+            "draws for the whole batch"
         )
 
 

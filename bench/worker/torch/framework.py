@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench.schema.errors import Invalid
 from bench.schema.requests import TORCH_TRACE
 from bench.worker.counting import Counted, uncounted
+from bench.worker.drawing import drawing
 from bench.worker.framework import Device, Framework
 from bench.worker.precision import Product
 from bench.worker.torch.device import TorchDevice
@@ -72,14 +73,20 @@ class Torch(Framework):
 
     def per_replica(self, work: Work) -> list[str]:
         """What is computed for each replica alone, and not for the whole batch, as warnings."""
-        found = [layer.name for layer in layers_of(work.model) if _has_statistics(layer)]
-        if not found:
-            return []
-        return [
-            f"{', '.join(found)}: each replica normalizes by the statistics of its own part of a "
-            "batch, and the moving ones are those of the first replica, as DistributedDataParallel "
-            "has it"
-        ]
+        told = []
+        if found := [layer.name for layer in layers_of(work.model) if _has_statistics(layer)]:
+            told.append(
+                f"{', '.join(found)}: each replica normalizes by the statistics of its own part of "
+                "a batch, and the moving ones are those of the first replica, as "
+                "DistributedDataParallel has it"
+            )
+        if names := drawing(work.model):
+            # The process of each is seeded by its rank (`TorchCompiledLoop`).
+            told.append(
+                f"{', '.join(names)}: each replica draws random numbers of its own for its part of "
+                "a batch, which are others than one draws for the whole"
+            )
+        return told
 
     def apart(self, work: Work) -> list[str]:
         """Nothing that is known."""
