@@ -12,14 +12,13 @@ from bench.reports.page.figure import (
     HEIGHT,
     POINT,
     Figure,
-    dashes_of,
     log_axis,
+    looks_of,
     loop_colour,
     loop_look,
     loops_of,
     make,
     rows,
-    runs_of,
     tooltip,
 )
 from bench.reports.page.records import Record, roofs
@@ -129,26 +128,28 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
     import altair as alt
 
     series = f"{axis}_series"
-    shape, runs = runs_of(list(dict.fromkeys(record["run"] for record in swept)))
     chart = rows().transform_filter(f"datum.{series} != null")
-    dash, pairs = dashes_of("pair", list(dict.fromkeys(record["pair"] for record in swept)))
+    pairs, runs = (
+        list(dict.fromkeys(record[name] for record in swept)) for name in ("pair", "run")
+    )
+    line, shape, keys = looks_of("pair", pairs, runs)
     y = log_axis("speed", "samples/s", "Y")
     name, *shown = _scored(swept)
     said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), *shown, score=name)
     drawn = alt.layer(
-        chart.mark_line(strokeWidth=1.6).encode(
+        chart.mark_line().encode(
             x=x,
             y=y,
             color=loop_colour(),
             detail=f"{series}:N",
-            strokeDash=dash,
+            **line,
         ),
         chart.transform_filter("datum.low != null")
         .mark_rule(strokeWidth=1)
         .encode(x=x, y=log_axis("low", "samples/s", "Y"), y2="high:Q", color=loop_colour()),
         chart.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
     )
-    legend = loops_of(swept) + pairs + runs
+    legend = loops_of(swept) + keys
     columns = (*CASE, (axis, title.lower()), _SPEED, *((("score", name),) if shown else ()))
     return make(
         axis, title, caption, drawn.properties(width="container", height=HEIGHT), columns, legend

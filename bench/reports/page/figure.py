@@ -48,6 +48,8 @@ HEIGHT = 320
 CASE = (("run", "run"), ("case", "case"))
 DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 _DASHES_IN_WORDS = ("solid", "dashed", "dotted", "dash-dotted")
+# Pixels of a line, and what one is called that has two and three times as many.
+_THIN, _THICKER = 1.6, ("", "thick ", "very thick ")
 _SCORES = ("score:", "val_score:")
 _TITLES: Mapping[str, str] = {
     "speed": "samples/s",
@@ -202,27 +204,54 @@ def loops_of(records: Sequence[Mapping[str, Any]]) -> list[Key]:
     return [Key(loop, f"loop {loop}") for loop in LOOPS if loop in here]
 
 
-def dashes_of(field: str, names: Sequence[str]) -> tuple[alt.StrokeDash, list[Key]]:
-    """The channel that gives each name of a field its dash, and the legend; empty for one name."""
+def looks_of(
+    field: str, names: Sequence[str], runs: Sequence[str]
+) -> tuple[dict[str, Any], alt.Shape, list[Key]]:
+    """The channels of a line and the shape of its points, which tell names and runs apart.
+
+    A name has a dash of its own. There are few dashes, so that with one run a name has a shape too,
+    and with several runs, whose points have the shapes, the lines of more names are thicker.
+
+    Returns:
+        the channels of the lines, that of the points, and the legend: of several names, and of
+        several runs.
+    """
     import altair as alt
 
-    dashes = [list(DASHES[number % len(DASHES)]) for number in range(len(names))]
-    scale = alt.Scale(domain=list(names), range=dashes)
-    said = (
-        f"{_DASHES_IN_WORDS[number % len(DASHES)]}: {name}" for number, name in enumerate(names)
-    )
-    keys = [Key(words) for words in said] if len(names) > 1 else []
-    return alt.StrokeDash(f"{field}:N", legend=None, scale=scale), keys
-
-
-def runs_of(runs: Sequence[str]) -> tuple[alt.Shape, list[Key]]:
-    """The channel that gives each run its shape, and the legend; empty for one run."""
-    import altair as alt
-
-    looks = dict(zip(runs, cycle(SHAPES.values()), strict=False))
-    scale = alt.Scale(domain=list(runs), range=[shape for shape, _ in looks.values()])
-    keys = [Key(run, sign=sign) for run, (_, sign) in looks.items() if len(runs) > 1]
-    return alt.Shape("run:N", legend=None, scale=scale), keys
+    count, several = len(names), len(runs) > 1
+    places = range(count)
+    dashes = [list(DASHES[n % len(DASHES)]) for n in places]
+    words = [_DASHES_IN_WORDS[n % len(DASHES)] for n in places]
+    dash = alt.Scale(domain=list(names), range=dashes)
+    line: dict[str, Any] = {
+        "strokeDash": alt.StrokeDash(f"{field}:N", legend=None, scale=dash),
+        "strokeWidth": alt.value(_THIN),
+    }
+    signs = [""] * count
+    if several and count > len(DASHES):
+        thick = [min(n // len(DASHES), len(_THICKER) - 1) for n in places]
+        width = alt.Scale(
+            type="ordinal", domain=list(names), range=[_THIN * (1 + n) for n in thick]
+        )
+        # Vega-Lite takes no widths of names that have no order.
+        line["strokeWidth"] = alt.StrokeWidth(f"{field}:O", legend=None, scale=width)
+        words = [_THICKER[n] + word for n, word in zip(thick, words, strict=True)]
+    elif not several and count > 1:
+        signs = [sign for _, (_, sign) in zip(names, cycle(SHAPES.values()), strict=False)]
+    domain, of = (runs, "run") if several else (names, field)
+    shapes = [shape for _, (shape, _) in zip(domain, cycle(SHAPES.values()), strict=False)]
+    shape = alt.Shape(f"{of}:N", legend=None, scale=alt.Scale(domain=list(domain), range=shapes))
+    keys = [
+        Key(f"{word}: {name}", sign=sign)
+        for word, name, sign in zip(words, names, signs, strict=True)
+        if count > 1
+    ]
+    keys += [
+        Key(run, sign=sign)
+        for run, (_, sign) in zip(runs, cycle(SHAPES.values()), strict=False)
+        if several
+    ]
+    return line, shape, keys
 
 
 def shapes_of(models: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -9,13 +9,12 @@ from bench.reports.page.figure import (
     HEIGHT,
     POINT,
     Figure,
-    dashes_of,
+    looks_of,
     loop_colour,
     loop_look,
     loops_of,
     make,
     rows,
-    runs_of,
     tooltip,
 )
 from bench.reports.page.records import Record
@@ -44,8 +43,8 @@ def _scaling(scaling: str, records: Sequence[Record]) -> Figure:
     )
     scale = alt.Scale(domain=[0, highest(records)], nice=False)
     y = alt.Y("value:Q", title="speed-up over replicas", scale=scale)
-    shape, runs = runs_of(list(dict.fromkeys(record["run"] for record in records)))
-    dash, lines = dashes_of("line", list(dict.fromkeys(record["line"] for record in records)))
+    lines, runs = (list(dict.fromkeys(r[name] for r in records)) for name in ("line", "run"))
+    line, shape, keys = looks_of("line", lines, runs)
     chart = rows().transform_filter(f"datum.efficiency != null && datum.scaling == '{scaling}'")
     # A line begins with one replica, whose efficiency is 1.
     from_one = chart.transform_calculate(
@@ -63,15 +62,13 @@ def _scaling(scaling: str, records: Sequence[Record]) -> Figure:
     one = alt.Chart(alt.InlineData(values=[{"one": 1}]))
     drawn = alt.layer(
         one.mark_rule(color="var(--soft)", strokeDash=[5, 3]).encode(y="one:Q"),
-        from_one.mark_line(strokeWidth=1.6).encode(
-            x=x, y=y, color=loop_colour(), detail="sweep:N", strokeDash=dash
-        ),
+        from_one.mark_line().encode(x=x, y=y, color=loop_colour(), detail="sweep:N", **line),
         point.transform_filter("datum.efficiency_low != null")
         .mark_rule(strokeWidth=1.2, clip=True)
         .encode(x=x, y="efficiency_low:Q", y2="efficiency_high:Q", color=loop_colour()),
         point.mark_point(**POINT).encode(x=x, y=y, shape=shape, tooltip=said, **loop_look()),
     )
-    legend = [*loops_of(records), *lines, *runs]
+    legend = [*loops_of(records), *keys]
     columns = (
         *CASE,
         ("replicas", "replicas"),

@@ -14,6 +14,7 @@ from support.scaled import COMPILED, Line, write_scaled
 
 from bench.reports.page.backend_findings import fastest_backend
 from bench.reports.page.charts import case_figures
+from bench.reports.page.figure import Key
 from bench.reports.page.findings import comparison_findings, findings
 from bench.reports.page.page import write_report
 from bench.reports.page.records import case_records
@@ -130,6 +131,33 @@ def test_threads_are_on_one_line_for_one_number_of_replicas(tmp_path: Path) -> N
     }
     records = case_records(read_sources([write_run(tmp_path / "run", cases)]))
     assert len({record["threads_series"] for record in records}) == 2
+
+
+def test_no_two_lines_of_a_chart_look_alike(source: Callable[..., Source]) -> None:
+    """There are four dashes: one run has shapes too, and of several the lines are thicker."""
+    lines = [
+        Line({2: 1.9}, replace(COMPILED, model=model, batch_size=batch))
+        for model in ("relu_mlp", "sigmoid_mlp")
+        for batch in (128, 256, 512)
+    ]
+    one, other = (source(*lines, label=label) for label in ("a", "b"))
+
+    def drawn(*sources: Source) -> tuple[list[Key], Any]:
+        figures = case_figures(list(sources), case_records(list(sources)))
+        (chart,) = (figure for figure in figures if figure.name == "scaling-strong")
+        keys = [key for key in chart.legend if "batch" in key.text]
+        return keys, chart.spec["layer"][1]["encoding"]
+
+    keys, line = drawn(one)
+    assert len({key.sign for key in keys}) == 6
+    assert "" not in {key.sign for key in keys}
+    assert line["strokeWidth"] == {"value": 1.6}
+    keys, line = drawn(one, other)
+    assert len({key.text.split(":")[0] for key in keys}) == 6
+    # Of other types of field Vega-Lite takes no widths.
+    assert line["strokeWidth"]["type"] == "ordinal"
+    widths, dashes = (line[name]["scale"]["range"] for name in ("strokeWidth", "strokeDash"))
+    assert len({(width, *dash) for width, dash in zip(widths, dashes, strict=True)}) == 6
 
 
 def test_each_scaling_has_a_chart_that_warns_of_a_cpu(source: Callable[..., Source]) -> None:
