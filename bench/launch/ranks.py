@@ -203,12 +203,14 @@ class RankedWorkers:
         late = [r for r in every if r not in ends or ends[r].status is Status.TIMED_OUT]
         bad = {r: end for r, end in ends.items() if _is_bad(end) and r not in late}
         if late and not bad:
-            worst = min(late, key=lambda rank: reached[rank])
-            return Answer(
-                Status.TIMED_OUT,
-                f"{self._of(worst, 'took longer')} than {place.timeout_s:g} s (--timeout); it last "
-                f"printed: {last_words(place.of_rank(worst).log)}",
-            )
+            # Before the first round, none is known to have come further.
+            least = min(reached[rank] for rank in late)
+            behind = [rank for rank in late if reached[rank] == least]
+            words = {rank: last_words(place.of_rank(rank).log) for rank in behind}
+            told = "; ".join(f"rank {rank} last printed: {said}" for rank, said in words.items())
+            of = f"of {len(self._workers)}: took longer than {place.timeout_s:g} s (--timeout)"
+            named = f"rank{'s' * (len(behind) > 1)} {', '.join(map(str, behind))}"
+            return Answer(Status.TIMED_OUT, f"{named} {of}; {told}")
         if bad:
             worst = min(bad, key=lambda rank: _may_follow(bad[rank]))
             first = bad[worst]

@@ -146,7 +146,8 @@ def test_a_rank_that_hangs_ends_the_launch_at_its_limit(launch: Launch) -> None:
     record, _ = launch({"rounds": [0.1], "ranks": {"1": {"hang": True}}}, timeout_s=1.0)
     assert record.status is Status.TIMED_OUT
     assert record.reason == (
-        f"rank 1 of {RANKS}: took longer than 1 s (--timeout); it last printed: it printed nothing"
+        f"rank 1 of {RANKS}: took longer than 1 s (--timeout); rank 1 last printed: it printed "
+        "nothing"
     )
 
 
@@ -155,7 +156,16 @@ def test_of_ranks_that_all_hang_the_one_that_came_least_far_is_told(launch: Laun
     record, _ = launch(script, timeout_s=1.0)
     assert record.status is Status.TIMED_OUT
     assert record.reason == (
-        f"rank 2 of {RANKS}: took longer than 1 s (--timeout); it last printed: no route"
+        f"rank 2 of {RANKS}: took longer than 1 s (--timeout); rank 2 last printed: no route"
+    )
+
+
+def test_where_none_came_further_the_last_words_of_all_are_told(launch: Launch) -> None:
+    script = {"rounds": [], "hang": True, "says": "waits", "ranks": {"1": {"says": "no route"}}}
+    record, _ = launch(script, timeout_s=1.0)
+    assert record.reason == (
+        f"ranks 0, 1, 2 of {RANKS}: took longer than 1 s (--timeout); rank 0 last printed: waits; "
+        "rank 1 last printed: no route; rank 2 last printed: waits"
     )
 
 
