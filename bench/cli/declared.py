@@ -69,11 +69,16 @@ OPTIONS: tuple[Option, ...] = (
         f"tensorflow, jax, torch; {_LIST} [default: the first that is installed]",
         "LIST",
     ),
-    Option("replicas", str, f"devices that share each batch, or {ALL}; comma-separated", "LIST"),
+    Option(
+        "replicas",
+        str,
+        f"numbers of devices that share each batch, such as 1,2,4; {ALL}: every one [default: 1]",
+        "LIST",
+    ),
     Option(
         "processes",
         str,
-        "one for all replicas, or each for one a replica [default: one where the backend has it]",
+        "one: a process for all replicas; each: a process for each [default: one, each with torch]",
         "WORD",
     ),
     Option(

@@ -130,7 +130,7 @@ def plan_from(
         scaling=_word(values, "scaling", SCALINGS, STRONG),
     )
     if axes.replicas not in (None, (1,)):
-        axes = with_replicas(replace(axes, devices=named))
+        axes = with_replicas(replace(axes, devices=named), told)
     else:
         devices = tuple(present()) if named is None else each_once(named, told)
         axes = replace(axes, devices=devices)

@@ -89,7 +89,7 @@ RULES: tuple[Rule, ...] = (
          "PyTorch", Fate.FIXED, "each launch compiles its step itself"),
     # By these the suite chooses the GPUs; environment.json lists those chosen.
     Rule("CUDA_VISIBLE_DEVICES", "CUDA", Fate.KEPT_OUT,
-         "the suite reads it to choose the GPUs; a GPU case sees its one, a CPU case none"),
+         "the suite reads it to choose the GPUs; a GPU case sees its own, a CPU case none"),
     Rule("HIP_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES", "ROCm", Fate.KEPT_OUT,
          "a CPU case sees no GPU"),
     Rule("FMNIST_CUDA_DRIVER", "this suite", Fate.KEPT_OUT, "what the parent tells a GPU worker"),
@@ -138,7 +138,7 @@ RULES: tuple[Rule, ...] = (
          "the speed of the interpreter, the order of sets"),
     Rule("PYTHON.*", "Python", Fate.IGNORED, "what is imported is recorded itself"),
     Rule("FMNIST_(DATA|LOCK|FUNCTIONS|RENDEZVOUS_PORT)", "this suite", Fate.IGNORED,
-         "the parent's; the digests of the images and of the functions are recorded"),
+         "read by the parent alone; digests of the images and of the functions are recorded"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
 )  # fmt: skip
 # (files, readers, fate, why) of the user's files.

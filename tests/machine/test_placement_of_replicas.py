@@ -100,12 +100,15 @@ def test_all_is_the_number_of_gpus_or_of_cores(
 ) -> None:
     monkeypatch.setattr(devices, "inventory", lambda: machine)
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: [0, 1, 4])
-    on_gpus = here.with_replicas(Axes(replicas=(1, "all", 2)))
+    told: list[str] = []
+    on_gpus = here.with_replicas(Axes(replicas=(1, "all", 2)), told.append)
     assert (on_gpus.devices, on_gpus.replicas) == (("gpu",), (1, 2))
-    on_cpu = here.with_replicas(Axes(devices=("cpu",), replicas=(1, "all")))
+    on_cpu = here.with_replicas(Axes(devices=("cpu",), replicas=(1, "all")), told.append)
     assert (on_cpu.devices, on_cpu.replicas) == (("cpu",), (1, 3))
-    monkeypatch.setattr(devices, "inventory", lambda: Inventory())
-    assert here.with_replicas(Axes(replicas=(1,))).devices == ("cpu",)
+    assert told == []
+    monkeypatch.setattr(devices, "inventory", lambda: Inventory(problem="CUDA_VISIBLE_DEVICES"))
+    assert here.with_replicas(Axes(replicas=(2,)), told.append).devices == ("cpu",)
+    assert told == ["--replicas: on the CPU, where a speed-up means nothing: CUDA_VISIBLE_DEVICES"]
 
 
 def test_a_gpu_of_two_names_is_one_device_of_a_plan_of_replicas(

@@ -253,14 +253,14 @@ def test_a_table_with_every_column_fits_80_columns(rows: Callable[..., Rows]) ->
 def test_without_a_case_of_one_replica_the_terminal_says_what_to_name(
     rows: Callable[..., Rows],
 ) -> None:
-    remedy = "no speed-up: name 1 among --replicas\n"
+    remedy = "speed-up not computed: name 1 among --replicas\n"
     found = rows(Line({2: 1.9, 4: 3.1}))
     lost = dict.fromkeys(("speedup", "efficiency", "efficiency_low", "efficiency_high"))
     several = [{**row, **lost} for row in found if row["replicas"] > 1]
     assert printed(several).count(remedy) == 1
     one = {**found[0], "status": "failed", "reason": "no room"}
     for others in (found, [one, *several], [{**row, "status": "failed"} for row in several]):
-        assert "no speed-up" not in printed(others)
+        assert "speed-up not computed" not in printed(others)
 
 
 def test_a_cpu_is_told_in_the_terminal(rows: Callable[..., Rows]) -> None:

@@ -26,7 +26,8 @@ _PLAIN = (str, int, float, bool)
 class _Point(NamedTuple):
     """A case of a sweep; without a roofline fraction it is on one axis only."""
 
-    line: str
+    backend: str
+    loop: str
     batch_size: int
     samples_per_s: float
     roofline_fraction: float | None
@@ -159,7 +160,8 @@ def _points(records: Sequence[Record]) -> list[_Point]:
     """What the picture shows of the sweeps."""
     return [
         _Point(
-            f"{row['backend']}, {row['loop']}",
+            row["backend"],
+            row["loop"],
             int(row["batch_size"]),
             float(row["samples_per_s"]),
             float(row["roofline_fraction"]) if row["roofline_fraction"] else None,
@@ -183,36 +185,39 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 def _draw(points: Sequence[_Point], label: str, file: Path) -> None:
     """Samples/s and roofline fraction by batch size, a line for each backend and loop."""
-    from matplotlib import style
-
+    from bench.reports.plots import style
     from bench.reports.plots.canvas import blank_figure, save_picture
 
-    with style.context("default"):
-        figure = blank_figure(9.0, 4.0)
-        figure.suptitle(f"relu_mlp, adam, float32 on: {label}")
-        left, right = (figure.add_subplot(1, 2, place) for place in (1, 2))
+    with style.style([label]):
+        figure = blank_figure(10.0, 4.0)
+        figure.text(0.07, 0.93, f"relu_mlp with adam in float32: {label}", size=style.TITLE_PT)
+        left, right = (figure.add_axes((x, 0.15, 0.31, 0.64)) for x in (0.07, 0.56))
         _draw_one(left, points, [point.samples_per_s for point in points], "samples/s")
         fractions = [point.roofline_fraction for point in points]
         _draw_one(right, points, fractions, "roofline fraction")
-        figure.tight_layout()
         save_picture(figure, file)
 
 
 def _draw_one(
     axes: Axes, points: Sequence[_Point], values: Sequence[float | None], title: str
 ) -> None:
-    for name in sorted({point.line for point in points}):
-        line = sorted(
-            (point.batch_size, value)
-            for point, value in zip(points, values, strict=True)
-            if point.line == name and value is not None
-        )
-        if line:
-            axes.plot(*zip(*line, strict=True), marker="o", label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xlabel("batch size")
-    axes.set_title(title)
-    axes.grid(visible=True, alpha=0.3)
-    if axes.lines:
-        axes.legend(fontsize="small")
+    """A panel; each line has its name at its end, its loop's colour and its backend's dash."""
+    from bench.reports.plots import panels
+    from bench.reports.plots.style import line_styles, log_axis, loop_style
+
+    panels.title(axes, title)
+    lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for point, value in sorted(zip(points, values, strict=True), key=lambda pair: pair[0]):
+        if value is not None:
+            lines.setdefault((point.backend, point.loop), []).append((point.batch_size, value))
+    if not lines:
+        panels.empty(axes, "none was measured")
+        return
+    log_axis(axes, axes.yaxis, [value for line in lines.values() for _, value in line])
+    panels.doubling_axis(axes, {size for line in lines.values() for size, _ in line}, "batch size")
+    dashes = line_styles(sorted({backend for backend, _ in lines}))
+    for (backend, loop), line in lines.items():
+        drawn = {"linestyle": dashes[backend], "linewidth": 1.2, "marker": "o"}
+        axes.plot(*zip(*line, strict=True), **drawn, **loop_style(loop))
+    names = [f"{backend}, {loop}" for backend, loop in lines]
+    panels.name_ends(axes, [line[-1] for line in lines.values()], names)

@@ -57,7 +57,9 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     for scales in how_it_scales(rows):
         console.print(Text(scales.line), soft_wrap=True)
     if _nothing_to_scale_from(rows):
-        console.print("no speed-up: name 1 among --replicas", soft_wrap=True, highlight=False)
+        console.print(
+            "speed-up not computed: name 1 among --replicas", soft_wrap=True, highlight=False
+        )
     for note, cases in notes(rows).items():
         first, *others = cases
         more = f" and {len(others)} more" if others else ""
