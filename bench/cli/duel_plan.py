@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.cli.declared import AXES
 from bench.cli.here import with_replicas
-from bench.cli.options import is_given, plan_from, spread_of, to_stderr
+from bench.cli.options import is_given, plan_from, spread_of
 from bench.machine import devices
 from bench.machine.loaded import CHECKOUT
 from bench.schema.bounds import MOST_SECONDS
@@ -97,7 +97,7 @@ def _same_axis(plan: DuelPlan, values: Mapping[str, Any], axis: str) -> bool:
         asked = [devices.known_as(device, devices.inventory()) for device in asked]
     elif axis == "replicas":
         named = tuple(dict.fromkeys(case.device for case in plan.cases))
-        asked = with_replicas(replace(axes, devices=named), to_stderr).replicas
+        asked = with_replicas(replace(axes, devices=named)).replicas
     cases = [case.alone(plan.settings.scaling) for case in plan.cases]
     cases = cases if axis == "batch_sizes" else list(plan.cases)
     return set(asked) == {getattr(case, field_of(axis)) for case in cases}

@@ -36,17 +36,22 @@ def each_once(named: Sequence[str], told: Callable[[str], None]) -> tuple[str, .
     return tuple(dict.fromkeys(names.values()))
 
 
-def with_replicas(axes: Axes, told: Callable[[str], None]) -> Axes:
+def with_replicas(axes: Axes) -> Axes:
     """Axes with a number of replicas in place of `all`, and with devices that replicas can have.
 
-    Where the user names no device, these are the GPUs where there are some, else the CPU, and why
-    is `told`.
+    Where the user names no device, these are the GPUs where there are some, else the CPU.
     """
     machine = devices.inventory()
     chosen = axes.devices or (("gpu",) if machine.gpus else ("cpu",))
-    if not axes.devices and not machine.gpus:
-        told(f"--replicas: on the CPU, where a speed-up means nothing: {machine.problem}")
     on_gpus = any(device != "cpu" for device in chosen)
     most = max(1, len(machine.gpus)) if on_gpus else len(hardware.cpu_affinity() or (1,))
     replicas = (most if number == ALL else number for number in axes.replicas or ())
     return replace(axes, devices=chosen, replicas=tuple(dict.fromkeys(replicas)))
+
+
+def why_on_cpu() -> str:
+    """Why replicas of which no device was named are on the CPU; empty where there are GPUs."""
+    machine = devices.inventory()
+    if machine.gpus:
+        return ""
+    return f"--replicas: on the CPU, where a speed-up means nothing: {machine.problem}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.cli.declared import AXES, OPTIONS, Option
-from bench.cli.here import default_backends, each_once, with_replicas
+from bench.cli.here import default_backends, each_once, why_on_cpu, with_replicas
 from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS
 from bench.schema.case import SCALINGS, STRONG
 from bench.schema.matrix import DUEL, DUEL_AXES, EPOCHS, LAUNCHES, SPREADS, expand, parse_axes
@@ -130,12 +130,14 @@ def plan_from(
         scaling=_word(values, "scaling", SCALINGS, STRONG),
     )
     if axes.replicas not in (None, (1,)):
-        axes = with_replicas(replace(axes, devices=named), told)
+        axes = with_replicas(replace(axes, devices=named))
     else:
         devices = tuple(present()) if named is None else each_once(named, told)
         axes = replace(axes, devices=devices)
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))
+    if named is None and any(case.replicas > 1 for case in cases) and (why := why_on_cpu()):
+        told(why)
     settings, label = _settings(values, matrix), values.get("label")
     plan = Plan(cases, settings, matrix, label, command, sent=tuple(sent().pickles))
     if not any(FUNCTION.fullmatch(model) for model in axes.models or ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,3 +201,11 @@ def test_replicas_that_were_not_measured_on_two_gpus_fail(changes: dict[str, str
 def test_one_gpu_has_nothing_to_show() -> None:
     outcome = checks.replicas({"on_cpu": False, "why_not": "there is one GPU"})
     assert outcome.result is Result.NOT_APPLICABLE
+
+
+def test_of_processes_that_are_killed_nothing_is_left_and_each_is_named() -> None:
+    rows = committed("ranks")
+    assert Counter(row["backend"] for row in rows) == {"jax": 20, "torch": 20}
+    assert {row["named"] for row in rows} == {"true"}
+    for left in ("processes", "ports", "shared_files"):
+        assert {row[left] for row in rows} == {"0"}

@@ -100,15 +100,13 @@ def test_all_is_the_number_of_gpus_or_of_cores(
 ) -> None:
     monkeypatch.setattr(devices, "inventory", lambda: machine)
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: [0, 1, 4])
-    told: list[str] = []
-    on_gpus = here.with_replicas(Axes(replicas=(1, "all", 2)), told.append)
+    on_gpus = here.with_replicas(Axes(replicas=(1, "all", 2)))
     assert (on_gpus.devices, on_gpus.replicas) == (("gpu",), (1, 2))
-    on_cpu = here.with_replicas(Axes(devices=("cpu",), replicas=(1, "all")), told.append)
+    on_cpu = here.with_replicas(Axes(devices=("cpu",), replicas=(1, "all")))
     assert (on_cpu.devices, on_cpu.replicas) == (("cpu",), (1, 3))
-    assert told == []
-    monkeypatch.setattr(devices, "inventory", lambda: Inventory(problem="CUDA_VISIBLE_DEVICES"))
-    assert here.with_replicas(Axes(replicas=(2,)), told.append).devices == ("cpu",)
-    assert told == ["--replicas: on the CPU, where a speed-up means nothing: CUDA_VISIBLE_DEVICES"]
+    assert here.why_on_cpu() == ""
+    monkeypatch.setattr(devices, "inventory", lambda: Inventory())
+    assert here.with_replicas(Axes(replicas=(2,))).devices == ("cpu",)
 
 
 def test_a_gpu_of_two_names_is_one_device_of_a_plan_of_replicas(
@@ -134,3 +132,21 @@ def test_a_duel_of_replicas_is_on_the_cpu_unless_a_gpu_is_named(
     for named, device in ((None, "cpu"), ("gpu", "gpu")):
         plan = plan_from({**words, "devices": named}, list, "")
         assert [case.device for case in plan.cases] == [device]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"replicas": "1,2"}, ["--replicas: on the CPU, where a speed-up means nothing: hidden"]),
+        ({"replicas": "1,2", "devices": "cpu"}, []),
+        ({"replicas": "1"}, []),
+    ],
+)
+def test_why_replicas_are_on_the_cpu_is_told_where_no_device_was_named(
+    monkeypatch: pytest.MonkeyPatch, words: dict[str, str], said: list[str]
+) -> None:
+    monkeypatch.setattr(devices, "inventory", lambda: Inventory(problem="hidden"))
+    told: list[str] = []
+    named = {"models": "softmax", "optimizers": "sgd", "loops": "compiled", "backends": "jax"}
+    plan_from({**named, **words}, lambda: ["cpu"], "", told=told.append)
+    assert told == said

@@ -217,7 +217,7 @@ def _draw_one(
     panels.doubling_axis(axes, {size for line in lines.values() for size, _ in line}, "batch size")
     dashes = line_styles(sorted({backend for backend, _ in lines}))
     for (backend, loop), line in lines.items():
-        drawn = {"linestyle": dashes[backend], "linewidth": 1.2, "marker": "o"}
-        axes.plot(*zip(*line, strict=True), **drawn, **loop_style(loop))
+        drawn = {"linewidth": 1.2, "marker": "o", **loop_style(loop)}
+        axes.plot(*zip(*line, strict=True), linestyle=dashes[backend], **drawn)
     names = [f"{backend}, {loop}" for backend, loop in lines]
     panels.name_ends(axes, [line[-1] for line in lines.values()], names)
