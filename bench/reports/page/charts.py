@@ -129,10 +129,10 @@ def _sweep(axis: str, title: str, caption: str, x: alt.X, swept: Sequence[Record
 
     series = f"{axis}_series"
     chart = rows().transform_filter(f"datum.{series} != null")
-    pairs, runs = (
-        list(dict.fromkeys(record[name] for record in swept)) for name in ("pair", "run")
+    curves, runs = (
+        list(dict.fromkeys(record[name] for record in swept)) for name in ("curve", "run")
     )
-    line, shape, keys = looks_of("pair", pairs, runs)
+    line, shape, keys = looks_of("curve", curves, runs)
     y = log_axis("speed", "samples/s", "Y")
     name, *shown = _scored(swept)
     said = tooltip((f"{axis}:Q", ",d"), ("speed:Q", ",.0f"), *shown, score=name)

@@ -76,6 +76,7 @@ def case_records(sources: Sequence[Source]) -> list[Record]:
     _mark_series(records, "batch", ("placement", "precision"))
     of_threads = ("machine", "device", "batch", "precision", "replicas", "processes")
     _mark_series(records, "threads", of_threads)
+    _name_curves(records)
     names = line_names(row for source in sources for row in source.rows)
     for record in records:
         record["line"] = names.get(record["sweep"], "")
@@ -208,6 +209,20 @@ def _mark_series(records: Sequence[Record], axis: str, same: Sequence[str]) -> N
         if len({member[axis] for member in members}) > 1:
             for member in members:
                 member[f"{axis}_series"] = number
+
+
+def _name_curves(records: Sequence[Record]) -> None:
+    """Set `curve`, the name of the line of a record over batch sizes or threads.
+
+    It has the device, the precision and the number of replicas where lines differ in them.
+    """
+    series = ("batch_series", "threads_series")
+    swept = [r for r in records if any(r[number] is not None for number in series)]
+    told = [name for name in ("device", "precision") if len({r[name] for r in swept}) > 1]
+    for record in records:
+        parts = [record["pair"], *(record[name] for name in told)]
+        parts += [f"{record['replicas']} replicas"] * (record["replicas"] > 1)
+        record["curve"] = " · ".join(parts)
 
 
 def _mark_sweeps(records: Sequence[Record]) -> None:

@@ -210,3 +210,23 @@ def test_the_whole_page_says_on_a_cpu_that_it_means_nothing(tmp_path: Path) -> N
     text = page.read_text("utf-8")
     # In the finding, the chart's caption and description, the table, and the warnings.
     assert text.count(MEANS_NOTHING[3:]) >= 5
+
+
+def test_no_two_lines_over_batch_sizes_look_alike(tmp_path: Path) -> None:
+    """Devices, precisions and numbers of replicas are lines of their own, and named."""
+    case = Case("relu_mlp", "adam", "compiled", backend="jax")
+    kinds = (
+        case,
+        replace(case, precision="mixed_bfloat16"),
+        replace(case, device="gpu"),
+        replace(case, device="gpu", replicas=2),
+    )
+    cases = {replace(kind, batch_size=size): (1.0, 0.85) for kind in kinds for size in (32, 512)}
+    records = case_records(read_sources([write_run(tmp_path / "run", cases)]))
+    lines = {record["batch_series"]: record["curve"] for record in records}
+    assert sorted(lines.values()) == [
+        "relu_mlp · adam · jax · cpu · float32",
+        "relu_mlp · adam · jax · cpu · mixed_bfloat16",
+        "relu_mlp · adam · jax · gpu · float32",
+        "relu_mlp · adam · jax · gpu · float32 · 2 replicas",
+    ]
