@@ -210,8 +210,8 @@ def test_a_run_of_several_replicas_alone_measures_no_ceilings(run: Run) -> None:
 def test_a_finished_run_with_a_case_that_is_left_out_is_not_measured_again(
     run: Run, tmp_path: Path
 ) -> None:
-    left_out = replace(TWO, loop="fit", backend="torch", processes=2)
-    alone = replace(left_out, replicas=1, processes=1)
+    # Several replicas of TensorFlow train in fit alone.
+    left_out, alone = (replace(case, backend="tensorflow") for case in (TWO, ONE))
     scripts = {"1": {"rounds": [1.0]}, "2": {"rounds": [0.5]}}
     first = run(alone, left_out, scripts=scripts, launches=2)
     assert [row["status"] for row in first.rows] == ["ok", "skipped"]
