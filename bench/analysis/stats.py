@@ -111,8 +111,7 @@ def student_interval(logs: Sequence[float]) -> tuple[float, float] | None:
 
 
 def welch_interval(logs: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of the difference of two means, first less second, by Welch's t; None
-    where a side has fewer than two values.
+    """The 95% interval of the difference of two means, first less second, by Welch's t.
 
     None where a side has fewer than two values. The variances may differ; the degrees of freedom
     are Welch's and Satterthwaite's (Welch, "The generalization of Student's problem when several
@@ -153,7 +152,7 @@ def welch_p(logs: Sequence[float], others: Sequence[float]) -> float | None:
 
 
 def _welch(logs: Sequence[float], others: Sequence[float]) -> tuple[float, float, float] | None:
-    """(difference of the means, its standard error, degrees of freedom); None without scatter."""
+    """(difference of the means, its standard error, degrees of freedom); None with one value."""
     for value in (*logs, *others):
         if not math.isfinite(value):
             raise ValueError(f"logs: {value} is not finite")
