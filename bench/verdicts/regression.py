@@ -106,16 +106,34 @@ def estimate(baseline: Array, candidate: Array, floor: ArrayLike = 0.0) -> Estim
     means = [np.nanmean(group, -2, keepdims=True) for group in (baseline, candidate)]
     residuals = np.concatenate([baseline - means[0], candidate - means[1]], -2)
     own_freedom = (held - 1 + own - 1).astype(float)
-    variances, freedom = moderated(np.nansum(residuals**2, -2) / own_freedom, own_freedom)
-    complete = ~np.isnan(residuals).any(-1)
-    shared = np.maximum(1.0, complete.sum(-1) - len(means))
-    together = independent_cases(np.where(complete[..., None], residuals, 0.0), shared)
-    most = np.minimum(MOST_FREEDOM, shared * np.minimum(MOST_CASES, together))[..., None]
-    freedom = np.maximum(own_freedom, np.minimum(freedom, most))
+    variances, freedom = scatter(residuals, own_freedom, len(means))
     least = np.square(floor)
     freedom = np.where(variances < least, np.inf, freedom)
     error = np.sqrt(np.maximum(variances, least) * (1 / own + 1 / held))
     return Estimate((means[1] - means[0])[..., 0, :], error, freedom)
+
+
+def scatter(residuals: Array, own_freedom: Array, subtracted: int) -> tuple[Array, Array]:
+    """(variance of a run, its degrees of freedom) of each case, shape (..., cases).
+
+    It is pooled over groups of runs and moderated towards that of the other cases (`moderated`).
+    Because runs drift as a whole, its degrees of freedom are limited to those that the residuals of
+    all cases have together (`independent_cases`).
+
+    Args:
+        residuals: shape (..., runs, cases), each less the mean of its group; NaN where a run does
+            not have the case.
+        own_freedom: degrees of freedom of each case, shape (..., cases).
+        subtracted: the number of means that were subtracted.
+    """
+    import numpy as np
+
+    variances, freedom = moderated(np.nansum(residuals**2, -2) / own_freedom, own_freedom)
+    complete = ~np.isnan(residuals).any(-1)
+    shared = np.maximum(1.0, complete.sum(-1) - subtracted)
+    together = independent_cases(np.where(complete[..., None], residuals, 0.0), shared)
+    most = np.minimum(MOST_FREEDOM, shared * np.minimum(MOST_CASES, together))[..., None]
+    return variances, np.maximum(own_freedom, np.minimum(freedom, most))
 
 
 def stored_test(found: Estimate, margin: float, level: float) -> StoredTest:

@@ -1,0 +1,168 @@
+"""Which of several alike nodes is slow: each against the others. Pure functions over arrays.
+
+The unit is a run of a node, because runs differ by the node's drift, which the launches inside one
+run cannot show. Values are logs of seconds per sample: larger is slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.verdicts.regression import Estimate, StoredTest, beyond, scatter, stored_test
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# One run of each shows no scatter of runs, only that of nodes, and few nodes hardly show that.
+LEAST_NODES_OF_ONE_RUN = 6
+# The variance of a median of many is that of the mean times so much, and of two or one the same
+# (any text on order statistics).
+_MEDIAN = 1.5707963267948966
+# A median of absolute deviations is a standard deviation of normal values over so much, and knows
+# as much as this share of them (P. J. Huber, "Robust Statistics", 1981, section 5.1).
+_MAD, _MAD_EFFICIENCY = 1.482602218505602, 0.37
+_MOST_RUNS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class NodesTest:
+    """The outcome for the nodes and cases of a fleet, arrays of shape (..., nodes, cases).
+
+    Attributes:
+        found: change of each node against the others, its p-value, and what would be found.
+        scatter: the standard deviation of a run, shape (..., cases).
+        slow: shape (..., nodes): whether a case of the node is slower beyond the margin.
+    """
+
+    found: StoredTest
+    scatter: Array
+    slow: NDArray[np.bool_]
+
+
+def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
+    """Test each node against the median of the others, with one error rate for the whole fleet.
+
+    A node is compared with the median of the others' means, which a few slow ones do not move. The
+    scatter of runs is pooled over the nodes and moderated over the cases, as in `regression`; a
+    node that scatters more has its own. Holm's procedure is over all nodes and cases.
+
+    Args:
+        logs: shape (..., nodes, runs, cases); NaN where a node does not have the case in a run.
+        margin: the slow-down that is tolerated, as a log.
+        level: family-wise error rate.
+
+    Raises:
+        ValueError: fewer than two nodes, or too few runs to know a scatter.
+    """
+    import numpy as np
+
+    nodes, runs = logs.shape[-3:-1]
+    if nodes < 2 or (runs < 2 and nodes < LEAST_NODES_OF_ONE_RUN):
+        raise ValueError("two nodes of two runs are needed, or six of one")
+    held = (~np.isnan(logs)).sum(-2)
+    with np.errstate(invalid="ignore"):
+        means = np.where(held > 0, np.nansum(logs, -2) / np.maximum(held, 1), np.nan)
+    centre, others = _median_of_others(means)
+    if runs > 1:
+        variances, freedom, own = _of_runs(logs, means, held)
+    else:
+        variances, freedom = _of_nodes(means)
+        own = np.zeros(means.shape)
+    pooled = variances[..., None, :]
+    of_median = np.where(others > 2, _MEDIAN, 1.0) / np.maximum(others, 1)
+    typical = np.maximum(1.0, np.nanmedian(held, -2, keepdims=True))
+    error = np.sqrt(
+        np.maximum(pooled, own) / np.maximum(held, 1) + pooled * of_median / typical
+    )
+    change = means - centre
+    absent = np.isnan(change)
+    estimate = Estimate(
+        np.where(absent, -np.inf, change),
+        np.where(absent, 1.0, error),
+        np.broadcast_to(freedom[..., None, :], change.shape),
+    )
+    flat = (*change.shape[:-2], change.shape[-2] * change.shape[-1])
+    tested = stored_test(
+        Estimate(*(part.reshape(flat) for part in (estimate.change, estimate.error, estimate.freedom))),
+        margin,
+        level,
+    )
+    found = StoredTest(
+        change,
+        *(
+            getattr(tested, name).reshape(change.shape)
+            for name in ("p", "rejected", "threshold", "smallest")
+        ),
+    )
+    return NodesTest(found, np.sqrt(variances), found.rejected.any(-1))
+
+
+def runs_needed(found: NodesTest, margin: float, gate: float, nodes: int, level: float) -> int | None:
+    """The least runs of each node with which a slow-down as large as the gate is found.
+
+    It takes the scatter that was seen as that of further runs. None above 100.
+
+    Args:
+        found: the outcome of fewer runs.
+        margin, gate: as logs.
+        nodes: their number.
+        level: family-wise error rate.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    worst = float(np.nanmax(found.scatter))
+    cases = found.scatter.shape[-1]
+    others = nodes - 1
+    of_median = (_MEDIAN if others > 2 else 1.0) / others
+    for runs in range(2, _MOST_RUNS + 1):
+        freedom = np.minimum(float(nodes * (runs - 1)), 8.0)
+        needed = stdtrit(freedom, 1 - level / (nodes * cases)) + beyond(np.asarray(freedom))
+        if margin + float(needed) * worst * np.sqrt((1 + of_median) / runs) <= gate:
+            return runs
+    return None
+
+
+def _of_runs(logs: Array, means: Array, held: Array) -> tuple[Array, Array, Array]:
+    """(variance of a run, its degrees of freedom, each node's own variance)."""
+    import numpy as np
+
+    residuals = logs - means[..., None, :]
+    own_freedom = np.maximum(held - 1, 0)
+    squares = np.nansum(residuals**2, -2)
+    own = np.where(own_freedom > 0, squares / np.maximum(own_freedom, 1), 0.0)
+    nodes, runs, cases = logs.shape[-3:]
+    stacked = residuals.reshape(*logs.shape[:-3], nodes * runs, cases)
+    variances, freedom = scatter(stacked, own_freedom.sum(-2).astype(float), nodes)
+    return variances, freedom, own
+
+
+def _of_nodes(means: Array) -> tuple[Array, Array]:
+    """(variance of a run, its degrees of freedom) from one run of each node."""
+    import numpy as np
+
+    apart = np.abs(means - np.nanmedian(means, -2, keepdims=True))
+    count = (~np.isnan(means)).sum(-2)
+    freedom = np.maximum(1.0, _MAD_EFFICIENCY * (count - 1.0))
+    return np.square(_MAD * np.nanmedian(apart, -2)), freedom
+
+
+def _median_of_others(means: Array) -> tuple[Array, Array]:
+    """(median of the other nodes' means, their number), of shape (..., nodes, cases)."""
+    import numpy as np
+
+    order = np.argsort(means, -2, kind="stable")
+    rank = np.argsort(order, -2, kind="stable")
+    ordered = np.take_along_axis(means, order, -2)
+    count = (~np.isnan(means)).sum(-2, keepdims=True)
+    others = np.broadcast_to(count - (~np.isnan(means)), means.shape)
+    ends = []
+    for middle in ((others - 1) // 2, others // 2):
+        at = np.clip(middle + (middle >= rank), 0, means.shape[-2] - 1)
+        ends.append(np.take_along_axis(ordered, at, -2))
+    centre = np.where(others > 0, (ends[0] + ends[1]) / 2, np.nan)
+    return centre, others
