@@ -15,6 +15,7 @@ from bench.cli import (
     describe,
     doctor,
     duel,
+    fleet,
     profile,
     report,
     run,
@@ -67,5 +68,6 @@ for _verb in (
     duel.duel,
     profile.profile,
     baseline.baseline,
+    fleet.fleet,
 ):
     cli.add_command(_verb)

@@ -28,6 +28,8 @@ from fmnist_models.errors import UserError
 
 # Files that only grow; of them only what is new is sent.
 _POLL_S, _READY_S = 1.0, 60.0
+# Each node of a cluster on one machine takes some 200 MB and ports.
+MOST_LOCAL = 16
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Without GPUs of its own, an actor would see none, and its launches neither.
@@ -81,9 +83,9 @@ def cluster(address: str | None, local: int | None) -> Iterator[tuple[Node, ...]
 
 
 def measure(
-    plan: Plan, folder: FleetFolder, nodes: Sequence[Node], progress: FleetProgress
+    folder: FleetFolder, nodes: Sequence[Node], progress: FleetProgress
 ) -> dict[str, str]:
-    """Measure the plan on all nodes at once; returns why a node did not end, by its name.
+    """Measure the fleet's plan on all nodes at once; returns why a node did not end, by its name.
 
     What a node has measured is at home after each launch. A node that dies loses the launch under
     way; the others go on.
@@ -94,7 +96,7 @@ def measure(
     failed: dict[str, str] = {}
     for node in nodes:
         actor = _placed(ray, node)
-        asked = replace(plan, label=plan.label or node.name)
+        asked = replace(folder.plan, label=folder.plan.label or node.name)
         told = actor.measure.options(num_returns="streaming").remote(asked, folder.held(node.name))
         under_way[told] = node
     while under_way:

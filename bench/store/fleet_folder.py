@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from bench.schema.errors import explained
-from bench.store.files import write_bytes
+from bench.schema.plan import Plan
+from bench.store.files import refuse_unwritable, write_bytes
+from bench.store.tables import write_json
+from fmnist_models.errors import UserError
 
-NODES = "nodes"
+NODES, _PLAN = "nodes", "fleet.json"
 # Files that only grow: of them what is new is sent and appended.
 _GROWING = ("rounds.csv", "launches.jsonl")
 _KEPT = (*_GROWING, "plan.json", "environment.json", "results.csv")
@@ -19,10 +24,42 @@ class FleetFolder:
 
     Args:
         path: the folder.
+        plan: what each node is to measure.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plan: Plan) -> None:
         self.path = path
+        self.plan = plan
+
+    @classmethod
+    def create(cls, path: Path, plan: Plan) -> Self:
+        """A new folder, with the plan.
+
+        Raises:
+            UserError: it cannot be written, or holds something already.
+        """
+        refuse_unwritable(path, "--output")
+        if any(path.iterdir() if path.exists() else ()):
+            raise UserError(f"{path} is not empty: name another --output, or --resume {path}")
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / _PLAN, plan.to_json())
+        return cls(path, plan)
+
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """The folder of a fleet that did not end.
+
+        Raises:
+            UserError: there is none, or its plan cannot be read.
+        """
+        try:
+            plan = Plan.from_json(json.loads((path / _PLAN).read_text("utf-8")))
+        except FileNotFoundError as error:
+            raise UserError(f"{path} holds no fleet to resume: it has no {_PLAN}") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path / _PLAN} cannot be read: {error}") from error
+        return cls(path, plan)
 
     def of_node(self, name: str) -> Path:
         """The run folder of a node."""

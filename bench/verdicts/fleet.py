@@ -26,6 +26,7 @@ _MEDIAN = 1.5707963267948966
 # as much as this share of them (P. J. Huber, "Robust Statistics", 1981, section 5.1).
 _MAD, _MAD_EFFICIENCY = 1.482602218505602, 0.37
 _MOST_RUNS = 100
+MOST = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
     else:
         variances, freedom = _of_nodes(means)
         own = np.zeros(means.shape)
+    freedom = np.minimum(freedom, MOST)
     pooled = variances[..., None, :]
     of_median = np.where(others > 2, _MEDIAN, 1.0) / np.maximum(others, 1)
     typical = np.maximum(1.0, np.nanmedian(held, -2, keepdims=True))
