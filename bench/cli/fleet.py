@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from bench.cli.declared import OPTIONS
 from bench.cli.options import Verbs, options, plan_from, refuse_plan_options, to_stderr
 from bench.cli.verb import command_line, console_of
 from bench.schema.errors import ExitCode

@@ -22,8 +22,8 @@ from bench.schema.plan import Plan
 from bench.session import preflight
 from bench.session.events import Progress
 from bench.session.run import execute
-from bench.store.fleet_folder import FleetFolder, news, seed
 from bench.store.files import scratch
+from bench.store.fleet_folder import FleetFolder, news, seed
 from fmnist_models.errors import UserError
 
 # Files that only grow; of them only what is new is sent.
@@ -82,9 +82,7 @@ def cluster(address: str | None, local: int | None) -> Iterator[tuple[Node, ...]
             own.shutdown()
 
 
-def measure(
-    folder: FleetFolder, nodes: Sequence[Node], progress: FleetProgress
-) -> dict[str, str]:
+def measure(folder: FleetFolder, nodes: Sequence[Node], progress: FleetProgress) -> dict[str, str]:
     """Measure the fleet's plan on all nodes at once; returns why a node did not end, by its name.
 
     What a node has measured is at home after each launch. A node that dies loses the launch under
@@ -214,7 +212,9 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
     names = [n["NodeName"] for n in alive]
     return tuple(
         Node(
-            n["NodeName"] if names.count(n["NodeName"]) == 1 else f"{n['NodeName']}-{n['NodeID'][:8]}",
+            n["NodeName"]
+            if names.count(n["NodeName"]) == 1
+            else f"{n['NodeName']}-{n['NodeID'][:8]}",
             n["NodeID"],
             n["NodeManagerHostname"],
             int(n["Resources"].get("CPU", 0)),

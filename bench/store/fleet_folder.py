@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from bench.schema.errors import explained
-from bench.schema.plan import Plan
+from bench.schema.plan import PLAN_VERSION, Plan
 from bench.store.files import refuse_unwritable, write_bytes
+from bench.store.reader import read_json
+from bench.store.run_folder import refuse_absent
 from bench.store.tables import write_json
 from fmnist_models.errors import UserError
 
@@ -53,12 +54,11 @@ class FleetFolder:
         Raises:
             UserError: there is none, or its plan cannot be read.
         """
-        try:
-            plan = Plan.from_json(json.loads((path / _PLAN).read_text("utf-8")))
-        except FileNotFoundError as error:
-            raise UserError(f"{path} holds no fleet to resume: it has no {_PLAN}") from error
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path / _PLAN} cannot be read: {error}") from error
+        found = read_json(path / _PLAN, Plan, newest=PLAN_VERSION)
+        if found is None:
+            refuse_absent(path)
+            raise UserError(f"{path} holds no fleet to resume: it has no {_PLAN}")
+        plan = found[0]
         return cls(path, plan)
 
     def of_node(self, name: str) -> Path:

@@ -77,9 +77,7 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
     pooled = variances[..., None, :]
     of_median = np.where(others > 2, _MEDIAN, 1.0) / np.maximum(others, 1)
     typical = np.maximum(1.0, np.nanmedian(held, -2, keepdims=True))
-    error = np.sqrt(
-        np.maximum(pooled, own) / np.maximum(held, 1) + pooled * of_median / typical
-    )
+    error = np.sqrt(np.maximum(pooled, own) / np.maximum(held, 1) + pooled * of_median / typical)
     change = means - centre
     absent = np.isnan(change)
     estimate = Estimate(
@@ -89,7 +87,9 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
     )
     flat = (*change.shape[:-2], change.shape[-2] * change.shape[-1])
     tested = stored_test(
-        Estimate(*(part.reshape(flat) for part in (estimate.change, estimate.error, estimate.freedom))),
+        Estimate(
+            *(part.reshape(flat) for part in (estimate.change, estimate.error, estimate.freedom))
+        ),
         margin,
         level,
     )
@@ -103,7 +103,9 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
     return NodesTest(found, np.sqrt(variances), found.rejected.any(-1))
 
 
-def runs_needed(found: NodesTest, margin: float, gate: float, nodes: int, level: float) -> int | None:
+def runs_needed(
+    found: NodesTest, margin: float, gate: float, nodes: int, level: float
+) -> int | None:
     """The least runs of each node with which a slow-down as large as the gate is found.
 
     It takes the scatter that was seen as that of further runs. None above 100.
