@@ -37,7 +37,7 @@ def fleet_run(address: str | None, local: int | None, resume: str | None, **valu
     """
     from bench.machine.devices import inventory, present
     from bench.reports.terminal.fleet import FleetLines
-    from bench.session import fleet as measuring
+    from bench.session.fleet import cluster as measuring
     from bench.session.preflight import new_folder_name
     from bench.store.fleet_folder import FleetFolder
 

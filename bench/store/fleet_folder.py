@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, unquote
 
 from bench.schema.errors import explained
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.store.files import refuse_unwritable, write_bytes
-from bench.store.reader import read_json
+from bench.store.reader import kind_of, read_json
 from bench.store.run_folder import refuse_absent
 from bench.store.tables import write_json
 from fmnist_models.errors import UserError
@@ -63,7 +64,7 @@ class FleetFolder:
 
     def of_node(self, name: str) -> Path:
         """The run folder of a node."""
-        return self.path / NODES / name
+        return self.path / NODES / _as_file_name(name)
 
     def held(self, name: str) -> dict[str, bytes]:
         """The files of a node's run so far; none where it has not begun."""
@@ -90,6 +91,34 @@ class FleetFolder:
                     lines.truncate(place)
                     lines.seek(place)
                     lines.write(content)
+
+
+def is_fleet(path: Path) -> bool:
+    """Whether a folder is that of a fleet."""
+    return kind_of(path / _PLAN) == "file"
+
+
+def node_runs(path: Path) -> dict[str, Path]:
+    """The run folders in a fleet's folder by the names of their nodes, in their order.
+
+    Raises:
+        UserError: it is no folder of a fleet.
+    """
+    if not is_fleet(path):
+        refuse_absent(path)
+        raise UserError(f"{path} is no folder of fleet run: it has no {_PLAN}")
+    with explained(path):
+        folders = sorted((path / NODES).iterdir()) if (path / NODES).exists() else []
+    return {unquote(each.name): each for each in folders if each.is_dir()}
+
+
+def _as_file_name(name: str) -> str:
+    """The name as a file system takes it: any but letters, digits, `-`, `_` and a dot inside.
+
+    Letters are those of any script. `unquote` gives the name back.
+    """
+    kept = "".join(c if c.isalnum() or c in "-_." else quote(c, safe="") for c in name)
+    return f"%2E{kept[1:]}" if kept.startswith(".") else kept
 
 
 def seed(folder: Path, held: Mapping[str, bytes]) -> None:

@@ -100,7 +100,7 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
             for name in ("p", "rejected", "threshold", "smallest")
         ),
     )
-    return NodesTest(found, np.sqrt(variances), found.rejected.any(-1))
+    return NodesTest(found, np.sqrt(variances), np.asarray(found.rejected.any(-1)))
 
 
 def runs_needed(
@@ -112,7 +112,8 @@ def runs_needed(
 
     Args:
         found: the outcome of fewer runs.
-        margin, gate: as logs.
+        margin: the slow-down that is tolerated, as a log.
+        gate: the slow-down that is to be found, as a log.
         nodes: their number.
         level: family-wise error rate.
     """

@@ -129,7 +129,7 @@ def scatter(residuals: Array, own_freedom: Array, subtracted: int) -> tuple[Arra
     import numpy as np
 
     variances, freedom = moderated(np.nansum(residuals**2, -2) / own_freedom, own_freedom)
-    complete = ~np.isnan(residuals).any(-1)
+    complete = np.asarray(~np.isnan(residuals).any(-1))
     shared = np.maximum(1.0, complete.sum(-1) - subtracted)
     together = independent_cases(np.where(complete[..., None], residuals, 0.0), shared)
     most = np.minimum(MOST_FREEDOM, shared * np.minimum(MOST_CASES, together))[..., None]

@@ -7,26 +7,16 @@ after each launch: no file system is shared. Ray is imported here alone, and onl
 from __future__ import annotations
 
 import os
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
-from bench.schema.case import Case
 from bench.schema.fleet import Node, Told
-from bench.schema.launch import LaunchRecord
-from bench.schema.plan import Plan
-from bench.session import preflight
-from bench.session.events import Progress
-from bench.session.run import execute
-from bench.store.files import scratch
-from bench.store.fleet_folder import FleetFolder, news, seed
+from bench.session.fleet.on_node import OnNode
+from bench.store.fleet_folder import FleetFolder
 from fmnist_models.errors import UserError
 
-# Files that only grow; of them only what is new is sent.
 _POLL_S, _READY_S = 1.0, 60.0
 # Each node of a cluster on one machine takes some 200 MB and ports.
 MOST_LOCAL = 16
@@ -118,73 +108,6 @@ def measure(folder: FleetFolder, nodes: Sequence[Node], progress: FleetProgress)
     return failed
 
 
-class OnNode:
-    """What runs on a node: it measures a plan as `fmnist-bench run` there would."""
-
-    def measure(self, plan: Plan, held: Mapping[str, bytes]) -> Iterator[Told]:
-        """Measure what is missing of the plan, and tell of each launch with what is new.
-
-        Args:
-            plan: the plan.
-            held: the files of the run so far; none for a new run.
-        """
-        with scratch() as work:
-            folder = Path(work) / "run"
-            events: queue.SimpleQueue[Told] = queue.SimpleQueue()
-            thread = threading.Thread(target=_run, args=(plan, folder, held, events), daemon=True)
-            thread.start()
-            sent: dict[str, int] = {}
-            while True:
-                told = events.get()
-                yield replace(told, files=news(folder, sent))
-                if told.event in ("ends", "refused"):
-                    return
-
-
-class _Telling(Progress):
-    """Tells a queue of what happens in a run."""
-
-    def __init__(self, events: queue.SimpleQueue[Told]) -> None:
-        self._events = events
-
-    def waits(self, reason: str) -> None:
-        """Tell that another run measures on this machine."""
-        self._events.put(Told("waits", {"reason": reason}))
-
-    def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
-        """Tell how many launches there are."""
-        self._events.put(Told("begins", {"launches": len(remaining)}))
-
-    def launch_begins(self, case: Case, launch: int) -> None:
-        """Tell what is measured now."""
-        self._events.put(Told("measures", {"case": case.id, "launch": launch}))
-
-    def launch_voided(self, record: LaunchRecord) -> None:
-        """Tell that a launch was disturbed."""
-        self._events.put(Told("voided", {"case": record.case, "reason": record.reason}))
-
-    def launch_ends(self, record: LaunchRecord) -> None:
-        """Tell how a launch ended."""
-        facts = {"case": record.case, "status": str(record.status), "reason": record.reason}
-        self._events.put(Told("launch", facts))
-
-
-def _run(
-    plan: Plan, folder: Path, held: Mapping[str, bytes], events: queue.SimpleQueue[Told]
-) -> None:
-    try:
-        if held:
-            seed(folder, held)
-            opening, plan = preflight.resume(folder)
-        else:
-            opening = preflight.begin(plan, folder)
-        outcome = execute(plan, opening, _Telling(events), wait=True)
-    except Exception as error:  # noqa: BLE001 - it is told at home, where somebody looks
-        events.put(Told("refused", {"reason": str(error) or type(error).__name__}))
-        return
-    events.put(Told("ends", {"exit_code": int(outcome.exit_code)}))
-
-
 def _ray() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -199,7 +122,7 @@ def _started(count: int) -> Any:
     """A cluster of so many nodes on this machine."""
     from ray.cluster_utils import Cluster
 
-    memory = {"object_store_memory": 80_000_000}
+    memory: dict[str, Any] = {"object_store_memory": 80_000_000}
     head = {"num_cpus": 1, "node_name": "local-1", "include_dashboard": False, **memory}
     own = Cluster(initialize_head=True, head_node_args=head)
     for number in range(2, count + 1):
@@ -239,8 +162,8 @@ def _placed(ray: Any, node: Node) -> Any:
         ray.get(group.ready(), timeout=_READY_S)
     except ray.exceptions.GetTimeoutError as error:
         raise UserError(
-            f"node {node.name}: others of the cluster use it (it has {node.cpus} CPUs for Ray); wait "
-            "until they have ended, or leave it out"
+            f"node {node.name}: others of the cluster use it (it has {node.cpus} CPUs for Ray); "
+            "wait until they have ended, or leave it out"
         ) from error
     where = PlacementGroupSchedulingStrategy(group, 0)
     wanted = {"num_cpus": node.cpus, "num_gpus": node.gpus, "max_restarts": 0}
