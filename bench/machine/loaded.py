@@ -1,6 +1,6 @@
 """Which files a process runs: the modules that it imported, with their digests.
 
-Only workers use this module. The standard library and installed packages are left out, because
+Only workers ask for them. The standard library and installed packages are left out, because
 environment.json holds their versions. The suite's own packages and the user's model are always
 listed, even where they are installed.
 """
@@ -54,6 +54,15 @@ def loaded_files(own: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
         if path and (name in named or name.startswith(below) or not _is_installed(path)):
             found[name] = (path, _digest(path))
     return found
+
+
+def suite_digest() -> str:
+    """SHA-256 of all files of the suite's two packages, by name; equal for equal revisions."""
+    whole = hashlib.sha256()
+    for package in SUITE_PACKAGES:
+        for file in sorted((CHECKOUT / package).rglob("*.py")):
+            whole.update(f"{file.relative_to(CHECKOUT).as_posix()} {_digest(str(file))}\n".encode())
+    return whole.hexdigest()
 
 
 def _holders(own: Iterable[str]) -> Iterator[str]:

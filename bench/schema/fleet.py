@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.schema.bounds import Plain, Text
+from bench.schema.launch import Round
+
+# Events of a node beside those of `bench.session.events.Progress`.
+ENDS, REFUSED = "ends", "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +18,11 @@ class Node(Plain):
     """One node of a cluster.
 
     Attributes:
-        name: as the cluster names it; where two have one name, with the start of its id.
-        node_id: the cluster's own name of it, which no other node has.
-        address: its host name or address.
-        cpus, gpus: what the cluster may use of it.
+        name: its name in the fleet, which no other node of it has.
+        node_id: the cluster's own name of it.
+        address: where the cluster reaches it.
+        cpus: how many the cluster may use of it.
+        gpus: how many the cluster may use of it.
     """
 
     name: Text
@@ -28,16 +33,39 @@ class Node(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What must be alike on the nodes of a fleet, before the first launch.
+
+    Attributes:
+        environment: the contents that environment.json would have.
+        suite: digest of the suite's own files.
+        clock_s: seconds since the epoch, by the node's clock.
+        ahead_s: by how much that is ahead of the clock of who asked.
+        niceness: that of the processes that measure; they give way where it is above 0.
+        refused: why the plan cannot be measured there; empty where it can.
+    """
+
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    suite: str = ""
+    clock_s: float = 0.0
+    ahead_s: float = 0.0
+    niceness: int = 0
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a node tells while it measures.
 
     Attributes:
-        event: the kind of the event: `waits`, `begins`, `launch`, `voided`, `ends` or `refused`.
-        facts: of the event, such as the case and the launch, or the reason.
+        event: a method of `Progress`; or `ends`, with the exit code; or `refused`, with the reason.
+        words: the arguments of the method.
+        rounds: the rounds that ended before, since the last event.
         files: what is new in its run folder: by name, the place in the file and the bytes from
             there on. Place 0 replaces the file.
     """
 
     event: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    words: tuple[Any, ...] = ()
+    rounds: tuple[Round, ...] = ()
     files: Mapping[str, tuple[int, bytes]] = field(default_factory=dict)

@@ -23,6 +23,8 @@ from bench.schema.workload import WorkFacts
 from fmnist_models.errors import UserError
 
 MAX_LABEL = 80
+# Cs stands for a byte of the command line that is not in its encoding.
+_UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 
 PLAN_VERSION = 1
 
@@ -130,6 +132,13 @@ class Plan:
         return {"version": PLAN_VERSION, **asdict(self)}
 
 
+def label_of(label: str | None, name: str) -> str:
+    """A label that begins with that of a plan and ends with a name; what is too long is cut."""
+    text = f"{label} {name}" if label else name
+    shown = "".join(c for c in text if unicodedata.category(c) not in _UNPRINTED)
+    return shown[-MAX_LABEL:]
+
+
 def validate_label(label: str | None) -> None:
     """Accept None, and any text of at most 80 characters that prints on one line.
 
@@ -143,6 +152,5 @@ def validate_label(label: str | None) -> None:
         raise UserError(
             f"label {label[:20]!r}...: has {len(label)} characters, shorten it to {MAX_LABEL}"
         )
-    # Cs stands for a byte of the command line that is not in its encoding.
-    if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in label):
+    if any(unicodedata.category(sign) in _UNPRINTED for sign in label):
         raise UserError(f"label {label!a}: leave out control characters and line breaks")

@@ -53,10 +53,8 @@ def begin(plan: Plan, output: Path | None) -> Opening:
         UserError: the data or the label is wrong, Keras or its framework is missing, no case can be
             measured, or the folder already holds files.
     """
-    refuse_unusable(plan)
     validate_label(plan.label)
-    require_keras()
-    _refuse_taken_port(plan)
+    refuse_unmeasurable(plan)
     described = environment_of(plan)
     path = output or new_folder_name(plan.matrix, plan.label)
     refuse_taken(path)
@@ -94,6 +92,17 @@ def resume(path: Path) -> tuple[Opening, Plan]:
         return folder
 
     return Opening(path, reopened), plan
+
+
+def refuse_unmeasurable(plan: Plan) -> None:
+    """Refuse a plan of which this machine can measure nothing.
+
+    Raises:
+        UserError: each case is refused, Keras or its framework is missing, or a port is taken.
+    """
+    refuse_unusable(plan)
+    require_keras()
+    _refuse_taken_port(plan)
 
 
 def _refuse_taken_port(plan: Plan) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, unquote
 
 from bench.schema.errors import explained
+from bench.schema.fleet import Node
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.store.files import refuse_unwritable, write_bytes
 from bench.store.reader import kind_of, read_json
@@ -15,14 +18,15 @@ from bench.store.run_folder import refuse_absent
 from bench.store.tables import write_json
 from fmnist_models.errors import UserError
 
-NODES, _PLAN = "nodes", "fleet.json"
+NODES, _PLAN, _ASKED = "nodes", "fleet.json", "nodes.json"
 # Files that only grow: of them what is new is sent and appended.
 _GROWING = ("rounds.csv", "launches.jsonl")
-_KEPT = (*_GROWING, "plan.json", "environment.json", "results.csv")
+_WHOLE = ("plan.json", "environment.json", "results.csv")
+_KEPT = (*_GROWING, *_WHOLE)
 
 
 class FleetFolder:
-    """The folder of a fleet at home.
+    """The folder of a fleet at home, which `open` makes.
 
     Args:
         path: the folder.
@@ -33,20 +37,21 @@ class FleetFolder:
         self.path = path
         self.plan = plan
 
-    @classmethod
-    def create(cls, path: Path, plan: Plan) -> Self:
-        """A new folder, with the plan.
+    @staticmethod
+    def refuse_taken(path: Path) -> None:
+        """Refuse a folder in which a new fleet would replace something.
 
         Raises:
             UserError: it cannot be written, or holds something already.
         """
         refuse_unwritable(path, "--output")
-        if any(path.iterdir() if path.exists() else ()):
-            raise UserError(f"{path} is not empty: name another --output, or --resume {path}")
-        with explained(path):
-            path.mkdir(parents=True, exist_ok=True)
-            write_json(path / _PLAN, plan.to_json())
-        return cls(path, plan)
+        if is_fleet(path):
+            raise UserError(
+                f"{path} already holds a fleet's runs: name another --output, or finish them with "
+                f"--resume {path}"
+            )
+        if kind_of(path) == "folder" and any(path.iterdir()):
+            raise UserError(f"{path} is not empty: name another --output")
 
     @classmethod
     def resume(cls, path: Path) -> Self:
@@ -59,8 +64,27 @@ class FleetFolder:
         if found is None:
             refuse_absent(path)
             raise UserError(f"{path} holds no fleet to resume: it has no {_PLAN}")
-        plan = found[0]
-        return cls(path, plan)
+        return cls(path, found[0])
+
+    def open(self) -> None:
+        """Write the plan where it is new.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        with explained(self.path):
+            if not is_fleet(self.path):
+                write_json(self.path / _PLAN, self.plan.to_json())
+
+    def note(self, node: Node) -> None:
+        """Note that a node is to measure, before it has measured anything.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        nodes = {each.name: each for each in asked_nodes(self.path)} | {node.name: node}
+        with explained(self.path):
+            write_json(self.path / _ASKED, [asdict(each) for each in nodes.values()])
 
     def of_node(self, name: str) -> Path:
         """The run folder of a node."""
@@ -81,9 +105,9 @@ class FleetFolder:
         """
         folder = self.of_node(name)
         with explained(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
             for each, (place, content) in files.items():
                 file = folder / each
+                file.parent.mkdir(parents=True, exist_ok=True)
                 if place == 0:
                     write_bytes(file, content)
                     continue
@@ -96,6 +120,16 @@ class FleetFolder:
 def is_fleet(path: Path) -> bool:
     """Whether a folder is that of a fleet."""
     return kind_of(path / _PLAN) == "file"
+
+
+def asked_nodes(path: Path) -> tuple[Node, ...]:
+    """The nodes that were to measure, in the order in which they were found.
+
+    Raises:
+        UserError: the list cannot be read.
+    """
+    found = read_json(path / _ASKED, tuple[Node, ...])
+    return found[0] if found else ()
 
 
 def node_runs(path: Path) -> dict[str, Path]:
@@ -131,21 +165,22 @@ def seed(folder: Path, held: Mapping[str, bytes]) -> None:
 def news(folder: Path, sent: dict[str, int]) -> dict[str, tuple[int, bytes]]:
     """What is new in a run folder since `sent`, which is brought up to date.
 
-    Of files that only grow, what was added; others whole where they have another length or content
-    than at the last time.
+    Of files that only grow, what was added; others whole where they have another content than at
+    the last time. Logs are those that a failed launch left.
     """
     found: dict[str, tuple[int, bytes]] = {}
-    for name in _KEPT:
-        file = folder / name
-        if not file.exists():
-            continue
-        content = file.read_bytes()
-        if name in _GROWING:
-            place = sent.get(name, 0)
-            if len(content) > place:
-                found[name] = (place, content[place:])
-            sent[name] = len(content)
-        elif sent.get(name) != hash(content):
-            found[name] = (0, content)
-            sent[name] = hash(content)
+    for name in _GROWING:
+        place = sent.get(name, 0)
+        with contextlib.suppress(FileNotFoundError), (folder / name).open("rb") as lines:
+            lines.seek(place)
+            if added := lines.read():
+                found[name] = (place, added)
+                sent[name] = place + len(added)
+    logs = sorted(folder.glob("logs/*.log"))
+    for name in (*_WHOLE, *(f"logs/{log.name}" for log in logs)):
+        with contextlib.suppress(FileNotFoundError):
+            content = (folder / name).read_bytes()
+            if sent.get(name) != hash(content):
+                found[name] = (0, content)
+                sent[name] = hash(content)
     return found

@@ -33,12 +33,14 @@ class Purpose(Enum):
     BASELINE = "baseline"  # stored runs, and the candidate that is checked against them
     CONFIRM = "confirm"  # a stored run, and the side of a duel that measures it again
     COMPARE = "compare"  # runs of any machines
+    NODES = "nodes"  # the nodes of a fleet, which may have other hardware
     THREADS = "threads"  # runs on one line of the page's chart of threads
     SHOWN = "shown"  # need not agree: `compare` and the page show the differences
 
 
 _RESUME, _BASELINE, _CONFIRM = Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM
 _COMPARE, _THREADS, _SHOWN = Purpose.COMPARE, Purpose.THREADS, Purpose.SHOWN
+_NODES = Purpose.NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _uuids(gpus: Sequence[Any]) -> Any:
 
 # Not formatted, so that each fact is on one line.
 FACTS: tuple[Fact, ...] = (
-    _fact("data", "dataset_digest", _RESUME, _BASELINE, _COMPARE, words="data of SHA-256"),
+    _fact("data", "dataset_digest", _RESUME, _NODES, _BASELINE, _COMPARE, words="data of SHA-256"),
     _fact("CPU", "cpu.model", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the CPU"),
     _fact("physical cores", "cpu.cores_physical", _SHOWN),
     _fact("logical cores", "cpu.cores_logical", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN),
@@ -103,16 +105,16 @@ FACTS: tuple[Fact, ...] = (
     _fact("driver", "driver_version", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the driver"),
     _fact("operating system", "os.name", _SHOWN),
     _fact("kernel", "os.kernel", _CONFIRM, _SHOWN),
-    _fact("Python", "python.version", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("TensorFlow", "versions.tensorflow", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("JAX", "versions.jax", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("jaxlib", "versions.jaxlib", _RESUME, _CONFIRM, _THREADS),
-    _fact("PyTorch", "versions.torch", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("Keras", "versions.keras", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("NumPy", "versions.numpy", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("scikit-learn", "versions.scikit-learn", _RESUME, _CONFIRM, _THREADS, _SHOWN),
-    _fact("cuDNN", "versions.nvidia-cudnn", _RESUME, _CONFIRM, _THREADS),
-    _fact("CUDA runtime", "versions.nvidia-cuda-runtime", _RESUME, _CONFIRM, _THREADS),
+    _fact("Python", "python.version", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("TensorFlow", "versions.tensorflow", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("JAX", "versions.jax", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("jaxlib", "versions.jaxlib", _RESUME, _NODES, _CONFIRM, _THREADS),
+    _fact("PyTorch", "versions.torch", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("Keras", "versions.keras", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("NumPy", "versions.numpy", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("scikit-learn", "versions.scikit-learn", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
+    _fact("cuDNN", "versions.nvidia-cudnn", _RESUME, _NODES, _CONFIRM, _THREADS),
+    _fact("CUDA runtime", "versions.nvidia-cuda-runtime", _RESUME, _NODES, _CONFIRM, _THREADS),
     _fact("variables", "variables", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the variables"),
     _fact("suite", "versions.fmnist-bench", _RESUME, words="fmnist-bench"),
     _fact("revision", "git.revision", _RESUME, _SHOWN, words="the suite's revision"),

@@ -25,10 +25,10 @@ from bench.session.events import Progress
 
 def progress_for(console: Console) -> Progress:
     """A progress bar where `console` is a terminal, lines where it is not."""
-    return _TerminalProgress(console) if console.is_terminal else _LineProgress(console)
+    return _TerminalProgress(console) if console.is_terminal else LineProgress(console)
 
 
-class _TimeLeft:
+class TimeLeft:
     """Estimates the seconds left.
 
     The estimates of the remaining launches are scaled by measured over estimated time so far.
@@ -57,7 +57,13 @@ class _TimeLeft:
         return ratio * sum(self._estimates[self._done :])
 
 
-class _LineProgress(Progress):
+class LineProgress(Progress):
+    """Prints a line for each launch.
+
+    Args:
+        console: where.
+    """
+
     def __init__(self, console: Console) -> None:
         self._console = console
 
@@ -66,7 +72,7 @@ class _LineProgress(Progress):
         self._plan = plan
         self._total = len(remaining)
         self._number = 0
-        self._left = _TimeLeft(plan, remaining)
+        self._left = TimeLeft(plan, remaining)
         about = "about" if all(is_known(case) for case, _ in remaining) else "at least"
         time = duration(self._left.seconds())
         launches = counted(self._total, "launch", "launches")
@@ -124,7 +130,7 @@ class _LineProgress(Progress):
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class _TerminalProgress(_LineProgress):
+class _TerminalProgress(LineProgress):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._bar = Bar(

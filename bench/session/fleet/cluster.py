@@ -1,170 +1,247 @@
-"""One plan on all nodes of a Ray cluster, streamed home launch by launch.
+"""A Ray cluster as a fleet needs it: its nodes, and one process that has each for itself.
 
-Each node measures an ordinary run in a folder of its own, and what is new in it comes through Ray
-after each launch: no file system is shared. Ray is imported here alone, and only when a fleet runs.
+Ray is imported in this package alone, and only when a fleet runs.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
-from bench.schema.fleet import Node, Told
+from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
+from bench.schema.fleet import Node
 from bench.session.fleet.on_node import OnNode
-from bench.store.fleet_folder import FleetFolder
 from fmnist_models.errors import UserError
 
-_POLL_S, _READY_S = 1.0, 60.0
 # Each node of a cluster on one machine takes some 200 MB and ports.
 MOST_LOCAL = 16
+_LOCAL_MEMORY_BYTES = 80_000_000
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Without GPUs of its own, an actor would see none, and its launches neither.
+    # Without GPUs of its own, a process would see none, and its launches neither.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# Ray lets what it starts give way to all other work (niceness 15).
+_OF_LOCAL = {"RAY_worker_niceness": "0"}
+# What a user's working folder holds beside the models.
+_NOT_SENT = [
+    ".git",
+    ".venv",
+    "venv",
+    "results",
+    "__pycache__",
+    ".tox",
+    "docs",
+    "tests",
+    "*.egg-info",
+]
+_PROBE_S = 60.0
 
 
-class FleetProgress(Protocol):
-    """Shows the progress of a fleet."""
+class NodeLost(Exception):
+    """A node, or the process on it, has ended or cannot be reached."""
 
-    def nodes_found(self, nodes: Sequence[Node]) -> None:
-        """These nodes are to measure."""
 
-    def node_told(self, node: Node, told: Told) -> None:
-        """A node has told of an event."""
+class Cluster:
+    """A cluster that this process is a driver of.
 
-    def node_lost(self, node: Node, reason: str) -> None:
-        """A node has ended, or cannot be reached; what it measured so far is at home."""
+    Args:
+        ray: the module.
+
+    Attributes:
+        sent: names of nodes on which the suite is not installed, so that this one was sent to all.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self.sent: tuple[str, ...] = ()
+
+    def nodes(self) -> list[Node]:
+        """The living nodes that have processors for Ray, by name.
+
+        Nodes of one name are told apart by a number, in the order of their ids.
+        """
+        alive = [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
+        found: list[Node] = []
+        seen: dict[str, int] = {}
+        for n in sorted(alive, key=lambda n: (_name(n), n["NodeID"])):
+            name = _name(n)
+            seen[name] = seen.get(name, 0) + 1
+            numbered = name if seen[name] == 1 else f"{name}-{seen[name]}"
+            cpus, gpus = (int(n["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
+            found.append(Node(numbered, n["NodeID"], n["NodeManagerAddress"], cpus, gpus))
+        return found
+
+    def place(self, node: Node) -> Any:
+        """A process that will have the whole node for itself, once nobody else uses it.
+
+        It waits where others of the cluster do; `ask` returns at once.
+        """
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        whole = {"CPU": float(node.cpus)} | ({"GPU": float(node.gpus)} if node.gpus else {})
+        here = {"ray.io/node-id": node.node_id}
+        group = placement_group([whole], bundle_label_selector=[here])
+        wanted = {"num_cpus": node.cpus, "num_gpus": node.gpus, "max_restarts": 0}
+        where = PlacementGroupSchedulingStrategy(group, 0)
+        return self._ray.remote(OnNode).options(scheduling_strategy=where, **wanted).remote()
+
+    def ask(self, process: Any, question: str, *words: Any) -> Any:
+        """Ask the process on a node; returns what `answer` takes."""
+        return getattr(process, question).remote(*words)
+
+    def answered(self, asked: Sequence[Any], limit_s: float) -> list[Any]:
+        """Those that have an answer, or none any more, once there is one, or after the limit."""
+        if not asked:
+            return []
+        return list(self._ray.wait(list(asked), num_returns=1, timeout=limit_s)[0])
+
+    def answer(self, asked: Any) -> Any:
+        """The answer of a node.
+
+        Raises:
+            NodeLost: the node or the process has ended.
+        """
+        try:
+            return self._ray.get(asked)
+        except self._ray.exceptions.RayTaskError as error:
+            raise NodeLost(_last_line(error)) from error
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            raise NodeLost(_why_lost(error)) from error
+
+    def end(self, process: Any) -> None:
+        """End the process on a node, with the launch under way there."""
+        self._ray.kill(process)
+
+    def lacking(self, nodes: Sequence[Node]) -> list[str]:
+        """The names of nodes on which the suite is not installed."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # Functions of a module are sent by name, which such a node does not know.
+        def is_there(name: str) -> bool:
+            from importlib.util import find_spec
+
+            return find_spec(name) is not None
+
+        asked = {}
+        for node in nodes:
+            where = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            task = self._ray.remote(is_there).options(num_cpus=0, scheduling_strategy=where)
+            asked[node.name] = task.remote("bench.session.fleet.on_node".partition(".")[0])
+        found = []
+        for name, task in asked.items():
+            try:
+                if not self._ray.get(task, timeout=_PROBE_S):
+                    found.append(name)
+            except self._ray.exceptions.RayError:
+                # It is told when the node is asked for its facts.
+                continue
+        return found
 
 
 @contextmanager
-def cluster(address: str | None, local: int | None) -> Iterator[tuple[Node, ...]]:
-    """Within the context, this process is a driver of a cluster; yields its living nodes.
+def cluster(address: str | None, local: int | None, own: bool = False) -> Iterator[Cluster]:
+    """Within the context, this process is a driver of a cluster.
+
+    Where a node does not have the suite, this one is sent to all nodes.
 
     Args:
         address: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None for nodes on this machine.
         local: the number of nodes that are started on this machine and ended again.
+        own: send the working folder, which holds the user's own models.
 
     Raises:
         UserError: Ray is not installed, no cluster is at the address, or it has another version.
     """
     ray = _ray()
-    own = None
+    started = None
     try:
         if local is not None:
-            own = _started(local)
-            address = own.address
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-            raise UserError(
-                f"--address {address}: no cluster can be reached there: {reason}; start one with "
-                "ray start --head, or name --local N for nodes on this machine"
-            ) from error
-        yield _nodes(ray)
+            started = _started(ray, local)
+            address = started.address
+        sent: dict[str, Any] = {}
+        if own:
+            sent = {"working_dir": str(Path.cwd()), "excludes": _NOT_SENT}
+        _connect(ray, address, sent)
+        found = Cluster(ray)
+        lacking = [] if local is not None else found.lacking(found.nodes())
+        if lacking:
+            ray.shutdown()
+            packages = [str(CHECKOUT / name) for name in SUITE_PACKAGES]
+            _connect(ray, address, {**sent, "py_modules": packages})
+            found.sent = tuple(lacking)
+        yield found
     finally:
         ray.shutdown()
-        if own is not None:
-            own.shutdown()
-
-
-def measure(folder: FleetFolder, nodes: Sequence[Node], progress: FleetProgress) -> dict[str, str]:
-    """Measure the fleet's plan on all nodes at once; returns why a node did not end, by its name.
-
-    What a node has measured is at home after each launch. A node that dies loses the launch under
-    way; the others go on.
-    """
-    ray = _ray()
-    progress.nodes_found(nodes)
-    under_way: dict[Any, Node] = {}
-    failed: dict[str, str] = {}
-    for node in nodes:
-        actor = _placed(ray, node)
-        asked = replace(folder.plan, label=folder.plan.label or node.name)
-        told = actor.measure.options(num_returns="streaming").remote(asked, folder.held(node.name))
-        under_way[told] = node
-    while under_way:
-        ready, _ = ray.wait(list(under_way), num_returns=1, timeout=_POLL_S)
-        for stream in ready:
-            node = under_way[stream]
-            try:
-                told = ray.get(next(stream))
-            except StopIteration:
-                del under_way[stream]
-                continue
-            except ray.exceptions.RayError as error:
-                del under_way[stream]
-                failed[node.name] = str(error).strip().splitlines()[0]
-                progress.node_lost(node, failed[node.name])
-                continue
-            folder.keep(node.name, told.files)
-            if told.event == "refused":
-                failed[node.name] = str(told.facts["reason"])
-            progress.node_told(node, told)
-    return failed
+        if started is not None:
+            started.shutdown()
 
 
 def _ray() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError('Ray is not installed: pip install ".[fleet]"') from error
+    if importlib.util.find_spec("ray") is None:
+        raise UserError('Ray is not installed: pip install ".[fleet]"')
+    import ray
+
     return ray
 
 
-def _started(count: int) -> Any:
-    """A cluster of so many nodes on this machine."""
-    from ray.cluster_utils import Cluster
-
-    memory: dict[str, Any] = {"object_store_memory": 80_000_000}
-    head = {"num_cpus": 1, "node_name": "local-1", "include_dashboard": False, **memory}
-    own = Cluster(initialize_head=True, head_node_args=head)
-    for number in range(2, count + 1):
-        own.add_node(num_cpus=1, node_name=f"local-{number}", **memory)
-    return own
-
-
-def _nodes(ray: Any) -> tuple[Node, ...]:
-    alive = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: n["NodeName"])
-    names = [n["NodeName"] for n in alive]
-    return tuple(
-        Node(
-            n["NodeName"]
-            if names.count(n["NodeName"]) == 1
-            else f"{n['NodeName']}-{n['NodeID'][:8]}",
-            n["NodeID"],
-            n["NodeManagerHostname"],
-            int(n["Resources"].get("CPU", 0)),
-            int(n["Resources"].get("GPU", 0)),
-        )
-        for n in alive
-    )
-
-
-def _placed(ray: Any, node: Node) -> Any:
-    """An actor that has the whole node for itself.
+def _connect(ray: Any, address: str | None, sent: Mapping[str, Any]) -> None:
+    """Make this process a driver of the cluster.
 
     Raises:
-        UserError: others of the cluster use it.
+        UserError: there is none, or it has another version.
     """
-    from ray.util.placement_group import placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    whole = {"CPU": float(node.cpus)} | ({"GPU": float(node.gpus)} if node.gpus else {})
-    group = placement_group([whole], bundle_label_selector=[{"ray.io/node-id": node.node_id}])
+    quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
-        ray.get(group.ready(), timeout=_READY_S)
-    except ray.exceptions.GetTimeoutError as error:
+        ray.init(address=address, runtime_env=dict(sent) or None, **quiet)
+    except (OSError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
+        reason = _last_line(error)
+        if "ersion mismatch" in str(error):
+            raise UserError(
+                f"--address {address}: the cluster runs another version of Ray or Python than this "
+                f"process ({' '.join(str(error).split())}); install the same on both"
+            ) from error
         raise UserError(
-            f"node {node.name}: others of the cluster use it (it has {node.cpus} CPUs for Ray); "
-            "wait until they have ended, or leave it out"
+            f"--address {address}: no cluster can be reached there: {reason}; start one with "
+            "ray start --head, or name --local N for nodes on this machine"
         ) from error
-    where = PlacementGroupSchedulingStrategy(group, 0)
-    wanted = {"num_cpus": node.cpus, "num_gpus": node.gpus, "max_restarts": 0}
-    return ray.remote(OnNode).options(scheduling_strategy=where, **wanted).remote()
+
+
+def _started(ray: Any, count: int) -> Any:
+    """A cluster of so many nodes on this machine."""
+    from ray.cluster_utils import Cluster as LocalCluster
+
+    for name, value in _OF_LOCAL.items():
+        os.environ.setdefault(name, value)
+    every: dict[str, Any] = {"num_cpus": 1, "object_store_memory": _LOCAL_MEMORY_BYTES}
+    head = {**every, "node_name": "local-1", "include_dashboard": False}
+    started = LocalCluster(initialize_head=True, head_node_args=head)
+    for number in range(2, count + 1):
+        started.add_node(node_name=f"local-{number}", **every)
+    return started
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """The name that a user gave the node, else that of its host."""
+    named, address = node["NodeName"], node["NodeManagerAddress"]
+    return str(named if named and named != address else node["NodeManagerHostname"])
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _why_lost(error: BaseException) -> str:
+    """Why a process on a node has ended, in a line."""
+    text = " ".join(str(error).split())
+    if "node" in text and ("died" in text or "dead" in text or "unhealthy" in text):
+        return "the node has ended, or cannot be reached"
+    return "its process has ended" if "died" in text else text[:200] or type(error).__name__

@@ -1,89 +1,183 @@
 """What runs on a node of a fleet: an ordinary run, told launch by launch.
 
-It knows nothing of Ray, which only carries what it yields.
+It knows nothing of Ray, which only carries what it tells.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import psutil
+
+from bench.machine import devices
+from bench.machine.loaded import suite_digest
 from bench.schema.case import Case
-from bench.schema.fleet import Told
-from bench.schema.launch import LaunchRecord
+from bench.schema.fleet import ENDS, REFUSED, NodeFacts, Told
+from bench.schema.launch import LaunchRecord, Round
 from bench.schema.plan import Plan
 from bench.session import preflight
 from bench.session.events import Progress
 from bench.session.run import execute
 from bench.store.files import scratch
 from bench.store.fleet_folder import news, seed
+from fmnist_models.errors import UserError
+
+# The daemon runs under a memory allocator of its own, which its processes do not have.
+_DAEMONS_OWN = ("LD_PRELOAD",)
 
 
 class OnNode:
-    """What runs on a node: it measures a plan as `fmnist-bench run` there would."""
+    """Measures a plan on a node as `fmnist-bench run` there would.
 
-    def measure(self, plan: Plan, held: Mapping[str, bytes]) -> Iterator[Told]:
-        """Measure what is missing of the plan, and tell of each launch with what is new.
+    Its launches see the variables that the node's daemon was started with, and none that Ray adds:
+    it would have each process use one thread. Where the system lets it, they do not give way to
+    other work either, which Ray's processes do.
+    """
+
+    def __init__(self) -> None:
+        _as_the_node(psutil.Process(os.getppid()))
+        self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()
+
+    def devices(self) -> list[str]:
+        """The devices of this node."""
+        return devices.present(devices.inventory())
+
+    def facts(self, plan: Plan) -> NodeFacts:
+        """What must be alike on all nodes that measure the plan."""
+        environment: Mapping[str, Any] = {}
+        refused = ""
+        try:
+            preflight.refuse_unmeasurable(plan)
+            environment = preflight.environment_of(plan)
+        except UserError as error:
+            refused = str(error)
+        return NodeFacts(
+            environment,
+            suite_digest(),
+            clock_s=time.time(),
+            niceness=_niceness(),
+            refused=refused,
+        )
+
+    def begin(self, plan: Plan, held: Mapping[str, bytes]) -> None:
+        """Measure what is missing of the plan, while `tell` tells of it.
 
         Args:
             plan: the plan.
             held: the files of the run so far; none for a new run.
         """
-        with scratch() as work:
-            folder = Path(work) / "run"
-            events: queue.SimpleQueue[Told] = queue.SimpleQueue()
-            thread = threading.Thread(target=_run, args=(plan, folder, held, events), daemon=True)
-            thread.start()
-            sent: dict[str, int] = {}
-            while True:
-                told = events.get()
-                yield replace(told, files=news(folder, sent))
-                if told.event in ("ends", "refused"):
-                    return
+        arguments = (plan, held, self._events)
+        threading.Thread(target=_measure, args=arguments, daemon=True).start()
+
+    def tell(self) -> Told:
+        """The next event, once there is one."""
+        return self._events.get()
 
 
 class _Telling(Progress):
-    """Tells a queue of what happens in a run."""
+    """Tells of what happens in a run, with what is new in its folder."""
 
-    def __init__(self, events: queue.SimpleQueue[Told]) -> None:
+    def __init__(self, events: queue.SimpleQueue[Told], folder: Path) -> None:
         self._events = events
+        self._folder = folder
+        self._sent: dict[str, int] = {}
+        self._rounds: list[Round] = []
+
+    def tell(self, event: str, *words: object) -> None:
+        """Tell of an event.
+
+        The files are read here, in the run's own thread, so that no launch is under way meanwhile.
+        """
+        rounds, self._rounds = tuple(self._rounds), []
+        self._events.put(Told(event, words, rounds, news(self._folder, self._sent)))
 
     def waits(self, reason: str) -> None:
         """Tell that another run measures on this machine."""
-        self._events.put(Told("waits", {"reason": reason}))
+        # The folder may be that of a run that goes on, which nobody has opened yet.
+        self._events.put(Told("waits", (reason,)))
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
-        """Tell how many launches there are."""
-        self._events.put(Told("begins", {"launches": len(remaining)}))
+        """Tell what is to be measured."""
+        self.tell("run_begins", plan, remaining)
+
+    def ceilings_begin(self, moment: str) -> None:
+        """Tell that the ceilings are measured now."""
+        self.tell("ceilings_begin", moment)
+
+    def ceilings_fail(self, reason: str) -> None:
+        """Tell which columns stay empty, and why."""
+        self.tell("ceilings_fail", reason)
 
     def launch_begins(self, case: Case, launch: int) -> None:
         """Tell what is measured now."""
-        self._events.put(Told("measures", {"case": case.id, "launch": launch}))
+        self.tell("launch_begins", case, launch)
+
+    def together_begins(self, cases: Sequence[Case], launch: int) -> None:
+        """Tell what is measured in turns now."""
+        self.tell("together_begins", cases, launch)
+
+    def round_ends(self, round_: Round) -> None:
+        """Keep the round until the launch has ended, for telling costs time."""
+        self._rounds.append(round_)
 
     def launch_voided(self, record: LaunchRecord) -> None:
         """Tell that a launch was disturbed."""
-        self._events.put(Told("voided", {"case": record.case, "reason": record.reason}))
+        self.tell("launch_voided", record)
+
+    def launch_lost(self, case_id: str, launch: int, reason: str) -> None:
+        """Tell that a launch is measured again."""
+        self.tell("launch_lost", case_id, launch, reason)
 
     def launch_ends(self, record: LaunchRecord) -> None:
         """Tell how a launch ended."""
-        facts = {"case": record.case, "status": str(record.status), "reason": record.reason}
-        self._events.put(Told("launch", facts))
+        self.tell("launch_ends", record)
+
+    def run_ends(self) -> None:
+        """Tell that the last launch has ended."""
+        self.tell("run_ends")
 
 
-def _run(
-    plan: Plan, folder: Path, held: Mapping[str, bytes], events: queue.SimpleQueue[Told]
-) -> None:
-    try:
-        if held:
-            seed(folder, held)
-            opening, plan = preflight.resume(folder)
-        else:
-            opening = preflight.begin(plan, folder)
-        outcome = execute(plan, opening, _Telling(events), wait=True)
-    except Exception as error:  # noqa: BLE001 - it is told at home, where somebody looks
-        events.put(Told("refused", {"reason": str(error) or type(error).__name__}))
-        return
-    events.put(Told("ends", {"exit_code": int(outcome.exit_code)}))
+def _measure(plan: Plan, held: Mapping[str, bytes], events: queue.SimpleQueue[Told]) -> None:
+    """Measure in a folder that is gone afterwards: what counts is at home by then."""
+    with scratch() as work:
+        folder = Path(work) / "run"
+        telling = _Telling(events, folder)
+        try:
+            if held:
+                seed(folder, held)
+                opening, plan = preflight.resume(folder)
+            else:
+                opening = preflight.begin(plan, folder)
+            outcome = execute(plan, opening, telling, wait=True)
+            telling.tell(ENDS, int(outcome.exit_code))
+        except Exception as error:  # noqa: BLE001 - it is told at home, where somebody looks
+            # Its folder is not at home, and the reason's remedy is about that one.
+            reason = str(error).replace(str(folder), "its run") or type(error).__name__
+            events.put(Told(REFUSED, (reason,)))
+
+
+def _as_the_node(daemon: psutil.Process) -> None:
+    """Give this process, and so its launches, the variables and the priority of the node."""
+    theirs = daemon.environ()
+    for name in {*os.environ, *theirs} - {*_DAEMONS_OWN}:
+        if name in theirs:
+            os.environ[name] = theirs[name]
+        elif not name.startswith("RAY_"):
+            del os.environ[name]
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, daemon.nice())
+    with contextlib.suppress(OSError):
+        theirs_first = Path(f"/proc/{daemon.pid}/oom_score_adj").read_text()
+        Path("/proc/self/oom_score_adj").write_text(theirs_first)
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0

@@ -1,0 +1,59 @@
+"""Whether the nodes of a fleet are alike enough to be compared, before the first launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.schema.fleet import NodeFacts
+from bench.verdicts.compatibility import Purpose, first_difference
+from fmnist_models.errors import UserError
+
+# An answer may wait for minutes until it is read, so a smaller difference is not known.
+MOST_APART_S = 600.0
+
+
+def refuse_unlike(nodes: Mapping[str, NodeFacts]) -> list[str]:
+    """Refuse nodes that would do other work, or by other software; returns what is to be known.
+
+    Hardware and driver may differ: whether they do is what a fleet is measured for.
+
+    Args:
+        nodes: the facts of each node, by its name.
+
+    Raises:
+        UserError: a node cannot measure the plan, has other files of the suite, other versions,
+            other data, or a clock that is minutes off; the message names the node.
+    """
+    first, *others = nodes
+    for name, facts in nodes.items():
+        if facts.refused:
+            raise UserError(f"node {name}: {facts.refused}")
+    for name in others:
+        facts = nodes[name]
+        found = first_difference(Purpose.NODES, nodes[first].environment, facts.environment)
+        if found is not None:
+            fact, ours, theirs = found
+            raise UserError(
+                f"node {name} has {fact.words or fact.name} {theirs}, and node {first} {ours}: "
+                "let all nodes have the same, or leave it out"
+            )
+        if facts.suite != nodes[first].suite:
+            raise UserError(
+                f"node {name} has other files of fmnist-bench than node {first}: install the same "
+                "revision on all nodes"
+            )
+    for name, facts in nodes.items():
+        if abs(facts.ahead_s) > MOST_APART_S:
+            way = "ahead of" if facts.ahead_s > 0 else "behind"
+            hours = abs(facts.ahead_s) / 3600
+            raise UserError(
+                f"node {name}: its clock is {hours:.1f} h {way} the one here, so nobody could tell "
+                "which run was first: set it, as by NTP"
+            )
+    slowed = [f"{name} ({facts.niceness})" for name, facts in nodes.items() if facts.niceness > 0]
+    if not slowed:
+        return []
+    return [
+        "launches give way to other work (niceness above 0, as Ray starts processes) on "
+        f"{', '.join(slowed)}: start those nodes with RAY_worker_niceness=0"
+    ]
