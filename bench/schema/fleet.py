@@ -33,6 +33,21 @@ class Node(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class Asked(Plain):
+    """A node that was to measure, and how that ended.
+
+    Attributes:
+        node: the node.
+        done: it has measured the whole plan.
+        replaced_by: the name of the node that has measured in its place; empty where none has.
+    """
+
+    node: Node
+    done: bool = False
+    replaced_by: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """What must be alike on the nodes of a fleet, before the first launch.
 

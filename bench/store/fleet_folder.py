@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import quote, unquote
 
 from bench.schema.errors import explained
-from bench.schema.fleet import Node
+from bench.schema.fleet import Asked
 from bench.schema.plan import PLAN_VERSION, Plan
 from bench.store.files import refuse_unwritable, write_bytes
 from bench.store.reader import kind_of, read_json
@@ -76,15 +76,15 @@ class FleetFolder:
             if not is_fleet(self.path):
                 write_json(self.path / _PLAN, self.plan.to_json())
 
-    def note(self, node: Node) -> None:
-        """Note that a node is to measure, before it has measured anything.
+    def note(self, *changed: Asked) -> None:
+        """Note that nodes are to measure, or how that ended.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        nodes = {each.name: each for each in asked_nodes(self.path)} | {node.name: node}
+        every = {each.node.name: each for each in (*asked_nodes(self.path), *changed)}
         with explained(self.path):
-            write_json(self.path / _ASKED, [asdict(each) for each in nodes.values()])
+            write_json(self.path / _ASKED, [asdict(each) for each in every.values()])
 
     def of_node(self, name: str) -> Path:
         """The run folder of a node."""
@@ -122,13 +122,13 @@ def is_fleet(path: Path) -> bool:
     return kind_of(path / _PLAN) == "file"
 
 
-def asked_nodes(path: Path) -> tuple[Node, ...]:
+def asked_nodes(path: Path) -> tuple[Asked, ...]:
     """The nodes that were to measure, in the order in which they were found.
 
     Raises:
         UserError: the list cannot be read.
     """
-    found = read_json(path / _ASKED, tuple[Node, ...])
+    found = read_json(path / _ASKED, tuple[Asked, ...])
     return found[0] if found else ()
 
 

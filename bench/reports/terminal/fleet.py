@@ -143,6 +143,7 @@ class FleetTable(FleetLines):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console, quiet=True)
+        self._console = console
         self._rows: dict[str, _Row] = {}
         self._live = Live(
             get_renderable=self.table,
@@ -189,7 +190,7 @@ class FleetTable(FleetLines):
             expand=True,
             pad_edge=False,
         )
-        fit = max(1, self._live.console.height - _NOT_ROWS)
+        fit = max(1, self._console.height - _NOT_ROWS)
         names = list(self._rows)
         if len(names) > fit:
             names.sort(key=self._urgency)

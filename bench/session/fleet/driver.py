@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from bench.machine.lock import the_folder
 from bench.schema.errors import ExitCode
-from bench.schema.fleet import ENDS, REFUSED, Node, NodeFacts, Told
+from bench.schema.fleet import ENDS, REFUSED, Asked, Node, NodeFacts, Told
 from bench.schema.plan import Plan, label_of
 from bench.session.fleet.cluster import Cluster, NodeLost
-from bench.store.fleet_folder import FleetFolder
+from bench.store.fleet_folder import FleetFolder, asked_nodes
 from bench.verdicts.alike import refuse_unlike
 from fmnist_models.errors import UserError
 
@@ -130,11 +130,13 @@ class Fleet:
             self._progress.noted(line)
         with the_folder(folder.path):
             folder.open()
+            known = {each.node.name for each in asked_nodes(folder.path)}
             self._progress.nodes_found([one.node for one in every])
             for one in every:
                 self._begin(one, folder)
             try:
                 self._to_the_end(folder)
+                self._find_places(folder, known)
             finally:
                 self._progress.ends()
         return self._failed
@@ -159,6 +161,26 @@ class Fleet:
                 self._hear(asked[ready], folder)
             self._give_up_busy()
 
+    def _find_places(self, folder: FleetFolder, known: set[str]) -> None:
+        """Find for each node that is gone for good a new one that has measured in its place."""
+        every = asked_nodes(folder.path)
+        here = set(self._seen.values())
+        free = [each.node.name for each in every if each.done and each.node.name not in known]
+        for gone in every:
+            name = gone.node.name
+            if gone.done or gone.replaced_by or name in here:
+                continue
+            if free:
+                other = free.pop(0)
+                folder.note(replace(gone, replaced_by=other))
+                self._progress.noted(f"{name}: {other} has measured in its place")
+            else:
+                self._failed[name] = (
+                    "it is not in the cluster any more: start it again, or another in its place, "
+                    f"and fmnist-bench fleet run --resume {folder.path}"
+                )
+                self._progress.noted(f"{name}: {self._failed[name]}")
+
     def _hear(self, one: _OnNode, folder: FleetFolder) -> None:
         """Take the answer of a node, and ask the next."""
         name = one.node.name
@@ -180,6 +202,7 @@ class Fleet:
         elif answer.event == ENDS:
             del self._under_way[name]
             self._cluster.end(one.process)
+            folder.note(Asked(one.node, done=answer.words[0] == ExitCode.PASSED))
             if answer.words[0] != ExitCode.PASSED:
                 self._failed[name] = "a case failed"
         else:
@@ -204,7 +227,7 @@ class Fleet:
         self._progress.node_lost(one.node, reason)
 
     def _begin(self, one: _OnNode, folder: FleetFolder) -> None:
-        folder.note(one.node)
+        folder.note(Asked(one.node))
         one.begun = True
         plan = _plan_for(folder.plan, one.node)
         self._ask(one, "begin", plan, folder.held(one.node.name))
