@@ -10,6 +10,7 @@ from fmnist_models.errors import UserError
 
 # An answer may wait for minutes until it is read, so a smaller difference is not known.
 MOST_APART_S = 600.0
+_DIGEST_LENGTH, _SHOWN = 64, 12
 
 
 def refuse_unlike(nodes: Mapping[str, NodeFacts]) -> list[str]:
@@ -34,7 +35,8 @@ def refuse_unlike(nodes: Mapping[str, NodeFacts]) -> list[str]:
         if found is not None:
             fact, ours, theirs = found
             raise UserError(
-                f"node {name} has {fact.words or fact.name} {theirs}, and node {first} {ours}: "
+                f"node {name} has {fact.words or fact.name} {_short(theirs)}, and node {first} "
+                f"{_short(ours)}: "
                 "let all nodes have the same, or leave it out"
             )
         if facts.suite != nodes[first].suite:
@@ -57,3 +59,8 @@ def refuse_unlike(nodes: Mapping[str, NodeFacts]) -> list[str]:
         "launches give way to other work (niceness above 0, as Ray starts processes) on "
         f"{', '.join(slowed)}: start those nodes with RAY_worker_niceness=0"
     ]
+
+
+def _short(value: str) -> str:
+    """A value as it is told; of a digest the first characters."""
+    return f"{value[:_SHOWN]}..." if len(value) == _DIGEST_LENGTH else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from bench.schema.fleet import ENDS, REFUSED, Asked, Node, NodeFacts, Told
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import Plan, RunSettings
 from bench.session.fleet import driver
-from bench.session.fleet.cluster import NodeLost
+from bench.session.fleet.cluster import NodeAway, NodeLost
 from bench.session.fleet.driver import Fleet
+from bench.session.fleet.on_node import OnNode
 from bench.store.fleet_folder import FleetFolder, asked_nodes, news, node_runs
 from bench.verdicts.alike import refuse_unlike
 from fmnist_models.errors import UserError
@@ -87,6 +89,8 @@ class Scripted:
         if question == "facts":
             return self.facts[name]
         told = self.scripts[name].popleft()
+        if isinstance(told, NodeLost):
+            self.there = [node for node in self.there if node.name != name]
         if isinstance(told, Exception):
             raise told
         return told
@@ -134,11 +138,11 @@ def test_a_node_that_dies_loses_nothing_that_was_told_and_the_others_finish(
     tmp_path: Path,
 ) -> None:
     cluster = Scripted(
-        a=[begins(), *launch(0), NodeLost("the node has ended")],
+        a=[begins(), *launch(0), NodeLost("x")],
         b=[begins(), *launch(0), *launch(1), DONE],
     )
     failed = measured(cluster, tmp_path / "fleet")
-    assert failed == {"a": "the node has ended"}
+    assert failed == {"a": "the node has ended, or cannot be reached"}
     runs = node_runs(tmp_path / "fleet")
     assert (runs["a"] / "launches.jsonl").read_bytes() == b"x"
     assert (runs["b"] / "launches.jsonl").read_bytes() == b"xx"
@@ -149,10 +153,33 @@ def test_a_node_that_dies_loses_nothing_that_was_told_and_the_others_finish(
     assert (runs["a"] / "launches.jsonl").read_bytes() == b"xx"
 
 
+def test_a_node_whose_network_comes_back_goes_on_and_one_that_stays_away_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Scripted(a=[begins(), NodeAway(), *launch(0), NodeAway(), *launch(1), DONE])
+    assert measured(cluster, tmp_path / "fleet") == {}
+    assert (node_runs(tmp_path / "fleet")["a"] / "launches.jsonl").read_bytes() == b"xx"
+    monkeypatch.setattr(driver, "AWAY_S", 0.05)
+    cluster = Scripted(a=[begins(), *[NodeAway()] * 100])
+    assert measured(cluster, tmp_path / "other") == {"a": driver._GONE}
+    assert "a" in cluster.ended
+
+
+def test_an_answer_that_was_lost_is_given_again(tmp_path: Path) -> None:
+    on_node = OnNode.__new__(OnNode)
+    on_node._events, on_node._told, on_node._number = queue.SimpleQueue(), None, 0
+    for told in (begins(), DONE):
+        on_node._events.put(told)
+    assert [on_node.tell(number).event for number in (1, 1, 2, 2)] == [
+        *["run_begins"] * 2,
+        *[ENDS] * 2,
+    ]
+
+
 def test_a_node_that_takes_the_place_of_a_lost_one_measures_the_whole_plan(tmp_path: Path) -> None:
     path = tmp_path / "fleet"
-    lost = Scripted(a=[begins(), *launch(0), NodeLost("gone")], b=[begins(), *launch(0), DONE])
-    assert measured(lost, path) == {"a": "gone"}
+    lost = Scripted(a=[begins(), *launch(0), NodeLost("x")], b=[begins(), *launch(0), DONE])
+    assert measured(lost, path) == {"a": driver._GONE}
     # Nobody has taken its place yet.
     without = measured(Scripted(b=[DONE]), path)
     assert without["a"].startswith("it is not in the cluster any more")
@@ -182,11 +209,11 @@ def test_a_node_that_joins_later_is_taken_in(tmp_path: Path) -> None:
 
 
 def test_a_late_node_of_a_name_that_was_there_gets_a_name_of_its_own(tmp_path: Path) -> None:
-    cluster = Scripted(a=[NodeLost("gone")], b=[begins(), *launch(0), DONE])
+    cluster = Scripted(a=[NodeLost("x")], b=[begins(), *launch(0), DONE])
     cluster.there.pop()
     cluster.joins = [Node("a", "id-b")]
     cluster.facts["b"] = cluster.facts["a"]
-    assert measured(cluster, tmp_path / "fleet", wanted=2) == {"a": "gone"}
+    assert measured(cluster, tmp_path / "fleet", wanted=2) == {"a": driver._GONE}
     assert [asked.node.name for asked in asked_nodes(tmp_path / "fleet")] == ["a", "a-2"]
 
 

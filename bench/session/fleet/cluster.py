@@ -43,7 +43,11 @@ _PROBE_S = 60.0
 
 
 class NodeLost(Exception):
-    """A node, or the process on it, has ended or cannot be reached."""
+    """A node, or the process on it, has ended."""
+
+
+class NodeAway(Exception):
+    """A node cannot be reached now; whether it has heard the question is not known."""
 
 
 class Cluster:
@@ -106,13 +110,19 @@ class Cluster:
 
         Raises:
             NodeLost: the node or the process has ended.
+            NodeAway: it cannot be reached now.
         """
+        errors = self._ray.exceptions
         try:
             return self._ray.get(asked)
-        except self._ray.exceptions.RayTaskError as error:
+        except errors.ActorUnavailableError as error:
+            raise NodeAway from error
+        except errors.RayTaskError as error:
             raise NodeLost(_last_line(error)) from error
-        except (self._ray.exceptions.RayError, ConnectionError) as error:
-            raise NodeLost(_why_lost(error)) from error
+        except errors.ActorDiedError as error:
+            raise NodeLost("its process there has ended") from error
+        except errors.RayError as error:
+            raise NodeLost(f"Ray lost it: {_last_line(error)}") from error
 
     def end(self, process: Any) -> None:
         """End the process on a node, with the launch under way there."""
@@ -237,11 +247,3 @@ def _name(node: Mapping[str, Any]) -> str:
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def _why_lost(error: BaseException) -> str:
-    """Why a process on a node has ended, in a line."""
-    text = " ".join(str(error).split())
-    if "node" in text and ("died" in text or "dead" in text or "unhealthy" in text):
-        return "the node has ended, or cannot be reached"
-    return "its process has ended" if "died" in text else text[:200] or type(error).__name__

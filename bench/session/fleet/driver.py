@@ -11,7 +11,7 @@ from bench.machine.lock import the_folder
 from bench.schema.errors import ExitCode
 from bench.schema.fleet import ENDS, REFUSED, Asked, Node, NodeFacts, Told
 from bench.schema.plan import Plan, label_of
-from bench.session.fleet.cluster import Cluster, NodeLost
+from bench.session.fleet.cluster import Cluster, NodeAway, NodeLost
 from bench.store.fleet_folder import FleetFolder, asked_nodes
 from bench.verdicts.alike import refuse_unlike
 from fmnist_models.errors import UserError
@@ -20,6 +20,9 @@ _POLL_S = 1.0
 # How long another user of the cluster may keep a node, before a fleet goes without it.
 READY_S = 120.0
 PATIENCE_S = 600.0
+# A node whose network comes back within so long goes on.
+AWAY_S = 120.0
+_GONE = "the node has ended, or cannot be reached"
 
 
 class FleetProgress(Protocol):
@@ -43,13 +46,16 @@ class FleetProgress(Protocol):
 
 @dataclass(slots=True)
 class _OnNode:
-    """A node under way: its process, and what it was asked last."""
+    """A node under way: its process, what it was asked last, and how many events it has told."""
 
     node: Node
     process: Any
-    asked: Any
     asked_at_s: float
+    asked: Any = None
+    question: tuple[Any, ...] = ()
     begun: bool = False
+    heard: int = 0
+    away_since_s: float | None = None
 
 
 class Fleet:
@@ -186,15 +192,20 @@ class Fleet:
         name = one.node.name
         try:
             answer = self._cluster.answer(one.asked)
-        except NodeLost as lost:
-            self._leave(one, str(lost))
+        except NodeAway:
+            self._ask_again(one)
             return
+        except NodeLost as lost:
+            self._leave(one, str(lost) if self._is_there(one.node) else _GONE)
+            return
+        one.away_since_s = None
         if isinstance(answer, NodeFacts):
             self._compare_late(one, _by_clock(answer), folder)
             return
         if answer is None:
-            self._ask(one, "tell")
+            self._ask(one, "tell", 1)
             return
+        one.heard += 1
         folder.keep(name, answer.files)
         self._progress.node_told(one.node, answer)
         if answer.event == REFUSED:
@@ -206,7 +217,21 @@ class Fleet:
             if answer.words[0] != ExitCode.PASSED:
                 self._failed[name] = "a case failed"
         else:
-            self._ask(one, "tell")
+            self._ask(one, "tell", one.heard + 1)
+
+    def _ask_again(self, one: _OnNode) -> None:
+        """Ask a node that could not be reached the same again, for a while."""
+        now = time.monotonic()
+        if one.away_since_s is None:
+            one.away_since_s = now
+        if now - one.away_since_s > AWAY_S:
+            self._leave(one, _GONE)
+            return
+        time.sleep(_POLL_S)
+        one.asked = self._asked(one, *one.question)
+
+    def _is_there(self, node: Node) -> bool:
+        return any(other.node_id == node.node_id for other in self._cluster.nodes())
 
     def _compare_late(self, one: _OnNode, facts: NodeFacts, folder: FleetFolder) -> None:
         """Let a node begin that joined later, where it is like the others."""
@@ -233,6 +258,7 @@ class Fleet:
         self._ask(one, "begin", plan, folder.held(one.node.name))
 
     def _ask(self, one: _OnNode, question: str, *words: Any) -> None:
+        one.question = (question, *words)
         one.asked = self._asked(one, question, *words)
         one.asked_at_s = time.monotonic()
 
@@ -244,15 +270,15 @@ class Fleet:
             raise UserError(_busy(name))
         try:
             return self._cluster.answer(asked)
-        except NodeLost as lost:
-            raise UserError(f"node {name}: {lost}; see why, or leave it out") from lost
+        except (NodeAway, NodeLost) as lost:
+            raise UserError(f"node {name}: {lost or _GONE}; see why, or leave it out") from lost
 
     def _take_in(self, nodes: Sequence[Node]) -> list[_OnNode]:
         taken = []
         for node in nodes:
             self._seen[node.node_id] = node.name
             process = self._cluster.place(node)
-            taken.append(_OnNode(node, process, None, time.monotonic()))
+            taken.append(_OnNode(node, process, time.monotonic()))
             self._under_way[node.name] = taken[-1]
         return taken
 

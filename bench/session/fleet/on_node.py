@@ -44,6 +44,9 @@ class OnNode:
     def __init__(self) -> None:
         _as_the_node(psutil.Process(os.getppid()))
         self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        self._begun = False
+        self._number = 0
+        self._told: Told | None = None
 
     def devices(self) -> list[str]:
         """The devices of this node."""
@@ -67,18 +70,26 @@ class OnNode:
         )
 
     def begin(self, plan: Plan, held: Mapping[str, bytes]) -> None:
-        """Measure what is missing of the plan, while `tell` tells of it.
+        """Measure what is missing of the plan, while `tell` tells of it; once, however often asked.
 
         Args:
             plan: the plan.
             held: the files of the run so far; none for a new run.
         """
+        if self._begun:
+            return
+        self._begun = True
         arguments = (plan, held, self._events)
         threading.Thread(target=_measure, args=arguments, daemon=True).start()
 
-    def tell(self) -> Told:
-        """The next event, once there is one."""
-        return self._events.get()
+    def tell(self, number: int) -> Told:
+        """The event of that number, from 1 on, once there is one.
+
+        Whoever asks for the same number again, because the answer was lost, gets the same.
+        """
+        if self._told is None or number != self._number:
+            self._told, self._number = self._events.get(), number
+        return self._told
 
 
 class _Telling(Progress):
