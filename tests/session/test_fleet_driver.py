@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from bench.schema.plan import Plan, RunSettings
 from bench.session.fleet import driver
 from bench.session.fleet.cluster import NodeAway, NodeLost
 from bench.session.fleet.driver import Fleet
-from bench.session.fleet.on_node import OnNode
+from bench.session.fleet.on_node import OnNode, _as_the_node
 from bench.store.fleet_folder import FleetFolder, asked_nodes, news, node_runs
 from bench.verdicts.alike import refuse_unlike
 from fmnist_models.errors import UserError
@@ -341,3 +342,33 @@ def test_a_plan_is_kept_and_read_again(tmp_path: Path) -> None:
         FleetFolder.resume(tmp_path)
     with pytest.raises(UserError, match="no-such"):
         FleetFolder.resume(tmp_path / "no-such")
+
+
+class Daemon:
+    """A node's daemon, as psutil shows it."""
+
+    pid = 1
+
+    def environ(self) -> dict[str, str]:
+        return {"XLA_FLAGS": "--node", "LD_PRELOAD": "libjemalloc.so", "HOME": os.environ["HOME"]}
+
+    def nice(self) -> int:
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_launches_see_the_variables_of_the_node_and_none_that_ray_adds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray gives its processes one thread, and a breakpoint of its own."""
+    added = {"OMP_NUM_THREADS": "1", "PYTHONBREAKPOINT": "ray", "RAY_JOB_ID": "01"}
+    for name, value in {**added, "XLA_FLAGS": "--ray"}.items():
+        monkeypatch.setenv(name, value)
+    changed = {**os.environ}
+    monkeypatch.setattr(os, "environ", changed)
+    _as_the_node(Daemon())  # type: ignore[arg-type]
+    assert changed == {
+        "XLA_FLAGS": "--node",
+        "HOME": changed["HOME"],
+        **{name: value for name, value in changed.items() if name.startswith("RAY_")},
+    }
+    assert changed["RAY_JOB_ID"] == "01"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
 from bench.schema.fleet import Node
@@ -39,7 +41,8 @@ _NOT_SENT = [
     "tests",
     "*.egg-info",
 ]
-_PROBE_S = 60.0
+_PROBE_S, _CONNECT_S = 60.0, 10.0
+_FORM = "must be auto, HOST:PORT or ray://HOST:PORT"
 
 
 class NodeLost(Exception):
@@ -120,7 +123,9 @@ class Cluster:
         except errors.RayTaskError as error:
             raise NodeLost(_last_line(error)) from error
         except errors.ActorDiedError as error:
-            raise NodeLost("its process there has ended") from error
+            began = "creation task" not in str(error)
+            reason = "its process there has ended" if began else _last_line(error)
+            raise NodeLost(reason) from error
         except errors.RayError as error:
             raise NodeLost(f"Ray lost it: {_last_line(error)}") from error
 
@@ -182,14 +187,31 @@ def cluster(address: str | None, local: int | None, own: bool = False) -> Iterat
         lacking = [] if local is not None else found.lacking(found.nodes())
         if lacking:
             ray.shutdown()
-            packages = [str(CHECKOUT / name) for name in SUITE_PACKAGES]
-            _connect(ray, address, {**sent, "py_modules": packages})
+            _connect(ray, address, _with_the_suite(sent, lacking))
             found.sent = tuple(lacking)
         yield found
     finally:
         ray.shutdown()
         if started is not None:
             started.shutdown()
+
+
+def _with_the_suite(sent: Mapping[str, Any], lacking: Sequence[str]) -> Mapping[str, Any]:
+    """What is sent to the nodes so that they have the suite.
+
+    Raises:
+        UserError: the user's own models are in another folder, and Ray sends one.
+    """
+    if not sent:
+        # A pattern that excludes all but two would exclude the folder itself.
+        others = [f"/{each.name}" for each in CHECKOUT.iterdir() if each.name not in SUITE_PACKAGES]
+        return {"working_dir": str(CHECKOUT), "excludes": others}
+    if Path(sent["working_dir"]) != CHECKOUT:
+        raise UserError(
+            f"fmnist-bench is not installed on {', '.join(lacking)}, and the folder that is sent "
+            f"there is that of your models: install it there, or run this in {CHECKOUT}"
+        )
+    return sent
 
 
 def _ray() -> Any:
@@ -209,6 +231,7 @@ def _connect(ray: Any, address: str | None, sent: Mapping[str, Any]) -> None:
         UserError: there is none, or it has another version.
     """
     quiet = {"log_to_driver": False, "logging_level": "error"}
+    _refuse_unreachable(address)
     try:
         ray.init(address=address, runtime_env=dict(sent) or None, **quiet)
     except (OSError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
@@ -218,10 +241,35 @@ def _connect(ray: Any, address: str | None, sent: Mapping[str, Any]) -> None:
                 f"--address {address}: the cluster runs another version of Ray or Python than this "
                 f"process ({' '.join(str(error).split())}); install the same on both"
             ) from error
-        raise UserError(
-            f"--address {address}: no cluster can be reached there: {reason}; start one with "
-            "ray start --head, or name --local N for nodes on this machine"
-        ) from error
+        raise UserError(_none_there(address, reason)) from error
+
+
+def _refuse_unreachable(address: str | None) -> None:
+    """Refuse an address at which nothing answers, for which Ray would wait for minutes.
+
+    Raises:
+        UserError: it is neither `auto` nor HOST:PORT nor ray://HOST:PORT, or nothing answers.
+    """
+    if address == "auto":
+        return
+    try:
+        place = urlsplit(address if "//" in str(address) else f"ray-gcs://{address}")
+        found = (place.hostname, place.port)
+    except ValueError as error:
+        raise UserError(f"--address {address}: {error}; {_FORM}") from error
+    if place.scheme not in ("ray", "ray-gcs") or not all(found):
+        raise UserError(f"--address {address}: {_FORM}")
+    try:
+        socket.create_connection((str(found[0]), int(found[1] or 0)), _CONNECT_S).close()
+    except OSError as error:
+        raise UserError(_none_there(address, error.strerror or str(error))) from error
+
+
+def _none_there(address: str | None, reason: str) -> str:
+    return (
+        f"--address {address}: no cluster can be reached there: {reason}; start one with "
+        "ray start --head, or name --local N for nodes on this machine"
+    )
 
 
 def _started(ray: Any, count: int) -> Any:

@@ -138,6 +138,8 @@ class Fleet:
             folder.open()
             known = {each.node.name for each in asked_nodes(folder.path)}
             self._progress.nodes_found([one.node for one in every])
+            for names in _on_one_machine([one.node for one in every]):
+                self._progress.noted(f"{names} are on one machine, so they take turns")
             for one in every:
                 self._begin(one, folder)
             try:
@@ -310,6 +312,14 @@ class Fleet:
 def _plan_for(plan: Plan, node: Node) -> Plan:
     """The plan with a label that tells the nodes apart."""
     return replace(plan, label=label_of(plan.label, node.name))
+
+
+def _on_one_machine(nodes: Sequence[Node]) -> list[str]:
+    """The names of nodes that share an address, joined, for each such address."""
+    of_address: dict[str, list[str]] = {}
+    for node in nodes:
+        of_address.setdefault(node.address or node.node_id, []).append(node.name)
+    return [", ".join(names) for names in of_address.values() if len(names) > 1]
 
 
 def _busy(name: str) -> str:
