@@ -19,6 +19,8 @@ OTHER_WORK_MATTERS = 0.05
 # A launch that uses every core has lost a quarter of the machine, so its figures do not show what
 # the machine can do.
 OTHER_WORK_VOIDS = 0.25
+# What rounds to a percent; beside other work that matters, its name helps more than its size.
+RAY_IS_NAMED = 0.005
 # A hypervisor takes a few ticks for itself; a launch's throughput is exact to about 2%.
 STEAL_MATTERS = 0.02
 # Lower than for other work, which may run on idle cores; stolen time is always lost.
@@ -47,8 +49,11 @@ class _Signal:
         return CaseWarning(self.kind, self.kind.severity(value), launch)
 
 
+_OTHERS = _Signal("other_work_share", Kind.OTHER_WORK, OTHER_WORK_MATTERS, OTHER_WORK_VOIDS)
+_RAY = _Signal("ray_share", Kind.RAY, RAY_IS_NAMED)
 _SIGNALS: tuple[_Signal, ...] = (
-    _Signal("other_work_share", Kind.OTHER_WORK, OTHER_WORK_MATTERS, OTHER_WORK_VOIDS),
+    _OTHERS,
+    _RAY,
     _Signal("steal_share", Kind.STEAL, STEAL_MATTERS, STEAL_VOIDS),
     _Signal("gpu_other_processes", Kind.GPU_PROCESSES, 0, 0),
     _Signal("quota_throttled_share", Kind.QUOTA, QUOTA_MATTERS),
@@ -60,10 +65,14 @@ _SIGNALS: tuple[_Signal, ...] = (
 
 def voids(noise: Noise | None) -> str:
     """The reason why these readings make a launch invalid; empty where they do not."""
+    known = [(signal, value) for signal in _SIGNALS if (value := _value(noise, signal)) is not None]
+    over = [signal for signal, value in known if value > signal.voids_over]
+    # Who is among the others is worth saying beside them, though it voids nothing itself.
+    named = [_RAY] if _OTHERS in over else []
     found = [
         signal.warning(value).phrase
-        for signal in _SIGNALS
-        if (value := _value(noise, signal)) is not None and value > signal.voids_over
+        for signal, value in known
+        if signal in over or (signal in named and value > signal.matters_over)
     ]
     return DISTURBED + ", ".join(found) if found else ""
 
@@ -102,9 +111,11 @@ def _value(noise: Noise | None, signal: _Signal) -> float | None:
     if noise is None:
         return None
     value: float | None = getattr(noise, signal.reading)
-    # No second warning for pressure that is due to other work.
-    explained = (noise.other_work_share or 0.0) > OTHER_WORK_MATTERS
-    return None if signal.reading == "cpu_pressure_share" and explained else value
+    others = (noise.other_work_share or 0.0) > OTHER_WORK_MATTERS
+    # No second warning for pressure that is due to other work, and no part without the whole.
+    if signal.reading == ("cpu_pressure_share" if others else "ray_share"):
+        return None
+    return value
 
 
 def _slowed(noise: Noise | None) -> str:

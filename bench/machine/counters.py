@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.machine import hardware
+from bench.machine.daemons import ray_daemons_s, risen_s
 from bench.machine.nvml import Gpu, GpuUse, gpu_use
 from bench.schema.noise import Noise, Usage
 
@@ -72,6 +73,7 @@ class _Counters:
     at_s: float
     cores: _CoreTimes | None
     own_s: float | None
+    ray_s: Mapping[int, float]
     cpu_pressure_s: float | None
     memory_pressure_s: float | None
     quota_periods: Mapping[Path, tuple[int, int]]
@@ -86,6 +88,7 @@ def _read(gpus: Mapping[Gpu, int]) -> _Counters:
         at_s=time.perf_counter(),
         cores=_core_times(),
         own_s=_own_tree_s(),
+        ray_s=ray_daemons_s(),
         cpu_pressure_s=_pressure_s("cpu"),
         memory_pressure_s=_pressure_s("memory"),
         quota_periods=hardware.cgroup_cpu_periods(),
@@ -112,6 +115,7 @@ def _noise(
         wall_s=wall_s,
         steal_share=_share(steal_s, total_s),
         other_work_share=_share(other_s, total_s),
+        ray_share=_share(risen_s(before.ray_s, after.ray_s), total_s),
         cpu_pressure_share=_share(cpu_stalled_s, wall_s),
         memory_pressure_share=_share(memory_stalled_s, wall_s),
         quota_throttled_share=_throttled_share(before.quota_periods, after.quota_periods),

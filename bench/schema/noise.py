@@ -45,6 +45,8 @@ class Noise(Plain):
             launch nor of this suite's processes. It includes the kernel's work for the suite,
             such as writing back pages and freeing the memory of ended processes. It leaves out
             cores that the suite may not use, and the use of caches and memory bandwidth.
+        ray_share: the part of it, as a share of the cores, that Ray's own daemons took; None where
+            none runs. Those on cores that the suite may not use count as well.
         cpu_pressure_share: share of the wall time in which any runnable thread of the system had
             no core.
         memory_pressure_share: share of the wall time in which any thread of the system waited
@@ -82,6 +84,7 @@ class Noise(Plain):
     gpu_clock_hz: Size | None = None
     gpu_throttle_reasons: tuple[Text, ...] | None = None
     gpu_other_processes: Number | None = None
+    ray_share: Size | None = None
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):

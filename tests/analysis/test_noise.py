@@ -88,6 +88,23 @@ def test_pressure_that_other_work_explains_is_not_said_twice() -> None:
     ]
 
 
+def test_rays_daemons_are_named_among_the_others_and_only_there() -> None:
+    ray = "among them, Ray's own daemons took 4% of the cores"
+    named = [str(w) for w in noise.warnings([(0, Noise(other_work_share=0.1, ray_share=0.04))])]
+    assert named == [
+        "disturbed: other processes took 10% of the cores in launch 1",
+        f"disturbed: {ray} in launch 1",
+    ]
+    assert noise.voids(Noise(other_work_share=0.3, ray_share=0.04)) == (
+        f"disturbed: other processes took 30% of the cores, {ray}"
+    )
+    # Idle daemons beside no other work, or next to nothing beside much of it, say nothing.
+    assert noise.matters(Noise(other_work_share=0.05, ray_share=0.04)) == []
+    assert len(noise.matters(Noise(other_work_share=0.3, ray_share=0.004))) == 1
+    # Ray is not what stole the cores.
+    assert ray not in noise.voids(Noise(steal_share=0.3, other_work_share=0.1, ray_share=0.04))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
 def test_impossible_readings_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="steal_share"):
@@ -95,7 +112,9 @@ def test_impossible_readings_are_refused(value: float) -> None:
 
 
 def test_readings_survive_the_disk_and_other_versions() -> None:
-    full = Noise(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1, 2.0, 1.5, 3, 4, 1e9, 2e9, ("sw_power_cap",), 0)
+    full = Noise(
+        0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1, 2.0, 1.5, 3, 4, 1e9, 2e9, ("sw_power_cap",), 0, 0.5
+    )
     assert None not in [getattr(full, f.name) for f in fields(Noise)]
     assert Noise.from_json(json.loads(json.dumps({**asdict(full), "later": 1}))) == full
     usage = Usage(1.5, 2.0, None, 3)

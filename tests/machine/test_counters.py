@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ class Scene(Machine):
 
     now_s = 100.0
     own_s: float | None = 1.0
+    ray_s: Mapping[int, float] = {}
 
     def stat(self, *cores: str) -> None:
         lines = [f"cpu{n} {ticks}\n" for n, ticks in enumerate(cores)]
@@ -52,6 +54,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
         monkeypatch.setattr(module, "_PROC", made_up.proc)
         monkeypatch.setattr(module, "_SYS", made_up.sys)
     monkeypatch.setattr(counters, "_own_tree_s", lambda: made_up.own_s)
+    monkeypatch.setattr(counters, "ray_daemons_s", lambda: made_up.ray_s)
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: None)
     monkeypatch.setattr(hardware, "_clock", lambda: SimpleNamespace(current=2600.0))
     monkeypatch.setattr(counters.os, "sysconf", lambda name: 100, raising=False)
@@ -90,6 +93,22 @@ def test_cores_that_the_suite_may_not_use_are_left_out(
     later(scene, own_s=1.0)
     scene.stat("1000 0 0 0 0 0 0 0", "250 0 0 750 0 0 0 0")
     assert close(None).other_work_share == pytest.approx(0.15)
+
+
+@linux
+def test_what_rays_daemons_took_is_told_apart(scene: Scene) -> None:
+    scene.stat("0 0 0 0 0 0 0 0")
+    scene.ray_s = {11: 5.0, 12: 7.0, 13: 2.0}
+    close = watch(1, {})
+    later(scene, own_s=2.0)
+    scene.stat("500 0 0 500 0 0 0 0")
+    # One ended, one began, and one has taken over the number of another.
+    scene.ray_s = {11: 5.6, 13: 1.0, 14: 0.4}
+    found = close(None)
+    assert found.other_work_share == pytest.approx(0.3)
+    assert found.ray_share == pytest.approx(0.1)
+    scene.ray_s = {}
+    assert close(None).ray_share is None
 
 
 @linux

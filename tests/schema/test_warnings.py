@@ -21,6 +21,9 @@ TEXTS = {
     "disturbed: other processes took 31% of the cores in launch 2": CaseWarning(
         Kind.OTHER_WORK, 31, 1
     ),
+    "disturbed: among them, Ray's own daemons took 4% of the cores in launch 2": CaseWarning(
+        Kind.RAY, 4, 1
+    ),
     "disturbed: the hypervisor took 3% of the cores' time in launch 1": CaseWarning(
         Kind.STEAL, 3, 0
     ),

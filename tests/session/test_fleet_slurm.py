@@ -142,6 +142,12 @@ def job(number: str, environment: Mapping[str, str]) -> Mapping[str, str]:
     return dict(word.split("=", 1) for word in told.split() if "=" in word)
 
 
+def running_in(session: Path) -> list[psutil.Process]:
+    """The processes that work in a folder of Ray's."""
+    found = psutil.process_iter(["cmdline"])
+    return [each for each in found if str(session) in " ".join(each.info["cmdline"] or ())]
+
+
 def test_the_script_measures_on_each_node_and_ends_all(
     tmp_path: Path, small_data: Path, slurm: Mapping[str, str]
 ) -> None:
@@ -168,6 +174,6 @@ def test_the_script_measures_on_each_node_and_ends_all(
         assert all(
             row["status"] == Status.OK for run in runs.values() for row in run.rows.values()
         ), told
-        assert not [p for p in psutil.process_iter() if str(session) in " ".join(p.cmdline())]
+        awaited(lambda: not running_in(session), f"daemons of Ray are left: {session}")
     finally:
         shutil.rmtree(session, ignore_errors=True)
