@@ -1,4 +1,4 @@
-"""The commands of `python -m bench.evidence` for a user's own work."""
+"""The commands of `python -m bench.evidence` for a user's own work, and for nodes of a fleet."""
 
 from __future__ import annotations
 
@@ -160,4 +160,20 @@ def ranks(backends: str, times: int, output: str) -> None:
     write_tables(Path(output), {"ranks": rows})
 
 
-COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks)
+@click.command(cls=Verb)
+@click.option("--blocks", type=click.IntRange(min=2), default=12, show_default=True)
+@OUTPUT
+def daemons(blocks: int, output: str) -> None:
+    """Compare launches beside an idle node of Ray with launches without one, in ABBA blocks.
+
+    Needs Ray. Writes daemons.csv; half an hour.
+    """
+    from bench.evidence.daemons import daemon_rows
+
+    # Ray's sockets lie there, and their paths must be short.
+    with tempfile.TemporaryDirectory(prefix="ray-") as work:
+        rows = daemon_rows(Path(work), click.echo, blocks)
+    write_tables(Path(output), {"daemons": rows})
+
+
+COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks, daemons)
