@@ -157,7 +157,9 @@ def _idle_node(work: Path) -> Iterator[Mapping[int, float]]:
     Raises:
         UserError: it did not start.
     """
-    others, log = set(ray_daemons_s()), work / "ray.log"
+    import psutil
+
+    log = work / "ray.log"
     words = ["start", "--head", "--block", "--port=0", f"--temp-dir={work}", "--num-cpus=1"]
     words += [
         "--disable-usage-stats",
@@ -175,7 +177,8 @@ def _idle_node(work: Path) -> Iterator[Mapping[int, float]]:
                 raise UserError(f"a node of Ray did not start: {' '.join(last) or log}")
             time.sleep(0.2)
         time.sleep(_SETTLES_S)
-        yield {pid: spent for pid, spent in ray_daemons_s().items() if pid not in others}
+        own = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        yield {pid: spent for pid, spent in ray_daemons_s().items() if pid in own}
     finally:
         process.terminate()
         try:

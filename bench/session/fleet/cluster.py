@@ -24,6 +24,8 @@ MOST_LOCAL = 16
 _LOCAL_MEMORY_BYTES = 80_000_000
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A token that is refused is a line a second, twenty times, before Ray gives up.
+    "RAY_BACKEND_LOG_LEVEL": "error",
     # Without GPUs of its own, a process would see none, and its launches neither.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -234,6 +236,11 @@ def _connect(ray: Any, address: str | None, sent: Mapping[str, Any]) -> None:
     _refuse_unreachable(address)
     try:
         ray.init(address=address, runtime_env=dict(sent) or None, **quiet)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(
+            f"--address {address}: RAY_AUTH_MODE asks for a token, and there is none: set "
+            "RAY_AUTH_TOKEN to that of the cluster"
+        ) from error
     except (OSError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
         reason = _last_line(error)
         if "ersion mismatch" in str(error):
@@ -268,7 +275,8 @@ def _refuse_unreachable(address: str | None) -> None:
 def _none_there(address: str | None, reason: str) -> str:
     return (
         f"--address {address}: no cluster can be reached there: {reason}; start one with "
-        "ray start --head, or name --local N for nodes on this machine"
+        "ray start --head, or name --local N for nodes on this machine; one with a token wants "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     )
 
 
