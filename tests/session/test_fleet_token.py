@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,3 +37,21 @@ def test_a_token_that_is_missing_or_wrong_is_a_users_mistake(error: Exception, s
         cluster._connect(ray, "10.0.0.1:6379", {})
     assert "--address 10.0.0.1:6379" in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_nodes_on_this_machine_have_a_token_that_nobody_else_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Another test of this process may have imported Ray.
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(cluster.os, "environ", environment)
+    cluster._closed()
+    token = environment.pop("RAY_AUTH_TOKEN")
+    assert environment.pop("RAY_AUTH_MODE") == "token"
+    assert len(token) == 64
+    cluster._closed()
+    assert environment.pop("RAY_AUTH_TOKEN") != token
+    environment["RAY_AUTH_MODE"] = "disabled"
+    cluster._closed()
+    assert environment == {"RAY_AUTH_MODE": "disabled"}

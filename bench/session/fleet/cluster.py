@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +26,6 @@ MOST_LOCAL = 16
 _LOCAL_MEMORY_BYTES = 80_000_000
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A token that is refused is a line a second, twenty times, before Ray gives up.
-    "RAY_BACKEND_LOG_LEVEL": "error",
     # Without GPUs of its own, a process would see none, and its launches neither.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -175,6 +175,8 @@ def cluster(address: str | None, local: int | None, own: bool = False) -> Iterat
     Raises:
         UserError: Ray is not installed, no cluster is at the address, or it has another version.
     """
+    if local is not None:
+        _closed()
     ray = _ray()
     started = None
     try:
@@ -214,6 +216,16 @@ def _with_the_suite(sent: Mapping[str, Any], lacking: Sequence[str]) -> Mapping[
             f"there is that of your models: install it there, or run this in {CHECKOUT}"
         )
     return sent
+
+
+def _closed() -> None:
+    """Let only who has a token reach the nodes that this process starts.
+
+    Ray listens on all networks of this machine, and reads the mode when it is imported. A user who
+    has set a mode is left alone.
+    """
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _ray() -> Any:
