@@ -166,7 +166,7 @@ def ranks(backends: str, times: int, output: str) -> None:
 def daemons(blocks: int, output: str) -> None:
     """Compare launches beside an idle node of Ray with launches without one, in ABBA blocks.
 
-    Needs Ray. Writes daemons.csv; half an hour.
+    Needs Ray. Writes daemons.csv; a quarter of an hour.
     """
     from bench.evidence.daemons import daemon_rows
 
