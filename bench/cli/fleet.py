@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.fleet_check import fleet_check
 from bench.cli.options import Verbs, options, plan_from, refuse_plan_options, to_stderr
 from bench.cli.verb import command_line, console_of
 from bench.schema.errors import ExitCode
@@ -144,3 +145,6 @@ def _refuse_wrong(
         raise UserError(f"--wait-minutes {wait_minutes:g}: it is for --wait-nodes N; name both")
     if not 0 <= wait_minutes <= _MOST_MINUTES:
         raise UserError(f"--wait-minutes {wait_minutes:g}: must be between 0 and {_MOST_MINUTES:g}")
+
+
+fleet.add_command(fleet_check)

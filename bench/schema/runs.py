@@ -75,3 +75,17 @@ class WholeRun:
     rounds: Sequence[StoredRound]
     environment: Mapping[str, Any]
     ceilings: Sequence[Ceilings]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRuns:
+    """One node of a fleet with its runs, one of each fleet's folder that holds the node.
+
+    Attributes:
+        runs: those that could be read.
+        broken: why the others could not, one line each.
+    """
+
+    name: str
+    runs: tuple[MeasuredRun, ...]
+    broken: tuple[str, ...] = ()

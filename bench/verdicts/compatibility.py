@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.schema.runs import MeasuredRun
 
 Environment = Mapping[str, Any]
-_ABSENT = "not recorded"
+ABSENT = "not recorded"
 _DIGEST_SHOWN = 12
 
 
@@ -66,7 +66,7 @@ class Fact:
         value: Any = environment
         for key in self.path:
             if not isinstance(value, Mapping) or key not in value:
-                return _ABSENT
+                return ABSENT
             value = value[key]
         return _as_text(value if self.of is None or value is None else self.of(value))
 
@@ -84,7 +84,7 @@ def _fact(
 def _uuids(gpus: Sequence[Any]) -> Any:
     """The UUIDs of a list of GPUs; `not recorded` where one has none."""
     found = [gpu.get("uuid") if isinstance(gpu, Mapping) else None for gpu in gpus]
-    return found if all(found) else _ABSENT
+    return found if all(found) else ABSENT
 
 
 # Not formatted, so that each fact is on one line.
@@ -137,7 +137,7 @@ def facts(purpose: Purpose) -> tuple[Fact, ...]:
 
 def shown(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]:
     """The text of each record, by fact; of the variables, those that had an effect."""
-    acted = _with_acted(environments)
+    acted = with_acted(environments)
     return {
         fact.name: tuple(_told(fact.text(environment)) for environment in acted)
         for fact in facts(Purpose.SHOWN)
@@ -147,7 +147,7 @@ def shown(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]:
 def same_threads_axis(environments: Sequence[Environment]) -> list[str]:
     """A key for each record; records with the same key differ only in threads."""
     kept = facts(Purpose.THREADS)
-    return [repr([fact.text(e) for fact in kept]) for e in _with_acted(environments)]
+    return [repr([fact.text(e) for fact in kept]) for e in with_acted(environments)]
 
 
 def refuse_lost_record(path: Path, environment: Environment | None, launches: int) -> None:
@@ -299,7 +299,7 @@ def first_difference(
 
     `left_out` is not compared.
     """
-    one, other = _with_acted((first, second))
+    one, other = with_acted((first, second))
     for fact in facts(purpose):
         ours, theirs = fact.text(one), fact.text(other)
         if fact is not left_out and _differ(ours, theirs):
@@ -308,10 +308,10 @@ def first_difference(
 
 
 def _differ(ours: str, theirs: str) -> bool:
-    return ours != theirs and _ABSENT not in (ours, theirs)
+    return ours != theirs and ABSENT not in (ours, theirs)
 
 
-def _with_acted(environments: Sequence[Environment]) -> list[dict[str, Any]]:
+def with_acted(environments: Sequence[Environment]) -> list[dict[str, Any]]:
     """The records with only those variables that had an effect, in a form that can be compared."""
     found = []
     for environment, acted in zip(environments, variables.acted(environments), strict=True):
@@ -328,7 +328,7 @@ def _digest(file: Path) -> str:
 
 
 def _told(text: str) -> str:
-    return "not known" if text == _ABSENT else text
+    return "not known" if text == ABSENT else text
 
 
 def _as_text(value: Any) -> str:
@@ -343,4 +343,4 @@ def _as_text(value: Any) -> str:
 
 
 def _short(digest: str) -> str:
-    return digest if digest == _ABSENT else f"{digest[:_DIGEST_SHOWN]}..."
+    return digest if digest == ABSENT else f"{digest[:_DIGEST_SHOWN]}..."

@@ -25,8 +25,11 @@ _MEDIAN = 1.5707963267948966
 # A median of absolute deviations is a standard deviation of normal values over so much, and knows
 # as much as this share of them (P. J. Huber, "Robust Statistics", 1981, section 5.1).
 _MAD, _MAD_EFFICIENCY = 1.482602218505602, 0.37
-_MOST_RUNS = 100
-MOST = 20.0
+_MOST_RUNS, _UNLIKELY = 100, 0.1
+# The most degrees of freedom by the number of runs of each node, the last for more runs: launches
+# have heavy tails, and the more nodes and cases, the farther out in the tails the thresholds are.
+# Simulated fleets of alike nodes hold the error rate with these (results/evidence/fleet.csv).
+_MOST_FREEDOM = (4.0, 12.0, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class NodesTest:
     slow: NDArray[np.bool_]
 
 
-def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
+def compare_nodes(
+    logs: Array, margin: float, level: float, alike: NDArray[np.bool_] | None = None
+) -> NodesTest:
     """Test each node against the median of the others, with one error rate for the whole fleet.
 
     A node is compared with the median of the others' means, which a few slow ones do not move. The
@@ -55,6 +60,7 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
         logs: shape (..., nodes, runs, cases); NaN where a node does not have the case in a run.
         margin: the slow-down that is tolerated, as a log.
         level: family-wise error rate.
+        alike: shape (nodes,): the nodes that the others are compared with, where that are not all.
 
     Raises:
         ValueError: fewer than two nodes, or too few runs to know a scatter.
@@ -62,44 +68,26 @@ def compare_nodes(logs: Array, margin: float, level: float) -> NodesTest:
     import numpy as np
 
     nodes, runs = logs.shape[-3:-1]
-    if nodes < 2 or (runs < 2 and nodes < LEAST_NODES_OF_ONE_RUN):
+    alike = np.ones(nodes, bool) if alike is None else alike
+    if nodes < 2 or (runs < 2 and alike.sum() < LEAST_NODES_OF_ONE_RUN):
         raise ValueError("two nodes of two runs are needed, or six of one")
     held = (~np.isnan(logs)).sum(-2)
     with np.errstate(invalid="ignore"):
         means = np.where(held > 0, np.nansum(logs, -2) / np.maximum(held, 1), np.nan)
-    centre, others = _median_of_others(means)
+    usual = np.where(alike[:, None], means, np.nan)
+    centre, others = _median_of_others(usual)
     if runs > 1:
         variances, freedom, own = _of_runs(logs, means, held)
     else:
-        variances, freedom = _of_nodes(means)
+        variances, freedom = _of_nodes(usual)
         own = np.zeros(means.shape)
-    freedom = np.minimum(freedom, MOST)
+    typical = np.median(np.maximum(1, held), -2, keepdims=True)
+    freedom = np.minimum(freedom, _most_freedom(typical[..., 0, :]))
     pooled = variances[..., None, :]
     of_median = np.where(others > 2, _MEDIAN, 1.0) / np.maximum(others, 1)
-    typical = np.maximum(1.0, np.nanmedian(held, -2, keepdims=True))
     error = np.sqrt(np.maximum(pooled, own) / np.maximum(held, 1) + pooled * of_median / typical)
     change = means - centre
-    absent = np.isnan(change)
-    estimate = Estimate(
-        np.where(absent, -np.inf, change),
-        np.where(absent, 1.0, error),
-        np.broadcast_to(freedom[..., None, :], change.shape),
-    )
-    flat = (*change.shape[:-2], change.shape[-2] * change.shape[-1])
-    tested = stored_test(
-        Estimate(
-            *(part.reshape(flat) for part in (estimate.change, estimate.error, estimate.freedom))
-        ),
-        margin,
-        level,
-    )
-    found = StoredTest(
-        change,
-        *(
-            getattr(tested, name).reshape(change.shape)
-            for name in ("p", "rejected", "threshold", "smallest")
-        ),
-    )
+    found = _tested(change, error, freedom[..., None, :], margin, level)
     return NodesTest(found, np.sqrt(variances), np.asarray(found.rejected.any(-1)))
 
 
@@ -108,7 +96,8 @@ def runs_needed(
 ) -> int | None:
     """The least runs of each node with which a slow-down as large as the gate is found.
 
-    It takes the scatter that was seen as that of further runs. None above 100.
+    It takes the scatter that was seen as that of further runs, and of the variances of single
+    nodes, which the test looks at too, the largest that nine in ten fleets have. None above 100.
 
     Args:
         found: the outcome of fewer runs.
@@ -118,18 +107,28 @@ def runs_needed(
         level: family-wise error rate.
     """
     import numpy as np
-    from scipy.special import stdtrit
+    from scipy.special import gammainccinv, stdtrit
 
     worst = float(np.nanmax(found.scatter))
     cases = found.scatter.shape[-1]
     others = nodes - 1
     of_median = (_MEDIAN if others > 2 else 1.0) / others
     for runs in range(2, _MOST_RUNS + 1):
-        freedom = np.minimum(float(nodes * (runs - 1)), 8.0)
+        freedom = np.minimum(float(nodes * (runs - 1)), _most_freedom(np.asarray(runs)))
         needed = stdtrit(freedom, 1 - level / (nodes * cases)) + beyond(np.asarray(freedom))
-        if margin + float(needed) * worst * np.sqrt((1 + of_median) / runs) <= gate:
+        half = (runs - 1) / 2
+        own = float(gammainccinv(half, _UNLIKELY / (nodes * cases))) / half
+        if margin + float(needed) * worst * np.sqrt((max(1.0, own) + of_median) / runs) <= gate:
             return runs
     return None
+
+
+def _most_freedom(runs: Array) -> Array:
+    """The most degrees of freedom with so many runs of each node."""
+    import numpy as np
+
+    place = np.clip(np.floor(runs).astype(int), 1, len(_MOST_FREEDOM)) - 1
+    return np.asarray(np.asarray(_MOST_FREEDOM)[place])
 
 
 def _of_runs(logs: Array, means: Array, held: Array) -> tuple[Array, Array, Array]:
@@ -171,3 +170,53 @@ def _median_of_others(means: Array) -> tuple[Array, Array]:
         ends.append(np.take_along_axis(ordered, at, -2))
     centre = np.where(others > 0, (ends[0] + ends[1]) / 2, np.nan)
     return centre, others
+
+
+def compare_scores(
+    losses: Array, scatter_of: Array, margin: float, level: float, alike: NDArray[np.bool_]
+) -> StoredTest:
+    """Test the score of each node against the median of the others; arrays of (nodes, cases).
+
+    The runs of a node have the same seeds, so several tell no more of its score than one: the error
+    is that of one run, which is known beforehand.
+
+    Args:
+        losses: shape (nodes, runs, cases), larger is worse; NaN where a node has none.
+        scatter_of: the standard deviation of a run's score, shape (cases,).
+        margin: the change for the worse that is tolerated.
+        level: family-wise error rate.
+        alike: shape (nodes,): the nodes that the others are compared with.
+    """
+    import numpy as np
+
+    held = (~np.isnan(losses)).sum(-2)
+    means = np.where(held > 0, np.nansum(losses, -2) / np.maximum(held, 1), np.nan)
+    centre, others = _median_of_others(np.where(alike[:, None], means, np.nan))
+    of_median = np.where(others > 2, _MEDIAN, 1.0) / np.maximum(others, 1)
+    error = scatter_of * np.sqrt(1 + of_median)
+    return _tested(means - centre, error, np.full(error.shape, np.inf), margin, level)
+
+
+def _tested(change: Array, error: Array, freedom: Array, margin: float, level: float) -> StoredTest:
+    """The test of all nodes and cases as one family; NaN is no change."""
+    import numpy as np
+
+    absent = np.isnan(change)
+    family = Estimate(
+        *(
+            np.broadcast_to(part, change.shape).reshape(*change.shape[:-2], -1)
+            for part in (
+                np.where(absent, -np.inf, change),
+                np.where(absent, 1.0, error),
+                freedom,
+            )
+        )
+    )
+    tested = stored_test(family, margin, level)
+    return StoredTest(
+        change,
+        *(
+            getattr(tested, name).reshape(change.shape)
+            for name in ("p", "rejected", "threshold", "smallest")
+        ),
+    )

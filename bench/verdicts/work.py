@@ -22,9 +22,9 @@ WORK: Mapping[str, str] = MappingProxyType(
     }
 )
 # Each launch of a case has its own, so that of the first one is the row's.
-_OF_ROWS: Mapping[str, str] = MappingProxyType({"initial_weights": "began with other weights"})
+OF_ROWS: Mapping[str, str] = MappingProxyType({"initial_weights": "began with other weights"})
 # A record of an earlier version holds no digest, and a stream's is not known.
-_UNKNOWN = ("", "unknown", None)
+UNKNOWN = ("", "unknown", None)
 
 
 def row_of(record: LaunchRecord) -> Row:
@@ -34,14 +34,14 @@ def row_of(record: LaunchRecord) -> Row:
 
 def first_row_of(record: LaunchRecord) -> Row:
     """The columns of `WORK` of a launch, and those that are of one launch."""
-    return {**row_of(record), **{name: str(getattr(record, name)) for name in _OF_ROWS}}
+    return {**row_of(record), **{name: str(getattr(record, name)) for name in OF_ROWS}}
 
 
 def other_work(row: Row, other: Row) -> str:
     """In what the work of a row differs from another's, as the verb of a sentence; else empty."""
-    for name, said in {**WORK, **_OF_ROWS}.items():
+    for name, said in {**WORK, **OF_ROWS}.items():
         known = row.get(name), other.get(name)
-        if known[0] != known[1] and not any(value in _UNKNOWN for value in known):
+        if known[0] != known[1] and not any(value in UNKNOWN for value in known):
             return said
     return ""
 
@@ -52,9 +52,9 @@ def apart(runs: Sequence[MeasuredRun]) -> dict[str, str]:
     seen: dict[tuple[str, str], tuple[str, Path]] = {}
     for run in runs:
         for case in run.logs:
-            for name, said in {**WORK, **_OF_ROWS}.items():
+            for name, said in {**WORK, **OF_ROWS}.items():
                 value = run.rows[case].get(name)
-                if value not in _UNKNOWN:
+                if value not in UNKNOWN:
                     first, where = seen.setdefault((case, name), (str(value), run.path))
                     if first != value:
                         found.setdefault(case, f"it {said} in {run.path} than in {where}")
