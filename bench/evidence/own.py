@@ -1,4 +1,4 @@
-"""The commands of `python -m bench.evidence` for a user's own work, and for nodes of a fleet."""
+"""The commands of `python -m bench.evidence` for own work, many devices and fleets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import click
 
 from bench.cli.options import Verb
 from bench.evidence.tables import write_tables
+from fmnist_models.errors import UserError
 
+_SEED = 2026
 OUTPUT = click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 
 
@@ -176,4 +178,46 @@ def daemons(blocks: int, output: str) -> None:
     write_tables(Path(output), {"daemons": rows})
 
 
-COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks, daemons)
+@click.command(cls=Verb)
+@click.option(
+    "--fleets",
+    type=click.IntRange(min=20),
+    default=600,
+    show_default=True,
+    help="simulated fleets of the most nodes and runs; of fewer up to eight times as many",
+)
+@click.option(
+    "--parts",
+    default="rates,scale",
+    show_default=True,
+    metavar="LIST",
+    help="rates: simulated fleets; scale: a made fleet of 1,000 nodes and 50 cases",
+)
+@OUTPUT
+def fleet(fleets: int, parts: str, output: str) -> None:
+    """Count false alarms and power of `fleet check` in simulated fleets, and time it on a made one.
+
+    Writes fleet.csv and fleet.png, and fleet_scale.csv; some minutes each.
+    """
+    from bench.evidence.fleet import SCALE, fleet_rows, scale_row
+    from bench.evidence.fleet_picture import draw
+    from bench.schema.matrix import parse_axis
+
+    chosen = parse_axis("parts", parts)
+    if unknown := [part for part in chosen if part not in ("rates", "scale")]:
+        raise UserError(f"--parts {unknown[0]!r}: choose from rates, scale")
+    folder = Path(output)
+    if "rates" in chosen:
+        rows = []
+        for row in fleet_rows(fleets, _SEED):
+            rows.append(row)
+            click.echo(f"{row['nodes']} nodes, {row['runs']} runs: {row['alarms']} alarms")
+        write_tables(folder, {"fleet": rows})
+        draw(rows, folder / "fleet.png")
+        click.echo(folder / "fleet.png")
+    if "scale" in chosen:
+        with tempfile.TemporaryDirectory() as work:
+            write_tables(folder, {"fleet_scale": [scale_row(Path(work), SCALE, click.echo)]})
+
+
+COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks, daemons, fleet)
