@@ -9,6 +9,9 @@ import click
 from bench.cli.declared import SIZE_OPTIONS
 from bench.cli.options import Verb, options
 from bench.cli.verb import console_of
+from bench.session.ending import put_off
+from bench.store.files import PICTURE, target_of
+from fmnist_models.errors import UserError
 
 
 @click.command(cls=Verb, name="check")
@@ -37,6 +40,8 @@ def fleet_check(folders: tuple[str, ...], output: str | None, **sizes: float | N
     node; 2, wrong use, or a node did not finish; 3, too few runs or too noisy to find the gate, or
     nodes that are not comparable.
     """
+    from bench.reports.page.fleet import write_fleet_page
+    from bench.reports.plots.fleet import draw_fleet
     from bench.reports.terminal.fleet_check import print_fleet, write_fleet
     from bench.schema.sizes import Sizes
     from bench.store.fleet_runs import fleet_folders, read_fleets
@@ -45,8 +50,20 @@ def fleet_check(folders: tuple[str, ...], output: str | None, **sizes: float | N
     allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     chosen = fleet_folders([Path(folder) for folder in folders])
     report = check_fleet([folder.name for folder in chosen], read_fleets(chosen), allowed)
-    files = write_fleet(report, Path(output or folders[0]))
+    folder = Path(output or folders[0])
+    picture = folder / "fleet.png"
+    # Before the table is written: beside a table, any picture looks like an older one of the suite.
+    target_of(picture, PICTURE)
+    files = [*write_fleet(report, folder)]
+    failed: list[UserError] = []
+    with put_off(failed):
+        draw_fleet(report, picture)
+        files.append(picture)
+    with put_off(failed):
+        files.append(write_fleet_page(report, folder))
     print_fleet(report, console_of())
     for file in files:
         click.echo(file)
+    if failed:
+        raise failed[0]
     return report.exit_code

@@ -18,6 +18,8 @@ MEANING = {
     ExitCode.WRONG_USE_OR_FAILED_CASE: "a node did not finish",
     ExitCode.INCONCLUSIVE: "inconclusive",
 }
+# Begins the end of a summary that a picture has no room for.
+LEAST_SURE = "; least sure: "
 _MOST_DIFFERENCES = 4
 
 
@@ -70,8 +72,8 @@ def summary_lines(report: FleetReport) -> list[str]:
         node, case = least_sure(report)
         seen = (
             f"{held}: slow-downs of {percent(report.smallest)} and more are found on any node in "
-            f"any case, {OFTEN} (least sure: {case.case} on {node.name}); the gate is "
-            f"{sizes.gate:.1%}, the margin {sizes.margin:.1%}"
+            f"any case, {OFTEN}; the gate is {sizes.gate:.1%}, the margin {sizes.margin:.1%}"
+            f"{LEAST_SURE}{case.case} on {node.name}"
         )
     counts = Counter(node.verdict for node in report.nodes)
     told = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])

@@ -6,7 +6,7 @@ run cannot show. Values are logs of seconds per sample: larger is slower.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.verdicts.regression import Estimate, StoredTest, beyond, scatter, stored_test
@@ -25,7 +25,10 @@ _MEDIAN = 1.5707963267948966
 # A median of absolute deviations is a standard deviation of normal values over so much, and knows
 # as much as this share of them (P. J. Huber, "Robust Statistics", 1981, section 5.1).
 _MAD, _MAD_EFFICIENCY = 1.482602218505602, 0.37
-_MOST_RUNS, _UNLIKELY = 100, 0.1
+_MOST_RUNS, _TINY = 100, 1e-300
+# Probabilities: that a node without more scatter is taken for one with more, and that a variance is
+# larger than the test is said to meet.
+_UNLIKELY, _SELDOM = 0.01, 0.05
 # The most degrees of freedom by the number of runs of each node, the last for more runs: launches
 # have heavy tails, and the more nodes and cases, the farther out in the tails the thresholds are.
 # Simulated fleets of alike nodes hold the error rate with these (results/evidence/fleet.csv).
@@ -85,9 +88,16 @@ def compare_nodes(
     freedom = np.minimum(freedom, _most_freedom(typical[..., 0, :]))
     pooled = variances[..., None, :]
     of_median = np.where(others > 2, _MEDIAN, 1.0) / np.maximum(others, 1)
-    error = np.sqrt(np.maximum(pooled, own) / np.maximum(held, 1) + pooled * of_median / typical)
+    of_others = pooled * of_median / typical
+    error = np.sqrt(np.maximum(pooled, own) / np.maximum(held, 1) + of_others)
     change = means - centre
-    found = _tested(change, error, freedom[..., None, :], margin, level)
+    freedom = np.broadcast_to(freedom[..., None, :], change.shape)
+    found = _tested(change, error, freedom, margin, level)
+    assumed = pooled * _expected(own, pooled, held)
+    smallest = np.sqrt(assumed / np.maximum(held, 1) + of_others)
+    found = replace(
+        found, smallest=margin + (found.smallest - margin) * smallest / np.maximum(error, _TINY)
+    )
     return NodesTest(found, np.sqrt(variances), np.asarray(found.rejected.any(-1)))
 
 
@@ -96,8 +106,7 @@ def runs_needed(
 ) -> int | None:
     """The least runs of each node with which a slow-down as large as the gate is found.
 
-    It takes the scatter that was seen as that of further runs, and of the variances of single
-    nodes, which the test looks at too, the largest that nine in ten fleets have. None above 100.
+    It takes the scatter that was seen as that of further runs, of all nodes alike. None above 100.
 
     Args:
         found: the outcome of fewer runs.
@@ -107,7 +116,7 @@ def runs_needed(
         level: family-wise error rate.
     """
     import numpy as np
-    from scipy.special import gammainccinv, stdtrit
+    from scipy.special import chdtri, stdtrit
 
     worst = float(np.nanmax(found.scatter))
     cases = found.scatter.shape[-1]
@@ -116,9 +125,8 @@ def runs_needed(
     for runs in range(2, _MOST_RUNS + 1):
         freedom = np.minimum(float(nodes * (runs - 1)), _most_freedom(np.asarray(runs)))
         needed = stdtrit(freedom, 1 - level / (nodes * cases)) + beyond(np.asarray(freedom))
-        half = (runs - 1) / 2
-        own = float(gammainccinv(half, _UNLIKELY / (nodes * cases))) / half
-        if margin + float(needed) * worst * np.sqrt((max(1.0, own) + of_median) / runs) <= gate:
+        own = max(1.0, float(chdtri(runs - 1, _SELDOM)) / (runs - 1))
+        if margin + float(needed) * worst * np.sqrt((own + of_median) / runs) <= gate:
             return runs
     return None
 
@@ -137,12 +145,43 @@ def _of_runs(logs: Array, means: Array, held: Array) -> tuple[Array, Array, Arra
 
     residuals = logs - means[..., None, :]
     own_freedom = np.maximum(held - 1, 0)
-    squares = np.nansum(residuals**2, -2)
-    own = np.where(own_freedom > 0, squares / np.maximum(own_freedom, 1), 0.0)
+    own = np.nansum(residuals**2, -2) / np.maximum(own_freedom, 1)
     nodes, runs, cases = logs.shape[-3:]
     stacked = residuals.reshape(*logs.shape[:-3], nodes * runs, cases)
     variances, freedom = scatter(stacked, own_freedom.sum(-2).astype(float), nodes)
     return variances, freedom, own
+
+
+def _expected(own: Array, pooled: Array, held: Array) -> Array:
+    """The variance that the test of a node will hardly exceed, in units of the pooled one.
+
+    The test takes the larger of both variances, and that of few runs is by chance larger in one
+    case of many. A node that scatters more in most of its cases, beyond chance, has its own.
+    """
+    import numpy as np
+    from scipy.special import gammainccinv
+
+    nodes = own.shape[-2]
+    halves = np.maximum(held - 1, 1) / 2
+    by_chance = np.where(held > 1, np.maximum(1.0, gammainccinv(halves, _SELDOM) / halves), 1.0)
+    most = gammainccinv(halves, _UNLIKELY / nodes) / halves
+    known = np.where(held > 1, own / np.maximum(pooled, np.finfo(float).tiny), np.nan)
+    ratio = _median(known)[..., None]
+    return np.asarray(np.where(ratio > most, np.maximum(ratio, by_chance), by_chance))
+
+
+def _median(values: Array) -> Array:
+    """The median along the last axis without NaN; 0 where there is nothing else."""
+    import numpy as np
+
+    held = ~np.isnan(values)
+    count = held.sum(-1, keepdims=True)
+    ordered = np.sort(values, -1)
+    ends = [
+        np.take_along_axis(ordered, np.clip(place, 0, values.shape[-1] - 1), -1)[..., 0]
+        for place in ((count - 1) // 2, count // 2)
+    ]
+    return np.asarray(np.where(count[..., 0] > 0, (ends[0] + ends[1]) / 2, 0.0))
 
 
 def _of_nodes(means: Array) -> tuple[Array, Array]:

@@ -86,8 +86,6 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
 
 def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
     """The whole page as HTML."""
-    import jinja2
-
     records = case_records(sources)
     rounds, one_in = round_records(sources)
     found, why_not = _compared(sources)
@@ -99,23 +97,17 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
     }
     said = shown_facts([source.run.environment for source in sources])
     data = {
-        "config": CONFIG,
         # Records are lists, with the field names once, because a large run has thousands.
         "record_fields": list(records[0]) if records else [],
         "records": [list(record.values()) for record in records],
         "round_fields": ROUND_FIELDS,
         "rounds": rounds,
         "filters": FILTERS,
-        "figures": [_for_script(figure) for group in shown.values() for figure in group],
     }
-    # `</script` in the library would end the script element; at present it has no such text.
-    library = _library().replace("</script", "<\\/script")
-    script = _read("report.js")
-    # All texts are escaped except style, script, library and data; `_json` escapes the data.
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(_read("report.html"))
-    return template.render(
+    return rendered(
+        "report.html",
+        data,
+        [figure for group in shown.values() for figure in group],
         runs=[
             _view(source, [texts[number] for texts in said.values()])
             for number, source in enumerate(sources)
@@ -129,11 +121,41 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
         table=case_table(sources),
         filters=FILTERS,
         figures=shown,
+    )
+
+
+def rendered(
+    template: str, data: Mapping[str, Any], figures: Sequence[Figure], /, **words: Any
+) -> str:
+    """A page of one file: its template with the style, the script, the charts and their data.
+
+    Args:
+        template: the name of the template.
+        data: what the script reads besides the charts.
+        figures: all charts of the page.
+        words: what else the template takes.
+    """
+    import jinja2
+
+    whole = {**data, "config": CONFIG, "figures": [_for_script(figure) for figure in figures]}
+    # `</script` in the library would end the script element; at present it has no such text.
+    library = _library().replace("</script", "<\\/script")
+    script = _read("report.js")
+    # All texts are escaped except style, script, library and data; `_json` escapes the data.
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(
         style=_read("report.css"),
         script=script,
         library=library,
         hashes=[_hash(library), _hash(script)],
-        data=_json(data),
+        data=_json(whole),
+        **words,
     )
 
 

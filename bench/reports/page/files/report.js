@@ -159,7 +159,8 @@
         count += 1;
       }
     });
-    document.getElementById("count").textContent = `${count} of ${rows.length} cases`;
+    const told = document.getElementById("count");
+    told.textContent = `${count} of ${rows.length} ${told.dataset.of ?? "cases"}`;
     const narrowed = ["batch_size", "precision"].some(
       (name) => wanted.has(data.filters.indexOf(name)));
     await signal("narrowed", narrowed);
