@@ -90,7 +90,8 @@ class ResultTable:
         self._ended.setdefault(record.case, {})[record.launch] = record
         self._note_attempt(record.case, record.launch, record.attempt)
         self._own.pop(record.case, None)
-        if record.case in self._cases:
+        # While the launches of a finished run are added there is no row yet.
+        if record.case in self._cases and (self._rows or self._lines):
             for name in self._looking_at(self._cases[record.case]):
                 self._rows.pop(name, None)
                 self._lines.pop(name, None)

@@ -193,8 +193,9 @@ def daemons(blocks: int, output: str) -> None:
     metavar="LIST",
     help="rates: simulated fleets; scale: a made fleet of 1,000 nodes and 50 cases",
 )
+@click.option("--work", metavar="FOLDER", help="where the made fleet stays [default: it goes]")
 @OUTPUT
-def fleet(fleets: int, parts: str, output: str) -> None:
+def fleet(fleets: int, parts: str, work: str | None, output: str) -> None:
     """Count false alarms and power of `fleet check` in simulated fleets, and time it on a made one.
 
     Writes fleet.csv and fleet.png, and fleet_scale.csv; some minutes each.
@@ -216,8 +217,9 @@ def fleet(fleets: int, parts: str, output: str) -> None:
         draw(rows, folder / "fleet.png")
         click.echo(folder / "fleet.png")
     if "scale" in chosen:
-        with tempfile.TemporaryDirectory() as work:
-            write_tables(folder, {"fleet_scale": [scale_row(Path(work), SCALE, click.echo)]})
+        with tempfile.TemporaryDirectory() as scratch:
+            row = scale_row(Path(work or scratch), SCALE, click.echo)
+        write_tables(folder, {"fleet_scale": [row]})
 
 
 COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks, daemons, fleet)

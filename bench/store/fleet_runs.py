@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +67,23 @@ def read_fleets(folders: Sequence[Path]) -> list[NodeRuns]:
     Raises:
         UserError: a folder cannot be read, or holds no node.
     """
+    with _uncollected():
+        return _read(folders)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave out the search for cycles, which takes an eighth of the time and finds nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _read(folders: Sequence[Path]) -> list[NodeRuns]:
     runs: dict[str, list[MeasuredRun]] = {}
     broken: dict[str, list[str]] = {}
     for folder in folders:

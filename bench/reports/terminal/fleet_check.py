@@ -15,7 +15,7 @@ from bench.schema.cells import counted, few_of, finite, finite_fields
 from bench.store.files import CHECK_JSON, Kind
 from bench.store.tables import write_csv, write_json
 from bench.verdicts.check import SCORE_LEVEL, SPEED_LEVEL
-from bench.verdicts.fleet_check import CheckedNode, FleetReport, NodeCase
+from bench.verdicts.fleet_check import CheckedNode, FleetReport, NodeCase, Verdict
 from bench.verdicts.regression import POWER
 from fmnist_models.errors import UserError
 
@@ -133,7 +133,7 @@ def _cells(case: NodeCase) -> dict[str, Any]:
 
 
 def as_json(report: FleetReport) -> dict[str, Any]:
-    """The report as plain JSON values; of the cases, those that are not alike."""
+    """The report as plain JSON values; of the cases, those that are slow, worse or not there."""
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": words.MEANING[report.exit_code],
@@ -175,6 +175,6 @@ def _node_json(node: CheckedNode) -> dict[str, Any]:
                 "score": finite_fields(case.score),
             }
             for case in node.cases
-            if case.reason
+            if case.verdict not in (Verdict.ALIKE, Verdict.UNDECIDED)
         ],
     }
