@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support import ROOT, TypeIn
+from support.fleets import NODES, fleets
 from support.profiles import OPERATIONS, scripted
 from support.run_folders import write_run
 from support.stored import CASES, FIRST, AnySide, stored
@@ -28,6 +29,7 @@ from bench.reports.terminal.confirm import confirmation_lines, settled_by
 from bench.reports.terminal.describe import describe_data
 from bench.reports.terminal.doctor import render
 from bench.reports.terminal.duel import DuelLines, print_duel
+from bench.reports.terminal.fleet_check import print_fleet
 from bench.reports.terminal.profile import print_profiles
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case
@@ -39,10 +41,12 @@ from bench.schema.sizes import Sizes
 from bench.session.confirm import Confirmation
 from bench.session.outcome import RunOutcome
 from bench.session.profile import ProfileOutcome
+from bench.store.fleet_runs import fleet_folders, read_fleets
 from bench.store.measured import read_baseline, read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import check
 from bench.verdicts.duel import DuelReport, Standing
+from bench.verdicts.fleet_check import check_fleet
 from bench.verdicts.sequential import look
 from bench.verdicts.validity import Check, Report, Verdict, not_applicable
 
@@ -52,6 +56,7 @@ WIDTHS = (80, 120)
 SET_UPS = sorted(
     str(path) for path in (ROOT / "results/examples/set-ups").iterdir() if path.is_dir()
 )
+SIZES = Sizes.of_check()
 COMPILED, FIT = (Case("relu_mlp", "adam", loop) for loop in ("compiled", "fit"))
 SOFTMAX = Case("softmax", "sgd", "fit")
 PLAN = Plan((COMPILED, FIT, SOFTMAX), RunSettings(epochs=2), "test", "golden", "fmnist-bench run")
@@ -180,6 +185,17 @@ def of_profile(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     print_profiles(ProfileOutcome(tmp_path, tuple(profiles), environment, False), console)
 
 
+def of_fleet_check(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow node that differs, one that failed, and three that are shown as one."""
+    of = {
+        "bee": {"slower": {FIRST: 0.3}, "os": {"kernel": "5.15"}},
+        "fox": {"failed": [CASES[1].id]},
+    }
+    usual = {name: {"os": {"kernel": "6.1"}} for name in NODES}
+    made = fleets(tmp_path / "fleets", of={name: usual[name] | of.get(name, {}) for name in NODES})
+    print_fleet(check_fleet(["fleets"], read_fleets(fleet_folders([made])), SIZES), console)
+
+
 def of_describe(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The data; the models are Keras's own summaries."""
     monkeypatch.setattr("bench.reports.terminal.describe.sample_row", lambda *_: None)
@@ -192,6 +208,7 @@ SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
     "confirm": of_confirm,
     "doctor": of_doctor,
     "profile": of_profile,
+    "fleet-check": of_fleet_check,
     "describe": of_describe,
 }
 TYPED: dict[str, tuple[str, ...]] = {

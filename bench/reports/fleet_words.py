@@ -60,6 +60,12 @@ def score_line(report: FleetReport) -> str:
     )
 
 
+def fewer_line(report: FleetReport) -> str:
+    """Which nodes were measured at fewer times than most; empty where none was."""
+    names = [f"{node.name} ({node.times})" for node in report.nodes if node.times < report.times]
+    return f"measured at fewer times than most: {few_of(names)}" if names else ""
+
+
 def summary_lines(report: FleetReport) -> list[str]:
     """What is found and what had to be, the runs that this takes, and the verdict."""
     sizes = report.sizes
@@ -78,7 +84,10 @@ def summary_lines(report: FleetReport) -> list[str]:
     counts = Counter(node.verdict for node in report.nodes)
     told = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
     verdict = f"{MEANING[report.exit_code]} (exit {int(report.exit_code)}): {told}"
-    return [*filter(None, (score_line(report), seen, needs_line(report))), verdict]
+    return [
+        *filter(None, (score_line(report), fewer_line(report), seen, needs_line(report))),
+        verdict,
+    ]
 
 
 def needs_line(report: FleetReport) -> str:
@@ -118,7 +127,7 @@ def folded(nodes: Iterable[CheckedNode]) -> tuple[list[CheckedNode], list[list[C
     told: list[CheckedNode] = []
     groups: dict[Verdict, list[CheckedNode]] = {Verdict.UNDECIDED: [], Verdict.ALIKE: []}
     for node in nodes:
-        plain = not (node.differs or node.other_scores or node.broken)
+        plain = not (node.differs or node.other_scores)
         (groups[node.verdict] if plain and node.verdict in groups else told).append(node)
     return told, [own for own in groups.values() if own]
 

@@ -125,7 +125,7 @@ class FleetReport:
         found = {node.verdict for node in self.nodes}
         if found & {Verdict.SLOW, Verdict.WORSE}:
             return ExitCode.REGRESSION
-        if Verdict.FAILED in found or any(node.broken for node in self.nodes):
+        if Verdict.FAILED in found:
             return ExitCode.WRONG_USE_OR_FAILED_CASE
         return ExitCode.PASSED if found == {Verdict.ALIKE} else ExitCode.INCONCLUSIVE
 
@@ -176,7 +176,9 @@ def _node(
     node: NodeRuns, cases: tuple[NodeCase, ...], differs: tuple[Difference, ...], others: int
 ) -> CheckedNode:
     """A node with the verdict of its worst case."""
-    found = {case.verdict for case in cases} or {Verdict.FAILED}
+    found = {case.verdict for case in cases}
+    if node.broken or not cases:
+        found.add(Verdict.FAILED)
     disturbed = dict.fromkeys(
         warning.phrase
         for run in node.runs
@@ -294,4 +296,4 @@ def _order(node: CheckedNode) -> tuple[int, bool, float, str]:
     worst = node.worst
     slower = _slower(worst) if worst else -math.inf
     rank = [*Verdict].index(node.verdict)
-    return rank, node.is_alike and not node.broken, -slower, node.name
+    return rank, node.is_alike, -slower, node.name

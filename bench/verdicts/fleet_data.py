@@ -29,7 +29,7 @@ _DATA = FACTS[0]
 _SAME: Mapping[str, str] = {
     **WORK,
     **OF_ROWS,
-    **{column: f"has another {column}" for column in COLUMNS[Purpose.BASELINE]},
+    **{column: f"was measured with another --{column}" for column in COLUMNS[Purpose.BASELINE]},
 }
 
 
