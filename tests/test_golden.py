@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -187,12 +188,12 @@ def of_profile(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def of_fleet_check(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow node that differs, one that failed, and three that are shown as one."""
-    of = {
+    of: dict[str, dict[str, Any]] = {
         "bee": {"slower": {FIRST: 0.3}, "os": {"kernel": "5.15"}},
         "fox": {"failed": [CASES[1].id]},
     }
-    usual = {name: {"os": {"kernel": "6.1"}} for name in NODES}
-    made = fleets(tmp_path / "fleets", of={name: usual[name] | of.get(name, {}) for name in NODES})
+    usual: dict[str, Any] = {"os": {"kernel": "6.1"}}
+    made = fleets(tmp_path / "fleets", of={name: usual | of.get(name, {}) for name in NODES})
     print_fleet(check_fleet(["fleets"], read_fleets(fleet_folders([made])), SIZES), console)
 
 
