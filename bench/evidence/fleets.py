@@ -71,7 +71,9 @@ def make_fleet(path: Path, like: MadeFleet, seed: int) -> Path:
     chance = random.Random(seed)
     cases = cases_of(like.cases)
     plan = Plan(tuple(cases), RunSettings(launches=like.launches), label=LABEL)
-    folder = FleetFolder.create(path, plan)
+    folder = FleetFolder(path, plan)
+    path.mkdir(parents=True, exist_ok=True)
+    folder.open()
     for number, name in enumerate(like.names):
         times = like.slower.get(name, 1.0) * math.exp(chance.gauss(0, _DRIFT))
         own = seed * like.nodes + number

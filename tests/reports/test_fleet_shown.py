@@ -61,8 +61,10 @@ def test_the_picture_has_a_row_a_node_and_a_row_a_case() -> None:
         figure = picture._figure(report())
         nodes, cases = figure.axes
         assert [text.get_text() for text in nodes.get_yticklabels()] == [
-            HOSTILE, "differs", "300 alike",
-        ]  # fmt: skip
+            HOSTILE,
+            "differs",
+            "300 alike",
+        ]
         assert len(cases.get_yticklabels()) == len(CASES)
         triangles = [line for line in nodes.lines if line.get_marker() == "^"]
         assert [len(line.get_xdata()) for line in triangles] == [len(CASES)]  # type: ignore[arg-type]

@@ -365,7 +365,7 @@ def test_launches_see_the_variables_of_the_node_and_none_that_ray_adds(
         monkeypatch.setenv(name, value)
     changed = {**os.environ}
     monkeypatch.setattr(os, "environ", changed)
-    _as_the_node(Daemon())  # type: ignore[arg-type]
+    _as_the_node(Daemon())
     assert changed == {
         "XLA_FLAGS": "--node",
         "HOME": changed["HOME"],

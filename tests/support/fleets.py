@@ -33,7 +33,9 @@ def fleet(
         settings: of the plan.
         noise: scatter of the launches.
     """
-    folder = FleetFolder.create(path, Plan(CASES, settings))
+    folder = FleetFolder(path, Plan(CASES, settings))
+    path.mkdir(parents=True, exist_ok=True)
+    folder.open()
     for number, name in enumerate(nodes):
         own = {"settings": settings, "noise": noise, **(of or {}).get(name, {})}
         began = {"time_utc": f"2026-03-{day:02d}T12:00:00+00:00"}

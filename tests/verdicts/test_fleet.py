@@ -93,8 +93,12 @@ def test_differences_are_told_from_most_and_unknown_facts_are_none() -> None:
     ]
     nodes += [[{"os": {"kernel": "6.1"}}], [usual, usual | {"os": {"kernel": "5.15"}}]]
     assert [[str(one) for one in own] for own in differences(nodes)] == [
-        [], [], ["driver 550, not 570"], [], ["kernel 6.1 and 5.15, not 6.1"],
-    ]  # fmt: skip
+        [],
+        [],
+        ["driver 550, not 570"],
+        [],
+        ["kernel 6.1 and 5.15, not 6.1"],
+    ]
 
 
 @pytest.fixture
@@ -183,9 +187,10 @@ def test_nodes_that_did_not_finish_are_named_and_the_others_judged(
     check: Any, tmp_path: Path
 ) -> None:
     made = fleets(
-        tmp_path / "f", nodes=(*NODES[:4], "gpu/0", "노드"),
+        tmp_path / "f",
+        nodes=(*NODES[:4], "gpu/0", "노드"),
         of={"gpu/0": {"failed": [FIRST]}, "노드": {"cases": CASES[:3]}},
-    )  # fmt: skip
+    )
     shutil.rmtree(made / "day2/nodes/dog")
     rounds = made / "day3/nodes/cat/rounds.csv"
     rounds.write_bytes(rounds.read_bytes()[:-20])
