@@ -189,8 +189,8 @@ class ResultTable:
                 yield name
 
     def _note_attempt(self, case: str, launch: int, attempt: int) -> None:
-        known = self._attempts.get((case, launch), 0)
-        self._attempts[case, launch] = max(known, attempt)
+        if attempt > self._attempts.get((case, launch), 0):
+            self._attempts[case, launch] = attempt
 
 
 def _axes(values: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.evidence.exits import alarm_fields, world_fields
+from bench.evidence.exits import alarm_fields, upper_bound, world_fields
 from bench.evidence.fleets import MadeFleet, make_fleet
 from bench.evidence.timing import CLI
 from bench.evidence.worlds import Suite, World, launch_medians, run_logs
@@ -73,7 +73,7 @@ def _counted(rng: np.random.Generator, world: World, pool: Any, shape: tuple[int
     """False alarms, power and exits over so many (fleets, nodes, runs)."""
     fleets, nodes, runs = shape
     margin, gate = math.log1p(MARGIN), math.log1p(DEFAULT_GATE)
-    alarms = able = 0
+    alarms = able = seen = confirmed = 0
     found = dict.fromkeys(SLOWER, 0)
     smallest: list[float] = []
     trials = 0
@@ -88,6 +88,13 @@ def _counted(rng: np.random.Generator, world: World, pool: Any, shape: tuple[int
         able += int((worst <= gate).sum())
         smallest += worst.tolist()
         trials += count if start < _OF_POWER else 0
+        if able_here := np.flatnonzero(worst <= gate)[:_OF_POWER].tolist():
+            worse = logs[able_here]
+            worse[:, 0, :, 0] += gate
+            seen += len(able_here)
+            confirmed += int(
+                compare_nodes(worse, margin, SPEED_LEVEL).found.rejected[:, 0, 0].sum()
+            )
         # A share of a few hundred is known to some percent, and that is enough.
         for by in SLOWER if start < _OF_POWER else ():
             slow = logs.copy()
@@ -100,6 +107,9 @@ def _counted(rng: np.random.Generator, world: World, pool: Any, shape: tuple[int
         "slow_fleets": trials,
         **{f"found_{100 * by:.0f}": found[by] / trials for by in SLOWER},
         "exit_0": able / fleets,
+        "able": seen,
+        "gate_found": confirmed / seen if seen else None,
+        "gate_found_lower": 1 - upper_bound(seen - confirmed, seen) if seen else None,
         "median_smallest": math.expm1(min(700.0, float(np.median(smallest)))),
     }
 

@@ -182,7 +182,7 @@ def daemons(blocks: int, output: str) -> None:
 @click.option(
     "--fleets",
     type=click.IntRange(min=20),
-    default=400,
+    default=600,
     show_default=True,
     help="simulated fleets of the most nodes and runs; of fewer up to eight times as many",
 )
