@@ -122,12 +122,13 @@ def least_sure(report: FleetReport) -> tuple[CheckedNode, NodeCase]:
 def folded(nodes: Iterable[CheckedNode]) -> tuple[list[CheckedNode], list[list[CheckedNode]]]:
     """(nodes that are shown one by one, groups of nodes that are shown as one), in their order.
 
-    The nodes of a group are all alike, or all undecided, and are set up as most are.
+    The nodes of a group are all alike, or all undecided, and are set up as most are. A node that
+    seems to be slow by the gate or more is in none.
     """
     told: list[CheckedNode] = []
     groups: dict[Verdict, list[CheckedNode]] = {Verdict.UNDECIDED: [], Verdict.ALIKE: []}
     for node in nodes:
-        plain = not (node.differs or node.other_scores)
+        plain = not (node.differs or node.other_scores or node.suspect)
         (groups[node.verdict] if plain and node.verdict in groups else told).append(node)
     return told, [own for own in groups.values() if own]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import fmean
 
@@ -70,6 +70,7 @@ class CheckedNode:
         disturbed: what disturbed its cases while they were measured, each once.
         broken: why runs of it could not be read.
         other_scores: number of cases that end with another score than on most nodes.
+        suspect: a case of it was slower by the gate or more, and that is not confirmed.
     """
 
     name: str
@@ -80,6 +81,7 @@ class CheckedNode:
     disturbed: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     other_scores: int = 0
+    suspect: bool = False
 
     @property
     def worst(self) -> NodeCase | None:
@@ -160,7 +162,8 @@ def check_fleet(folders: Sequence[str], nodes: Sequence[NodeRuns], sizes: Sizes)
             _case(node, case, (number, case), tests, odd.get((node.name, case), ""))
             for case in (cases if node.runs else ())
         )
-        judged.append(_node(node, own, differ[number], others[number]))
+        checked = _node(node, own, differ[number], others[number])
+        judged.append(replace(checked, suspect=any(_is_suspect(case, sizes) for case in own)))
     usual = Counter(node.times for node in judged if node.times).most_common(1)
     return FleetReport(
         tuple(folders),
@@ -261,11 +264,19 @@ def _undecided(
     if speed is None:
         said.append("too few nodes or runs of a node have measured it to be tested")
     elif speed.smallest > sizes.gate:
-        said.append(f"slow-downs are found from {percent(speed.smallest)} on, not from the gate")
+        suspect = (
+            f"{speed.change:.1%} slower, not confirmed: " if speed.change >= sizes.gate else ""
+        )
+        found = f"slow-downs are found from {percent(speed.smallest)} on, not from the gate"
+        said.append(suspect + found)
     if scored and scored.smallest > sizes.accuracy_gate:
         size = scale.sized(scored.smallest)
         said.append(f"{scale.fall}s of {scale.name} are found from {size} on, not from their gate")
     return Verdict.UNDECIDED, "; ".join([*said, *([untold] if untold else [])])
+
+
+def _is_suspect(case: NodeCase, sizes: Sizes) -> bool:
+    return bool(case.speed and not case.speed.regressed and case.speed.change >= sizes.gate)
 
 
 def _other_scores(nodes: Sequence[NodeRuns], cases: Sequence[str]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,14 @@ def test_noise_says_how_many_runs_it_takes(check: Any, tmp_path: Path) -> None:
     code, out, _ = check(fleets(tmp_path / "f", 2, noise=0.15))
     assert code == 3
     assert "to find the gate of 25.0% it takes about " in out
+
+
+def test_a_node_that_seems_slow_is_not_shown_as_one_with_others(check: Any, tmp_path: Path) -> None:
+    code, out, _ = check(fleet(tmp_path / "f", 1, of={"cat": {"slower": {FIRST: 0.35}}}, noise=0.1))
+    assert code == 3
+    assert re.search(r"^cat +softmax", out, re.MULTILINE)
+    assert "% slower, not confirmed: slow-downs are found from " in out
+    assert "5 nodes, slowest " in out
 
 
 def test_runs_within_an_hour_count_as_one(check: Any, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Inches.
 _ROW, _TITLE, _AXIS, _LEAST = 0.2, 0.62, 0.6, 0.9
-_LONGEST = 40
+_LONGEST = 48
 # A triangle and a hollow circle differ without colour too.
 _SLOW: dict[str, Any] = {"marker": "^", "color": "#b3261e", "markersize": MARKER_PT + 1.5}
 _OTHER: dict[str, Any] = {
