@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -25,24 +26,39 @@ LOOPS = {"jax": ("fit", "multistep", "compiled"), "torch": ("fit", "compiled")}[
 REST = SAMPLES % BATCH
 
 
-def variants_of(
-    loop: str, build: Callable[[], Any], optimizer: str = "adam", **more: Any
-) -> tuple[Variants, Any]:
+def variants_of(loop: str, build: Callable[[], Any], **more: Any) -> tuple[Variants, Any]:
     device = framework().device("cpu", "float32")
     device.configure()
     keras.utils.set_random_seed(3)
     model = build()
-    compile_model(model, optimizers.create(optimizer), loop)
+    compile_model(model, optimizers.create("adam"), loop)
     made = framework().parts(work(model, seed=5, shuffle=False, **more), loop, device)
     assert isinstance(made, Variants)
     made.warm_up()
     return made, model
 
 
-@pytest.mark.parametrize("build", [NETWORKS["relu_mlp"].builder, penalized])
+@cache
+def of_relu_mlp(loop: str) -> tuple[Variants, Any]:
+    """The variants of one loop, which take long to compile."""
+    return variants_of(loop, NETWORKS["relu_mlp"].builder)
+
+
+@pytest.fixture
+def shared(loop: str) -> Iterator[tuple[Variants, Any]]:
+    """Variants and their model, which each test finds as they were after the warm-up."""
+    made, model = of_relu_mlp(loop)
+    yield made, model
+    made._snapshot.restore()
+
+
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_reading_leaves_the_model_as_it_was(loop: str, build: Callable[[], Any]) -> None:
-    made, model = variants_of(loop, build)
+def test_a_reading_leaves_the_model_as_it_was(loop: str, shared: tuple[Variants, Any]) -> None:
+    for made, model in (shared, variants_of(loop, penalized)):
+        assert_readings_leave_as_it_was(made, model)
+
+
+def assert_readings_leave_as_it_was(made: Variants, model: Any) -> None:
     before = model.get_weights()
     slots = [np.array(v) for v in model.optimizer.variables]
     step, apply = model.train_step, type(model.optimizer).apply
@@ -70,9 +86,10 @@ def kept_gradients(made: Any, rows: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("loop", [loop for loop in LOOPS if (BACKEND, loop) != ("torch", "fit")])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop: str, optimizer: str) -> None:
-    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder, optimizer)
+def test_the_gradients_that_are_kept_are_those_of_the_last_batch(
+    loop: str, shared: tuple[Variants, Any]
+) -> None:
+    made, model = shared
     before = [np.array(w, np.float64) for w in model.get_weights()]
     made.read(Variant.BACKWARD)
     found = kept_gradients(made, REST)
@@ -91,27 +108,30 @@ def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop: str, opti
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_leaves_nothing_out_trains_as_the_loop_does(loop: str) -> None:
+def test_what_leaves_nothing_out_trains_as_the_loop_does(
+    loop: str, shared: tuple[Variants, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, expected, _, _, _ = trained(loop, NETWORKS["relu_mlp"].builder, "adam")
-    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
+    made, model = shared
     driver, program = made._programs[made.names[-1]]
-    driver.program = program
+    monkeypatch.setattr(driver, "program", program)
     driver.train(Recorder(), 2)
     for found, wanted in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_only_what_updates_makes_steps(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
-    monkeypatch.setattr(made._snapshot, "restore", lambda: None)
+def test_only_what_updates_makes_steps(loop: str, shared: tuple[Variants, Any]) -> None:
+    made, model = shared
     counted, seen = {}, {}
-    for variant in made.names:
-        before = int(model.optimizer.iterations)
-        made.read(variant)
-        counted[variant] = int(model.optimizer.iterations) - before
-        seen[variant] = float(model.get_metrics_result()["accuracy"])
-        model.reset_metrics()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made._snapshot, "restore", lambda: None)
+        for variant in made.names:
+            before = int(model.optimizer.iterations)
+            made.read(variant)
+            counted[variant] = int(model.optimizer.iterations) - before
+            seen[variant] = float(model.get_metrics_result()["accuracy"])
+            model.reset_metrics()
     steps = -(-SAMPLES // BATCH)
     updating = {Variant.OPTIMIZER, Variant.METRICS}
     if loop != "compiled":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,27 @@ def variants_of(loop: str, build: Callable[[], Any]) -> tuple[Any, Any]:
     return made, model
 
 
-@pytest.mark.parametrize("build", [NETWORKS["relu_mlp"].builder, penalized])
+@cache
+def of_relu_mlp(loop: str) -> tuple[Any, Any]:
+    """The variants of one loop, which take long to compile."""
+    return variants_of(loop, NETWORKS["relu_mlp"].builder)
+
+
+@pytest.fixture
+def shared(loop: str) -> Iterator[tuple[Any, Any]]:
+    """Variants and their model, which each test finds as they were after the warm-up."""
+    made, model = of_relu_mlp(loop)
+    yield made, model
+    made._snapshot.restore()
+
+
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_reading_leaves_the_model_as_it_was(loop: str, build: Callable[[], Any]) -> None:
-    made, model = variants_of(loop, build)
+def test_a_reading_leaves_the_model_as_it_was(loop: str, shared: tuple[Any, Any]) -> None:
+    for made, model in (shared, variants_of(loop, penalized)):
+        assert_readings_leave_as_it_was(made, model)
+
+
+def assert_readings_leave_as_it_was(made: Any, model: Any) -> None:
     before = model.get_weights()
     for variant in (*made.names, Variant.STEP):
         wall_s, cpu_s = made.read(variant)
@@ -47,10 +65,12 @@ def test_a_reading_leaves_the_model_as_it_was(loop: str, build: Callable[[], Any
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop: str) -> None:
+def test_the_gradients_that_are_kept_are_those_of_the_last_batch(
+    loop: str, shared: tuple[Any, Any]
+) -> None:
     import tensorflow as tf
 
-    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
+    made, model = shared
     made.read(Variant.BACKWARD)
     # In `fit` and `multistep` one traced step serves every size of batch, or one each.
     kept = [np.array(variable) for variable in made._parts._gradients[REST]]
@@ -70,26 +90,29 @@ def test_the_gradients_that_are_kept_are_those_of_the_last_batch(loop: str) -> N
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_leaves_nothing_out_trains_as_the_loop_does(loop: str) -> None:
+def test_what_leaves_nothing_out_trains_as_the_loop_does(
+    loop: str, shared: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last variant of the chain, driven by hand, ends with the loop's own weights."""
     _, expected, _, _, _ = trained(loop, NETWORKS["relu_mlp"].builder, "adam")
-    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
+    made, model = shared
     driver, program = made._programs[made.names[-1]]
-    driver.program = program
+    monkeypatch.setattr(driver, "program", program)
     driver.train(Recorder(), 2)
     for found, wanted in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_only_what_updates_makes_steps(loop: str) -> None:
-    made, model = variants_of(loop, NETWORKS["relu_mlp"].builder)
-    made._snapshot = type("Nothing", (), {"restore": lambda _: None})()
+def test_only_what_updates_makes_steps(loop: str, shared: tuple[Any, Any]) -> None:
+    made, model = shared
     counted = {}
-    for variant in made.names:
-        before = int(model.optimizer.iterations)
-        made.read(variant)
-        counted[variant] = int(model.optimizer.iterations) - before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made._snapshot, "restore", lambda: None)
+        for variant in made.names:
+            before = int(model.optimizer.iterations)
+            made.read(variant)
+            counted[variant] = int(model.optimizer.iterations) - before
     steps = -(-SAMPLES // BATCH)
     updating = {Variant.OPTIMIZER, Variant.METRICS}
     if loop != "compiled":
