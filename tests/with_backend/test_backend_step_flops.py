@@ -29,8 +29,9 @@ def counted(model: Any, **compiled: Any) -> tuple[counting.Counted, float | None
     x = np.zeros((BATCH, *given.shape[1:]), given.dtype)
     y = np.zeros((BATCH, *model.outputs[0].shape[1:]), np.float32)
     model.compile(**({"optimizer": "sgd", "loss": "mse"} | compiled))
-    # Keras builds the optimizer and the metrics.
-    model.train_on_batch(x, y)
+    model.optimizer.build(model.trainable_variables)
+    # As `fit` builds the metrics, which compiles nothing.
+    model._symbolic_build(data_batch=(x, y))
     told: list[int | None] = []
 
     def telling(flops: int, expected: int | None, *others: Any) -> counting.Counted:
