@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.schema.runs import MeasuredRun, NodeRuns
-from bench.store.fleet_folder import is_fleet, node_runs
+from bench.store.fleet_folder import asked_nodes, is_fleet, node_runs
 from bench.store.measured import read_run
 from bench.store.reader import kind_of
 from bench.store.run_folder import refuse_absent
@@ -63,6 +63,7 @@ def read_fleets(folders: Sequence[Path]) -> list[NodeRuns]:
     """The nodes of these fleets by name, each with its runs.
 
     A run that cannot be read is told in `NodeRuns.broken`, so that one node does not hide the rest.
+    A node in whose place another has measured is left out.
 
     Raises:
         UserError: a folder cannot be read, or holds no node.
@@ -93,7 +94,14 @@ def _read(folders: Sequence[Path]) -> list[NodeRuns]:
                 f"{folder} holds no run of a node: finish it with fmnist-bench fleet run --resume "
                 f"{folder}, or leave it out"
             )
+        asked = {each.node.name: each for each in asked_nodes(folder)}
+        for name in (n for n in asked if n not in nodes and not asked[n].replaced_by):
+            runs.setdefault(name, [])
+            broken.setdefault(name, []).append(f"it has measured nothing in {folder}")
         for name, path in nodes.items():
+            if name in asked and asked[name].replaced_by:
+                # Another node has measured the whole plan in its place.
+                continue
             own = runs.setdefault(name, [])
             try:
                 own.append(_cut(read_run(path)))

@@ -135,6 +135,7 @@ def test_no_verb_takes_an_empty_value_for_any_option(
     needed = {
         "check": ["--baseline", "x", "x"],
         "compare": ["x"],
+        "fleet check": ["x"],
         "report": ["x"],
         "baseline add": ["x", "x"],
         "baseline list": ["x"],
@@ -142,7 +143,7 @@ def test_no_verb_takes_an_empty_value_for_any_option(
     }
     more = needed.get(" ".join(words), [])
     if option is None:
-        more[{"folder": 0, "names": 1, "runs": -1}[name]] = ""
+        more[{"folder": 0, "folders": 0, "names": 1, "runs": -1}[name]] = ""
     code, _, err = type_in(*words, *more, *given)
     assert code == 2
     assert "'': it is empty" in err

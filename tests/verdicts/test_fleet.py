@@ -18,6 +18,9 @@ from support import TypeIn
 from support.fleets import NODES, QUICK, fleet, fleets
 from support.stored import CASES, FIRST
 
+from bench.schema.fleet import Asked, Node
+from bench.schema.plan import Plan, RunSettings
+from bench.store.fleet_folder import FleetFolder
 from bench.verdicts.fleet import compare_nodes, compare_scores, runs_needed
 from bench.verdicts.set_ups import differences
 
@@ -214,6 +217,21 @@ def test_nodes_that_did_not_finish_are_named_and_the_others_judged(
     assert "measured at fewer times than most: " in out
     assert "dog (2)" in out
     assert "(exit 2): 3 failed, 1 missing, 3 alike" in out
+
+
+def test_a_node_that_never_began_is_named_and_one_that_was_replaced_is_not(
+    check: Any, tmp_path: Path
+) -> None:
+    made = fleets(tmp_path / "f", nodes=NODES[:4])
+    folder = FleetFolder(made / "day1", Plan(CASES, RunSettings()))
+    folder.note(Asked(Node("late", "id")), Asked(Node(NODES[0], "id"), replaced_by=NODES[1]))
+    code, out, _ = check(made)
+    assert code == 2, out
+    assert "late: failed: it has measured nothing in " in out
+    folder.note(Asked(Node("late", "id"), replaced_by=NODES[1]))
+    shutil.rmtree(made / "day1" / "nodes" / NODES[0])
+    code, out, _ = check(made)
+    assert code != 2, out
 
 
 def test_other_work_on_one_node_is_left_out_there(check: Any, tmp_path: Path) -> None:
