@@ -111,7 +111,7 @@ def _false_alarms(axes: Axes, rows: Rows) -> None:
         textcoords="offset points",
         size=SMALL_PT,
     )
-    axes.set(ylim=(-0.03, 1.2), ylabel="false alarms (%)")
+    axes.set(ylim=(-0.03, 1.4), ylabel="false alarms (%)")
 
 
 def _found(axes: Axes, rows: Rows, column: str, text: str, label: str) -> None:

@@ -53,6 +53,11 @@ class TestCompareNodes:
         values[3] += math.log(3 if runs == 1 else 1.2)
         assert compare_nodes(values, MARGIN, 0.005).slow.nonzero()[0].tolist() == [3]
 
+    def test_up_to_half_of_the_nodes_may_be_slow(self) -> None:
+        values = logs(8, 8, 3, 4)
+        values[:4] += math.log(1.3)
+        assert compare_nodes(values, MARGIN, 0.005).slow.tolist() == [True] * 4 + [False] * 4
+
     def test_a_node_without_a_case_is_not_tested_there(self) -> None:
         values = logs(3, 5, 2, 3)
         values[1, :, 2] = math.nan
