@@ -84,6 +84,7 @@ class Fleet:
         self._seen: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._facts: dict[str, NodeFacts] = {}
+        self._looked_s = 0.0
         if cluster.sent:
             progress.noted(
                 f"{', '.join(cluster.sent)}: fmnist-bench is not installed there, so this one was "
@@ -138,11 +139,11 @@ class Fleet:
             folder.open()
             known = {each.node.name for each in asked_nodes(folder.path)}
             self._progress.nodes_found([one.node for one in every])
-            for names in _on_one_machine([one.node for one in every]):
-                self._progress.noted(f"{names} are on one machine, so they take turns")
-            for one in every:
-                self._begin(one, folder)
             try:
+                for names in _on_one_machine([one.node for one in every]):
+                    self._progress.noted(f"{names} are on one machine, so they take turns")
+                for one in every:
+                    self._begin(one, folder)
                 self._to_the_end(folder)
                 self._find_places(folder, known)
             finally:
@@ -286,8 +287,10 @@ class Fleet:
 
     def _take_in_late(self, folder: FleetFolder) -> None:
         """Take in nodes that have joined since, until there are as many as wanted."""
-        if len(self._seen) >= self._wanted:
+        now = time.monotonic()
+        if len(self._seen) >= self._wanted or now - self._looked_s < _POLL_S:
             return
+        self._looked_s = now
         new = [node for node in self._cluster.nodes() if node.node_id not in self._seen]
         new = [self._named_anew(node) for node in new[: self._wanted - len(self._seen)]]
         if new:
