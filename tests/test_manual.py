@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import pytest
 from rich.console import Console
-from support import ROOT
+from support import ROOT, quiet
 from support.manual import PAGES, Block, blocks, shows, words_after, write_output
 
 from bench import cli
@@ -45,6 +45,10 @@ SHORT = {
     "duel": "--rows 500 --budget 1",
     "profile": "--seconds 1",
 }
+# What a command with a word gets besides: `test_examples.py` trains each example in every loop.
+FEWER = {"examples/mobilenet.py": "--loops fit"}
+# What makes the call in a script short.
+SHORT_CALL = ("epochs=1)", 'epochs=1, launches=1, precisions="float32")')
 # Runs that a page says were made on other days, by where the page has them.
 EARLIER: Mapping[str, Mapping[str, Path]] = {
     "ci-gate.md": {
@@ -144,19 +148,25 @@ def test_the_readme_is_short() -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to run a page's commands in: small images, and what measures is cut short."""
-    real = Path(sys.executable).with_name("fmnist-bench")
+    """A folder to run a page's commands in: small images, and what measures is cut short.
+
+    `test_wheel.py` types the installed command itself.
+    """
+    real = shlex.join([*quiet.PROGRAM, "--without-ceilings", "bench"])
     program = tmp_path / "path" / "fmnist-bench"
     program.parent.mkdir()
     cases = "".join(f'{verb}) set -- "$@" {options} ;;\n' for verb, options in SHORT.items())
+    fewer = "".join(f'*{word}*) set -- "$@" {options} ;;\n' for word, options in FEWER.items())
     program.write_text(
         f'#!/bin/bash\ncase "$1$2$3" in *--resume*) ;; *) case "$1" in\n{cases}esac ;; esac\n'
-        f'{shlex.quote(str(real))} "$@"; code=$?\n'
+        f'case "$*" in\n{fewer}esac\n{real} "$@"; code=$?\n'
         'case "$1 $code" in "duel 3" | "check 1") exit 0 ;; esac\nexit $code\n'
     )
     program.chmod(0o755)
+    script = shlex.join([*quiet.PROGRAM, "--without-ceilings"])
     (program.parent / "python").write_text(
-        f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n'
+        f'#!/bin/bash\ncase "$1" in *.py) exec {script} "$@" ;; esac\n'
+        f'exec {shlex.quote(sys.executable)} "$@"\n'
     )
     (program.parent / "python").chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
@@ -198,7 +208,7 @@ def test_the_examples_of_a_page_run_in_order(
         shutil.copytree(source, place / name)
     for number, block in enumerate(list(blocks(page))):
         if block.directive == "file":
-            (place / block.argument).write_text(block.text, "utf-8")
+            (place / block.argument).write_text(block.text.replace(*SHORT_CALL), "utf-8")
         elif block.is_run:
             # What a page shows to the letter is of the embedded images, or measures nothing.
             data = {"FMNIST_DATA": ""} if block.kind == "console" else {}

@@ -1,6 +1,8 @@
 """`python quiet.py MODULE ARGUMENTS`: as `python -m MODULE`, where nothing disturbs a launch.
 
-How busy the machine of the tests is must decide none of them.
+How busy the machine of the tests is must decide none of them. With `--without-ceilings` before
+MODULE, the best rates of the machine are not measured, which take most of a short run. MODULE may
+be a script too, a file.
 """
 
 from __future__ import annotations
@@ -25,6 +27,14 @@ def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> counters.Clo
 if __name__ == "__main__":
     counters.watch = watch
     del sys.argv[0]
+    if sys.argv[0] == "--without-ceilings":
+        from bench.session import attempts
+
+        del sys.argv[0]
+        attempts.RunUnderWay._measure_ceilings = lambda *_: None  # type: ignore[method-assign]
     # As with -m, modules are looked for where the user is, and not beside this file.
     sys.path[0] = str(Path.cwd())
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    if sys.argv[0].endswith(".py"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
