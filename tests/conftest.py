@@ -18,6 +18,28 @@ from bench.machine.variables import Fate
 from fmnist_models import dataset
 
 LOCKS = tempfile.TemporaryDirectory(prefix="fmnist-bench-tests-")
+# The files that start real runs or compile much, the longest first.
+LONGEST = (
+    "test_manual.py",
+    "test_real_runs.py",
+    "test_workloads.py",
+    "test_loops.py",
+    "test_examples.py",
+    "test_own_work.py",
+    "test_bad_own_work.py",
+    "test_tensorflow_replicas.py",
+    "test_profile_launch.py",
+    "test_profile_variants.py",
+    "test_peers.py",
+    "test_gpu_box.py",
+    "test_wheel.py",
+    "test_plugin.py",
+    "test_python.py",
+    "test_user_models.py",
+    "test_step_flops.py",
+    "test_browser.py",
+    "test_earlier_revision.py",
+)
 
 
 def pytest_unconfigure() -> None:
@@ -49,6 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: begun last, one of them would go on alone beside an idle core."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)
