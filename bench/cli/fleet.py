@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,10 @@ def fleet_run(
 
     _refuse_wrong(address, local, wait_nodes, wait_minutes)
     resume = values.pop("resume")
-    progress = fleet_progress(console_of())
+    console = console_of()
+    # Within the context of a cluster, what goes to standard output is not shown.
+    console.file = sys.stdout
+    progress = fleet_progress(console)
     patience_s = PATIENCE_S if wait_minutes is None else wait_minutes * 60
     with ExitStack() as connected:
 
@@ -88,11 +92,11 @@ def fleet_run(
         folder, found = _asked(values, resume, reached)
         try:
             failed = found.measure(folder)
+            code = ExitCode.WRONG_USE_OR_FAILED_CASE if failed else ExitCode.PASSED
         except KeyboardInterrupt:
-            click.echo(folder.path)
-            return ExitCode.INTERRUPTED
+            code = ExitCode.INTERRUPTED
     click.echo(folder.path)
-    return ExitCode.WRONG_USE_OR_FAILED_CASE if failed else ExitCode.PASSED
+    return code
 
 
 def _asked(
@@ -119,6 +123,7 @@ def _asked(
     found: list[Fleet] = []
 
     def present() -> list[str]:
+        """The devices of the nodes, which are reached for that."""
         found.append(reached(own))
         return found[0].devices()
 

@@ -128,6 +128,7 @@ def _measure(launcher: Launcher, work: Path) -> Measure:
     settings = RunSettings()
 
     def log_of_a_launch(case: Case) -> float:
+        """Measure one launch; the log of its seconds per sample."""
         environment = child_environment(case, inventory())
         place = LaunchPlace(environment, True, work / "launches.log", timeout_s=_LIMIT_S)
         min_rounds, min_seconds = LEAST.get(case.loop, (0, 0.0))

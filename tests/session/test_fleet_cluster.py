@@ -138,6 +138,7 @@ def test_a_node_that_is_killed_under_load_and_the_rest_by_resume(
     code, out, err = ended(fleet)
     assert code == 2, (out, err)
     assert "n2: does not go on: the node has ended, or cannot be reached" in out
+    assert "(raylet)" not in out + err
     runs = node_runs(output)
     kept = (runs["n2"] / "launches.jsonl").read_bytes()
     assert len(ended_ok(runs["n2"])) < 3

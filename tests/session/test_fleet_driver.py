@@ -218,6 +218,13 @@ def test_a_late_node_of_a_name_that_was_there_gets_a_name_of_its_own(tmp_path: P
     assert [asked.node.name for asked in asked_nodes(tmp_path / "fleet")] == ["a", "a-2"]
 
 
+def test_nodes_of_one_name_have_names_and_folders_of_their_own(tmp_path: Path) -> None:
+    cluster = Scripted(a=[begins(), *launch(0), DONE], b=[DONE], c=[DONE])
+    cluster.there = [Node("x", "id-a"), Node("x", "id-b"), Node("x-2", "id-c")]
+    assert measured(cluster, tmp_path / "fleet") == {}
+    assert [each.node.name for each in asked_nodes(tmp_path / "fleet")] == ["x", "x-2", "x-2-2"]
+
+
 def test_it_does_not_wait_for_ever_for_nodes_that_never_join(tmp_path: Path) -> None:
     cluster = Scripted(a=[begins(), *launch(0), DONE])
     failed = measured(cluster, tmp_path / "fleet", wanted=3, patience_s=0.05)

@@ -150,6 +150,8 @@ class FleetTable(FleetLines):
             console=console,
             refresh_per_second=_REFRESHES_PER_S,
             transient=True,
+            # Ray prints what nobody is to see.
+            redirect_stdout=False,
         )
 
     def nodes_found(self, nodes: Sequence[Node]) -> None:

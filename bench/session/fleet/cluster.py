@@ -5,13 +5,14 @@ Ray is imported in this package alone, and only when a fleet runs.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,20 +71,17 @@ class Cluster:
         self.sent: tuple[str, ...] = ()
 
     def nodes(self) -> list[Node]:
-        """The living nodes that have processors for Ray, by name.
-
-        Nodes of one name are told apart by a number, in the order of their ids.
-        """
+        """The living nodes that have processors for Ray, by name; several may have one name."""
         alive = [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
-        found: list[Node] = []
-        seen: dict[str, int] = {}
-        for n in sorted(alive, key=lambda n: (_name(n), n["NodeID"])):
-            name = _name(n)
-            seen[name] = seen.get(name, 0) + 1
-            numbered = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            cpus, gpus = (int(n["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
-            found.append(Node(numbered, n["NodeID"], n["NodeManagerAddress"], cpus, gpus))
-        return found
+        return [
+            Node(
+                _name(n),
+                n["NodeID"],
+                n["NodeManagerAddress"],
+                *(int(n["Resources"].get(kind, 0)) for kind in ("CPU", "GPU")),
+            )
+            for n in sorted(alive, key=lambda n: (_name(n), n["NodeID"]))
+        ]
 
     def place(self, node: Node) -> Any:
         """A process that will have the whole node for itself, once nobody else uses it.
@@ -141,6 +139,7 @@ class Cluster:
 
         # Functions of a module are sent by name, which such a node does not know.
         def is_there(name: str) -> bool:
+            """Whether a package of that name can be imported."""
             from importlib.util import find_spec
 
             return find_spec(name) is not None
@@ -149,7 +148,7 @@ class Cluster:
         for node in nodes:
             where = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
             task = self._ray.remote(is_there).options(num_cpus=0, scheduling_strategy=where)
-            asked[node.name] = task.remote("bench.session.fleet.on_node".partition(".")[0])
+            asked[node.name] = task.remote(SUITE_PACKAGES[0])
         found = []
         for name, task in asked.items():
             try:
@@ -161,11 +160,20 @@ class Cluster:
         return found
 
 
-@contextmanager
+class _Unheard(io.TextIOBase):
+    """Takes what Ray prints: of each daemon that ends, the last lines of its log."""
+
+    def write(self, text: str) -> int:
+        """Forget the text, which Ray's own logs hold too."""
+        return len(text)
+
+
+@contextlib.contextmanager
 def cluster(address: str | None, local: int | None, own: bool = False) -> Iterator[Cluster]:
     """Within the context, this process is a driver of a cluster.
 
-    Where a node does not have the suite, this one is sent to all nodes.
+    Where a node does not have the suite, this one is sent to all nodes. What Ray prints is not
+    shown: who wants to be read there must hold the standard output from before.
 
     Args:
         address: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None for nodes on this machine.
@@ -178,11 +186,13 @@ def cluster(address: str | None, local: int | None, own: bool = False) -> Iterat
     if local is not None:
         _closed()
     ray = _ray()
-    started = None
-    try:
+    with contextlib.ExitStack() as ends:
+        ends.enter_context(contextlib.redirect_stdout(_Unheard()))
         if local is not None:
             started = _started(ray, local)
+            ends.callback(started.shutdown)
             address = started.address
+        ends.callback(ray.shutdown)
         sent: dict[str, Any] = {}
         if own:
             sent = {"working_dir": str(Path.cwd()), "excludes": _NOT_SENT}
@@ -194,10 +204,6 @@ def cluster(address: str | None, local: int | None, own: bool = False) -> Iterat
             _connect(ray, address, _with_the_suite(sent, lacking))
             found.sent = tuple(lacking)
         yield found
-    finally:
-        ray.shutdown()
-        if started is not None:
-            started.shutdown()
 
 
 def _with_the_suite(sent: Mapping[str, Any], lacking: Sequence[str]) -> Mapping[str, Any]:

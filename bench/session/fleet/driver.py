@@ -105,8 +105,7 @@ class Fleet:
                     "--address, without --num-cpus 0"
                 )
             time.sleep(_POLL_S)
-        self._take_in(nodes)
-        return nodes
+        return [one.node for one in self._take_in(nodes)]
 
     def devices(self) -> list[str]:
         """The devices that any of the nodes has, in the order of the first that names them.
@@ -278,7 +277,7 @@ class Fleet:
 
     def _take_in(self, nodes: Sequence[Node]) -> list[_OnNode]:
         taken = []
-        for node in nodes:
+        for node in map(self._named_anew, nodes):
             self._seen[node.node_id] = node.name
             process = self._cluster.place(node)
             taken.append(_OnNode(node, process, time.monotonic()))
@@ -292,14 +291,14 @@ class Fleet:
             return
         self._looked_s = now
         new = [node for node in self._cluster.nodes() if node.node_id not in self._seen]
-        new = [self._named_anew(node) for node in new[: self._wanted - len(self._seen)]]
-        if new:
-            self._progress.nodes_found(new)
-        for one in self._take_in(new):
+        taken = self._take_in(new[: self._wanted - len(self._seen)])
+        if taken:
+            self._progress.nodes_found([one.node for one in taken])
+        for one in taken:
             self._ask(one, "facts", _plan_for(folder.plan, one.node))
 
     def _named_anew(self, node: Node) -> Node:
-        """The node by a name that none has had: that of a lost one is that of its folder."""
+        """The node by a name that none has had: that of a lost one is still that of its folder."""
         names, number, name = set(self._seen.values()), 1, node.name
         while name in names:
             number += 1
