@@ -25,7 +25,7 @@ MAY_WRITE = {
     "bench/api/": "temporary folders, removed with what they hold",
     "bench/evidence/": "tables of evidence, and what the torture damages",
     "bench/store/": "the one package that writes",
-    "bench/launch/process.py": "the log that a child prints into",
+    "bench/launch/channel.py": "the log that a child prints into",
     "bench/session/blocks.py": "a block's row, appended as it was measured",
     "bench/session/ending.py": "the traceback of a defect",
     "bench/session/traces.py": "the profiler's own files",

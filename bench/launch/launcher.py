@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+from bench.launch.channel import Here, Where
 from bench.launch.ending import Ended, advised
 from bench.launch.origin import Origin, child_command, digest_of
 from bench.launch.placement import LaunchPlace
@@ -49,6 +50,7 @@ class Launcher:
         data: folder of IDX files in place of the embedded ones.
         origin: where the worker's files must be; a launch that ran other files is invalid.
         watch: reads what disturbs each launch; None for `counters.watch`.
+        where: the machines on which the processes run; None for this one.
 
     Attributes:
         starting_s: seconds spent so far until workers were ready, for imports and data.
@@ -60,7 +62,9 @@ class Launcher:
         data: str | None = None,
         origin: Origin | None = None,
         watch: counters.Watch | None = None,
+        where: Where | None = None,
     ) -> None:
+        self._where = where or Here()
         self._command = [*worker, *(("--data", data) if data else ())]
         self._origin = origin or Origin()
         self._watch = watch or counters.watch
@@ -200,8 +204,10 @@ class Launcher:
 
     def _started(self, place: LaunchPlace) -> _Worker:
         """A new worker, or one for each rank, which may still import."""
-        kind = RankedWorkers if place.processes > 1 else WorkerProcess
-        return kind(self._command, place, self._origin.models)
+        folder = self._origin.models
+        if place.processes > 1:
+            return RankedWorkers(self._command, place, self._where, folder)
+        return WorkerProcess(self._where.opened(self._command, place, 0, folder), place.log)
 
     def _proven(self, request: _Request, answer: Answer) -> Answer:
         """The answer with the listing of the files that the worker ran.

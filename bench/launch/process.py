@@ -1,31 +1,25 @@
-"""The parent's side of a worker process: starts it, sends requests, reads answers, ends it.
+"""The parent's side of a worker process: sends requests, reads answers, ends it.
 
-Requests are lines of JSON on the worker's standard input; answers come over a separate pipe.
+Requests are lines of JSON on the worker's standard input; answers come over a separate pipe. The
+channel that carries both knows where the process runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import queue
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from bench.launch.ending import Ended, death, end, end_group
+from bench.launch.channel import EXIT_LIMIT_S, Channel
+from bench.launch.ending import Ended, death, end
 from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import OnRound, Turns
-from bench.schema.errors import explained
 from bench.schema.launch import Round, Status
 
-# Limit from an answer or a kill to the end of the process, which then has no more work.
-EXIT_LIMIT_S = 10.0
 _T = TypeVar("_T")
 
 
@@ -58,65 +52,28 @@ class Answer:
 
 
 class WorkerProcess:
-    """One worker process, its channel and the thread that reads it.
+    """One worker process, as its protocol sees it.
 
     Args:
-        command: the command of a worker.
-        place: its environment and its log.
-        folder: its working folder; None for the parent's.
+        channel: to the process, which has started.
+        log: the file of what it prints.
 
     Attributes:
         idle: the process is ready for a request.
         paused_s: seconds of pauses in the current or last request.
-
-    Raises:
-        Ended: the process cannot be started.
-        UserError: the log cannot be written.
     """
 
-    def __init__(
-        self, command: Sequence[str], place: LaunchPlace, folder: Path | None = None
-    ) -> None:
-        self._log = place.log
+    def __init__(self, channel: Channel, log: Path) -> None:
+        self._channel = channel
+        self._log = log
         self._forked: int | None = None
         self.idle = False
         self.paused_s = 0.0
-        with explained(place.log.parent):
-            log = place.log.open("ab")
-        read, write = os.pipe()
-        argument, extra = _inheritable(write)
-        try:
-            with log:
-                self._process = subprocess.Popen(
-                    [*command, "--channel", argument],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=dict(place.environment),
-                    cwd=folder,
-                    **extra,
-                )
-        except OSError as error:
-            os.close(read)
-            reason = f"cannot start {command[0]}: {error.strerror or error}"
-            raise Ended(Status.FAILED, reason) from error
-        finally:
-            os.close(write)
-        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, args=(read,), daemon=True).start()
 
     @property
     def pid(self) -> int:
         """Process id of the worker itself; forked launches are its children."""
-        return self._process.pid
-
-    def _read(self, channel: int) -> None:
-        with os.fdopen(channel, "rb") as lines:
-            for line in lines:
-                # A worker that is killed can leave half a line.
-                if line.endswith(b"\n"):
-                    self._messages.put(line)
-        self._messages.put(None)
+        return self._channel.pid
 
     def wait_until_ready(self, limit_s: float) -> None:
         """Wait at most `limit_s` seconds for imports and data; raises `Ended` when they fail."""
@@ -153,7 +110,7 @@ class WorkerProcess:
         self.idle = False
         self.paused_s = 0.0
         self._log = place.log
-        log = str(place.log.absolute())
+        log = self._channel.log_of(place.log)
         asked = {"fork": place.fork, "pauses": pauses, "log": log, "request": request}
         self._send({"op": op, **asked})
         deadline = time.perf_counter() + place.timeout_s
@@ -224,20 +181,18 @@ class WorkerProcess:
         return Answer(ended.status, ended.reason)
 
     def _send(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            self._channel.send(json.dumps(message).encode() + b"\n")
         except OSError as error:
-            raise self._end_of_process() from error
+            raise self._channel.how_it_ended(self._log) from error
 
     def _next(self, deadline: float) -> dict[str, Any]:
         try:
-            line = self._messages.get(timeout=max(0.0, deadline - time.perf_counter()))
+            line = self._channel.receive(max(0.0, deadline - time.perf_counter()))
         except queue.Empty:
             raise _TimedOut(Status.TIMED_OUT, "the worker did not answer in time") from None
         if line is None:
-            raise self._end_of_process()
+            raise self._channel.how_it_ended(self._log)
         try:
             message = json.loads(line)
             if isinstance(message["kind"], str):
@@ -247,12 +202,9 @@ class WorkerProcess:
         shown = line[:80].decode(errors="backslashreplace").strip()
         raise _Garbled(Status.FAILED, f"the worker sent what is no message: {shown}")
 
-    def _end_of_process(self) -> Ended:
-        """Why a worker with a closed channel ended."""
-        try:
-            return death(self._process.wait(EXIT_LIMIT_S), self._log)
-        except subprocess.TimeoutExpired:
-            return Ended(Status.FAILED, "the worker closed its channel and went on")
+    def last_words(self) -> str:
+        """The last line that the worker or its last launch printed so far."""
+        return self._channel.last_words(self._log)
 
     def kill(self) -> None:
         """End the worker, what a user's code started in it, and a launch that it forked."""
@@ -261,22 +213,11 @@ class WorkerProcess:
 
     def signal_end(self) -> None:
         """Kill the worker, what a user's code started in it, and a launch that it forked."""
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        end_group(self._process.pid)
-        if self._forked is not None:
-            end(self._forked)
+        self._channel.signal_end(self._forked)
 
     def wait_for_end(self) -> None:
-        """Wait for the end of the killed worker, for at most 10 s.
-
-        A process that hangs in a system call ends only when the call returns.
-        """
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(EXIT_LIMIT_S)
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        """Wait for the end of the killed worker, for at most 10 s."""
+        self._channel.wait_for_end()
 
 
 def _round(message: Mapping[str, Any]) -> Round:
@@ -302,20 +243,3 @@ def _read(what: str, read: Callable[[], _T]) -> _T:
 def _unexpected(message: Mapping[str, Any], when: str = "") -> _Garbled:
     kind = str(message["kind"])[:80]
     return _Garbled(Status.FAILED, f"the worker sent a message of kind {kind!r}{when}")
-
-
-def _inheritable(write: int) -> tuple[str, dict[str, Any]]:
-    """The channel's number in the child, and the Popen arguments that pass only this handle.
-
-    The child gets a process group of its own. So Ctrl-C reaches only the parent, which then ends
-    the launch properly.
-    """
-    if sys.platform == "win32":
-        import msvcrt
-
-        handle = msvcrt.get_osfhandle(write)
-        os.set_handle_inheritable(handle, True)
-        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
-        group = subprocess.CREATE_NEW_PROCESS_GROUP
-        return str(handle), {"startupinfo": startup, "creationflags": group}
-    return str(write), {"pass_fds": (write,), "start_new_session": True}

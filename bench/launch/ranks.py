@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import queue
 import threading
 import time
@@ -21,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.launch.ending import Ended, last_words
-from bench.launch.meeting import meeting_point
+from bench.launch.channel import Where
+from bench.launch.ending import Ended
 from bench.launch.placement import LaunchPlace
 from bench.launch.process import Answer, WorkerProcess
 from bench.launch.stepwise import OnRound, Turns
@@ -57,6 +56,7 @@ class RankedWorkers:
     Args:
         command: the command of a worker.
         place: the environment and the log of each.
+        where: the machines on which they run.
         folder: their working folder; None for the parent's.
 
     Attributes:
@@ -69,13 +69,15 @@ class RankedWorkers:
     """
 
     def __init__(
-        self, command: Sequence[str], place: LaunchPlace, folder: Path | None = None
+        self, command: Sequence[str], place: LaunchPlace, where: Where, folder: Path | None = None
     ) -> None:
         self._workers: list[WorkerProcess] = []
+        self._where = where
         self.paused_s = 0.0
         try:
             for rank in range(place.processes):
-                self._workers.append(WorkerProcess(command, place.of_rank(rank), folder))
+                channel = where.opened(command, place, rank, folder)
+                self._workers.append(WorkerProcess(channel, place.of_rank(rank).log))
         except BaseException:
             self.kill()
             raise
@@ -107,7 +109,10 @@ class RankedWorkers:
             raise Ended(end.status, self._of(rank, end.reason)) from end
 
     def _of(self, rank: int, reason: str) -> str:
-        return f"rank {rank} of {len(self._workers)}: {reason}"
+        return f"rank {rank} of {len(self._workers)}{self._at(rank)}: {reason}"
+
+    def _at(self, rank: int) -> str:
+        return self._where.named(rank, len(self._workers))
 
     def serve(
         self,
@@ -128,7 +133,7 @@ class RankedWorkers:
         go_on = [threading.Event() for _ in self._workers]
         given_up = threading.Event()
         threads = []
-        with meeting_point(os.environ) as meeting:
+        with self._where.meeting() as meeting:
             for rank, worker in enumerate(self._workers):
                 asked = {**request, "rank": rank, "meeting": meeting}
                 serve = partial(worker.serve, op, asked, place.of_rank(rank), pauses=pauses)
@@ -206,8 +211,10 @@ class RankedWorkers:
             # Before the first round, none is known to have come further.
             least = min(reached[rank] for rank in late)
             behind = [rank for rank in late if reached[rank] == least]
-            words = {rank: last_words(place.of_rank(rank).log) for rank in behind}
-            told = "; ".join(f"rank {rank} last printed: {said}" for rank, said in words.items())
+            words = {rank: self._workers[rank].last_words() for rank in behind}
+            told = "; ".join(
+                f"rank {rank}{self._at(rank)} last printed: {said}" for rank, said in words.items()
+            )
             of = f"of {len(self._workers)}: took longer than {place.timeout_s:g} s (--timeout)"
             named = f"rank{'s' * (len(behind) > 1)} {', '.join(map(str, behind))}"
             return Answer(Status.TIMED_OUT, f"{named} {of}; {told}")

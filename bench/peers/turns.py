@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.launch.channel import LocalChannel
 from bench.launch.ending import Ended
 from bench.launch.origin import child_command
 from bench.launch.placement import LaunchPlace
@@ -135,7 +136,8 @@ def _together(
                 environment(name, plan.case, machine), False, logs / f"{name}.log", LIMIT_S
             )
             with _named(name):
-                worker = WorkerProcess(child_command("bench.peers.launch"), place)
+                channel = LocalChannel(child_command("bench.peers.launch"), place)
+            worker = WorkerProcess(channel, place.log)
             started[name] = worker
             request = _request(name, plan, launch, batches)
             running[name] = worker.serve("peer", request, place, lambda _: None, pauses=True)

@@ -17,10 +17,11 @@ import psutil
 import pytest
 from support import FAKE_WORKER, ROOT
 
+from bench.launch.channel import LocalChannel
 from bench.launch.launcher import CAN_FORK, Launcher
 from bench.launch.origin import Origin
 from bench.launch.placement import LaunchPlace
-from bench.launch.process import Answer
+from bench.launch.process import Answer, WorkerProcess
 from bench.machine.loaded import CHECKOUT
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
@@ -215,21 +216,21 @@ def at_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Serves one launch of a template, whose limit of 60 s passes while its first round is put
     on disk; returns the answer."""
     from bench.launch import process
-    from bench.launch.process import WorkerProcess
 
     def serve(script: dict[str, Any]) -> Answer:
         (tmp_path / "script.json").write_text(json.dumps([script]))
         environment = {**os.environ, "FAKE_WORKER_SCRIPT": str(tmp_path / "script.json")}
         place = LaunchPlace(environment, True, tmp_path / "log", 60.0)
         clock = Clock()
-        worker = WorkerProcess(FAKE_WORKER, place)
+        channel = LocalChannel(FAKE_WORKER, place)
+        worker = WorkerProcess(channel, place.log)
         try:
             worker.wait_until_ready(60)
             monkeypatch.setattr(process, "time", clock)
 
             def on_round(_: Round) -> None:
                 if "hang" not in script:
-                    _wait_for(lambda: worker._messages.qsize() >= 1)
+                    _wait_for(lambda: channel.waiting >= 1)
                 clock.now = 61.0
 
             request = LaunchRequest(CASE, 0, 1, epochs=2, seed=42).to_json()
@@ -449,12 +450,9 @@ def test_a_template_outlives_a_launch_that_died_while_it_stood_still() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no groups of processes there")
 def test_the_end_of_a_worker_is_the_end_of_what_it_started(tmp_path: Path) -> None:
-    from bench.launch.process import WorkerProcess
-
     code = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
-    worker = WorkerProcess(
-        (sys.executable, "-c", code), LaunchPlace(os.environ, False, tmp_path / "log", 60.0)
-    )
+    place = LaunchPlace(os.environ, False, tmp_path / "log", 60.0)
+    worker = WorkerProcess(LocalChannel((sys.executable, "-c", code), place), place.log)
     _wait_for((tmp_path / "log").read_text)
     started = psutil.Process(int((tmp_path / "log").read_text()))
     assert started.status() != psutil.STATUS_ZOMBIE

@@ -19,7 +19,7 @@ from rich.console import Console
 from support import FAKE_WORKER, TypeIn
 from support.watching import Watching
 
-from bench.launch import launcher as launching
+from bench.launch import channel
 from bench.launch.launcher import Launcher
 from bench.machine import devices, hardware, lock, placement
 from bench.machine.nvml import Inventory
@@ -293,12 +293,12 @@ def test_each_side_has_templates_of_its_own_and_each_of_them_serves(
 ) -> None:
     started = []
 
-    class Counted(launching.WorkerProcess):
+    class Counted(channel.LocalChannel):
         def __init__(self, *args: Any) -> None:
             started.append(args)
             super().__init__(*args)
 
-    monkeypatch.setattr(launching, "WorkerProcess", Counted)
+    monkeypatch.setattr(channel, "LocalChannel", Counted)
     fight(plan())
     assert len(started) == 2 * TEMPLATES
     rows = written(tmp_path / "duel")

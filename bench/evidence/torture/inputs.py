@@ -21,7 +21,7 @@ import click
 
 from bench import cli
 from bench.cli.declared import AXES
-from bench.launch import launcher
+from bench.launch import channel
 from bench.schema.errors import ExitCode
 
 LONG = "a" * 300
@@ -184,7 +184,7 @@ def _accept(*_: Any, **__: Any) -> None:
 
 
 # Every launch starts a worker; `doctor` and `describe` start processes of their own.
-_MEASURING = ((launcher, "WorkerProcess"),)
+_MEASURING = ((channel, "LocalChannel"),)
 
 
 def _clear(folder: Path) -> None:
