@@ -49,12 +49,14 @@ def fleet() -> None:
     help="how long to wait for them while no other node measures [default: 10]",
 )
 @click.option("--resume", metavar="FOLDER", help="finish the fleet's run in this folder")
+@click.option("--across", is_flag=True, help="train each case over all nodes together")
 @options(lambda option: option.name not in _NOT_TAKEN)
 def fleet_run(
     address: str | None,
     local: int | None,
     wait_nodes: int | None,
     wait_minutes: float | None,
+    across: bool,
     **values: Any,
 ) -> int:
     """Measure the same cases on each node, all nodes at once.
@@ -63,16 +65,25 @@ def fleet_run(
     after each launch, into OUTPUT/nodes/NAME, which is an ordinary run: no file system is shared.
     A node that ends loses the launch under way there; the others go on, and --resume finishes the
     rest. Before the first launch the nodes are compared: they need the same fmnist-bench, versions
-    and data, and clocks that agree. Nodes on one machine take turns.
+    and data, and clocks that agree. Nodes on one machine take turns. With --across, each case
+    trains over all nodes together, and OUTPUT is one ordinary run.
 
     Exit codes: 0, every node has measured all cases; 2, wrong use, or a node did not, or a case
     failed; 130, interrupted.
     """
+    from bench.cli.across import across_run
     from bench.reports.terminal.fleet import fleet_progress
     from bench.session.fleet.driver import PATIENCE_S, Fleet
+    from bench.store.fleet_folder import is_run
 
     _refuse_wrong(address, local, wait_nodes, wait_minutes)
     resume = values.pop("resume")
+    if across or (resume and is_run(Path(resume))):
+        if wait_nodes is not None:
+            raise UserError(
+                f"--wait-nodes {wait_nodes}: --across needs all its nodes from the start"
+            )
+        return across_run(address, local, resume, values)
     console = console_of()
     # Within the context of a cluster, what goes to standard output is not shown.
     console.file = sys.stdout
@@ -113,8 +124,7 @@ def _asked(
     if resume:
         refuse_plan_options(values)
         folder = FleetFolder.resume(Path(resume))
-        words = [word for case in folder.plan.cases for word in (case.model, case.optimizer)]
-        return folder, reached(any(FUNCTION.fullmatch(word) for word in words))
+        return folder, reached(any(case.own for case in folder.plan.cases))
     given = [*(values["models"] or "").split(","), *(values["optimizers"] or "").split(",")]
     own = any(FUNCTION.fullmatch(word.strip()) for word in given)
     path = Path(values["output"]) if values["output"] else new_folder_name("fleet", values["label"])

@@ -217,7 +217,7 @@ class Launcher:
         fields = dict(answer.fields)
         files = fields.pop("files", None)
         if answer.status is not Status.OK:
-            return answer
+            return replace(answer, fields=fields)
         reason = self._origin.refusal(files, request.own)
         if reason:
             return Answer(Status.INVALID, reason, fields)

@@ -14,7 +14,8 @@ class LaunchPlace:
     """Where and how a launch runs.
 
     Attributes:
-        environment: the worker's whole environment.
+        environment: the worker's whole environment; where it runs on another machine, what the
+            case sets in it, and the rest is that machine's.
         fork: fork from a template with this environment; otherwise a fresh process.
         log: the file that everything the launch prints is written to.
         timeout_s: limit in seconds, from the request to the end.

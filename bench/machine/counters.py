@@ -13,11 +13,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bench.machine import hardware
 from bench.machine.daemons import ray_daemons_s, risen_s
@@ -39,7 +39,9 @@ _NOT_BUSY = frozenset({"idle", "iowait", "steal"})
 _IN_PSUTIL_NOT_BUSY = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})
 
 
-def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> Close:
+def watch(
+    pid: int, gpus: Mapping[Gpu, int], forks: bool = True, beside: Collection[int] = ()
+) -> Close:
     """Start the readings of one launch; call the returned function to end and get them.
 
     Args:
@@ -47,12 +49,14 @@ def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> Close:
         gpus: the GPUs that the launch uses, each with the number of launches of this suite that
             use it at once; empty on a CPU.
         forks: the launch is a fork of that worker; its readings are the same.
+        beside: processes of this suite on this machine that this one has not started; their work
+            and that of what they started is no work of others.
     """
-    before = _read(gpus)
+    before = _read(gpus, beside)
 
     def close(usage: Usage | None) -> Noise:
         """The readings since the start; `usage` is what the launch reported, None if nothing."""
-        return _noise(before, _read(gpus), usage, pid, hardware.cpu_clock_hz())
+        return _noise(before, _read(gpus, beside), usage, pid, hardware.cpu_clock_hz())
 
     return close
 
@@ -83,11 +87,11 @@ class _Counters:
     launches: Mapping[Gpu, int]
 
 
-def _read(gpus: Mapping[Gpu, int]) -> _Counters:
+def _read(gpus: Mapping[Gpu, int], beside: Collection[int] = ()) -> _Counters:
     return _Counters(
         at_s=time.perf_counter(),
         cores=_core_times(),
-        own_s=_own_tree_s(),
+        own_s=_own_tree_s(beside),
         ray_s=ray_daemons_s(),
         cpu_pressure_s=_pressure_s("cpu"),
         memory_pressure_s=_pressure_s("memory"),
@@ -120,10 +124,7 @@ def _noise(
         memory_pressure_share=_share(memory_stalled_s, wall_s),
         quota_throttled_share=_throttled_share(before.quota_periods, after.quota_periods),
         thermal_throttle_events=_largest_rise(before.thermal, after.thermal),
-        cpu_s=usage.cpu_s if usage else None,
-        cpu_cores=usage.cpu_s / usage.wall_s if usage and usage.wall_s > 0 else None,
-        voluntary_switches=usage.voluntary_switches if usage else None,
-        involuntary_switches=usage.involuntary_switches if usage else None,
+        **of_usage(usage),
         cpu_clock_hz=clock_hz,
         gpu_clock_hz=min(_known(use.clock_hz for use in after.gpus.values()), default=None),
         gpu_throttle_reasons=_throttle_reasons(after.gpus.values()),
@@ -131,6 +132,16 @@ def _noise(
             _known(_others_on(gpu, before, after, pid) for gpu in after.gpus), default=None
         ),
     )
+
+
+def of_usage(usage: Usage | None) -> dict[str, Any]:
+    """The fields of a `Noise` that a launch tells of itself; None where it told nothing."""
+    return {
+        "cpu_s": usage.cpu_s if usage else None,
+        "cpu_cores": usage.cpu_s / usage.wall_s if usage and usage.wall_s > 0 else None,
+        "voluntary_switches": usage.voluntary_switches if usage else None,
+        "involuntary_switches": usage.involuntary_switches if usage else None,
+    }
 
 
 def _core_times() -> _CoreTimes | None:
@@ -170,18 +181,25 @@ def _core_times_elsewhere() -> _CoreTimes | None:
     return _CoreTimes(busy + times["idle"] + times.get("iowait", 0.0), busy, None)
 
 
-def _own_tree_s() -> float | None:
+def _own_tree_s(beside: Collection[int] = ()) -> float | None:
     """CPU seconds of this process and of all that it started; None where not readable.
 
     These are workers, launches that the workers waited for, and launches that are measured in
-    turns with this one.
+    turns with this one. Those of `beside` and of what these started count as well.
     """
     import psutil
 
-    spent_s = time.process_time()
+    waited = os.times()
+    spent_s = time.process_time() + waited.children_user + waited.children_system
     try:
-        for process in psutil.Process().children(recursive=True):
-            # The time of a process that has ended is in the times of the worker that waited for it.
+        trees = list(psutil.Process().children(recursive=True))
+        for pid in beside:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                root = psutil.Process(pid)
+                trees += [root, *root.children(recursive=True)]
+        # The driver of a cluster may have started this process, or this one the driver.
+        for process in set(trees) - {psutil.Process()}:
+            # The time of a process that has ended is in the times of the one that waited for it.
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 spent_s += times.user + times.system + times.children_user + times.children_system

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -89,6 +90,24 @@ def lock_file() -> Path:
     shared = Path("/tmp")  # noqa: S108 - for being shared
     usable = sys.platform != "win32" and os.access(shared, os.W_OK)
     return (shared if usable else Path(tempfile.gettempdir())) / LOCK_NAME
+
+
+def lock_identity() -> str:
+    """The same text for all processes, of any node of a cluster, that share the machine's lock.
+
+    Raises:
+        OSError: the lock's file cannot be opened.
+    """
+    handle = _shared(lock_file())
+    try:
+        found = os.fstat(handle)
+    finally:
+        os.close(handle)
+    try:
+        system = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        system = platform.node()
+    return f"{system} {found.st_dev} {found.st_ino}"
 
 
 @contextlib.contextmanager

@@ -104,15 +104,21 @@ def child_environment(
 ) -> dict[str, str]:
     """The whole environment of the process that measures `case`, set before it starts.
 
+    Variables that the user set (TF_*, XLA_FLAGS, ...) pass, unless they would change the case or
+    break a launch: `bench.machine.variables.RULES`. Those of the case are added to them.
+
+    Raises:
+        Unavailable: this machine does not have the case's GPU.
+    """
+    return variables.for_worker(environ) | variables_of_case(case, machine, rank)
+
+
+def variables_of_case(case: Case, machine: Inventory, rank: int = 0) -> dict[str, str]:
+    """The variables that a case sets in its process, whatever the user's are.
+
     A GPU is named by its UUID, because NVML and CUDA count differently. A CPU case sees no GPU,
     so it trains the same program everywhere. One process of several replicas sees the GPUs of all,
-    and each of several processes, by its `rank`, the GPU of its own. Variables that the user set
-    (TF_*, XLA_FLAGS, ...) pass, unless they would change the case or break a launch:
-    `bench.machine.variables.RULES`.
-
-    OpenBLAS starts its threads when NumPy is imported, and a template must have no threads when
-    it forks. So OpenBLAS gets one thread, whatever the user set; no timed work uses it. OpenMP
-    starts its threads at first use, so there the user's number holds.
+    and each of several processes, by its `rank`, the GPU of its own.
 
     `threads` limits the pool of the framework that runs the parts of one operation.
 
@@ -121,8 +127,7 @@ def child_environment(
     """
     gpus = gpus_of(case, machine)
     seen = gpus[rank : rank + 1] if case.processes > 1 else gpus
-    child = variables.for_worker(environ)
-    child["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in seen) or _NOTHING
+    child = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in seen) or _NOTHING}
     # A worker of `logistic` imports Keras too, with whatever framework is there.
     backend = KNOWN.get(case.backend) or KNOWN[default_backend() or DEFAULT]
     child |= {"KERAS_BACKEND": backend.name, **backend.variables(bool(gpus))}

@@ -179,7 +179,10 @@ def fate_of(name: str) -> Fate:
 def for_worker(environ: Variables) -> dict[str, str]:
     """The environment of every worker, from the user's variables and the suite's own values.
 
-    The variables that a case decides are not yet in it.
+    The variables that a case decides are not yet in it. OpenBLAS starts its threads when NumPy is
+    imported, and a template must have no threads when it forks. So OpenBLAS gets one thread,
+    whatever the user set; no timed work uses it. OpenMP starts its threads at first use, so there
+    the user's number holds.
     """
     passed = {
         name: value

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from bench.schema.bounds import Plain, Text
 from bench.schema.launch import Round
@@ -66,6 +66,10 @@ class NodeFacts:
     ahead_s: float = 0.0
     niceness: int = 0
     refused: str = ""
+
+    def heard_at(self, now_s: float) -> Self:
+        """The facts, with how far the node's clock is ahead of the one here, to some seconds."""
+        return replace(self, ahead_s=self.clock_s - now_s)
 
 
 @dataclass(frozen=True, slots=True)

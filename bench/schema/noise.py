@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any
 
 from bench.schema.bounds import Number, Plain, Size, Text
 
@@ -11,6 +14,18 @@ from bench.schema.bounds import Number, Plain, Size, Text
 # that somebody chose; a power cap is how many cards work at full load.
 SLOWED_BY = frozenset(
     {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
+)
+
+# Of several machines that wait for each other, the most disturbed one slows all.
+_LARGEST = (
+    "wall_s",
+    "steal_share",
+    "other_work_share",
+    "cpu_pressure_share",
+    "memory_pressure_share",
+    "quota_throttled_share",
+    "thermal_throttle_events",
+    "gpu_other_processes",
 )
 
 
@@ -91,3 +106,25 @@ class Noise(Plain):
             value = getattr(self, name)
             if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and not below 0: {value}")
+
+
+def worst(every: Sequence[Noise]) -> Noise:
+    """The noise of a launch that ran on several machines: of each reading the worst.
+
+    That is the largest, of clocks the lowest, and of reasons all. What a launch told of its own
+    work is of the first machine.
+    """
+    first = every[0]
+
+    def known(name: str) -> list[Any]:
+        """The values of a reading that are known."""
+        values = (getattr(noise, name) for noise in every)
+        return [value for value in values if value is not None]
+
+    reasons = list(dict.fromkeys(chain.from_iterable(known("gpu_throttle_reasons"))))
+    return replace(
+        first,
+        **{name: max(known(name), default=None) for name in _LARGEST},
+        **{name: min(known(name), default=None) for name in ("cpu_clock_hz", "gpu_clock_hz")},
+        gpu_throttle_reasons=tuple(reasons) if known("gpu_throttle_reasons") else None,
+    )

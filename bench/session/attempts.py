@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +15,14 @@ from bench.launch.launcher import Launcher
 from bench.launch.origin import changed
 from bench.launch.placement import LaunchPlace
 from bench.launch.stepwise import Turns, to_the_end
-from bench.machine import devices, hardware, placement, redact
+from bench.machine import redact
 from bench.schema.case import Case
 from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.plan import LEAST, Plan
 from bench.schema.requests import CeilingsRequest, LaunchRequest
 from bench.session.events import Progress
 from bench.session.outcome import RunOutcome
-from bench.session.places import forks, place_of
+from bench.session.places import Machines, ThisMachine
 from bench.session.schedule import schedule
 from bench.session.together import in_groups, measure_together
 from bench.store.derived import broken_launch, broken_launches
@@ -45,7 +44,7 @@ class RunUnderWay:
         folder: the run's folder, which may already hold launches.
         progress: is told of each event.
         launcher: starts the launches.
-        environ: the environment that the launches inherit.
+        machines: where they run; None for this machine.
         least: least (rounds, seconds) of a launch, by loop; it trains on after its epochs.
     """
 
@@ -55,16 +54,15 @@ class RunUnderWay:
         folder: RunFolder,
         progress: Progress,
         launcher: Launcher,
-        environ: Mapping[str, str] = os.environ,
+        machines: Machines | None = None,
         least: Mapping[str, tuple[int, float]] = LEAST,
     ) -> None:
-        self._environ = environ
+        self._machines = machines or ThisMachine()
         self._least = least
         self._plan = plan
         self._folder = folder
         self.progress = progress
         self._launcher = launcher
-        self._inventory = devices.inventory()
         self._rounds = folder.rounds()
         self._launches = folder.launches()
         self._broken = broken_launches(plan, self._launches, self._rounds)
@@ -175,7 +173,7 @@ class RunUnderWay:
         """The status and the reason of a case that is not launched; None where it is."""
         if reason := self._plan.refused.get(case.id):
             return Status.FAILED, reason
-        reason = placement.skip_reason(case, self._inventory, self._plan)
+        reason = self._machines.skip_reason(case, self._plan)
         return (Status.SKIPPED, reason) if reason else None
 
     def _measure_undisturbed(self, case: Case, launch: int) -> None:
@@ -265,8 +263,13 @@ class RunUnderWay:
         record = self._note_code(record)
         if record.status is Status.OK:
             place.forget_logs()
-        known = next((gpu.name for gpu in place.gpus), None) or hardware.cpu_model()
-        record = replace(record, device_name=record.device_name or known, rounds=len(own))
+        known = next((gpu.name for gpu in place.gpus), None) or self._machines.cpu_model()
+        record = replace(
+            record,
+            device_name=record.device_name or known,
+            rounds=len(own),
+            warnings=(*record.warnings, *self._machines.warnings(case)),
+        )
         if case.replicas > 1:
             record = replace(record, device_uuids=tuple(gpu.uuid for gpu in place.gpus))
         return self._whole(replace(record, software={}, files={}), case, own)
@@ -289,10 +292,10 @@ class RunUnderWay:
 
     def forks(self, case: Case) -> bool:
         """Whether launches of a case are forks of a template, not fresh processes."""
-        return forks(case, self._plan.settings)
+        return self._machines.forks(case, self._plan.settings)
 
     def _place(self, case: Case, log: Path, beside: Sequence[Case] = ()) -> LaunchPlace:
-        return place_of(case, self._inventory, log, self._plan.settings, self._environ, beside)
+        return self._machines.place(case, log, self._plan.settings, beside)
 
     def _note_software(self, record: LaunchRecord) -> None:
         """Write the first worker's facts of its framework to environment.json."""

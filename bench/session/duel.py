@@ -35,6 +35,7 @@ from bench.session.attempts import RunUnderWay
 from bench.session.blocks import Blocks
 from bench.session.duel_side import DuelSide, refuse_one_backend_for_several
 from bench.session.events import DuelProgress, Progress
+from bench.session.places import ThisMachine
 from bench.session.sides import Side, fixed_side, prepare, refuse_other_files, refuse_overruled
 from bench.store.files import refuse_unwritable
 from bench.store.reader import read_json
@@ -242,7 +243,8 @@ def sides_under_way(
             launcher = stack.enter_context(side.launcher(data))
             asked = _plan_of_side(plan, specs[name], name.upper(), data)
             folder = _side_folder(asked, path / name, side, expected)
-            run = RunUnderWay(asked, folder, Progress(), launcher, side.environ, LEAST)
+            here = ThisMachine(side.environ)
+            run = RunUnderWay(asked, folder, Progress(), launcher, here, LEAST)
             stack.callback(run.write_results)
             under_way[name] = DuelSide(run, specs[name])
         yield under_way
@@ -250,12 +252,8 @@ def sides_under_way(
 
 def _plan_of_side(plan: DuelPlan, spec: Spec, label: str, data: str | None) -> Plan:
     """The plan of a side's own run."""
-    settings = replace(
-        plan.settings,
-        launches=LAST_LOOK,
-        data=data,
-        same_start=plan.a.backend != plan.b.backend,
-    )
+    both = plan.a.backend != plan.b.backend
+    settings = replace(plan.settings, launches=LAST_LOOK, data=data, same_start=both)
     return Plan(tuple(map(spec.case_of, plan.cases)), settings, "", label, plan.command)
 
 

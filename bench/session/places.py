@@ -5,13 +5,69 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from bench.launch.launcher import CAN_FORK
 from bench.launch.placement import LaunchPlace
-from bench.machine import devices, placement
+from bench.machine import devices, hardware, placement
 from bench.machine.nvml import Inventory
 from bench.schema.case import Case
-from bench.schema.plan import RunSettings
+from bench.schema.plan import Plan, RunSettings
+
+
+class Machines(Protocol):
+    """Where a run measures: what its machines can run, and where in them a launch goes."""
+
+    def skip_reason(self, case: Case, plan: Plan) -> str | None:
+        """Why a case of the plan cannot be measured there; None where it can."""
+
+    def forks(self, case: Case, settings: RunSettings) -> bool:
+        """Whether launches of a case are forks of a template, not fresh processes."""
+
+    def place(
+        self, case: Case, log: Path, settings: RunSettings, beside: Sequence[Case]
+    ) -> LaunchPlace:
+        """The place of a launch; `beside` are the cases whose launches run at once with it."""
+
+    def cpu_model(self) -> str:
+        """The name of the processor on which the first process of a case runs."""
+
+    def warnings(self, case: Case) -> tuple[str, ...]:
+        """What a reader of a case's figures must know of the machines."""
+
+
+class ThisMachine:
+    """The machine of this process.
+
+    Args:
+        environ: the environment that launches inherit.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self._inventory = devices.inventory()
+
+    def skip_reason(self, case: Case, plan: Plan) -> str | None:
+        """Why a case of the plan cannot be measured here; None where it can."""
+        return placement.skip_reason(case, self._inventory, plan)
+
+    def forks(self, case: Case, settings: RunSettings) -> bool:
+        """Whether launches of a case are forks of a template, not fresh processes."""
+        return forks(case, settings)
+
+    def place(
+        self, case: Case, log: Path, settings: RunSettings, beside: Sequence[Case]
+    ) -> LaunchPlace:
+        """The place of a launch; `beside` are the cases whose launches run at once with it."""
+        return place_of(case, self._inventory, log, settings, self._environ, beside)
+
+    def cpu_model(self) -> str:
+        """The name of the processor."""
+        return hardware.cpu_model()
+
+    def warnings(self, case: Case) -> tuple[str, ...]:
+        """Nothing that the environment does not tell."""
+        return ()
 
 
 def forks(case: Case, settings: RunSettings) -> bool:

@@ -79,6 +79,10 @@ def resume(path: Path) -> tuple[Opening, Plan]:
     require_keras()
     _refuse_taken_port(plan)
     then, now = RunFolder(path).environment(), environment_of(plan)
+    if then is not None and then.get("nodes"):
+        raise UserError(
+            f"{path} was measured across nodes of a cluster: go on with fleet run --resume {path}"
+        )
     refuse_lost_record(path, then, len(RunFolder(path).launches()))
     if then is not None:
         refuse_mixing(path, then, now)

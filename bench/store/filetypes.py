@@ -221,6 +221,12 @@ class _Sources(TypedDict, total=False):
     notes: list[Text]
 
 
+class _Node(TypedDict, total=False):
+    name: Text
+    hardware: Text
+    interface: Text
+
+
 class Profiled(TypedDict):
     """The fields of a line of profiles.jsonl that are read."""
 
@@ -246,6 +252,7 @@ class Environment(TypedDict, total=False):
     overruled: dict[str, Text | None]
     code: dict[str, dict[str, dict[str, Text]]]
     sources: _Sources
+    nodes: list[_Node]
     git: _Git | None
     command: Text | None
     ceilings: list[Ceilings]

@@ -132,6 +132,11 @@ def asked_nodes(path: Path) -> tuple[Asked, ...]:
     return found[0] if found else ()
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of one run, such as one across the nodes of a fleet."""
+    return kind_of(path / "plan.json") == "file"
+
+
 def node_runs(path: Path) -> dict[str, Path]:
     """The run folders in a fleet's folder by the names of their nodes, in their order.
 

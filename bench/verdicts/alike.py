@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from bench.schema.fleet import NodeFacts
-from bench.verdicts.compatibility import Purpose, first_difference
+from bench.verdicts.compatibility import FACTS, Purpose, differs, first_difference
 from fmnist_models.errors import UserError
 
 # An answer may wait for minutes until it is read, so a smaller difference is not known.
 MOST_APART_S = 600.0
 _DIGEST_LENGTH, _SHOWN = 64, 12
+_HARDWARE = tuple(
+    fact
+    for fact in FACTS
+    if fact.name
+    in ("CPU", "logical cores", "number of allowed cores", "CPU quota", "GPUs", "driver")
+)
+# A node may need other variables, such as those that name its network interface.
+_TOLD = (*_HARDWARE, *(fact for fact in FACTS if fact.name == "variables"))
 
 
 def refuse_unlike(nodes: Mapping[str, NodeFacts]) -> list[str]:
@@ -59,6 +69,29 @@ def refuse_unlike(nodes: Mapping[str, NodeFacts]) -> list[str]:
         "launches give way to other work (niceness above 0, as Ray starts processes) on "
         f"{', '.join(slowed)}: start those nodes with RAY_worker_niceness=0"
     ]
+
+
+def hardware_digest(environment: Mapping[str, Any]) -> str:
+    """The same 16 characters for nodes of the same processor, cores, GPUs and driver."""
+    told = "\n".join(f"{fact.name}: {fact.text(environment)}" for fact in _HARDWARE)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def differences(nodes: Mapping[str, NodeFacts]) -> tuple[str, ...]:
+    """In what the hardware or the variables of nodes differ from the first one's, a line each.
+
+    Args:
+        nodes: the facts of each node, by its name.
+    """
+    (first, first_facts), *others = nodes.items()
+    found = []
+    for name, facts in others:
+        for fact in _TOLD:
+            ours, theirs = fact.text(first_facts.environment), fact.text(facts.environment)
+            if differs(ours, theirs):
+                words = fact.words or fact.name
+                found.append(f"nodes differ: {name} has {words} {theirs!r}, and {first} {ours!r}")
+    return tuple(found)
 
 
 def _short(value: str) -> str:

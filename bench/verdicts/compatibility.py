@@ -53,6 +53,7 @@ class Fact:
         purposes: those for which it must agree, or is shown.
         words: the words before its value in a sentence; empty for the name.
         of: takes from the value the part that is compared; None for all of it.
+        absent: its text where the record has no such key.
     """
 
     name: str
@@ -60,31 +61,31 @@ class Fact:
     purposes: frozenset[Purpose]
     words: str = ""
     of: Callable[[Any], Any] | None = None
+    absent: str = ABSENT
 
     def text(self, environment: Environment) -> str:
-        """The fact as text; `not recorded` where the record has no such key."""
+        """The fact as text."""
         value: Any = environment
         for key in self.path:
             if not isinstance(value, Mapping) or key not in value:
-                return ABSENT
+                return self.absent
             value = value[key]
         return _as_text(value if self.of is None or value is None else self.of(value))
 
 
-def _fact(
-    name: str,
-    path: str,
-    *purposes: Purpose,
-    words: str = "",
-    of: Callable[[Any], Any] | None = None,
-) -> Fact:
-    return Fact(name, tuple(path.split(".")), frozenset(purposes), words, of)
+def _fact(name: str, path: str, *purposes: Purpose, **more: Any) -> Fact:
+    return Fact(name, tuple(path.split(".")), frozenset(purposes), **more)
 
 
 def _uuids(gpus: Sequence[Any]) -> Any:
     """The UUIDs of a list of GPUs; `not recorded` where one has none."""
     found = [gpu.get("uuid") if isinstance(gpu, Mapping) else None for gpu in gpus]
     return found if all(found) else ABSENT
+
+
+def _hardware(nodes: Sequence[Any]) -> Any:
+    """The digests of the hardware of nodes."""
+    return [node.get("hardware") for node in nodes]
 
 
 # Not formatted, so that each fact is on one line.
@@ -102,6 +103,8 @@ FACTS: tuple[Fact, ...] = (
     _fact("GPUs", "gpus", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the GPUs"),
     # A run must not be resumed on another card of the same model.
     _fact("UUIDs of the GPUs", "gpus", _RESUME, of=_uuids),
+    # Of a run across several; a node may be replaced by one that is alike.
+    _fact("nodes", "nodes", _RESUME, _CONFIRM, _BASELINE, of=_hardware, absent="one machine"),
     _fact("driver", "driver_version", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the driver"),
     _fact("operating system", "os.name", _SHOWN),
     _fact("kernel", "os.kernel", _CONFIRM, _SHOWN),
@@ -270,7 +273,7 @@ def refuse_other_work(runs: Sequence[MeasuredRun], purpose: Purpose) -> None:
     first, *others = runs
     for other in others:
         ours, theirs = (_DATA.text(run.environment) for run in (first, other))
-        if _differ(ours, theirs):
+        if differs(ours, theirs):
             raise NotComparable(
                 f"{other.path} trained on data of SHA-256 {_short(theirs)}, {first.path} on "
                 f"{_short(ours)}: compare runs of the same --data"
@@ -302,12 +305,13 @@ def first_difference(
     one, other = with_acted((first, second))
     for fact in facts(purpose):
         ours, theirs = fact.text(one), fact.text(other)
-        if fact is not left_out and _differ(ours, theirs):
+        if fact is not left_out and differs(ours, theirs):
             return fact, ours, theirs
     return None
 
 
-def _differ(ours: str, theirs: str) -> bool:
+def differs(ours: str, theirs: str) -> bool:
+    """Whether two texts of a fact differ; one that is not recorded matches any."""
     return ours != theirs and ABSENT not in (ours, theirs)
 
 

@@ -328,7 +328,7 @@ def test_a_port_that_is_no_number_of_a_port_is_refused(text: str) -> None:
 
 def test_a_taken_port_is_refused_with_what_helps() -> None:
     refuse_taken_port({})
-    with socket.create_server((meeting._HOST, 0)) as server:
+    with socket.create_server((meeting.HOST, 0)) as server:
         taken = str(server.getsockname()[1])
         with pytest.raises(UserError, match=f"{PORT_VARIABLE}={taken}: the port cannot be used"):
             refuse_taken_port({PORT_VARIABLE: taken})

@@ -53,7 +53,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     for module in (counters, hardware):
         monkeypatch.setattr(module, "_PROC", made_up.proc)
         monkeypatch.setattr(module, "_SYS", made_up.sys)
-    monkeypatch.setattr(counters, "_own_tree_s", lambda: made_up.own_s)
+    monkeypatch.setattr(counters, "_own_tree_s", lambda beside: made_up.own_s)
     monkeypatch.setattr(counters, "ray_daemons_s", lambda: made_up.ray_s)
     monkeypatch.setattr(hardware, "cpu_affinity", lambda: None)
     monkeypatch.setattr(hardware, "_clock", lambda: SimpleNamespace(current=2600.0))
@@ -309,10 +309,26 @@ def test_the_work_of_children_and_their_children_is_the_suites_own() -> None:
         child.stdout.readline()
         after = counters._own_tree_s()
         child.stdin.close()
+    waited = counters._own_tree_s()
     assert before is not None
     assert after is not None
+    assert waited is not None
     # A tenth less than was used: the system counts the time of other processes in ticks.
     assert after - before >= 0.3
+    # The ranks of a launch have ended, and were waited for, when it is read.
+    assert waited - before >= 0.3
+
+
+def test_the_work_of_what_another_process_of_the_suite_started_is_no_work_of_others() -> None:
+    busy = "import time\nwhile time.process_time() < 0.4: pass\nprint(flush=True); input()"
+    with psutil.Popen([sys.executable, "-c", busy], stdin=-1, stdout=-1) as other:
+        other.stdout.readline()
+        mine, both = counters._own_tree_s(), counters._own_tree_s([other.pid])
+        other.stdin.close()
+    assert mine is not None
+    assert both is not None
+    # It is a child of this process already, and counts once.
+    assert both - mine < 0.3
 
 
 def test_own_usage_rises_with_work() -> None:

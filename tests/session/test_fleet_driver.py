@@ -24,7 +24,7 @@ from bench.schema.plan import Plan, RunSettings
 from bench.session.fleet import driver
 from bench.session.fleet.cluster import NodeAway, NodeLost
 from bench.session.fleet.driver import Fleet
-from bench.session.fleet.on_node import OnNode, _as_the_node
+from bench.session.fleet.on_node import OnNode, as_the_node
 from bench.store.fleet_folder import FleetFolder, asked_nodes, news, node_runs
 from bench.verdicts.alike import refuse_unlike
 from fmnist_models.errors import UserError
@@ -372,7 +372,7 @@ def test_launches_see_the_variables_of_the_node_and_none_that_ray_adds(
         monkeypatch.setenv(name, value)
     changed = {**os.environ}
     monkeypatch.setattr(os, "environ", changed)
-    _as_the_node(Daemon())
+    as_the_node(Daemon())
     assert changed == {
         "XLA_FLAGS": "--node",
         "HOME": changed["HOME"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bench.machine import counters
@@ -19,13 +19,24 @@ from bench.schema.noise import Noise
 PROGRAM = (sys.executable, __file__)
 
 
-def watch(pid: int, gpus: Mapping[Gpu, int], forks: bool = True) -> counters.Close:
+def watch(
+    pid: int, gpus: Mapping[Gpu, int], forks: bool = True, beside: Collection[int] = ()
+) -> counters.Close:
     """Reads nothing."""
     return lambda usage: Noise()
 
 
+def watch_nodes(nodes: object, pid: int, gpus: Mapping[Gpu, int], forks: bool) -> counters.Close:
+    """Reads nothing on any node, in the place of `Nodes.watch`."""
+    return watch(pid, gpus, forks)
+
+
 if __name__ == "__main__":
     counters.watch = watch
+    if "--across" in sys.argv:
+        from bench.session.fleet.nodes import Nodes
+
+        Nodes.watch = watch_nodes  # type: ignore[assignment, method-assign]
     del sys.argv[0]
     if sys.argv[0] == "--without-ceilings":
         from bench.session import attempts

@@ -23,6 +23,7 @@ from bench import cli
 from bench.cli.declared import AXES
 from bench.launch import channel
 from bench.schema.errors import ExitCode
+from bench.session.fleet import cluster
 
 LONG = "a" * 300
 NUMBERS = ("", " ", "x", "-1", "nan", "1e999", "9" * 40, "0x10", "1,5")
@@ -47,6 +48,10 @@ LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
 # Options for a word of a fixed set, or a list of such words; other options for text take paths.
 _LISTS = frozenset((*AXES, "matrix", "device"))
 _SIDES = frozenset(("a", "b", "confirm"))
+# What each node of a fleet must have is refused there.
+_TOLD_BY_NODES = frozenset((("fleet run", "data"),))
+# Options of which a command line has one.
+_OTHER_WAY = {"--address": "--local"}
 _VALUE_SHOWN = 12
 
 
@@ -74,12 +79,14 @@ class Ground:
         candidate: folder of a finished run.
         baseline: a folder of three other runs.
         data: folder of a small data set.
+        fleet: folder of a fleet.
     """
 
     folder: Path
     candidate: Path
     baseline: Path
     data: Path
+    fleet: Path
 
     def right(self, verb: str) -> tuple[str, ...]:
         """A command line that the verb accepts."""
@@ -106,6 +113,8 @@ class Ground:
             "check": ("check", "--baseline", str(self.baseline), first, "--output", "new"),
             "baseline add": ("baseline", "add", "new", first),
             "baseline list": ("baseline", "list", str(self.baseline)),
+            "fleet run": ("fleet", "run", "--local", "1", *measured, "--output", "new"),
+            "fleet check": ("fleet", "check", str(self.fleet), "--output", "new"),
             "baseline remove": ("baseline", "remove", str(self.baseline), Path(second).name),
         }[verb]
 
@@ -138,6 +147,8 @@ def mistakes(ground: Ground) -> Iterator[tuple[tuple[str, ...], str]]:
     for verb, command in _verbs():
         right = ground.right(verb)
         for parameter in command.params:
+            if (verb, parameter.name) in _TOLD_BY_NODES:
+                continue
             for value in _wrong(parameter, ground):
                 if isinstance(parameter, click.Option):
                     yield _replaced(right, parameter.opts[-1], value), value
@@ -183,8 +194,9 @@ def _accept(*_: Any, **__: Any) -> None:
     raise _Accepted
 
 
-# Every launch starts a worker; `doctor` and `describe` start processes of their own.
-_MEASURING = ((channel, "LocalChannel"),)
+# Every launch starts a worker, and nodes of this machine are started first; `doctor` and `describe`
+# start processes of their own.
+_MEASURING = ((channel, "LocalChannel"), (cluster, "_started"))
 
 
 def _clear(folder: Path) -> None:
@@ -255,9 +267,10 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
 def _replaced(right: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
     """The right command line with another value of this option, which is put at the end."""
     kept = list(right)
-    if option in kept:
-        place = kept.index(option)
-        del kept[place : place + 2]
+    for gone in (option, _OTHER_WAY.get(option)):
+        if gone in kept:
+            place = kept.index(gone)
+            del kept[place : place + 2]
     return (*kept, option, value)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.evidence.fleets import MadeFleet, make_fleet
 from bench.evidence.torture import files, inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.launch.origin import child_command
@@ -78,7 +79,7 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
 
 
 def made_ground(folder: Path) -> inputs.Ground:
-    """Make a small data set and four runs with the scripted worker, below `folder`.
+    """Make a small data set, four runs with the scripted worker and a fleet, below `folder`.
 
     Raises:
         UserError: a run failed.
@@ -133,7 +134,8 @@ def made_ground(folder: Path) -> inputs.Ground:
         # Stored runs must have different times.
         began = f"2026-03-{day:02d}T12:00:00+00:00"
         run.write_environment({**(run.environment() or {}), "time_utc": began})
-    return inputs.Ground(typed, folder / "candidate", baseline, data)
+    fleet = make_fleet(folder / "fleet", MadeFleet(3, 1, launches=1, rounds=5), 0)
+    return inputs.Ground(typed, folder / "candidate", baseline, data, fleet)
 
 
 def counts(rows: list[Row]) -> list[dict[str, Any]]:

@@ -70,6 +70,13 @@ class Cluster:
         self._ray = ray
         self.sent: tuple[str, ...] = ()
 
+    def told_of_sent(self) -> str:
+        """A line that says to which nodes the suite was sent."""
+        return (
+            f"{', '.join(self.sent)}: fmnist-bench is not installed there, so this one was sent to "
+            "all nodes"
+        )
+
     def nodes(self) -> list[Node]:
         """The living nodes that have processors for Ray, by name; several may have one name."""
         alive = [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
@@ -83,10 +90,18 @@ class Cluster:
             for n in sorted(alive, key=lambda n: (_name(n), n["NodeID"]))
         ]
 
-    def place(self, node: Node) -> Any:
+    def place(
+        self, node: Node, kind: type = OnNode, *arguments: Any, calls_at_once: int = 1
+    ) -> Any:
         """A process that will have the whole node for itself, once nobody else uses it.
 
         It waits where others of the cluster do; `ask` returns at once.
+
+        Args:
+            node: the node.
+            kind: the class of what runs in the process.
+            arguments: what that is made of.
+            calls_at_once: how many questions it answers at the same time.
         """
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -95,14 +110,17 @@ class Cluster:
         here = {"ray.io/node-id": node.node_id}
         group = placement_group([whole], bundle_label_selector=[here])
         wanted = {"num_cpus": node.cpus, "num_gpus": node.gpus, "max_restarts": 0}
+        if calls_at_once > 1:
+            wanted["max_concurrency"] = calls_at_once
         where = PlacementGroupSchedulingStrategy(group, 0)
-        return self._ray.remote(OnNode).options(scheduling_strategy=where, **wanted).remote()
+        placed = self._ray.remote(kind).options(scheduling_strategy=where, **wanted)
+        return placed.remote(*arguments)
 
-    def ask(self, process: Any, question: str, *words: Any) -> Any:
+    def ask(self, process: Any, question: str, *words: Any, **named: Any) -> Any:
         """Ask the process on a node; returns what `answer` takes."""
-        return getattr(process, question).remote(*words)
+        return getattr(process, question).remote(*words, **named)
 
-    def answered(self, asked: Sequence[Any], limit_s: float) -> list[Any]:
+    def answered(self, asked: Sequence[Any], limit_s: float | None) -> list[Any]:
         """Those that have an answer, or none any more, once there is one, or after the limit."""
         if not asked:
             return []
@@ -114,6 +132,7 @@ class Cluster:
         Raises:
             NodeLost: the node or the process has ended.
             NodeAway: it cannot be reached now.
+            UserError: that is the answer.
         """
         errors = self._ray.exceptions
         try:
@@ -121,6 +140,8 @@ class Cluster:
         except errors.ActorUnavailableError as error:
             raise NodeAway from error
         except errors.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
             raise NodeLost(_last_line(error)) from error
         except errors.ActorDiedError as error:
             began = "creation task" not in str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -86,10 +86,7 @@ class Fleet:
         self._facts: dict[str, NodeFacts] = {}
         self._looked_s = 0.0
         if cluster.sent:
-            progress.noted(
-                f"{', '.join(cluster.sent)}: fmnist-bench is not installed there, so this one was "
-                "sent to all nodes"
-            )
+            progress.noted(cluster.told_of_sent())
 
     def gather(self) -> list[Node]:
         """Find the nodes and reserve each; returns them.
@@ -131,7 +128,8 @@ class Fleet:
         for one in every:
             self._ask(one, "facts", _plan_for(folder.plan, one.node))
         for one in every:
-            self._facts[one.node.name] = _by_clock(self._first_answer(one.node.name, one.asked))
+            told: NodeFacts = self._first_answer(one.node.name, one.asked)
+            self._facts[one.node.name] = told.heard_at(time.time())
         for line in refuse_unlike(self._facts):
             self._progress.noted(line)
         with the_folder(folder.path):
@@ -202,7 +200,7 @@ class Fleet:
             return
         one.away_since_s = None
         if isinstance(answer, NodeFacts):
-            self._compare_late(one, _by_clock(answer), folder)
+            self._compare_late(one, answer.heard_at(time.time()), folder)
             return
         if answer is None:
             self._ask(one, "tell", 1)
@@ -277,7 +275,8 @@ class Fleet:
 
     def _take_in(self, nodes: Sequence[Node]) -> list[_OnNode]:
         taken = []
-        for node in map(self._named_anew, nodes):
+        for found in nodes:
+            node = named_apart(found, self._seen.values())
             self._seen[node.node_id] = node.name
             process = self._cluster.place(node)
             taken.append(_OnNode(node, process, time.monotonic()))
@@ -297,18 +296,19 @@ class Fleet:
         for one in taken:
             self._ask(one, "facts", _plan_for(folder.plan, one.node))
 
-    def _named_anew(self, node: Node) -> Node:
-        """The node by a name that none has had: that of a lost one is still that of its folder."""
-        names, number, name = set(self._seen.values()), 1, node.name
-        while name in names:
-            number += 1
-            name = f"{node.name}-{number}"
-        return replace(node, name=name)
-
     def _give_up_busy(self) -> None:
         for one in list(self._under_way.values()):
             if not one.begun and time.monotonic() - one.asked_at_s > READY_S:
                 self._leave(one, _busy(one.node.name))
+
+
+def named_apart(node: Node, names: Collection[str]) -> Node:
+    """The node by a name that is none of `names`, of which each is that of one node."""
+    number, name = 1, node.name
+    while name in names:
+        number += 1
+        name = f"{node.name}-{number}"
+    return replace(node, name=name)
 
 
 def _plan_for(plan: Plan, node: Node) -> Plan:
@@ -329,8 +329,3 @@ def _busy(name: str) -> str:
         f"node {name}: others of the cluster use it, and it was not free within {READY_S:.0f} s: "
         "wait until they have ended"
     )
-
-
-def _by_clock(facts: NodeFacts) -> NodeFacts:
-    """The facts, with how far the node's clock is ahead of the one here, to some seconds."""
-    return replace(facts, ahead_s=facts.clock_s - time.time())

@@ -42,7 +42,7 @@ class OnNode:
     """
 
     def __init__(self) -> None:
-        _as_the_node(psutil.Process(os.getppid()))
+        as_the_node(psutil.Process(os.getppid()))
         self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()
         self._begun = False
         self._number = 0
@@ -54,20 +54,7 @@ class OnNode:
 
     def facts(self, plan: Plan) -> NodeFacts:
         """What must be alike on all nodes that measure the plan."""
-        environment: Mapping[str, Any] = {}
-        refused = ""
-        try:
-            preflight.refuse_unmeasurable(plan)
-            environment = preflight.environment_of(plan)
-        except UserError as error:
-            refused = str(error)
-        return NodeFacts(
-            environment,
-            suite_digest(),
-            clock_s=time.time(),
-            niceness=_niceness(),
-            refused=refused,
-        )
+        return node_facts(plan)
 
     def begin(self, plan: Plan, held: Mapping[str, bytes]) -> None:
         """Measure what is missing of the plan, while `tell` tells of it; once, however often asked.
@@ -174,8 +161,26 @@ def _measure(plan: Plan, held: Mapping[str, bytes], events: queue.SimpleQueue[To
             events.put(Told(REFUSED, (reason,)))
 
 
-def _as_the_node(daemon: psutil.Process) -> None:
-    """Give this process, and so its launches, the variables and the priority of the node."""
+def node_facts(plan: Plan) -> NodeFacts:
+    """What must be alike on all nodes that measure a plan, of this node."""
+    environment: Mapping[str, Any] = {}
+    refused = ""
+    try:
+        preflight.refuse_unmeasurable(plan)
+        environment = preflight.environment_of(plan)
+    except UserError as error:
+        refused = str(error)
+    return NodeFacts(
+        environment, suite_digest(), clock_s=time.time(), niceness=_niceness(), refused=refused
+    )
+
+
+def as_the_node(daemon: psutil.Process) -> None:
+    """Give this process, and so its launches, the variables and the priority of the node.
+
+    Args:
+        daemon: the process that was started on the node by its owner, as this one's parent.
+    """
     theirs = daemon.environ()
     for name in {*os.environ, *theirs} - {*_DAEMONS_OWN}:
         if name in theirs:

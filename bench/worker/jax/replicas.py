@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,6 +25,8 @@ from fmnist_models.replicas import Replicas
 # two cores, four CPUs waited for each other until XLA ended the process: in three of four
 # trainings by `fit`, and in none of eight with 16 threads.
 _POOL, _THREADS_A_CPU = "NPROC", 8
+# PyTorch reads it too.
+_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
@@ -44,6 +47,8 @@ def meet(jax: Any, replicas: Replicas, *, is_gpu: bool) -> None:
         usual = int(os.environ.get(_POOL) or os.cpu_count() or 1)
         os.environ[_POOL] = str(usual + _THREADS_A_CPU * replicas.here)
     if replicas.processes > 1:
+        if not is_gpu and (interface := os.environ.get(_INTERFACE)):
+            _listen_at(jax, interface)
         try:
             _join(jax, replicas)
         except RuntimeError as error:
@@ -70,6 +75,18 @@ def _join(jax: Any, replicas: Replicas) -> None:
         coordinator_bind_address=replicas.meeting,
         heartbeat_timeout_seconds=patience_s,
         shutdown_timeout_seconds=patience_s,
+    )
+
+
+def _listen_at(jax: Any, interface: str) -> None:
+    """Let gloo listen at a network interface.
+
+    By itself it takes the address of the host's name, which many systems give to the loopback; and
+    JAX has no setting for it.
+    """
+    makers = jax._src.lib.xla_client._xla
+    makers.make_gloo_tcp_collectives = partial(
+        makers.make_gloo_tcp_collectives, interface=interface
     )
 
 
