@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cli.options import plan_from, refuse_plan_options, to_stderr
 from bench.cli.verb import command_line, console_of, ended
 from bench.schema.matrix import ALL
+from bench.schema.plan import validate_label
 from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,5 +73,6 @@ def _plan(values: Mapping[str, Any]) -> Plan:
         raise UserError(f"--replicas {replicas}: with --across, name numbers of replicas")
     if values.get("processes") == "one":
         raise UserError("--processes one: --across has a process for each replica: leave it out")
+    validate_label(values["label"] or "")
     each = {**values, "processes": "each"}
     return plan_from(each, lambda: present(inventory()), command_line(), told=to_stderr)

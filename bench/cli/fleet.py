@@ -118,6 +118,7 @@ def _asked(
     Raises:
         UserError: a value is wrong, the folder cannot be used, or there is no cluster.
     """
+    from bench.schema.plan import validate_label
     from bench.session.preflight import new_folder_name
     from bench.store.fleet_folder import FleetFolder
 
@@ -130,6 +131,7 @@ def _asked(
     path = Path(values["output"]) if values["output"] else new_folder_name("fleet", values["label"])
     # Before anything is reached, which takes seconds.
     FleetFolder.refuse_taken(path)
+    validate_label(values["label"] or "")
     found: list[Fleet] = []
 
     def present() -> list[str]:

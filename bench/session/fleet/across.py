@@ -21,7 +21,7 @@ import psutil
 from bench.launch.launcher import Launcher
 from bench.machine.lock import the_folder
 from bench.schema.fleet import Node
-from bench.schema.plan import Plan, validate_label
+from bench.schema.plan import Plan
 from bench.session.attempts import RunUnderWay
 from bench.session.events import Progress
 from bench.session.fleet.cluster import Cluster, NodeAway, NodeLost
@@ -109,11 +109,10 @@ def begin(plan: Plan, path: Path, nodes: Nodes) -> Opening:
     """Check a new run; its folder is created when the result is opened.
 
     Raises:
-        UserError: the label or a port is wrong, no case can be measured, or the folder already
+        UserError: a port is wrong, no case can be measured, or the folder already
             holds files.
     """
     refuse_unusable(plan)
-    validate_label(plan.label)
     refuse_taken(path)
     nodes.refuse_taken_port()
     described = _environment(nodes)
