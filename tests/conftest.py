@@ -21,9 +21,9 @@ LOCKS = tempfile.TemporaryDirectory(prefix="fmnist-bench-tests-")
 # The files that start real runs or compile much, the longest first.
 LONGEST = (
     "test_manual.py",
-    "test_real_runs.py",
     "test_workloads.py",
     "test_loops.py",
+    "test_real_runs.py",
     "test_examples.py",
     "test_own_work.py",
     "test_bad_own_work.py",
