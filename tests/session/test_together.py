@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support import FAKE_WORKER
 
 from bench.launch.launcher import Launcher
 from bench.machine import counters, devices, hardware
 from bench.machine.nvml import Gpu, Inventory
+from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case
 from bench.schema.launch import Status
 from bench.schema.noise import Noise
@@ -72,6 +75,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         noises: list[Noise] | None = None,
         folder: preflight.Opening | None = None,
         ceilings: bool = False,
+        progress: Progress | None = None,
         **settings: Any,
     ) -> RunOutcome:
         chosen = RunSettings(data=str(tmp_path / "data"), epochs=1, fork=False, **settings)
@@ -88,7 +92,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
         opening = folder or preflight.begin(plan, tmp_path / "run")
         launcher = Launcher(FAKE_WORKER, watch=watch)
-        return execute(plan, opening, Progress(), launcher=launcher, trial=not ceilings)
+        shown = progress or Progress()
+        return execute(plan, opening, shown, launcher=launcher, trial=not ceilings)
 
     return go
 
@@ -154,7 +159,15 @@ def test_what_was_disturbed_is_measured_again_with_its_group(run: Run) -> None:
     quiet = Noise()
     loud = Noise(wall_s=10.0, steal_share=0.5)
     scripts = {"1": {"rounds": [1.0]}, "2": {"rounds": [0.5]}}
-    outcome = run(ONE, TWO, scripts=scripts, launches=1, noises=[quiet, loud, quiet, quiet])
+    out = io.StringIO()
+    outcome = run(
+        ONE,
+        TWO,
+        scripts=scripts,
+        launches=1,
+        noises=[quiet, loud, quiet, quiet],
+        progress=progress_for(Console(file=out, width=80)),
+    )
     told = [(record.case, record.attempt, record.status) for record in outcome.launches]
     assert told == [
         (ONE.id, 1, Status.INVALID),
@@ -162,6 +175,11 @@ def test_what_was_disturbed_is_measured_again_with_its_group(run: Run) -> None:
         (ONE.id, 2, Status.OK),
         (TWO.id, 2, Status.OK),
     ]
+    again = "disturbed: the hypervisor took 50% of the cores' time (measured again)"
+    _, *lines = out.getvalue().splitlines()
+    begins = [ONE.id, TWO.id, f"[1/2] {ONE.id}", f"[2/2] {TWO.id}"]
+    assert [line.partition(": ")[0] for line in lines] == begins
+    assert all(line.endswith(again) for line in lines[:2]), lines
     assert math.isclose(row_of(outcome, TWO)["efficiency"], 1.0)
 
 

@@ -66,6 +66,8 @@ class LineProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._rounds: list[Round] = []
+        self._in_turns = False
 
     def run_begins(self, plan: Plan, remaining: Sequence[tuple[Case, int]]) -> None:
         """Print the number of launches, and the estimated time."""
@@ -95,11 +97,13 @@ class LineProgress(Progress):
         self._case, self._launch = case, launch
         self._left.launch_begins()
         self._number += 1
-        self._rounds: list[Round] = []
+        self._in_turns = False
+        self._rounds = []
 
     def together_begins(self, cases: Sequence[Case], launch: int) -> None:
         """Start the clock; the lines follow when all have ended."""
         self._left.launch_begins()
+        self._in_turns = True
 
     def round_ends(self, round_: Round) -> None:
         """Keep the round for the launch's line."""
@@ -124,7 +128,9 @@ class LineProgress(Progress):
 
     def _print_launch(self, record: LaunchRecord, more: str) -> None:
         line = _line(self._plan, record, self._rounds)
-        self._print(f"[{self._number}/{self._total}] {line}{more}")
+        # Launches that take turns are counted when all of them count.
+        number = "" if self._in_turns else f"[{self._number}/{self._total}] "
+        self._print(f"{number}{line}{more}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
