@@ -28,7 +28,7 @@ class Kind(Enum):
 
     UNSTEADY = "unsteady"
     OTHER_WORK = DISTURBED + "other processes took {:d}% of the cores"
-    RAY = DISTURBED + "among them, Ray's own daemons took {:d}% of the cores"
+    RAY = DISTURBED + "Ray's own daemons among them took {:d}% of the cores"
     STEAL = DISTURBED + "the hypervisor took {:d}% of the cores' time"
     GPU_PROCESSES = DISTURBED + "processes of others on the GPU: {:d}"
     QUOTA = DISTURBED + "the control group's CPU quota cut {:d}% of its periods short"

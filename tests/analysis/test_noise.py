@@ -89,7 +89,7 @@ def test_pressure_that_other_work_explains_is_not_said_twice() -> None:
 
 
 def test_rays_daemons_are_named_among_the_others_and_only_there() -> None:
-    ray = "among them, Ray's own daemons took 4% of the cores"
+    ray = "Ray's own daemons among them took 4% of the cores"
     named = [str(w) for w in noise.warnings([(0, Noise(other_work_share=0.1, ray_share=0.04))])]
     assert named == [
         "disturbed: other processes took 10% of the cores in launch 1",

@@ -21,7 +21,7 @@ TEXTS = {
     "disturbed: other processes took 31% of the cores in launch 2": CaseWarning(
         Kind.OTHER_WORK, 31, 1
     ),
-    "disturbed: among them, Ray's own daemons took 4% of the cores in launch 2": CaseWarning(
+    "disturbed: Ray's own daemons among them took 4% of the cores in launch 2": CaseWarning(
         Kind.RAY, 4, 1
     ),
     "disturbed: the hypervisor took 3% of the cores' time in launch 1": CaseWarning(
