@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import logging
 import os
 import secrets
 import socket
@@ -262,6 +263,8 @@ def _ray() -> Any:
         raise UserError('Ray is not installed: pip install ".[fleet]"')
     import ray
 
+    # As `ray.init` is told, but before the first node is started.
+    logging.getLogger(ray.__name__).setLevel(logging.ERROR)
     return ray
 
 
