@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from support.fleets import NODES, fleets
 from support.pages import (
     COMPILED,
     FIT,
@@ -31,15 +32,20 @@ from support.pages import (
 )
 from support.run_folders import write_run
 from support.scaled import Line, write_scaled
+from support.stored import FIRST
 
 from bench.reports.page import source
+from bench.reports.page.fleet import write_fleet_page
 from bench.reports.page.page import write_report
 from bench.reports.page.records import Point, pareto
 from bench.reports.page.source import read_sources
 from bench.schema.earlier import in_present_names
 from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
+from bench.schema.sizes import Sizes
+from bench.store.fleet_runs import fleet_folders, read_fleets
 from bench.store.named import named_runs
+from bench.verdicts.fleet_check import check_fleet
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -180,12 +186,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The reference run, four set-ups beside each other, and a run of several replicas."""
+    """The reference run, four set-ups beside each other, a run of several replicas, and a fleet."""
     folder = tmp_path_factory.mktemp("pages")
+    made = fleets(folder / "days", of={"fox": {"slower": {FIRST: 0.5}}})
+    nodes = read_fleets(fleet_folders([made]))
     return {
         "reference": write_report([REFERENCE], folder / "reference.html"),
         "set-ups": write_report([SET_UPS], folder / "set-ups.html"),
         "replicas": write_report([write_scaled(folder / "run", *LINES)], folder / "replicas.html"),
+        "fleet": write_fleet_page(check_fleet(["days"], nodes, Sizes.of_check()), folder),
     }
 
 
@@ -199,7 +208,7 @@ def cells() -> list[dict[str, str]]:
         return [in_present_names(row) for row in csv.DictReader(lines)]
 
 
-@pytest.mark.parametrize("name", ["reference", "set-ups", "replicas"])
+@pytest.mark.parametrize("name", ["reference", "set-ups", "replicas", "fleet"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_loads_without_an_error_or_a_request(
@@ -408,6 +417,24 @@ def test_the_keyboard_reaches_the_content(reference: Reader) -> None:
     assert first.text == "Skip to the findings"
     first.send_keys(Keys.ENTER)
     assert reference.script("return document.activeElement.id") == "findings"
+
+
+def test_the_nodes_of_a_fleet_are_found_with_the_keyboard(
+    browser: Reader, pages: dict[str, Path]
+) -> None:
+    page = browser.open(pages["fleet"])
+    assert page.rows() == ["fox"]
+    choice = page.one("select[name=show]")
+    choice.send_keys(Keys.HOME)
+    assert page.until("return document.querySelector('#count').textContent") == "6 of 6 nodes"
+    head = page.one("#table th:has(button[title^='name of the node'])")
+    for order, names in (("ascending", sorted(NODES)), ("descending", sorted(NODES)[::-1])):
+        head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+        assert (head.get_attribute("aria-sort"), page.rows()) == (order, names)
+    page.one("#search").send_keys("fox", Keys.TAB)
+    assert page.rows() == ["fox"]
+    page.one("#filters button[type=reset]").send_keys(Keys.ENTER)
+    assert page.one("#count").text == "1 of 6 nodes"
 
 
 def test_text_of_others_stays_text(
