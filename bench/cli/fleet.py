@@ -72,18 +72,40 @@ def fleet_run(
     failed; 130, interrupted.
     """
     from bench.cli.across import across_run
-    from bench.reports.terminal.fleet import fleet_progress
-    from bench.session.fleet.driver import PATIENCE_S, Fleet
     from bench.store.fleet_folder import is_run
 
     _refuse_wrong(address, local, wait_nodes, wait_minutes)
     resume = values.pop("resume")
-    if across or (resume and is_run(Path(resume))):
-        if wait_nodes is not None:
-            raise UserError(
-                f"--wait-nodes {wait_nodes}: --across needs all its nodes from the start"
-            )
-        return across_run(address, local, resume, values)
+    if not across and not (resume and is_run(Path(resume))):
+        return _each_node(address, local, (wait_nodes, wait_minutes), resume, values)
+    if wait_nodes is not None:
+        raise UserError(f"--wait-nodes {wait_nodes}: --across needs all its nodes from the start")
+    return across_run(address, local, resume, values)
+
+
+def _each_node(
+    address: str | None,
+    local: int | None,
+    wait: tuple[int | None, float | None],
+    resume: str | None,
+    values: dict[str, Any],
+) -> int:
+    """Measure the plan on each node; returns the exit code.
+
+    Args:
+        address: of the cluster; None for nodes on this machine.
+        local: the number of nodes that are started on this machine.
+        wait: the number of nodes to wait for, and the minutes.
+        resume: the folder of a fleet to finish; None for a new one.
+        values: the options of a run.
+
+    Raises:
+        UserError: a value is wrong, there is no cluster, or its nodes are not alike.
+    """
+    from bench.reports.terminal.fleet import fleet_progress
+    from bench.session.fleet.driver import PATIENCE_S, Fleet
+
+    wait_nodes, wait_minutes = wait
     console = console_of()
     # Within the context of a cluster, what goes to standard output is not shown.
     console.file = sys.stdout

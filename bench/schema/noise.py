@@ -21,6 +21,7 @@ _LARGEST = (
     "wall_s",
     "steal_share",
     "other_work_share",
+    "ray_share",
     "cpu_pressure_share",
     "memory_pressure_share",
     "quota_throttled_share",

@@ -96,46 +96,51 @@ def made_ground(folder: Path) -> inputs.Ground:
     typed.mkdir()
     names = ("baseline/one", "baseline/two", "baseline/three", "candidate")
     for day, name in enumerate(names, 1):
-        words = (
-            "run",
-            "--models",
-            "relu_mlp",
-            "--optimizers",
-            "adam",
-            "--loops",
-            "fit,compiled",
-            "--devices",
-            "cpu",
-            "--precisions",
-            "float32",
-            "--batch-sizes",
-            "50,100",
-            "--epochs",
-            "1",
-            "--launches",
-            "2",
-            "--data",
-            str(data),
-            "--no-report",
-            "--output",
-            str(folder / name),
-            "--wait",
-        )
-        done = subprocess.run(
-            [*child_command("bench.evidence.torture.scripted"), *words],
-            env={**os.environ, SALT: name},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
-        run = RunFolder(folder / name)
-        # Stored runs must have different times.
-        began = f"2026-03-{day:02d}T12:00:00+00:00"
-        run.write_environment({**(run.environment() or {}), "time_utc": began})
+        _scripted_run(folder, name, data, day)
     fleet = make_fleet(folder / "fleet", MadeFleet(3, 1, launches=1, rounds=5), 0)
     return inputs.Ground(typed, folder / "candidate", baseline, data, fleet)
+
+
+def _scripted_run(folder: Path, name: str, data: Path, day: int) -> None:
+    """A run by the scripted worker in the folder `name`, with a time of its own on the `day`."""
+    words = (
+        "run",
+        "--models",
+        "relu_mlp",
+        "--optimizers",
+        "adam",
+        "--loops",
+        "fit,compiled",
+        "--devices",
+        "cpu",
+        "--precisions",
+        "float32",
+        "--batch-sizes",
+        "50,100",
+        "--epochs",
+        "1",
+        "--launches",
+        "2",
+        "--data",
+        str(data),
+        "--no-report",
+        "--output",
+        str(folder / name),
+        "--wait",
+    )
+    done = subprocess.run(
+        [*child_command("bench.evidence.torture.scripted"), *words],
+        env={**os.environ, SALT: name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"{name}: a scripted run failed: {done.stderr.strip()[-200:]}")
+    run = RunFolder(folder / name)
+    # Stored runs must have different times.
+    began = f"2026-03-{day:02d}T12:00:00+00:00"
+    run.write_environment({**(run.environment() or {}), "time_utc": began})
 
 
 def counts(rows: list[Row]) -> list[dict[str, Any]]:
