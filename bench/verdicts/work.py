@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from bench.schema.columns import Row
 from bench.schema.errors import NotComparable
@@ -41,21 +42,29 @@ def other_work(row: Row, other: Row) -> str:
     """In what the work of a row differs from another's, as the verb of a sentence; else empty."""
     for name, said in {**WORK, **OF_ROWS}.items():
         known = row.get(name), other.get(name)
-        if known[0] != known[1] and not any(value in UNKNOWN for value in known):
+        if any(value in UNKNOWN for value in known):
+            continue
+        if known[0] != known[1] and _made(name, known[0]) == _made(name, known[1]):
             return said
     return ""
+
+
+def _made(name: str, value: Any) -> str:
+    """In which way a model's digest was made; empty for another column. Only alike ones compare."""
+    return str(value).rpartition(":")[0] if name == "model_digest" else ""
 
 
 def apart(runs: Sequence[MeasuredRun]) -> dict[str, str]:
     """Why a case of these runs is not matched, by case: it did other work in one of them."""
     found: dict[str, str] = {}
-    seen: dict[tuple[str, str], tuple[str, Path]] = {}
+    seen: dict[tuple[str, str, str], tuple[str, Path]] = {}
     for run in runs:
         for case in run.logs:
             for name, said in {**WORK, **OF_ROWS}.items():
                 value = run.rows[case].get(name)
                 if value not in UNKNOWN:
-                    first, where = seen.setdefault((case, name), (str(value), run.path))
+                    key = (case, name, _made(name, value))
+                    first, where = seen.setdefault(key, (str(value), run.path))
                     if first != value:
                         found.setdefault(case, f"it {said} in {run.path} than in {where}")
     return found

@@ -15,6 +15,9 @@ from fmnist_models.stream import Stream
 from fmnist_models.task import Task
 
 UNKNOWN = "unknown"
+# Stands before a model's digest, so that those of earlier versions, which told an absent setting
+# from one that is off, are never held against those of this one.
+_SCHEME = "2:"
 # Names are counted up in a process, and the precision is an axis of the case.
 _LEFT_OUT = frozenset(("name", "registered_name", "dtype", "build_config", "batch_shape"))
 # Names of layers, in the configuration of a graph of layers, which `_graph` tells by place.
@@ -40,10 +43,12 @@ def digest_of_data(parts: Iterable[Data | None]) -> str:
 
 
 def digest_of_model(task: Task) -> str:
-    """SHA-256 of layers and their connections, weights, loss, metrics and callbacks, hexadecimal.
+    """SHA-256 of layers and their connections, weights, loss, metrics and callbacks.
 
-    Names, precision and the optimizer are left out, as the case has the last two; but the
-    optimizer of a model that its own function compiled is part of it.
+    Hexadecimal, after the number of the way in which it is made. Names, precision and the optimizer
+    are left out, as the case has the last two; but the optimizer of a model that its own function
+    compiled is part of it. A setting that is off is the same as none, so that one model has one
+    digest with versions of Keras that know more settings.
     """
     model = task.model
     layers = [
@@ -62,7 +67,7 @@ def digest_of_model(task: Task) -> str:
     told += [graph for graph in map(_graph, layers_of(model)) if graph]
     told += [_callback(callback) for callback in task.callbacks]
     text = json.dumps(told, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _SCHEME + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _config(thing: Any) -> Any:
@@ -109,7 +114,7 @@ def _graph(layer: Any) -> list[Any]:
 
 
 def _given(node: Any) -> list[Any]:
-    return [list(node.arguments.args), dict(node.arguments.kwargs)]
+    return [list(node.arguments.args), _without_off(node.arguments.kwargs)]
 
 
 def _callback(callback: Any) -> list[Any]:
@@ -131,7 +136,11 @@ def _callback(callback: Any) -> list[Any]:
 def _plain(value: Any) -> Any:
     """A value of a configuration as plain JSON, without names and memory addresses."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT | _BY_NAME}
+        return {
+            str(key): _plain(item) if key != "class_name" else _class_name(item)
+            for key, item in _without_off(value).items()
+            if key not in _LEFT_OUT | _BY_NAME
+        }
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -141,3 +150,22 @@ def _plain(value: Any) -> Any:
     except Exception:  # noqa: BLE001 - whatever a user's objects raise
         named = value if hasattr(value, "__qualname__") else type(value)
         return f"{named.__module__}.{named.__qualname__}"
+
+
+def _without_off(settings: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The settings without those that are None or False, and without what belongs to one of them.
+
+    A later version of Keras adds such settings: `renorm=False` and with it `renorm_momentum=0.99`.
+    """
+    off = [key for key, value in settings.items() if value is None or value is False]
+    belongs = tuple(f"{key}_" for key in off if isinstance(key, str))
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in off and not (isinstance(key, str) and key.startswith(belongs))
+    }
+
+
+def _class_name(name: Any) -> Any:
+    # Earlier versions of Keras name some initializers in the long way, later ones none.
+    return name.removesuffix("Initializer") if isinstance(name, str) else name

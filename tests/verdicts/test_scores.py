@@ -390,5 +390,10 @@ def test_other_work_is_told_by_what_both_know() -> None:
     assert other_work(row, row) == ""
     assert other_work(row, {**row, "data_digest": "unknown", "model_digest": ""}) == ""
     assert other_work(row, {**row, "model_digest": "n"}) == "trained another model"
+    # Made in another way than `m`, so nothing is known.
+    assert other_work(row, {**row, "model_digest": "2:n"}) == ""
+    later = {**row, "model_digest": "2:m"}
+    assert other_work(later, {**row, "model_digest": "2:n"}) == "trained another model"
+    assert other_work({**row, "score": "a:mae"}, {**row, "score": "b:mae"})
     assert other_work(row, {**row, "better": "max"}) == "was judged in another direction"
     assert checked({"better": "min"}, Scale) == Scale(better=Better.MIN)

@@ -95,6 +95,51 @@ def test_a_layers_own_number_of_layers_is_part_of_it() -> None:
     assert digest(one) != digest(other)
 
 
+def told_by(settings: dict[str, Any]) -> str:
+    """The digest of a model whose layer has these settings, as some version of Keras tells them."""
+
+    class Norm(keras.layers.Layer):
+        def get_config(self) -> dict[str, Any]:
+            return settings
+
+    return digest(keras.Sequential([keras.Input((6,)), Norm()]))
+
+
+def test_a_later_version_of_keras_knows_more_settings_of_the_same_model() -> None:
+    """Keras 3.15 tells each of these of a model that 3.5 builds alike."""
+    initializer = {"module": "keras.initializers", "class_name": "Orthogonal", "config": {}}
+    earlier = {
+        "momentum": 0.9,
+        "kernel": {**initializer, "class_name": "OrthogonalInitializer"},
+    }
+    later = {
+        "momentum": 0.9,
+        "kernel": {**initializer, "config": {"input_axes": None}},
+        "quantization_config": None,
+        "renorm": False,
+        "renorm_momentum": 0.99,
+    }
+    assert told_by(earlier) == told_by(later)
+    others = [
+        {**later, "renorm": True},
+        {**later, "renorm": True, "renorm_momentum": 0.9},
+        {**later, "momentum": 0.99},
+        {**later, "kernel": {**initializer, "class_name": "Identity"}},
+        {**later, "quantization_config": "int8"},
+    ]
+    assert len({told_by(settings) for settings in [later, *others]}) == 6
+
+
+def test_an_argument_of_a_call_that_is_none_is_the_same_as_no_argument() -> None:
+    def attended(**more: Any) -> str:
+        given = keras.Input((4, 6))
+        attention = layers.MultiHeadAttention(2, 3)
+        return digest(keras.Model(given, attention(given, given, **more)))
+
+    assert attended() == attended(query_mask=None)
+    assert attended() != attended(use_causal_mask=True)
+
+
 def test_callbacks_are_told_by_class_and_those_of_keras_by_their_numbers() -> None:
     class Clocked(keras.callbacks.Callback):
         def __init__(self, started: float) -> None:
