@@ -26,13 +26,9 @@ from bench.session.events import DuelProgress
 from bench.session.sides import Side, fixed_side
 from bench.store.run_folder import read_plan
 from bench.verdicts.check import CheckReport, suspects
-from bench.verdicts.compatibility import (
-    Purpose,
-    first_changed_file,
-    first_difference,
-    refuse_changed_files,
-)
+from bench.verdicts.compatibility import first_changed_file, first_difference, refuse_changed_files
 from bench.verdicts.duel import DuelReport
+from bench.verdicts.facts import Purpose
 from bench.verdicts.work import other_work, row_of
 from fmnist_models import dataset
 from fmnist_models.errors import UserError

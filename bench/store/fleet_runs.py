@@ -14,7 +14,8 @@ from bench.store.fleet_folder import asked_nodes, is_fleet, node_runs
 from bench.store.measured import read_run
 from bench.store.reader import kind_of
 from bench.store.run_folder import refuse_absent
-from bench.verdicts.compatibility import COLUMNS, Purpose
+from bench.verdicts.compatibility import COLUMNS
+from bench.verdicts.facts import Purpose
 from bench.verdicts.work import WORK
 from fmnist_models.errors import UserError
 

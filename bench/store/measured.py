@@ -17,12 +17,8 @@ from bench.schema.launch import Status
 from bench.schema.runs import MeasuredRun
 from bench.store.derived import read_whole
 from bench.store.reader import kind_of
-from bench.verdicts.compatibility import (
-    Purpose,
-    refuse_copies,
-    refuse_other_machine,
-    refuse_other_work,
-)
+from bench.verdicts.compatibility import refuse_copies, refuse_other_machine, refuse_other_work
+from bench.verdicts.facts import Purpose
 from bench.verdicts.regression import LEAST_RUNS
 from bench.verdicts.work import refuse_apart
 from fmnist_models.errors import UserError

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.schema.fleet import NodeFacts
-from bench.verdicts.compatibility import FACTS, Purpose, differs, first_difference
+from bench.verdicts.compatibility import differs, first_difference
+from bench.verdicts.facts import FACTS, Purpose
 from fmnist_models.errors import UserError
 
 # An answer may wait for minutes until it is read, so a smaller difference is not known.

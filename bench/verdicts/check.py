@@ -22,12 +22,8 @@ from bench.verdicts.check_data import (
     times,
     why_untold,
 )
-from bench.verdicts.compatibility import (
-    Purpose,
-    refuse_copies,
-    refuse_other_machine,
-    refuse_other_work,
-)
+from bench.verdicts.compatibility import refuse_copies, refuse_other_machine, refuse_other_work
+from bench.verdicts.facts import Purpose
 from bench.verdicts.regression import LEAST_RUNS, Estimate, estimate, stored_test
 from bench.verdicts.work import apart, without
 

@@ -21,7 +21,8 @@ from bench.schema.runs import MeasuredRun
 from bench.schema.score import OF_ACCURACY, Scale
 from bench.verdicts import scaling
 from bench.verdicts.across import SET_UPS, across_axes, across_machines, values_of
-from bench.verdicts.compatibility import Purpose, refuse_other_work, shown
+from bench.verdicts.compatibility import refuse_other_work, shown
+from bench.verdicts.facts import Purpose
 from bench.verdicts.regression import LEAST_RUNS
 from bench.verdicts.work import apart, without
 from fmnist_models.errors import UserError

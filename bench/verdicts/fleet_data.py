@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bench.schema.errors import NotComparable
 from bench.schema.runs import MeasuredRun, NodeRuns
 from bench.verdicts.check_data import times
-from bench.verdicts.compatibility import COLUMNS, FACTS, Purpose
+from bench.verdicts.compatibility import COLUMNS
+from bench.verdicts.facts import FACTS, Purpose
 from bench.verdicts.set_ups import hardware
 from bench.verdicts.work import OF_ROWS, UNKNOWN, WORK
 

@@ -7,15 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.verdicts.compatibility import (
-    ABSENT,
-    FACTS,
-    Environment,
-    Fact,
-    Purpose,
-    facts,
-    with_acted,
-)
+from bench.verdicts.compatibility import with_acted
+from bench.verdicts.facts import ABSENT, FACTS, Environment, Fact, Purpose, facts
 
 _GIB = 2**30
 

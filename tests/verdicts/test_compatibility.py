@@ -19,13 +19,8 @@ from bench.session import preflight
 from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts import compatibility
-from bench.verdicts.compatibility import (
-    FACTS,
-    Purpose,
-    refuse_mixing,
-    same_threads_axis,
-    shown,
-)
+from bench.verdicts.compatibility import refuse_mixing, same_threads_axis, shown
+from bench.verdicts.facts import FACTS, Purpose
 from fmnist_models.errors import UserError
 
 RUN = Path("run")
