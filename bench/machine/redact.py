@@ -18,6 +18,7 @@ from typing import Any
 
 HOST = "<host>"
 USER = "<user>"
+HIDDEN = "***"
 _SHORTEST_HOST = 4
 _NOT_IN_PATH = r"\s,;:=\"'`()\[\]{}|"
 _ABSOLUTE_PATH = re.compile(
@@ -28,6 +29,9 @@ _ANY_PATH = re.compile(
 )
 _ONE_PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][^,;:=]*")
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+# What stands before the last @ of a URL may hold one that should be %40.
+_PASSWORD = re.compile(r"(://[^:/?#\s]*:)\S*@")
+_PASSWORD_WORD = re.compile(r"([?&;\s](?:ssl)?password=)[^&;\s]*", re.IGNORECASE)
 _HALF = re.compile("[\ud800-\udfff]")
 _WITH_SLASH = re.compile(r"[^\s\"']*[\\/][^\s\"']*")
 
@@ -146,3 +150,9 @@ def _hosts() -> list[str]:
 
 def _longest_first(names: Iterable[str]) -> list[str]:
     return sorted((name for name in names if len(name) > 0), key=lambda n: (-len(n), n))
+
+
+def without_passwords(text: str) -> str:
+    """`text` with the passwords of URLs in it taken out."""
+    text = _PASSWORD.sub(rf"\1{HIDDEN}@", text)
+    return _PASSWORD_WORD.sub(rf"\1{HIDDEN}", text)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.machine import variables
 from bench.schema.errors import NotComparable
-from bench.verdicts.facts import ABSENT, FACTS, Environment, Fact, Purpose, facts
+from bench.verdicts.facts import ABSENT, FACTS, UNKNOWN, Environment, Fact, Purpose, facts
 from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def shown(environments: Sequence[Environment]) -> dict[str, tuple[str, ...]]:
         fact.name: tuple(_told(fact.text(environment)) for environment in acted)
         for fact in facts(Purpose.SHOWN)
     }
+
+
+def known_facts(purpose: Purpose, environment: Environment) -> dict[str, str]:
+    """The text of each fact of `purpose` that the record has, by name."""
+    (acted,) = with_acted([environment])
+    texts = {fact.name: fact.text(acted) for fact in facts(purpose)}
+    return {name: text for name, text in texts.items() if text not in (ABSENT, UNKNOWN)}
 
 
 def same_threads_axis(environments: Sequence[Environment]) -> list[str]:
@@ -225,7 +232,7 @@ def _digest(file: Path) -> str:
 
 
 def _told(text: str) -> str:
-    return "not known" if text == ABSENT else text
+    return UNKNOWN if text == ABSENT else text
 
 
 def _short(digest: str) -> str:

@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 Environment = Mapping[str, Any]
-ABSENT = "not recorded"
+# The texts of a fact that an earlier revision did not record, and of one that has no value.
+ABSENT, UNKNOWN = "not recorded", "not known"
 
 
 class Purpose(Enum):
@@ -21,11 +22,15 @@ class Purpose(Enum):
     NODES = "nodes"  # the nodes of a fleet, which may have other hardware
     THREADS = "threads"  # runs on one line of the page's chart of threads
     SHOWN = "shown"  # need not agree: `compare` and the page show the differences
+    HISTORY = "history"  # a change between two runs may change the speed, and is not of the code
 
 
 _RESUME, _BASELINE, _CONFIRM = Purpose.RESUME, Purpose.BASELINE, Purpose.CONFIRM
 _COMPARE, _THREADS, _SHOWN = Purpose.COMPARE, Purpose.THREADS, Purpose.SHOWN
-_NODES = Purpose.NODES
+_NODES, _HISTORY = Purpose.NODES, Purpose.HISTORY
+# For what a fact of the machine counts, and one of the software that is measured.
+_MACHINE = (_RESUME, _CONFIRM, _THREADS, _SHOWN, _HISTORY)
+_SOFTWARE = (_RESUME, _NODES, _CONFIRM, _THREADS, _HISTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +78,43 @@ def _hardware(nodes: Sequence[Any]) -> Any:
     return [node.get("hardware") for node in nodes]
 
 
+def _gib(size: float) -> int:
+    """Bytes in whole GiB: each start of a kernel keeps other bytes for itself."""
+    return round(size / 2**30)
+
+
 # Not formatted, so that each fact is on one line.
 FACTS: tuple[Fact, ...] = (
     _fact("data", "dataset_digest", _RESUME, _NODES, _BASELINE, _COMPARE, words="data of SHA-256"),
-    _fact("CPU", "cpu.model", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the CPU"),
-    _fact("physical cores", "cpu.cores_physical", _SHOWN),
-    _fact("logical cores", "cpu.cores_logical", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN),
+    _fact("CPU", "cpu.model", *_MACHINE, _BASELINE, words="the CPU"),
+    _fact("physical cores", "cpu.cores_physical", _SHOWN, _HISTORY),
+    _fact("logical cores", "cpu.cores_logical", *_MACHINE, _BASELINE),
     _fact("allowed cores", "cpu.affinity", _RESUME, _THREADS, _SHOWN),
-    _fact("number of allowed cores", "cpu.affinity", _BASELINE, _CONFIRM, of=len,
+    _fact("number of allowed cores", "cpu.affinity", _BASELINE, _CONFIRM, _HISTORY, of=len,
           words="a number of allowed cores of"),
-    _fact("CPU quota", "cpu.cgroup_quota_cpus", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN,
-          words="a CPU quota of"),
+    _fact("CPU quota", "cpu.cgroup_quota_cpus", *_MACHINE, _BASELINE, words="a CPU quota of"),
     _fact("memory in bytes", "memory_bytes", _SHOWN),
-    _fact("GPUs", "gpus", _RESUME, _CONFIRM, _BASELINE, _THREADS, _SHOWN, words="the GPUs"),
+    _fact("memory in GiB", "memory_bytes", _HISTORY, of=_gib),
+    _fact("GPUs", "gpus", *_MACHINE, _BASELINE, words="the GPUs"),
     # A run must not be resumed on another card of the same model.
-    _fact("UUIDs of the GPUs", "gpus", _RESUME, of=_uuids),
+    _fact("UUIDs of the GPUs", "gpus", _RESUME, _HISTORY, of=_uuids),
     # Of a run across several; a node may be replaced by one that is alike.
-    _fact("nodes", "nodes", _RESUME, _CONFIRM, _BASELINE, of=_hardware, absent="one machine"),
-    _fact("driver", "driver_version", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the driver"),
-    _fact("operating system", "os.name", _SHOWN),
-    _fact("kernel", "os.kernel", _CONFIRM, _SHOWN),
-    _fact("Python", "python.version", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("TensorFlow", "versions.tensorflow", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("JAX", "versions.jax", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("jaxlib", "versions.jaxlib", _RESUME, _NODES, _CONFIRM, _THREADS),
-    _fact("PyTorch", "versions.torch", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("Keras", "versions.keras", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("NumPy", "versions.numpy", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("scikit-learn", "versions.scikit-learn", _RESUME, _NODES, _CONFIRM, _THREADS, _SHOWN),
-    _fact("cuDNN", "versions.nvidia-cudnn", _RESUME, _NODES, _CONFIRM, _THREADS),
-    _fact("CUDA runtime", "versions.nvidia-cuda-runtime", _RESUME, _NODES, _CONFIRM, _THREADS),
-    _fact("variables", "variables", _RESUME, _CONFIRM, _THREADS, _SHOWN, words="the variables"),
+    _fact("nodes", "nodes", _RESUME, _CONFIRM, _BASELINE, _HISTORY, of=_hardware,
+          absent="one machine"),
+    _fact("driver", "driver_version", *_MACHINE, words="the driver"),
+    _fact("operating system", "os.name", _SHOWN, _HISTORY),
+    _fact("kernel", "os.kernel", _CONFIRM, _SHOWN, _HISTORY),
+    _fact("Python", "python.version", *_SOFTWARE, _SHOWN),
+    _fact("TensorFlow", "versions.tensorflow", *_SOFTWARE, _SHOWN),
+    _fact("JAX", "versions.jax", *_SOFTWARE, _SHOWN),
+    _fact("jaxlib", "versions.jaxlib", *_SOFTWARE),
+    _fact("PyTorch", "versions.torch", *_SOFTWARE, _SHOWN),
+    _fact("Keras", "versions.keras", *_SOFTWARE, _SHOWN),
+    _fact("NumPy", "versions.numpy", *_SOFTWARE, _SHOWN),
+    _fact("scikit-learn", "versions.scikit-learn", *_SOFTWARE, _SHOWN),
+    _fact("cuDNN", "versions.nvidia-cudnn", *_SOFTWARE),
+    _fact("CUDA runtime", "versions.nvidia-cuda-runtime", *_SOFTWARE),
+    _fact("variables", "variables", *_MACHINE, words="the variables"),
     _fact("suite", "versions.fmnist-bench", _RESUME, words="fmnist-bench"),
     _fact("revision", "git.revision", _RESUME, _SHOWN, words="the suite's revision"),
     _fact("changes", "git.dirty", _RESUME, words="changes of the suite since its revision:"),
@@ -123,4 +134,4 @@ def _as_text(value: Any) -> str:
             str(item.get("name")) if isinstance(item, Mapping) else str(item) for item in value
         ]
         return ", ".join(names) or "none"
-    return "not known" if value is None else str(value)
+    return UNKNOWN if value is None else str(value)

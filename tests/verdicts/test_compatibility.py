@@ -318,6 +318,7 @@ def test_the_manual_has_the_table() -> None:
         Purpose.COMPARE,
         Purpose.THREADS,
         Purpose.SHOWN,
+        Purpose.HISTORY,
     )
     for fact in FACTS:
         cells = " | ".join("yes" if purpose in fact.purposes else "" for purpose in order)

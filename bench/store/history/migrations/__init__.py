@@ -1,0 +1,1 @@
+"""How the tables of a history came to be, step by step; Alembic goes through them."""
