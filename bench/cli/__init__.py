@@ -16,6 +16,7 @@ from bench.cli import (
     doctor,
     duel,
     fleet,
+    history,
     profile,
     report,
     run,
@@ -69,5 +70,6 @@ for _verb in (
     profile.profile,
     baseline.baseline,
     fleet.fleet,
+    history.history,
 ):
     cli.add_command(_verb)

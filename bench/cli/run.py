@@ -28,21 +28,32 @@ FIND_BATCH = Option(
     "train with the largest batch that fits the device, found by doubling and bisection",
 )
 _WITH_FIND_BATCH = options(lambda _: True, (FIND_BATCH,))
+# Not in `pytest bench`, whose runs are read by another program.
+_HISTORY = Option(
+    "history", str, "add the run, once it has ended, to the history in this file or URL", "STORE"
+)
 
 
 @click.command(cls=Verb)
 @options(lambda _: True)
 @_WITH_FIND_BATCH
+@options(lambda _: True, (_HISTORY,))
 def run(**values: Any) -> int:
     """Measure the cases of a matrix and write a folder of results."""
+    from bench.cli.history import adding_to
     from bench.reports.end_of_run import summarize
     from bench.reports.terminal.progress import progress_for
+    from bench.session.ending import put_off
     from bench.session.run import execute
 
     console = console_of()
-    plan, opening = opened(values, command_line())
-    outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
-    failed = summarize(outcome, console, report=not values["no_report"])
+    with adding_to(values["history"]) as add:
+        plan, opening = opened(values, command_line())
+        outcome = execute(plan, opening, progress_for(console), wait=values["wait"])
+        failed = summarize(outcome, console, report=not values["no_report"])
+        with put_off(failed):
+            if not outcome.interrupted:
+                add(outcome.folder.path)
     return ended(outcome.exit_code, failed)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.machine.redact import without_passwords
 from bench.schema.errors import ExitCode
 from fmnist_models.errors import UserError
 
@@ -24,8 +25,9 @@ def console_of() -> Console:
 
 
 def command_line() -> str:
-    """The command line that repeats this command."""
-    return shlex.join(["fmnist-bench", *sys.argv[1:]])
+    """The command line that repeats this command, without passwords."""
+    # A run records it, and a history's password is nobody's business.
+    return shlex.join(["fmnist-bench", *map(without_passwords, sys.argv[1:])])
 
 
 def ended(code: int, failed: Sequence[UserError]) -> int:

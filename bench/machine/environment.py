@@ -204,13 +204,39 @@ def _git(root: Path) -> dict[str, Any] | None:
         return None
     if not (root / ".git").exists():
         return None
+    untracked = ("--untracked-files=normal", "--", *_CODE)
+    return _commit(root, untracked, {"GIT_CEILING_DIRECTORIES": str(root.parent)})
+
+
+def revision_of(root: Path) -> dict[str, Any] | None:
+    """The commit of the repository in which the user's own models are; None where there is none.
+
+    Files that Git does not track, such as results, make it no other one.
+    """
+    return _commit(root, ("--untracked-files=no",), {})
+
+
+def _commit(
+    root: Path, changes: Sequence[str], variables: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The commit that is checked out, with time and parents, and whether files differ from it.
+
+    Args:
+        root: a folder of the repository.
+        changes: which files may differ, as words of `git status`.
+        variables: of the environment of Git.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environ |= {"GIT_CEILING_DIRECTORIES": str(root.parent), "GIT_OPTIONAL_LOCKS": "0"}
+    environ |= {**variables, "GIT_OPTIONAL_LOCKS": "0"}
     git = ("git", "-C", str(root))
-    revision = command_output(*git, "rev-parse", "HEAD", environ=environ)
-    changes = command_output(
-        *git, "status", "--porcelain", "--untracked-files=normal", "--", *_CODE, environ=environ
-    )
-    if revision is None or changes is None:
+    told = command_output(*git, "show", "-s", "--format=%H %ct %P", "HEAD", environ=environ)
+    differ = command_output(*git, "status", "--porcelain", *changes, environ=environ)
+    if not told or differ is None:
         return None
-    return {"revision": revision, "dirty": bool(changes)}
+    revision, seconds, *parents = told.split()
+    return {
+        "revision": revision,
+        "time_utc": datetime.fromtimestamp(int(seconds), UTC).isoformat(),
+        "parents": parents,
+        "dirty": bool(differ),
+    }

@@ -162,9 +162,14 @@ def require_keras() -> None:
 def environment_of(plan: Plan) -> dict[str, Any]:
     """The contents of environment.json on this machine, for a run of `plan`."""
     digest = dataset.load(dataset.data_folder(plan.settings.data)).digest
-    return environment.collect(
-        label=plan.label,
-        dataset_digest=digest,
-        inventory=devices.inventory(),
-        cases=plan.cases,
-    )
+    own = any(case.own for case in plan.cases)
+    return {
+        **environment.collect(
+            label=plan.label,
+            dataset_digest=digest,
+            inventory=devices.inventory(),
+            cases=plan.cases,
+        ),
+        # A history of the user's own models is one of their commits.
+        **({"revision": environment.revision_of(Path.cwd())} if own else {}),
+    }

@@ -11,9 +11,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from bench.schema.cells import few_of
+from bench.schema.history import Revision
 from fmnist_models.errors import UserError
 
 # Variables that Git sets for hooks and scripts; with them, it ignores the folder that is named.
@@ -51,6 +53,18 @@ def commit_of(folder: str, revision: str) -> str:
     """
     wanted = f"{revision}^{{commit}}"
     return _text(_git(folder, "rev-parse", "--verify", "--end-of-options", wanted))
+
+
+def told_of(folder: str, revision: str) -> Revision:
+    """What the repository of `folder` tells of a revision.
+
+    Raises:
+        UserError: as of `commit_of`.
+    """
+    commit = commit_of(folder, revision)
+    seconds, *parents = _text(_git(folder, "show", "-s", "--format=%ct %P", commit)).split()
+    time = datetime.fromtimestamp(int(seconds), UTC).isoformat()
+    return Revision(commit, time, tuple(parents))
 
 
 def top_of(folder: str) -> Path:

@@ -212,6 +212,8 @@ class _Gpu(TypedDict, total=False):
 
 class _Git(TypedDict, total=False):
     revision: Text | None
+    time_utc: Text | None
+    parents: list[Text] | None
     dirty: bool | None
 
 
@@ -254,5 +256,6 @@ class Environment(TypedDict, total=False):
     sources: _Sources
     nodes: list[_Node]
     git: _Git | None
+    revision: _Git | None
     command: Text | None
     ceilings: list[Ceilings]

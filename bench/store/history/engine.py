@@ -73,6 +73,19 @@ class Store:
                 self._bring_up_to_date(connection)
             yield connection
 
+    def shrink(self) -> None:
+        """Give back what a file no longer needs; a server does that by itself.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        if self.place.file is None:
+            return
+        with self._told(), contextlib.closing(_opener(self.place, writes=True)()) as connection:
+            # A page goes with each step.
+            connection.execute("PRAGMA incremental_vacuum").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Close all connections."""
         for engine in self._engines.values():
@@ -89,7 +102,7 @@ class Store:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise self.place.refused(error) from error
 
     def _bring_up_to_date(self, connection: Connection) -> None:
@@ -125,7 +138,7 @@ def _version(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: Connection, to: str = "head") -> None:
     # Only where tables are made: to import Alembic takes longer than to add a run.
     from alembic import command
     from alembic.config import Config
@@ -134,7 +147,7 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", "bench.store.history:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def _server(place: Place, writes: bool) -> Engine:

@@ -12,15 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bench.schema.history import HistorySeries, Revision
-from bench.schema.runs import MeasuredRun
 from bench.store.history.engine import Store
 from bench.store.history.place import place_of
 from bench.store.history.reading import KnownRun, chosen, known_runs, series_of
-from bench.store.history.record import KeptRun, digest_of_facts, kept, restore
+from bench.store.history.record import KeptRun, digest_of_facts, restore
 from bench.store.history.tables import (
     CASES,
     ENVIRONMENTS,
@@ -78,26 +77,23 @@ class History:
         """Where it is, without a password."""
         return self._store.place.shown
 
-    def add(
-        self, run: MeasuredRun, machine: str | None = None, revision: Revision | None = None
-    ) -> tuple[str, Outcome]:
+    def make_ready(self) -> None:
+        """Make what is missing, so that a run can be added once it has ended."""
+        with self._store.writing():
+            pass
+
+    def add(self, new: KeptRun) -> Outcome:
         """Keep a finished run, whole or not at all; one that is there is not kept twice.
 
         Of a run that was added while it went on, the launches that it has by now are added. What
         was told of machine and revision when it was added stays, unless it is told anew.
 
         Args:
-            run: the run, as `bench.store.measured.read_run` reads it.
-            machine: the user's name for the machine; None for that of its hardware.
-            revision: of the code that was measured; None for what the run recorded.
+            new: the run, as `bench.store.history.record.kept` makes it.
 
         Returns:
-            the run's id in the history, and what became of it.
-
-        Raises:
-            UserError: the run cannot be kept.
+            what became of it.
         """
-        new = kept(run, machine, revision)
         with self._store.writing() as connection:
             _put(connection, MACHINES, id=new.machine.id, name=new.machine.name)
             _put_revision(connection, new.revision)
@@ -107,8 +103,8 @@ class History:
             number = _put(connection, RUNS, **_columns(new, digest))
             if number is not None:
                 _put_contents(connection, number, new)
-                return new.id, Outcome.ADDED
-            return new.id, _bring_up_to_date(connection, new, digest, machine, revision)
+                return Outcome.ADDED
+            return _bring_up_to_date(connection, new, digest)
 
     def runs(
         self, machine: str | None = None, since: str | None = None, last: int | None = None
@@ -186,9 +182,9 @@ class History:
                 for start in range(0, len(numbers), 500):
                     few = numbers[start : start + 500]
                     connection.execute(delete(table).where(table.c[column].in_(few)))
-        with contextlib.suppress(UserError), self._store.writing() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.execute(text("PRAGMA incremental_vacuum")).all()
+        # The runs are gone whether or not the file gets smaller.
+        with contextlib.suppress(UserError):
+            self._store.shrink()
 
     def notes(self) -> dict[str, Note]:
         """What was noted, by the id of what it is of."""
@@ -273,21 +269,15 @@ def _put_contents(connection: Connection, number: int, new: KeptRun) -> None:
     connection.execute(insert(LAUNCHES), launches)
 
 
-def _bring_up_to_date(
-    connection: Connection,
-    new: KeptRun,
-    environment: str,
-    machine: str | None,
-    revision: Revision | None,
-) -> Outcome:
+def _bring_up_to_date(connection: Connection, new: KeptRun, environment: str) -> Outcome:
     """Replace what a run that is there held, where it has come further or more is told of it."""
     there = connection.execute(select(RUNS).where(RUNS.c.id == new.id).with_for_update()).one()
     if len(new.launches) < there.launches:
         return Outcome.EARLIER
     values = _columns(new, environment)
-    if machine is None:
+    if "machine" not in new.told:
         del values["machine"]
-    if revision is None and there.revision is not None:
+    if "revision" not in new.told and there.revision is not None:
         del values["revision"], values["dirty"]
     if all(getattr(there, name) == value for name, value in values.items() if name != "record"):
         return Outcome.THERE

@@ -50,9 +50,10 @@ class Place:
             str(self.file) if self.url is None else without_passwords(self.url.render_as_string())
         )
 
-    def refused(self, error: DBAPIError) -> UserError:
+    def refused(self, error: Exception) -> UserError:
         """The error of a database as one line, with what to do."""
-        lines = str(error.orig or error).strip().splitlines() or [type(error.orig).__name__]
+        own = error.orig if isinstance(error, DBAPIError) else error
+        lines = str(own).strip().splitlines() or [type(own).__name__]
         said = without_passwords(" ".join(line.strip() for line in lines[:2]))
         pairs = (remedy for form, remedy in _REMEDIES if re.search(form, said, re.IGNORECASE))
         return UserError(f"{self.shown}: {said}; {next(pairs, _OTHERS)}")

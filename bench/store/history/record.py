@@ -64,6 +64,8 @@ class KeptRun:
     Attributes:
         id: of the run, the same however far it has come.
         content: digest of all that is in `record` and `launches`.
+        machine, revision: those that it is kept under.
+        told: which of these two a user told; the other follows from what the run recorded.
         record: plan, environment and rows, compressed.
         launches: each launch with its rounds, compressed.
     """
@@ -72,6 +74,7 @@ class KeptRun:
     content: str
     machine: Machine
     revision: Revision | None
+    told: frozenset[str]
     facts: Mapping[str, str]
     time_utc: str
     label: str
@@ -104,6 +107,7 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
         content=_digest("\n".join((record, *launches))),
         machine=machine_of(run.environment) if machine is None else Machine(machine, machine),
         revision=revision or revision_of(run.environment),
+        told=frozenset(n for n, v in (("machine", machine), ("revision", revision)) if v),
         facts=facts_of(run.environment),
         time_utc=_time_of(run),
         label=legible(run.label),
