@@ -70,6 +70,10 @@ class History:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections; it may be used again."""
         self._store.close()
 
     @property
@@ -215,7 +219,7 @@ def _columns(new: KeptRun, environment: str) -> dict[str, Any]:
         "environment": environment,
         "time_utc": new.time_utc,
         "label": new.label,
-        "launches": len(new.launches),
+        "launches": new.ended,
         "record": new.record,
     }
 
@@ -272,7 +276,7 @@ def _put_contents(connection: Connection, number: int, new: KeptRun) -> None:
 def _bring_up_to_date(connection: Connection, new: KeptRun, environment: str) -> Outcome:
     """Replace what a run that is there held, where it has come further or more is told of it."""
     there = connection.execute(select(RUNS).where(RUNS.c.id == new.id).with_for_update()).one()
-    if len(new.launches) < there.launches:
+    if new.ended < there.launches:
         return Outcome.EARLIER
     values = _columns(new, environment)
     if "machine" not in new.told:

@@ -18,7 +18,8 @@ from fmnist_models.errors import UserError
 _SERVERS = ("postgresql", "postgres", "postgresql+psycopg")
 _REMEDIES = (
     # A pattern of what the engine says, and what to do; the first that matches.
-    ("password|authentication|pg_hba", "give the right one in PGPASSWORD, ~/.pgpass or the URL"),
+    ("password authentication|no password|authentication failed|pg_hba",
+     "give the right one in PGPASSWORD, ~/.pgpass or the URL"),
     ("database .* does not exist", "make it with createdb, or name another --store"),
     ("connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
      "is the server running, and is the host right? Nothing was lost: then do it again"),

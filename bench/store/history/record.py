@@ -68,6 +68,7 @@ class KeptRun:
         told: which of these two a user told; the other follows from what the run recorded.
         record: plan, environment and rows, compressed.
         launches: each launch with its rounds, compressed.
+        ended: the number of launches that ended.
     """
 
     id: str
@@ -81,6 +82,7 @@ class KeptRun:
     cases: tuple[KeptCase, ...]
     record: bytes
     launches: tuple[bytes, ...]
+    ended: int
 
 
 def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None = None) -> KeptRun:
@@ -98,12 +100,12 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
     assert whole is not None
     if not whole.launches:
         raise UserError(f"{run.path} holds no launch: there is nothing to keep")
-    first = {"time_utc": run.time_utc, "launch": whole.launches[0].to_json()}
     plan = whole.plan and whole.plan.to_json()
     record = _text({"plan": plan, "environment": run.environment, "rows": whole.rows})
     launches = tuple(map(_text, _by_launch(whole)))
     return KeptRun(
-        id=_digest(_text(first))[:_RUN],
+        # However far it comes, its first launch stays what it was.
+        id=_digest(run.time_utc + launches[0])[:_RUN],
         content=_digest("\n".join((record, *launches))),
         machine=machine_of(run.environment) if machine is None else Machine(machine, machine),
         revision=revision or revision_of(run.environment),
@@ -114,6 +116,7 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
         cases=tuple(_cases(run, whole)),
         record=_packed(record),
         launches=tuple(map(_packed, launches)),
+        ended=len(whole.launches),
     )
 
 

@@ -1,0 +1,412 @@
+"""The history in both engines: nothing is lost, whoever writes, and whatever goes wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, postgres
+from support.run_folders import write_run
+
+from bench.schema.case import Case
+from bench.schema.history import Revision
+from bench.schema.launch import Round, Status
+from bench.schema.requests import LaunchRequest
+from bench.schema.runs import MeasuredRun
+from bench.store.history import engine, record
+from bench.store.history.history import History, Outcome
+from bench.store.history.record import kept
+from bench.store.history.tables import METADATA, VERSION_TABLE, VERSIONS
+from bench.store.measured import read_run
+from bench.store.run_folder import RunFolder
+from fmnist_models.errors import UserError
+
+COMPILED, FIT = Case("relu_mlp", "adam", "compiled"), Case("relu_mlp", "adam", "fit")
+CPU = {"cpu": {"model": "EPYC", "cores_logical": 4, "affinity": [0, 1], "cgroup_quota_cpus": None}}
+KERNEL = {"os": {"name": "Debian", "kernel": "6.1"}}
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bench.store.history import history
+from bench.store.history.record import kept
+from bench.store.measured import read_run
+put = history._put_contents
+def killed(*words):
+    put(*words)
+    os.kill(os.getpid(), signal.SIGKILL)
+history._put_contents = killed
+history.History(sys.argv[1]).add(kept(read_run(Path(sys.argv[2]))))
+"""
+MakeRun = Callable[..., MeasuredRun]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    if postgres.program("initdb") is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.server() as socket:
+        yield socket
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place for a history, in each engine."""
+    if request.param == "sqlite":
+        return str(tmp_path / "a history é.sqlite")
+    socket: str = request.getfixturevalue("server")
+    postgres.empty(socket)
+    return postgres.url(socket)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MakeRun:
+    """Makes a run of one day of March, read."""
+
+    def make(day: int = 1, seconds: float = 4.0, **facts: Any) -> MeasuredRun:
+        """A run, with so many seconds an epoch."""
+        told = {"time_utc": f"2026-03-{day:02d}T12:00:00+00:00", **CPU, **KERNEL, **facts}
+        path = tmp_path / f"run-{day}-{seconds}"
+        if not path.exists():
+            write_run(path, {COMPILED: (seconds, 0.87)}, **told)
+        return read_run(path)
+
+    return make
+
+
+def same(run: MeasuredRun, again: MeasuredRun) -> bool:
+    """Whether every figure and record of two runs is the same; NaN is NaN."""
+    assert run.files is not None
+    assert again.files is not None
+    pairs = [(replace(run, path=Path(), files=None), replace(again, path=Path(), files=None))]
+    pairs += [(run.files, again.files)]  # type: ignore[list-item]
+    return all(repr(one) == repr(other) for one, other in pairs)
+
+
+def test_every_figure_comes_back(store: str, tmp_path: Path) -> None:
+    """Of a run with a loss of NaN, a failed case, and a round whose launch has not ended."""
+    path = write_run(
+        tmp_path / "run",
+        {COMPILED: (0.4, 0.87), FIT: (4.0, 0.86)},
+        reasons={Case("softmax", "sgd", "fit"): (Status.FAILED, "out of [luck] \u2028 é")},
+        label="lab 실험실",
+        **CPU,
+        **KERNEL,
+    )
+    folder = RunFolder(path)
+    begun = LaunchRequest(COMPILED, 3, 1, 2, 42)
+    folder.append_round(begun, Round(1, 48_000, 1_500, 1 / 3, 0.1, train_loss=math.nan))
+    before = {file.name: file.read_bytes() for file in path.glob("*.*")}
+    with History(store) as history:
+        new = kept(read_run(path))
+        assert history.add(new) is Outcome.ADDED
+        history.restore(new.id[:8], tmp_path / "again")
+        assert same(read_run(path), read_run(tmp_path / "again"))
+        for name, content in before.items():
+            assert (tmp_path / "again" / name).read_bytes() == content, name
+
+
+def test_a_run_of_an_earlier_version_comes_back(tmp_path: Path) -> None:
+    path = next((ROOT / "results/examples/guard/stored").iterdir())
+    with History(tmp_path / "h") as history:
+        new = kept(read_run(path))
+        history.add(new)
+        history.restore(new.id, tmp_path / "again")
+    assert same(read_run(path), read_run(tmp_path / "again"))
+
+
+def test_a_run_is_there_once_and_as_far_as_it_came(store: str, run: MakeRun) -> None:
+    first = run()
+    assert first.files is not None
+    half = replace(first, files=replace(first.files, launches=first.files.launches[:1]))
+    with History(store) as history:
+        assert history.add(kept(half)) is Outcome.ADDED
+        assert history.add(kept(first)) is Outcome.UPDATED
+        assert history.add(kept(first)) is Outcome.THERE
+        assert history.add(kept(half)) is Outcome.EARLIER
+        assert history.count() == 1
+        assert len(history.series()[0].points[0].logs) == 3
+        # What a user told of it stays, until it is told anew.
+        told = Revision("c1", "2026-02-28T00:00:00+00:00", ("c0",))
+        assert history.add(kept(first, "lab", told)) is Outcome.UPDATED
+        assert history.add(kept(first)) is Outcome.THERE
+        assert [(r.machine.name, r.revision) for r in history.runs()] == [("lab", told)]
+
+
+def test_what_is_known_of_a_commit_is_not_lost(store: str, run: MakeRun) -> None:
+    """A run of an earlier version recorded no time of its commit; a later one may."""
+    whole = Revision("c1", "2026-02-28T00:00:00+00:00", ("c0", "b7"))
+    with History(store) as history:
+        history.add(kept(run(1, git={"revision": "c1", "dirty": True})))
+        history.add(kept(run(2), revision=whole))
+        history.add(kept(run(3, git={"revision": "c1", "dirty": False})))
+        found = [each.revision for each in history.runs()]
+    assert found == [replace(whole, dirty=True), whole, whole]
+
+
+def test_series_of_a_case(store: str, run: MakeRun, tmp_path: Path) -> None:
+    newer = {"os": {"name": "Debian", "kernel": "6.2"}}
+    failed = tmp_path / "failed"
+    write_run(
+        failed, {}, reasons={COMPILED: (Status.FAILED, "no luck")},
+        time_utc="2026-03-03T12:00:00+00:00", **CPU, **KERNEL,
+    )  # fmt: skip
+    with History(store) as history:
+        for one in (run(4, 4.4, **newer), run(1), read_run(failed), run(2, label=None)):
+            history.add(kept(one))
+        other = tmp_path / "other"
+        write_run(other, {COMPILED: (9.0, 0.8)}, epochs=3, **CPU, **KERNEL)
+        history.add(kept(read_run(other)))
+        history.add(kept(run(5), machine="lab"))
+        own, lab, longer = sorted(history.series(), key=lambda s: (-len(s.points), s.machine))
+        assert [p.time_utc[8:10] for p in own.points] == ["01", "02", "03", "04"]
+        assert [p.status for p in own.points] == ["ok", "ok", "failed", "ok"]
+        assert own.points[0].logs[0] == pytest.approx(math.log(4.0 / 48_000))
+        assert own.points[0].scores == pytest.approx((0.87,) * 3)
+        assert (own.points[0].environment == own.points[1].environment) is True
+        kernels = [p.facts["kernel"] for p in own.points]
+        assert kernels == ["6.1", "6.1", "6.1", "6.2"]
+        assert {lab.machine, longer.machine} == {"lab", own.machine}
+        assert own.machine_name == "EPYC, 4 threads"
+        assert (own.score, own.case, own.workload != longer.workload) == (
+            "accuracy", COMPILED.id, True,
+        )  # fmt: skip
+        (last,) = history.series("EPYC", [COMPILED.id], since="2026-03-02", last=2)
+        assert [p.time_utc[8:10] for p in last.points] == ["03", "04"]
+        with pytest.raises(UserError, match="no run has it: choose from relu_mlp"):
+            history.series(cases=["x"])
+        with pytest.raises(UserError, match=r"name one of: EPYC, 4 threads .*, lab \(lab\)"):
+            history.series("")
+
+
+def test_runs_go_and_the_others_stay(store: str, run: MakeRun) -> None:
+    with History(store) as history:
+        for day in (1, 2, 3):
+            history.add(kept(run(day)))
+        first, *_ = history.runs()
+        with pytest.raises(UserError, match="which of"):
+            history.chosen([first.id, ""])
+        with pytest.raises(UserError, match="no run has that id"):
+            history.chosen(["%___"])
+        history.remove([first])
+        assert [r.time_utc[8:10] for r in history.runs()] == ["02", "03"]
+        assert [len(s.points) for s in history.series()] == [2]
+        assert history.add(kept(run(1, 4.5))) is Outcome.ADDED
+
+
+def test_a_file_gets_smaller(tmp_path: Path, run: MakeRun) -> None:
+    with History(tmp_path / "h") as history:
+        history.add(kept(run(1, notes=os.urandom(200_000).hex())))
+        history.remove(history.runs())
+    assert (tmp_path / "h").stat().st_size < 200_000
+
+
+def test_notes(store: str, run: MakeRun) -> None:
+    with History(store) as history:
+        history.add(kept(run()))
+        history.note("change-1", "a new driver")
+        history.note("change-1", "a new driver, é")
+        assert [(n.id, n.note) for n in history.notes().values()] == [
+            ("change-1", "a new driver, é")
+        ]
+
+
+def test_many_writers_at_once(store: str, run: MakeRun) -> None:
+    """Four add the same run, four another each, and the first of all makes the tables."""
+    runs = [kept(one) for one in (*[run(1)] * 4, *(run(day) for day in range(2, 6)))]
+    start, ended = threading.Barrier(len(runs)), list[Outcome | UserError]()
+
+    def add(new: record.KeptRun) -> None:
+        """Add one, when all are there."""
+        with History(store) as history:
+            start.wait()
+            try:
+                ended.append(history.add(new))
+            except UserError as error:
+                ended.append(error)
+
+    threads = [threading.Thread(target=add, args=[new]) for new in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, ended)) == ["added"] * 5 + ["is there already"] * 3
+    with History(store) as history:
+        assert [len(s.points) for s in history.series()] == [5]
+
+
+def test_a_killed_writer_leaves_nothing_and_blocks_nobody(store: str, run: MakeRun) -> None:
+    first, second = run(1), run(2)
+    with History(store) as history:
+        history.add(kept(first))
+        words = [sys.executable, "-c", KILLED, store, str(second.path)]
+        done = subprocess.run(words, cwd=ROOT, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert history.count() == 1
+        assert history.add(kept(second)) is Outcome.ADDED
+
+
+def test_a_history_of_a_later_version(store: str, run: MakeRun) -> None:
+    with History(store) as history:
+        history.add(kept(run()))
+        with history._store.writing() as connection:
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+        for use in (history.runs, lambda: history.add(kept(run(2)))):
+            with pytest.raises(
+                UserError, match=r"version 9999, newer than .*: update fmnist-bench"
+            ):
+                use()
+
+
+def test_a_history_of_an_earlier_version_is_brought_up_to_date(store: str, run: MakeRun) -> None:
+    history = History(store)
+    history._store.place.make_ready()
+    with history._store._engine(writes=True).begin() as connection:
+        engine._migrate(connection, VERSIONS[0])
+        connection.exec_driver_sql("INSERT INTO fmnist_machines VALUES ('m', 'lab')")
+    assert history.notes() == {}
+    assert history.add(kept(run(), "m")) is Outcome.ADDED
+    assert [r.machine.name for r in history.runs()] == ["lab"]
+    history.close()
+
+
+def test_the_steps_lead_to_the_tables_that_are_used(store: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    steps = ScriptDirectory(str(Path(engine.__file__).with_name("migrations"))).walk_revisions()
+    assert tuple(step.revision for step in steps)[::-1] == VERSIONS
+    history = History(store)
+    with history._store.writing() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, METADATA) == []
+    history.close()
+
+
+def test_without_a_history(store: str, run: MakeRun) -> None:
+    with History(store) as history, pytest.raises(UserError, match="history add makes one"):
+        history.runs()
+
+
+def line_of(store: str | Path, run: MeasuredRun) -> str:
+    """What a user is told who adds a run there; one line, without a password."""
+    with pytest.raises(UserError) as error, History(store) as history:
+        history.add(kept(run))
+    line = str(error.value)
+    assert "\n" not in line
+    assert "w0rd" not in line
+    assert "secret" not in line
+    return line
+
+
+def test_a_wrong_password_and_no_server(server: str, tmp_path: Path, run: MakeRun) -> None:
+    wrong = line_of(postgres.url(server, "postgres", "secret"), run())
+    assert "***" in wrong
+    assert 'authentication failed for user "bench"; give the right one in PGPASSWORD' in wrong
+    assert "is the server running" in line_of(postgres.url(str(tmp_path)), run())
+    assert "make it with createdb" in line_of(postgres.url(server, "nowhere"), run())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:secret@host/x",
+        "postgresql+asyncpg://me:secret@host/x",
+        "postgresql://me:very@secret@host:1:2/x",
+        "sqlite://",
+        "postgresql://host:x/y?password=secret",
+    ],
+)
+def test_an_address_that_is_none(url: str, run: MakeRun) -> None:
+    assert "postgresql+psycopg://USER@HOST/DATABASE" in line_of(url, run())
+
+
+def test_what_is_no_history(tmp_path: Path, run: MakeRun) -> None:
+    text = tmp_path / "text"
+    text.write_text("a diary, not a history " * 100)
+    assert "file is not a database; name another --store" in line_of(text, run())
+    assert text.read_text().startswith("a diary")
+    assert "is a folder" in line_of(tmp_path, run())
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE birds (name)")
+    connection.close()
+    assert "of another program, with a table birds" in line_of(other, run())
+    with pytest.raises(UserError, match="holds no history"):
+        History(other).runs()
+    assert "cannot write" in line_of(text / "h.sqlite", run())
+
+
+def test_a_full_disk(tmp_path: Path, run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "h"
+    with History(place) as history:
+        history.add(kept(run()))
+    full = (*engine._PRAGMAS, "PRAGMA max_page_count=1")
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_PRAGMAS", full)
+        large = run(2, notes=os.urandom(200_000).hex())
+        assert "database or disk is full; make room, then do it again" in line_of(place, large)
+    with History(place) as history:
+        assert history.count() == 1
+        assert history.add(kept(large)) is Outcome.ADDED
+
+
+def test_a_file_that_may_only_be_read(
+    tmp_path: Path, run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere, so the file is opened as SQLite opens one that is read-only."""
+    place = tmp_path / "h"
+    with History(place) as history:
+        history.add(kept(run()))
+    monkeypatch.setattr(engine, "_PRAGMAS", ("PRAGMA query_only=ON",))
+    assert "attempt to write a readonly database; get the right" in line_of(place, run(2))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with History(place) as history:
+        assert history.count() == 1
+        assert not place.with_name("h-wal").exists()
+
+
+def test_another_writer_is_waited_for(
+    tmp_path: Path, run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_S", 0.05)
+    place = tmp_path / "h"
+    with History(place) as history, History(place) as other:
+        history.add(kept(run()))
+        with other._store.writing():
+            # Readers do not wait.
+            assert history.count() == 1
+            assert "locked; another program keeps it" in line_of(place, run(2))
+
+
+def test_a_run_without_launches_or_a_time(tmp_path: Path, run: MakeRun) -> None:
+    one = run()
+    assert one.files is not None
+    with pytest.raises(UserError, match="holds no launch"):
+        kept(replace(one, files=replace(one.files, launches=())))
+    with pytest.raises(UserError, match="no time_utc"):
+        kept(replace(one, environment={}))
+
+
+def test_the_environment_and_the_code_are_told_apart(run: MakeRun) -> None:
+    """The suite's version is environment where one's own models are measured, else code."""
+    suite = {"versions": {"fmnist-bench": "1.0"}}
+    git, own = {"revision": "s1", "dirty": False}, {"revision": "m1", "time_utc": "T"}
+    of_suite, of_own = run(1, **suite, git=git), run(2, **suite, git=git, revision=own)
+    assert "suite" not in record.facts_of(of_suite.environment)
+    assert record.facts_of(of_own.environment)["suite"] == "1.0"
+    assert record.revision_of(of_suite.environment) == Revision("s1")
+    assert record.revision_of(of_own.environment) == Revision("m1", "T")
+    # Each start of a kernel leaves other bytes.
+    one, other = (run(3 + k, memory_bytes=25_276_502_016 + 4096 * k) for k in range(2))
+    assert record.facts_of(one.environment) == record.facts_of(other.environment)
