@@ -224,6 +224,30 @@ def time_commands(repetitions: int, output: str) -> None:
 
 
 @cli.command()
+@click.option("--runs", type=click.IntRange(min=2), default=100_000, show_default=True)
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=1_000,
+    show_default=True,
+    help="so many of them are of one machine and 30 cases, and are read",
+)
+@click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--store", metavar="URL", help="an empty database [default: a SQLite file]")
+@click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
+def history(runs: int, last: int, repetitions: int, store: str | None, output: str) -> None:
+    """Time adding a run to a history of made runs, and reading what its changes are told from.
+
+    Writes history.csv, or history_server.csv where --store is given; some minutes.
+    """
+    from bench.evidence.history import history_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = history_rows(Path(folder), store, (runs, last), repetitions)
+    write_tables(Path(output), {"history_server" if store else "history": rows})
+
+
+@cli.command()
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
 def profile(output: str) -> None:
     """Profile a layer and an input pipeline of known cost, and compare it with the profile.
