@@ -31,6 +31,7 @@ from bench.reports.terminal.describe import describe_data
 from bench.reports.terminal.doctor import render
 from bench.reports.terminal.duel import DuelLines, print_duel
 from bench.reports.terminal.fleet_check import print_fleet
+from bench.reports.terminal.history import added_line, print_runs, print_series
 from bench.reports.terminal.profile import print_profiles
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case
@@ -43,6 +44,8 @@ from bench.session.confirm import Confirmation
 from bench.session.outcome import RunOutcome
 from bench.session.profile import ProfileOutcome
 from bench.store.fleet_runs import fleet_folders, read_fleets
+from bench.store.history.history import History
+from bench.store.history.record import kept
 from bench.store.measured import read_baseline, read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import check
@@ -203,6 +206,28 @@ def of_describe(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     describe_data(None, tmp_path / "samples.png", console)
 
 
+def of_history(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a machine, and the series of a case: a new driver, a change of code, a failure."""
+    cpu = {"model": "Test CPU", "cores_logical": 2}
+    with History(tmp_path / "history.sqlite") as history:
+        for day, seconds in enumerate((4.0, 4.1, 4.6, 0), 1):
+            failed = {FIT: (Status.FAILED, "out of memory")}
+            path = write_run(
+                tmp_path / f"run{day}",
+                {COMPILED: (0.4, 0.87), **({FIT: (seconds, 0.86)} if seconds else {})},
+                label="실험실 [lab]",
+                reasons=None if seconds else failed,
+                time_utc=f"2026-03-0{day}T12:00:00+00:00",
+                cpu=cpu,
+                driver_version="570" if day < 3 else "580",
+                git={"revision": f"{day}f" * 20, "dirty": day == 2},
+            )
+            new = kept(read_run(path))
+            console.print(added_line(path, new, history.add(new)), soft_wrap=True)
+        print_runs(history.runs(), console)
+        print_series(history.series(), console)
+
+
 SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
     "run": of_run,
     "duel": of_duel,
@@ -211,6 +236,7 @@ SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
     "profile": of_profile,
     "fleet-check": of_fleet_check,
     "describe": of_describe,
+    "history": of_history,
 }
 TYPED: dict[str, tuple[str, ...]] = {
     "list": ("list", "--matrix", "quick", "--devices", "cpu,gpu:7"),

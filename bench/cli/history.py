@@ -114,9 +114,9 @@ def history_add(
     revision: str | None,
     checkout: str | None,
 ) -> int:
-    """Add runs, folders of runs, or fleets. A run that is there already is not added twice.
+    """Add runs, folders of runs, or fleets.
 
-    A fleet's nodes are machines by their names. Runs that cannot be read are told, and the others
+    A run that is there already is not added twice. A fleet's nodes are machines by their names. Runs that cannot be read are told, and the others
     are added.
     """
     from bench.reports.terminal.history import added_line
@@ -168,7 +168,11 @@ def revision_in(run: MeasuredRun, revision: str | None, checkout: str | None) ->
 def history_list(
     store: str | None, machine: str | None, since: str | None, last: int | None
 ) -> int:
-    """Show the runs by machine: id, time, revision, cases that ended ok, label."""
+    """Show the runs of each machine.
+
+    Of each its id, when it began, its commit (with a + where files differed from it), how many of
+    its cases ended ok, and its label.
+    """
     from bench.reports.terminal.history import print_runs
 
     with history_at(store) as there:
@@ -187,7 +191,11 @@ def history_list(
 def history_show(
     case: str, store: str | None, machine: str | None, since: str | None, last: int
 ) -> int:
-    """Show the runs of a CASE over time: speed, score, and where the environment changed."""
+    """Show a CASE over time.
+
+    Of each run its speed with half of the 95% interval over its launches, its score, and what of
+    the environment changed. Runs that did other work, such as another model, are another table.
+    """
     from bench.reports.terminal.history import print_series
 
     with history_at(store) as there:
@@ -200,7 +208,10 @@ def history_show(
 @click.option("--output", required=True, metavar="FOLDER", help="a new or empty folder")
 @store_option
 def history_restore(run: str, output: str, store: str | None) -> int:
-    """Write the files of a RUN again, for report, compare and check: each figure as it was."""
+    """Write the files of a RUN again.
+
+    For report, compare and check: each figure is as it was. RUN is an id, or how one begins.
+    """
     from bench.schema.errors import ELSEWHERE, explained
     from bench.store.taken import refuse_taken
 
@@ -216,7 +227,10 @@ def history_restore(run: str, output: str, store: str | None) -> int:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @store_option
 def history_remove(runs: tuple[str, ...], store: str | None) -> int:
-    """Take runs out by their ids, all of them or none; what the history held of them is lost."""
+    """Take runs out by their ids.
+
+    All of them or none; what the history held of them is lost. An id may be cut short.
+    """
     with history_at(store) as there:
         removed = there.chosen(runs)
         there.remove(removed)
@@ -234,7 +248,10 @@ def history_remove(runs: tuple[str, ...], store: str | None) -> int:
 def history_prune(
     store: str | None, machine: str | None, keep: int | None, before: str | None, yes: bool
 ) -> int:
-    """Take out old runs. Without --yes it only shows which. With --keep and --before, both hold."""
+    """Take out old runs, or without --yes only show which.
+
+    With both --keep and --before, a run goes that neither keeps.
+    """
     from bench.reports.terminal.history import print_runs
 
     if keep is None and before is None:

@@ -274,13 +274,13 @@ class TestGit:
     @needs_git
     def test_revision_and_dirty_flag(self, root: Path) -> None:
         revision = self.commit(root)
-        assert environment._git(root) == {"revision": revision, "dirty": False}
+        assert environment._git(root) == self.told(revision, dirty=False)
         # A run's own folder makes the suite no other one.
         (root / "myrun").mkdir()
         (root / "myrun" / "results.csv").write_text("")
-        assert environment._git(root) == {"revision": revision, "dirty": False}
+        assert environment._git(root) == self.told(revision, dirty=False)
         (root / "bench" / "new.py").write_text("")
-        assert environment._git(root) == {"revision": revision, "dirty": True}
+        assert environment._git(root) == self.told(revision, dirty=True)
 
     @needs_git
     def test_a_repository_named_by_the_environment_is_not_asked(
@@ -292,7 +292,7 @@ class TestGit:
         (other / "x").write_text("")
         self.commit(other)
         monkeypatch.setenv("GIT_DIR", str(other / ".git"))
-        assert environment._git(root) == {"revision": revision, "dirty": False}
+        assert environment._git(root) == self.told(revision, dirty=False)
 
     @needs_git
     def test_inside_the_repository_of_another_project(self, root: Path) -> None:
@@ -325,6 +325,28 @@ class TestGit:
         monkeypatch.setenv("PATH", str(root))
         assert environment._git(root) is None
 
+    @needs_git
+    def test_the_commit_of_ones_own_models(self, root: Path) -> None:
+        """With its parent; what Git does not track, such as results, changes nothing."""
+        models = root.parent / "models"
+        models.mkdir()
+        (models / "model.py").write_text("1")
+        assert environment.revision_of(models) is None
+        first = self.commit(models)
+        (models / "model.py").write_text("2")
+        second = self.commit(models)
+        (models / "results").mkdir()
+        (models / "results" / "rounds.csv").write_text("")
+        told = self.told(second, first, dirty=False)
+        assert environment.revision_of(models / "results") == told
+        (models / "model.py").write_text("3")
+        assert environment.revision_of(models) == {**told, "dirty": True}
+
+    @staticmethod
+    def told(revision: str, *parents: str, dirty: bool) -> dict[str, Any]:
+        when = "2026-03-01T12:00:00+00:00"
+        return {"revision": revision, "time_utc": when, "parents": [*parents], "dirty": dirty}
+
     def commit(self, root: Path) -> str:
         self.git(root, "init", "-q")
         self.git(root, "add", ".")
@@ -335,6 +357,7 @@ class TestGit:
     @staticmethod
     def git(root: Path, *arguments: str) -> str:
         environ = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+        environ |= {"GIT_COMMITTER_DATE": "2026-03-01T13:00:00+01:00"}
         command = ("git", "-C", str(root), *arguments)
         ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
         return ended.stdout.strip()

@@ -32,8 +32,10 @@ from bench.store.run_folder import RunFolder
 from fmnist_models.errors import UserError
 
 COMPILED, FIT = Case("relu_mlp", "adam", "compiled"), Case("relu_mlp", "adam", "fit")
-CPU = {"cpu": {"model": "EPYC", "cores_logical": 4, "affinity": [0, 1], "cgroup_quota_cpus": None}}
-KERNEL = {"os": {"name": "Debian", "kernel": "6.1"}}
+CPU: dict[str, Any] = {
+    "cpu": {"model": "EPYC", "cores_logical": 4, "affinity": [0, 1], "cgroup_quota_cpus": None}
+}
+KERNEL: dict[str, Any] = {"os": {"name": "Debian", "kernel": "6.1"}}
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -157,9 +159,13 @@ def test_series_of_a_case(store: str, run: MakeRun, tmp_path: Path) -> None:
     newer = {"os": {"name": "Debian", "kernel": "6.2"}}
     failed = tmp_path / "failed"
     write_run(
-        failed, {}, reasons={COMPILED: (Status.FAILED, "no luck")},
-        time_utc="2026-03-03T12:00:00+00:00", **CPU, **KERNEL,
-    )  # fmt: skip
+        failed,
+        {},
+        reasons={COMPILED: (Status.FAILED, "no luck")},
+        time_utc="2026-03-03T12:00:00+00:00",
+        **CPU,
+        **KERNEL,
+    )
     with History(store) as history:
         for one in (run(4, 4.4, **newer), run(1), read_run(failed), run(2, label=None)):
             history.add(kept(one))
@@ -178,8 +184,10 @@ def test_series_of_a_case(store: str, run: MakeRun, tmp_path: Path) -> None:
         assert {lab.machine, longer.machine} == {"lab", own.machine}
         assert own.machine_name == "EPYC, 4 threads"
         assert (own.score, own.case, own.workload != longer.workload) == (
-            "accuracy", COMPILED.id, True,
-        )  # fmt: skip
+            "accuracy",
+            COMPILED.id,
+            True,
+        )
         (last,) = history.series("EPYC", [COMPILED.id], since="2026-03-02", last=2)
         assert [p.time_utc[8:10] for p in last.points] == ["03", "04"]
         with pytest.raises(UserError, match="no run has it: choose from relu_mlp"):

@@ -20,7 +20,7 @@ from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts import compatibility
 from bench.verdicts.compatibility import refuse_mixing, same_threads_axis, shown
-from bench.verdicts.facts import FACTS, Purpose
+from bench.verdicts.facts import FACTS, Fact, Purpose, facts
 from fmnist_models.errors import UserError
 
 RUN = Path("run")
@@ -108,8 +108,8 @@ def test_every_fact_that_a_resume_must_keep_is_tried() -> None:
     assert {fact.name for fact in FACTS if Purpose.RESUME in fact.purposes} == OTHER.keys()
 
 
-@pytest.mark.parametrize("fact", compatibility.facts(Purpose.RESUME), ids=lambda fact: fact.name)
-def test_a_resume_refuses_what_changed_and_says_both_values(fact: compatibility.Fact) -> None:
+@pytest.mark.parametrize("fact", facts(Purpose.RESUME), ids=lambda fact: fact.name)
+def test_a_resume_refuses_what_changed_and_says_both_values(fact: Fact) -> None:
     refuse_mixing(RUN, RECORD, copy.deepcopy(RECORD))
     changed = with_fact(fact.path, OTHER[fact.name])
     before, after = fact.text(RECORD), fact.text(changed)

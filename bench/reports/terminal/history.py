@@ -80,7 +80,7 @@ def environment_changes(before: Mapping[str, str], after: Mapping[str, str]) -> 
 
 def _cells(point: HistoryPoint) -> list[str]:
     speed = f"{math.exp(-point.log):,.0f}" if point.logs else point.status
-    interval = student_interval(point.logs)
+    interval = student_interval(point.logs) if point.logs else None
     half = "" if interval is None else f"{math.exp((interval[1] - interval[0]) / 2) - 1:.1%}"
     score = f"{fmean(point.scores):.4f}" if point.scores else ""
     return [

@@ -18,17 +18,21 @@ from fmnist_models.errors import UserError
 _SERVERS = ("postgresql", "postgres", "postgresql+psycopg")
 _REMEDIES = (
     # A pattern of what the engine says, and what to do; the first that matches.
-    ("password authentication|no password|authentication failed|pg_hba",
-     "give the right one in PGPASSWORD, ~/.pgpass or the URL"),
+    (
+        "password authentication|no password|authentication failed|pg_hba",
+        "give the right one in PGPASSWORD, ~/.pgpass or the URL",
+    ),
     ("database .* does not exist", "make it with createdb, or name another --store"),
-    ("connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
-     "is the server running, and is the host right? Nothing was lost: then do it again"),
+    (
+        "connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
+        "is the server running, and is the host right? Nothing was lost: then do it again",
+    ),
     ("No space|disk full|disk is full|max_page", "make room, then do it again: what was there is"),
     ("not a database|malformed", "name another --store, or take the file from a copy"),
     ("locked", "another program keeps it: do it again when that has ended"),
     ("readonly|read-only|permission", "get the right to write there, or name another --store"),
     ("unable to open", "is its folder there, and may you write to it? Or name another --store"),
-)  # fmt: skip
+)
 _OTHERS = "nothing was changed; do it again, or name another --store"
 
 

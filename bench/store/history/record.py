@@ -23,7 +23,8 @@ from bench.schema.runs import MeasuredRun, WholeRun
 from bench.schema.score import ACCURACY
 from bench.schema.warnings import of_row
 from bench.store.tables import write_json, write_text
-from bench.verdicts.compatibility import Purpose, facts, known_facts
+from bench.verdicts.compatibility import known_facts
+from bench.verdicts.facts import Purpose, facts
 from fmnist_models.errors import UserError
 
 # Digits of the ids: two runs of a million have the same one with a chance below 1e-16.

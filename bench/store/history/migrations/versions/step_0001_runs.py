@@ -7,6 +7,7 @@ from alembic import op
 
 revision = "0001"
 down_revision: str | None = None
+_OF_A_CASE = ("name", "status", "workload", "score", "better", "logs", "scores", "warnings")
 
 
 def upgrade() -> None:
@@ -49,11 +50,9 @@ def upgrade() -> None:
         sa.Column("run", sa.Integer, sa.ForeignKey("fmnist_runs.number"), primary_key=True),
         *(
             sa.Column(name, sa.Text, primary_key=name == "name", nullable=False)
-            for name in (
-                "name", "status", "workload", "score", "better", "logs", "scores", "warnings"
-            )
+            for name in _OF_A_CASE
         ),
-    )  # fmt: skip
+    )
     op.create_table(
         "fmnist_launches",
         sa.Column("run", sa.Integer, sa.ForeignKey("fmnist_runs.number"), primary_key=True),

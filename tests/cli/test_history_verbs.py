@@ -1,0 +1,128 @@
+"""`fmnist-bench history`, and what `run --history` does, as typed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import TypeIn
+from support.repositories import git
+from support.run_folders import write_run
+
+from bench.cli import history as verbs
+from bench.cli.verb import command_line
+from bench.schema.case import Case
+from bench.schema.plan import Plan, RunSettings
+from bench.store.fleet_folder import FleetFolder
+from bench.store.history.history import History
+from fmnist_models.errors import UserError
+
+COMPILED = Case("relu_mlp", "adam", "compiled")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of a history that is not there yet, named by the variable."""
+    place = tmp_path / "made" / "history.sqlite"
+    monkeypatch.setenv(verbs.STORE_VARIABLE, str(place))
+    return place
+
+
+def measured(path: Path, day: int, seconds: float = 4.0) -> Path:
+    told = {"time_utc": f"2026-03-0{day}T12:00:00+00:00", "git": None}
+    return write_run(path, {COMPILED: (seconds, 0.87)}, **told)  # type: ignore[arg-type]
+
+
+def test_runs_come_and_go(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
+    code, _, err = type_in("history", "list")
+    assert (code, "history add makes one" in err) == (2, True)
+    for day in (1, 2, 3):
+        measured(tmp_path / "runs" / f"run{day}", day)
+    (tmp_path / "runs" / "run2" / "rounds.csv").write_text("case\n")
+    code, out, err = type_in("history", "add", tmp_path / "runs")
+    assert (code, out.count(": added: run "), err.count("\n")) == (2, 2, 1)
+    code, out, _ = type_in("history", "add", tmp_path / "runs" / "run1", "--machine", "lab")
+    assert (code, "brought up to date" in out) == (0, True)
+    code, out, _ = type_in("history", "show", COMPILED.id, "--machine", "lab")
+    assert (code, "2026-03-01 12:00" in out, "2026-03-03" in out) == (0, True, False)
+    code, out, _ = type_in("history", "prune", "--before", "2026-03-03")
+    assert (code, "1 run would go: add --yes" in out) == (0, True)
+    with History(store) as history:
+        assert history.count() == 2
+        first = next(run for run in history.runs() if run.machine.name == "lab")
+    code, out, _ = type_in("history", "restore", first.id, "--output", tmp_path / "again")
+    assert code == 0
+    again, was = (f / "results.csv" for f in (tmp_path / "again", tmp_path / "runs" / "run1"))
+    assert again.read_text() == was.read_text()
+    code, _, err = type_in("history", "restore", first.id, "--output", tmp_path / "again")
+    assert (code, "already holds a run" in err) == (2, True)
+    assert type_in("history", "prune", "--keep", "1", "--before", "2026-03-03", "--yes")[0] == 0
+    with History(store) as history:
+        assert history.count() == 2
+    assert type_in("history", "prune", "--keep", "0", "--machine", "lab", "--yes")[0] == 0
+    code, out, _ = type_in("history", "remove", "0000")
+    assert code == 2
+    with History(store) as history:
+        (left,) = history.runs()
+    code, out, _ = type_in("history", "remove", left.id)
+    assert (code, out) == (0, f"removed {left.id} of 2026-03-03T12:00:00+00:00\n")
+    assert type_in("history", "list")[1] == "no runs\n"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_run_can_be_told(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init", "-q")
+    for word in ("first", "second"):
+        git(repository, "commit", "-q", "--allow-empty", "-m", word)
+    first, second = (git(repository, "rev-parse", name) for name in ("HEAD~", "HEAD"))
+    run = measured(tmp_path / "run", 1)
+    where = ("--checkout", repository)
+    code, _, err = type_in("history", "add", run, *where)
+    assert (code, "records no commit: name it with --revision" in err) == (2, True)
+    assert type_in("history", "add", run, *where, "--revision", "HEAD")[0] == 0
+    with History(store) as history:
+        told = history.runs()[0].revision
+    assert told is not None
+    assert (told.id, told.parents, bool(told.time_utc)) == (second, (first,), True)
+
+
+def test_the_nodes_of_a_fleet_are_machines(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
+    fleet = FleetFolder.create(tmp_path / "fleet", Plan((COMPILED,), RunSettings()))
+    for day, name in enumerate(("node/1", "node 2"), 1):
+        measured(fleet.of_node(name), day)
+    assert type_in("history", "add", tmp_path / "fleet")[0] == 0
+    with History(store) as history:
+        assert sorted(run.machine.name for run in history.runs()) == ["node 2", "node/1"]
+
+
+def test_a_run_is_added_when_it_has_ended(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = measured(tmp_path / "run", 1)
+    with verbs.adding_to(str(store)) as add:
+        assert store.exists()
+        add(run)
+    assert ": added: run " in capsys.readouterr().out
+    with pytest.raises(UserError, match="is a folder"), verbs.adding_to(str(tmp_path)):
+        pytest.fail("the run would begin")
+    with verbs.adding_to(None) as add:
+        add(run)
+
+
+def test_no_run_records_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql+psycopg://me:se%40cr/et@host/db?sslpassword=key&password=word"
+    monkeypatch.setattr("sys.argv", ["fmnist-bench", "run", "--history", url, f"--store={url}"])
+    line = command_line()
+    assert not [word for word in ("se%40", "cr/et", "key", "=word") if word in line]
+    assert line.count("postgresql+psycopg://me:***@host/db?sslpassword=***&password=***") == 2
+    monkeypatch.setattr("sys.argv", ["fmnist-bench", "run", "--models", "a b"])
+    assert command_line() == "fmnist-bench run --models 'a b'"
+
+
+def test_what_a_history_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs sqlalchemy and alembic: pip install 'fmnist"):
+        verbs.history_at(None)
