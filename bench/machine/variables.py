@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
          "|PERFSUPPORT|_GIL|_JIT|_CPU_COUNT)", "Python", Fate.PASSED,
          "the speed of the interpreter, the order of sets"),
     Rule("PYTHON.*", "Python", Fate.IGNORED, "what is imported is recorded itself"),
-    Rule("FMNIST_(DATA|LOCK|FUNCTIONS|RENDEZVOUS_PORT)", "this suite", Fate.IGNORED,
+    Rule("FMNIST_(DATA|LOCK|HISTORY|FUNCTIONS|RENDEZVOUS_PORT)", "this suite", Fate.IGNORED,
          "read by the parent alone; digests of the images and of the functions are recorded"),
     Rule("FMNIST_.+", "models of this suite", Fate.PASSED, "evidence duels read them"),
 )  # fmt: skip
