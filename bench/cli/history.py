@@ -116,8 +116,8 @@ def history_add(
 ) -> int:
     """Add runs, folders of runs, or fleets.
 
-    A run that is there already is not added twice. A fleet's nodes are machines by their names. Runs that cannot be read are told, and the others
-    are added.
+    A run that is there already is not added twice. A fleet's nodes are machines by their names.
+    Runs that cannot be read are told, and the others are added.
     """
     from bench.reports.terminal.history import added_line
     from bench.store.history.folders import named_runs
