@@ -140,10 +140,15 @@ def test_no_verb_takes_an_empty_value_for_any_option(
         "baseline add": ["x", "x"],
         "baseline list": ["x"],
         "baseline remove": ["x", "x"],
+        "history add": ["x"],
+        "history show": ["x"],
+        "history restore": ["x", "--output", "x"],
+        "history remove": ["x"],
     }
     more = needed.get(" ".join(words), [])
     if option is None:
-        more[{"folder": 0, "folders": 0, "names": 1, "runs": -1}[name]] = ""
+        places = {"folder": 0, "folders": 0, "names": 1, "runs": -1, "case": 0, "run": 0}
+        more[places[name]] = ""
     code, _, err = type_in(*words, *more, *given)
     assert code == 2
     assert "'': it is empty" in err
