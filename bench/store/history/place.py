@@ -25,9 +25,9 @@ _REMEDIES = (
     ("database .* does not exist", "make it with createdb, or name another --store"),
     (
         "connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
-        "is the server running, and is the host right? Nothing was lost: then do it again",
+        "is the server running, and is the host right? Nothing was lost: do it again",
     ),
-    ("No space|disk full|disk is full|max_page", "make room, then do it again: what was there is"),
+    ("No space|disk full|disk is full|max_page", "make room, then do it again: nothing was lost"),
     ("not a database|malformed", "name another --store, or take the file from a copy"),
     ("locked", "another program keeps it: do it again when that has ended"),
     ("readonly|read-only|permission", "get the right to write there, or name another --store"),
