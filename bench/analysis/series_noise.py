@@ -114,7 +114,8 @@ class SeriesNoise:
             series: which ones; shape (n,).
             numbers: which estimate, for each series and window; shape (n, windows).
         """
-        return self._needed[numbers, series[:, None], np.arange(WINDOWS.size)]
+        found = self._needed[numbers, series[:, None], np.arange(WINDOWS.size)]
+        return found.astype(float)
 
     def told(self, series: int, suite: int, number: int) -> tuple[Array, Array, Array]:
         """(variance, least sure distance, degrees of freedom) of each window, of one estimate.

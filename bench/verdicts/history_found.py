@@ -1,0 +1,241 @@
+"""Makes the changes of a history from the alarms of a watch: place, size, shape and sureness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from bench.analysis.change_shape import CREPT, crept, place
+from bench.analysis.changepoints import CLIPPED, Alarm, Watch
+from bench.analysis.series_noise import WINDOWS
+from bench.schema.history import HistoryPoint, HistorySeries
+from bench.schema.score import OF_ACCURACY, Scale
+from bench.schema.sizes import Sizes
+from bench.verdicts.history_change import ALL_CASES, Change, Place, Shape, What, change_id
+from bench.verdicts.history_tables import Array, Table
+
+_PROMISED, _UPPER = 0.01, 0.975
+# The place and the shape are told by so many runs on each side.
+_MOST_EACH = 150
+# Successive runs may be alike, so the scatter of means of eight runs stands for that of one.
+_FOR_SHAPE = int(np.searchsorted(WINDOWS, 8))
+# A creep is the case's own where so much of it is there against the control series too.
+_OWN_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Series that were watched together, with one error rate.
+
+    Attributes:
+        points: of each series, its runs in the order in which they were seen.
+        level: the two-sided error probability of one look at one series.
+        control: the level of the control series in the run of each of the points, if there is one.
+        relative: the values were held against the other cases, not against the control.
+    """
+
+    series: tuple[HistorySeries, ...]
+    points: tuple[tuple[HistoryPoint, ...], ...]
+    watch: Watch
+    level: float
+    control: tuple[Array, ...] | None
+    relative: bool = False
+    what: What = What.SPEED
+    scales: tuple[Scale, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        values: Array,
+        watch: Watch,
+        level: float,
+        control: Array | None,
+    ) -> Family:
+        """Of the columns of a table; `values` are what was watched, `control` is of each run."""
+        held = ~np.isnan(values)
+        points = []
+        for number, column in enumerate(table.points):
+            by_run = {point.run: point for point in column}
+            runs = [table.runs[at] for at in np.flatnonzero(held[:, number])]
+            points.append(tuple(by_run[point.run] for point in runs))
+        levels = None
+        if control is not None:
+            levels = tuple(control[held[:, number]] for number in range(held.shape[1]))
+        scales = (OF_ACCURACY,) * len(table.series)
+        return cls(table.series, tuple(points), watch, level, levels, scales=scales)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One alarm with the level before it from `start` and that after it until `end`."""
+
+    alarm: Alarm
+    start: int
+    end: int
+    size: float
+    shape: Shape
+
+
+def changes_of(family: Family, sizes: Sizes) -> Iterator[Change]:
+    """The changes of every series of the family."""
+    for number in range(len(family.series)):
+        alarms = [alarm for alarm in family.watch.alarms if alarm.series == number]
+        found = _together(family.watch, list(_found(family, number, alarms)))
+        made = [_change(family, number, group, sizes) for group in found]
+        for change, group in zip(made, found, strict=True):
+            yield replace(change, over=_is_over(family, group, found, sizes))
+
+
+def without_mirrors(changes: Sequence[Change]) -> list[Change]:
+    """The changes without those that only show that the other cases changed.
+
+    Where most cases became slower at once, what all share did, and the few that stayed as they
+    were look faster than the others by as much.
+    """
+    shared = [change for change in changes if change.case == ALL_CASES]
+    return [change for change in changes if not any(_mirrors(change, one) for one in shared)]
+
+
+def _mirrors(change: Change, shared: Change) -> bool:
+    if change.case == ALL_CASES or change.what is What.SCORE or change.machine != shared.machine:
+        return False
+    places = change.place, shared.place
+    apart = any(one.after.time_utc < other.before.time_utc for one, other in (places, places[::-1]))
+    left = math.log1p(change.size) + math.log1p(shared.size)
+    width = math.log1p(change.high) - math.log1p(change.low)
+    return not apart and change.worse != shared.worse and abs(left) <= width
+
+
+def _found(family: Family, number: int, alarms: Sequence[Alarm]) -> Iterator[_Found]:
+    watch = family.watch
+    starts = [0, *(alarm.first for alarm in alarms)]
+    ends = [*(alarm.first for alarm in alarms[1:]), int(watch.seen[number])]
+    for alarm, start, end in zip(alarms, starts, ends, strict=False):
+        size = watch.level(number, 0, alarm.first, end) - watch.level(number, 0, start, alarm.first)
+        values, _ = _around(watch, alarm, start, end)
+        shape = Shape.STEP
+        if crept(values, _known(alarm, _FOR_SHAPE)) > CREPT:
+            own = _is_own(family, number, alarm, start, end, size)
+            shape = Shape.CREEP if own else Shape.DRIFT
+        yield _Found(alarm, start, end, size, shape)
+
+
+def _is_own(family: Family, number: int, alarm: Alarm, start: int, end: int, size: float) -> bool:
+    """Whether a control series shows that a creep is not the machine's."""
+    if family.control is None or not family.relative:
+        return family.control is not None
+    shared = family.watch.shared[:, 0]
+    runs = {point.run: level for point, level in zip(_all_runs(family), shared, strict=True)}
+    against = np.array([runs[point.run] for point in family.points[number]])
+    values = family.watch.values[: against.size, number, 0] + against - family.control[number]
+    moved = np.nanmean(values[alarm.first : end]) - np.nanmean(values[start : alarm.first])
+    return bool(moved * size > _OWN_SHARE * size * size)
+
+
+def _all_runs(family: Family) -> list[HistoryPoint]:
+    met = {point.run: point for column in family.points for point in column}
+    return sorted(met.values(), key=lambda point: (point.time_utc, point.run))
+
+
+def _around(watch: Watch, alarm: Alarm, start: int, end: int) -> tuple[Array, int]:
+    """(clipped values about a change, number of the first of them)."""
+    start, end = max(start, alarm.first - _MOST_EACH), min(end, alarm.first + _MOST_EACH)
+    most = CLIPPED * math.sqrt(_known(alarm, 0))
+    parts = []
+    for part in (slice(start, alarm.first), slice(alarm.first, end)):
+        values = watch.values[part, alarm.series, 0]
+        middle = np.median(values)
+        parts.append(middle + np.clip(values - middle, -most, most))
+    return np.concatenate(parts), start
+
+
+def _known(alarm: Alarm, window: int) -> float:
+    """The variance of a window, or of the longest one below it that was known."""
+    return float(alarm.variance[: window + 1][np.isfinite(alarm.variance[: window + 1])][-1])
+
+
+def _together(watch: Watch, found: Sequence[_Found]) -> list[list[_Found]]:
+    """What creeps the same way is one change, found in several places."""
+    groups: list[list[_Found]] = []
+    for one in found:
+        last = groups[-1][-1] if groups else None
+        if last and one.shape is not Shape.STEP and one.size * last.size > 0:
+            values, _ = _around(watch, last.alarm, last.start, one.end)
+            # The beginning of a creep may have looked like a step.
+            if last.shape is not Shape.STEP or crept(values, _known(last.alarm, _FOR_SHAPE)) > CREPT:
+                groups[-1].append(one)
+                continue
+        groups.append([one])
+    return groups
+
+
+def _levels(family: Family, number: int, group: Sequence[_Found]) -> tuple[float, float]:
+    """The level before the first and after the last of them."""
+    first, last = group[0], group[-1]
+    level = family.watch.level
+    return (
+        level(number, 0, first.start, first.alarm.first),
+        level(number, 0, last.alarm.first, last.end),
+    )
+
+
+def _change(family: Family, number: int, group: Sequence[_Found], sizes: Sizes) -> Change:
+    first, last = group[0], group[-1]
+    series, points = family.series[number], family.points[number]
+    before, after = _levels(family, number, group)
+    runs, held = last.end - last.alarm.first, first.alarm.first - first.start
+    window = min(int(np.searchsorted(WINDOWS, min(runs, held))), WINDOWS.size - 1)
+    error = math.sqrt(_known(first.alarm, window) * (1 / runs + 1 / held))
+    freedom = float(first.alarm.freedom[window])
+    half = float(stdtrit(freedom, _UPPER)) * error
+    size = after - before
+    now = 2 * float(stdtr(freedom, -abs(size) / error)) if error > 0 else 0.0
+    p = min(now, *(one.alarm.p for one in group))
+    speed = family.what is What.SPEED
+    low, middle, high = (
+        math.expm1(value) if speed else value for value in (size - half, size, size + half)
+    )
+    margin = sizes.margin if speed else sizes.accuracy_margin
+    return Change(
+        change_id(series, series.case, family.what, points[first.alarm.first]),
+        series.machine,
+        series.machine_name,
+        series.case,
+        family.what,
+        last.shape,
+        middle,
+        low,
+        high,
+        min(1.0, _PROMISED * p / family.level),
+        _place(family, number, group),
+        runs,
+        counts=abs(middle) > margin,
+        controlled=family.control is not None,
+        scale=family.scales[number],
+    )
+
+
+def _place(family: Family, number: int, group: Sequence[_Found]) -> Place:
+    ends = []
+    for one in group:
+        values, start = _around(family.watch, one.alarm, one.start, one.end)
+        ends.append([start + at for at in place(values, _known(one.alarm, _FOR_SHAPE))])
+    low, high = ends[0][1], ends[-1][2]
+    return Place.of(family.points[number], ends[0][0], low, high)
+
+
+def _is_over(
+    family: Family, group: Sequence[_Found], all_of: Sequence[Sequence[_Found]], sizes: Sizes
+) -> bool:
+    """Whether a later change took it back, but for what is tolerated."""
+    number = group[0].alarm.series
+    before, after = _levels(family, number, group)
+    margin = sizes.log_margin if family.what is What.SPEED else sizes.accuracy_margin
+    later = [other for other in all_of if other[0].alarm.first > group[-1].alarm.first]
+    sign = math.copysign(1.0, after - before)
+    return any(sign * (_levels(family, number, other)[1] - before) <= margin for other in later)
