@@ -165,9 +165,10 @@ def _together(watch: Watch, found: Sequence[_Found]) -> list[list[_Found]]:
     for one in found:
         last = groups[-1][-1] if groups else None
         if last and one.shape is not Shape.STEP and one.size * last.size > 0:
-            values, _ = _around(watch, last.alarm, last.start, one.end)
             # The beginning of a creep may have looked like a step.
-            if last.shape is not Shape.STEP or crept(values, _known(last.alarm, _FOR_SHAPE)) > CREPT:
+            values, _ = _around(watch, last.alarm, last.start, one.end)
+            slow = crept(values, _known(last.alarm, _FOR_SHAPE)) > CREPT
+            if slow or last.shape is not Shape.STEP:
                 groups[-1].append(one)
                 continue
         groups.append([one])
