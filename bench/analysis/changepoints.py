@@ -6,8 +6,8 @@ run depends on no later one: who looks after each run sees the same changes as w
 so that the chance of a false one counts all looks.
 
 Of alike cases of one machine, the level that they share in a run is taken out first, for that is
-the machine's (`bench.analysis.common_level`). Single values count as at most four standard
-deviations, so that no single run makes a change.
+the machine's (`bench.analysis.common_level`). A value counts as at most 3.25 standard deviations,
+so that at least four runs make a change.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from bench.analysis.series_noise import EVERY, WINDOWS, Array, Counts, SeriesNoi
 FIRST_RUNS, LEAST_BEFORE = 10, 5
 # The least runs after a change.
 LEAST_AFTER = 2
-# A value counts as at most so many standard deviations.
-CLIPPED = 4.0
+# A value counts as at most so many standard deviations, so that at least four runs make a change.
+# Where one launch in fifty ran at half speed, four deviations let a fifth of years raise a false
+# alarm, with runs of one launch each (results/evidence/changes.csv).
+CLIPPED = 3.25
 # Enough to know the shared level of a run, and that it is not one case's own.
 LEAST_CASES = 5
 # The least runs before and after a place that may be that of a change.

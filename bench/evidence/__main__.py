@@ -9,6 +9,7 @@ import click
 
 from bench.cli.options import Verbs
 from bench.evidence.gpu.command import COMMANDS as GPU_COMMANDS
+from bench.evidence.history_commands import COMMANDS as HISTORY_COMMANDS
 from bench.evidence.own import COMMANDS
 from bench.evidence.tables import write_tables
 from bench.session.ending import run_program
@@ -302,7 +303,7 @@ def torture(scripted: int, real: int, files: int, short: bool, work: str, output
         raise UserError(f"something was wrong after {wrong} trials: see the lines above")
 
 
-for command in (*COMMANDS, *GPU_COMMANDS):
+for command in (*COMMANDS, *GPU_COMMANDS, *HISTORY_COMMANDS):
     cli.add_command(command)
 
 

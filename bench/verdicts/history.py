@@ -42,9 +42,9 @@ PROMISED = 0.01
 # A change as large as the gate must be found within so many runs.
 SOON = 10
 # Equal scores of runs with the same seeds show no scatter, as a share.
-_LEAST_SCATTER = 0.001
+LEAST_SCATTER = 0.001
 # Two draws of the seeds' luck, and twice their standard deviation.
-_LUCK = 2 * math.sqrt(2)
+LUCK = 2 * math.sqrt(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def _scores(series: Sequence[HistorySeries], sizes: Sizes) -> list[Family]:
     table, scales = table.of_columns(held), [scales[number] for number in held]
     margin = np.array(
         [
-            sizes.accuracy_margin + _LUCK * luck_of_seeds(one, scale)
+            sizes.accuracy_margin + LUCK * luck_of_seeds(one, scale)
             for one, scale in zip(table.series, scales, strict=True)
         ]
     )
@@ -212,7 +212,7 @@ def _scores(series: Sequence[HistorySeries], sizes: Sizes) -> list[Family]:
         level,
         alike=False,
         margin=margin,
-        least=_LEAST_SCATTER,
+        least=LEAST_SCATTER,
     )
     family = Family.of(table, table.values, _watched(watch, table.values), level, None)
     return [replace(family, what=What.SCORE, scales=tuple(scales))]

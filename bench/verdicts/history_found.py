@@ -22,7 +22,7 @@ _PROMISED, _UPPER = 0.01, 0.975
 # The place and the shape are told by so many runs on each side.
 _MOST_EACH = 150
 # Successive runs may be alike, so the scatter of means of eight runs stands for that of one.
-_FOR_SHAPE = int(np.searchsorted(WINDOWS, 8))
+FOR_SHAPE = int(np.searchsorted(WINDOWS, 8))
 # A creep is the case's own where so much of it is there against the control series too.
 _OWN_SHARE = 0.5
 
@@ -117,9 +117,8 @@ def _found(family: Family, number: int, alarms: Sequence[Alarm]) -> Iterator[_Fo
     ends = [*(alarm.first for alarm in alarms[1:]), int(watch.seen[number])]
     for alarm, start, end in zip(alarms, starts, ends, strict=False):
         size = watch.level(number, 0, alarm.first, end) - watch.level(number, 0, start, alarm.first)
-        values, _ = _around(watch, alarm, start, end)
         shape = Shape.STEP
-        if crept(values, _known(alarm, _FOR_SHAPE)) > CREPT:
+        if not is_step(watch, alarm, start, end):
             own = _is_own(family, number, alarm, start, end, size)
             shape = Shape.CREEP if own else Shape.DRIFT
         yield _Found(alarm, start, end, size, shape)
@@ -142,19 +141,39 @@ def _all_runs(family: Family) -> list[HistoryPoint]:
     return sorted(met.values(), key=lambda point: (point.time_utc, point.run))
 
 
-def _around(watch: Watch, alarm: Alarm, start: int, end: int) -> tuple[Array, int]:
+def is_step(watch: Watch, alarm: Alarm, start: int, end: int) -> bool:
+    """Whether a change came at once.
+
+    Args:
+        watch: what found it.
+        alarm: the change.
+        start: the first run of the level before it.
+        end: the run after the last of the level after it.
+    """
+    values, _ = around(watch, alarm, start, end)
+    return crept(values, known_variance(alarm, FOR_SHAPE)) <= CREPT
+
+
+def error_of(alarm: Alarm, runs: int, held: int) -> tuple[float, float]:
+    """(standard error, degrees of freedom) of a mean of `runs` less one of `held` before it."""
+    window = min(int(np.searchsorted(WINDOWS, min(runs, held))), WINDOWS.size - 1)
+    error = math.sqrt(known_variance(alarm, window) * (1 / runs + 1 / held))
+    return error, float(alarm.freedom[window])
+
+
+def around(watch: Watch, alarm: Alarm, start: int, end: int) -> tuple[Array, int]:
     """(clipped values about a change, number of the first of them)."""
     start, end = max(start, alarm.first - _MOST_EACH), min(end, alarm.first + _MOST_EACH)
-    most = CLIPPED * math.sqrt(_known(alarm, 0))
+    most = CLIPPED * math.sqrt(known_variance(alarm, 0))
     parts = []
     for part in (slice(start, alarm.first), slice(alarm.first, end)):
-        values = watch.values[part, alarm.series, 0]
+        values = watch.values[part, alarm.series, alarm.suite]
         middle = np.median(values)
         parts.append(middle + np.clip(values - middle, -most, most))
     return np.concatenate(parts), start
 
 
-def _known(alarm: Alarm, window: int) -> float:
+def known_variance(alarm: Alarm, window: int) -> float:
     """The variance of a window, or of the longest one below it that was known."""
     return float(alarm.variance[: window + 1][np.isfinite(alarm.variance[: window + 1])][-1])
 
@@ -164,15 +183,18 @@ def _together(watch: Watch, found: Sequence[_Found]) -> list[list[_Found]]:
     groups: list[list[_Found]] = []
     for one in found:
         last = groups[-1][-1] if groups else None
-        if last and one.shape is not Shape.STEP and one.size * last.size > 0:
-            # The beginning of a creep may have looked like a step.
-            values, _ = _around(watch, last.alarm, last.start, one.end)
-            slow = crept(values, _known(last.alarm, _FOR_SHAPE)) > CREPT
-            if slow or last.shape is not Shape.STEP:
-                groups[-1].append(one)
-                continue
-        groups.append([one])
+        if last and _goes_on(watch, last, one):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
     return groups
+
+
+def _goes_on(watch: Watch, last: _Found, one: _Found) -> bool:
+    """Whether a change is a slow one that began with the last; its beginning may look a step."""
+    if one.shape is Shape.STEP or one.size * last.size <= 0:
+        return False
+    return last.shape is not Shape.STEP or not is_step(watch, last.alarm, last.start, one.end)
 
 
 def _levels(family: Family, number: int, group: Sequence[_Found]) -> tuple[float, float]:
@@ -190,9 +212,7 @@ def _change(family: Family, number: int, group: Sequence[_Found], sizes: Sizes) 
     series, points = family.series[number], family.points[number]
     before, after = _levels(family, number, group)
     runs, held = last.end - last.alarm.first, first.alarm.first - first.start
-    window = min(int(np.searchsorted(WINDOWS, min(runs, held))), WINDOWS.size - 1)
-    error = math.sqrt(_known(first.alarm, window) * (1 / runs + 1 / held))
-    freedom = float(first.alarm.freedom[window])
+    error, freedom = error_of(first.alarm, runs, held)
     half = float(stdtrit(freedom, _UPPER)) * error
     size = after - before
     now = 2 * float(stdtr(freedom, -abs(size) / error)) if error > 0 else 0.0
@@ -224,8 +244,8 @@ def _change(family: Family, number: int, group: Sequence[_Found], sizes: Sizes) 
 def _place(family: Family, number: int, group: Sequence[_Found]) -> Place:
     ends = []
     for one in group:
-        values, start = _around(family.watch, one.alarm, one.start, one.end)
-        ends.append([start + at for at in place(values, _known(one.alarm, _FOR_SHAPE))])
+        values, start = around(family.watch, one.alarm, one.start, one.end)
+        ends.append([start + at for at in place(values, known_variance(one.alarm, FOR_SHAPE))])
     low, high = ends[0][1], ends[-1][2]
     return Place.of(family.points[number], ends[0][0], low, high)
 

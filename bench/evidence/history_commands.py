@@ -1,0 +1,71 @@
+"""The commands of `python -m bench.evidence` for the history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import Verb
+from bench.evidence.own import OUTPUT
+from bench.evidence.tables import write_tables
+
+SEED = 2026
+
+
+@click.command(cls=Verb)
+@click.option(
+    "--years",
+    type=click.IntRange(min=100),
+    default=1_000,
+    show_default=True,
+    help="years of an unchanged suite in each world",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=100),
+    default=200,
+    show_default=True,
+    help="suites with each step",
+)
+@OUTPUT
+def changes(years: int, steps: int, output: str) -> None:
+    """Count false changes in years of daily runs, and how soon a step is found.
+
+    Writes changes.csv and changes.png; a quarter of an hour.
+    """
+    from bench.evidence.changes import Effort, change_rows
+    from bench.evidence.changes_picture import draw
+
+    folder = Path(output)
+    rows = change_rows(Effort(years, steps), SEED, click.echo)
+    write_tables(folder, {"changes": rows})
+    draw(rows, folder / "changes.png")
+    click.echo(folder / "changes.png")
+
+
+@click.command(cls=Verb)
+@click.option("--ruptures", required=True, metavar="PYTHON", help="an interpreter that has it")
+@click.option("--otava", required=True, metavar="PYTHON", help="an interpreter that has it")
+@click.option(
+    "--suites",
+    type=click.IntRange(min=10),
+    default=100,
+    show_default=True,
+    help="years of an unchanged suite, and suites with a step, in each world",
+)
+@OUTPUT
+def candidates(ruptures: str, otava: str, suites: int, output: str) -> None:
+    """Count what PELT of ruptures, and Otava, find in years without and with a change.
+
+    Each runs in an environment of its own. Writes candidates.csv; ten minutes.
+    """
+    from bench.evidence.candidates import candidate_rows
+
+    pythons = {"ruptures": ruptures, "otava": otava}
+    recorded = Path(output) / "recorded.csv"
+    rows = candidate_rows(pythons, suites, SEED, recorded, click.echo)
+    write_tables(Path(output), {"candidates": rows})
+
+
+COMMANDS = (changes, candidates)
