@@ -183,7 +183,8 @@ def begun(watch: Watch) -> Iterator[tuple[Alarm, int]]:
 
 
 def _fields(kind: Years) -> Row:
-    return {"cases": kind.cases, **world_fields(kind.world), "launches": kind.launches, "switches": kind.switches}
+    own = {"launches": kind.launches, "switches": kind.switches}
+    return {"cases": kind.cases, **world_fields(kind.world), **own}
 
 
 def _false(kind: Years, of: str, suites: int, counts: Sequence[int]) -> Row:
