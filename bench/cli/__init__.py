@@ -16,7 +16,7 @@ from bench.cli import (
     doctor,
     duel,
     fleet,
-    history,
+    history_changes,
     profile,
     report,
     run,
@@ -70,6 +70,6 @@ for _verb in (
     profile.profile,
     baseline.baseline,
     fleet.fleet,
-    history.history,
+    history_changes.history,
 ):
     cli.add_command(_verb)

@@ -1,0 +1,98 @@
+"""`fmnist-bench history changes` and `ack`: where training got slower, and which of it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from bench.cli.declared import SIZE_OPTIONS
+from bench.cli.history import history, history_at, machine_option, store_option
+from bench.cli.options import options
+from bench.cli.verb import console_of
+from bench.schema.errors import ExitCode
+from fmnist_models.errors import UserError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def control_option(function: _F) -> _F:
+    """A decorator that adds `--control` to a verb."""
+    told = "cases whose code is frozen: what they show is the machine's; may be repeated"
+    return click.option("--control", multiple=True, metavar="PATTERN", help=told)(function)
+
+
+@history.command(name="changes")
+@store_option
+@machine_option
+@click.option("--since", metavar="DATE|REV", help="only changes since a date, or since a commit")
+@click.option("--cases", default="*", metavar="PATTERN", help="only these, such as '*-fit-*'")
+@control_option
+@options(lambda _: True, SIZE_OPTIONS)
+def history_changes(
+    store: str | None,
+    machine: str | None,
+    since: str | None,
+    cases: str,
+    control: tuple[str, ...],
+    **sizes: float | None,
+) -> int:
+    """Find where the speed or the score of a case changed: by how much, and between which commits.
+
+    In a year of daily runs without a change, fewer than 1% of machines show any, however often you
+    look. A change counts where it is larger than the margin; a slow one, which no --control shows
+    to be the code's, is a drift and does not count.
+
+    Exit codes: 0, none; 1, a case got slower or worse, and nobody acknowledged it; 2, wrong use;
+    3, too few runs, or too noisy ones, to find a change as large as the gate within ten runs.
+    """
+    from bench.reports.terminal.history_changes import print_changes
+    from bench.schema.sizes import Sizes
+    from bench.verdicts.history import chosen, judge, since_time
+
+    allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
+    with history_at(store) as there:
+        # All runs: a later beginning would find other places.
+        series = there.series(machine, last=None)
+        notes = {note.id: note.note for note in there.notes().values()}
+    begun = "" if since is None else since_time(series, since)
+    _refuse_unmatched(control, [one.case for one in series])
+    report = chosen(judge(series, allowed, control, notes), begun, cases)
+    print_changes(report, console_of())
+    return report.exit_code
+
+
+@history.command(name="ack")
+@click.argument("change")
+@click.option("--note", required=True, metavar="TEXT", help="why it may stay")
+@control_option
+@store_option
+def history_ack(change: str, note: str, control: tuple[str, ...], store: str | None) -> int:
+    """Acknowledge a CHANGE by its id: it stays visible, with the note, and no longer counts."""
+    from bench.schema.sizes import Sizes
+    from bench.verdicts.history import judge
+
+    if not note.strip():
+        raise UserError("--note is empty: write why the change may stay")
+    with history_at(store) as there:
+        report = judge(there.series(last=None), Sizes.of_check(), control)
+        known = {found.id for found in report.changes}
+        named = [one for one in sorted(known | set(there.notes())) if one.startswith(change)]
+        if not change or len(named) != 1:
+            told = f"is the beginning of {len(named)} ids" if named else "is no id of a change"
+            raise UserError(f"{change!r} {told}: fmnist-bench history changes shows them")
+        there.note(named[0], note)
+    click.echo(f"acknowledged {named[0]}: {note}")
+    return ExitCode.PASSED
+
+
+def _refuse_unmatched(patterns: tuple[str, ...], cases: list[str]) -> None:
+    from fnmatch import fnmatchcase
+
+    for pattern in patterns:
+        if not any(fnmatchcase(case, pattern) for case in cases):
+            raise UserError(
+                f"--control {pattern}: no case of the history is called so; fmnist-bench history "
+                "list and show tell what is there"
+            )
