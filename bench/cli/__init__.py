@@ -16,6 +16,7 @@ from bench.cli import (
     doctor,
     duel,
     fleet,
+    history,
     history_changes,
     profile,
     report,
@@ -70,6 +71,8 @@ for _verb in (
     profile.profile,
     baseline.baseline,
     fleet.fleet,
-    history_changes.history,
+    history.history,
 ):
     cli.add_command(_verb)
+for _verb in (history_changes.history_changes, history_changes.history_ack):
+    history.history.add_command(_verb)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from bench.cli.declared import SIZE_OPTIONS
-from bench.cli.history import history, history_at, machine_option, store_option
-from bench.cli.options import options
+from bench.cli.history import history_at, machine_option, store_option
+from bench.cli.options import Verb, options
 from bench.cli.verb import console_of
 from bench.schema.errors import ExitCode
 from fmnist_models.errors import UserError
@@ -23,7 +23,7 @@ def control_option(function: _F) -> _F:
     return click.option("--control", multiple=True, metavar="PATTERN", help=told)(function)
 
 
-@history.command(name="changes")
+@click.command(name="changes", cls=Verb)
 @store_option
 @machine_option
 @click.option("--since", metavar="DATE|REV", help="only changes since a date, or since a commit")
@@ -63,7 +63,7 @@ def history_changes(
     return report.exit_code
 
 
-@history.command(name="ack")
+@click.command(name="ack", cls=Verb)
 @click.argument("change")
 @click.option("--note", required=True, metavar="TEXT", help="why it may stay")
 @control_option

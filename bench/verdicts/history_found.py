@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from bench.analysis.change_shape import CREPT, crept, place
+from bench.analysis.change_shape import CREPT, crept, place, smoother
 from bench.analysis.changepoints import CLIPPED, Alarm, Watch
 from bench.analysis.series_noise import WINDOWS
 from bench.schema.history import HistoryPoint, HistorySeries
@@ -78,14 +79,13 @@ class _Found:
     start: int
     end: int
     size: float
-    shape: Shape
 
 
 def changes_of(family: Family, sizes: Sizes) -> Iterator[Change]:
     """The changes of every series of the family."""
     for number in range(len(family.series)):
         alarms = [alarm for alarm in family.watch.alarms if alarm.series == number]
-        found = _together(family.watch, list(_found(family, number, alarms)))
+        found = _together(family.watch, list(_found(family.watch, number, alarms)))
         made = [_change(family, number, group, sizes) for group in found]
         for change, group in zip(made, found, strict=True):
             yield replace(change, over=_is_over(family, group, found, sizes))
@@ -111,28 +111,33 @@ def _mirrors(change: Change, shared: Change) -> bool:
     return not apart and change.worse != shared.worse and abs(left) <= width
 
 
-def _found(family: Family, number: int, alarms: Sequence[Alarm]) -> Iterator[_Found]:
-    watch = family.watch
+def _found(watch: Watch, number: int, alarms: Sequence[Alarm]) -> Iterator[_Found]:
     starts = [0, *(alarm.first for alarm in alarms)]
     ends = [*(alarm.first for alarm in alarms[1:]), int(watch.seen[number])]
     for alarm, start, end in zip(alarms, starts, ends, strict=False):
         size = watch.level(number, 0, alarm.first, end) - watch.level(number, 0, start, alarm.first)
-        shape = Shape.STEP
-        if not is_step(watch, alarm, start, end):
-            own = _is_own(family, number, alarm, start, end, size)
-            shape = Shape.CREEP if own else Shape.DRIFT
-        yield _Found(alarm, start, end, size, shape)
+        yield _Found(alarm, start, end, size)
 
 
-def _is_own(family: Family, number: int, alarm: Alarm, start: int, end: int, size: float) -> bool:
+def _shape(family: Family, number: int, group: Sequence[_Found]) -> Shape:
+    only = group[0]
+    if len(group) == 1 and is_step(family.watch, only.alarm, only.start, only.end):
+        return Shape.STEP
+    return Shape.CREEP if _is_own(family, number, group) else Shape.DRIFT
+
+
+def _is_own(family: Family, number: int, group: Sequence[_Found]) -> bool:
     """Whether a control series shows that a creep is not the machine's."""
     if family.control is None or not family.relative:
         return family.control is not None
+    before, after = _levels(family, number, group)
+    size, first, last = after - before, group[0], group[-1]
     shared = family.watch.shared[:, 0]
     runs = {point.run: level for point, level in zip(_all_runs(family), shared, strict=True)}
     against = np.array([runs[point.run] for point in family.points[number]])
     values = family.watch.values[: against.size, number, 0] + against - family.control[number]
-    moved = np.nanmean(values[alarm.first : end]) - np.nanmean(values[start : alarm.first])
+    moved = np.nanmean(values[last.alarm.first : last.end])
+    moved -= np.nanmean(values[first.start : first.alarm.first])
     return bool(moved * size > _OWN_SHARE * size * size)
 
 
@@ -179,22 +184,29 @@ def known_variance(alarm: Alarm, window: int) -> float:
 
 
 def _together(watch: Watch, found: Sequence[_Found]) -> list[list[_Found]]:
-    """What creeps the same way is one change, found in several places."""
+    """What creeps the same way is one change, found in several places; the longest first."""
     groups: list[list[_Found]] = []
-    for one in found:
-        last = groups[-1][-1] if groups else None
-        if last and _goes_on(watch, last, one):
-            groups[-1].append(one)
-        else:
-            groups.append([one])
+    at = 0
+    while at < len(found):
+        most = at + 1
+        while most < len(found) and found[most].size * found[at].size > 0:
+            most += 1
+        while most > at + 1 and not _is_slow(watch, found[at:most]):
+            most -= 1
+        groups.append(list(found[at:most]))
+        at = most
     return groups
 
 
-def _goes_on(watch: Watch, last: _Found, one: _Found) -> bool:
-    """Whether a change is a slow one that began with the last; its beginning may look a step."""
-    if one.shape is Shape.STEP or one.size * last.size <= 0:
-        return False
-    return last.shape is not Shape.STEP or not is_step(watch, last.alarm, last.start, one.end)
+def _is_slow(watch: Watch, group: Sequence[_Found]) -> bool:
+    """Whether one slow change fits better than the steps that were found."""
+    ends = [group[0].start, *(found.alarm.first for found in group), group[-1].end]
+    alarm, most = group[0].alarm, CLIPPED * math.sqrt(known_variance(group[0].alarm, 0))
+    levels = []
+    for start, end in pairwise(ends):
+        values = watch.values[start:end, alarm.series, alarm.suite]
+        levels.append(np.clip(values, np.median(values) - most, np.median(values) + most))
+    return smoother(levels, known_variance(alarm, FOR_SHAPE)) > 0
 
 
 def _levels(family: Family, number: int, group: Sequence[_Found]) -> tuple[float, float]:
@@ -228,7 +240,7 @@ def _change(family: Family, number: int, group: Sequence[_Found], sizes: Sizes) 
         series.machine_name,
         series.case,
         family.what,
-        last.shape,
+        _shape(family, number, group),
         middle,
         low,
         high,

@@ -1,0 +1,215 @@
+"""Histories judged: size, place, cause, acknowledgement, and the exit code; and their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bench.analysis.series_noise import Array
+from bench.reports.terminal.history_changes import print_changes
+from bench.schema.errors import ExitCode
+from bench.schema.history import HistoryPoint, HistorySeries, Revision
+from bench.schema.sizes import Sizes
+from bench.verdicts.history import HistoryReport, chosen, judge, since_time
+from bench.verdicts.history_change import ALL_CASES, Cause, Change, Shape, What
+from fmnist_models.errors import UserError
+
+RUNS, AT, SIZES = 160, 100, Sizes.of_check()
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def noise(cases: int, runs: int = RUNS, seed: int = 1) -> Array:
+    rng = np.random.default_rng(seed)
+    own = 0.01 * rng.standard_normal((runs, cases))
+    return np.asarray(own + 0.02 * rng.standard_normal((runs, 1)))
+
+
+def series(
+    logs: Array,
+    *,
+    scores: Array | None = None,
+    revision: Callable[[int], str] = lambda run: f"{run // 2:040d}",
+    facts: Callable[[int], Mapping[str, str]] = lambda _: {"driver": "570"},
+) -> list[HistorySeries]:
+    """A run a day of cases c0, c1 ...; NaN where a run does not have the case."""
+    found = []
+    for case in range(logs.shape[1]):
+        points = [
+            HistoryPoint(
+                f"run{run:04d}",
+                (DAY + timedelta(days=run)).isoformat(timespec="seconds"),
+                Revision(revision(run)),
+                str(facts(run)),
+                facts(run),
+                (logs[run, case],),
+                () if scores is None else (scores[run, case],),
+            )
+            for run in range(len(logs))
+            if not np.isnan(logs[run, case])
+        ]
+        found.append(HistorySeries("m", "lab", f"c{case}", "w", tuple(points)))
+    return found
+
+
+def told(report: HistoryReport) -> list[tuple[str, Shape]]:
+    return [(change.case, change.shape) for change in report.changes]
+
+
+def slower(case: int = 3, size: float = 0.1, cases: int = 8) -> Array:
+    logs = noise(cases)
+    logs[AT:, case] += np.log1p(size)
+    return logs
+
+
+def one(report: HistoryReport) -> Change:
+    (change,) = report.changes
+    return change
+
+
+def test_slow_down_has_size_place_and_cause_of_code() -> None:
+    change = one(judge(series(slower(), revision=lambda run: "ab"[run >= AT] * 40), SIZES))
+    assert (change.case, change.what, change.worse, change.alarms) == ("c3", What.SPEED, True, True)
+    assert change.low < 0.1 < change.high < change.low + 0.05
+    assert change.chance < 1e-5
+    place = change.place
+    assert place.before.run < f"run{AT:04d}" <= place.after.run
+    assert place.cause is Cause.CODE
+    assert place.between == ("b" * 40,)
+
+
+@pytest.mark.parametrize(
+    ("revision", "driver", "cause"),
+    [
+        (lambda _: "a" * 40, lambda run: "5" if run < AT else "6", Cause.ENVIRONMENT),
+        (lambda run: "ab"[run >= AT] * 40, lambda run: "56"[run >= AT], Cause.BOTH),
+        (lambda _: "a" * 40, lambda _: "5", Cause.UNRECORDED),
+    ],
+    ids=["environment", "both", "neither"],
+)
+def test_what_else_differs_there(
+    revision: Callable[[int], str], driver: Callable[[int], str], cause: Cause
+) -> None:
+    found = series(slower(), revision=revision, facts=lambda run: {"driver": driver(run)})
+    place = one(judge(found, SIZES)).place
+    assert place.cause is cause
+    expected = (("driver", "5", "6"),) if cause in (Cause.ENVIRONMENT, Cause.BOTH) else ()
+    assert place.facts == expected
+
+
+def test_exit_codes_and_acknowledgement() -> None:
+    runs = series(slower())
+    found = judge(runs, SIZES)
+    assert found.exit_code is ExitCode.REGRESSION
+    known = judge(runs, SIZES, notes={found.changes[0].id: "more layers"})
+    assert (known.exit_code, one(known).note) == (ExitCode.PASSED, "more layers")
+    assert judge(series(noise(8)), SIZES).exit_code is ExitCode.PASSED
+    few = judge(series(noise(8, 12)), SIZES)
+    assert (few.exit_code, len(few.blind)) == (ExitCode.INCONCLUSIVE, 8)
+    assert judge([], SIZES).exit_code is ExitCode.INCONCLUSIVE
+    faster = judge(series(slower(size=-0.1)), SIZES)
+    assert (one(faster).worse, faster.exit_code) == (False, ExitCode.PASSED)
+
+
+def test_id_stays_as_runs_come_and_what_was_taken_back_is_over() -> None:
+    logs = slower()
+    early = one(judge(series(logs[:130]), SIZES))
+    logs[140:, 3] -= np.log1p(0.1)
+    first, second = judge(series(logs), SIZES).changes
+    assert (early.id, early.over, early.alarms) == (first.id, False, True)
+    assert (first.over, first.alarms, second.worse) == (True, False, False)
+
+
+def test_change_within_the_margin_is_told_and_does_not_count() -> None:
+    report = judge(series(slower(size=0.05)), replace(SIZES, margin=0.08))
+    assert (one(report).counts, report.exit_code) == (False, ExitCode.PASSED)
+
+
+def test_all_cases_together_and_the_few_that_stayed() -> None:
+    logs = noise(12)
+    logs[AT:, :9] += 0.3
+    report = judge(series(logs), SIZES)
+    assert [(c.case, c.worse, c.controlled) for c in report.changes] == [(ALL_CASES, True, False)]
+    # The frozen case got slower too: it was the machine.
+    logs[AT:, 9:] += 0.3
+    assert judge(series(logs), SIZES, ("c11",)).changes == ()
+
+
+def test_creep_is_a_drift_unless_a_control_shows_that_it_is_its_own() -> None:
+    logs = noise(8)
+    logs[60:, 2] += 0.002 * np.arange(RUNS - 60)
+    alone, against = (judge(series(logs), SIZES, control) for control in ((), ("c7",)))
+    assert told(alone) == [("c2", Shape.DRIFT)]
+    assert alone.exit_code is ExitCode.PASSED
+    assert told(against) == [("c2", Shape.CREEP)]
+    assert against.exit_code is ExitCode.REGRESSION
+
+
+def test_two_steps_of_one_case_are_no_creep() -> None:
+    logs = slower(size=0.08)
+    logs[130:, 3] += 0.08
+    report = judge(series(logs), SIZES)
+    assert told(report) == [("c3", Shape.STEP), ("c3", Shape.STEP)]
+    assert report.exit_code is ExitCode.REGRESSION
+
+
+def test_few_cases_are_held_against_the_control() -> None:
+    logs = np.concatenate([noise(2), np.zeros((RUNS, 1))], axis=1)
+    shared = np.where(np.arange(RUNS) >= AT, 0.3, 0.0)[:, None]
+    logs[:, 2:] += 0.005 * np.random.default_rng(2).standard_normal((RUNS, 1))
+    assert told(judge(series(logs + shared), SIZES, ("c2",))) == []
+    assert {case for case, _ in told(judge(series(logs + shared), SIZES))} == {"c0", "c1", "c2"}
+
+
+def test_loss_of_accuracy_counts_and_luck_of_seeds_does_not() -> None:
+    scores = np.full((RUNS, 6), 0.87)
+    scores[AT:, 1] -= 0.06
+    scores[AT:, 2] -= 0.01
+    scores[AT:, 4] = np.nan
+    report = judge(series(noise(6), scores=scores), SIZES)
+    assert [(c.case, c.what) for c in report.changes] == [("c1", What.SCORE), ("c4", What.SCORE)]
+    assert report.changes[0].size == pytest.approx(0.06)
+    assert report.exit_code is ExitCode.REGRESSION
+
+
+def test_runs_of_too_few_cases_are_left_out() -> None:
+    logs = slower()
+    logs[50, 3:] = np.nan
+    logs[70, 5] = np.nan
+    report = judge(series(logs), SIZES)
+    assert report.left_out == {"lab": 1}
+    assert one(report).place.first.run >= "run0098"
+
+
+def test_since_and_cases_choose_what_is_told_not_what_is_judged() -> None:
+    runs = series(slower())
+    report = judge(runs, SIZES)
+    assert len(chosen(report, since_time(runs, "2026-04-01")).changes) == 1
+    assert chosen(report, since_time(runs, "2026-05-30")).changes == ()
+    assert since_time(runs, f"{60:040d}") == (DAY + timedelta(days=120)).isoformat()
+    assert chosen(report, since_time(runs, f"{60:040d}")).exit_code is ExitCode.PASSED
+    assert len(chosen(report, cases="c3").changes) == 1
+    assert chosen(report, cases="c[12]").changes == ()
+    with pytest.raises(UserError, match="--since soon: name a day"):
+        since_time(runs, "soon")
+
+
+def test_lines_say_what_where_and_how_sure(tmp_path: Path) -> None:
+    logs = slower()
+    found = series(logs, facts=lambda run: {"driver": "56"[run >= AT]})
+    report = judge([*found, HistorySeries("m", "lab", "new", "w", found[0].points[:5])], SIZES)
+    with (tmp_path / "lines").open("w+") as file:
+        print_changes(report, Console(file=file, width=80, color_system=None))
+        file.seek(0)
+        lines = file.read().splitlines()
+    change = one(report)
+    assert lines[0].startswith(f"{change.id} c3 on lab: ")
+    assert "% slower (" in lines[0]
+    assert "driver 5 -> 6" in "".join(lines)
+    assert "new (speed, 5 runs)" in lines[-2]
+    assert lines[-1].startswith("a new loss (exit 1): 1 change, 1 new for the worse")
