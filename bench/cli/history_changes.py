@@ -73,13 +73,11 @@ def history_ack(change: str, note: str, control: tuple[str, ...], store: str | N
     from bench.schema.sizes import Sizes
     from bench.verdicts.history import judge
 
-    if not note.strip():
-        raise UserError("--note is empty: write why the change may stay")
     with history_at(store) as there:
         report = judge(there.series(last=None), Sizes.of_check(), control)
         known = {found.id for found in report.changes}
         named = [one for one in sorted(known | set(there.notes())) if one.startswith(change)]
-        if not change or len(named) != 1:
+        if len(named) != 1:
             told = f"is the beginning of {len(named)} ids" if named else "is no id of a change"
             raise UserError(f"{change!r} {told}: fmnist-bench history changes shows them")
         there.note(named[0], note)

@@ -238,7 +238,7 @@ def step_row(kind: Years, step: float, before: int, suites: int, seed: int) -> R
             delays.append(alarm.seen - before)
             right += _right(watch, alarm, start, step, before)
     found = np.array([*delays, *[math.inf] * (suites - len(delays))])
-    shares = right / max(1, len(delays))
+    shares = (right / len(delays)).tolist() if delays else [None] * 3
     own = {
         "test": "step",
         "of": "a case",
@@ -253,7 +253,7 @@ def step_row(kind: Years, step: float, before: int, suites: int, seed: int) -> R
     for name, share in (("delay_median", 0.5), ("delay_90", 0.9)):
         delay = float(np.quantile(found, share, method="inverted_cdf"))
         own[name] = delay if math.isfinite(delay) else None
-    return own | dict(zip(STEP_COLUMNS[-3:], shares.tolist(), strict=True))
+    return own | dict(zip(STEP_COLUMNS[-3:], shares, strict=True))
 
 
 def _first_after(watch: Watch, before: int) -> Iterator[tuple[Alarm, int]]:

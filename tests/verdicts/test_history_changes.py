@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from support import TypeIn
 
 from bench.analysis.series_noise import Array
 from bench.reports.terminal.history_changes import print_changes
@@ -18,6 +19,7 @@ from bench.schema.history import HistoryPoint, HistorySeries, Revision
 from bench.schema.sizes import Sizes
 from bench.verdicts.history import HistoryReport, chosen, judge, since_time
 from bench.verdicts.history_change import ALL_CASES, Cause, Change, Shape, What
+from bench.store.history.history import History
 from fmnist_models.errors import UserError
 
 RUNS, AT, SIZES = 160, 100, Sizes.of_check()
@@ -213,3 +215,44 @@ def test_lines_say_what_where_and_how_sure(tmp_path: Path) -> None:
     assert "driver 5 -> 6" in "".join(lines)
     assert "new (speed, 5 runs)" in lines[-2]
     assert lines[-1].startswith("a new loss (exit 1): 1 change, 1 new for the worse")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A history whose notes are kept, and whose runs are made."""
+    file = tmp_path / "history.sqlite"
+    with History(file) as history:
+        history.make_ready()
+    monkeypatch.setattr(History, "series", lambda *_, **__: series(slower()))
+    return file
+
+
+def test_typed_changes_and_ack(type_in: TypeIn, store: Path) -> None:
+    at = ("--store", str(store))
+    code, lines, _ = type_in("history", "changes", *at)
+    found = lines.split()[0]
+    assert (code, " c3 on lab: " in lines) == (1, True)
+    assert type_in("history", "changes", *at, "--cases", "c1")[0] == 0
+    assert type_in("history", "changes", *at, "--since", "2026-06-01")[0] == 0
+    assert type_in("history", "ack", found[:4], "--note", "wanted", *at)[0] == 0
+    code, lines, _ = type_in("history", "changes", *at)
+    assert (code, "acknowledged: wanted" in lines, found in lines) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("changes", "--since", "soon"), "--since soon: name a day"),
+        (("changes", "--control", "x*"), "--control x*: no case"),
+        (("changes", "--gate", "0"), "--gate 0"),
+        (("ack", "zzz", "--note", "why"), "'zzz' is no id of a change"),
+        (("ack", "", "--note", "why"), "empty"),
+        (("ack", "a", "--note", " "), "empty"),
+    ],
+    ids=lambda words: "-".join(words) if isinstance(words, tuple) else "",
+)
+def test_typed_mistakes(
+    type_in: TypeIn, store: Path, words: tuple[str, ...], told: str
+) -> None:
+    code, _, error = type_in("history", *words, "--store", str(store))
+    assert (code, told in error, error.count("\n")) == (2, True, 1)
