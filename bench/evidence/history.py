@@ -13,9 +13,11 @@ from typing import Any
 
 from bench.evidence.timing import make_run
 from bench.schema.history import Revision
+from bench.schema.sizes import Sizes
 from bench.store.history.history import History
 from bench.store.history.record import KeptRun, Machine, kept
 from bench.store.measured import read_run
+from bench.verdicts.history import judge
 from fmnist_models.errors import UserError
 
 SEED = 2026
@@ -59,6 +61,9 @@ def history_rows(
         f"adding a run of {len(template.cases)} cases": add,
         f"reading {len(template.cases)} cases of the last {last} runs": lambda: history.series(
             MACHINE.id, last=last
+        ),
+        f"reading them and finding changes among the last {last} runs": lambda: judge(
+            history.series(MACHINE.id, last=last), Sizes.of_check()
         ),
     }
     size = place.stat().st_size if store is None else None

@@ -109,7 +109,7 @@ def test_candidates_run_in_environments_of_their_own(
     assert of_recorded["false_series"] == of_recorded["series"] == 3
     assert (own["tool"], own["alarms"]) == ("own", 0)
     tool.write_text("raise ImportError('no such tool')")
-    with pytest.raises(UserError, match="ruptures in .*no such tool"):
+    with pytest.raises(UserError, match=r"ruptures in .*no such tool"):
         candidate_rows(pythons, 1, 5, recorded, lambda _: None)
 
 

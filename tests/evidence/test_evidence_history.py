@@ -13,6 +13,7 @@ def test_a_thousand_runs_are_made_added_to_and_read(tmp_path: Path) -> None:
     assert [row["what"] for row in rows] == [
         "adding a run of 30 cases",
         "reading 30 cases of the last 30 runs",
+        "reading them and finding changes among the last 30 runs",
     ]
     assert all(0 < row["lowest_s"] <= row["highest_s"] for row in rows)
     with History(tmp_path / "history.sqlite") as kept:
