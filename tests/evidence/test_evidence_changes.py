@@ -113,9 +113,7 @@ def test_candidates_run_in_environments_of_their_own(
         candidate_rows(pythons, 1, 5, recorded, lambda _: None)
 
 
-def test_picture_and_rows_of_little_effort(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_picture_and_rows_of_little_effort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.evidence.changes.UNCHANGED", (QUIET,))
     monkeypatch.setattr("bench.evidence.changes.STEPPED", (QUIET,))
     monkeypatch.setattr("bench.evidence.changes.STEPS", (0.05, 0.2))

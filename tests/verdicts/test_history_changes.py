@@ -17,9 +17,9 @@ from bench.reports.terminal.history_changes import print_changes
 from bench.schema.errors import ExitCode
 from bench.schema.history import HistoryPoint, HistorySeries, Revision
 from bench.schema.sizes import Sizes
+from bench.store.history.history import History
 from bench.verdicts.history import HistoryReport, chosen, judge, since_time
 from bench.verdicts.history_change import ALL_CASES, Cause, Change, Shape, What
-from bench.store.history.history import History
 from fmnist_models.errors import UserError
 
 RUNS, AT, SIZES = 160, 100, Sizes.of_check()
@@ -251,8 +251,6 @@ def test_typed_changes_and_ack(type_in: TypeIn, store: Path) -> None:
     ],
     ids=lambda words: "-".join(words) if isinstance(words, tuple) else "",
 )
-def test_typed_mistakes(
-    type_in: TypeIn, store: Path, words: tuple[str, ...], told: str
-) -> None:
+def test_typed_mistakes(type_in: TypeIn, store: Path, words: tuple[str, ...], told: str) -> None:
     code, _, error = type_in("history", *words, "--store", str(store))
     assert (code, told in error, error.count("\n")) == (2, True, 1)
