@@ -6,8 +6,7 @@ run depends on no later one: who looks after each run sees the same changes as w
 so that the chance of a false one counts all looks.
 
 Of alike cases of one machine, the level that they share in a run is taken out first, for that is
-the machine's (`bench.analysis.common_level`). A value counts as at most 3.25 standard deviations,
-so that at least four runs make a change.
+the machine's (`bench.analysis.common_level`). A value counts as at most 3.25 standard deviations.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ from bench.analysis.series_noise import EVERY, WINDOWS, Array, Counts, SeriesNoi
 # The runs that give a series its first level; the least after a change, before the next is sought.
 FIRST_RUNS, LEAST_BEFORE = 10, 5
 # The least runs after a change.
-LEAST_AFTER = 2
-# A value counts as at most so many standard deviations, so that at least four runs make a change.
+LEAST_AFTER = 3
+# A value counts as at most so many standard deviations, so that at least four runs make a change in
+# a suite of five cases or more.
 # Where one launch in fifty ran at half speed, four deviations let a fifth of years raise a false
 # alarm, with runs of one launch each (results/evidence/changes.csv).
 CLIPPED = 3.25
@@ -142,7 +142,7 @@ class Watch:
         error = np.sqrt(1 / WINDOWS + 1 / max(before, 1))
         can = (most >= WINDOWS) & (WINDOWS >= LEAST_AFTER) & (before >= LEAST_BEFORE)
         # Values are clipped, so a mean is never further off than that.
-        can &= needed * error <= CLIPPED * self._noise.deviation[series, suite]
+        can &= needed * error <= CLIPPED * self._noise.spread[series, suite]
         sizes = margin + (needed + sure * np.sqrt(variance)) * error
         return float(sizes[can].min()) if can.any() else np.inf
 
@@ -164,7 +164,7 @@ class Watch:
             last = self.seen[old] - 1
             before = self._sums[last, old]
             level = (before - self._base[old]) / (last[:, None] - self._start[old])
-            most = CLIPPED * self._noise.deviation[old] + self._margin[old]
+            most = CLIPPED * self._noise.spread[old] + self._margin[old]
             self._sums[last + 1, old] = before + level + np.clip(values[old] - level, -most, most)
             self._look(old)
         for series in here[~self._ready[here] & (self.seen[here] == FIRST_RUNS)]:
@@ -222,7 +222,7 @@ class Watch:
             )
         )
         values = self.values[first:seen, series, suite]
-        most = CLIPPED * self._noise.deviation[series, suite]
+        most = CLIPPED * self._noise.spread[series, suite]
         clipped = np.median(values) + np.clip(values - np.median(values), -most, most)
         base = self._sums[first, series, suite]
         self._sums[first + 1 : seen + 1, series, suite] = base + np.cumsum(clipped)

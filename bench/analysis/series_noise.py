@@ -30,6 +30,7 @@ _TAILS = 0.7
 # With more degrees of freedom, heavy tails exceed the error rate that the quantile should hold.
 _MOST_FREEDOM = 60.0
 _LEAST_VARIANCE = 1e-24
+_SPREAD = int(np.searchsorted(WINDOWS, 8))
 
 
 class SeriesNoise:
@@ -51,6 +52,9 @@ class SeriesNoise:
         past = (runs // EVERY + 3, *full)
         self.number = 0
         self.deviation = np.zeros(shape)
+        # The geometric mean of it and of what means of eight runs would tell of it: more where
+        # successive runs are alike.
+        self.spread = np.zeros(shape)
         self._alike, self._least = alike, max(_LEAST_VARIANCE, least**2)
         self._squares, self._counts = np.zeros(full), np.zeros(full)
         # What was known after each estimate. A window is judged by what was known before it began.
@@ -65,6 +69,7 @@ class SeriesNoise:
     def begin(self, series: int, deviation: Array, squares: Array, count: int) -> None:
         """Take a first scatter of a series: its standard deviation, and squares about its mean."""
         self.deviation[series] = np.maximum(deviation, np.sqrt(self._least))
+        self.spread[series] = self.deviation[series]
         self._squares[series, 0], self._counts[series, 0] = squares, count
 
     def add(self, series: Counts, distance: Array, inverse: Array, known: Known) -> None:
@@ -86,7 +91,10 @@ class SeriesNoise:
             squares, counts = self._squares[ready], self._counts[ready]
             means = squares / np.maximum(counts, 1.0)
             single = np.maximum(means[:, 0], self._least)
-            ratios, blocks = means / single[:, None], counts / WINDOWS[:, None]
+            ratios = means / single[:, None]
+            # Of means that overlap, m tell as much as one. The first tells more than its share, and
+            # counts for half of one, because a wandering series shows how far it goes only later.
+            blocks = np.where(counts > 0, 0.5 + (counts - 1) / WINDOWS[:, None], 0.0)
             own = counts[:, 0]
             if self._alike:
                 shared = np.exp(np.log(single).mean(0))
@@ -105,6 +113,7 @@ class SeriesNoise:
             self._variance[self.number, ready] = variance
             self._needed[self.number, ready] = quantile * np.sqrt(variance)
             self.deviation[ready] = np.sqrt(single)
+            self.spread[ready] = np.sqrt(single * np.sqrt(ratios[:, _SPREAD]))
         self._old_squares[self.number], self._old_counts[self.number] = self._squares, self._counts
 
     def needed(self, series: Counts, numbers: Counts) -> Array:

@@ -45,7 +45,7 @@ def history_changes(
     to be the code's, is a drift and does not count.
 
     Exit codes: 0, none; 1, a case got slower or worse, and nobody acknowledged it; 2, wrong use;
-    3, too few runs, or too noisy ones, to find a change as large as the gate within ten runs.
+    3, too few runs, or too noisy ones, to find a change as large as the gate within 30 runs.
     """
     from bench.reports.terminal.history_changes import print_changes
     from bench.schema.sizes import Sizes

@@ -15,6 +15,7 @@ from bench.evidence.changes import Effort, change_rows, false_rows, step_row
 from bench.evidence.changes_picture import draw
 from bench.evidence.worlds import World, launch_medians
 from bench.evidence.years import Years, years
+from bench.verdicts.history import SPEED_LEVEL
 from fmnist_models.errors import UserError
 
 QUIET = Years(World(0.0, 0.0), cases=6)
@@ -78,7 +79,7 @@ def test_no_setting_of_the_candidates_is_right_everywhere() -> None:
     for row in rows:
         by_setting.setdefault((row["tool"], row["setting"]), []).append(row)
     assert len(by_setting) == len(CANDIDATES)
-    own = by_setting.pop(("own", "0.0007"))
+    own = by_setting.pop(("own", str(SPEED_LEVEL)))
     assert sum(int(row["alarms"]) for row in own) == 0
     worst = min(float(row["found_0.05"]) for row in own)
     for several in by_setting.values():
