@@ -125,6 +125,10 @@ def walk(
         yield words, command
 
 
+# Where each argument stands in `needed`.
+AT = {"folder": 0, "folders": 0, "names": 1, "runs": -1, "case": 0, "run": 0, "change": 0}
+
+
 @pytest.mark.parametrize(("words", "option", "name"), list(valued()))
 def test_no_verb_takes_an_empty_value_for_any_option(
     type_in: TypeIn, words: tuple[str, ...], option: str | None, name: str
@@ -144,11 +148,11 @@ def test_no_verb_takes_an_empty_value_for_any_option(
         "history show": ["x"],
         "history restore": ["x", "--output", "x"],
         "history remove": ["x"],
+        "history ack": ["x", "--note", "x"],
     }
     more = needed.get(" ".join(words), [])
     if option is None:
-        places = {"folder": 0, "folders": 0, "names": 1, "runs": -1, "case": 0, "run": 0}
-        more[places[name]] = ""
+        more[AT[name]] = ""
     code, _, err = type_in(*words, *more, *given)
     assert code == 2
     assert "'': it is empty" in err
