@@ -15,6 +15,7 @@ from bench.cli import (
     describe,
     doctor,
     duel,
+    export,
     fleet,
     history,
     history_changes,
@@ -72,6 +73,7 @@ for _verb in (
     baseline.baseline,
     fleet.fleet,
     history.history,
+    export.export,
 ):
     cli.add_command(_verb)
 for _verb in (history_changes.history_changes, history_changes.history_ack):

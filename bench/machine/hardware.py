@@ -40,6 +40,7 @@ def cpu_facts() -> dict[str, Any]:
         "model": cpu_model(),
         "cores_logical": psutil.cpu_count(),
         "cores_physical": psutil.cpu_count(logical=False),
+        "sockets": _sockets(),
         "affinity": cpu_affinity(),
         "cgroup_quota_cpus": cgroup_cpu_quota(),
         "frequency_hz": cpu_clock_hz(),
@@ -238,6 +239,13 @@ def _brand_elsewhere() -> str:
     except Exception:  # noqa: BLE001 - what py-cpuinfo raises on an unknown architecture
         brand = None
     return str(brand or platform.processor() or platform.machine() or "unknown")
+
+
+def _sockets() -> int | None:
+    """The number of processors, each with its cores; None where not known."""
+    files = (_SYS / "devices/system/cpu").glob("cpu[0-9]*/topology/physical_package_id")
+    # A virtual machine without the fact says -1.
+    return len({text for file in files if (text := _read(file) or "").isdecimal()}) or None
 
 
 def _governor() -> str | None:

@@ -201,6 +201,7 @@ class _Cpu(TypedDict, total=False):
     model: Text | None
     cores_physical: Number | None
     cores_logical: Number | None
+    sockets: Number | None
     affinity: list[Number] | None
     cgroup_quota_cpus: Size | None
 

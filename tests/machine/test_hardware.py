@@ -157,6 +157,8 @@ class TestFacts:
         cpus = "sys/devices/system/cpu"
         for number, governor in enumerate(["powersave", "performance", "powersave"]):
             machine.write(f"{cpus}/cpu{number}/cpufreq/scaling_governor", f"{governor}\n")
+            package = {0: "0", 1: "1", 2: "-1"}[number]
+            machine.write(f"{cpus}/cpu{number}/topology/physical_package_id", f"{package}\n")
         caches = [("1", "Data", "32K"), ("1", "Instruction", "64K"), ("3", "Unified", "32768K")]
         for number, (level, kind, size) in enumerate(caches):
             for name, text in (("level", level), ("type", kind), ("size", size)):
@@ -169,6 +171,7 @@ class TestFacts:
             "model": "AMD EPYC 9B14 64-Core",
             "cores_logical": 8,
             "cores_physical": 4,
+            "sockets": 2,
             "affinity": [1, 3],
             "cgroup_quota_cpus": None,
             "frequency_hz": 2_596_144_000,
