@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import Verb
+from bench.cli.prices import PricedVerb, prices_of
 from bench.cli.verb import console_of
 from bench.schema.errors import ExitCode
 from bench.session.ending import put_off
@@ -15,7 +15,7 @@ from bench.store.files import PICTURE, target_of
 from fmnist_models.errors import UserError
 
 
-@click.command(cls=Verb)
+@click.command(cls=PricedVerb)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--baseline", metavar="NAME", help="label or folder name [default: the first run]")
 @click.option(
@@ -23,34 +23,61 @@ from fmnist_models.errors import UserError
     metavar="FOLDER",
     default=".",
     show_default=True,
-    help="where comparison.csv and comparison.png go",
+    help="where comparison.csv and the pictures go",
 )
-def compare(runs: tuple[str, ...], baseline: str | None, output: str) -> int:
+@click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="NAME=PRICE/h...",
+    help="of an hour of the machine of each run (or /min, /s), for what training costs there",
+)
+@click.option("--currency", metavar="WORD", help="of the prices, such as EUR")
+def compare(
+    runs: tuple[str, ...],
+    baseline: str | None,
+    output: str,
+    prices: tuple[str, ...],
+    currency: str | None,
+) -> int:
     """Compare runs, of one or many machines, case by case.
 
     RUN is the folder of a run, or a folder that holds several runs of one machine: with three
     or more a side the intervals are over runs, drift included. Runs must have trained on the
     same data for the same epochs, else the exit code is 3. A case whose model or data of your
     own differ between the runs is left out.
+
+    With the prices of all runs, it also says how many samples a unit of money trains, what an epoch
+    costs, and what the training until the target of the score costs. A price is of the whole
+    machine; warm-up and evaluation are not counted.
     """
     from bench.reports.plots.compare import draw_comparison
+    from bench.reports.plots.cost import draw_costs
     from bench.reports.terminal.compare import print_comparison, write_comparison
     from bench.verdicts import compare as comparing
 
     chosen = named.named_runs([Path(run) for run in runs])
     base = None if baseline is None else named.called(baseline, chosen)
+    asked = prices_of(prices, currency, chosen)
     found = comparing.compare(chosen, base)
     file = Path(output) / "comparison.csv"
-    picture = file.with_suffix(".png")
+    pictures = {file.with_suffix(".png"): draw_comparison}
+    if asked is not None:
+        found = comparing.priced(found, asked)
+        pictures[file.with_name("costs.png")] = draw_costs
     # Before the table is written: beside a table, any picture looks like an older one of the suite.
-    target_of(picture, PICTURE)
+    for picture in pictures:
+        target_of(picture, PICTURE)
     write_comparison(found, file)
     failed: list[UserError] = []
-    with put_off(failed):
-        draw_comparison(found, picture)
+    written = [file]
+    for picture, draw in pictures.items():
+        with put_off(failed):
+            draw(found, picture)
+            written.append(picture)
     print_comparison(found, console_of())
-    for written in (file, *([] if failed else [picture])):
-        click.echo(written)
+    for path in written:
+        click.echo(path)
     if failed:
         raise failed[0]
     return ExitCode.PASSED

@@ -80,10 +80,15 @@ def spread(ratios: Sequence[float]) -> str:
 
 def give_or_take(value: float, low: float | None, high: float | None) -> str:
     """A ratio with half its interval in percent of it, where it has one: 0.78 ±4%."""
+    return f"{value:.2f}{plus_minus(low, high)}"
+
+
+def plus_minus(low: float | None, high: float | None) -> str:
+    """Half an interval in percent, with a space before it; empty where an end is not known."""
     if low is None or high is None:
-        return f"{value:.2f}"
+        return ""
     half = math.sqrt(high / low) - 1
-    return f"{value:.2f} ±{half:.0%}" if half < 10 else f"{value:.2f} ±>999%"
+    return f" ±{half:.0%}" if half < 10 else " ±>999%"
 
 
 def percents(shares: Sequence[float]) -> str:

@@ -28,6 +28,8 @@ class MeasuredRun:
             launch, after the documented epochs; by case. Empty for several runs.
         efficiencies: of the cases of several replicas, the log efficiency of each launch, or of
             each run where there are several; by case, for those whose row has one.
+        target_logs: log seconds of training until the score reached its target, of each launch, or
+            of each run where there are several; by case, for those where every launch reached it.
         files: the contents of the folder; None for several runs.
     """
 
@@ -39,6 +41,7 @@ class MeasuredRun:
     files: WholeRun | None = None
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     efficiencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    target_logs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -13,7 +13,7 @@ from bench.analysis.rows import measured_launches
 from bench.analysis.scaling import efficiency_logs, efficiency_over_runs, speedup_logs
 from bench.schema.case import AXES, Case
 from bench.schema.columns import Row
-from bench.schema.launch import Status
+from bench.schema.launch import Better, Status
 from bench.schema.runs import MeasuredRun
 from bench.store.derived import read_whole
 from bench.store.reader import kind_of
@@ -50,8 +50,30 @@ def read_run(path: Path) -> MeasuredRun:
         if rows[case]["efficiency"] is not None
     }
     return MeasuredRun(
-        path, whole.environment, rows, logs, files=whole, scores=known, efficiencies=spread
+        path,
+        whole.environment,
+        rows,
+        logs,
+        files=whole,
+        scores=known,
+        efficiencies=spread,
+        target_logs={
+            case: _target_logs(rows[case], measured[case])
+            for case in logs
+            if rows[case]["time_to_score_s"]
+        },
     )
+
+
+def _target_logs(row: Row, launches: Sequence[Launch]) -> tuple[float, ...]:
+    """`MeasuredRun.target_logs` of a case whose row has a time to the target."""
+    times = [
+        stats.time_to_score(
+            [(r.seconds, r.val_score) for r in rounds], row["score_target"], Better(row["better"])
+        )
+        for _, rounds in launches
+    ]
+    return tuple(math.log(time) for time in times if time)
 
 
 def _efficiencies(row: Row, measured: Mapping[str, Sequence[Launch]]) -> tuple[float, ...]:
@@ -163,6 +185,7 @@ def read_machine(path: Path) -> MeasuredRun:
     rows: dict[str, Row] = {}
     logs: dict[str, tuple[float, ...]] = {}
     spread: dict[str, tuple[float, ...]] = {}
+    targets: dict[str, tuple[float, ...]] = {}
     for case in dict.fromkeys(case for run in runs for case in run.rows):
         own = [run.rows[case] for run in runs if case in run.rows]
         if all(case in run.logs for run in runs):
@@ -170,12 +193,25 @@ def read_machine(path: Path) -> MeasuredRun:
             scores = [row["val_score"] for row in own]
             if efficiencies := efficiency_logs(own):
                 spread[case] = efficiencies
+            if all(case in run.target_logs for run in runs):
+                targets[case] = tuple(fmean(run.target_logs[case]) for run in runs)
             rows[case] = {
                 **own[0],
-                "samples_per_s": math.exp(-fmean(logs[case])),
+                **_rates(own[0], math.exp(-fmean(logs[case]))),
                 "val_score": None if None in scores else fmean(scores),
                 **efficiency_over_runs(own, LEAST_RUNS),
             }
         elif len(own) == len(runs):
             rows[case] = next(row for row in own if row["status"] != Status.OK)
-    return MeasuredRun(path, first.environment, rows, logs, "run", efficiencies=spread)
+    return MeasuredRun(
+        path, first.environment, rows, logs, "run", efficiencies=spread, target_logs=targets
+    )
+
+
+def _rates(row: Row, samples_per_s: float) -> dict[str, float | None]:
+    """The columns of a row that follow from another throughput."""
+    epoch_s = row["epoch_s"]
+    return {
+        "samples_per_s": samples_per_s,
+        "epoch_s": None if epoch_s is None else epoch_s * row["samples_per_s"] / samples_per_s,
+    }

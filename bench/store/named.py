@@ -47,8 +47,8 @@ def _own_name(run: MeasuredRun, runs: Sequence[MeasuredRun]) -> str:
     return next((name for name in names if name not in taken), last)
 
 
-def called(name: str, runs: Mapping[str, MeasuredRun]) -> str:
-    """The key of the run that `--baseline` names by key, label, folder or path.
+def called(name: str, runs: Mapping[str, MeasuredRun], option: str = "--baseline") -> str:
+    """The key of the run that `option` names by key, label, folder or path.
 
     Raises:
         UserError: no run or several runs have that name.
@@ -58,7 +58,7 @@ def called(name: str, runs: Mapping[str, MeasuredRun]) -> str:
     here = os.path.realpath(name) if kind_of(Path(name)) else name
     meant = [key for key, run in runs.items() if {name, here} & {*_names(run)}]
     if len(meant) > 1:
-        raise UserError(f"--baseline {name}: may mean {' or '.join(meant)}; write one of these")
+        raise UserError(f"{option} {name}: may mean {' or '.join(meant)}; write one of these")
     if not meant:
-        raise UserError(f"--baseline {name}: no run of that name; choose from {', '.join(runs)}")
+        raise UserError(f"{option} {name}: no run of that name; choose from {', '.join(runs)}")
     return meant[0]

@@ -94,4 +94,5 @@ def _renamed(run: MeasuredRun, rows: Mapping[str, Row], names: Mapping[str, str]
     """The run with these rows, and its figures under the new name of each case."""
     logs = {names[case]: own for case, own in run.logs.items()}
     efficiencies = {names[case]: own for case, own in run.efficiencies.items()}
-    return replace(run, rows=rows, logs=logs, efficiencies=efficiencies)
+    targets = {names[case]: own for case, own in run.target_logs.items()}
+    return replace(run, rows=rows, logs=logs, efficiencies=efficiencies, target_logs=targets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import geometric_mean
 from typing import Any
 
@@ -22,6 +22,8 @@ from bench.schema.score import OF_ACCURACY, Scale
 from bench.verdicts import scaling
 from bench.verdicts.across import SET_UPS, across_axes, across_machines, values_of
 from bench.verdicts.compatibility import refuse_other_work, shown
+from bench.verdicts.cost import COLUMNS as COST_COLUMNS
+from bench.verdicts.cost import Costs, Estimate, Prices, cost_cells, costs_of
 from bench.verdicts.facts import Purpose
 from bench.verdicts.regression import LEAST_RUNS
 from bench.verdicts.work import apart, without
@@ -45,6 +47,7 @@ COLUMNS = (
     "better",
     *scaling.COLUMNS,
     *scaling.OF_BASELINE,
+    *COST_COLUMNS,
 )
 # The axes whose values are told where runs differ in them.
 _AXES_TOLD = (*SET_UPS, "replicas", "processes")
@@ -105,6 +108,7 @@ class Comparison:
         apart: why a case is not compared, by case: it did other work in one of the runs.
         scaled: the cases of several replicas whose efficiencies are compared, by the candidate's
             name.
+        costs: what training costs; None where no price is known.
     """
 
     baseline: str
@@ -116,6 +120,7 @@ class Comparison:
     baseline_missing: tuple[str, ...]
     apart: Mapping[str, str] = field(default_factory=dict)
     scaled: Mapping[str, tuple[scaling.Scaled, ...]] = field(default_factory=dict)
+    costs: Costs | None = None
 
     def spread(self, name: str) -> set[str]:
         """The cases of the run `name` whose efficiency is compared with that of another run."""
@@ -172,6 +177,15 @@ def compare(runs: Mapping[str, MeasuredRun], baseline: str | None = None) -> Com
     )
 
 
+def priced(found: Comparison, prices: Prices) -> Comparison:
+    """The comparison with the costs of its cases; `prices` has one for each of its runs."""
+    ratios = {
+        name: {p.case: Estimate(p.ratio, p.low, p.high) for p in pairs if p.ratio is not None}
+        for name, pairs in found.pairs.items()
+    }
+    return replace(found, costs=costs_of(found.runs, found.baseline, ratios, prices))
+
+
 def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
     """A row for each case and candidate, with the keys `COLUMNS`."""
     base = found.runs[found.baseline]
@@ -195,6 +209,7 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, Any]]:
                 "score": pair.scale.name,
                 "better": str(pair.scale.better) if pair.scale.name else "",
                 **scaling.scaling_cells(spread.get(pair.case)),
+                **cost_cells(found.costs, name, found.baseline, pair.case),
             }
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from bench.reports.formatting import disturbed_line, give_or_take
 from bench.reports.scaling_compared import efficiency_lines
 from bench.reports.scores import Judged, judged, short
+from bench.reports.terminal.cost import print_costs
 from bench.schema.cells import counted, few_of
 from bench.schema.warnings import Kind as Warned
 from bench.store.files import Kind
@@ -35,6 +36,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     else:
         _print_several(found, console)
     _print_efficiencies(found, console)
+    print_costs(found, letters_of(found), console)
     disturbed = {name: run.disturbed for name, run in found.runs.items() if run.disturbed}
     if disturbed:
         _line(console, disturbed_line(disturbed))
@@ -82,7 +84,7 @@ def _table_of_one(name: str, found: Comparison) -> Table:
 
 
 def _print_several(found: Comparison, console: Console) -> None:
-    letters = _letters(found)
+    letters = letters_of(found)
     for name, letter in letters.items():
         _line(console, f"{letter}  {name}" + " (baseline)" * (name == found.baseline))
     for fact, said in found.differences.items():
@@ -112,7 +114,7 @@ def _print_several(found: Comparison, console: Console) -> None:
 
 def _print_efficiencies(found: Comparison, console: Console) -> None:
     """Print which run scales better than the baseline, case by case."""
-    letters = _letters(found)
+    letters = letters_of(found)
     on_one_cpu = False
     for name, cases in found.scaled.items():
         if len(found.pairs) == 1:
@@ -178,7 +180,7 @@ def _cell(pair: Pair) -> str:
     return "" if pair.ratio is None else give_or_take(pair.ratio, pair.low, pair.high)
 
 
-def _letters(found: Comparison) -> dict[str, str]:
+def letters_of(found: Comparison) -> dict[str, str]:
     """The letter of each run, the baseline's first."""
     return {name: _letter(place) for place, name in enumerate((found.baseline, *found.pairs))}
 
