@@ -26,6 +26,7 @@ from bench.analysis.profile_rows import Profile
 from bench.cli.options import HELP
 from bench.machine.nvml import Inventory
 from bench.reports import end_of_run
+from bench.reports.exports.formats import FORMATS, export
 from bench.reports.terminal.confirm import confirmation_lines, settled_by
 from bench.reports.terminal.describe import describe_data
 from bench.reports.terminal.doctor import render
@@ -241,6 +242,11 @@ SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
 TYPED: dict[str, tuple[str, ...]] = {
     "list": ("list", "--matrix", "quick", "--devices", "cpu,gpu:7"),
     "compare": ("compare", *SET_UPS, "--output", "OUT/compared"),
+    "compare-price": (
+        *("compare", *SET_UPS[:2], "--output", "OUT/compared", "--currency", "EUR"),
+        *("--price", "one-thread=0.30/h", "one-thread-no-onednn=0.53/h"),
+    ),
+    "export": ("export", "OUT/now", "--format", "benchmark-action-bigger", "-o", "OUT/x.json"),
     "check": ("check", "--baseline", "OUT/base", "OUT/now", "--gate", "0.5"),
     "baseline-add": ("baseline", "add", "OUT/kept", "OUT/base/run0"),
     "baseline-add-failed": ("baseline", "add", "OUT/kept", "OUT/now"),
@@ -300,6 +306,7 @@ def test_what_is_typed(
         monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("bench.machine.devices.inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr("bench.reports.plots.compare.draw_comparison", lambda *_: None)
+    monkeypatch.setattr("bench.reports.plots.cost.draw_costs", lambda *_: None)
     monkeypatch.setattr("bench.reports.page.page.write_report", lambda *_: tmp_path / "page.html")
     words = [word.replace("OUT", str(tmp_path)) for word in TYPED[verb]]
     monkeypatch.setattr("sys.argv", ["fmnist-bench", *words])
@@ -334,3 +341,21 @@ def test_the_files_of_a_run_and_of_a_check(
         text = (now / name).read_text("utf-8")
         told, kept = golden(name, re.sub(r'timestamp="[^"]+"', 'timestamp="WHEN"', text))
         assert told == kept, REFRESH
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_exports_of_a_run(
+    golden: Callable[..., tuple[str, str]], tmp_path: Path, name: str
+) -> None:
+    """A file for each format; a case failed, and another has no interval."""
+    cases = {COMPILED: (0.4, 0.87), FIT: (4.0, 0.86)}
+    reasons = {SOFTMAX: (Status.FAILED, "out of memory")}
+    facts: dict[str, Any] = {
+        "cpu": {"model": "Test CPU"},
+        "versions": {"tensorflow": "2.21.0"},
+        "gpus": [],
+    }
+    run = read_run(write_run(tmp_path / "run", cases, label="golden", reasons=reasons, **facts))
+    fields = {"status": "Preview"} if FORMATS[name].takes_fields else {}
+    told, kept = golden(f"export-{name}", export(run, name, fields).text)
+    assert told == kept, REFRESH

@@ -141,6 +141,7 @@ def test_no_verb_takes_an_empty_value_for_any_option(
         "compare": ["x"],
         "fleet check": ["x"],
         "report": ["x"],
+        "export": ["x", "--format", "bmf"],
         "baseline add": ["x", "x"],
         "baseline list": ["x"],
         "baseline remove": ["x", "x"],

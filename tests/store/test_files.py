@@ -127,10 +127,11 @@ def verbs(run: Path, output: Path) -> Iterator[tuple[tuple[object, ...], Path]]:
     """Each verb that writes where the user says, as `output` would be replaced by it."""
     yield ("report", run, "--output", output), output
     yield ("describe", "--models", "softmax", "--output", output), output
+    yield ("export", run, "--format", "bmf", "--output", output), output
 
 
 @LINKS
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("name", ["results.csv", "mine", "device"])
 def test_no_verb_replaces_the_users_file(
     type_in: TypeIn, tmp_path: Path, number: int, name: str
@@ -168,6 +169,7 @@ def test_a_name_that_is_too_long_is_one_line(type_in: TypeIn, tmp_path: Path) ->
     run = write_run(tmp_path / "run", CASES)
     for words in (
         ("report", run, "--output", tmp_path / ("x" * 300)),
+        ("export", run, "--format", "bmf", "--output", tmp_path / ("x" * 300)),
         ("report", tmp_path / ("x" * 300)),
         ("compare", run, run, "--output", tmp_path / ("x" * 300)),
         ("check", run, "--baseline", tmp_path / ("x" * 300)),

@@ -12,6 +12,7 @@ Without one, a block `sh` or `console` is run, and the output in a `console` blo
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def words_after(program: str, script: str) -> list[list[str]]:
         for number, word in enumerate(words):
             if word.rpartition("/")[2] == program:
                 rest = words[number + 1 :]
-                found.append(rest[: rest.index("||")] if "||" in rest else rest)
+                found.append(list(itertools.takewhile(lambda word: word not in ("||", ">"), rest)))
     return found
 
 

@@ -110,6 +110,7 @@ class Ground:
             "doctor": ("doctor",),
             "compare": ("compare", first, second, "--output", "new"),
             "report": ("report", first, "--output", "new.html"),
+            "export": ("export", "--format", "bmf", "--output", "new.json", first),
             "check": ("check", "--baseline", str(self.baseline), first, "--output", "new"),
             "baseline add": ("baseline", "add", "new", first),
             "baseline list": ("baseline", "list", str(self.baseline)),
@@ -276,4 +277,8 @@ def _replaced(right: tuple[str, ...], option: str, value: str) -> tuple[str, ...
 
 def _leading(right: tuple[str, ...], verb: str, argument: click.Parameter) -> tuple[str, ...]:
     """The part of the right command line before a wrong argument."""
-    return tuple(verb.split()) if argument.nargs == 1 else right
+    if argument.nargs != 1:
+        return right
+    # At the end, it follows the options that the verb requires.
+    is_last = not right[-2].startswith("-")
+    return right[:-1] if is_last else tuple(verb.split())

@@ -86,6 +86,8 @@ def commands(baseline: Path, candidate: Path, data: Path) -> tuple[Command, ...]
         Command("check", ("check", "--baseline", str(baseline), now, "--output", "{out}/x"),
                 fine=(0, 1, 3), written=("x/check.json",)),
         Command("report", ("report", now, "--output", "{out}/x.html"), written=("x.html",)),
+        Command("export", ("export", now, "--format", "bmf", "--output", "{out}/x.json"),
+                written=("x.json",)),
         Command("baseline", ("baseline", "add", "{out}/x", now),
                 written=(f"x/{candidate.name}/results.csv",)),
         Command("describe", ("describe", "--models", "softmax", "--output", "{out}/x.png"),
