@@ -35,8 +35,16 @@ _GAUGES: Mapping[Quantity, tuple[str, str]] = {
     Quantity.DEVICE_MEMORY: ("peak_device_memory_bytes", "Peak memory of the device."),
 }
 _OF_CASE = (
-    "case", "model", "optimizer", "loop", "backend", "device", "batch_size", "precision", "replicas"
-)  # fmt: skip
+    "case",
+    "model",
+    "optimizer",
+    "loop",
+    "backend",
+    "device",
+    "batch_size",
+    "precision",
+    "replicas",
+)
 _ENDS = {"low": "Lower end of the 95% interval", "high": "Upper end of the 95% interval"}
 
 
