@@ -90,7 +90,9 @@ def test_the_commit_of_a_run_can_be_told(type_in: TypeIn, store: Path, tmp_path:
 
 
 def test_the_nodes_of_a_fleet_are_machines(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
-    fleet = FleetFolder.create(tmp_path / "fleet", Plan((COMPILED,), RunSettings()))
+    fleet = FleetFolder(tmp_path / "fleet", Plan((COMPILED,), RunSettings()))
+    fleet.path.mkdir()
+    fleet.open()
     for day, name in enumerate(("node/1", "node 2"), 1):
         measured(fleet.of_node(name), day)
     assert type_in("history", "add", tmp_path / "fleet")[0] == 0
