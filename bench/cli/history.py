@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,11 +85,14 @@ def adding_to(store: str | None) -> Iterator[Callable[[Path], None]]:
 
         def add(path: Path) -> None:
             """Add the run in this folder, and print that."""
-            new = kept(read_run(path))
             try:
-                click.echo(added_line(path, new, there.add(new)))
+                new = kept(read_run(path))
+                outcome = there.add(new)
             except UserError as error:
-                raise UserError(f"{error}; the run is whole: history add {path}") from error
+                words = ("fmnist-bench", "history", "add", str(path), "--store", there.shown)
+                told = f"the run in {path} is whole; add it by {shlex.join(words)}"
+                raise UserError(f"{error}; {told}") from error
+            click.echo(added_line(path, new, outcome))
 
         yield add
 
@@ -120,10 +124,12 @@ def history_add(
     Runs that cannot be read are told, and the others are added.
     """
     from bench.reports.terminal.history import added_line
+    from bench.schema.plan import validate_label
     from bench.store.history.folders import named_runs
     from bench.store.history.record import kept
     from bench.store.measured import read_run
 
+    validate_label(machine, "--machine")
     broken = 0
     with history_at(store) as there:
         there.make_ready()
@@ -269,9 +275,9 @@ def history_prune(
 def _old(
     there: History, machine: str | None, keep: int | None, before: str | None
 ) -> list[KnownRun]:
-    from bench.store.history.reading import as_utc
+    from bench.store.history.reading import day_of
 
-    limit = None if before is None else as_utc(before)
+    limit = None if before is None else day_of(before, "--before")
     kept = {run.id for run in there.runs(machine, last=keep)} if keep else set()
     return [
         run

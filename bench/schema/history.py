@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from statistics import fmean
 
 from bench.schema.bounds import Plain, Text, Word
@@ -69,6 +70,20 @@ class HistoryPoint:
         """
         return fmean(self.logs)
 
+    def changed_since(self, earlier: HistoryPoint) -> tuple[tuple[str, str, str], ...]:
+        """The facts that differ from an earlier run's: (name, then, now).
+
+        A fact that one of the two did not record is not known to differ.
+        """
+        if self.environment == earlier.environment:
+            return ()
+        both = (name for name in earlier.facts if name in self.facts)
+        return tuple(
+            (name, earlier.facts[name], self.facts[name])
+            for name in both
+            if earlier.facts[name] != self.facts[name]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class HistorySeries:
@@ -92,3 +107,17 @@ class HistorySeries:
     points: tuple[HistoryPoint, ...] = field(default=())
     score: str = ACCURACY
     better: Better = Better.MAX
+
+
+def as_utc(told: str) -> str:
+    """A time or a date, ISO 8601, as a history holds it; one without a zone is in UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    time = datetime.fromisoformat(told)
+    zoned = time if time.tzinfo else time.replace(tzinfo=UTC)
+    try:
+        return zoned.astimezone(UTC).isoformat(timespec="seconds")
+    except OverflowError as error:
+        raise ValueError(told) from error

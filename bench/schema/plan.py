@@ -139,8 +139,10 @@ def label_of(label: str | None, name: str) -> str:
     return shown[-MAX_LABEL:]
 
 
-def validate_label(label: str | None) -> None:
-    """Accept None, and any text of at most 80 characters that prints on one line.
+def validate_label(label: str | None, named: str = "label", most: int = MAX_LABEL) -> None:
+    """Accept None, and any text of at most `most` characters that prints on one line.
+
+    `named` is what the message calls it.
 
     Raises:
         UserError: the label holds a control character or a line break, is not in the encoding
@@ -148,9 +150,9 @@ def validate_label(label: str | None) -> None:
     """
     if label is None:
         return
-    if len(label) > MAX_LABEL:
+    if len(label) > most:
         raise UserError(
-            f"label {label[:20]!r}...: has {len(label)} characters, shorten it to {MAX_LABEL}"
+            f"{named} {label[:20]!r}...: has {len(label)} characters, shorten it to {most}"
         )
     if any(unicodedata.category(sign) in _UNPRINTED for sign in label):
-        raise UserError(f"label {label!a}: leave out control characters and line breaks")
+        raise UserError(f"{named} {label!a}: leave out control characters and line breaks")

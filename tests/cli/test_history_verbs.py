@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import TypeIn
+from support import FAKE_WORKER, TypeIn
 from support.repositories import git
 from support.run_folders import write_run
 
 from bench.cli import history as verbs
 from bench.cli.verb import command_line
+from bench.launch.launcher import CAN_FORK, Launcher
 from bench.schema.case import Case
 from bench.schema.plan import Plan, RunSettings
+from bench.session import run as session_run
+from bench.session.outcome import RunOutcome
 from bench.store.fleet_folder import FleetFolder
 from bench.store.history.history import History
+from bench.store.measured import read_run
 from fmnist_models.errors import UserError
 
 COMPILED = Case("relu_mlp", "adam", "compiled")
@@ -100,18 +108,79 @@ def test_the_nodes_of_a_fleet_are_machines(type_in: TypeIn, store: Path, tmp_pat
         assert sorted(run.machine.name for run in history.runs()) == ["node 2", "node/1"]
 
 
+@pytest.fixture
+def run(
+    type_in: TypeIn, tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Types `run` of one case, whose scripted launches end at once, into the folder `run`."""
+    if not CAN_FORK:
+        pytest.skip("the fake worker forks")
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"rounds": [1.0, 1.0]}]))
+    monkeypatch.setenv("FAKE_WORKER_SCRIPT", str(script))
+    monkeypatch.setattr(session_run, "Launcher", lambda data=None: Launcher(FAKE_WORKER, data))
+    axes = ("--models", "softmax", "--optimizers", "adam", "--loops", "fit", "--devices", "cpu")
+    more = ("--batch-sizes", "32", "--precisions", "float32", "--epochs", "2", "--no-report")
+    words = ("run", *axes, *more, "--data", small_data, "--output", tmp_path / "run")
+    return lambda *also: type_in(*words, *also)
+
+
 def test_a_run_is_added_when_it_has_ended(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    type_in: TypeIn, run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    run = measured(tmp_path / "run", 1)
-    with verbs.adding_to(str(store)) as add:
-        assert store.exists()
-        add(run)
-    assert ": added: run " in capsys.readouterr().out
-    with pytest.raises(UserError, match="is a folder"), verbs.adding_to(str(tmp_path)):
-        pytest.fail("the run would begin")
-    with verbs.adding_to(None) as add:
-        add(run)
+    place = tmp_path / "of a team" / "history.sqlite"
+    code, out, _ = run("--history", place)
+    assert (code, out.count(": added: run ")) == (0, 1)
+    code, out, _ = type_in("history", "add", tmp_path / "run", "--store", place)
+    assert (code, "is there already" in out) == (0, True)
+    with History(place) as history:
+        (one,) = history.runs()
+    assert (one.ok, one.cases) == (1, 1)
+    # The command that a run records repeats it.
+    command = json.loads((tmp_path / "run" / "plan.json").read_text("utf-8"))["command"]
+    assert shlex.split(command)[-2:] == ["--history", str(place)]
+
+
+def test_a_history_that_is_gone_at_the_end_of_a_run_loses_nothing(
+    type_in: TypeIn,
+    run: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, execute = tmp_path / "a history", session_run.execute
+
+    def executed(*words: Any, **more: Any) -> RunOutcome:
+        """Measures; meanwhile somebody makes a folder of the history."""
+        outcome = execute(*words, **more)
+        place.unlink()
+        place.mkdir()
+        return outcome
+
+    monkeypatch.setattr(session_run, "execute", executed)
+    code, out, err = run("--history", place)
+    assert (code, err.splitlines()[-1].startswith("fmnist-bench: error: ")) == (2, True)
+    assert "softmax-adam-fit-cpu-b32-float32" in out
+    assert read_run(tmp_path / "run").logs
+    _, remedy = err.splitlines()[-1].split("is whole; add it by fmnist-bench ")
+    place.rmdir()
+    code, out, _ = type_in(*shlex.split(remedy))
+    assert (code, ": added: run " in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("mysql://me:w0rd@host/x", "mysql://me:***@host/x: choose a path"),
+        ("postgresql://me:w0rd@/x?host=/nowhere", "is the server running"),
+        (".", ". is a folder"),
+    ],
+)
+def test_a_wrong_history_is_refused_before_anything_is_measured(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, wrong: str, told: str
+) -> None:
+    code, _, err = run("--history", wrong)
+    assert (code, told in err, "w0rd" in err, err.count("\n")) == (2, True, False, 1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_run_records_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

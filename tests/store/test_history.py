@@ -343,7 +343,7 @@ def test_an_address_that_is_none(url: str, run: MakeRun) -> None:
 def test_what_is_no_history(tmp_path: Path, run: MakeRun) -> None:
     text = tmp_path / "text"
     text.write_text("a diary, not a history " * 100)
-    assert "file is not a database; name another --store" in line_of(text, run())
+    assert "file is not a database; name another history" in line_of(text, run())
     assert text.read_text().startswith("a diary")
     assert "is a folder" in line_of(tmp_path, run())
     other = tmp_path / "other.sqlite"

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from bench.schema.bounds import shortened
 from bench.store.history.place import Place
 from bench.store.history.tables import VERSION_TABLE, VERSIONS
 from fmnist_models.errors import UserError
@@ -103,6 +104,8 @@ class Store:
             yield
         except (DBAPIError, sqlite3.Error) as error:
             raise self.place.refused(error) from error
+        except UnicodeEncodeError as error:
+            raise UserError(f"{shortened(error.object)}: is no text; write it anew") from error
 
     def _bring_up_to_date(self, connection: Connection) -> None:
         """Make the tables that are missing, unless another writer has done so meanwhile."""
@@ -117,7 +120,7 @@ class Store:
             if others:
                 raise UserError(
                     f"{self.place.shown} is a database of another program, with a table "
-                    f"{min(others)}: name another --store"
+                    f"{min(others)}: name another history"
                 )
         _migrate(connection)
 

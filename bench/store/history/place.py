@@ -22,18 +22,18 @@ _REMEDIES = (
         "password authentication|no password|authentication failed|pg_hba",
         "give the right one in PGPASSWORD, ~/.pgpass or the URL",
     ),
-    ("database .* does not exist", "make it with createdb, or name another --store"),
+    ("database .* does not exist", "make it with createdb, or name another history"),
     (
         "connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
         "is the server running, and is the host right? Nothing was lost: do it again",
     ),
     ("No space|disk full|disk is full|max_page", "make room, then do it again: nothing was lost"),
-    ("not a database|malformed", "name another --store, or take the file from a copy"),
+    ("not a database|malformed", "name another history, or take the file from a copy"),
     ("locked", "another program keeps it: do it again when that has ended"),
-    ("readonly|read-only|permission", "get the right to write there, or name another --store"),
-    ("unable to open", "is its folder there, and may you write to it? Or name another --store"),
+    ("readonly|read-only|permission", "get the right to write there, or name another history"),
+    ("unable to open", "is its folder there, and may you write to it? Or name another history"),
 )
-_OTHERS = "nothing was changed; do it again, or name another --store"
+_OTHERS = "nothing was changed; do it again, or name another history"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Place:
         if self.file is None:
             return
         self._refuse_no_file()
-        with explained(self.file.parent, "name another --store"):
+        with explained(self.file.parent, "name another history"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
 
     def refuse_absent(self) -> None:
@@ -111,14 +111,13 @@ def place_of(store: str) -> Place:
         url = make_url(store)
     except (ArgumentError, ValueError):
         raise UserError(
-            f"--store {shown}: cannot be read: write postgresql+psycopg://USER@HOST/DATABASE, with "
+            f"{shown}: cannot be read: write postgresql+psycopg://USER@HOST/DATABASE, with "
             "signs such as @ and / of a name as %40 and %2F"
         ) from None
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         return Place(file=Path(url.database))
     if url.drivername not in _SERVERS:
         raise UserError(
-            f"--store {shown}: choose a path, sqlite:///PATH or "
-            "postgresql+psycopg://USER@HOST/DATABASE"
+            f"{shown}: choose a path, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
         )
     return Place(url=url.set(drivername="postgresql+psycopg"))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
 from bench.schema.bounds import shortened
 from bench.schema.cells import few_of
-from bench.schema.history import HistoryPoint, HistorySeries, Revision
+from bench.schema.history import HistoryPoint, HistorySeries, Revision, as_utc
 from bench.schema.launch import Better, Status
 from bench.store.history.record import Machine
 from bench.store.history.tables import CASES, ENVIRONMENTS, MACHINES, REVISIONS, RUNS
@@ -229,25 +228,25 @@ def _known(row: Any) -> KnownRun:
 
 def _wanted(column: Any, since: str | None) -> Select[Any]:
     wanted = select(column)
-    return wanted if since is None else wanted.where(RUNS.c.time_utc >= as_utc(since))
+    return wanted if since is None else wanted.where(RUNS.c.time_utc >= day_of(since))
 
 
-def as_utc(told: str) -> str:
-    """A time or a date, as the columns hold it; one without a zone is in UTC.
+def day_of(told: str, option: str = "--since") -> str:
+    """The time, as the columns hold it, that a user named by `option`.
 
     Raises:
         UserError: it is none.
     """
     try:
-        time = datetime.fromisoformat(told)
+        return as_utc(told)
     except ValueError:
-        raise UserError(f"{shortened(told)}: write a date such as 2026-03-01") from None
-    zoned = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return zoned.astimezone(UTC).isoformat(timespec="seconds")
+        raise UserError(f"{option} {shortened(told)}: write a date such as 2026-03-01") from None
 
 
 def _machine(connection: Connection, named: str) -> str:
-    rows = connection.execute(select(MACHINES).order_by(MACHINES.c.name)).all()
+    # A machine whose runs are gone, or have another name by now, is none.
+    held = MACHINES.c.id.in_(select(RUNS.c.machine))
+    rows = connection.execute(select(MACHINES).where(held).order_by(MACHINES.c.name)).all()
     for fits in (
         [row.id for row in rows if named in (row.id, row.name)],
         [row.id for row in rows if row.id.startswith(named) or row.name.startswith(named)],

@@ -7,7 +7,6 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from bench.machine.redact import legible
 from bench.schema.bounds import checked
 from bench.schema.cells import as_cell, counted, csv_text, result_line
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS, Row
-from bench.schema.history import Revision
+from bench.schema.history import Revision, as_utc
 from bench.schema.launch import LaunchRecord, Round, StoredRound
 from bench.schema.runs import MeasuredRun, WholeRun
 from bench.schema.score import ACCURACY
@@ -104,11 +103,12 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
     plan = whole.plan and whole.plan.to_json()
     record = _text({"plan": plan, "environment": run.environment, "rows": whole.rows})
     launches = tuple(map(_text, _by_launch(whole)))
+    named = None if machine is None else legible(machine)
     return KeptRun(
         # However far it comes, its first launch stays what it was.
         id=_digest(run.time_utc + launches[0])[:_RUN],
         content=_digest("\n".join((record, *launches))),
-        machine=machine_of(run.environment) if machine is None else Machine(machine, machine),
+        machine=machine_of(run.environment) if named is None else Machine(named, named),
         revision=revision or revision_of(run.environment),
         told=frozenset(n for n, v in (("machine", machine), ("revision", revision)) if v),
         facts=facts_of(run.environment),
@@ -197,13 +197,12 @@ def revision_of(environment: Mapping[str, Any]) -> Revision | None:
 
 def _time_of(run: MeasuredRun) -> str:
     try:
-        time = datetime.fromisoformat(run.time_utc)
+        return as_utc(run.time_utc)
     except ValueError:
         raise UserError(
             f"{run.path}: environment.json has no time_utc, so the run has no place in a history: "
             "take it from a copy"
         ) from None
-    return time.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _cases(run: MeasuredRun, whole: WholeRun) -> Iterator[KeptCase]:
