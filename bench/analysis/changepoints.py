@@ -120,6 +120,11 @@ class Watch:
         if self._run % EVERY == 0:
             self._noise.estimate(self._ready)
 
+    def see_all(self, values: Array) -> None:
+        """Take in runs, one after the other; shape (runs, series, suites)."""
+        for run in values:
+            self.see(run)
+
     def level(self, series: int, suite: int, first: int, last: int) -> float:
         """The mean of clipped values of the series' own runs from `first` until before `last`."""
         ends = self._sums[[first, last], series, suite]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,10 +11,16 @@ from bench.cli.declared import SIZE_OPTIONS
 from bench.cli.history import history_at, machine_option, store_option
 from bench.cli.options import Verb, options
 from bench.cli.verb import console_of
+from bench.schema.bounds import shortened
+from bench.schema.cells import few_of
 from bench.schema.errors import ExitCode
 from fmnist_models.errors import UserError
 
+if TYPE_CHECKING:
+    from bench.schema.history import HistorySeries
+
 _F = TypeVar("_F", bound=Callable[..., Any])
+_LONGEST_NOTE = 500
 
 
 def control_option(function: _F) -> _F:
@@ -57,7 +63,8 @@ def history_changes(
         series = there.series(machine, last=None)
         notes = {note.id: note.note for note in there.notes().values()}
     begun = "" if since is None else since_time(series, since)
-    _refuse_unmatched(control, [one.case for one in series])
+    _refuse_unmatched("--control", control, series)
+    _refuse_unmatched("--cases", (cases,), series)
     report = chosen(judge(series, allowed, control, notes), begun, cases)
     print_changes(report, console_of())
     return report.exit_code
@@ -70,27 +77,39 @@ def history_changes(
 @store_option
 def history_ack(change: str, note: str, control: tuple[str, ...], store: str | None) -> int:
     """Acknowledge a CHANGE by its id: it stays visible, with the note, and no longer counts."""
+    from bench.schema.plan import validate_label
     from bench.schema.sizes import Sizes
     from bench.verdicts.history import judge
 
+    validate_label(note, "--note", _LONGEST_NOTE)
     with history_at(store) as there:
-        report = judge(there.series(last=None), Sizes.of_check(), control)
+        series = there.series(last=None)
+        _refuse_unmatched("--control", control, series)
+        report = judge(series, Sizes.of_check(), control)
         known = {found.id for found in report.changes}
         named = [one for one in sorted(known | set(there.notes())) if one.startswith(change)]
         if len(named) != 1:
             told = f"is the beginning of {len(named)} ids" if named else "is no id of a change"
-            raise UserError(f"{change!r} {told}: fmnist-bench history changes shows them")
+            raise UserError(f"{shortened(change)} {told}: fmnist-bench history changes shows them")
         there.note(named[0], note)
     click.echo(f"acknowledged {named[0]}: {note}")
     return ExitCode.PASSED
 
 
-def _refuse_unmatched(patterns: tuple[str, ...], cases: list[str]) -> None:
+def _refuse_unmatched(
+    option: str, patterns: tuple[str, ...], series: Sequence[HistorySeries]
+) -> None:
+    """Refuse a pattern that no case matches.
+
+    Raises:
+        UserError: there is such a pattern; the message names some cases.
+    """
     from fnmatch import fnmatchcase
 
+    cases = dict.fromkeys(one.case for one in series)
     for pattern in patterns:
-        if not any(fnmatchcase(case, pattern) for case in cases):
+        if cases and not any(fnmatchcase(case, pattern) for case in cases):
             raise UserError(
-                f"--control {pattern}: no case of the history is called so; fmnist-bench history "
-                "list and show tell what is there"
+                f"{option} {shortened(pattern)}: no case is called so; there are "
+                f"{few_of(list(cases))}"
             )

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.analysis.changepoints import Watch
 from bench.analysis.stats import launch_log
 from bench.evidence import candidates_child
+from bench.evidence.changes import watched
 from bench.evidence.exits import upper_bound, world_fields
 from bench.evidence.recorded import read
 from bench.evidence.worlds import Array, World, launch_medians
-from bench.evidence.years import YEAR, Years, years
-from bench.verdicts.history import SPEED_LEVEL
+from bench.evidence.years import Years, years
+from bench.verdicts.history import SPEED_LEVEL, YEAR
 from fmnist_models.errors import UserError
 
 Row = dict[str, Any]
@@ -173,10 +173,8 @@ def _found(
 
 def _own(values: Array, *, pooled: bool) -> list[list[int]]:
     """Where each series changed, by case and then suite, as the history tells it."""
-    runs, cases, suites = values.shape
-    watch = Watch((cases, suites), runs, SPEED_LEVEL / (YEAR * cases), alike=pooled)
-    for run in values:
-        watch.see(run)
+    _, cases, suites = values.shape
+    watch = watched(values, SPEED_LEVEL / (YEAR * cases), alike=pooled)
     found: list[list[int]] = [[] for _ in range(cases * suites)]
     for alarm in watch.alarms:
         found[alarm.series * suites + alarm.suite].append(alarm.first)

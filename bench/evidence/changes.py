@@ -14,7 +14,7 @@ from bench.analysis.change_shape import place
 from bench.analysis.changepoints import LEAST_CASES, Alarm, Watch
 from bench.evidence.exits import upper_bound, world_fields
 from bench.evidence.worlds import Array, World, launch_medians
-from bench.evidence.years import YEAR, Years, years
+from bench.evidence.years import Years, years
 from bench.schema.sizes import CHECK_ACCURACY_MARGIN
 from bench.verdicts.check_data import SEED_SCATTER
 from bench.verdicts.history import (
@@ -23,6 +23,7 @@ from bench.verdicts.history import (
     SCORE_LEVEL,
     SHARED_LEVEL,
     SPEED_LEVEL,
+    YEAR,
 )
 from bench.verdicts.history_found import (
     FOR_SHAPE,
@@ -96,8 +97,7 @@ def change_rows(effort: Effort, seed: int, tell: Callable[[str], object]) -> lis
 def watched(values: Array, level: float, *, alike: bool) -> Watch:
     """A watch that saw all runs; shape (runs, series, suites)."""
     watch = Watch(values.shape[1:], len(values), level, alike=alike)
-    for run in values:
-        watch.see(run)
+    watch.see_all(values)
     return watch
 
 
@@ -149,8 +149,7 @@ def score_rows(suites: int, seed: int) -> Iterator[Row]:
                 margin=np.full(kind.cases, margin),
                 least=LEAST_SCATTER,
             )
-            for run in values:
-                watch.see(run)
+            watch.see_all(values)
             found = _told(watch)
             alarms, drifts = alarms + found[0], drifts + found[1]
         yield _false(kind, f"a score, scatter {scatter:g}", suites, [alarms, drifts])

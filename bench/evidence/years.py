@@ -16,8 +16,6 @@ from bench.evidence.worlds import (
     heavy,
 )
 
-YEAR = 365
-
 
 @dataclass(frozen=True, slots=True)
 class Years:

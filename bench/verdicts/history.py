@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from bench.analysis.changepoints import LEAST_CASES, Watch
+from bench.schema.bounds import shortened
 from bench.schema.errors import ExitCode
-from bench.schema.history import HistorySeries
+from bench.schema.history import HistorySeries, as_utc
 from bench.schema.score import OF_ACCURACY, Scale
 from bench.schema.sizes import Sizes
 from bench.verdicts.history_change import ALL_CASES, Change, What
@@ -38,7 +38,6 @@ from fmnist_models.errors import UserError
 # of the noise (results/evidence/changes.csv).
 YEAR = 365
 SPEED_LEVEL, SHARED_LEVEL, SCORE_LEVEL = 0.0003, 0.0004, 0.0003
-PROMISED = 0.01
 # A change as large as the gate must be found within so many runs.
 SOON = 30
 # Equal scores of runs with the same seeds show no scatter, as a share.
@@ -71,14 +70,12 @@ class HistoryReport:
         changes: the earliest first.
         reaches: of each case's speed and score.
         left_out: number of runs of too few cases to know what all share, by machine.
-        uncontrolled: names of machines without a control series.
     """
 
     sizes: Sizes
     changes: tuple[Change, ...]
     reaches: tuple[Reach, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
-    uncontrolled: tuple[str, ...] = ()
 
     @property
     def blind(self) -> tuple[Reach, ...]:
@@ -109,12 +106,9 @@ def judge(
         notes: of acknowledged changes, by id.
     """
     changes, reaches, left_out = list[Change](), list[Reach](), dict[str, int]()
-    uncontrolled = []
     for own in machines(series):
         table = speed_table(own)
         frozen = controls(own, control)
-        if not frozen:
-            uncontrolled.append(own[0].machine_name)
         families, dropped = _speeds(table, frozen)
         if dropped:
             left_out[own[0].machine_name] = dropped
@@ -125,7 +119,7 @@ def judge(
     known = notes or {}
     noted = [replace(change, note=known.get(change.id)) for change in changes]
     noted.sort(key=lambda change: (change.place.first.time_utc, change.machine, change.case))
-    return HistoryReport(sizes, tuple(noted), tuple(reaches), left_out, tuple(uncontrolled))
+    return HistoryReport(sizes, tuple(noted), tuple(reaches), left_out)
 
 
 def chosen(report: HistoryReport, since: str = "", cases: str = "*") -> HistoryReport:
@@ -145,24 +139,25 @@ def chosen(report: HistoryReport, since: str = "", cases: str = "*") -> HistoryR
 
 
 def since_time(series: Iterable[HistorySeries], text: str) -> str:
-    """The time, ISO 8601 in UTC, that a date or the beginning of a revision names.
+    """The time, ISO 8601 in UTC, of a date, or of the first run of the revision that begins so.
 
     Raises:
-        UserError: it is neither a date nor the beginning of a measured revision.
+        UserError: it is no date, and of no measured revision or several.
     """
-    times = [
-        point.time_utc
+    measured = {
+        (point.revision.id, point.time_utc)
         for one in series
         for point in one.points
-        if point.revision is not None and point.revision.id.startswith(text)
-    ]
-    if text and times:
-        return min(times)
+        if point.revision is not None and text and point.revision.id.startswith(text)
+    }
+    if len({revision for revision, _ in measured}) == 1:
+        return min(time for _, time in measured)
     try:
-        return datetime.fromisoformat(text).isoformat()
+        return as_utc(text)
     except ValueError:
         raise UserError(
-            f"--since {text}: name a day such as 2026-11-28, or a revision that a run measured"
+            f"--since {shortened(text)}: name a day such as 2026-11-28, or the one revision, of "
+            "those that runs measured, that begins so"
         ) from None
 
 
@@ -181,13 +176,16 @@ def _speeds(table: Table, frozen: Sequence[int]) -> tuple[list[Family], int]:
     level = SPEED_LEVEL / (YEAR * len(rest))
     if not alike:
         values = judged.values if control is None else judged.values - control[:, None]
-        watch = _watched(Watch((len(rest), 1), len(values), level, alike=False), values)
+        watch = Watch((len(rest), 1), len(values), level, alike=False)
+        watch.see_all(values[:, :, None])
         return [Family.of(judged, values, watch, level, control)], dropped
-    own = _watched(Watch((len(rest), 1), len(table.runs), level, alike=True), judged.values)
+    own = Watch((len(rest), 1), len(table.runs), level, alike=True)
+    own.see_all(judged.values[:, :, None])
     cases = replace(Family.of(judged, judged.values, own, level, control), relative=True)
     shared = own.shared if control is None else own.shared - control[:, None]
     level = SHARED_LEVEL / YEAR
-    watch = _watched(Watch((1, 1), len(shared), level, alike=False), shared)
+    watch = Watch((1, 1), len(shared), level, alike=False)
+    watch.see_all(shared[:, :, None])
     whole = replace(judged.series[0], case=ALL_CASES)
     together = Table((whole,), (judged.runs,), shared, judged.runs)
     return [cases, Family.of(together, shared, watch, level, control)], dropped
@@ -214,14 +212,9 @@ def _scores(series: Sequence[HistorySeries], sizes: Sizes) -> list[Family]:
         margin=margin,
         least=LEAST_SCATTER,
     )
-    family = Family.of(table, table.values, _watched(watch, table.values), level, None)
+    watch.see_all(table.values[:, :, None])
+    family = Family.of(table, table.values, watch, level, None)
     return [replace(family, what=What.SCORE, scales=tuple(scales))]
-
-
-def _watched(watch: Watch, values: Array) -> Watch:
-    for run in values:
-        watch.see(run[:, None])
-    return watch
 
 
 def _level_of(values: Array) -> Array:

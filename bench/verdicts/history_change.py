@@ -71,7 +71,7 @@ class Place:
         )
         if before.revision is not None:
             met.pop(before.revision.id, None)
-        return cls(before, points[first], after, tuple(met), _differences(before, after))
+        return cls(before, points[first], after, tuple(met), after.changed_since(before))
 
     @property
     def cause(self) -> Cause:
@@ -138,15 +138,3 @@ def change_id(series: HistorySeries, case: str, what: What, first: HistoryPoint)
     """The id of the change of a series whose first run was `first` when it was found."""
     words = "\n".join((series.machine, case, series.workload, what, first.run))
     return hashlib.sha256(words.encode()).hexdigest()[:_ID_DIGITS]
-
-
-def _differences(before: HistoryPoint, after: HistoryPoint) -> tuple[tuple[str, str, str], ...]:
-    """A fact that one of them did not record is not known to differ."""
-    if before.environment == after.environment:
-        return ()
-    both = (name for name in before.facts if name in after.facts)
-    return tuple(
-        (name, before.facts[name], after.facts[name])
-        for name in both
-        if before.facts[name] != after.facts[name]
-    )

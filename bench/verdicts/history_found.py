@@ -19,7 +19,9 @@ from bench.schema.sizes import Sizes
 from bench.verdicts.history_change import ALL_CASES, Change, Place, Shape, What, change_id
 from bench.verdicts.history_tables import Array, Table
 
-_PROMISED, _UPPER = 0.01, 0.975
+# The chance of a false change of a machine in a year of daily runs.
+PROMISED = 0.01
+_UPPER = 0.975
 # The place and the shape are told by so many runs on each side.
 _MOST_EACH = 150
 # Successive runs may be alike, so the scatter of means of eight runs stands for that of one.
@@ -244,7 +246,7 @@ def _change(family: Family, number: int, group: Sequence[_Found], sizes: Sizes) 
         middle,
         low,
         high,
-        min(1.0, _PROMISED * p / family.level),
+        min(1.0, PROMISED * p / family.level),
         _place(family, number, group),
         runs,
         counts=abs(middle) > margin,

@@ -197,7 +197,7 @@ def test_since_and_cases_choose_what_is_told_not_what_is_judged() -> None:
     assert chosen(report, since_time(runs, f"{60:040d}")).exit_code is ExitCode.PASSED
     assert len(chosen(report, cases="c3").changes) == 1
     assert chosen(report, cases="c[12]").changes == ()
-    with pytest.raises(UserError, match="--since soon: name a day"):
+    with pytest.raises(UserError, match="--since 'soon': name a day"):
         since_time(runs, "soon")
 
 
@@ -242,8 +242,11 @@ def test_typed_changes_and_ack(type_in: TypeIn, store: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("changes", "--since", "soon"), "--since soon: name a day"),
-        (("changes", "--control", "x*"), "--control x*: no case"),
+        (("changes", "--since", "soon"), "--since 'soon': name a day"),
+        (("changes", "--control", "x*"), "--control 'x*': no case is called so; there are c0, c1"),
+        (("changes", "--cases", "x*"), "--cases 'x*': no case"),
+        (("ack", "a", "--note", "why", "--control", "x*"), "--control 'x*': no case"),
+        (("ack", "a", "--note", "a\nb"), "--note 'a\\nb': leave out"),
         (("changes", "--gate", "0"), "--gate 0"),
         (("ack", "zzz", "--note", "why"), "'zzz' is no id of a change"),
         (("ack", "", "--note", "why"), "empty"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -40,7 +40,7 @@ def print_runs(runs: Sequence[KnownRun], console: Console) -> None:
         for run in own:
             table.add_row(
                 run.id[:SHORT],
-                _minute(run.time_utc),
+                minute(run.time_utc),
                 commit(run.revision),
                 f"{run.ok}/{run.cases}",
                 Text(run.label),
@@ -70,12 +70,14 @@ def commit(revision: Revision | None) -> str:
     return f"{revision.id[:COMMIT]}{'+' if revision.dirty else ''}"
 
 
-def environment_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """The facts that differ between two runs that both recorded them, as text."""
-    both = [name for name in before if name in after]
-    return [
-        f"{name} {before[name]} -> {after[name]}" for name in both if before[name] != after[name]
-    ]
+def facts_text(changed: Sequence[tuple[str, str, str]]) -> str:
+    """Some of the facts that changed, as text: (name, then, now) of each; empty for none."""
+    return few_of([f"{name} {then} -> {now}" for name, then, now in changed])
+
+
+def minute(time_utc: str) -> str:
+    """A time to the minute, as people read it."""
+    return time_utc[:16].replace("T", " ")
 
 
 def _cells(point: HistoryPoint) -> list[str]:
@@ -85,7 +87,7 @@ def _cells(point: HistoryPoint) -> list[str]:
     score = f"{fmean(point.scores):.4f}" if point.scores else ""
     return [
         point.run[:SHORT],
-        _minute(point.time_utc),
+        minute(point.time_utc),
         commit(point.revision),
         speed,
         half,
@@ -96,15 +98,11 @@ def _cells(point: HistoryPoint) -> list[str]:
 def _notes(before: HistoryPoint | None, point: HistoryPoint) -> str:
     """What of the environment is new, and whether others disturbed the run."""
     told = []
-    if before is not None and before.environment != point.environment:
-        told.append(few_of(environment_changes(before.facts, point.facts)))
+    if before is not None:
+        told.append(facts_text(point.changed_since(before)))
     if any(read(text).disturbs for text in point.warnings):
         told.append("disturbed")
     return "; ".join(filter(None, told))
-
-
-def _minute(time_utc: str) -> str:
-    return time_utc[:16].replace("T", " ")
 
 
 def _table(*headings: str) -> Table:

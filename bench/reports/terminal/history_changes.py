@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from bench.reports.terminal.history import SHORT, commit
+from bench.reports.terminal.history import COMMIT, SHORT, commit, facts_text, minute
 from bench.schema.cells import counted, few_of
 from bench.schema.errors import ExitCode
 from bench.schema.history import HistoryPoint
-from bench.verdicts.history import PROMISED, SOON, HistoryReport, Reach
+from bench.verdicts.history import SOON, HistoryReport, Reach
 from bench.verdicts.history_change import ALL_CASES, Cause, Change, Shape, What
+from bench.verdicts.history_found import PROMISED
 
 _MEANING = {
     ExitCode.PASSED: "no new loss",
@@ -40,8 +41,9 @@ def change_lines(change: Change) -> Iterator[str]:
     place = change.place
     yield f"  between {_run(place.before)} and {_run(place.after)}; likeliest {_run(place.first)}"
     if place.between:
-        yield f"  measured commits: {few_of([one[:9] for one in place.between])}"
-    yield f"  differs: {place.cause}{_facts(change)}"
+        yield f"  measured commits: {few_of([one[:COMMIT] for one in place.between])}"
+    facts = facts_text(place.facts)
+    yield f"  differs: {place.cause}{f': {facts}' if facts else ''}"
     for told in _standing(change):
         yield f"  {told}"
 
@@ -56,11 +58,6 @@ def size_of(change: Change) -> str:
     ends = f"({100 * low:.1f} to {scale.sized(high)})"
     word = "worse" if change.worse else "better"
     return f"{scale.name} {word} by {scale.sized(abs(change.size))} {ends}"
-
-
-def _facts(change: Change) -> str:
-    told = [f"{name} {then} -> {now}" for name, then, now in change.place.facts]
-    return f": {few_of(told)}" if told else ""
 
 
 def _standing(change: Change) -> Iterator[str]:
@@ -79,8 +76,8 @@ def _standing(change: Change) -> Iterator[str]:
 
 def _run(point: HistoryPoint) -> str:
     named = commit(point.revision)
-    day = point.time_utc[:16].replace("T", " ")
-    return f"run {point.run[:SHORT]} ({', '.join(filter(None, (day, named)))})"
+    told = filter(None, (minute(point.time_utc), named))
+    return f"run {point.run[:SHORT]} ({', '.join(told)})"
 
 
 def _limits(report: HistoryReport) -> Iterator[str]:
