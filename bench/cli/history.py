@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 STORE_VARIABLE = "FMNIST_HISTORY"
 _NEEDED = ("sqlalchemy", "alembic")
-# Of runs, as lists and tables show them.
+# Of runs, as tables show them.
 _SHOWN = 20
+# The largest number of them that may be typed: no database takes any.
+MOST_RUNS = 1_000_000
 
 
 def store_option(function: _F) -> _F:
@@ -170,7 +172,7 @@ def revision_in(run: MeasuredRun, revision: str | None, checkout: str | None) ->
 @store_option
 @machine_option
 @click.option("--since", metavar="DATE", help="only runs from then on, in UTC")
-@click.option("--last", type=click.IntRange(min=1), help="only so many of each machine")
+@click.option("--last", type=click.IntRange(1, MOST_RUNS), help="only so many of each machine")
 def history_list(
     store: str | None, machine: str | None, since: str | None, last: int | None
 ) -> int:
@@ -192,7 +194,11 @@ def history_list(
 @machine_option
 @click.option("--since", metavar="DATE", help="only runs from then on, in UTC")
 @click.option(
-    "--last", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="so many runs"
+    "--last",
+    type=click.IntRange(1, MOST_RUNS),
+    default=_SHOWN,
+    show_default=True,
+    help="so many runs",
 )
 def history_show(
     case: str, store: str | None, machine: str | None, since: str | None, last: int
@@ -248,7 +254,9 @@ def history_remove(runs: tuple[str, ...], store: str | None) -> int:
 @history.command(name="prune")
 @store_option
 @machine_option
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="keep each machine's last N")
+@click.option(
+    "--keep", type=click.IntRange(0, MOST_RUNS), metavar="N", help="keep each machine's last N"
+)
 @click.option("--before", metavar="DATE", help="only runs that began before then, in UTC")
 @click.option("--yes", is_flag=True, help="take them out; without it they are only shown")
 def history_prune(

@@ -63,8 +63,8 @@ def history_changes(
         series = there.series(machine, last=None)
         notes = {note.id: note.note for note in there.notes().values()}
     begun = "" if since is None else since_time(series, since)
-    _refuse_unmatched("--control", control, series)
-    _refuse_unmatched("--cases", (cases,), series)
+    refuse_unmatched("--control", control, series)
+    refuse_unmatched("--cases", (cases,), series)
     report = chosen(judge(series, allowed, control, notes), begun, cases)
     print_changes(report, console_of())
     return report.exit_code
@@ -84,7 +84,7 @@ def history_ack(change: str, note: str, control: tuple[str, ...], store: str | N
     validate_label(note, "--note", _LONGEST_NOTE)
     with history_at(store) as there:
         series = there.series(last=None)
-        _refuse_unmatched("--control", control, series)
+        refuse_unmatched("--control", control, series)
         report = judge(series, Sizes.of_check(), control)
         known = {found.id for found in report.changes}
         named = [one for one in sorted(known | set(there.notes())) if one.startswith(change)]
@@ -96,7 +96,7 @@ def history_ack(change: str, note: str, control: tuple[str, ...], store: str | N
     return ExitCode.PASSED
 
 
-def _refuse_unmatched(
+def refuse_unmatched(
     option: str, patterns: tuple[str, ...], series: Sequence[HistorySeries]
 ) -> None:
     """Refuse a pattern that no case matches.

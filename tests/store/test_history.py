@@ -353,7 +353,7 @@ def test_what_is_no_history(tmp_path: Path, run: MakeRun) -> None:
     assert "of another program, with a table birds" in line_of(other, run())
     with pytest.raises(UserError, match="holds no history"):
         History(other).runs()
-    assert "cannot write" in line_of(text / "h.sqlite", run())
+    assert "is no folder" in line_of(text / "h.sqlite", run())
 
 
 def test_a_full_disk(tmp_path: Path, run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

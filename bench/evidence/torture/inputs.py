@@ -47,6 +47,7 @@ SIDES = (
 LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
 # Options for a word of a fixed set, or a list of such words; other options for text take paths.
 _LISTS = frozenset((*AXES, "matrix", "device"))
+_STORES = ("mysql://host/x", "sqlite://", "postgresql://host:x/y")
 _SIDES = frozenset(("a", "b", "confirm"))
 # What each node of a fleet must have is refused there.
 _TOLD_BY_NODES = frozenset((("fleet run", "data"),))
@@ -80,6 +81,8 @@ class Ground:
         baseline: a folder of three other runs.
         data: folder of a small data set.
         fleet: folder of a fleet.
+        history: a history of these runs.
+        run: the id of one of them.
     """
 
     folder: Path
@@ -87,9 +90,12 @@ class Ground:
     baseline: Path
     data: Path
     fleet: Path
+    history: Path
+    run: str
 
     def right(self, verb: str) -> tuple[str, ...]:
         """A command line that the verb accepts."""
+        store = ("--store", str(self.history))
         first, second = str(self.candidate), str(next(iter(sorted(self.baseline.iterdir()))))
         measured = (
             "--models",
@@ -116,6 +122,15 @@ class Ground:
             "baseline list": ("baseline", "list", str(self.baseline)),
             "fleet run": ("fleet", "run", "--local", "1", *measured, "--output", "new"),
             "fleet check": ("fleet", "check", str(self.fleet), "--output", "new"),
+            "history add": ("history", "add", *store, first),
+            "history list": ("history", "list", *store),
+            "history show": ("history", "show", *store, "relu_mlp-adam-fit-cpu-b50-float32"),
+            "history restore": ("history", "restore", "--output", "new", *store, self.run),
+            "history remove": ("history", "remove", *store, self.run),
+            "history prune": ("history", "prune", "--keep", "1", *store),
+            "history changes": ("history", "changes", *store),
+            # So few runs show no change that could be acknowledged.
+            "history ack": ("history", "ack", "--note", "why", *store, "0123456789"),
             "baseline remove": ("baseline", "remove", str(self.baseline), Path(second).name),
         }[verb]
 
@@ -258,8 +273,12 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
     if name in _SIDES:
         # Without a suspect, no side is run, so an interpreter that is no Python is not noticed.
         return [side for side in SIDES if name != "confirm" or side != "python=/bin/true"]
-    if name == "label":
+    if name in ("label", "machine"):
         return LABELS
+    if name == "note":
+        return tuple(2 * note if note == LONG else note for note in LABELS)
+    if name in ("store", "history"):
+        return (*ground.wrong_places(), *_STORES)
     if name == "output" or (name == "folder" and parameter.nargs == 1):
         return ground.wrong_places()
     return ground.nothing_there()

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.cli.history import history_at
 from bench.evidence.fleets import MadeFleet, make_fleet
 from bench.evidence.torture import files, inputs, kills, places
 from bench.evidence.torture.worker import SALT
 from bench.launch.origin import child_command
+from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
@@ -79,7 +81,7 @@ def tried(folder: Path, extent: Extent, seed: int, told: Callable[[str], None]) 
 
 
 def made_ground(folder: Path) -> inputs.Ground:
-    """Make a small data set, four runs with the scripted worker and a fleet, below `folder`.
+    """Make a small data set, four runs of the scripted worker, their history, and a fleet.
 
     Raises:
         UserError: a run failed.
@@ -98,7 +100,15 @@ def made_ground(folder: Path) -> inputs.Ground:
     for day, name in enumerate(names, 1):
         _scripted_run(folder, name, data, day)
     fleet = make_fleet(folder / "fleet", MadeFleet(3, 1, launches=1, rounds=5), 0)
-    return inputs.Ground(typed, folder / "candidate", baseline, data, fleet)
+    history = folder / "history.sqlite"
+    with history_at(str(history)) as there:
+        # Imported only where what it needs is known to be there.
+        from bench.store.history.record import kept
+
+        there.add_all([kept(read_run(folder / name)) for name in names])
+        id_of_one = there.runs()[0].id
+    candidate = folder / "candidate"
+    return inputs.Ground(typed, candidate, baseline, data, fleet, history, id_of_one)
 
 
 def _scripted_run(folder: Path, name: str, data: Path, day: int) -> None:

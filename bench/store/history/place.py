@@ -72,8 +72,11 @@ class Place:
         if self.file is None:
             return
         self._refuse_no_file()
-        with explained(self.file.parent, "name another history"):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.file.parent
+        if kind_of(folder) not in ("folder", None):
+            raise UserError(f"{self.file}: {folder} is no folder; name another history")
+        with explained(self.file, "name another history"):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def refuse_absent(self) -> None:
         """Refuse a file that is not there, because it is most often mistyped.
