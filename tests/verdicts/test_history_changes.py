@@ -2,71 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 from support import TypeIn
+from support.histories import AT, DAY, RUNS, noise, series, slower
 
-from bench.analysis.series_noise import Array
 from bench.reports.terminal.history_changes import print_changes
 from bench.schema.errors import ExitCode
-from bench.schema.history import HistoryPoint, HistorySeries, Revision
+from bench.schema.history import HistorySeries
 from bench.schema.sizes import Sizes
 from bench.store.history.history import History
 from bench.verdicts.history import HistoryReport, chosen, judge, since_time
 from bench.verdicts.history_change import ALL_CASES, Cause, Change, Shape, What
 from fmnist_models.errors import UserError
 
-RUNS, AT, SIZES = 160, 100, Sizes.of_check()
-DAY = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def noise(cases: int, runs: int = RUNS, seed: int = 1) -> Array:
-    rng = np.random.default_rng(seed)
-    own = 0.01 * rng.standard_normal((runs, cases))
-    return np.asarray(own + 0.02 * rng.standard_normal((runs, 1)))
-
-
-def series(
-    logs: Array,
-    *,
-    scores: Array | None = None,
-    revision: Callable[[int], str] = lambda run: f"{run // 2:040d}",
-    facts: Callable[[int], Mapping[str, str]] = lambda _: {"driver": "570"},
-) -> list[HistorySeries]:
-    """A run a day of cases c0, c1 ...; NaN where a run does not have the case."""
-    found = []
-    for case in range(logs.shape[1]):
-        points = [
-            HistoryPoint(
-                f"run{run:04d}",
-                (DAY + timedelta(days=run)).isoformat(timespec="seconds"),
-                Revision(revision(run)),
-                str(facts(run)),
-                facts(run),
-                (logs[run, case],),
-                () if scores is None else (scores[run, case],),
-            )
-            for run in range(len(logs))
-            if not np.isnan(logs[run, case])
-        ]
-        found.append(HistorySeries("m", "lab", f"c{case}", "w", tuple(points)))
-    return found
+SIZES = Sizes.of_check()
 
 
 def told(report: HistoryReport) -> list[tuple[str, Shape]]:
     return [(change.case, change.shape) for change in report.changes]
-
-
-def slower(case: int = 3, size: float = 0.1, cases: int = 8) -> Array:
-    logs = noise(cases)
-    logs[AT:, case] += np.log1p(size)
-    return logs
 
 
 def one(report: HistoryReport) -> Change:
