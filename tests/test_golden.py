@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
-from support import ROOT, TypeIn
+from support import ROOT, TypeIn, histories
 from support.fleets import NODES, fleets
 from support.profiles import OPERATIONS, scripted
 from support.run_folders import write_run
@@ -33,6 +34,7 @@ from bench.reports.terminal.doctor import render
 from bench.reports.terminal.duel import DuelLines, print_duel
 from bench.reports.terminal.fleet_check import print_fleet
 from bench.reports.terminal.history import added_line, print_runs, print_series
+from bench.reports.terminal.history_changes import print_changes
 from bench.reports.terminal.profile import print_profiles
 from bench.reports.terminal.progress import progress_for
 from bench.schema.case import Case
@@ -52,6 +54,7 @@ from bench.store.run_folder import RunFolder
 from bench.verdicts.check import check
 from bench.verdicts.duel import DuelReport, Standing
 from bench.verdicts.fleet_check import check_fleet
+from bench.verdicts.history import judge
 from bench.verdicts.sequential import look
 from bench.verdicts.validity import Check, Report, Verdict, not_applicable
 
@@ -229,6 +232,34 @@ def of_history(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         print_series(history.series(), console)
 
 
+def of_history_changes(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of code and environment that was taken back, one that is known, a drift, a loss of
+    accuracy, and a case of too few runs."""
+    logs = histories.slower(size=0.2)
+    logs[140:, 3] -= np.log1p(0.2)
+    logs[histories.AT :, 5] += np.log1p(0.1)
+    logs[60:, 2] += 0.002 * np.arange(len(logs) - 60)
+    scores = np.full_like(logs, 0.87)
+    scores[histories.AT :, 1] -= 0.06
+    found = histories.series(
+        logs,
+        scores=scores,
+        revision=lambda run: f"{run // 2:07d}".ljust(40, "f"),
+        facts=lambda run: {"driver": "570" if run < histories.AT else "580"},
+    )
+    found.append(replace(found[0], case="new", points=found[0].points[:5]))
+    known = judge(found, SIZES)
+    acknowledged = next(change.id for change in known.changes if change.case == "c5")
+    print_changes(judge(found, SIZES, notes={acknowledged: "one layer more [agreed]"}), console)
+
+
+def history_of(path: Path) -> None:
+    """A history of three stored runs."""
+    with History(path) as history:
+        for seed in range(3):
+            history.add(kept(read_run(path.parent / "base" / f"run{seed}")))
+
+
 SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
     "run": of_run,
     "duel": of_duel,
@@ -238,6 +269,7 @@ SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
     "fleet-check": of_fleet_check,
     "describe": of_describe,
     "history": of_history,
+    "history-changes": of_history_changes,
 }
 TYPED: dict[str, tuple[str, ...]] = {
     "list": ("list", "--matrix", "quick", "--devices", "cpu,gpu:7"),
@@ -253,6 +285,9 @@ TYPED: dict[str, tuple[str, ...]] = {
     "baseline-list": ("baseline", "list", "OUT/base"),
     "baseline-remove": ("baseline", "remove", "OUT/base", "run1"),
     "report": ("report", "OUT/now"),
+    "history-prune": ("history", "prune", "--keep", "1", "--store", "OUT/history"),
+    "history-few": ("history", "changes", "--store", "OUT/history"),
+    "history-ack": ("history", "ack", "0123", "--note", "agreed", "--store", "OUT/history"),
     "unknown-verb": ("measure",),
     "unknown-option": ("run", "--modells", "x"),
     "mistake": ("run", "--models", "resnet", "--devices", "cpu"),
@@ -297,6 +332,8 @@ def test_what_is_typed(
 ) -> None:
     for seed in range(4):
         stored(tmp_path / "base" / f"run{seed}", seed)
+    if verb.startswith("history"):
+        history_of(tmp_path / "history")
     stored(tmp_path / "now", 9, slower={FIRST: 0.9}, failed=[CASES[3].id])
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm-256color")

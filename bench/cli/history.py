@@ -103,7 +103,8 @@ def adding_to(store: str | None) -> Iterator[Callable[[Path], None]]:
 def history() -> None:
     """Keep runs over time, and see what became of their speed.
 
-    Exit codes: 0, success; 2, wrong use, or the history cannot be read or written.
+    Exit codes: 0, success; 2, wrong use, or the history cannot be read or written; of changes also
+    1, a new loss, and 3, not known.
     """
 
 

@@ -209,9 +209,10 @@ def read_machine(path: Path) -> MeasuredRun:
 
 
 def _rates(row: Row, samples_per_s: float) -> dict[str, float | None]:
-    """The columns of a row that follow from another throughput."""
-    epoch_s = row["epoch_s"]
+    """The throughput, and the times of a row that follow from it."""
+    slower = row["samples_per_s"] / samples_per_s
+    times = {name: row[name] for name in ("step_ms", "epoch_s")}
     return {
         "samples_per_s": samples_per_s,
-        "epoch_s": None if epoch_s is None else epoch_s * row["samples_per_s"] / samples_per_s,
+        **{name: None if time is None else time * slower for name, time in times.items()},
     }

@@ -66,7 +66,6 @@ STATUSES = (
 )
 _NOTES = {"hw_notes", "sw_notes"}
 _NONE = "N/A"
-_PACKAGES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def mlperf_system(run: MeasuredRun, given: Mapping[str, str]) -> Export:
@@ -139,7 +138,7 @@ def _software(run: MeasuredRun) -> dict[str, str]:
     versions, software = facts.get("versions") or {}, facts.get("software") or {}
     used = dict.fromkeys(row["backend"] for row in run.rows.values())
     frameworks = [
-        f"{_PACKAGES[name]} {versions[name]}"
+        f"{KNOWN[name].title} {versions[name]}"
         for name in used
         if name in KNOWN and versions.get(name)
     ]
