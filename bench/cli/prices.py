@@ -27,8 +27,10 @@ class PricedVerb(Verb):
     """A verb whose `--price` takes several words: `--price a=0.53/h b=2.10/h`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; a word with an equals sign after a price is one too, unless it is
-        the folder of a run."""
+        """Parse the arguments, a word with an equals sign after a price as another price.
+
+        The folder of a run is none, whatever signs its name has.
+        """
         spread: list[str] = []
         after_price = False
         for word in args:

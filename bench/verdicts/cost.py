@@ -86,8 +86,13 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class CostRatio:
-    """Candidate over baseline: above 1, the candidate trains more for the same money, or its way
-    to the target costs more; `target` is None where either has none, or the targets differ."""
+    """The candidate's costs over the baseline's.
+
+    Attributes:
+        samples_per_money: above 1, the candidate trains more for the same money.
+        target: above 1, its way to the target costs more; None where either has none, or the
+            targets differ.
+    """
 
     samples_per_money: Estimate
     target: Estimate | None

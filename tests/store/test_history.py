@@ -142,6 +142,9 @@ def test_a_run_is_there_once_and_as_far_as_it_came(store: str, run: MakeRun) -> 
         assert history.add(kept(first, "lab", told)) is Outcome.UPDATED
         assert history.add(kept(first)) is Outcome.THERE
         assert [(r.machine.name, r.revision) for r in history.runs()] == [("lab", told)]
+        # No run is of the machine that it was kept under before.
+        with pytest.raises(UserError, match=r"name one of: lab \(lab\)"):
+            history.runs("EPYC")
 
 
 def test_what_is_known_of_a_commit_is_not_lost(store: str, run: MakeRun) -> None:
@@ -191,6 +194,7 @@ def test_series_of_a_case(store: str, run: MakeRun, tmp_path: Path) -> None:
         assert own.workload == lab.workload != longer.workload
         (last,) = history.series("EPYC", [COMPILED.id], since="2026-03-02", last=2)
         assert [p.time_utc[8:10] for p in last.points] == ["03", "04"]
+        assert len(history.runs("EPYC", since="2026-03-03T00:00:00-20:00")) == 1
         with pytest.raises(UserError, match="no run has it: choose from relu_mlp"):
             history.series(cases=["x"])
         with pytest.raises(UserError, match=r"name one of: EPYC, 4 threads .*, lab \(lab\)"):

@@ -17,7 +17,7 @@ from bench.analysis.stats import student_interval, welch_interval
 from bench.cli.prices import prices_of
 from bench.schema.case import Case
 from bench.schema.runs import MeasuredRun
-from bench.store.measured import read_machine
+from bench.store.measured import read_machine, read_run
 from bench.store.named import named_runs
 from bench.verdicts.compare import Comparison, compare, comparison_rows, priced
 from bench.verdicts.cost import COLUMNS, Estimate, Prices
@@ -117,6 +117,9 @@ def test_runs_of_one_machine_have_intervals_from_three_on(tmp_path: Path) -> Non
     machine = read_machine(tmp_path / "a")
     # The mean over the runs, not the first.
     assert machine.rows[FIT.id]["epoch_s"] == pytest.approx(4.0 * (1 * 1.01 * 1.02) ** (1 / 3))
+    assert machine.rows[FIT.id]["step_ms"] == pytest.approx(
+        machine.rows[FIT.id]["epoch_s"] / 4.0 * read_run(tmp_path / "a/0").rows[FIT.id]["step_ms"]
+    )
     found = compare({"a": machine, "b": read_machine(tmp_path / "b")})
     costs = priced(found, Prices("EUR", {"a": 1, "b": 2})).costs
     assert costs is not None

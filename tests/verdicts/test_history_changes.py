@@ -157,8 +157,11 @@ def test_since_and_cases_choose_what_is_told_not_what_is_judged() -> None:
     assert chosen(report, since_time(runs, f"{60:040d}")).exit_code is ExitCode.PASSED
     assert len(chosen(report, cases="c3").changes) == 1
     assert chosen(report, cases="c[12]").changes == ()
-    with pytest.raises(UserError, match="--since 'soon': name a day"):
-        since_time(runs, "soon")
+    assert since_time(runs, "2026-05-30T01:00:00+02:00") == "2026-05-29T23:00:00+00:00"
+    # Several revisions begin so.
+    for text in ("soon", "0" * 39):
+        with pytest.raises(UserError, match=f"--since '{text}': name a day"):
+            since_time(runs, text)
 
 
 def test_lines_say_what_where_and_how_sure(tmp_path: Path) -> None:
