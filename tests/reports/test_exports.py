@@ -168,6 +168,9 @@ def test_mlperf_gets_what_the_run_knows_and_the_rest_is_said(run: MeasuredRun) -
     assert empty.partition(";")[0].split(", ") == [
         name for name in FIELDS if not told[name] and name != "hw_notes"
     ]
+    across = replace(run, environment={**run.environment, "nodes": [{"hardware": "a"}] * 3})
+    several = json.loads(export(across, "mlperf-system", {"status": "Preview"}).text)
+    assert (told["number_of_nodes"], several["number_of_nodes"]) == ("1", "3")
 
 
 def test_cores_of_unknown_processors_are_not_counted(tmp_path: Path) -> None:

@@ -420,6 +420,10 @@ def test_the_environment_and_the_code_are_told_apart(run: MakeRun) -> None:
     assert record.facts_of(of_own.environment)["suite"] == "1.0"
     assert record.revision_of(of_suite.environment) == Revision("s1")
     assert record.revision_of(of_own.environment) == Revision("m1", "T")
+    # A run across nodes is of another machine than one of its first node alone.
+    alone, across = ({**run(6).environment, **more} for more in ({}, {"nodes": [{}, {}]}))
+    assert record.machine_of(across).name == f"2 nodes: {record.machine_of(alone).name}"
+    assert record.machine_of(across).id != record.machine_of(alone).id
     # Each start of a kernel leaves other bytes.
     one, other = (run(3 + k, memory_bytes=25_276_502_016 + 4096 * k) for k in range(2))
     assert record.facts_of(one.environment) == record.facts_of(other.environment)

@@ -101,7 +101,7 @@ def _host(run: MeasuredRun) -> dict[str, str]:
     sockets = cpu.get("sockets")
     found = {
         "system_name": run.label,
-        "number_of_nodes": "1",
+        "number_of_nodes": str(len(run.environment.get("nodes") or (None,))),
         "host_processors_per_node": str(sockets or ""),
         "host_processor_model_name": str(cpu.get("model") or ""),
         "host_processor_caches": ", ".join(

@@ -158,7 +158,10 @@ def machine_of(environment: Mapping[str, Any]) -> Machine:
         name if gpus.count(name) == 1 else f"{gpus.count(name)} x {name}"
         for name in dict.fromkeys(gpus)
     ]
-    return Machine(_digest(_text(texts))[:_SHORT], legible(", ".join(parts)))
+    # Of a run across several nodes, these are facts of the first.
+    nodes = environment.get("nodes")
+    of = f"{counted(len(nodes), 'node')}: " if nodes else ""
+    return Machine(_digest(_text(texts))[:_SHORT], legible(of + ", ".join(parts)))
 
 
 def facts_of(environment: Mapping[str, Any]) -> dict[str, str]:
