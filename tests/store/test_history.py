@@ -421,7 +421,8 @@ def test_the_environment_and_the_code_are_told_apart(run: MakeRun) -> None:
     assert record.revision_of(of_suite.environment) == Revision("s1")
     assert record.revision_of(of_own.environment) == Revision("m1", "T")
     # A run across nodes is of another machine than one of its first node alone.
-    alone, across = ({**run(6).environment, **more} for more in ({}, {"nodes": [{}, {}]}))
+    alone = run(6).environment
+    across = {**alone, "nodes": [{"hardware": "a"}, {"hardware": "b"}]}
     assert record.machine_of(across).name == f"2 nodes: {record.machine_of(alone).name}"
     assert record.machine_of(across).id != record.machine_of(alone).id
     # Each start of a kernel leaves other bytes.

@@ -101,14 +101,19 @@ def made_ground(folder: Path) -> inputs.Ground:
         _scripted_run(folder, name, data, day)
     fleet = make_fleet(folder / "fleet", MadeFleet(3, 1, launches=1, rounds=5), 0)
     history = folder / "history.sqlite"
-    with history_at(str(history)) as there:
+    id_of_one = _history_of([folder / name for name in names], history)
+    candidate = folder / "candidate"
+    return inputs.Ground(typed, candidate, baseline, data, fleet, history, id_of_one)
+
+
+def _history_of(runs: list[Path], file: Path) -> str:
+    """Make a history of these runs, and return the id of one."""
+    with history_at(str(file)) as there:
         # Imported only where what it needs is known to be there.
         from bench.store.history.record import kept
 
-        there.add_all([kept(read_run(folder / name)) for name in names])
-        id_of_one = there.runs()[0].id
-    candidate = folder / "candidate"
-    return inputs.Ground(typed, candidate, baseline, data, fleet, history, id_of_one)
+        there.add_all([kept(read_run(run)) for run in runs])
+        return there.runs()[0].id
 
 
 def _scripted_run(folder: Path, name: str, data: Path, day: int) -> None:
