@@ -146,9 +146,14 @@ def restore(folder: Path, record: bytes, launches: Sequence[bytes]) -> None:
 
 
 def machine_of(environment: Mapping[str, Any]) -> Machine:
-    """The machine of a run by its hardware: that which a baseline must have in common."""
+    """The machine of a run by its hardware: that which a baseline must have in common.
+
+    What a run does not record is left out, so that a new fact in the table changes no machine's id.
+    """
     hardware = [fact for fact in facts(Purpose.BASELINE) if fact.name != "data"]
-    texts = {fact.name: fact.text(environment) for fact in hardware}
+    texts = {
+        fact.name: text for fact in hardware if (text := fact.text(environment)) != fact.absent
+    }
     cpu = environment.get("cpu") or {}
     gpus = [str(gpu.get("name") or "GPU") for gpu in environment.get("gpus") or ()]
     parts = [str(cpu.get("model") or "unknown CPU")]
