@@ -29,6 +29,7 @@ from bench.store.history.record import kept
 from bench.store.history.tables import METADATA, VERSION_TABLE, VERSIONS
 from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
+from bench.verdicts.facts import Fact, Purpose, facts
 from fmnist_models.errors import UserError
 
 COMPILED, FIT = Case("relu_mlp", "adam", "compiled"), Case("relu_mlp", "adam", "fit")
@@ -409,6 +410,17 @@ def test_a_run_without_launches_or_a_time(tmp_path: Path, run: MakeRun) -> None:
         kept(replace(one, files=replace(one.files, launches=())))
     with pytest.raises(UserError, match="no time_utc"):
         kept(replace(one, environment={}))
+
+
+def test_a_new_fact_in_the_table_makes_no_other_machine(
+    run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = run().environment
+    before = record.machine_of(environment)
+    new = Fact("cooling", ("cooling",), frozenset({Purpose.BASELINE}))
+    monkeypatch.setattr(record, "facts", lambda purpose: (*facts(purpose), new))
+    assert record.machine_of(environment) == before
+    assert record.machine_of({**environment, "cooling": "air"}).id != before.id
 
 
 def test_the_environment_and_the_code_are_told_apart(run: MakeRun) -> None:
