@@ -10,15 +10,13 @@ from typing import Any
 from bench.reports import fleet_words as words
 from bench.reports.fleet_data import Drawn, drawn
 from bench.reports.formatting import short_ids
+from bench.reports.page.document import write_page
 from bench.reports.page.finding import Finding
 from bench.reports.page.fleetcharts import fleet_figures
 from bench.reports.page.page import rendered
 from bench.reports.page.table import Cell
 from bench.schema.cells import as_cell, counted, few_of
-from bench.store.files import PAGE
-from bench.store.tables import write_text
 from bench.verdicts.fleet_check import CheckedNode, FleetReport, Verdict
-from fmnist_models.errors import UserError
 
 NAME = "fleet.html"
 FILTERS = ("show", "verdict")
@@ -70,12 +68,7 @@ def write_fleet_page(report: FleetReport, folder: Path) -> Path:
         UserError: it cannot be written.
     """
     file = folder / NAME
-    try:
-        write_text(file, fleet_page(report), PAGE)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file}: {error.strerror or error}; name another --output"
-        ) from error
+    write_page(file, fleet_page(report))
     return file
 
 

@@ -1,20 +1,17 @@
-"""Puts a page together and writes it: one file, without network, with all texts escaped."""
+"""The page of runs: findings, table and charts."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bench.machine import variables
 from bench.reports.machine_text import machine_lines
 from bench.reports.page.charts import case_figures
+from bench.reports.page.document import Parts, assembled, write_page
 from bench.reports.page.figure import CONFIG, Figure
 from bench.reports.page.finding import Finding
 from bench.reports.page.findings import comparison_findings, findings
@@ -25,16 +22,13 @@ from bench.reports.page.table import FILTERS, case_table
 from bench.reports.terminal.run import notes
 from bench.schema.errors import NotComparable
 from bench.store.files import PAGE, target_of
-from bench.store.tables import write_text
 from bench.verdicts.across import values_of
 from bench.verdicts.compare import Comparison, compare
 from bench.verdicts.compatibility import shown as shown_facts
-from fmnist_models.errors import UserError
 
 NAME = "report.html"
 # The axes whose values are facts of a run.
 _AXES = ("threads", "replicas")
-_FILES = files("bench.reports.page") / "files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +67,7 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     elif output.is_dir():
         output /= NAME
     target_of(output, PAGE)
-    text = page(sources, profiles)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, text, PAGE)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {output}: {error.strerror or error}; name another --output"
-        ) from error
+    write_page(output, page(sources, profiles))
     return output
 
 
@@ -127,7 +114,7 @@ def page(sources: Sequence[Source], profiles: Sequence[Profile] = ()) -> str:
 def rendered(
     template: str, data: Mapping[str, Any], figures: Sequence[Figure], /, **words: Any
 ) -> str:
-    """A page of one file: its template with the style, the script, the charts and their data.
+    """A page of Vega's charts: its template with the style, the script, the charts and their data.
 
     Args:
         template: the name of the template.
@@ -135,28 +122,9 @@ def rendered(
         figures: all charts of the page.
         words: what else the template takes.
     """
-    import jinja2
-
     whole = {**data, "config": CONFIG, "figures": [_for_script(figure) for figure in figures]}
-    # `</script` in the library would end the script element; at present it has no such text.
-    library = _library().replace("</script", "<\\/script")
-    script = _read("report.js")
-    # All texts are escaped except style, script, library and data; `_json` escapes the data.
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(
-        style=_read("report.css"),
-        script=script,
-        library=library,
-        hashes=[_hash(library), _hash(script)],
-        data=_json(whole),
-        **words,
-    )
+    parts = Parts(("report.css",), ("shared.js", "report.js"), (_library(),))
+    return assembled(template, parts, whole, **words)
 
 
 def _compared(sources: Sequence[Source]) -> tuple[Comparison | None, str]:
@@ -223,19 +191,3 @@ def _library() -> str:
     # None gives the whole bundle; the package's type annotation does not allow it.
     bundle = vl_convert.javascript_bundle(None, vl_version=version)  # type: ignore[arg-type]
     return str(bundle)
-
-
-def _read(name: str) -> str:
-    return (_FILES / name).read_text("utf-8")
-
-
-def _hash(script: str) -> str:
-    """The hash of a script in the page's content security policy; no other script may run."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _json(value: Any) -> str:
-    """JSON that is safe inside a script element, whatever texts it holds."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

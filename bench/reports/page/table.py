@@ -93,7 +93,7 @@ def case_table(sources: Sequence[Source]) -> CaseTable:
         )
         for key, (name, row) in enumerate(rows)
     )
-    return CaseTable(tuple(columns), table, _choices(table))
+    return CaseTable(tuple(columns), table, choices_of(FILTERS, [row.facets for row in table]))
 
 
 def _named(rows: Sequence[Row]) -> list[Column]:
@@ -117,10 +117,13 @@ def _facets(run: str, row: Row) -> tuple[str, ...]:
     return (run, *(as_cell(row[name]) or "(none)" for name in FILTERS[1:]))
 
 
-def _choices(rows: Sequence[TableRow]) -> dict[str, tuple[str, ...]]:
+def choices_of(
+    filters: Sequence[str], facets: Sequence[Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The choices of each filter that has two or more, from the facets of all rows."""
     found = {
-        name: tuple(dict.fromkeys(row.facets[place] for row in rows))
-        for place, name in enumerate(FILTERS)
+        name: tuple(dict.fromkeys(own[place] for own in facets))
+        for place, name in enumerate(filters)
     }
     return {
         name: tuple(sorted(values, key=int)) if all(v.isdecimal() for v in values) else values

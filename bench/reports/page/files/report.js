@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { data } = shared;
   const body = document.querySelector("#table tbody");
   const rows = [...body.rows].map((element) => ({
     element,
@@ -81,92 +81,35 @@
     return [...found.values()];
   }
 
-  function shortly(value) {
-    if (value === null || value === undefined) return "";
-    if (typeof value === "boolean") return value ? "yes" : "";
-    if (typeof value !== "number") return String(value);
-    return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(5)));
-  }
-
-  function cell(row, kind, text, number) {
-    const element = document.createElement(kind);
-    element.textContent = text;
-    if (number) element.className = "n";
-    if (kind === "th") element.scope = "col";
-    row.append(element);
-  }
-
   function numbers(chart) {
     const place = chart.root.querySelector(".data");
     if (place.hidden) return;
     const all = drawn(chart);
     const columns = chart.figure.columns.filter(
       ([field]) => field !== "run" || new Set(all.map((datum) => datum.run)).size > 1);
-    const table = document.createElement("table");
-    table.setAttribute("aria-label", chart.root.querySelector("h3").textContent);
-    const head = table.createTHead().insertRow();
-    columns.forEach(([, heading]) => cell(head, "th", heading));
-    const lines = table.createTBody();
-    all.slice(0, MOST_NUMBERS).forEach((datum) => {
-      const row = lines.insertRow();
-      columns.forEach(([field]) =>
-        cell(row, "td", shortly(datum[field]), typeof datum[field] === "number"));
-    });
-    if (all.length > MOST_NUMBERS) {
-      table.createCaption().textContent =
-        `The first ${MOST_NUMBERS} of ${all.length}; the run's folder has all.`;
-    }
-    place.replaceChildren(table);
+    place.replaceChildren(shared.table(
+      chart.root.querySelector("h3").textContent,
+      columns.map(([, heading]) => heading),
+      all.slice(0, MOST_NUMBERS).map((datum) => columns.map(([field]) => datum[field])),
+      all.length > MOST_NUMBERS
+        ? `The first ${MOST_NUMBERS} of ${all.length}; the run's folder has all.` : ""));
   }
 
   function toggleNumbers(chart, button) {
-    const place = chart.root.querySelector(".data");
-    place.hidden = !place.hidden;
-    button.setAttribute("aria-expanded", String(!place.hidden));
-    button.textContent = place.hidden ? "Show the numbers" : "Hide the numbers";
+    shared.toggle(button, chart.root.querySelector(".data"));
     numbers(chart);
   }
 
   // ---- filters of the table and of all charts
 
-  const form = document.getElementById("filters");
-  const search = document.getElementById("search");
-
-  function chosen() {
-    const wanted = new Map();
-    form.querySelectorAll("select").forEach((select) => {
-      if (select.value) wanted.set(data.filters.indexOf(select.name), new Set([select.value]));
-    });
-    const loops = [...form.querySelectorAll("[name=loop]")];
-    if (loops.some((box) => !box.checked)) {
-      const kept = loops.filter((box) => box.checked).map((box) => box.value);
-      wanted.set(data.filters.indexOf("loop"), new Set(kept));
-    }
-    return wanted;
-  }
-
-  async function filter() {
-    const wanted = chosen();
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const shown = {};
-    let count = 0;
-    rows.forEach((row) => {
-      const fits = [...wanted].every(([place, values]) => values.has(row.facets[place]))
-        && words.every((word) => row.text.includes(word));
-      row.element.hidden = !fits;
-      if (fits) {
-        shown[row.key] = true;
-        count += 1;
-      }
-    });
-    const told = document.getElementById("count");
-    told.textContent = `${count} of ${rows.length} ${told.dataset.of ?? "cases"}`;
+  const filter = shared.filters(rows, async (kept, wanted) => {
+    const shown = Object.fromEntries(kept.map((row) => [row.key, true]));
     const narrowed = ["batch_size", "precision"].some(
       (name) => wanted.has(data.filters.indexOf(name)));
     await signal("narrowed", narrowed);
-    await signal("shown", count === rows.length ? false : shown);
+    await signal("shown", kept.length === rows.length ? false : shown);
     offerCases(shown);
-  }
+  });
 
   function offerCases(shown) {
     const select = document.querySelector(".one-case");
@@ -204,7 +147,7 @@
     body.append(...ordered.map((row) => row.element));
   }
 
-  // ---- columns and theme
+  // ---- columns
 
   function hideColumns() {
     const hidden = [...document.querySelectorAll("#columns input")].filter((box) => !box.checked);
@@ -212,27 +155,11 @@
       .map((box) => `#table tr > :nth-child(${box.value}) { display: none; }`).join("\n");
   }
 
-  const THEMES = { "": "as the system", light: "light", dark: "dark" };
-
-  function theme(next) {
-    document.documentElement.dataset.theme = next;
-    document.getElementById("theme").textContent = `Theme: ${THEMES[next]}`;
-  }
-
   const sheet = document.head.appendChild(document.createElement("style"));
   hideColumns();
   document.getElementById("columns").addEventListener("change", hideColumns);
-  document.getElementById("theme").addEventListener("click", () => {
-    const names = Object.keys(THEMES);
-    const now = document.documentElement.dataset.theme || "";
-    theme(names[(names.indexOf(now) + 1) % names.length]);
-  });
   document.querySelectorAll("#table thead th").forEach((head) =>
     head.querySelector("button").addEventListener("click", () => sort(head)));
-  form.addEventListener("change", filter);
-  search.addEventListener("input", filter);
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(filter));
   document.querySelectorAll(".across").forEach((select) => select.addEventListener("change", () => {
     document.querySelectorAll(".across").forEach((other) => { other.value = select.value; });
     signal("across", select.value);
