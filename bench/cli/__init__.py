@@ -19,6 +19,7 @@ from bench.cli import (
     fleet,
     history,
     history_changes,
+    history_page,
     profile,
     report,
     run,
@@ -76,5 +77,9 @@ for _verb in (
     export.export,
 ):
     cli.add_command(_verb)
-for _verb in (history_changes.history_changes, history_changes.history_ack):
+for _verb in (
+    history_changes.history_changes,
+    history_changes.history_ack,
+    history_page.history_page,
+):
     history.history.add_command(_verb)

@@ -27,7 +27,7 @@ def print_changes(report: HistoryReport, console: Console) -> None:
     for change in report.changes:
         for line in change_lines(change):
             console.print(Text(line), soft_wrap=True)
-    for line in (*_limits(report), _verdict(report)):
+    for line in (*limit_lines(report), verdict_line(report)):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -42,9 +42,8 @@ def change_lines(change: Change) -> Iterator[str]:
     yield f"  between {_run(place.before)} and {_run(place.after)}; likeliest {_run(place.first)}"
     if place.between:
         yield f"  measured commits: {few_of([one[:COMMIT] for one in place.between])}"
-    facts = facts_text(place.facts)
-    yield f"  differs: {place.cause}{f': {facts}' if facts else ''}"
-    for told in _standing(change):
+    yield f"  differs: {differs_of(change)}"
+    for told in standing_lines(change):
         yield f"  {told}"
 
 
@@ -60,7 +59,13 @@ def size_of(change: Change) -> str:
     return f"{scale.name} {word} by {scale.sized(abs(change.size))} {ends}"
 
 
-def _standing(change: Change) -> Iterator[str]:
+def differs_of(change: Change) -> str:
+    """What differs at its place: `code and environment: driver 570 -> 580`."""
+    facts = facts_text(change.place.facts)
+    return f"{change.place.cause}{f': {facts}' if facts else ''}"
+
+
+def standing_lines(change: Change) -> Iterator[str]:
     """Why it does not count, or what is not known of it."""
     if change.note is not None:
         yield f"acknowledged: {change.note}"
@@ -80,7 +85,7 @@ def _run(point: HistoryPoint) -> str:
     return f"run {point.run[:SHORT]} ({', '.join(told)})"
 
 
-def _limits(report: HistoryReport) -> Iterator[str]:
+def limit_lines(report: HistoryReport) -> Iterator[str]:
     """What is not known, and of how many cases."""
     for machine, runs in report.left_out.items():
         yield f"{machine}: {counted(runs, 'run')} of fewer than five cases left out"
@@ -100,7 +105,8 @@ def _least(reach: Reach) -> str:
     return f"({reach.what}, from {size} on)"
 
 
-def _verdict(report: HistoryReport) -> str:
+def verdict_line(report: HistoryReport) -> str:
+    """The verdict, with the numbers behind it."""
     alarms = sum(change.alarms for change in report.changes)
     known = sum(change.note is not None for change in report.changes)
     told = [counted(len(report.changes), "change"), f"{alarms} new for the worse"]
