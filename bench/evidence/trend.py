@@ -1,0 +1,195 @@
+"""Times the page of a large history: how long it takes to write, and until a browser shows it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.evidence.history import MACHINE, SEED, made
+from bench.evidence.timing import make_run
+from bench.reports.page.trend import trend_page
+from bench.reports.plots.trend import draw_trends
+from bench.reports.trend_data import Trend, trends
+from bench.schema.case import NETWORK_LOOPS, PRECISIONS, Case
+from bench.schema.history import Revision
+from bench.schema.matrix import BATCH_SIZES
+from bench.schema.sizes import Sizes
+from bench.schema.warnings import DISTURBED
+from bench.store.history.history import History
+from bench.store.history.record import KeptRun, kept
+from bench.store.measured import read_run
+from bench.store.tables import write_text
+from bench.verdicts.history import HistoryReport, judge
+from fmnist_models.architectures import NETWORKS
+from fmnist_models.errors import UserError
+from fmnist_models.optimizers import OPTIMIZERS
+
+# Every so many cases one changes, every so many runs a case is disturbed or fails.
+_CHANGED_EACH, _DISTURBED_EACH, _FAILED_EACH = 12, 97, 611
+_SLOWER, _BATCH = 0.08, 100
+# The shares of the runs after which the driver is another one; at the first, a case changes too.
+_DRIVERS = (0.3, 0.75)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+_SCREEN, _PATIENCE_S = (1400, 900), 60.0
+
+
+def trend_rows(folder: Path, sizes: tuple[int, int], repetitions: int) -> list[dict[str, Any]]:
+    """One row for each thing that is timed.
+
+    Args:
+        folder: an empty folder; the page and the picture stay there, as trend.html and trend.png.
+        sizes: the number of cases, and of runs of one machine that have all of them.
+        repetitions: how often each is timed.
+
+    Raises:
+        UserError: no browser is installed.
+    """
+    cases, runs = sizes
+    store = folder / "history.sqlite"
+    with History(store) as history:
+        history.make_ready()
+        _fill(history, folder, cases, runs)
+
+    def read() -> tuple[list[Trend], HistoryReport]:
+        """The series of the history, and the changes in them."""
+        with History(store) as history:
+            series = history.series(last=None)
+        report = judge(series, Sizes.of_check())
+        return trends(series, report.changes), report
+
+    drawn, report = read()
+    page = folder / "trend.html"
+    write_text(page, trend_page(drawn, report))
+    timed: dict[str, Callable[[], float]] = {
+        "reading the history and finding changes": lambda: _seconds(read),
+        "making the page of them": lambda: _seconds(lambda: trend_page(drawn, report)),
+        "drawing the picture": lambda: _seconds(
+            lambda: draw_trends(drawn, report, folder / "trend.png")
+        ),
+    }
+    taken = {what: [do() for _ in range(repetitions)] for what, do in timed.items()}
+    shown = [first_screen(page) for _ in range(repetitions)]
+    taken["first screen of the page in a browser"] = [screen["drawn_s"] for screen in shown]
+    return [
+        {
+            "what": what,
+            "cases": cases,
+            "runs": runs,
+            "changes": len(report.changes),
+            "page_bytes": page.stat().st_size,
+            "charts_on_first_screen": shown[0]["charts"],
+            "repetitions": repetitions,
+            "median_s": median(seconds),
+            "lowest_s": min(seconds),
+            "highest_s": max(seconds),
+        }
+        for what, seconds in taken.items()
+    ]
+
+
+def first_screen(page: Path) -> dict[str, Any]:
+    """Open a page in a fresh browser: seconds until the charts of its first screen are shown.
+
+    From the start of the navigation; the browser itself runs already.
+
+    Raises:
+        UserError: no browser is installed.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    if not (browser and driver):
+        raise UserError("no headless Chromium here: apt-get install chromium chromium-driver")
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ImportError as error:
+        raise UserError("selenium is not installed: pip install selenium") from error
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*_FLAGS, f"--window-size={_SCREEN[0]},{_SCREEN[1]}"):
+        options.add_argument(flag)
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        opened.get(page.resolve().as_uri())
+        end = time.monotonic() + _PATIENCE_S
+        while not (drawn := opened.execute_script("return document.documentElement.dataset.drawn")):
+            if time.monotonic() > end:
+                raise UserError(f"{page}: nothing was drawn within {_PATIENCE_S:g} s")
+            time.sleep(0.02)
+        charts = opened.execute_script(
+            "return document.querySelectorAll('figure.trend svg path.dots').length"
+        )
+        return {"drawn_s": float(drawn) / 1000, "charts": charts}
+    finally:
+        opened.quit()
+
+
+def _fill(history: History, folder: Path, cases: int, runs: int) -> None:
+    template = kept(read_run(make_run(folder / "run", 0, _cases(cases), rounds=5)))
+    for first in range(0, runs, _BATCH):
+        numbers = range(first, min(runs, first + _BATCH))
+        history.add_all(_made(template, number, runs) for number in numbers)
+
+
+def _made(template: KeptRun, number: int, runs: int) -> KeptRun:
+    """A made run in which some cases are slower from some run on, disturbed, or failed.
+
+    One launch alone has its rounds kept, because the page needs none.
+    """
+    run = made(template, number, MACHINE, len(template.cases))
+    chance = random.Random(SEED - number)
+    cases = []
+    for place, case in enumerate(run.cases):
+        mark = number * len(run.cases) + place
+        if mark % _FAILED_EACH == 0:
+            cases.append(replace(case, status="failed", logs=(), scores=()))
+            continue
+        scores = tuple(score + chance.gauss(0, 0.004) for score in case.scores)
+        case = replace(case, scores=scores)
+        if place % _CHANGED_EACH == 0 and number > runs * (0.3 + 0.6 * place / len(run.cases)):
+            # Every third of them gets faster.
+            size = math.log1p(_SLOWER) * (-1 if place // _CHANGED_EACH % 3 == 2 else 1)
+            case = replace(case, logs=tuple(log + size for log in case.logs))
+        if mark % _DISTURBED_EACH == 0:
+            told = f"{DISTURBED}other processes took {mark % 50}% of the cores"
+            case = replace(case, warnings=(told,))
+        cases.append(case)
+    new = sum(number > share * runs for share in _DRIVERS)
+    return replace(
+        run,
+        id=_digest(f"run {number}")[:24],
+        revision=Revision(_digest(f"revision {number}")[:40], run.time_utc),
+        facts={**run.facts, "driver": str(570 + 10 * new)},
+        cases=tuple(cases),
+        launches=template.launches[:1],
+        ended=1,
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cases(number: int) -> list[Case]:
+    axes = NETWORKS, OPTIMIZERS, BATCH_SIZES, NETWORK_LOOPS, PRECISIONS
+    every = (
+        Case(model, optimizer, loop, "cpu", batch_size, precision)
+        for model, optimizer, batch_size, loop, precision in itertools.product(*axes)
+    )
+    return list(itertools.islice(every, number))
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
