@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
@@ -68,4 +69,21 @@ def candidates(ruptures: str, otava: str, suites: int, output: str) -> None:
     write_tables(Path(output), {"candidates": rows})
 
 
-COMMANDS = (changes, candidates)
+@click.command(cls=Verb)
+@click.option("--cases", type=click.IntRange(1, 300), default=300, show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), default=1_000, show_default=True)
+@click.option("--repetitions", type=click.IntRange(min=1), default=7, show_default=True)
+@OUTPUT
+def trend(cases: int, runs: int, repetitions: int, output: str) -> None:
+    """Time writing the page of a history of made runs, and its first screen in a browser.
+
+    Writes trend.csv; some minutes.
+    """
+    from bench.evidence.trend import trend_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = trend_rows(Path(folder), (cases, runs), repetitions)
+    write_tables(Path(output), {"trend": rows})
+
+
+COMMANDS = (changes, candidates, trend)

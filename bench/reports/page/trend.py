@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.reports.formatting import one_line
 from bench.reports.page.document import Parts, assembled, write_page
 from bench.reports.page.table import choices_of
 from bench.reports.page.trend_records import trend_data
@@ -43,6 +44,8 @@ HEADINGS = (
 )
 # Of the changes below a chart, the newest; and of the commits of one.
 _MOST_MARKS, _MOST_COMMITS = 3, 5
+# Signs of the name of a machine.
+_MOST_NAME = 48
 # Of a change for the better and for the worse, filled where it is news.
 _FILLED = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 _HOLLOW = "\N{WHITE UP-POINTING TRIANGLE}", "\N{WHITE DOWN-POINTING TRIANGLE}"
@@ -123,7 +126,7 @@ def trend_page(trends: Sequence[Trend], report: HistoryReport) -> str:
         "trend.html",
         Parts(("report.css", "trend.css"), ("shared.js", "trend.js")),
         {"filters": FILTERS, **trend_data(shown)},
-        machines=few_of(list(machines)),
+        machines=few_of([one_line(name, _MOST_NAME) for name in machines], 2),
         about=_about(shown),
         verdict=verdict_line(report),
         limits=list(limit_lines(report)),
@@ -147,7 +150,7 @@ def _about(trends: Sequence[Trend]) -> str:
 
 def _card(key: int, trend: Trend, several: bool, works: Counter[tuple[str, str]]) -> Card:
     series = trend.series
-    parts = [series.machine_name] if several else []
+    parts = [one_line(series.machine_name, _MOST_NAME)] if several else []
     if works[series.machine, series.case] > 1:
         parts.append(f"work {series.workload[:SHORT] or UNKNOWN}")
     parts += [counted(len(trend.points), "run"), *_latest(trend)]
@@ -202,7 +205,7 @@ def _row(change: Change, trends: Sequence[Trend], several: bool) -> ChangeRow:
     keys = (key for key, trend in enumerate(trends) for mark in trend.own if mark.change is change)
     place, kind = change.place, standing(change)
     cells = [
-        *([change.machine_name] if several else []),
+        *([one_line(change.machine_name, _MOST_NAME)] if several else []),
         size_of(change),
         f"{change.shape}, {counted(change.runs, 'run')} since",
         differs_of(change),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST, _COLUMNS = 9, 3
 # Inches.
-_HEIGHT, _ABOVE, _BELOW, _BESIDE, _GAP = 1.25, 0.62, 0.38, 0.55, 0.25
+_HEIGHT, _ABOVE, _BELOW, _BESIDE, _GAP, _LINE = 1.25, 0.62, 0.38, 0.55, 0.25, 0.165
 # Points of which a panel is crowded; from so many on the outermost hundredth may be cut off.
 _MANY, _CUT = 150, 100
 _LOSS, _GAIN = "#a34700", "#00704f"
@@ -76,15 +76,23 @@ def _figure(shown: Sequence[Trend], trends: Sequence[Trend], report: HistoryRepo
     names = list(dict.fromkeys(trend.series.machine_name for trend in trends))
     days = sorted(point.time_utc[:10] for trend in trends for point in trend.points)
     lines = [
-        f"{counted(len(trends), 'case')}, {days[0]} to {days[-1]}; {verdict_line(report)}",
+        f"{counted(len(trends), 'case')}, {days[0]} to {days[-1]} (UTC)",
+        verdict_line(report),
         "filled triangle: a change; hollow and dotted: acknowledged, or it does not count; down is "
         "worse; C: the code differs there, E: the environment",
         "dots: runs, in samples/s or, where it changed, the score; black: their median between the "
         "changes; ticks below: another environment",
     ]
-    header = make_header(figure, f"Training over time: {few_of(names)}", lines, Legend())
+    header = make_header(
+        figure,
+        f"Training over time: {few_of([one_line(name, 48) for name in names], 2)}",
+        lines,
+        Legend(),
+    )
     rows = math.ceil(len(shown) / _COLUMNS)
-    band = _ABOVE + _HEIGHT + _BELOW
+    several = len(names) > 1
+    above = _ABOVE + _LINE * several
+    band = above + _HEIGHT + _BELOW
     page = header.height + rows * band + 0.3
     figure.set_size_inches(PAGE_WIDTH, page)
     left_out = sum(bool(trend.marks) for trend in trends) - len(shown)
@@ -93,12 +101,12 @@ def _figure(shown: Sequence[Trend], trends: Sequence[Trend], report: HistoryRepo
     width = (PAGE_WIDTH - 2 * EDGE - (_COLUMNS - 1) * _GAP) / _COLUMNS
     for number, trend in enumerate(shown):
         row, column = divmod(number, _COLUMNS)
-        bottom = page - header.height - row * band - _ABOVE - _HEIGHT
+        bottom = page - header.height - row * band - above - _HEIGHT
         place = EDGE + column * (width + _GAP) + _BESIDE, bottom, width - _BESIDE, _HEIGHT
         over = PAGE_WIDTH, page, PAGE_WIDTH, page
         share = [length / of for length, of in zip(place, over, strict=True)]
         axes = figure.add_axes((share[0], share[1], share[2], share[3]), label=trend.series.case)
-        _panel(axes, trend, len(names) > 1)
+        _panel(axes, trend, several)
     return figure
 
 
@@ -139,12 +147,12 @@ def _heading(axes: Axes, trend: Trend, largest: Mark | None, several: bool) -> N
         told += ", acknowledged" * (change.note is not None)
     lines = [(trend.series.case, "bold"), (told, "normal")]
     if several:
-        lines[1] = (f"{one_line(trend.series.machine_name, 24)}: {told}", "normal")
+        lines.insert(1, (trend.series.machine_name, "normal"))
     for place, (text, weight) in enumerate(lines):
         axes.annotate(
             fitted(figure, text, SMALL_PT, width, weight),
             (0, 1),
-            (-_BESIDE * 72 + 4, 31 - 12 * place),
+            (-_BESIDE * 72 + 4, 19 + 72 * _LINE * (len(lines) - 1 - place)),
             xycoords="axes fraction",
             textcoords="offset points",
             size=SMALL_PT,
