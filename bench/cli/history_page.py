@@ -68,7 +68,7 @@ def history_page(
     page = Path(output) / NAME if Path(output).is_dir() else Path(output)
     target_of(page, PAGE)
     if picture is not None:
-        target_of(Path(picture), PICTURE)
+        target_of(Path(picture), PICTURE, "--picture")
     with history_at(store) as there:
         series = there.series(machine, last=None)
         notes = {note.id: note.note for note in there.notes().values()}
@@ -81,7 +81,9 @@ def history_page(
     if not drawn:
         asked = f" of --cases {cases}" if cases != "*" else ""
         asked += f" since {since}" if since else ""
-        raise UserError(f"{shown} holds no run{asked}: history list tells what is there")
+        raise UserError(
+            f"{shown} holds no run{asked}: history list tells what is there, history add adds to it"
+        )
     write_trend(drawn, report, page)
     click.echo(page)
     if picture is not None:

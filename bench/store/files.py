@@ -63,15 +63,20 @@ CHECK_MARKDOWN = Kind("a check of this suite", b"### fmnist-bench check")
 ENVIRONMENT = Kind("an environment.json of this suite", b"{", b'"dataset_digest"')
 
 
-def target_of(path: Path, kind: Kind) -> Path:
+def target_of(path: Path, kind: Kind, option: str = "--output") -> Path:
     """The file that writing `path` replaces: itself, or what a symbolic link leads to.
+
+    Args:
+        path: what the user named.
+        kind: what alone may be replaced.
+        option: the option that names it, as it is typed.
 
     Raises:
         UserError: something is there that the suite did not write as that kind: another file, a
             folder, a device, a pipe.
     """
     target = Path(os.path.realpath(path))
-    remedy = "name another --output"
+    remedy = f"name another {option}"
     try:
         mode = target.lstat().st_mode
         if stat.S_ISREG(mode):

@@ -1,0 +1,37 @@
+"""The benchmark of the page of a history, on few made runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.browser import needs_browser
+
+from bench.evidence import trend
+
+WHAT = (
+    "reading the history and finding changes",
+    "making the page of them",
+    "drawing the picture",
+    "first screen of the page in a browser",
+)
+
+
+@needs_browser
+def test_a_page_of_made_runs_is_written_and_shown(tmp_path: Path) -> None:
+    rows = trend.trend_rows(tmp_path, (36, 70), 1)
+    assert tuple(row["what"] for row in rows) == WHAT
+    assert all(0 < row["lowest_s"] <= row["median_s"] <= row["highest_s"] for row in rows)
+    # What is below the first screen is drawn later.
+    assert 0 < rows[0]["charts_on_first_screen"] < 36
+    assert rows[0]["changes"] >= 1
+    assert (tmp_path / "trend.html").stat().st_size == rows[0]["page_bytes"]
+    assert (tmp_path / "trend.png").exists()
+
+
+def test_a_browser_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fmnist_models.errors import UserError
+
+    monkeypatch.setattr(trend.shutil, "which", lambda _: None)
+    with pytest.raises(UserError, match="apt-get install chromium"):
+        trend.first_screen(Path("trend.html"))
