@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -77,13 +78,16 @@ def candidates(ruptures: str, otava: str, suites: int, output: str) -> None:
 def trend(cases: int, runs: int, repetitions: int, output: str) -> None:
     """Time writing the page of a history of made runs, and its first screen in a browser.
 
-    Writes trend.csv; some minutes.
+    Writes trend.csv, trend.png and trend_page.png; five minutes.
     """
     from bench.evidence.trend import trend_rows
 
     with tempfile.TemporaryDirectory() as folder:
         rows = trend_rows(Path(folder), (cases, runs), repetitions)
-    write_tables(Path(output), {"trend": rows})
+        write_tables(Path(output), {"trend": rows})
+        for name in ("trend.png", "trend_page.png"):
+            shutil.copy(Path(folder) / name, Path(output) / name)
+            click.echo(Path(output) / name)
 
 
 COMMANDS = (changes, candidates, trend)

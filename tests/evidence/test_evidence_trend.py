@@ -13,7 +13,7 @@ WHAT = (
     "reading the history and finding changes",
     "making the page of them",
     "drawing the picture",
-    "first screen of the page in a browser",
+    *trend._SCREENS,
 )
 
 
@@ -23,10 +23,12 @@ def test_a_page_of_made_runs_is_written_and_shown(tmp_path: Path) -> None:
     assert tuple(row["what"] for row in rows) == WHAT
     assert all(0 < row["lowest_s"] <= row["median_s"] <= row["highest_s"] for row in rows)
     # What is below the first screen is drawn later.
-    assert 0 < rows[0]["charts_on_first_screen"] < 36
+    drawn = [row["charts_drawn"] for row in rows[-2:]]
+    assert 0 < drawn[0] <= drawn[1] < 36
     assert rows[0]["changes"] >= 1
     assert (tmp_path / "trend.html").stat().st_size == rows[0]["page_bytes"]
-    assert (tmp_path / "trend.png").exists()
+    for name in ("trend.png", "trend_page.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_browser_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

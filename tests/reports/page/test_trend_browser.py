@@ -1,13 +1,8 @@
-"""trend.html in a real browser: it draws what is on the screen, and answers mouse and keyboard.
-
-`FMNIST_SCREENSHOTS=results/reference pytest tests/reports/page/test_trend_browser.py -k picture`
-takes anew the picture that the manual shows.
-"""
+"""trend.html in a real browser: it draws what is on the screen, and answers mouse and keyboard."""
 
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 
 import pytest
@@ -90,6 +85,17 @@ def test_the_mouse_is_told_of_a_run(opened: Reader) -> None:
     head = opened.one("h1")
     webdriver.ActionChains(opened.driver).scroll_to_element(head).move_to_element(head).perform()
     assert not opened.one("#told").is_displayed()
+
+
+def test_a_finger_that_is_lifted_leaves_what_it_showed(opened: Reader) -> None:
+    told_after = """const drawing = document.querySelector('figure.trend .drawing');
+      const place = {clientX: drawing.getBoundingClientRect().left + 90, pointerType: arguments[0]};
+      for (const name of ['pointerdown', 'pointerleave']) {
+        drawing.dispatchEvent(new PointerEvent(name, place));
+      }
+      return !document.getElementById('told').hidden;"""
+    assert opened.script(told_after, "touch")
+    assert not opened.script(told_after, "mouse")
 
 
 def test_the_keyboard_goes_along_the_runs(opened: Reader) -> None:
@@ -218,14 +224,3 @@ def test_without_a_script_the_changes_are_there(browser: Reader, page: Path) -> 
         assert browser.one("figure.trend .marks").is_displayed()
     finally:
         browser.tell("Emulation.setScriptExecutionDisabled", value=False)
-
-
-def test_the_picture_of_the_manual(browser: Reader, page: Path, tmp_path: Path) -> None:
-    from matplotlib.image import imread
-
-    folder = Path(os.environ.get("FMNIST_SCREENSHOTS") or tmp_path)
-    reader = browser.open(page, 1280, 900)
-    top = reader.script("return document.querySelector('#charts').offsetTop")
-    pixels = imread(reader.picture(folder / "trend.png", top, 900))
-    assert pixels.shape[:2] == (900, 1280)
-    assert pixels.std() > 0.05

@@ -446,7 +446,8 @@
     const { drawing } = card;
     drawing.addEventListener("pointermove", (event) => byPointer(card, event));
     drawing.addEventListener("pointerdown", (event) => byPointer(card, event));
-    drawing.addEventListener("pointerleave", hide);
+    // A finger leaves when it is lifted, and its reader begins to read then.
+    drawing.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && hide());
     drawing.addEventListener("blur", hide);
     drawing.addEventListener("keydown", (event) => byKey(card, event));
     const button = card.element.querySelector(".numbers");
