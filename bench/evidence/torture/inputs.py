@@ -129,6 +129,7 @@ class Ground:
             "history remove": ("history", "remove", *store, self.run),
             "history prune": ("history", "prune", "--keep", "1", *store),
             "history changes": ("history", "changes", *store),
+            "history page": ("history", "page", "--output", "new.html", *store),
             # So few runs show no change that could be acknowledged.
             "history ack": ("history", "ack", "--note", "why", *store, "0123456789"),
             "baseline remove": ("baseline", "remove", str(self.baseline), Path(second).name),
@@ -279,7 +280,7 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
         return tuple(2 * note if note == LONG else note for note in LABELS)
     if name in ("store", "history"):
         return (*ground.wrong_places(), *_STORES)
-    if name == "output" or (name == "folder" and parameter.nargs == 1):
+    if name in ("output", "picture") or (name == "folder" and parameter.nargs == 1):
         return ground.wrong_places()
     return ground.nothing_there()
 
