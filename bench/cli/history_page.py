@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.declared import SIZE_OPTIONS
-from bench.cli.history import history_at, machine_option, store_option
+from bench.cli.history import MOST_RUNS, history_at, machine_option, store_option
 from bench.cli.history_changes import control_option, refuse_unmatched
 from bench.cli.options import Verb, options
 from bench.schema.errors import ExitCode
@@ -23,7 +23,7 @@ _RUNS = 1000
 @click.option("--since", metavar="DATE|REV", help="only runs since a date, or since a commit")
 @click.option(
     "--last",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_RUNS),
     default=_RUNS,
     show_default=True,
     help="of each machine only so many runs",

@@ -57,13 +57,15 @@ def test_page_and_picture_show_what_changes_tells(
         (("--control", "x*"), "--control x*: no case"),
         (("--output", "mine"), "mine is there already and is not a page"),
         (("-o", "mine/below"), "cannot write mine/below"),
-        (("--picture", "mine"), "mine is there already and is not a picture of this suite: name "
-         "another --picture"),
+        (
+            ("--picture", "mine"),
+            "mine is there already and is not a picture of this suite: name another --picture",
+        ),
         (("--picture", "mine/below"), "cannot write mine/below"),
         (("--gate", "0"), "--gate 0"),
     ],
     ids=lambda words: "-".join(words) if isinstance(words, tuple) else "",
-)  # fmt: skip
+)
 def test_typed_mistakes_of_a_page(
     type_in: TypeIn, store: Path, tmp_path: Path, words: tuple[str, ...], told: str
 ) -> None:
@@ -89,3 +91,23 @@ def test_a_history_without_a_run_and_one_of_a_later_version(
     code, _, error = type_in(*page)
     assert (code, "update fmnist-bench" in error, error.count("\n")) == (2, True, 1)
     assert not (tmp_path / "trend.html").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--last", "9" * 40),
+        ("prune", "--keep", "9" * 40),
+        ("show", "\udcff"),
+        ("remove", "\udcff\udcff\udcff\udcff"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_no_database_takes_is_no_defect(
+    type_in: TypeIn, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "history.sqlite"
+    with History(file) as history:
+        history.make_ready()
+    code, _, error = type_in("history", *words, "--store", file)
+    assert (code, "Traceback" in error) == (2, False)
