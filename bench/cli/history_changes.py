@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,6 +19,7 @@ from fmnist_models.errors import UserError
 
 if TYPE_CHECKING:
     from bench.schema.history import HistorySeries
+    from bench.verdicts.history import HistoryReport
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_NOTE = 500
@@ -27,6 +29,56 @@ def control_option(function: _F) -> _F:
     """A decorator that adds `--control` to a verb."""
     told = "cases whose code is frozen: what they show is the machine's; may be repeated"
     return click.option("--control", multiple=True, metavar="PATTERN", help=told)(function)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was typed of a history that shall be judged, by option."""
+
+    store: str | None
+    machine: str | None
+    since: str | None
+    cases: str
+    control: tuple[str, ...]
+    sizes: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A history that was judged.
+
+    Attributes:
+        place: where it is, as a user is told.
+        series: all runs of the machines.
+        begun: the time, ISO 8601 in UTC, since which changes are told; empty for all.
+    """
+
+    place: str
+    series: Sequence[HistorySeries]
+    report: HistoryReport
+    begun: str
+
+
+def judged(wanted: Wanted) -> Judged:
+    """Judge all runs, and tell what was asked for.
+
+    Raises:
+        UserError: the history cannot be read, or what was typed names nothing in it.
+    """
+    from bench.schema.sizes import Sizes
+    from bench.verdicts.history import chosen, judge, since_time
+
+    sizes = wanted.sizes
+    allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
+    with history_at(wanted.store) as there:
+        # All runs: a later beginning would find other places.
+        series = there.series(wanted.machine, last=None)
+        notes = {note.id: note.note for note in there.notes().values()}
+    begun = "" if wanted.since is None else since_time(series, wanted.since)
+    refuse_unmatched("--control", wanted.control, series)
+    refuse_unmatched("--cases", (wanted.cases,), series)
+    report = chosen(judge(series, allowed, wanted.control, notes), begun, wanted.cases)
+    return Judged(there.shown, series, report, begun)
 
 
 @click.command(name="changes", cls=Verb)
@@ -54,18 +106,9 @@ def history_changes(
     3, too few runs, or too noisy ones, to find a change as large as the gate within 30 runs.
     """
     from bench.reports.terminal.history_changes import print_changes
-    from bench.schema.sizes import Sizes
-    from bench.verdicts.history import chosen, judge, since_time
 
-    allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
-    with history_at(store) as there:
-        # All runs: a later beginning would find other places.
-        series = there.series(machine, last=None)
-        notes = {note.id: note.note for note in there.notes().values()}
-    begun = "" if since is None else since_time(series, since)
-    refuse_unmatched("--control", control, series)
-    refuse_unmatched("--cases", (cases,), series)
-    report = chosen(judge(series, allowed, control, notes), begun, cases)
+    wanted = Wanted(store, machine, since, cases, control, sizes)
+    report = judged(wanted).report
     print_changes(report, console_of())
     return report.exit_code
 

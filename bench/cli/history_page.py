@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from bench.cli.declared import SIZE_OPTIONS
-from bench.cli.history import MOST_RUNS, history_at, machine_option, store_option
-from bench.cli.history_changes import control_option, refuse_unmatched
+from bench.cli.history import MOST_RUNS, machine_option, store_option
+from bench.cli.history_changes import Wanted, control_option, judged
 from bench.cli.options import Verb, options
 from bench.schema.errors import ExitCode
 from fmnist_models.errors import UserError
@@ -60,29 +60,20 @@ def history_page(
     from bench.reports.page.trend import NAME, write_trend
     from bench.reports.plots.trend import draw_trends
     from bench.reports.trend_data import trends
-    from bench.schema.sizes import Sizes
     from bench.store.files import PAGE, PICTURE, target_of
-    from bench.verdicts.history import chosen, judge, since_time
 
-    allowed = Sizes.of_check(sizes["gate"], sizes["margin"], sizes["accuracy_gate"])
     page = Path(output) / NAME if Path(output).is_dir() else Path(output)
     target_of(page, PAGE)
     if picture is not None:
         target_of(Path(picture), PICTURE, "--picture")
-    with history_at(store) as there:
-        series = there.series(machine, last=None)
-        notes = {note.id: note.note for note in there.notes().values()}
-        shown = there.shown
-    begun = "" if since is None else since_time(series, since)
-    refuse_unmatched("--control", control, series)
-    refuse_unmatched("--cases", (cases,), series)
-    report = chosen(judge(series, allowed, control, notes), begun, cases)
-    drawn = trends(series, report.changes, cases, begun, last)
+    found = judged(Wanted(store, machine, since, cases, control, sizes))
+    report = found.report
+    drawn = trends(found.series, report.changes, cases, found.begun, last)
     if not drawn:
-        asked = f" of --cases {cases}" if cases != "*" else ""
-        asked += f" since {since}" if since else ""
+        asked = f" since {since}" if since else ""
         raise UserError(
-            f"{shown} holds no run{asked}: history list tells what is there, history add adds to it"
+            f"{found.place} holds no run{asked}: history list tells what is there, "
+            "history add adds to it"
         )
     write_trend(drawn, report, page)
     click.echo(page)

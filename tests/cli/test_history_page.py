@@ -51,10 +51,10 @@ def test_page_and_picture_show_what_changes_tells(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--cases", "nothing*"), "holds no run of --cases nothing*: "),
+        (("--cases", "nothing*"), "--cases 'nothing*': no case"),
         (("--since", "2031-01-01"), "holds no run since 2031-01-01: "),
-        (("--since", "soon"), "--since soon: name a day"),
-        (("--control", "x*"), "--control x*: no case"),
+        (("--since", "soon"), "--since 'soon': name a day"),
+        (("--control", "x*"), "--control 'x*': no case"),
         (("--output", "mine"), "mine is there already and is not a page"),
         (("-o", "mine/below"), "cannot write mine/below"),
         (
