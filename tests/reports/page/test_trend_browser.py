@@ -62,7 +62,9 @@ def test_it_draws_the_first_screen_and_the_rest_on_scroll(
 ) -> None:
     reader = browser.open(page, width, theme=theme)
     assert reader.errors() == []
-    assert [url for url in reader.requests() if not url.startswith(("file:", "data:"))] == []
+    assert [
+        url for url in reader.requests() if not url.startswith(("file:", "data:", "about:"))
+    ] == []
     first = reader.script(DRAWN)
     assert first < len(CASES) + OTHERS
     assert reader.script("return document.documentElement.scrollWidth") <= width
