@@ -80,8 +80,8 @@ def _figure(shown: Sequence[Trend], trends: Sequence[Trend], report: HistoryRepo
         verdict_line(report),
         "filled triangle: a change; hollow and dotted: acknowledged, or it does not count; down is "
         "worse; C: the code differs there, E: the environment",
-        "dots: runs, in samples/s or, where it changed, the score; black: their median between the "
-        "changes; ticks below: another environment",
+        "dots: runs, in samples/s or, where it changed, the score; black: their median between "
+        "changes; grey bars: 95% intervals; ticks below: another environment",
     ]
     header = make_header(
         figure,
@@ -125,6 +125,8 @@ def _panel(axes: Axes, trend: Trend, several: bool) -> None:
     room = 0.02 * (times[-1] - times[0]) or 1.0
     axes.set_xlim(times[0] - room, times[-1] + room)
     size = 2.0 if values.size > _MANY else 3.2
+    if values.size <= _MANY:
+        _intervals(axes, trend, what, times)
     axes.plot(times, values, "o", color="#9a9a9a", markersize=size, markeredgewidth=0, zorder=2)
     for level in levels:
         ends = times[level.start], times[level.end - 1]
@@ -139,7 +141,7 @@ def _panel(axes: Axes, trend: Trend, several: bool) -> None:
 def _heading(axes: Axes, trend: Trend, largest: Mark | None, several: bool) -> None:
     figure = axes.figure.get_figure(root=True)
     width = axes.get_window_extent().width / figure.dpi + _BESIDE - 0.1
-    told = "no change"
+    told = "no change found"
     if largest is not None:
         change = largest.change
         whose = f"{ALL_CASES}: " if largest.shared else ""
@@ -167,6 +169,18 @@ def _limits(values: Array, levels: Sequence[float]) -> tuple[float, float]:
     middle = (low + high) / 2
     room = max(0.08 * (high - low), (0.06 * abs(middle) - (high - low)) / 2) or 0.01
     return float(low - room), float(high + room)
+
+
+def _intervals(axes: Axes, trend: Trend, what: What, times: Array) -> None:
+    """Draw the interval of each run; where there are many they would be a wall."""
+    values, halves = trend.values[what], trend.halves[what]
+    if what is What.SPEED:
+        ends = values * np.exp(-halves), values * np.exp(halves)
+    else:
+        ends = values - halves, values + halves
+    held = np.isfinite(ends[0])
+    lows, highs = (end[held] for end in ends)
+    axes.vlines(times[held], lows, highs, color="#cccccc", linewidth=0.8, zorder=1, gid="interval")
 
 
 def _mark(axes: Axes, mark: Mark, times: Array) -> None:
@@ -220,10 +234,13 @@ def _ticks(axes: Axes, trend: Trend, times: Array) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_prefix(round(value, 3))))
     axes.grid(axis="y")
     axes.set_axisbelow(True)
-    ends = [trend.points[0].time_utc[:10], trend.points[-1].time_utc[:10]]
-    axes.set_xticks([times[0], times[-1]], ends)
+    days = [trend.points[0].time_utc[:10], trend.points[-1].time_utc[:10]]
+    axes.set_xticks(
+        axes.get_xlim() if days[0] != days[1] else [times.mean()], days[: len(set(days))]
+    )
     axes.tick_params("both", labelsize=SMALL_PT - 1, length=0)
     axes.tick_params("x", pad=6)
-    first, last = axes.get_xticklabels()
-    first.set_horizontalalignment("left")
-    last.set_horizontalalignment("right")
+    if days[0] != days[1]:
+        first, last = axes.get_xticklabels()
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")

@@ -71,6 +71,9 @@ def test_without_a_change_the_first_are_shown(tmp_path: Path) -> None:
     early = [replace(one, points=one.points[: AT // 2]) for one in made]
     figure = drawn(early)
     assert (len(figure.axes), marks(figure)) == (len(CASES), [])
+    # Few runs have their intervals, but for the one that failed.
+    (bars,) = [found for found in figure.axes[0].collections if found.get_gid() == "interval"]
+    assert len(bars.get_paths()) == AT // 2 - 1
     failed = [
         replace(made[0], points=tuple(replace(p, logs=()) for p in made[0].points[:2])),
         replace(made[2], points=made[2].points[:1]),
@@ -78,6 +81,8 @@ def test_without_a_change_the_first_are_shown(tmp_path: Path) -> None:
     report = judge(failed, SIZES)
     shown = trends(failed, report.changes)
     assert "no run ended ok" in [text.get_text() for text in figure_of(shown, report).axes[0].texts]
+    (day,) = figure_of(shown, report).axes[1].get_xticklabels()
+    assert day.get_text() == "2026-01-01"
     picture.draw_trends(shown, report, tmp_path / "trend.png")
     assert imread(tmp_path / "trend.png").std() > 0.01
 
