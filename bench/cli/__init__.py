@@ -10,6 +10,7 @@ import click
 
 from bench.cli import (
     baseline,
+    bisect,
     check,
     compare,
     describe,
@@ -70,6 +71,7 @@ for _verb in (
     report.report,
     check.check,
     duel.duel,
+    bisect.bisect,
     profile.profile,
     baseline.baseline,
     fleet.fleet,

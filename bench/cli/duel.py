@@ -28,7 +28,7 @@ DUEL_OPTIONS = (
     "wait",
 )
 # Help texts of options that differ from those of a run.
-_HELPS = {
+DUEL_HELPS = {
     **{
         axis.replace("_", "-"): f"comma-separated [default: {only[0]}]"
         for axis in AXES
@@ -51,8 +51,8 @@ _HELPS = {
 @click.command(cls=Verb)
 @click.option("--a", metavar="SIDE", help="what B is measured against")
 @click.option("--b", metavar="SIDE", help="what is judged")
-@options(lambda option: option.name in DUEL_OPTIONS, helps=_HELPS)
-@options(lambda _: True, SIZE_OPTIONS, _HELPS)
+@options(lambda option: option.name in DUEL_OPTIONS, helps=DUEL_HELPS)
+@options(lambda _: True, SIZE_OPTIONS, DUEL_HELPS)
 @click.option(
     "--budget",
     type=float,

@@ -51,7 +51,7 @@ def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
     Raises:
         UserError: another option differs from the duel; the message names it.
     """
-    for name, theirs, same in _differing(plan, values, path):
+    for name, theirs, same in differing(plan, values, path):
         if not same():
             option = name.replace("_", "-")
             raise UserError(
@@ -62,7 +62,7 @@ def resumed(plan: DuelPlan, values: Mapping[str, Any], path: Path) -> DuelPlan:
     return plan if budget is None else replace(plan, budget_s=budget)
 
 
-def _differing(
+def differing(
     plan: DuelPlan, values: Mapping[str, Any], path: Path
 ) -> list[tuple[str, Any, Callable[[], bool]]]:
     """(option, value, whether the duel began with that value) for each option that is given."""
@@ -117,16 +117,44 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
     for side in SIDES:
         if not values[side]:
             raise UserError(f"--{side} is missing: {FORM}")
-    budget = budget_of(values)
-    sizes = Sizes.of_duel(values["gate"], values["margin"], values["accuracy_gate"])
-    a, b = (Spec.parse(values[side]) for side in SIDES)
-    models = parse_axes({"models": values["models"]}).models or ()
-    own = [name for name in models if FUNCTION.fullmatch(name)]
+    sides = Spec.parse(values["a"]), Spec.parse(values["b"])
+    own = own_models(values)
     with scratch() as folder:
         # The models of the side that is judged; a revision is unpacked for the look alone.
-        judged = _with_this_suite(prepare(fixed_side(b), Path(folder), own=own)) if own else None
-        asked = {**values, "matrix": DUEL}
-        plan = plan_from(asked, list, command, judged, wait=bool(values.get("wait")))
+        judged = prepare(fixed_side(sides[1]), Path(folder), own=own) if own else None
+        return duel_of(values, command, sides, judged, wait=bool(values.get("wait")))
+
+
+def own_models(values: Mapping[str, Any]) -> list[str]:
+    """The user's own models among `--models`."""
+    models = parse_axes({"models": values["models"]}).models or ()
+    return [name for name in models if FUNCTION.fullmatch(name)]
+
+
+def duel_of(
+    values: Mapping[str, Any],
+    command: str,
+    sides: tuple[Spec, Spec],
+    judged: Side | None,
+    *,
+    wait: bool | None,
+) -> DuelPlan:
+    """The plan of a duel of two sides.
+
+    Args:
+        values: the values by option; None where the user gave none.
+        command: the command line that repeats it.
+        sides: A and B.
+        judged: the side whose models are looked at; None where no model is the user's own.
+        wait: how they are looked at where another run measures (`inspection.look_at`).
+
+    Raises:
+        UserError: a value is out of range or unknown, or the case cannot duel.
+    """
+    budget = budget_of(values)
+    sizes = Sizes.of_duel(values["gate"], values["margin"], values["accuracy_gate"])
+    judged = _with_this_suite(judged) if judged else None
+    plan = plan_from({**values, "matrix": DUEL}, list, command, judged, wait=wait)
     for case in plan.cases:
         if reason := plan.refused.get(case.id):
             raise UserError(reason)
@@ -140,8 +168,7 @@ def plan_of_duel(values: Mapping[str, Any], command: str) -> DuelPlan:
                     "its function can shorten: leave --rows out, or add --steps"
                 )
     return DuelPlan(
-        a,
-        b,
+        *sides,
         plan.cases,
         plan.settings,
         sizes.gate,

@@ -15,7 +15,8 @@ from bench.evidence.equals import BLOCKS, plan_of
 from bench.machine.lock import the_machine
 from bench.schema.draws import SIDES, BlockDraw
 from bench.session.blocks import Blocks
-from bench.session.duel import begin, resume, sides_under_way
+from bench.session.duel import begin, resume
+from bench.session.under_way import sides_under_way
 
 Row = dict[str, Any]
 NUMBERS = (1, 2, 3, 4, 8)

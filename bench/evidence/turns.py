@@ -10,7 +10,8 @@ from bench.evidence.live import LiveDuel
 from bench.machine.lock import the_machine
 from bench.schema.draws import EvenDraws
 from bench.session.blocks import Blocks
-from bench.session.duel import begin, sides_under_way
+from bench.session.duel import begin
+from bench.session.under_way import sides_under_way
 from bench.verdicts.sequential import LAST_LOOK
 
 WAYS = ("turns", "launches")

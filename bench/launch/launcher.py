@@ -35,6 +35,8 @@ WORKER = child_command("bench.worker")
 START_LIMIT_S = 300.0
 CAN_FORK = sys.platform == "linux"
 _Worker = WorkerProcess | RankedWorkers
+# The templates of launchers, each by its number and its environment.
+Templates = dict[tuple[Any, ...], _Worker]
 _Request = LaunchRequest | CeilingsRequest | ProfileRequest | InspectRequest
 # Errors from reading a result of another form, or of a later version.
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
@@ -51,6 +53,9 @@ class Launcher:
         origin: where the worker's files must be; a launch that ran other files is invalid.
         watch: reads what disturbs each launch; None for `counters.watch`.
         where: the machines on which the processes run; None for this one.
+        templates: those that launchers with the same command share, one after the other; each
+            launch is forked in the folder of its own checkout, and whoever shares them ends them.
+            None for templates of its own.
 
     Attributes:
         starting_s: seconds spent so far until workers were ready, for imports and data.
@@ -63,12 +68,14 @@ class Launcher:
         origin: Origin | None = None,
         watch: counters.Watch | None = None,
         where: Where | None = None,
+        templates: Templates | None = None,
     ) -> None:
         self._where = where or Here()
         self._command = [*worker, *(("--data", data) if data else ())]
         self._origin = origin or Origin()
         self._watch = watch or counters.watch
-        self._templates: dict[tuple[Any, ...], _Worker] = {}
+        self._shares = templates is not None
+        self._templates = {} if templates is None else templates
         self.starting_s = 0.0
 
     def __enter__(self) -> Self:
@@ -80,9 +87,8 @@ class Launcher:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for worker in self._templates.values():
-            worker.kill()
-        self._templates.clear()
+        if not self._shares:
+            end_templates(self._templates)
 
     def get_ready(self, place: LaunchPlace, template: int = 0) -> None:
         """Start the template that `turns` will need, and do not wait for it.
@@ -185,6 +191,7 @@ class Launcher:
                 if place.fork:
                     started = time.perf_counter()
             close = watch(worker.pid, place.gpus, place.fork) if watch else None
+            place = replace(place, folder=self._origin.models) if self._shares else place
             answer = yield from worker.serve(request.op, request.to_json(), place, on_round, pauses)
             if close:
                 noise = close(_usage(answer.fields))
@@ -204,7 +211,7 @@ class Launcher:
 
     def _started(self, place: LaunchPlace) -> _Worker:
         """A new worker, or one for each rank, which may still import."""
-        folder = self._origin.models
+        folder = None if self._shares else self._origin.models
         if place.processes > 1:
             return RankedWorkers(self._command, place, self._where, folder)
         return WorkerProcess(self._where.opened(self._command, place, 0, folder), place.log)
@@ -225,6 +232,13 @@ class Launcher:
             listing = self._origin.listing(files)
             fields |= {"code": digest_of(listing), "files": listing}
         return replace(answer, fields=fields)
+
+
+def end_templates(templates: Templates) -> None:
+    """End the processes of some templates."""
+    for worker in templates.values():
+        worker.kill()
+    templates.clear()
 
 
 def _key(place: LaunchPlace, template: int) -> tuple[Any, ...]:

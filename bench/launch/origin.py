@@ -20,6 +20,8 @@ from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
 from bench.schema.cells import few_of
 from fmnist_models.own import module_of
 
+# A folder with one of these holds no files of its checkout.
+_LEFT_OUT = ("pyvenv.cfg", "duel.json", "bisect.json")
 # (path, digest) by the name of the module.
 Files = Mapping[str, tuple[str, str]]
 # The digest of each file, by place (`suite`, `models` or `elsewhere`) and name.
@@ -137,7 +139,8 @@ def holds_suite(folder: Path) -> bool:
 def python_digest(root: Path, packages: Iterable[str] = (".",)) -> str:
     """SHA-256 over paths and contents of the Python files below the folders `packages` of `root`.
 
-    Hidden folders, virtual environments and duels (with their unpacked revisions) are left out.
+    Hidden folders, virtual environments, and duels and bisections (with their unpacked revisions)
+    are left out.
     """
     whole = hashlib.sha256()
     found = (file for package in packages for file in _python_files(root / package))
@@ -157,7 +160,7 @@ def _python_files(top: Path) -> Iterator[Path]:
             name
             for name in inner
             if not name.startswith(".")
-            and not any((here / name / mark).exists() for mark in ("pyvenv.cfg", "duel.json"))
+            and not any((here / name / mark).exists() for mark in _LEFT_OUT)
         ]
         python = (here / name for name in files if name.endswith(".py"))
         yield from (file for file in python if file.is_file())

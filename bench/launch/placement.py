@@ -23,6 +23,7 @@ class LaunchPlace:
             use it at once; empty on a CPU.
         others: the environments of further processes, by rank from 1, where replicas have a
             process each.
+        folder: the launch's own working folder; None for that of its process.
     """
 
     environment: Mapping[str, str]
@@ -31,6 +32,7 @@ class LaunchPlace:
     timeout_s: float
     gpus: Mapping[Gpu, int] = field(default_factory=dict)
     others: tuple[Mapping[str, str], ...] = ()
+    folder: Path | None = None
 
     @property
     def processes(self) -> int:

@@ -112,7 +112,8 @@ class WorkerProcess:
         self._log = place.log
         log = self._channel.log_of(place.log)
         asked = {"fork": place.fork, "pauses": pauses, "log": log, "request": request}
-        self._send({"op": op, **asked})
+        moved = {} if place.folder is None else {"folder": str(place.folder.absolute())}
+        self._send({"op": op, **asked, **moved})
         deadline = time.perf_counter() + place.timeout_s
         while True:
             try:

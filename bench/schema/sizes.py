@@ -17,7 +17,7 @@ MARGIN = 0.01
 # smaller drop than a stored baseline.
 CHECK_ACCURACY_MARGIN, CHECK_ACCURACY_GATE = 0.02, 0.07
 DUEL_ACCURACY_MARGIN, DUEL_ACCURACY_GATE = 0.005, 0.02
-_MOST = 10.0
+MOST = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Sizes:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if not 0 <= self.margin < _MOST:
+        if not 0 <= self.margin < MOST:
             raise UserError(
                 f"--margin {self.margin:g}: write a share of at least 0, such as 0.01 for 1%"
             )
-        if not self.margin < self.gate <= _MOST:
+        if not self.margin < self.gate <= MOST:
             raise UserError(
                 f"--gate {self.gate:g}: write a share above the margin of {self.margin:g} and at "
-                f"most {_MOST:g}, such as {DEFAULT_GATE:g} for {DEFAULT_GATE:.0%}"
+                f"most {MOST:g}, such as {DEFAULT_GATE:g} for {DEFAULT_GATE:.0%}"
             )
         if not self.accuracy_margin < self.accuracy_gate <= 1:
             raise UserError(

@@ -21,9 +21,10 @@ from bench.schema.launch import LaunchRecord
 from bench.schema.plan import Plan, RunSettings
 from bench.schema.runs import MeasuredRun
 from bench.session import preflight
-from bench.session.duel import Expected, fight, finished, resume, why_not
+from bench.session.duel import fight, finished, resume, why_not
 from bench.session.events import DuelProgress
 from bench.session.sides import Side, fixed_side
+from bench.session.under_way import Expected
 from bench.store.run_folder import read_plan
 from bench.verdicts.check import CheckReport, suspects
 from bench.verdicts.compatibility import first_changed_file, first_difference, refuse_changed_files

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from bench.schema.bisect import BisectPlan, Trial
 from bench.schema.case import Case
 from bench.schema.duel import DuelPlan
 from bench.schema.launch import LaunchRecord, Round
 from bench.schema.plan import Plan
-from bench.verdicts.duel import (
-    Standing,
-)
+from bench.verdicts.bisect_search import Wanted
+from bench.verdicts.duel import Standing
 
 
 class DuelProgress(Protocol):
@@ -32,6 +32,34 @@ class DuelProgress(Protocol):
 
     def looked(self, standing: Standing) -> None:
         """A look was taken at a case."""
+
+
+class BisectProgress(Protocol):
+    """Shows the progress of a bisection."""
+
+    def waits(self, reason: str) -> None:
+        """It waits for another run on this machine."""
+
+    def bisect_begins(self, plan: BisectPlan, folder: Path, commits: int, trials: int) -> None:
+        """The first trial, or the first that is missing, begins.
+
+        `commits` are the candidates, and `trials` are on disk already.
+        """
+
+    def setup_begins(self, commit: str) -> None:
+        """The user's command begins in the checkout of a commit."""
+
+    def trial_begins(self, number: int, wanted: Wanted, told: str) -> None:
+        """Trial `number`, from 0, begins; `told` is the date and the subject of its commit."""
+
+    def block_voided(self, case: Case, reason: str) -> None:
+        """A block was disturbed, for the given reason, and is measured again."""
+
+    def block_ends(self, plan: BisectPlan, standing: Standing, control: float) -> None:
+        """A block was measured; `control` is its control's log ratio."""
+
+    def trial_ends(self, plan: BisectPlan, trial: Trial) -> None:
+        """A trial has ended, with any finding."""
 
 
 class Progress:

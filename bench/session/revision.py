@@ -52,7 +52,7 @@ def commit_of(folder: str, revision: str) -> str:
             not installed.
     """
     wanted = f"{revision}^{{commit}}"
-    return _text(_git(folder, "rev-parse", "--verify", "--end-of-options", wanted))
+    return text_of(git(folder, "rev-parse", "--verify", "--end-of-options", wanted))
 
 
 def told_of(folder: str, revision: str) -> Revision:
@@ -62,14 +62,14 @@ def told_of(folder: str, revision: str) -> Revision:
         UserError: as of `commit_of`.
     """
     commit = commit_of(folder, revision)
-    seconds, *parents = _text(_git(folder, "show", "-s", "--format=%ct %P", commit)).split()
+    seconds, *parents = text_of(git(folder, "show", "-s", "--format=%ct %P", commit)).split()
     time = datetime.fromtimestamp(int(seconds), UTC).isoformat()
     return Revision(commit, time, tuple(parents))
 
 
 def top_of(folder: str) -> Path:
     """The top folder of the repository of `folder`."""
-    return Path(_text(_git(folder, "rev-parse", "--show-toplevel")))
+    return Path(text_of(git(folder, "rev-parse", "--show-toplevel")))
 
 
 def unpacked(folder: str, commit: str, below: Path) -> tuple[Path, tuple[str, ...]]:
@@ -83,10 +83,10 @@ def unpacked(folder: str, commit: str, below: Path) -> tuple[Path, tuple[str, ..
     Raises:
         UserError: the commit, or the folder in it, is missing, or a path cannot be written.
     """
-    inside = _text(_git(folder, "rev-parse", "--show-prefix"))
+    inside = text_of(git(folder, "rev-parse", "--show-prefix"))
     # Git is called in the top folder, because the commit may not have `folder`.
     top = str(top_of(folder))
-    tree = _text(_git(top, "rev-parse", "--verify", "--end-of-options", f"{commit}:{inside}"))
+    tree = text_of(git(top, "rev-parse", "--verify", "--end-of-options", f"{commit}:{inside}"))
     target = below / f"{commit[:12]}-{tree[:12]}"
     entries = list(_entries(top, tree))
     if not target.exists():
@@ -105,7 +105,7 @@ def unpacked(folder: str, commit: str, below: Path) -> tuple[Path, tuple[str, ..
 
 
 def _entries(top: str, tree: str) -> Iterator[_Entry]:
-    for line in _git(top, "ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")[:-1]:
+    for line in git(top, "ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")[:-1]:
         facts, _, name = line.partition(b"\t")
         mode, _, content = facts.decode().split()
         path = PurePosixPath(os.fsdecode(name))
@@ -187,7 +187,7 @@ def _contents(top: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _git(folder: str, *words: str) -> bytes:
+def git(folder: str, *words: str) -> bytes:
     """The standard output of a Git command; raises UserError where it fails."""
     done = subprocess.run(
         [_program(folder), "-C", folder, *words],
@@ -214,5 +214,6 @@ def _environ() -> dict[str, str]:
     return {**kept, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 
 
-def _text(output: bytes) -> str:
+def text_of(output: bytes) -> str:
+    """The output of a Git command as text, without the last line feed."""
     return os.fsdecode(output).removesuffix("\n")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.launch.launcher import Launcher
+from bench.launch.launcher import Launcher, Templates
 from bench.launch.origin import Origin, child_command, holds_suite, python_digest
 from bench.machine.loaded import CHECKOUT, SUITE_PACKAGES
 from bench.machine.nvml import Inventory
@@ -27,6 +27,18 @@ from fmnist_models.errors import UserError
 _FACTS = CHECKOUT / "bench" / "session" / "side_facts.py"
 _DESCRIBE_LIMIT_S = 120.0
 _OLD_PYTHON = "nknown option: -P"
+
+
+class BadSide(UserError):
+    """The interpreter of a side does not run this suite; the message has the reason.
+
+    Attributes:
+        label: `A` or `B`.
+    """
+
+    def __init__(self, label: str, reason: str) -> None:
+        super().__init__(f"side {label}: {reason}")
+        self.label = label
 
 
 def fixed_side(spec: Spec) -> Spec:
@@ -81,10 +93,18 @@ class Side:
     backend: str | None = None
     notes: tuple[str, ...] = ()
 
-    def launcher(self, data: str | None) -> Launcher:
-        """A launcher of the side's workers; `data` is the folder of IDX files."""
+    def launcher(self, data: str | None, templates: Templates | None = None) -> Launcher:
+        """A launcher of the side's workers.
+
+        Args:
+            data: the folder of IDX files.
+            templates: those that it may share with other sides that have the interpreter and the
+                suite of this process; a side that has not starts its own.
+        """
         command = child_command("bench.worker", self.python, self.suite)
-        return Launcher(command, data, Origin(self.suite, self.models, self.not_from))
+        own = (self.python, self.suite) != (sys.executable, CHECKOUT)
+        origin = Origin(self.suite, self.models, self.not_from)
+        return Launcher(command, data, origin, templates=None if own else templates)
 
     def describe(
         self, label: str, dataset_digest: str, packages: Sequence[str] = ()
@@ -95,14 +115,13 @@ class Side:
         it may run.
 
         Raises:
-            UserError: the interpreter does not run this suite, or runs another one; the message
-                has the reason.
+            BadSide: the interpreter does not run this suite, or runs another one.
         """
         told = self._asked(label, dataset_digest, *packages)
         bench = str(told["bench"])
         reason = Origin(self.suite).refusal({"bench": (bench, "")}, ())
         if reason:
-            raise UserError(f"side {label}: {scrub_text(reason)}")
+            raise BadSide(label, scrub_text(reason))
         suite = Path(bench).parent.parent
         sources = {
             "suite": python_digest(suite, SUITE_PACKAGES),
@@ -124,30 +143,33 @@ class Side:
                 cwd=self.models,
             )
         except subprocess.TimeoutExpired as error:
-            raise UserError(
-                f"side {label}: {self.python} gave no answer within {_DESCRIBE_LIMIT_S:g} s: name "
-                "an interpreter of Python 3.11 or later"
+            raise BadSide(
+                label,
+                f"{self.python} gave no answer within {_DESCRIBE_LIMIT_S:g} s: name "
+                "an interpreter of Python 3.11 or later",
             ) from error
         except OSError as error:
-            raise UserError(
-                f"side {label}: {self.python} does not run: {error.strerror or error}"
+            raise BadSide(
+                label, f"{self.python} does not run: {error.strerror or error}"
             ) from error
         complaint = done.stderr.decode(errors="replace").strip()
         if done.returncode != 0:
             last = (complaint.splitlines() or ["it printed nothing"])[-1]
             if _OLD_PYTHON in complaint:
                 last = "it is no Python 3.11 or later"
-            raise UserError(
-                f"side {label}: {self.python} cannot run this suite: {scrub_text(last)}; install "
-                "fmnist-bench and a framework there"
+            raise BadSide(
+                label,
+                f"{self.python} cannot run this suite: {scrub_text(last)}; install fmnist-bench "
+                "and a framework there",
             )
         try:
             answer = json.loads(done.stdout.splitlines()[-1])
             return {"bench": answer["bench"], "facts": dict(answer["facts"])}
         except (IndexError, ValueError, TypeError, KeyError):
-            raise UserError(
-                f"side {label}: {self.python} is no Python that runs this suite: asked for its "
-                f"facts, it printed {_shortened(done.stdout)}"
+            raise BadSide(
+                label,
+                f"{self.python} is no Python that runs this suite: asked for its facts, it "
+                f"printed {_shortened(done.stdout)}",
             ) from None
 
 

@@ -8,6 +8,8 @@ Requests and messages are JSON objects, one per line. Requests come on stdin:
     {"op": "inspect", "fork": true, "log": PATH, "request": {...}}    an `InspectRequest`
     {"op": "go_on"}                                                   the answer to a `pause`
 
+With "folder": PATH, a request is served in that working folder.
+
 Messages go to a separate pipe, whose number `--channel` gives, so that the output of libraries
 cannot damage them:
 
@@ -165,6 +167,8 @@ def _fork(message: dict[str, Any], measure: Measure, emit: Emit, requests: Binar
 def _launch(message: dict[str, Any], measure: Measure, emit: Emit, requests: BinaryIO) -> int:
     """Measure one launch; any error becomes a `failure` message. Returns the exit code."""
     _redirect_output(message["log"])
+    if "folder" in message:
+        os.chdir(message["folder"])
     with suppress(OSError):
         # Where the system itself runs out of memory, it ends this launch, not the parent's process.
         Path("/proc/self/oom_score_adj").write_text("1000")

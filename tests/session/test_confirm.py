@@ -27,7 +27,7 @@ from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
 from bench.schema.sizes import Sizes
 from bench.session import blocks as measuring
-from bench.session import confirm, preflight
+from bench.session import confirm, preflight, under_way
 from bench.session import duel as duelling
 from bench.session.sides import Side
 from bench.store.run_folder import RunFolder, read_plan
@@ -49,7 +49,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     labels = np.arange(400, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
-    for module in (devices, duelling):
+    for module in (devices, duelling, under_way):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
     here = {
@@ -64,7 +64,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     # The scripts below are variables, and would be recorded.
     monkeypatch.setattr(duelling, "variables_of", lambda *_: {})
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
-    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE_WORKER, data))
+    monkeypatch.setattr(Side, "launcher", lambda side, data, _: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(
         Side, "describe", lambda side, label, digest, packages: {"cpu": here["cpu"]}
     )

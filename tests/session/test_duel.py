@@ -30,7 +30,7 @@ from bench.schema.duel import TEMPLATES, Block, DuelPlan, Spec
 from bench.schema.errors import ExitCode
 from bench.schema.launch import LaunchRecord
 from bench.schema.plan import RunSettings
-from bench.session import attempts, control
+from bench.session import attempts, control, under_way
 from bench.session import blocks as measuring
 from bench.session import duel as duelling
 from bench.session.sides import Side
@@ -57,14 +57,14 @@ def scripted_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = draw.integers(0, 256, (400, 28, 28), dtype=np.uint8)
     labels = np.arange(400, dtype=np.uint8) % 10
     dataset.write(tmp_path / "data", images, labels, images, labels)
-    for module in (devices, duelling):
+    for module in (devices, duelling, under_way):
         monkeypatch.setattr(module, "inventory", lambda: Inventory(problem="a test"))
     monkeypatch.setattr(hardware, "cpu_model", lambda: "Test CPU")
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     # Else a test would fail as often as its duel errs.
     chance = random.Random(7)
     monkeypatch.setattr(duelling, "new_entropy", lambda: chance.randbytes(16).hex())
-    monkeypatch.setattr(Side, "launcher", lambda side, data: Launcher(FAKE_WORKER, data))
+    monkeypatch.setattr(Side, "launcher", lambda side, data, _: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(Side, "describe", lambda side, label, digest, packages: dict(MACHINE))
 
 

@@ -19,8 +19,8 @@ from bench.schema.cells import counted
 from bench.schema.draws import SIDES
 from bench.schema.duel import HERE, DuelPlan, Spec
 from bench.schema.errors import ExitCode
-from bench.session.duel import LEAST
 from bench.session.estimate import IMPORT_S, is_known, launch_seconds
+from bench.session.under_way import LEAST
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import Verdict, percent
 from bench.verdicts.duel import DuelReport, Standing
