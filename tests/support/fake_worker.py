@@ -14,7 +14,8 @@ and what it `says` is printed.
 JSON with the fields of a `WorkFacts` by model, or how it misbehaves. With `pauses` it stands still
 before each round, unless FAKE_NO_PAUSES says that it is of an earlier revision. FAKE_SLOWER
 stretches the seconds, FAKE_DROP lowers the accuracies, and FAKE_FAILURE fails each launch: what one
-side of a duel does.
+side of a duel does. So do `slower`, `drop` and `failure` of fake.json in the folder that a request
+names: what a commit does.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def emit(channel: io.FileIO, **message: Any) -> None:
 def report(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) -> None:
     request = message["request"]
     samples = script.get("samples", 48_000)
-    slower = float(os.environ.get("FAKE_SLOWER", "1"))
-    drop = float(os.environ.get("FAKE_DROP", "0"))
+    slower = float(script.get("slower", os.environ.get("FAKE_SLOWER", "1")))
+    drop = float(script.get("drop", os.environ.get("FAKE_DROP", "0")))
     if "FAKE_FAILURE" in os.environ:
         emit(channel, kind="failure", status="failed", reason=os.environ["FAKE_FAILURE"])
         return
@@ -134,6 +135,11 @@ def next_script(file: Path, request: dict[str, Any]) -> dict[str, Any]:
     return script | once if request.get("attempt") == 1 else script
 
 
+def of_commit(folder: str | None) -> dict[str, Any]:
+    file = Path(folder or os.devnull) / "fake.json"
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+
 def answer(channel: io.FileIO, script: dict[str, Any], message: dict[str, Any]) -> None:
     if message["op"] == "inspect":
         inspect(channel, message["request"]["models"])
@@ -159,6 +165,7 @@ def main() -> None:
             emit(channel, kind="exit", code=0)
             continue
         script = {} if message["op"] == "inspect" else next_script(file, message["request"])
+        script |= of_commit(message.get("folder"))
         if not message["fork"]:
             answer(channel, script, message)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -25,3 +26,20 @@ def git(folder: Path, *words: str) -> str:
         text=True,
     )
     return done.stdout.strip()
+
+
+def history(folder: Path, texts: Sequence[str], name: str = "fake.json") -> list[str]:
+    """A repository with a commit for each text of a file; returns the commits, the oldest first."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    who = "committer a <a@b> 0 +0000"
+    told = [
+        f"commit refs/heads/main\n{who}\ndata {len(f'change {number}')}\nchange {number}\n"
+        f"M 100644 inline {name}\ndata {len(text.encode())}\n{text}\n"
+        for number, text in enumerate(texts)
+    ]
+    stream = folder.with_suffix(".stream")
+    stream.write_text("".join(told), "utf-8")
+    with stream.open("rb") as lines:
+        subprocess.run(["git", "fast-import", "--quiet"], cwd=folder, stdin=lines, check=True)
+    return git(folder, "rev-list", "--reverse", "main").split()
