@@ -28,6 +28,7 @@ from bench.cli.options import HELP
 from bench.machine.nvml import Inventory
 from bench.reports import end_of_run
 from bench.reports.exports.formats import FORMATS, export
+from bench.reports.terminal.bisect import BisectLines, print_bisect
 from bench.reports.terminal.confirm import confirmation_lines, settled_by
 from bench.reports.terminal.describe import describe_data
 from bench.reports.terminal.doctor import render
@@ -37,6 +38,7 @@ from bench.reports.terminal.history import added_line, print_runs, print_series
 from bench.reports.terminal.history_changes import print_changes
 from bench.reports.terminal.profile import print_profiles
 from bench.reports.terminal.progress import progress_for
+from bench.schema.bisect import BisectPlan, Finding, Purpose, Trial, What
 from bench.schema.case import Case
 from bench.schema.duel import DuelPlan, Spec
 from bench.schema.launch import LaunchRecord, Round, Status
@@ -51,6 +53,7 @@ from bench.store.history.history import History
 from bench.store.history.record import kept
 from bench.store.measured import read_baseline, read_run
 from bench.store.run_folder import RunFolder
+from bench.verdicts.bisect_search import BisectReport, Ended, Outcome, Wanted
 from bench.verdicts.check import check
 from bench.verdicts.duel import DuelReport, Standing
 from bench.verdicts.fleet_check import check_fleet
@@ -146,6 +149,49 @@ def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     print_duel(DuelReport(plan, tuple(standings), (0.001,) * 8, False), console)
     stopped = DuelReport(plan, tuple(standings[1:2]), (0.1,) * 8, True, "the budget is spent")
     print_duel(stopped, console)
+
+
+def of_bisect(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines while a bisection goes on, and each way in which it ends."""
+    a, b = (Spec(checkout="/my repo", revision=letter * 40) for letter in "ab")
+    plan = BisectPlan(DuelPlan(a, b, (COMPILED,), RunSettings(epochs=2), rows=1_000))
+    lines = BisectLines(console)
+    lines.waits("another run measures")
+    lines.bisect_begins(plan, tmp_path / "bisect", 40, 1)
+    lines.setup_begins("c" * 40)
+    lines.trial_begins(1, Wanted(Purpose.STEP, "a" * 40, "c" * 40, 0.001), "2026-11-28 [faster]")
+    lines.block_voided(COMPILED, "disturbed: work of others 40%")
+    slower, same = [0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)]
+    lines.block_ends(plan, Standing(COMPILED, slower), 0.001)
+    steps = [
+        Trial(purpose, commits[0] * 40, commits[1] * 40, 0.001, finding, reason, tuple(values),
+              tuple(0.03 + value / 10 for value in values))
+        for purpose, commits, finding, reason, values in (
+            (Purpose.CONFIRM, "ab", Finding.WORSE, "", slower),
+            (Purpose.STEP, "ad", Finding.NOT_WORSE, "", same),
+            (Purpose.STEP, "ae", Finding.SKIPPED, "side B failed: no [module]", []),
+            (Purpose.STEP, "af", Finding.UNDECIDED, "", same),
+            (Purpose.PROOF, "dc", Finding.WORSE, "", slower),
+        )
+    ]  # fmt: skip
+    for step in steps:
+        lines.trial_ends(plan, step)
+    ends = (
+        Ended(Outcome.NAMED, "c" * 40),
+        Ended(Outcome.RANGE, candidates=tuple(f"{n:040}" for n in range(12)), reason="undecided"),
+        Ended(Outcome.FAILED, reason="side A failed: out of memory"),
+        Ended(Outcome.STOPPED, reason="interrupted"),
+    )
+    for end in ends:
+        print_bisect(BisectReport(plan, tuple(steps), end, 40), console, "2026-11-28 {:.1}".format)
+    for what in What:
+        told = replace(plan, what=what)
+        unsure = (replace(steps[0], speed=tuple(-v for v in slower), finding=Finding.NOT_WORSE),)
+        report = BisectReport(told, unsure, Ended(Outcome.NO_CHANGE), 40)
+        print_bisect(report, console, str)
+    lowered = replace(plan, what=What.ACCURACY)
+    lines.block_ends(lowered, Standing(COMPILED, slower, [0.03] * 8), 0.001)
+    print_bisect(BisectReport(lowered, tuple(steps), ends[0], 40), console, str)
 
 
 def of_confirm(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +309,7 @@ def history_of(path: Path) -> None:
 SCENES: dict[str, Callable[[Console, Path, pytest.MonkeyPatch], None]] = {
     "run": of_run,
     "duel": of_duel,
+    "bisect": of_bisect,
     "confirm": of_confirm,
     "doctor": of_doctor,
     "profile": of_profile,

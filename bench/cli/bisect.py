@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def bisect(**values: Any) -> int:
     report = bisecting.bisect(plan, folder, BisectLines(console), wait=values["wait"], new=new)
     print_bisect(report, console, GitHistory.of(plan).told)
     if report.was_stopped:
-        click.echo(f"resume it: fmnist-bench bisect --resume {folder}")
+        again = ["fmnist-bench", "bisect", "--resume", str(folder)]
+        again += ["--setup", plan.setup] if plan.setup else []
+        click.echo(f"resume it: {shlex.join(again)}")
     click.echo(folder / "verdict.json")
     return report.exit_code

@@ -84,10 +84,12 @@ def _judged(bad: Spec, setup: str, folder: Path, own: list[str]) -> Side:
 def resumed(plan: BisectPlan, values: Mapping[str, Any], path: Path) -> BisectPlan:
     """The plan of a resumed bisection, which no option may change.
 
-    An option is allowed where it has the value that the bisection began with.
+    An option is allowed where it has the value that the bisection began with. The command of
+    `--setup` must be named again, so that nobody runs a command that only a folder holds.
 
     Raises:
-        UserError: an option or an argument differs; the message names it.
+        UserError: an option or an argument differs, or the command is not named; the message says
+            which.
     """
     own: dict[str, Callable[[], bool]] = {
         "good": lambda: commit_of(plan.repository, values["good"]) == plan.good,
@@ -108,6 +110,11 @@ def resumed(plan: BisectPlan, values: Mapping[str, Any], path: Path) -> BisectPl
                 f"{option}{shown}: the bisection in {path} began with another; leave it out, or "
                 "begin a new one"
             )
+    if plan.setup and not values["setup"]:
+        raise UserError(
+            f"--setup is missing: the bisection in {path} runs {plan.setup!r} in each checkout; "
+            "read it, and name it again"
+        )
     return plan
 
 

@@ -54,6 +54,7 @@ class Trial(Plain):
         score: by how much B's score is worse than A's, as a share, of each block.
         scale: in what the score is judged.
         folder: its name below the bisection's folder; empty where it was not begun.
+        pythons: the interpreters of both sides, where each has one of its own.
     """
 
     purpose: Purpose
@@ -66,6 +67,7 @@ class Trial(Plain):
     score: tuple[Finite, ...] = ()
     scale: Scale = field(default_factory=lambda: OF_ACCURACY)
     folder: Text = ""
+    pythons: tuple[Text, ...] = ()
 
     def values(self, what: What) -> tuple[float, ...]:
         """The values of what is judged: larger is worse."""

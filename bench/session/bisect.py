@@ -27,7 +27,6 @@ from bench.session.setups import environment_of, python_of, set_up
 from bench.session.sides import BadSide
 from bench.session.under_way import Shared, data_of, sides_under_way
 from bench.store.bisect_folder import BisectFolder, plan_of, refuse_taken
-from bench.store.files import refuse_unwritable
 from bench.verdicts.bisect import LOOKS, confirmed, control_off, judged
 from bench.verdicts.bisect_search import (
     INTERRUPTED,
@@ -57,7 +56,6 @@ def fixed(plan: BisectPlan, path: Path) -> BisectPlan:
             the case cannot duel.
     """
     refuse_taken(path)
-    refuse_unwritable(path, "--output")
     duel = duelling.fixed(plan.duel, path)
     plan = replace(plan, duel=replace(duel, entropy=duel.entropy or new_entropy()))
     refuse_unsearchable(plan)
@@ -209,7 +207,8 @@ class _Search:
         def ended(finding: Finding, reason: str = "") -> Trial:
             """The trial with this finding and the blocks so far."""
             measured = tuple(standing.speed), tuple(standing.score), standing.scale
-            return Trial(*own, finding, reason, *measured, folder.name)
+            pythons = tuple(filter(None, (duel.a.python, duel.b.python)))
+            return Trial(*own, finding, reason, *measured, folder.name, pythons)
 
         for number in range(LAST_LOOK):
             block = blocks.measured(standing.case, number, draws.block(standing.case, number))

@@ -21,6 +21,7 @@ from typing import Any, Self
 from bench.schema.bisect import BISECT_VERSION, BisectPlan, SetUp, Trial
 from bench.schema.bounds import Plain
 from bench.schema.errors import ELSEWHERE, explained
+from bench.store.files import refuse_unwritable
 from bench.store.reader import COPY, read_json, read_json_lines
 from bench.store.tables import cut_half_line, encoded, write_json
 from fmnist_models.errors import UserError
@@ -120,6 +121,7 @@ def refuse_taken(path: Path) -> None:
     Raises:
         UserError: such a file is there.
     """
+    refuse_unwritable(path, "--output")
     if (path / _PLAN).exists():
         raise UserError(
             f"{path} already holds a bisection: name another --output, or finish it with "

@@ -9,6 +9,7 @@ from typing import Any
 from bench.analysis.stats import student_interval
 from bench.schema.bisect import BisectPlan, Trial
 from bench.schema.cells import finite
+from bench.schema.draws import SIDES
 from bench.schema.score import Scale
 from bench.schema.sizes import MARGIN
 from bench.verdicts.bisect import WRONG, Change, change_of
@@ -61,13 +62,11 @@ def score_of(trial: Trial) -> tuple[float, tuple[float, float] | None] | None:
 
 def see_again(plan: BisectPlan, trial: Trial) -> str:
     """The command of a duel that measures a trial's two commits again."""
-    sides = {"--a": trial.against, "--b": trial.commit}
-    words = [
-        word
-        for option, commit in sides.items()
-        for word in (option, shlex.join([f"checkout={plan.repository}@{commit}"]))
-    ]
-    return shlex.join(["fmnist-bench", "duel", *words, *_selection(plan)])
+    words = ["fmnist-bench", "duel"]
+    pythons = [[f"python={python}"] for python in trial.pythons] or [[], []]
+    for side, commit, python in zip(SIDES, (trial.against, trial.commit), pythons, strict=True):
+        words += [f"--{side}", shlex.join([*python, f"checkout={plan.repository}@{commit}"])]
+    return shlex.join([*words, *_selection(plan)])
 
 
 def _selection(plan: BisectPlan) -> list[str]:

@@ -24,6 +24,7 @@ from bench.cli.declared import AXES
 from bench.launch import channel
 from bench.schema.errors import ExitCode
 from bench.session.fleet import cluster
+from bench.session.revision import git
 
 LONG = "a" * 300
 NUMBERS = ("", " ", "x", "-1", "nan", "1e999", "9" * 40, "0x10", "1,5")
@@ -46,7 +47,7 @@ SIDES = (
 )
 LABELS = ("", "a\nb", "\u2028", "\udcff", LONG)
 # Options for a word of a fixed set, or a list of such words; other options for text take paths.
-_LISTS = frozenset((*AXES, "matrix", "device"))
+_LISTS = frozenset((*AXES, "matrix", "device", "what"))
 _STORES = ("mysql://host/x", "sqlite://", "postgresql://host:x/y")
 _SIDES = frozenset(("a", "b", "confirm"))
 # What each node of a fleet must have is refused there.
@@ -111,6 +112,11 @@ class Ground:
             "run": ("run", *measured, "--output", "new"),
             "list": ("list", *measured),
             "duel": ("duel", "--a", "here", "--b", "here", *measured, "--output", "new"),
+            "bisect": (
+                *("bisect", "HEAD~1", "HEAD", "--checkout", str(self.history())),
+                *measured,
+                *("--output", "new"),
+            ),
             "profile": ("profile", *measured, "--output", "new"),
             "describe": ("describe", "--models", "softmax", "--output", "new.png"),
             "doctor": ("doctor",),
@@ -134,6 +140,19 @@ class Ground:
             "history ack": ("history", "ack", "--note", "why", *store, "0123456789"),
             "baseline remove": ("baseline", "remove", str(self.baseline), Path(second).name),
         }[verb]
+
+    def history(self) -> Path:
+        """A repository of two commits, which is made at the first call."""
+        folder = self.folder / "history"
+        if not folder.exists():
+            folder.mkdir()
+            who = ("-c", "user.name=torture", "-c", "user.email=torture@example.com")
+            git(str(folder), "init", "-q")
+            for text in ("first", "second"):
+                (folder / "work.py").write_text(f"# {text}\n", "utf-8")
+                git(str(folder), "add", "work.py")
+                git(str(folder), *who, "commit", "-q", "-m", text)
+        return folder
 
     def wrong_places(self) -> tuple[str, ...]:
         """Paths that cannot be folders; the files for them are created."""
@@ -274,6 +293,9 @@ def _wrong(parameter: click.Parameter, ground: Ground) -> Sequence[str]:
     if name in _SIDES:
         # Without a suspect, no side is run, so an interpreter that is no Python is not noticed.
         return [side for side in SIDES if name != "confirm" or side != "python=/bin/true"]
+    if name == "setup":
+        # Any other text is a command.
+        return ("", " ")
     if name in ("label", "machine"):
         return LABELS
     if name == "note":
