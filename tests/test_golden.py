@@ -164,8 +164,16 @@ def of_bisect(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     slower, same = [0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)]
     lines.block_ends(plan, Standing(COMPILED, slower), 0.001)
     steps = [
-        Trial(purpose, commits[0] * 40, commits[1] * 40, 0.001, finding, reason, tuple(values),
-              tuple(0.03 + value / 10 for value in values))
+        Trial(
+            purpose,
+            commits[0] * 40,
+            commits[1] * 40,
+            0.001,
+            finding,
+            reason,
+            tuple(values),
+            tuple(0.03 + value / 10 for value in values),
+        )
         for purpose, commits, finding, reason, values in (
             (Purpose.CONFIRM, "ab", Finding.WORSE, "", slower),
             (Purpose.STEP, "ad", Finding.NOT_WORSE, "", same),
@@ -173,7 +181,7 @@ def of_bisect(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             (Purpose.STEP, "af", Finding.UNDECIDED, "", same),
             (Purpose.PROOF, "dc", Finding.WORSE, "", slower),
         )
-    ]  # fmt: skip
+    ]
     for step in steps:
         lines.trial_ends(plan, step)
     ends = (

@@ -28,6 +28,7 @@ MAY_WRITE = {
     "bench/launch/channel.py": "the log that a child prints into",
     "bench/session/blocks.py": "a block's row, appended as it was measured",
     "bench/session/ending.py": "the traceback of a defect",
+    "bench/session/setups.py": "what the user's command prints",
     "bench/session/traces.py": "the profiler's own files",
     "bench/peers/parity.py": "a table of the evidence kind",
     "bench/peers/turns.py": "a temporary folder, for what the peers print",

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from support import FAKE_WORKER
 from support.repositories import git, history
+from support.watching import WatchingBisect
 
 from bench.launch.launcher import Launcher
 from bench.launch.origin import Origin
@@ -31,48 +32,15 @@ from bench.session import bisect as bisecting
 from bench.session import blocks as measuring
 from bench.session import duel as duelling
 from bench.session import under_way
-from bench.session.events import BisectProgress
 from bench.session.history import GitHistory
 from bench.session.sides import Side
 from bench.store.bisect_folder import BisectFolder
-from bench.verdicts.bisect_search import BisectReport, Outcome, Wanted
-from bench.verdicts.duel import Standing
+from bench.verdicts.bisect_search import BisectReport, Outcome
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
 CASE = Case("relu_mlp", "adam", "compiled", batch_size=512)
 QUICK, SLOW = json.dumps({"slower": 1.0}), json.dumps({"slower": 2.0})
-
-
-class Seen(BisectProgress):
-    """Remembers the trials, and can stop the bisection after a number of blocks."""
-
-    def __init__(self, stop_after: int = 10**9) -> None:
-        self.tried: list[str] = []
-        self.blocks, self._stop_after = 0, stop_after
-
-    def waits(self, reason: str) -> None:
-        pass
-
-    def bisect_begins(self, plan: BisectPlan, folder: Path, commits: int, trials: int) -> None:
-        pass
-
-    def setup_begins(self, commit: str) -> None:
-        pass
-
-    def trial_begins(self, number: int, wanted: Wanted, told: str) -> None:
-        self.tried.append(wanted.commit)
-
-    def block_voided(self, case: Case, reason: str) -> None:
-        pass
-
-    def block_ends(self, plan: BisectPlan, standing: Standing, control: float) -> None:
-        self.blocks += 1
-        if self.blocks >= self._stop_after:
-            raise KeyboardInterrupt
-
-    def trial_ends(self, plan: BisectPlan, trial: Trial) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -138,18 +106,18 @@ def search(tmp_path: Path) -> Callable[..., BisectReport]:
     """Bisects the commits of a repository from the first to the last, or goes on."""
 
     def go(
-        repository: Path, seen: Seen | None = None, resume: bool = False, **changes: Any
+        repository: Path, seen: WatchingBisect | None = None, resume: bool = False, **changes: Any
     ) -> BisectReport:
         path = tmp_path / "found"
         if resume:
-            return bisecting.bisect(bisecting.resume(path), path, seen or Seen())
+            return bisecting.bisect(bisecting.resume(path), path, seen or WatchingBisect())
         ends = changes.pop("ends", None) or commits_of(repository)
         sides = (Spec(checkout=str(repository), revision=end) for end in (ends[0], ends[-1]))
         a, b = sides
         settings = RunSettings(epochs=2, data=str(tmp_path / "data"))
         plan = BisectPlan(DuelPlan(a, b, (CASE,), settings), **changes)
         plan = bisecting.fixed(plan, path)
-        return bisecting.bisect(plan, path, seen or Seen(), new=True)
+        return bisecting.bisect(plan, path, seen or WatchingBisect(), new=True)
 
     return go
 
@@ -164,9 +132,9 @@ def test_the_commit_is_named_and_no_launch_is_measured_twice(
     """A bisection that is stopped twice, in the middle of a trial, ends as one that is not."""
     repository = tmp_path / "my repo"
     commits = history(repository, [QUICK] * 6 + [SLOW] * 6)
-    stopped = search(repository, Seen(stop_after=2))
+    stopped = search(repository, WatchingBisect(stop_after=2))
     assert stopped.exit_code == ExitCode.INTERRUPTED
-    again = Seen(stop_after=7)
+    again = WatchingBisect(stop_after=7)
     assert search(repository, again, resume=True).end.outcome is Outcome.STOPPED
     launches = {file: file.read_text() for file in (tmp_path / "found").rglob("launches.jsonl")}
     report = search(repository, resume=True)
@@ -186,14 +154,18 @@ def test_the_commit_is_named_and_no_launch_is_measured_twice(
     assert verdict["parent"] == commits[5]
     assert 1.8 < verdict["speed"]["low"] < 2 < verdict["speed"]["high"] < 2.2
     assert verdict["score"] == {
-        "name": "accuracy", "unit": "points", "change": 0.0, "low": 0.0, "high": 0.0,
-    }  # fmt: skip
+        "name": "accuracy",
+        "unit": "points",
+        "change": 0.0,
+        "low": 0.0,
+        "high": 0.0,
+    }
     words = shlex.split(verdict["see_again"])
     assert Spec.parse(words[words.index("--b") + 1]) == Spec(
         checkout=str(repository), revision=commits[6]
     )
     # Once more: it has ended, and nothing is measured.
-    seen = Seen()
+    seen = WatchingBisect()
     assert search(repository, seen, resume=True).end == report.end
     assert seen.tried == []
 
@@ -275,7 +247,7 @@ def test_merges_and_paths(
     tmp_path: Path, search: Callable[..., BisectReport], changes: dict[str, Any], cause: str
 ) -> None:
     named = merged(tmp_path / "a")
-    seen = Seen()
+    seen = WatchingBisect()
     report = search(tmp_path / "a", seen, ends=(named["good"], named["last"]), **changes)
     assert report.end.commit == named[cause]
     if "paths" in changes:
@@ -325,7 +297,7 @@ def test_two_bisections_never_share_a_folder(
     tmp_path: Path, search: Callable[..., BisectReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history(tmp_path / "a", [QUICK, SLOW])
-    search(tmp_path / "a", Seen(stop_after=1))
+    search(tmp_path / "a", WatchingBisect(stop_after=1))
     with pytest.raises(UserError, match="already holds a bisection"):
         search(tmp_path / "a")
     monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path))
@@ -379,9 +351,13 @@ def test_a_history_is_read_as_git_bisects_it(tmp_path: Path) -> None:
     told = GitHistory(str(tmp_path / "a"), named["good"], named["last"])
     found = dict(told.candidates(named["last"], [named["good"]]))
     assert found == {
-        named["side 1"]: 1, named["cause"]: 2, named["side 3"]: 3, named["main 1"]: 1,
-        named["merge"]: 1, named["last"]: 0,
-    }  # fmt: skip
+        named["side 1"]: 1,
+        named["cause"]: 2,
+        named["side 3"]: 3,
+        named["main 1"]: 1,
+        named["merge"]: 1,
+        named["last"]: 0,
+    }
     assert told.in_order([named["last"], named["cause"]]) == [named["cause"], named["last"]]
     assert told.parent(named["merge"]) == named["main 1"]
     line = replace(told, first_parent=True)

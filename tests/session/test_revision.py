@@ -195,10 +195,10 @@ def test_a_path_that_leads_out_is_not_written(
 ) -> None:
     name = commit(repository, mine_py="1")
     line = b"100644 blob 1234\t../evil.py\0"
-    real = revision._git
+    real = revision.git
     monkeypatch.setattr(
         revision,
-        "_git",
+        "git",
         lambda folder, *words: line if words[0] == "ls-tree" else real(folder, *words),
     )
     with pytest.raises(UserError, match=r"holds the path '\.\./evil\.py': not unpacked"):

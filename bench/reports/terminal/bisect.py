@@ -28,10 +28,10 @@ _PURPOSE = {
     Purpose.PROOF: "the commit against its parent",
 }
 _FINDING = {
-    Finding.WORSE: "worse",
-    Finding.NOT_WORSE: "not worse",
-    Finding.UNDECIDED: "not decided",
-    Finding.SKIPPED: "skipped",
+    Finding.WORSE: "is worse",
+    Finding.NOT_WORSE: "is not worse",
+    Finding.UNDECIDED: "could not be decided",
+    Finding.SKIPPED: "was skipped",
 }
 
 
@@ -98,14 +98,12 @@ def what_of(plan: BisectPlan) -> str:
 
 def trial_words(plan: BisectPlan, trial: Trial) -> str:
     """What a trial found, as text."""
-    said = f"{trial.commit[:_SHORT]} is {_FINDING[trial.finding]}"
+    said = f"{trial.commit[:_SHORT]} {_FINDING[trial.finding]}"
+    if trial.finding in (Finding.WORSE, Finding.NOT_WORSE):
+        return f"{said} than {trial.against[:_SHORT]}"
     if trial.finding is Finding.UNDECIDED:
-        said = f"{trial.commit[:_SHORT]} could not be decided"
-    if trial.finding is Finding.SKIPPED:
-        said = f"{trial.commit[:_SHORT]} was skipped"
-    if trial.reason:
-        return f"{said}: {trial.reason}"
-    return f"{said} than {trial.against[:_SHORT]}"
+        said = f"{said} in {counted(len(trial.speed), 'block')}"
+    return f"{said}: {trial.reason}" if trial.reason else said
 
 
 def print_bisect(report: BisectReport, console: Console, told: Callable[[str], str]) -> None:
@@ -123,7 +121,7 @@ def print_bisect(report: BisectReport, console: Console, told: Callable[[str], s
 def ending_lines(report: BisectReport, told: Callable[[str], str]) -> Iterator[str]:
     """The lines of `print_bisect`."""
     code = f"(exit {int(report.exit_code)})"
-    end, plan = report.end, report.plan
+    end = report.end
     if end.outcome is Outcome.NAMED and report.proof is not None:
         yield from _named(report, report.proof, told)
     elif end.outcome is Outcome.NO_CHANGE:
@@ -134,13 +132,12 @@ def ending_lines(report: BisectReport, told: Callable[[str], str]) -> Iterator[s
         yield f"stopped: {end.reason} {code}"
     else:
         few = end.candidates[-_MOST_NAMED:]
-        yield f"no single commit is known: {end.reason}"
+        yield f"no single commit is known {code}: {end.reason}"
         if few:
             yield f"the cause is one of {counted(len(end.candidates), 'commit')}:"
         if len(few) < len(end.candidates):
             yield f"  {len(end.candidates) - len(few)} older ones"
         yield from (f"  {commit} {told(commit)}" for commit in few)
-        yield f"what made {plan.bad[:_SHORT]} worse is not known better {code}"
 
 
 def _named(report: BisectReport, proof: Trial, told: Callable[[str], str]) -> Iterator[str]:
