@@ -62,7 +62,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
     monkeypatch.setattr(preflight, "environment_of", lambda plan: dict(here))
     # The scripts below are variables, and would be recorded.
-    monkeypatch.setattr(duelling, "variables_of", lambda *_: {})
+    monkeypatch.setattr(under_way, "variables_of", lambda *_: {})
     monkeypatch.setattr(measuring, "control_probe", lambda: lambda passes: 0.01)
     monkeypatch.setattr(Side, "launcher", lambda side, data, _: Launcher(FAKE_WORKER, data))
     monkeypatch.setattr(
