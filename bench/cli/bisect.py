@@ -60,7 +60,7 @@ def bisect(**values: Any) -> int:
     from bench.cli.bisect_plan import plan_of_bisect, resumed
     from bench.reports.terminal.bisect import BisectLines, print_bisect
     from bench.session import bisect as bisecting
-    from bench.session.history import GitHistory
+    from bench.session.commits import GitHistory
     from bench.session.preflight import new_folder_name
 
     console, new = console_of(), not values["resume"]

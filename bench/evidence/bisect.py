@@ -72,17 +72,17 @@ class Linear:
     broken: frozenset[int] = frozenset()
 
     def candidates(self, bad: str, goods: Sequence[str]) -> list[tuple[str, int]]:
-        """As `History.candidates`."""
+        """As `CommitHistory.candidates`."""
         first, last = max(map(int, goods)), int(bad)
         found = [(str(n), min(n - first, last - n)) for n in range(first + 1, last + 1)]
         return sorted(found, key=lambda pair: -pair[1])
 
     def parent(self, commit: str) -> str:
-        """As `History.parent`."""
+        """As `CommitHistory.parent`."""
         return str(int(commit) - 1)
 
     def in_order(self, commits: Sequence[str]) -> list[str]:
-        """As `History.in_order`."""
+        """As `CommitHistory.in_order`."""
         return sorted(commits, key=int)
 
     def slower(self, against: str, commit: str) -> float:

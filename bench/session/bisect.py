@@ -20,9 +20,9 @@ from bench.schema.duel import DuelPlan, Spec
 from bench.schema.launch import Status
 from bench.session import duel as duelling
 from bench.session.blocks import Blocks
+from bench.session.commits import GitHistory, refuse_unsearchable
 from bench.session.duel_side import DuelSide
 from bench.session.events import BisectProgress
-from bench.session.history import GitHistory, refuse_unsearchable
 from bench.session.setups import environment_of, python_of, set_up
 from bench.session.sides import BadSide
 from bench.session.under_way import Shared, data_of, sides_under_way

@@ -14,7 +14,7 @@ from bench.verdicts.bisect import WRONG, Change, change_of, confirming_error, pi
 INTERRUPTED = "interrupted"
 
 
-class History(Protocol):
+class CommitHistory(Protocol):
     """The commits between GOOD and BAD."""
 
     def candidates(self, bad: str, goods: Sequence[str]) -> Sequence[tuple[str, int]]:
@@ -106,7 +106,7 @@ class BisectReport:
         return None if trial is None else change_of(trial.values(self.plan.what), WRONG / 2)
 
 
-def next_of(plan: BisectPlan, history: History, trials: Sequence[Trial]) -> Wanted | Ended:
+def next_of(plan: BisectPlan, history: CommitHistory, trials: Sequence[Trial]) -> Wanted | Ended:
     """The next trial of a bisection, or its end."""
     if not trials:
         return Wanted(Purpose.CONFIRM, plan.good, plan.bad, confirming_error())
@@ -142,7 +142,7 @@ def next_of(plan: BisectPlan, history: History, trials: Sequence[Trial]) -> Want
 
 
 def _proven(
-    plan: BisectPlan, history: History, trials: Sequence[Trial], commit: str
+    plan: BisectPlan, history: CommitHistory, trials: Sequence[Trial], commit: str
 ) -> Wanted | Ended:
     """The end of a bisection whose steps lead to `commit`, or the trial that it still needs."""
     parent = history.parent(commit)
@@ -157,7 +157,7 @@ def _proven(
     return _range(history, every, f"the steps lead to {commit[:12]}, but {why}")
 
 
-def _range(history: History, candidates: Sequence[tuple[str, int]], reason: str) -> Ended:
+def _range(history: CommitHistory, candidates: Sequence[tuple[str, int]], reason: str) -> Ended:
     named = history.in_order([commit for commit, _ in candidates])
     return Ended(Outcome.RANGE, "", tuple(named), reason)
 

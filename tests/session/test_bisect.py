@@ -32,7 +32,7 @@ from bench.session import bisect as bisecting
 from bench.session import blocks as measuring
 from bench.session import duel as duelling
 from bench.session import under_way
-from bench.session.history import GitHistory
+from bench.session.commits import GitHistory
 from bench.session.sides import Side
 from bench.store.bisect_folder import BisectFolder
 from bench.verdicts.bisect_search import BisectReport, Outcome

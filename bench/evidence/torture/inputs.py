@@ -113,7 +113,7 @@ class Ground:
             "list": ("list", *measured),
             "duel": ("duel", "--a", "here", "--b", "here", *measured, "--output", "new"),
             "bisect": (
-                *("bisect", "HEAD~1", "HEAD", "--checkout", str(self.history())),
+                *("bisect", "HEAD~1", "HEAD", "--checkout", str(self.repository())),
                 *measured,
                 *("--output", "new"),
             ),
@@ -141,9 +141,9 @@ class Ground:
             "baseline remove": ("baseline", "remove", str(self.baseline), Path(second).name),
         }[verb]
 
-    def history(self) -> Path:
+    def repository(self) -> Path:
         """A repository of two commits, which is made at the first call."""
-        folder = self.folder / "history"
+        folder = self.folder / "repository"
         if not folder.exists():
             folder.mkdir()
             who = ("-c", "user.name=torture", "-c", "user.email=torture@example.com")

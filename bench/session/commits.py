@@ -37,7 +37,7 @@ class GitHistory:
         return cls(plan.repository, plan.good, plan.bad, plan.first_parent, plan.paths)
 
     def candidates(self, bad: str, goods: Sequence[str]) -> list[tuple[str, int]]:
-        """As `History.candidates` of `bench.verdicts.bisect_search`."""
+        """As `CommitHistory.candidates` of `bench.verdicts.bisect_search`."""
         found = []
         for line in self._listed(("--bisect-all",), bad, goods):
             commit, _, rest = line.partition(" ")
