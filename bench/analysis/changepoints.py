@@ -12,6 +12,7 @@ the machine's (`bench.analysis.common_level`). A value counts as at most 3.25 st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,19 @@ _MOST_BACK = 150
 _SHORTEST = int(np.searchsorted(WINDOWS, LEAST_AFTER))
 # A median of absolute deviations of ten normal values, as a standard deviation.
 _FROM_MAD = 1.4826 * 1.15
+
+
+class Alike(Enum):
+    """What the series of one machine have in common.
+
+    NOTHING: each is judged by itself.
+    NOISE: the errors of their means are pooled.
+    LEVEL: so they are, and the level that they share in a run is taken out.
+    """
+
+    NOTHING = auto()
+    NOISE = auto()
+    LEVEL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,7 @@ class Watch:
         shape: numbers of series and of suites.
         runs: the most runs that will be seen.
         level: the two-sided error probability of one look at one series.
-        alike: the series are cases of one machine that share its level in a run.
+        alike: what the series have in common; several of them, at least `LEAST_CASES`.
         margin: the size of a change that is never told, in the unit of the values; one for each
             series, or none.
         least: the least standard deviation of a run that is believed.
@@ -81,7 +95,7 @@ class Watch:
         runs: int,
         level: float,
         *,
-        alike: bool,
+        alike: Alike,
         margin: Array | None = None,
         least: float = 0.0,
     ) -> None:
@@ -90,9 +104,9 @@ class Watch:
         self.shared = np.zeros((runs, suites))
         self.values = np.full((runs, series, suites), np.nan)
         self.seen = np.zeros(series, np.int64)
-        self._run, self._alike = 0, alike
+        self._run, self._alike = 0, alike is Alike.LEVEL
         self._margin = np.zeros((series, 1)) if margin is None else margin[:, None]
-        self._noise = SeriesNoise(shape, runs, level, alike=alike, least=least)
+        self._noise = SeriesNoise(shape, runs, level, alike=alike is not Alike.NOTHING, least=least)
         self._sums = np.zeros((runs + 1, series, suites))
         self._start, self._base = np.zeros(shape, np.int64), np.zeros(shape)
         self._estimate = np.zeros((series, runs + 1), np.int64)
@@ -146,7 +160,7 @@ class Watch:
         variance, needed, _ = self._noise.told(series, suite, self._noise.number)
         error = np.sqrt(1 / WINDOWS + 1 / max(before, 1))
         can = (most >= WINDOWS) & (WINDOWS >= LEAST_AFTER) & (before >= LEAST_BEFORE)
-        # Values are clipped, so a mean is never further off than that.
+        # Values are clipped, so a mean is never further beyond the margin than that.
         can &= needed * error <= CLIPPED * self._noise.spread[series, suite]
         sizes = margin + (needed + sure * np.sqrt(variance)) * error
         return float(sizes[can].min()) if can.any() else np.inf

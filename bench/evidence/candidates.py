@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.analysis.changepoints import Alike
 from bench.analysis.stats import launch_log
 from bench.evidence import candidates_child
 from bench.evidence.changes import watched
@@ -174,7 +175,8 @@ def _found(
 def _own(values: Array, *, pooled: bool) -> list[list[int]]:
     """Where each series changed, by case and then suite, as the history tells it."""
     _, cases, suites = values.shape
-    watch = watched(values, SPEED_LEVEL / (YEAR * cases), alike=pooled)
+    alike = Alike.LEVEL if pooled else Alike.NOTHING
+    watch = watched(values, SPEED_LEVEL / (YEAR * cases), alike=alike)
     found: list[list[int]] = [[] for _ in range(cases * suites)]
     for alarm in watch.alarms:
         found[alarm.series * suites + alarm.suite].append(alarm.first)

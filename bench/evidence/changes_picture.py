@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.evidence.changes import SOON
+from bench.evidence.change_counts import SOON
 from bench.reports.plots import panels
 from bench.reports.plots.canvas import blank_figure, save_picture
 from bench.reports.plots.style import INK, SMALL_PT, SOFT_INK, TEXT_PT, TITLE_PT, style
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Rows = Sequence[Mapping[str, Any]]
+# The highest rate that is drawn in its place, in percent.
+_HIGHEST = 1.4
 # They differ in shape and line too, for readers without colour.
 _STEPS: Mapping[float, Mapping[str, Any]] = {
     0.02: {"color": "#555555", "marker": "D", "linestyle": ":"},
@@ -32,7 +34,7 @@ def draw(rows: Rows, path: Path) -> None:
         UserError: the picture cannot be written.
     """
     years = [row for row in rows if row["test"] == "unchanged"]
-    steps = [row for row in rows if row["test"] == "step"]
+    steps = [row for row in rows if row["test"] == "step" and row["of"] == "a case"]
     with style(()):
         figure = blank_figure(11.0, 8.4)
         place: dict[str, Any] = {"ha": "left", "va": "baseline"}
@@ -79,16 +81,20 @@ def _world(row: Mapping[str, Any]) -> str:
 
 def _false(axes: Axes, rows: Rows) -> None:
     panels.title(axes, "Years with a false change", "share, with 95% upper bound; a mark a world")
-    names = list(dict.fromkeys(str(row["of"]) for row in rows))
+    kinds = [str(row["of"]).partition(", scatter")[0] for row in rows]
+    names = list(dict.fromkeys(kinds))
     for place, name in enumerate(names):
-        own = [row for row in rows if row["of"] == name]
+        own = [row for row, kind in zip(rows, kinds, strict=True) if kind == name]
         xs = [place + 0.7 * ((at + 0.5) / len(own) - 0.5) for at in range(len(own))]
         rates, bounds = ([100 * row[column] for row in own] for column in ("rate", "rate_upper"))
-        axes.vlines(xs, rates, bounds, color="#0072B2", linewidth=0.8)
-        axes.plot(xs, rates, "o", color="#0072B2", markersize=3)
+        shown = [min(rate, _HIGHEST) for rate in rates]
+        axes.vlines(xs, shown, bounds, color="#0072B2", linewidth=0.8)
+        axes.plot(xs, shown, "o", color="#0072B2", markersize=3)
+        for x, rate in zip(xs, rates, strict=True):
+            if rate > _HIGHEST:
+                axes.text(x, _HIGHEST, f"{rate:.0f}% ↑ ", size=SMALL_PT, ha="right", va="center")
     axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
-    highest = max(100 * row["rate_upper"] for row in rows)
-    axes.set(ylim=(-0.03, max(1.3, 1.05 * highest)), ylabel="false (% of years)")
+    axes.set(ylim=(-0.03, 1.05 * _HIGHEST), ylabel="false (% of years)")
     axes.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
     axes.tick_params("x", labelsize=SMALL_PT - 1)
 

@@ -7,10 +7,11 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.evidence.timing import MACHINE, make_run
+from bench.evidence.timing import MACHINE, Made, make_run
 from bench.schema.case import NETWORK_LOOPS, Case
 from bench.schema.matrix import BATCH_SIZES
 from bench.schema.plan import Plan, RunSettings
@@ -63,6 +64,10 @@ def cases_of(number: int) -> list[Case]:
     return every[:number]
 
 
+def _same(made: Made, _: Case) -> Made:
+    return made
+
+
 def make_fleet(path: Path, like: MadeFleet, seed: int) -> Path:
     """Write a made fleet to the folder `path`, with one run of each node on day `seed`.
 
@@ -75,7 +80,7 @@ def make_fleet(path: Path, like: MadeFleet, seed: int) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     folder.open()
     for number, name in enumerate(like.names):
-        times = like.slower.get(name, 1.0) * math.exp(chance.gauss(0, _DRIFT))
+        made = Made(like.slower.get(name, 1.0) * math.exp(chance.gauss(0, _DRIFT)))
         own = seed * like.nodes + number
         home = make_run(
             folder.of_node(name),
@@ -83,7 +88,7 @@ def make_fleet(path: Path, like: MadeFleet, seed: int) -> Path:
             cases,
             rounds=like.rounds,
             launches=like.launches,
-            times=times,
+            put_in=partial(_same, made),
         )
         began = {"label": LABEL, "time_utc": f"2026-01-{seed + 1:02d}T00:00:00+00:00"}
         facts = MACHINE | {"os": {"name": "made up", "kernel": "6.1.0"}} | began

@@ -10,7 +10,8 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -132,6 +133,14 @@ def _full_cases() -> list[Case]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is put into a case of a generated run: its seconds are so many `times` as long."""
+
+    times: float = 1.0
+    score: float = 0.85
+
+
 def make_run(
     path: Path,
     seed: int,
@@ -139,11 +148,11 @@ def make_run(
     *,
     rounds: int = ROUNDS,
     launches: int | None = 3,
-    times: float = 1.0,
+    put_in: Callable[[Case], Made] = lambda _: Made(),
 ) -> Path:
     """Write a generated run to the folder `path`, by default as large as a real one.
 
-    Its seconds are drawn from `seed`, and are so many `times` as long. Returns `path`.
+    Its seconds are drawn from `seed`, with what is `put_in` each case. Returns `path`.
     """
     chance = random.Random(seed)
     plan = Plan(tuple(cases or _cases()), RunSettings(launches=launches))
@@ -153,11 +162,12 @@ def make_run(
     rows, records = [], []
     timed = Round(1, 48_000, 1_500, 1.0, 0.0).to_json()
     for case in plan.cases:
+        made = put_in(case)
         for launch in range(plan.settings.launches_of(case)):
-            speed = times * math.exp(chance.gauss(0, 0.02))
+            speed = made.times * math.exp(chance.gauss(0, 0.02))
             for number in range(1, rounds + 1):
                 seconds = speed * math.exp(chance.gauss(0, 0.02))
-                accuracy = 0.85 if number <= plan.settings.epochs else None
+                accuracy = made.score if number <= plan.settings.epochs else None
                 own = {"case": case.id, "launch": launch, "attempt": 1}
                 told = {"round": number, "seconds": seconds, "val_score": accuracy}
                 rows.append({**own, **timed, **told})

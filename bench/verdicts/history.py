@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from bench.analysis.changepoints import LEAST_CASES, Watch
+from bench.analysis.changepoints import LEAST_CASES, Alike, Watch
 from bench.schema.bounds import shortened
 from bench.schema.errors import ExitCode
 from bench.schema.history import HistorySeries, as_utc
@@ -176,15 +176,15 @@ def _speeds(table: Table, frozen: Sequence[int]) -> tuple[list[Family], int]:
     level = SPEED_LEVEL / (YEAR * len(rest))
     if not alike:
         values = judged.values if control is None else judged.values - control[:, None]
-        watch = Watch((len(rest), 1), len(values), level, alike=False)
+        watch = Watch((len(rest), 1), len(values), level, alike=Alike.NOTHING)
         watch.see_all(values[:, :, None])
         return [Family.of(judged, values, watch, level, control)], dropped
-    own = Watch((len(rest), 1), len(table.runs), level, alike=True)
+    own = Watch((len(rest), 1), len(table.runs), level, alike=Alike.LEVEL)
     own.see_all(judged.values[:, :, None])
     cases = replace(Family.of(judged, judged.values, own, level, control), relative=True)
     shared = own.shared if control is None else own.shared - control[:, None]
     level = SHARED_LEVEL / YEAR
-    watch = Watch((1, 1), len(shared), level, alike=False)
+    watch = Watch((1, 1), len(shared), level, alike=Alike.NOTHING)
     watch.see_all(shared[:, :, None])
     whole = replace(judged.series[0], case=ALL_CASES)
     together = Table((whole,), (judged.runs,), shared, judged.runs)
@@ -208,7 +208,7 @@ def _scores(series: Sequence[HistorySeries], sizes: Sizes) -> list[Family]:
         (len(held), 1),
         len(table.runs),
         level,
-        alike=False,
+        alike=Alike.NOISE if len(held) >= LEAST_CASES else Alike.NOTHING,
         margin=margin,
         least=LEAST_SCATTER,
     )

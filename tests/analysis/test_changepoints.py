@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.analysis.change_shape import CREPT, crept, place
-from bench.analysis.changepoints import CLIPPED, FIRST_RUNS, Watch
+from bench.analysis.changepoints import CLIPPED, FIRST_RUNS, Alike, Watch
 from bench.analysis.common_level import common_level
 from bench.analysis.series_noise import Array
 
@@ -20,7 +20,9 @@ def noise(runs: int, cases: int, seed: int = 1) -> Array:
     return np.asarray(own + 0.03 * rng.standard_normal((runs, 1)))
 
 
-def watched(values: Array, *, alike: bool = True, margin: float = 0.0, least: float = 0.0) -> Watch:
+def watched(
+    values: Array, *, alike: Alike = Alike.LEVEL, margin: float = 0.0, least: float = 0.0
+) -> Watch:
     margins = np.full(values.shape[1], margin)
     watch = Watch(
         (values.shape[1], 1), len(values), LEVEL, alike=alike, margin=margins, least=least
@@ -61,7 +63,7 @@ def test_what_was_told_stays_as_runs_come() -> None:
 def test_many_suites_are_looked_at_as_each_alone() -> None:
     values = np.stack([noise(100, 6, seed) for seed in range(4)], axis=-1)
     values[70:, 2, 1] += 0.1
-    together = Watch((6, 4), 100, LEVEL, alike=True)
+    together = Watch((6, 4), 100, LEVEL, alike=Alike.LEVEL)
     for run in values:
         together.see(run)
     alone = [a.first for suite in range(4) for a in watched(values[:, :, suite]).alarms]
@@ -82,7 +84,7 @@ def test_wandering_series_has_the_error_of_its_own_means() -> None:
     drift = rng.standard_normal((365, 40))
     for run in range(1, 365):
         drift[run] = 0.9 * drift[run - 1] + 0.44 * drift[run]
-    assert places(watched(values + 0.02 * drift, alike=False)) == []
+    assert places(watched(values + 0.02 * drift, alike=Alike.NOTHING)) == []
 
 
 def test_change_of_fewer_than_half_of_the_cases_is_theirs() -> None:
@@ -107,7 +109,7 @@ def test_missing_runs_and_late_cases() -> None:
 def test_equal_values_change_beyond_the_margin_only() -> None:
     values = np.zeros((60, 2))
     values[30:] += [0.015, 0.06]
-    assert places(watched(values, alike=False, margin=0.02, least=0.001)) == [(1, 30)]
+    assert places(watched(values, alike=Alike.NOTHING, margin=0.02, least=0.001)) == [(1, 30)]
 
 
 def test_reach_falls_with_runs_and_is_found() -> None:

@@ -13,6 +13,7 @@ from support import ROOT
 from bench.evidence.candidates import CANDIDATES, STEPS, Candidate, candidate_rows
 from bench.evidence.changes import Effort, change_rows, false_rows, step_row
 from bench.evidence.changes_picture import draw
+from bench.evidence.score_changes import SCORES, loss_row, score_row
 from bench.evidence.worlds import World, launch_medians
 from bench.evidence.years import Years, years
 from bench.verdicts.history import SPEED_LEVEL
@@ -44,6 +45,14 @@ def test_step_is_found_where_it_is() -> None:
     assert row["place_covered"] >= 0.8
 
 
+def test_loss_of_a_score_is_found_and_its_luck_is_not() -> None:
+    few = SCORES[2]
+    assert score_row(few, 20, seed=3)["alarms"] == 0
+    row = loss_row(few, 0.1, 60, 20, seed=3)
+    assert (row["found_in_30"], row["delay_median"] <= 10) == (1.0, True)
+    assert row["size_covered"] >= 0.7
+
+
 def test_years_drift_as_told() -> None:
     rng = np.random.default_rng(1)
     pool = launch_medians(rng, World(0.5, 0.0))
@@ -59,10 +68,12 @@ def test_years_drift_as_told() -> None:
     assert (halved > 0.35).mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_recorded_rates_hold_the_promise_but_for_single_launches_that_switch() -> None:
+def test_recorded_rates_hold_the_promise_but_for_launches_that_switch_or_diverge() -> None:
     years_of = [row for row in rows_of("changes") if row["test"] == "unchanged"]
     broken = [row for row in years_of if float(row["rate_upper"]) > 0.01]
-    assert all(row["launches"] == "1" and float(row["switches"]) > 0 for row in broken)
+    assert all(float(row["switches"]) > 0 for row in broken)
+    of_speed = [row for row in broken if "score" not in row["of"]]
+    assert all(row["launches"] == "1" for row in of_speed)
     assert len(years_of) >= 40
     assert min(int(row["suites"]) for row in years_of) >= 1000
     steps = {
@@ -118,7 +129,10 @@ def test_picture_and_rows_of_little_effort(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("bench.evidence.changes.UNCHANGED", (QUIET,))
     monkeypatch.setattr("bench.evidence.changes.STEPPED", (QUIET,))
     monkeypatch.setattr("bench.evidence.changes.STEPS", (0.05, 0.2))
+    monkeypatch.setattr("bench.evidence.changes.SCORES", SCORES[2:3])
     rows = change_rows(Effort(2, 2), 1, lambda _: None)
-    assert [row["test"] for row in rows] == ["unchanged"] * 5 + ["step"] * 4
+    assert [row["test"] for row in rows] == ["unchanged"] * 4 + ["step"] * 10
+    losses = [row["step"] for row in rows if "score" in row["of"]]
+    assert losses == [None, 0.05, 0.07, 0.1, 0.05, 0.07, 0.1]
     draw(rows, tmp_path / "changes.png")
     assert (tmp_path / "changes.png").stat().st_size > 10_000

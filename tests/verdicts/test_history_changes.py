@@ -139,6 +139,15 @@ def test_loss_of_accuracy_counts_and_luck_of_seeds_does_not() -> None:
     assert report.exit_code is ExitCode.REGRESSION
 
 
+def test_scores_are_judged_after_some_weeks() -> None:
+    """Alone, each would need half a year for what the noise of all shows together."""
+    runs, cases = 70, 12
+    scores = 0.87 + 0.004 * np.random.default_rng(4).standard_normal((runs, cases))
+    report = judge(series(noise(cases, runs), scores=scores), SIZES)
+    assert len(report.reaches) == 2 * cases
+    assert [reach for reach in report.blind if reach.what is What.SCORE] == []
+
+
 def test_runs_of_too_few_cases_are_left_out() -> None:
     logs = slower()
     logs[50, 3:] = np.nan
