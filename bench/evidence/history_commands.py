@@ -90,4 +90,19 @@ def trend(cases: int, runs: int, repetitions: int, output: str) -> None:
             click.echo(Path(output) / name)
 
 
-COMMANDS = (changes, candidates, trend)
+@click.command(cls=Verb, name="example-history")
+@click.option(
+    "--output",
+    default="results/examples/history/made.sqlite",
+    show_default=True,
+    metavar="FILE",
+)
+def example_history(output: str) -> None:
+    """Write a made history with known changes to a new file."""
+    from bench.evidence.example_history import write_example
+
+    write_example(Path(output))
+    click.echo(output)
+
+
+COMMANDS = (changes, candidates, trend, example_history)
