@@ -27,7 +27,10 @@ _LONGEST_NOTE = 500
 
 def control_option(function: _F) -> _F:
     """A decorator that adds `--control` to a verb."""
-    told = "cases whose code is frozen: what they show is the machine's; may be repeated"
+    told = (
+        "what shows the machine alone: cases whose code is frozen, or the word probe for the "
+        "reading before each launch; may be repeated"
+    )
     return click.option("--control", multiple=True, metavar="PATTERN", help=told)(function)
 
 
@@ -75,7 +78,7 @@ def judged(wanted: Wanted) -> Judged:
         series = there.series(wanted.machine, last=None)
         notes = {note.id: note.note for note in there.notes().values()}
     begun = "" if wanted.since is None else since_time(series, wanted.since)
-    refuse_unmatched("--control", wanted.control, series)
+    refuse_no_control(wanted.control, series)
     refuse_unmatched("--cases", (wanted.cases,), series)
     report = chosen(judge(series, allowed, wanted.control, notes), begun, wanted.cases)
     return Judged(there.shown, series, report, begun)
@@ -127,7 +130,7 @@ def history_ack(change: str, note: str, control: tuple[str, ...], store: str | N
     validate_label(note, "--note", _LONGEST_NOTE)
     with history_at(store) as there:
         series = there.series(last=None)
-        refuse_unmatched("--control", control, series)
+        refuse_no_control(control, series)
         report = judge(series, Sizes.of_check(), control)
         known = {found.id for found in report.changes}
         named = [one for one in sorted(known | set(there.notes())) if one.startswith(change)]
@@ -137,6 +140,27 @@ def history_ack(change: str, note: str, control: tuple[str, ...], store: str | N
         there.note(named[0], note)
     click.echo(f"acknowledged {named[0]}: {note}")
     return ExitCode.PASSED
+
+
+def refuse_no_control(control: tuple[str, ...], series: Sequence[HistorySeries]) -> None:
+    """Refuse a pattern that no case matches, and the probe where no run has a reading of it.
+
+    Raises:
+        UserError: there is such a pattern.
+    """
+    from bench.verdicts.history import PROBE
+
+    patterns = tuple(pattern for pattern in control if pattern != PROBE)
+    refuse_unmatched("--control", patterns, series)
+    if (
+        series
+        and patterns != control
+        and all(point.control is None for one in series for point in one.points)
+    ):
+        raise UserError(
+            f"--control {PROBE}: no run has a reading of the probe: name cases whose code is "
+            "frozen, or measure runs with this version"
+        )
 
 
 def refuse_unmatched(

@@ -48,6 +48,8 @@ class HistoryPoint:
         status: how the case ended: `ok`, `failed`, `skipped` and so on.
         warnings: the texts of the case's warnings.
         label: the user's name for the run; empty where there is none.
+        control: log seconds of the control probe, which no code of the user can influence; None
+            where the run has no reading.
     """
 
     run: str
@@ -60,6 +62,7 @@ class HistoryPoint:
     status: str = "ok"
     warnings: tuple[str, ...] = ()
     label: str = ""
+    control: float | None = None
 
     @property
     def log(self) -> float:

@@ -72,6 +72,7 @@ class RunUnderWay:
         self._described = folder.environment() or {}
         self._table = ResultTable(plan, self._launches, self._rounds, self._ceilings)
         self._ceilings_s = 0.0
+        self._control_s = list[float](self._described.get("control_s", ()))
         # One where a disturbance is taken as permanent.
         self.attempts_at_most = MOST_ATTEMPTS
         self._written_s = -math.inf
@@ -95,14 +96,19 @@ class RunUnderWay:
             limited = remaining if ceilings else []
             self._measure_ceilings("before", limited)
             self.write_results()
+            probe = self._machines.probe() if remaining else None
             for cases, launch in in_groups(remaining, self._plan.cases, settings.scaling):
+                if probe is not None:
+                    self._control_s.append(probe(1))
                 measure_together(self, cases, launch)
             self._measure_ceilings("after", [pair for pair in limited if self.is_ok(*pair)])
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            # The file first, because writing to the terminal may fail.
+            # The files first, because writing to the terminal may fail.
             rows = self.write_results()
+            if self._control_s:
+                self._describe(control_s=self._control_s)
             self.progress.run_ends()
         known = {"import": self._launcher.starting_s, "ceilings": self._ceilings_s}
         took_s = time.perf_counter() - started

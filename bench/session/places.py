@@ -13,6 +13,7 @@ from bench.machine import devices, hardware, placement
 from bench.machine.nvml import Inventory
 from bench.schema.case import Case
 from bench.schema.plan import Plan, RunSettings
+from bench.session.control import Probe, control_probe
 
 
 class Machines(Protocol):
@@ -31,6 +32,9 @@ class Machines(Protocol):
 
     def cpu_model(self) -> str:
         """The name of the processor on which the first process of a case runs."""
+
+    def probe(self) -> Probe | None:
+        """A probe of the machine's speed; None where another process is on it."""
 
     def warnings(self, case: Case) -> tuple[str, ...]:
         """What a reader of a case's figures must know of the machines."""
@@ -64,6 +68,10 @@ class ThisMachine:
     def cpu_model(self) -> str:
         """The name of the processor."""
         return hardware.cpu_model()
+
+    def probe(self) -> Probe | None:
+        """The probe of a duel's control."""
+        return control_probe()
 
     def warnings(self, case: Case) -> tuple[str, ...]:
         """Nothing that the environment does not tell."""

@@ -15,6 +15,7 @@ from bench.schema.bounds import (
     Loss,
     Number,
     Positive,
+    Seconds,
     Share,
     Size,
     Text,
@@ -259,4 +260,5 @@ class Environment(TypedDict, total=False):
     git: _Git | None
     revision: _Git | None
     command: Text | None
+    control_s: list[Seconds]
     ceilings: list[Ceilings]

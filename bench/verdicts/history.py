@@ -27,6 +27,7 @@ from bench.verdicts.history_tables import (
     controls,
     luck_of_seeds,
     machines,
+    probe_of,
     score_table,
     speed_table,
 )
@@ -42,6 +43,8 @@ SPEED_LEVEL, SHARED_LEVEL, SCORE_LEVEL = 0.0003, 0.0004, 0.0003
 SOON = 30
 # Equal scores of runs with the same seeds show no scatter, as a share.
 LEAST_SCATTER = 0.001
+# Names the control probe, where patterns of control cases are named.
+PROBE = "probe"
 # Two draws of the seeds' luck, and twice their standard deviation.
 LUCK = 2 * math.sqrt(2)
 
@@ -102,14 +105,14 @@ def judge(
     Args:
         series: of any machines and cases; all cases of a machine, for they show what is its own.
         sizes: what is tolerated, and what must be found.
-        control: patterns of the names of cases whose code is frozen.
+        control: patterns of the names of cases whose code is frozen, and `PROBE` for the probe.
         notes: of acknowledged changes, by id.
     """
     changes, reaches, left_out = list[Change](), list[Reach](), dict[str, int]()
     for own in machines(series):
         table = speed_table(own)
         frozen = controls(own, control)
-        families, dropped = _speeds(table, frozen)
+        families, dropped = _speeds(table, frozen, probed=PROBE in control)
         if dropped:
             left_out[own[0].machine_name] = dropped
         families += _scores([one for n, one in enumerate(own) if n not in frozen], sizes)
@@ -161,8 +164,14 @@ def since_time(series: Iterable[HistorySeries], text: str) -> str:
         ) from None
 
 
-def _speeds(table: Table, frozen: Sequence[int]) -> tuple[list[Family], int]:
-    """The families of the speeds, and the number of runs that were left out."""
+def _speeds(table: Table, frozen: Sequence[int], *, probed: bool) -> tuple[list[Family], int]:
+    """The families of the speeds, and the number of runs that were left out.
+
+    Args:
+        table: of all cases.
+        frozen: the columns of cases whose code is frozen.
+        probed: the control probe is a control too.
+    """
     rest = [number for number in range(len(table.series)) if number not in frozen]
     if not rest:
         return [], 0
@@ -171,7 +180,8 @@ def _speeds(table: Table, frozen: Sequence[int]) -> tuple[list[Family], int]:
         enough = (~np.isnan(table.values[:, rest])).sum(1) >= LEAST_CASES
         dropped = int((~enough).sum())
         table = table.of_runs(enough)
-    control = _level_of(table.values[:, list(frozen)]) if frozen else None
+    columns = [table.values[:, list(frozen)], *([probe_of(table)[:, None]] if probed else [])]
+    control = _level_of(np.concatenate(columns, 1)) if frozen or probed else None
     judged = table.of_columns(rest)
     level = SPEED_LEVEL / (YEAR * len(rest))
     if not alike:
@@ -219,6 +229,7 @@ def _scores(series: Sequence[HistorySeries], sizes: Sizes) -> list[Family]:
 
 def _level_of(values: Array) -> Array:
     """What the control series share, each from its own level; shape (runs)."""
+    values = values[:, (~np.isnan(values)).any(0)]
     apart = values - np.array([np.median(c[~np.isnan(c)][:10]) for c in values.T])
     known = (~np.isnan(apart)).sum(1)
     return np.where(known > 0, np.nansum(apart, 1) / np.maximum(known, 1), math.nan)

@@ -138,9 +138,15 @@ def _is_own(family: Family, number: int, group: Sequence[_Found]) -> bool:
     runs = {point.run: level for point, level in zip(_all_runs(family), shared, strict=True)}
     against = np.array([runs[point.run] for point in family.points[number]])
     values = family.watch.values[: against.size, number, 0] + against - family.control[number]
-    moved = np.nanmean(values[last.alarm.first : last.end])
-    moved -= np.nanmean(values[first.start : first.alarm.first])
+    moved = _mean(values[last.alarm.first : last.end])
+    moved -= _mean(values[first.start : first.alarm.first])
     return bool(moved * size > _OWN_SHARE * size * size)
+
+
+def _mean(values: Array) -> float:
+    """The mean of the known values; NaN where no run has a control."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _all_runs(family: Family) -> list[HistoryPoint]:

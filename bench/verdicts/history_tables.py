@@ -56,6 +56,11 @@ def machines(series: Sequence[HistorySeries]) -> list[list[HistorySeries]]:
     return list(found.values())
 
 
+def probe_of(table: Table) -> Array:
+    """Log seconds of the control probe of each run; NaN where it has no reading."""
+    return np.array([math.nan if run.control is None else run.control for run in table.runs])
+
+
 def controls(series: Sequence[HistorySeries], patterns: Sequence[str]) -> list[int]:
     """The columns whose case matches a pattern of the control series."""
     return [

@@ -175,6 +175,15 @@ EXPECTED = {
 }
 
 
+def test_the_machine_is_probed_before_each_launch(execute: Execute, tmp_path: Path) -> None:
+    plan = plan_of(COMPILED, tmp_path=tmp_path, launches=3)
+    launch = {"rounds": [0.2, 0.2], "result": {}}
+    outcome = execute(plan, [launch, {"rounds": [], "result": {"status": "failed"}}])
+    first = (outcome.folder.environment() or {})["control_s"]
+    assert len(first) == 3
+    assert all(0 < seconds < 60 for seconds in first)
+
+
 def test_the_files_that_were_run_are_kept_once_and_a_launch_of_others_is_invalid(
     execute: Execute, tmp_path: Path
 ) -> None:

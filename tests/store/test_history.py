@@ -202,6 +202,13 @@ def test_series_of_a_case(store: str, run: MakeRun, tmp_path: Path) -> None:
             history.series("")
 
 
+def test_the_probe_of_a_run_is_kept(store: str, run: MakeRun) -> None:
+    with History(store) as history:
+        history.add_all([kept(run(1, control_s=[0.02, 0.5, 0.03])), kept(run(2))])
+        (one,) = history.series()
+    assert [point.control for point in one.points] == [math.log(0.03), None]
+
+
 def test_runs_go_and_the_others_stay(store: str, run: MakeRun) -> None:
     with History(store) as history:
         for day in (1, 2, 3):

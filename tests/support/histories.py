@@ -29,6 +29,7 @@ def series(
     revision: Callable[[int], str] = lambda run: f"{run // 2:040d}",
     facts: Callable[[int], Mapping[str, str]] = lambda _: {"driver": "570"},
     names: Sequence[str] = (),
+    control: Callable[[int], float | None] = lambda _: None,
 ) -> list[HistorySeries]:
     """A run a day of cases c0, c1 ..., or `names`; NaN where a run does not have the case."""
     found = []
@@ -42,6 +43,7 @@ def series(
                 facts(run),
                 (logs[run, case],),
                 () if scores is None else (scores[run, case],),
+                control=control(run),
             )
             for run in range(len(logs))
             if not np.isnan(logs[run, case])

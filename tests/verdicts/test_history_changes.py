@@ -18,7 +18,7 @@ from bench.schema.errors import ExitCode
 from bench.schema.history import HistorySeries
 from bench.schema.sizes import Sizes
 from bench.store.history.history import History
-from bench.verdicts.history import HistoryReport, chosen, judge, since_time
+from bench.verdicts.history import PROBE, HistoryReport, chosen, judge, since_time
 from bench.verdicts.history_change import ALL_CASES, Cause, Change, Shape, What
 from fmnist_models.errors import UserError
 
@@ -110,6 +110,30 @@ def test_creep_is_a_drift_unless_a_control_shows_that_it_is_its_own() -> None:
     assert alone.exit_code is ExitCode.PASSED
     assert told(against) == [("c2", Shape.CREEP)]
     assert against.exit_code is ExitCode.REGRESSION
+
+
+def test_the_probe_tells_the_machine_from_the_code() -> None:
+    """All cases get slower at once; runs of an earlier version have no reading of the probe."""
+    logs = noise(8)
+    logs[AT:] += 0.3
+    jitter = 0.01 * np.random.default_rng(5).standard_normal(RUNS)
+
+    def probe(size: float) -> Callable[[int], float | None]:
+        """Log seconds of the probe, which is slower by `size` too."""
+        return lambda run: None if run < 20 else -4.0 + jitter[run] + size * (run >= AT)
+
+    of_machine, of_code = (series(logs, control=probe(size)) for size in (0.3, 0.0))
+    assert [c.controlled for c in judge(of_code, SIZES).changes] == [False]
+    assert judge(of_machine, SIZES, (PROBE,)).changes == ()
+    found = one(judge(of_code, SIZES, (PROBE,)))
+    assert (found.case, found.controlled, found.alarms) == (ALL_CASES, True, True)
+
+
+def test_a_creep_before_there_was_a_probe_stays_a_drift() -> None:
+    logs = noise(8)
+    logs[40:, 2] += 0.002 * np.arange(RUNS - 40)
+    late = series(logs, control=lambda run: None if run < RUNS - 5 else -4.0)
+    assert told(judge(late, SIZES, (PROBE,))) == [("c2", Shape.DRIFT)]
 
 
 def test_two_steps_of_one_case_are_no_creep() -> None:
@@ -216,6 +240,7 @@ def test_typed_changes_and_ack(type_in: TypeIn, store: Path) -> None:
     [
         (("changes", "--since", "soon"), "--since 'soon': name a day"),
         (("changes", "--control", "x*"), "--control 'x*': no case is called so; there are c0, c1"),
+        (("changes", "--control", "probe"), "--control probe: no run has a reading of the probe"),
         (("changes", "--cases", "x*"), "--cases 'x*': no case"),
         (("ack", "a", "--note", "why", "--control", "x*"), "--control 'x*': no case"),
         (("ack", "a", "--note", "a\nb"), "--note 'a\\nb': leave out"),

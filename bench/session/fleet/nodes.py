@@ -26,6 +26,7 @@ from bench.schema.errors import Unavailable
 from bench.schema.launch import Status
 from bench.schema.noise import Noise, Usage, worst
 from bench.schema.plan import Plan, RunSettings
+from bench.session.control import Probe
 from bench.session.fleet.cluster import NodeLost
 from bench.session.fleet.far import CALL_S, FarChannel, Member, Remote
 from bench.verdicts.alike import differences
@@ -154,6 +155,10 @@ class Nodes:
     def cpu_model(self) -> str:
         """The name of the first node's processor."""
         return self.members[0].facts.cpu_model
+
+    def probe(self) -> Probe | None:
+        """None, because the nodes measure and this process does not run there."""
+        return None
 
     def warnings(self, case: Case) -> tuple[str, ...]:
         """Over which nodes a case was spread, and in what they differ."""

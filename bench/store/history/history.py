@@ -228,6 +228,7 @@ def _columns(new: KeptRun, environment: str) -> dict[str, Any]:
         "label": new.label,
         "launches": new.ended,
         "record": new.record,
+        "control": new.control,
     }
 
 

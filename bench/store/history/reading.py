@@ -31,6 +31,7 @@ class KnownRun:
         number: of its row.
         ok, cases: the number of cases that ended ok, and of all.
         environment: digest of the facts of its environment.
+        control: as of `HistoryPoint`.
     """
 
     number: int
@@ -42,6 +43,7 @@ class KnownRun:
     label: str
     ok: int
     cases: int
+    control: float | None
 
 
 def known_runs(
@@ -150,6 +152,7 @@ def _point(row: Row[Any], run: KnownRun, facts: dict[str, str]) -> HistoryPoint:
         status=row.status,
         warnings=tuple(json.loads(row.warnings)),
         label=run.label,
+        control=run.control,
     )
 
 
@@ -223,6 +226,7 @@ def _known(row: Any) -> KnownRun:
         row.label,
         row.ok,
         row.cases,
+        row.control,
     )
 
 

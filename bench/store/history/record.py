@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.analysis.case_row import Launch
@@ -69,6 +71,7 @@ class KeptRun:
         record: plan, environment and rows, compressed.
         launches: each launch with its rounds, compressed.
         ended: the number of launches that ended.
+        control: log seconds of the control probe, the median of its readings; None without.
     """
 
     id: str
@@ -83,6 +86,7 @@ class KeptRun:
     record: bytes
     launches: tuple[bytes, ...]
     ended: int
+    control: float | None = None
 
 
 def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None = None) -> KeptRun:
@@ -118,6 +122,7 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
         record=_packed(record),
         launches=tuple(map(_packed, launches)),
         ended=len(whole.launches),
+        control=_control_of(run.environment),
     )
 
 
@@ -201,6 +206,11 @@ def revision_of(environment: Mapping[str, Any]) -> Revision | None:
         },
         Revision,
     )
+
+
+def _control_of(environment: Mapping[str, Any]) -> float | None:
+    readings = environment.get("control_s")
+    return math.log(median(readings)) if readings else None
 
 
 def _time_of(run: MeasuredRun) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -19,7 +20,7 @@ from sqlalchemy import (
 )
 
 # The versions that this code knows, the present one last.
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 VERSION_TABLE = "fmnist_version"
 METADATA = MetaData()
 
@@ -56,6 +57,7 @@ RUNS = Table(
     Column("label", Text, nullable=False),
     Column("launches", Integer, nullable=False),
     Column("record", LargeBinary, nullable=False),
+    Column("control", Float(53)),
     Index("fmnist_runs_of_machine", "machine", "time_utc"),
 )
 CASES = Table(
