@@ -92,6 +92,18 @@ def test_the_jobs_ask_for_what_they_need() -> None:
     assert GITLAB["speed-history"]["cache"]["paths"] == ["history.sqlite"]
 
 
+def test_what_is_added_to_a_history_knows_its_commit() -> None:
+    adding = {
+        "GitHub": GITHUB["jobs"]["history"]["steps"],
+        "GitLab": [{"run": text} for text in GITLAB[".speed"]["before_script"]],
+    }
+    for steps in adding.values():
+        (install,) = [step["run"] for step in steps if "pip install" in step.get("run", "")]
+        # Installed otherwise, the suite has no repository: `bench.machine.environment`.
+        assert "pip install --editable" in install
+    assert adding["GitHub"][0]["with"] == {"fetch-depth": 2}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
 @pytest.mark.parametrize("script", [*scripts()])
 def test_a_script_is_one_of_a_shell(script: str) -> None:
