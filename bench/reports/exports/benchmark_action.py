@@ -26,7 +26,11 @@ from bench.schema.score import ACCURACY
 from bench.store.files import Kind
 from fmnist_models.errors import UserError
 
-KIND = Kind("an export of this suite in this format", b"[\n", b"\\nmeasured by fmnist-bench")
+# Each list has figures that the other has none of.
+SMALLER, BIGGER = (
+    Kind("an export of this suite in this format", b"[\n", f': {what}",\n'.encode())
+    for what in (Quantity.SAMPLE, Quantity.THROUGHPUT)
+)
 _OTHER = {Better.MIN: "benchmark-action-bigger", Better.MAX: "benchmark-action-smaller"}
 # A step is a sample times the batch, and would only make each alarm twice.
 _LEFT_OUT = {Quantity.STEP}

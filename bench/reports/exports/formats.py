@@ -35,10 +35,10 @@ def _without_fields(
 FORMATS: Mapping[str, Format] = {
     "bmf": Format(_without_fields(bmf.bmf), bmf.KIND),
     "benchmark-action-smaller": Format(
-        _without_fields(benchmark_action.smaller), benchmark_action.KIND
+        _without_fields(benchmark_action.smaller), benchmark_action.SMALLER
     ),
     "benchmark-action-bigger": Format(
-        _without_fields(benchmark_action.bigger), benchmark_action.KIND
+        _without_fields(benchmark_action.bigger), benchmark_action.BIGGER
     ),
     "prometheus": Format(_without_fields(prometheus.prometheus), prometheus.KIND),
     "mlperf-system": Format(mlperf.mlperf_system, mlperf.KIND, takes_fields=True),
