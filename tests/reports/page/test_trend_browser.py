@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.browser import Reader, needs_browser, webdriver
-from support.histories import CASES, WARNED, WARNING, eventful
+from support.histories import CASES, WARNED, WARNING, eventful, series
 from support.pages import HOSTILE
 
 from bench.reports.page.trend import write_trend
@@ -140,6 +141,8 @@ def test_filters_order_and_what_is_shown(opened: Reader) -> None:
         "return document.getElementById('count').textContent.startsWith(arguments[0])",
         f"{every} of",
     )
+    place = "const {top} = arguments[0].getBoundingClientRect(); return top >= 0 && top < 100"
+    opened.until(place, opened.one("#case-0"))
     opened.one("input[name=loop][value=fit]").click()
     assert {CASES[0], CASES[5]}.isdisjoint(shown(opened))
     opened.one("#filters button[type=reset]").click()
@@ -156,6 +159,27 @@ def test_filters_order_and_what_is_shown(opened: Reader) -> None:
     Select(opened.one("#across")).select_by_value("runs")
     opened.until("return document.querySelector('figure.trend svg .dots')")
     assert opened.errors() == []
+
+
+@pytest.mark.parametrize(("size", "tick"), [(1e-5, "1.0e-5"), (1.0, "1.0"), (1e30, "1.0e+30")])
+def test_scores_and_speeds_of_any_size_have_an_axis(
+    browser: Reader, tmp_path: Path, size: float, tick: str
+) -> None:
+    scores = np.full((9, 1), size)
+    scores[5:] *= 2
+    # From 12 to 99 samples/s there is no power of ten.
+    logs = -np.log(np.linspace(12, 99, 9))[:, None]
+    made = series(logs, scores=scores, names=CASES[:1])
+    write_trend(trends(made, ()), judge(made, Sizes.of_check()), tmp_path / "trend.html")
+    reader = browser.open(tmp_path / "trend.html")
+    texts = "return [...document.querySelectorAll('figure.trend svg text')].map(e => e.textContent)"
+    assert {"20", "50"} <= set(reader.script(texts))
+    Select(reader.one("#what")).select_by_value("score")
+    found = reader.until(f"{texts}.some(text => text === '{tick}')") and reader.script(texts)
+    assert not any("NaN" in text for text in found)
+    height = reader.script("return document.querySelector('.trend svg .dots').getBBox().height")
+    assert height > 50
+    assert reader.errors() == []
 
 
 def test_marks_differ_in_shape_and_not_in_colour_alone(opened: Reader) -> None:

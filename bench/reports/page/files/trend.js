@@ -125,7 +125,14 @@
     return power * [1, 2, 5, 10].find((digit) => digit * power >= step * 0.999);
   }
 
+  // A score of a user's own has any size.
   function short(value, step) {
+    const size = Math.abs(value);
+    if (size < step * 1e-6) return "0";
+    if (size < 1e-3 || size >= 1e12) {
+      const digits = Math.floor(Math.log10(size)) - Math.floor(Math.log10(step) + 1e-9);
+      return value.toExponential(Math.max(0, Math.min(3, digits)));
+    }
     const [factor, prefix] = PREFIXES.find(([least]) => Math.abs(value) >= least) ?? PREFIXES[3];
     const digits = Math.max(0, Math.min(8, -Math.floor(Math.log10(step / factor) + 1e-9)));
     return (value / factor).toFixed(digits) + prefix;
@@ -145,10 +152,12 @@
   function ticks(low, high) {
     if (high / low > 8 && low > 0) {
       const found = [];
+      const digits = high / low > 100 ? [1] : [1, 2, 5];
       for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
-        found.push(power);
+        found.push(...digits.map((digit) => digit * power));
       }
-      return found.filter((tick) => tick >= low).map((tick) => [tick, short(tick, tick)]);
+      return found.filter((tick) => tick >= low && tick <= high)
+        .map((tick) => [tick, short(tick, tick)]);
     }
     const step = nice((high - low) / 4.5), found = [];
     for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) found.push(tick);
@@ -220,7 +229,9 @@
     const values = [...points[shows()]].map(place);
     const half = speed ? points.half : points.scoreHalf;
     const levels = card.series.levels[shows()].map(([from, to, value]) => [from, to, place(value)]);
-    const ends = limits(values, levels.map(([, , value]) => value), speed ? 0.06 : 0.01);
+    const heights = levels.map(([, , value]) => value);
+    const least = speed ? 0.06 : 0.01 * Math.max(...heights.map(Math.abs)) || 0.01;
+    const ends = limits(values, heights, least);
     card.xs = places(points, width);
     card.ys = card.bars = null;
     drawing.replaceChildren();
@@ -459,6 +470,8 @@
     link.addEventListener("click", () => {
       if (document.querySelector(link.getAttribute("href")).hidden) {
         document.getElementById("filters").reset();
+        // At once: the browser scrolls to nothing that is still hidden.
+        filter();
       }
     }));
 
