@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,16 @@ def _figure(shown: Sequence[Trend], trends: Sequence[Trend], report: HistoryRepo
     figure = blank_figure(1, 1)
     names = list(dict.fromkeys(trend.series.machine_name for trend in trends))
     days = sorted(point.time_utc[:10] for trend in trends for point in trend.points)
+    bars = any(len(trend.points) <= _MANY for trend in shown)
     lines = [
         f"{counted(len(trends), 'case')}, {days[0]} to {days[-1]} (UTC)",
         verdict_line(report),
         "filled triangle: a change; hollow and dotted: acknowledged, or it does not count; down is "
-        "worse; C: the code differs there, E: the environment",
+        "worse",
+        "differs there: C the code, E the environment, E? the environment and perhaps the code, "
+        "? nothing that was recorded",
         "dots: runs, in samples/s or, where it changed, the score; black: their median between "
-        "changes; grey bars: 95% intervals; ticks below: another environment",
+        f"changes; {'grey bars: 95% intervals; ' * bars}ticks below: another environment",
     ]
     header = make_header(
         figure,
@@ -213,8 +217,8 @@ def _mark(axes: Axes, mark: Mark, times: Array) -> None:
 
 
 def _environments(axes: Axes, trend: Trend, times: Array) -> None:
-    known = [point.environment for point in trend.points]
-    changed = [n for n in range(1, len(known)) if known[n] != known[n - 1]]
+    # A fact that only the later run recorded is no other environment.
+    changed = [n for n, (a, b) in enumerate(pairwise(trend.points), 1) if b.changed_since(a)]
     axes.plot(
         times[changed],
         [-0.05] * len(changed),
@@ -223,6 +227,7 @@ def _environments(axes: Axes, trend: Trend, times: Array) -> None:
         color=INK,
         markersize=5,
         clip_on=False,
+        gid="environment",
     )
 
 

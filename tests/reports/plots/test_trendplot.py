@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 from support.histories import AT, CASES, eventful
@@ -46,6 +47,10 @@ def marks(figure: Figure) -> list[tuple[str, str]]:
     ]
 
 
+def told_of_bars(figure: Figure) -> bool:
+    return any("grey bars" in text.get_text() for text in figure.texts)
+
+
 def test_the_largest_changes_come_first_and_alone() -> None:
     figure = drawn(eventful(20))
     assert marks(figure) == [(CASES[3], "v"), (CASES[5], "^")]
@@ -74,6 +79,7 @@ def test_without_a_change_the_first_are_shown(tmp_path: Path) -> None:
     # Few runs have their intervals, but for the one that failed.
     (bars,) = [found for found in figure.axes[0].collections if found.get_gid() == "interval"]
     assert len(bars.get_paths()) == AT // 2 - 1
+    assert (told_of_bars(figure), told_of_bars(drawn(made))) == (True, False)
     failed = [
         replace(made[0], points=tuple(replace(p, logs=()) for p in made[0].points[:2])),
         replace(made[2], points=made[2].points[:1]),
@@ -85,6 +91,18 @@ def test_without_a_change_the_first_are_shown(tmp_path: Path) -> None:
     assert day.get_text() == "2026-01-01"
     picture.draw_trends(shown, report, tmp_path / "trend.png")
     assert imread(tmp_path / "trend.png").std() > 0.01
+
+
+def test_a_fact_that_only_later_runs_recorded_is_no_other_environment() -> None:
+    (one, *_) = eventful()
+    late = tuple(
+        replace(point, environment=f"{point.environment} new", facts={**point.facts, "new": "1"})
+        for point in one.points[: AT // 2]
+    )
+    figure = drawn([replace(one, points=(*one.points[:9], *late[9:], *one.points[AT // 2 :]))])
+    (ticks,) = [line for line in figure.axes[0].lines if line.get_gid() == "environment"]
+    # That of the driver alone.
+    assert np.size(ticks.get_xdata()) == 1
 
 
 def test_no_two_texts_of_a_panel_overlap() -> None:
