@@ -20,7 +20,7 @@ from support.run_folders import write_run
 
 from bench.schema.case import Case
 from bench.schema.history import Revision
-from bench.schema.launch import Round, Status
+from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.requests import LaunchRequest
 from bench.schema.runs import MeasuredRun
 from bench.store.history import engine, record
@@ -125,6 +125,23 @@ def test_a_run_of_an_earlier_version_comes_back(tmp_path: Path) -> None:
         history.add(new)
         history.restore(new.id, tmp_path / "again")
     assert same(read_run(path), read_run(tmp_path / "again"))
+
+
+def test_a_later_version_of_the_suite_finds_and_restores_what_this_one_added(
+    store: str, run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a version knows one more field of a launch, and one more column of each table."""
+    one, to_json = run(), LaunchRecord.to_json
+    with History(store) as history:
+        assert history.add(kept(one)) is Outcome.ADDED
+        later = lambda launch: {**to_json(launch), "new": None}  # noqa: E731
+        monkeypatch.setattr(LaunchRecord, "to_json", later)
+        for name in ("RESULT_COLUMNS", "ROUND_COLUMNS"):
+            monkeypatch.setattr(record, name, ("new", *getattr(record, name)))
+        history.restore(kept(one).id, tmp_path / "again")
+        assert same(one, read_run(tmp_path / "again"))
+        assert history.add(kept(one)) is Outcome.UPDATED
+        assert history.count() == 1
 
 
 def test_a_run_is_there_once_and_as_far_as_it_came(store: str, run: MakeRun) -> None:

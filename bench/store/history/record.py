@@ -16,7 +16,7 @@ from bench.analysis.case_row import Launch
 from bench.analysis.rows import measured_launches
 from bench.machine.redact import legible
 from bench.schema.bounds import checked
-from bench.schema.cells import as_cell, counted, csv_text, result_line
+from bench.schema.cells import as_cell, counted, csv_text
 from bench.schema.columns import RESULT_COLUMNS, ROUND_COLUMNS, Row
 from bench.schema.history import Revision, as_utc
 from bench.schema.launch import LaunchRecord, Round, StoredRound
@@ -68,7 +68,7 @@ class KeptRun:
         content: digest of all that is in `record` and `launches`.
         machine, revision: those that it is kept under.
         told: which of these two a user told; the other follows from what the run recorded.
-        record: plan, environment and rows, compressed.
+        record: plan, environment, rows, and the columns of the tables, compressed.
         launches: each launch with its rounds, compressed.
         ended: the number of launches that ended.
         control: log seconds of the control probe, the median of its readings; None without.
@@ -105,12 +105,13 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
     if not whole.launches:
         raise UserError(f"{run.path} holds no launch: there is nothing to keep")
     plan = whole.plan and whole.plan.to_json()
-    record = _text({"plan": plan, "environment": run.environment, "rows": whole.rows})
+    columns = {"row_columns": RESULT_COLUMNS, "round_columns": ROUND_COLUMNS}
+    files = {"plan": plan, "environment": run.environment, "rows": whole.rows}
+    record = _text({**files, **columns})
     launches = tuple(map(_text, _by_launch(whole)))
     named = None if machine is None else legible(machine)
     return KeptRun(
-        # However far it comes, its first launch stays what it was.
-        id=_digest(run.time_utc + launches[0])[:_RUN],
+        id=_id(run, whole),
         content=_digest("\n".join((record, *launches))),
         machine=machine_of(run.environment) if named is None else Machine(named, named),
         revision=revision or revision_of(run.environment),
@@ -129,21 +130,23 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
 def restore(folder: Path, record: bytes, launches: Sequence[bytes]) -> None:
     """Write the files of a run again, with every figure that it had.
 
+    Of a run that an earlier version of the suite added, the tables have the columns of that one.
+
     Args:
         folder: a new or empty folder.
-        record: plan, environment and rows, as `KeptRun` has them.
+        record: as `KeptRun` has it.
         launches: its launches likewise.
     """
     told = _unpacked(record)
     known = [_unpacked(blob) for blob in launches]
     folder.mkdir(parents=True, exist_ok=True)
     rounds = [[as_cell(value) for value in one] for each in known for one in each["rounds"]]
-    write_text(folder / "rounds.csv", csv_text([ROUND_COLUMNS, *rounds]))
+    write_text(folder / "rounds.csv", csv_text([told["round_columns"], *rounds]))
     ended = (each["launch"] for each in known if each["launch"] is not None)
     lines = (json.dumps(launch, ensure_ascii=False) + "\n" for launch in ended)
     write_text(folder / "launches.jsonl", "".join(lines))
-    rows = map(result_line, told["rows"])
-    write_text(folder / "results.csv", "".join((csv_text([RESULT_COLUMNS]), *rows)))
+    rows = [[as_cell(row[name]) for name in told["row_columns"]] for row in told["rows"]]
+    write_text(folder / "results.csv", csv_text([told["row_columns"], *rows]))
     write_json(folder / "environment.json", told["environment"])
     # Last, as of a new run: what a kill leaves does not look like a whole run.
     if told["plan"] is not None:
@@ -211,6 +214,18 @@ def revision_of(environment: Mapping[str, Any]) -> Revision | None:
 def _control_of(environment: Mapping[str, Any]) -> float | None:
     readings = environment.get("control_s")
     return math.log(median(readings)) if readings else None
+
+
+def _id(run: MeasuredRun, whole: WholeRun) -> str:
+    """The id of a run: of when it began, and of what its first launch measured.
+
+    However far the run comes, that stays what it was. No names, and no fields that a later version
+    may add: such a version shall find the runs that this one added.
+    """
+    first = whole.launches[0]
+    seconds = [stored.round.seconds for stored in whole.rounds if _key(stored) == _key(first)]
+    measured = (run.time_utc, first.launch, first.attempt, first.seed, first.total_s, seconds)
+    return _digest(_text(measured))[:_RUN]
 
 
 def _time_of(run: MeasuredRun) -> str:
