@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -9,12 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, text
 from support import ROOT, postgres
 from support.run_folders import write_run
 
@@ -24,9 +27,10 @@ from bench.schema.launch import LaunchRecord, Round, Status
 from bench.schema.requests import LaunchRequest
 from bench.schema.runs import MeasuredRun
 from bench.store.history import engine, record
+from bench.store.history import history as history_module
 from bench.store.history.history import History, Outcome
 from bench.store.history.record import kept
-from bench.store.history.tables import METADATA, VERSION_TABLE, VERSIONS
+from bench.store.history.tables import METADATA, NOTES, RUNS, VERSION_TABLE, VERSIONS
 from bench.store.measured import read_run
 from bench.store.run_folder import RunFolder
 from bench.verdicts.facts import Fact, Purpose, facts
@@ -215,6 +219,13 @@ def test_series_of_a_case(store: str, run: MakeRun, tmp_path: Path) -> None:
         assert len(history.runs("EPYC", since="2026-03-03T00:00:00-20:00")) == 1
         with pytest.raises(UserError, match="no run has it: choose from relu_mlp"):
             history.series(cases=["x"])
+        # So many runs of the case, whatever others ran meanwhile.
+        write_run(tmp_path / "fit", {FIT: (4.0, 0.8)}, time_utc="2026-03-09T00:00:00+00:00")
+        history.add(kept(read_run(tmp_path / "fit"), machine="lab"))
+        (last,) = history.series("lab", [COMPILED.id], last=1)
+        assert [p.time_utc[8:10] for p in last.points] == ["05"]
+        with pytest.raises(UserError, match="but others have: leave out --machine or --since"):
+            history.series("EPYC", [FIT.id])
         with pytest.raises(UserError, match=r"name one of: EPYC, 4 threads .*, lab \(lab\)"):
             history.series("")
 
@@ -241,6 +252,39 @@ def test_runs_go_and_the_others_stay(store: str, run: MakeRun) -> None:
         assert history.add(kept(run(1, 4.5))) is Outcome.ADDED
 
 
+def test_no_other_run_goes_in_place_of_one_that_is_gone(store: str, run: MakeRun) -> None:
+    """SQLite gives the number of a run that was taken out to the next one."""
+    with History(store) as history:
+        history.add(kept(run(1)))
+        found = history.runs()
+        history.remove(found)
+        history.add(kept(run(2)))
+        history.remove(found)
+        assert [r.time_utc[8:10] for r in history.runs()] == ["02"]
+
+
+def test_a_run_is_added_that_another_takes_out_meanwhile(
+    server: str, run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server, where others write too; a file has one writer at a time."""
+    postgres.empty(server)
+    put = history_module._put
+
+    def taken_out(connection: Any, table: Any, **values: Any) -> int | None:
+        number = put(connection, table, **values)
+        if table is RUNS and number is None:
+            monkeypatch.undo()
+            with History(postgres.url(server)) as other:
+                other.remove(other.runs())
+        return number
+
+    with History(postgres.url(server)) as history:
+        history.add(kept(run()))
+        monkeypatch.setattr(history_module, "_put", taken_out)
+        assert history.add(kept(run())) is Outcome.ADDED
+        assert history.count() == 1
+
+
 def test_a_file_gets_smaller(tmp_path: Path, run: MakeRun) -> None:
     with History(tmp_path / "h") as history:
         history.add(kept(run(1, notes=os.urandom(200_000).hex())))
@@ -256,6 +300,22 @@ def test_notes(store: str, run: MakeRun) -> None:
         assert [(n.id, n.note) for n in history.notes().values()] == [
             ("change-1", "a new driver, é")
         ]
+
+
+def test_a_note_is_kept_that_another_writes_too(server: str, run: MakeRun) -> None:
+    postgres.empty(server)
+    url = postgres.url(server)
+    with History(url) as history, History(url) as other:
+        history.add(kept(run()))
+        mine = threading.Thread(target=history.note, args=["change-1", "mine"])
+        with other._store.writing() as connection:
+            connection.execute(insert(NOTES).values(id="change-1", time_utc="T", note="theirs"))
+            mine.start()
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while mine.is_alive() and not connection.execute(waiting).scalar():
+                time.sleep(0.01)
+        mine.join()
+        assert [note.note for note in other.notes().values()] == ["mine"]
 
 
 def test_many_writers_at_once(store: str, run: MakeRun) -> None:
@@ -415,16 +475,49 @@ def test_a_file_that_may_only_be_read(
 
 
 def test_another_writer_is_waited_for(
-    tmp_path: Path, run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    store: str, run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "BUSY_S", 0.05)
-    place = tmp_path / "h"
-    with History(place) as history, History(place) as other:
+    with History(store) as history, History(store) as other:
         history.add(kept(run()))
-        with other._store.writing():
+        with other._store.writing() as connection:
+            history_module._add(connection, kept(run(2)))
             # Readers do not wait.
             assert history.count() == 1
-            assert "locked; another program keeps it" in line_of(place, run(2))
+            assert "; another program keeps it" in line_of(store, run(2))
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding(server: str, run: MakeRun, encoding: str) -> None:
+    """What Debian makes where the language is C, and what some teams still have."""
+    postgres.empty(server, encoding)
+    with History(postgres.url(server)) as history:
+        history.add(kept(run(), "é"))
+        assert history.runs()[0].machine.name == "é"
+    if encoding == "LATIN1":
+        far = replace(run(2), environment={**run(2).environment, "label": "실험실"})
+        assert "; make a database with createdb -E UTF8" in line_of(postgres.url(server), far)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE fmnist_runs SET label = CAST(x'ff' AS TEXT)",
+        "UPDATE fmnist_runs SET record = x'00'",
+        "UPDATE fmnist_launches SET record = substr(record, 1, 50)",
+        "UPDATE fmnist_cases SET logs = '['",
+    ],
+)
+def test_a_damaged_history(tmp_path: Path, run: MakeRun, damage: str) -> None:
+    """Where SQLite does not see it."""
+    place = tmp_path / "h"
+    with History(place) as history:
+        history.add(kept(run()))
+        with contextlib.closing(sqlite3.connect(place)) as connection, connection:
+            connection.execute(damage)
+        read = history.restore if "record" in damage else lambda *_: history.series()
+        with pytest.raises(UserError, match="; name another history, or take it from a copy"):
+            read(kept(run()).id, tmp_path / "again")
 
 
 def test_a_run_without_launches_or_a_time(tmp_path: Path, run: MakeRun) -> None:

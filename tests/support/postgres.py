@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 PASSWORD = "p%40ss/w0rd"  # as a URL has it
 _PLAIN = "p@ss/w0rd"
@@ -68,11 +69,12 @@ def url(socket: str, database: str = "bench", password: str = PASSWORD) -> str:
     return f"postgresql+psycopg://bench:{password}@/{database}?host={socket}"
 
 
-def empty(socket: str) -> None:
+def empty(socket: str, encoding: str = "UTF8") -> None:
     """Make the database `bench` anew, whoever may be connected to it."""
     with _connected(socket) as connection:
         connection.execute("DROP DATABASE IF EXISTS bench WITH (FORCE)")
-        connection.execute("CREATE DATABASE bench")
+        made = sql.SQL("CREATE DATABASE bench ENCODING {} TEMPLATE template0").format(encoding)
+        connection.execute(made)
 
 
 def _connected(socket: str) -> psycopg.Connection[Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from bench.schema.bounds import shortened
-from bench.store.history.place import Place
+from bench.store.history.place import DAMAGED, Place
 from bench.store.history.tables import VERSION_TABLE, VERSIONS
 from fmnist_models.errors import UserError
 
-# Seconds for which a writer waits for others, and for a server's answer.
+# Seconds for which a writer waits for others, and for a server's first answer.
 BUSY_S, CONNECT_S = 60.0, 10
 # Of a file: made where it is missing, or only read. What others have begun is not waited for.
 _WRITING, _READING, _FROZEN = "mode=rwc", "mode=ro", "immutable=1"
@@ -25,6 +27,8 @@ _WRITING, _READING, _FROZEN = "mode=rwc", "mode=ro", "immutable=1"
 _PRAGMAS = ("PRAGMA auto_vacuum=INCREMENTAL", "PRAGMA foreign_keys=ON")
 # The key of the lock under which a server's tables are made.
 _LOCK = 0x666D6E69
+# What reading a text, a list or a blob raises that is not as it was written.
+_DAMAGES = (UnicodeDecodeError, json.JSONDecodeError, zlib.error)
 
 
 class Store:
@@ -70,6 +74,9 @@ class Store:
         """
         self.place.make_ready()
         with self._told(), self._engine(writes=True).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                waits = f"SET LOCAL lock_timeout = '{round(BUSY_S * 1000)}ms'"
+                connection.exec_driver_sql(waits)
             if _version(connection) != VERSIONS[-1]:
                 self._bring_up_to_date(connection)
             yield connection
@@ -104,6 +111,8 @@ class Store:
             yield
         except (DBAPIError, sqlite3.Error) as error:
             raise self.place.refused(error) from error
+        except _DAMAGES as error:
+            raise UserError(f"{self.place.shown}: it is damaged; {DAMAGED}") from error
         except UnicodeEncodeError as error:
             raise UserError(f"{shortened(error.object)}: is no text; write it anew") from error
 
@@ -159,7 +168,12 @@ def _server(place: Place, writes: bool) -> Engine:
         return create_engine(
             place.url,
             poolclass=NullPool,
-            connect_args={"application_name": "fmnist-bench", **timeout},
+            # A server of another encoding would be asked in that one, which has not all letters.
+            connect_args={
+                "application_name": "fmnist-bench",
+                "client_encoding": "utf8",
+                **timeout,
+            },
             isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
         )
     except ImportError as error:

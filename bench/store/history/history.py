@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bench.schema.history import HistorySeries, Revision
@@ -134,13 +134,13 @@ class History:
             machine: its id or name, or how one of them begins; None for all.
             cases: ids of cases; None for all.
             since: a time or a date in UTC, ISO 8601; earlier runs are left out.
-            last: the newest so many runs of each machine; None for all.
+            last: of each machine the newest so many runs that have one of the cases; None for all.
 
         Raises:
             UserError: no machine is called so or several are, or no run has one of the cases.
         """
         with self._store.reading() as connection:
-            return series_of(connection, known_runs(connection, machine, since, last), cases)
+            return series_of(connection, known_runs(connection, machine, since, last, cases), cases)
 
     def restore(self, run: str, folder: Path) -> None:
         """Write the files of a run into a new or empty folder, as they were.
@@ -175,12 +175,10 @@ class History:
 
     def remove(self, runs: Sequence[KnownRun]) -> None:
         """Take runs out, all or none; what they hold is lost."""
-        numbers = [run.number for run in runs]
+        ids = [run.id for run in runs]
         with self._store.writing() as connection:
-            for table, column in ((LAUNCHES, "run"), (CASES, "run"), (RUNS, "number")):
-                for start in range(0, len(numbers), 500):
-                    few = numbers[start : start + 500]
-                    connection.execute(delete(table).where(table.c[column].in_(few)))
+            for start in range(0, len(ids), 500):
+                _remove(connection, ids[start : start + 500])
         # The runs are gone whether or not the file gets smaller.
         with contextlib.suppress(UserError):
             self._store.shrink()
@@ -193,10 +191,10 @@ class History:
 
     def note(self, of: str, note: str) -> None:
         """Keep a note of what has the id `of`, in place of an earlier one."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        told = {"time_utc": datetime.now(UTC).isoformat(timespec="seconds"), "note": note}
         with self._store.writing() as connection:
-            connection.execute(delete(NOTES).where(NOTES.c.id == of))
-            _put(connection, NOTES, id=of, time_utc=now, note=note)
+            row = _insert(connection)(NOTES).values(id=of, **told)
+            connection.execute(row.on_conflict_do_update(index_elements=["id"], set_=told))
 
     def count(self) -> int:
         """The number of runs."""
@@ -209,11 +207,25 @@ def _add(connection: Connection, new: KeptRun) -> Outcome:
     _put_revision(connection, new.revision)
     digest = digest_of_facts(new.facts)
     _put(connection, ENVIRONMENTS, digest=digest, facts=json.dumps(dict(new.facts)))
-    number = _put(connection, RUNS, **_columns(new, digest))
-    if number is None:
-        return _bring_up_to_date(connection, new, digest)
+    while (number := _put(connection, RUNS, **_columns(new, digest))) is None:
+        own = select(RUNS).where(RUNS.c.id == new.id).with_for_update()
+        there = connection.execute(own).one_or_none()
+        # On a server another writer may just have taken it out.
+        if there is not None:
+            return _bring_up_to_date(connection, there, new, digest)
     _put_contents(connection, number, new)
     return Outcome.ADDED
+
+
+def _remove(connection: Connection, ids: Sequence[str]) -> None:
+    """Take out the runs of these ids, none of which another writer then changes.
+
+    A number does not do: that of a run which is gone by now may be another run's.
+    """
+    own = select(RUNS.c.number).where(RUNS.c.id.in_(ids)).order_by(RUNS.c.number)
+    numbers = connection.execute(own.with_for_update()).scalars().all()
+    for table, column in ((LAUNCHES, "run"), (CASES, "run"), (RUNS, "number")):
+        connection.execute(delete(table).where(table.c[column].in_(numbers)))
 
 
 def _columns(new: KeptRun, environment: str) -> dict[str, Any]:
@@ -237,13 +249,17 @@ def _put(connection: Connection, table: Table, **values: Any) -> int | None:
 
     A server waits here for another writer that inserts the same key.
     """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    row = _insert(connection)(table).values(**values).on_conflict_do_nothing()
     if table is not RUNS:
         connection.execute(row)
         return None
     number: int | None = connection.execute(row.returning(RUNS.c.number)).scalar()
     return number
+
+
+def _insert(connection: Connection) -> Any:
+    """The `insert` of an engine, which knows what to do where the key is there."""
+    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
 
 
 def _put_revision(connection: Connection, revision: Revision | None) -> None:
@@ -281,9 +297,10 @@ def _put_contents(connection: Connection, number: int, new: KeptRun) -> None:
     connection.execute(insert(LAUNCHES), launches)
 
 
-def _bring_up_to_date(connection: Connection, new: KeptRun, environment: str) -> Outcome:
+def _bring_up_to_date(
+    connection: Connection, there: Row[Any], new: KeptRun, environment: str
+) -> Outcome:
     """Replace what a run that is there held, where it has come further or more is told of it."""
-    there = connection.execute(select(RUNS).where(RUNS.c.id == new.id).with_for_update()).one()
     if new.ended < there.launches:
         return Outcome.EARLIER
     values = _columns(new, environment)

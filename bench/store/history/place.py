@@ -16,21 +16,27 @@ from bench.store.reader import kind_of
 from fmnist_models.errors import UserError
 
 _SERVERS = ("postgresql", "postgres", "postgresql+psycopg")
+DAMAGED = "name another history, or take it from a copy"
 _REMEDIES = (
     # A pattern of what the engine says, and what to do; the first that matches.
     (
-        "password authentication|no password|authentication failed|pg_hba",
+        "peer authentication|ident authentication|pg_hba",
+        "name the HOST, or ask who runs the server to let you in",
+    ),
+    (
+        "password authentication|no password|authentication failed",
         "give the right one in PGPASSWORD, ~/.pgpass or the URL",
     ),
     ("database .* does not exist", "make it with createdb, or name another history"),
+    ("has no equivalent in encoding", "make a database with createdb -E UTF8 -T template0"),
+    ("not a database|malformed|not decode", DAMAGED),
+    ("locked|lock timeout", "another program keeps it: do it again when that has ended"),
     (
         "connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
         "is the server running, and is the host right? Nothing was lost: do it again",
     ),
     ("No space|disk full|disk is full|max_page", "make room, then do it again: nothing was lost"),
-    ("not a database|malformed", "name another history, or take the file from a copy"),
-    ("locked", "another program keeps it: do it again when that has ended"),
-    ("readonly|read-only|permission", "get the right to write there, or name another history"),
+    ("readonly|read-only|permission", "get the right to it, or name another history"),
     ("unable to open", "is its folder there, and may you write to it? Or name another history"),
 )
 _OTHERS = "nothing was changed; do it again, or name another history"

@@ -47,10 +47,17 @@ class KnownRun:
 
 
 def known_runs(
-    connection: Connection, machine: str | None, since: str | None, last: int | None
+    connection: Connection,
+    machine: str | None,
+    since: str | None,
+    last: int | None,
+    cases: Sequence[str] | None = None,
 ) -> list[KnownRun]:
-    """The runs of `History.runs`."""
+    """The runs of `History.runs`; with `cases` only those that have one of them."""
     wanted = _wanted(RUNS.c.number, since)
+    if cases is not None:
+        has = select(CASES.c.run).where(CASES.c.run == RUNS.c.number, CASES.c.name.in_(cases))
+        wanted = wanted.where(has.exists())
     if machine is not None:
         wanted = wanted.where(RUNS.c.machine == _machine(connection, machine))
     if last is not None:
@@ -264,7 +271,10 @@ def _machine(connection: Connection, named: str) -> str:
 def _refuse_unknown(connection: Connection, cases: Sequence[str], known: set[str]) -> None:
     lost = [case for case in cases if case not in known]
     if lost:
-        names = connection.execute(select(CASES.c.name).distinct().order_by(CASES.c.name)).scalars()
-        raise UserError(
-            f"case {shortened(lost[0])}: no run has it: choose from {few_of(list(names), _FEW)}"
-        )
+        found = connection.execute(select(CASES.c.name).distinct().order_by(CASES.c.name))
+        names = list(found.scalars())
+        if lost[0] in names:
+            why = "none of these runs has it, but others have: leave out --machine or --since"
+        else:
+            why = f"no run has it: choose from {few_of(names, _FEW)}"
+        raise UserError(f"case {shortened(lost[0])}: {why}")
