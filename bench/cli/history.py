@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -128,39 +129,53 @@ def history_add(
     """
     from bench.reports.terminal.history import added_line
     from bench.schema.plan import validate_label
-    from bench.store.history.folders import named_runs
+    from bench.session.revision import told_of
     from bench.store.history.record import kept
     from bench.store.measured import read_run
 
     validate_label(machine, "--machine")
-    broken = 0
+    told = None if revision is None else told_of(checkout or ".", revision)
+    refused: list[UserError] = []
     with history_at(store) as there:
         there.make_ready()
-        for path, node in [one for run in runs for one in named_runs(Path(run))]:
+        for path, node in _folders(runs, refused):
             try:
                 run = read_run(path)
-                new = kept(run, machine or node, revision_in(run, revision, checkout))
+                new = kept(run, machine or node, told or revision_in(run, checkout))
             except UserError as error:
-                to_stderr(f"fmnist-bench: error: {error}")
-                broken += 1
+                _tell(error, refused)
                 continue
             click.echo(added_line(path, new, there.add(new)))
-    return ExitCode.WRONG_USE_OR_FAILED_CASE if broken else ExitCode.PASSED
+    return ExitCode.WRONG_USE_OR_FAILED_CASE if refused else ExitCode.PASSED
 
 
-def revision_in(run: MeasuredRun, revision: str | None, checkout: str | None) -> Revision | None:
-    """The commit that a user tells of a run; None where that which it recorded is enough.
+def _folders(runs: Sequence[str], refused: list[UserError]) -> Iterator[tuple[Path, str | None]]:
+    """The folders of the runs, as `named_runs`; what names none is told, and added to `refused`."""
+    from bench.store.history.folders import named_runs
+
+    for run in runs:
+        try:
+            yield from named_runs(Path(run))
+        except UserError as error:
+            _tell(error, refused)
+
+
+def _tell(error: UserError, refused: list[UserError]) -> None:
+    to_stderr(f"fmnist-bench: error: {error}")
+    refused.append(error)
+
+
+def revision_in(run: MeasuredRun, checkout: str | None) -> Revision | None:
+    """The commit that a run recorded, as the repository `checkout` knows it; None without one.
 
     Raises:
-        UserError: the repository has no such commit.
+        UserError: the run recorded none, or the repository has no such commit.
     """
     from dataclasses import replace
 
     from bench.session.revision import told_of
     from bench.store.history.record import revision_of
 
-    if revision is not None:
-        return told_of(checkout or ".", revision)
     recorded = revision_of(run.environment)
     if checkout is None or recorded is None:
         if checkout is not None:
@@ -207,7 +222,8 @@ def history_show(
     """Show a CASE over time.
 
     Of each run its speed with half of the 95% interval over its launches, its score, and what of
-    the environment changed. Runs that did other work, such as another model, are another table.
+    the environment changed. Runs that did other work, such as another model, are another table; so
+    are those of a version of the suite that tells models apart in another way.
     """
     from bench.reports.terminal.history import print_series
 
@@ -287,9 +303,8 @@ def _old(
     from bench.store.history.reading import day_of
 
     limit = None if before is None else day_of(before, "--before")
-    kept = {run.id for run in there.runs(machine, last=keep)} if keep else set()
-    return [
-        run
-        for run in there.runs(machine)
-        if run.id not in kept and (limit is None or run.time_utc < limit)
-    ]
+    # Read once: a run that is added meanwhile is none of them.
+    runs = there.runs(machine)
+    machines = [list(own) for _, own in groupby(runs, lambda run: run.machine)]
+    kept = {run.id for own in machines for run in (own[-keep:] if keep else ())}
+    return [run for run in runs if run.id not in kept and (limit is None or run.time_utc < limit)]

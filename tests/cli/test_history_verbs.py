@@ -23,6 +23,8 @@ from bench.session import run as session_run
 from bench.session.outcome import RunOutcome
 from bench.store.fleet_folder import FleetFolder
 from bench.store.history.history import History
+from bench.store.history.reading import KnownRun
+from bench.store.history.record import kept
 from bench.store.measured import read_run
 from fmnist_models.errors import UserError
 
@@ -48,8 +50,10 @@ def test_runs_come_and_go(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
     for day in (1, 2, 3):
         measured(tmp_path / "runs" / f"run{day}", day)
     (tmp_path / "runs" / "run2" / "rounds.csv").write_text("case\n")
-    code, out, err = type_in("history", "add", tmp_path / "runs")
-    assert (code, out.count(": added: run "), err.count("\n")) == (2, 2, 1)
+    (tmp_path / "none").mkdir()
+    code, out, err = type_in("history", "add", tmp_path / "none", tmp_path / "runs")
+    assert (code, out.count(": added: run "), err.count("\n")) == (2, 2, 2)
+    assert "none holds no run: name the folder" in err
     code, out, _ = type_in("history", "add", tmp_path / "runs" / "run1", "--machine", "lab")
     assert (code, "brought up to date" in out) == (0, True)
     code, out, _ = type_in("history", "show", COMPILED.id, "--machine", "lab")
@@ -78,6 +82,30 @@ def test_runs_come_and_go(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
     assert type_in("history", "list")[1] == "no runs\n"
 
 
+def test_prune_takes_out_no_run_that_is_added_meanwhile(
+    type_in: TypeIn, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (1, 2, 3):
+        measured(tmp_path / f"run{day}", day)
+    type_in("history", "add", tmp_path / "run1", tmp_path / "run2")
+    runs = History.runs
+
+    def meanwhile(self: History, *words: Any, **more: Any) -> list[KnownRun]:
+        """Read the runs; then somebody adds one."""
+        found = runs(self, *words, **more)
+        self.add(kept(read_run(tmp_path / "run3")))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(History, "runs", meanwhile)
+        assert type_in("history", "prune", "--keep", "1", "--yes")[0] == 0
+    with History(store) as history:
+        assert [run.time_utc[8:10] for run in history.runs()] == ["02", "03"]
+    # Of fewer runs than are kept, none goes.
+    code, out, _ = type_in("history", "prune", "--keep", "3", "--yes")
+    assert (code, "0 runs removed" in out) == (0, True)
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_the_commit_of_a_run_can_be_told(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
@@ -95,6 +123,9 @@ def test_the_commit_of_a_run_can_be_told(type_in: TypeIn, store: Path, tmp_path:
         told = history.runs()[0].revision
     assert told is not None
     assert (told.id, told.parents, bool(told.time_utc)) == (second, (first,), True)
+    # It is the same of each run, so it is told once.
+    code, _, err = type_in("history", "add", run, run, *where, "--revision", "nowhere")
+    assert (code, err.count("nowhere"), err.count("\n")) == (2, 1, 1)
 
 
 def test_the_nodes_of_a_fleet_are_machines(type_in: TypeIn, store: Path, tmp_path: Path) -> None:
