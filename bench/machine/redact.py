@@ -29,9 +29,11 @@ _ANY_PATH = re.compile(
 )
 _ONE_PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][^,;:=]*")
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
-# What stands before the last @ of a URL may hold one that should be %40.
-_PASSWORD = re.compile(r"(://[^:/?#\s]*:)\S*@")
-_PASSWORD_WORD = re.compile(r"([?&;\s](?:ssl)?password=)[^&;\s]*", re.IGNORECASE)
+# What stands before the last @ of a URL may hold one that should be %40, and a space.
+_PASSWORD = re.compile(r"(://[^:/?#@]*:)(?:(?!://).)*@", re.DOTALL)
+_PASSWORD_WORD = re.compile(
+    r"([?&;](?:ssl)?password=)[^&;]*|(\s(?:ssl)?password=)('[^']*'|\S*)", re.IGNORECASE
+)
 _HALF = re.compile("[\ud800-\udfff]")
 _WITH_SLASH = re.compile(r"[^\s\"']*[\\/][^\s\"']*")
 
@@ -155,4 +157,4 @@ def _longest_first(names: Iterable[str]) -> list[str]:
 def without_passwords(text: str) -> str:
     """`text` with the passwords of URLs in it taken out."""
     text = _PASSWORD.sub(rf"\1{HIDDEN}@", text)
-    return _PASSWORD_WORD.sub(rf"\1{HIDDEN}", text)
+    return _PASSWORD_WORD.sub(rf"\1\2{HIDDEN}", text)

@@ -220,6 +220,12 @@ def test_no_run_records_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     line = command_line()
     assert not [word for word in ("se%40", "cr/et", "key", "=word") if word in line]
     assert line.count("postgresql+psycopg://me:***@host/db?sslpassword=***&password=***") == 2
+    # All of which SQLAlchemy takes.
+    for url in ("postgresql://my self:a b@host/db", "postgresql://host/db?password=a b&user=me"):
+        monkeypatch.setattr("sys.argv", ["fmnist-bench", "run", "--history", url, "--epochs", "1"])
+        line = command_line()
+        assert "a b" not in line
+        assert line.endswith("' --epochs 1")
     monkeypatch.setattr("sys.argv", ["fmnist-bench", "run", "--models", "a b"])
     assert command_line() == "fmnist-bench run --models 'a b'"
 
