@@ -29,6 +29,7 @@ from bench.schema.runs import MeasuredRun
 from bench.store.history import engine, record
 from bench.store.history import history as history_module
 from bench.store.history.history import History, Outcome
+from bench.store.history.place import place_of
 from bench.store.history.record import kept
 from bench.store.history.tables import METADATA, NOTES, RUNS, VERSION_TABLE, VERSIONS
 from bench.store.measured import read_run
@@ -54,6 +55,7 @@ def killed(*words):
 history._put_contents = killed
 history.History(sys.argv[1]).add(kept(read_run(Path(sys.argv[2]))))
 """
+HINT = "\nHINT: a word\nmore"
 MakeRun = Callable[..., MeasuredRun]
 
 
@@ -434,7 +436,8 @@ def test_what_is_no_history(tmp_path: Path, run: MakeRun) -> None:
     text.write_text("a diary, not a history " * 100)
     assert "file is not a database; name another history" in line_of(text, run())
     assert text.read_text().startswith("a diary")
-    assert "is a folder" in line_of(tmp_path, run())
+    assert "is a folder, and a history is a file" in line_of(tmp_path, run())
+    assert "/dev/null is a device or a pipe, and" in line_of("/dev/null", run())
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE birds (name)")
@@ -457,6 +460,20 @@ def test_a_full_disk(tmp_path: Path, run: MakeRun, monkeypatch: pytest.MonkeyPat
     with History(place) as history:
         assert history.count() == 1
         assert history.add(kept(large)) is Outcome.ADDED
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ('could not extend file "base/1/2": No space left on device', "make room, then do it"),
+        ('FATAL: Peer authentication failed for user "bench"', "ask who runs the server"),
+        ("consuming input failed: server closed the connection", "is the server running"),
+    ],
+)
+def test_what_a_server_tells(said: str, remedy: str) -> None:
+    place = place_of("postgresql://me:secret@host/x")
+    assert f"host/x: {said} HINT: a word; " in (line := str(place.refused(OSError(said + HINT))))
+    assert remedy in line
 
 
 def test_a_file_that_may_only_be_read(

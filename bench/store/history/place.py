@@ -30,12 +30,12 @@ _REMEDIES = (
     ("database .* does not exist", "make it with createdb, or name another history"),
     ("has no equivalent in encoding", "make a database with createdb -E UTF8 -T template0"),
     ("not a database|malformed|not decode", DAMAGED),
+    ("No space|disk full|disk is full|max_page", "make room, then do it again: nothing was lost"),
     ("locked|lock timeout", "another program keeps it: do it again when that has ended"),
     (
         "connection (failed|refused)|could not|timeout|terminated|closed|server|resolve",
         "is the server running, and is the host right? Nothing was lost: do it again",
     ),
-    ("No space|disk full|disk is full|max_page", "make room, then do it again: nothing was lost"),
     ("readonly|read-only|permission", "get the right to it, or name another history"),
     ("unable to open", "is its folder there, and may you write to it? Or name another history"),
 )
@@ -97,7 +97,8 @@ class Place:
         assert self.file is not None
         kind = kind_of(self.file)
         if kind not in ("file", None):
-            raise UserError(f"{self.file} is a {kind}, and a history is a file: name another")
+            told = "a folder" if kind == "folder" else "a device or a pipe"
+            raise UserError(f"{self.file} is {told}, and a history is a file: name another")
         return kind
 
     def is_frozen(self) -> bool:
