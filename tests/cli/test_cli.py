@@ -127,6 +127,7 @@ def walk(
 
 # Where each argument stands in `needed`.
 AT = {"folder": 0, "folders": 0, "names": 1, "runs": -1, "case": 0, "run": 0, "change": 0}
+AT |= {"good": 0, "bad": 1, "paths": 2}
 
 
 @pytest.mark.parametrize(("words", "option", "name"), list(valued()))
@@ -138,6 +139,7 @@ def test_no_verb_takes_an_empty_value_for_any_option(
     # Whatever a verb requires stands beside it, the argument in question empty.
     needed = {
         "check": ["--baseline", "x", "x"],
+        "bisect": ["x", "x", "x"],
         "compare": ["x"],
         "fleet check": ["x"],
         "report": ["x"],
