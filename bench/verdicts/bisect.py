@@ -122,7 +122,7 @@ def judged(
     if len(values) == FIRST_LOOK:
         if least < LARGE[what]:
             return None
-        none = some = least / 2
+        none = some = max(margin, least / 2)
     level = error * LOOKS[len(values)]
     if paired_p(values, none) <= level:
         return Finding.WORSE

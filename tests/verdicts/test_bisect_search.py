@@ -72,6 +72,13 @@ def test_four_blocks_decide_about_large_changes_alone() -> None:
     assert confirmed(shifted(0.5, 4), What.SPEED, MARGIN, told) is Finding.WORSE
 
 
+def test_a_change_within_a_wide_margin_is_not_worse_after_four_blocks() -> None:
+    margin, least = math.log1p(0.5), math.log1p(0.6)
+    told = What.SPEED, margin, least, 0.001
+    assert judged(shifted(math.log1p(0.3), 4), *told) is Finding.NOT_WORSE
+    assert judged(shifted(math.log1p(0.8), 4), *told) is Finding.WORSE
+
+
 def test_a_change_is_confirmed_once_it_is_known_well_enough() -> None:
     rough = [0.1 + 0.06 * (-1) ** k for k in range(24)]
     seen = change_of(rough[:16], 0.001)
