@@ -130,10 +130,19 @@ def the_folder(path: Path) -> Iterator[None]:
     with explained(path, ELSEWHERE):
         handle = os.open(path, os.O_RDONLY)
     try:
-        # What cannot be locked here is nobody's.
-        with contextlib.suppress(OSError):
-            if not lock_descriptor(handle, blocking=False):
-                raise UserError(f"another run writes to {path}: name another --output")
+        if not taken_alone(handle):
+            raise UserError(f"another run writes to {path}: name another --output")
         yield
     finally:
         os.close(handle)
+
+
+def taken_alone(handle: int) -> bool:
+    """Lock an open file or folder; False where another process has it.
+
+    The lock ends when the handle is closed here and in every process that inherited it. What the
+    system cannot lock is nobody's.
+    """
+    with contextlib.suppress(OSError):
+        return bool(lock_descriptor(handle, blocking=False))
+    return True

@@ -12,7 +12,9 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
+from bench.machine.lock import taken_alone
 from bench.machine.redact import legible, scrub_text
 from bench.schema.bisect import SetUp
 from bench.schema.errors import explained
@@ -29,10 +31,10 @@ def set_up(
 ) -> tuple[SetUp, Path | None]:
     """Unpack a commit, make an environment for it, and run the user's command in the checkout.
 
-    What an earlier, interrupted call left there is removed first. The environment is a virtual one
-    that also sees the packages of this interpreter: what the command installs into it hides those
-    of the same name, and no framework has to be installed anew. `python` and `pip` are its own, and
-    `VIRTUAL_ENV` and `UV_PROJECT_ENVIRONMENT` name it.
+    What an earlier, interrupted call left there is removed first, once its command has ended. The
+    environment is a virtual one that also sees the packages of this interpreter: what the command
+    installs into it hides those of the same name, and no framework has to be installed anew.
+    `python` and `pip` are its own, and `VIRTUAL_ENV` and `UV_PROJECT_ENVIRONMENT` name it.
 
     Args:
         repository: the folder that holds the user's model.
@@ -45,17 +47,20 @@ def set_up(
         how the command ended, and the interpreter; None where the command failed.
 
     Raises:
-        UserError: the environment cannot be made, or the commit cannot be unpacked.
+        UserError: the environment cannot be made, the commit cannot be unpacked, or the command of
+            an earlier call, which was killed, still runs there.
     """
     environment = environment_of(below, commit)
-    shutil.rmtree(environment, ignore_errors=True)
-    for half in (below / "checkouts").glob(f"{commit[:12]}-*"):
-        shutil.rmtree(half, ignore_errors=True)
-    checkout, _ = unpacked(repository, commit, (below / "checkouts").resolve())
-    _make(environment)
     with explained(below):
         log.parent.mkdir(exist_ok=True)
-        with log.open("wb") as out:
+        with log.open("ab") as out:
+            _refuse_running(out, log)
+            out.truncate(0)
+            shutil.rmtree(environment, ignore_errors=True)
+            for half in (below / "checkouts").glob(f"{commit[:12]}-*"):
+                shutil.rmtree(half, ignore_errors=True)
+            checkout, _ = unpacked(repository, commit, (below / "checkouts").resolve())
+            _make(environment)
             done = subprocess.run(  # noqa: S602 - it is the user's own command line
                 command,
                 shell=True,
@@ -70,6 +75,20 @@ def set_up(
         reason = f"--setup ended with code {done.returncode}: {_last_line(log)}"
         return SetUp(commit, abs(done.returncode), reason), None
     return SetUp(commit, 0), python_of(environment)
+
+
+def _refuse_running(out: BinaryIO, log: Path) -> None:
+    """Refuse to begin while an earlier command still prints to the log, which it holds locked.
+
+    Raises:
+        UserError: it runs, though the bisection that started it was killed.
+    """
+    # On Windows a lock would keep the command itself from writing.
+    if sys.platform != "win32" and not taken_alone(out.fileno()):
+        raise UserError(
+            f"--setup: the command of a bisection that was killed still runs, and prints to {log}: "
+            "wait for its end, or stop it, then --resume"
+        )
 
 
 def environment_of(below: Path, commit: str) -> Path:

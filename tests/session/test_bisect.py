@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import random
 import shlex
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import lock_descriptor
 from support import FAKE_WORKER
 from support.repositories import git, history
 from support.watching import WatchingBisect
@@ -35,7 +39,7 @@ from bench.session import under_way
 from bench.session.commits import GitHistory
 from bench.session.sides import Side
 from bench.store.bisect_folder import BisectFolder
-from bench.verdicts.bisect_search import BisectReport, Outcome
+from bench.verdicts.bisect_search import BisectReport, Ended, Outcome
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
@@ -168,6 +172,64 @@ def test_the_commit_is_named_and_no_launch_is_measured_twice(
     seen = WatchingBisect()
     assert search(repository, seen, resume=True).end == report.end
     assert seen.tried == []
+
+
+def killed(bisection: Callable[[], Any]) -> None:
+    """Runs a bisection in a process of its own, which something kills."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            bisection()
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork, and no kill -9")
+def test_a_bisection_that_is_killed_at_any_moment_goes_on(
+    tmp_path: Path, search: Callable[..., BisectReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a block of the confirmation, while a step is set up, and in a block of that step."""
+    repository, path = tmp_path / "a", tmp_path / "found"
+    commits = history(repository, [QUICK] * 3 + [SLOW] * 3)
+    went_on, once = tmp_path / "go on", tmp_path / "once"
+    # The command kills the bisection in the first step, and is not ended by that.
+    command = (
+        f"case $PWD in *{commits[3][:12]}*) if mkdir '{once}'; then kill -9 $PPID; "
+        f"for n in $(seq 600); do test -e '{went_on}' && break; sleep 0.05; done; "
+        'touch "$VIRTUAL_ENV/half"; fi;; esac; '
+        'test ! -e "$VIRTUAL_ENV/half"'
+    )
+
+    def killing(after: int) -> None:
+        """Kills the process at a reading of the control: before a round."""
+        left = itertools.count(after, -1)
+        probe = lambda passes: 0.01 if next(left) else os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+        monkeypatch.setattr(measuring, "control_probe", lambda: probe)
+
+    killing(after=9)
+    killed(lambda: search(repository, setup=command))
+    killing(after=10**9)
+    killed(lambda: search(repository, resume=True))
+    assert once.exists()
+    with pytest.raises(UserError, match=r"was killed still runs, .*: wait for its end"):
+        search(repository, resume=True)
+    went_on.touch()
+    with (path / "logs" / f"setup-{commits[3][:12]}.log").open() as log:
+        lock_descriptor(log.fileno(), blocking=True)
+    killing(after=9)
+    killed(lambda: search(repository, resume=True))
+    killing(after=10**9)
+    report = search(repository, resume=True)
+    assert (report.end.outcome, report.end.commit) == (Outcome.NAMED, commits[3])
+    assert all(trial.finding is not Finding.SKIPPED for trial in report.trials)
+    kept = [
+        json.loads(line)
+        for file in path.rglob("launches.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert {one["status"] for one in kept} == {"ok"}
+    assert len(kept) == 2 * sum(len(trial.speed) for trial in report.trials)
 
 
 def test_commits_that_cannot_be_measured_are_skipped(
