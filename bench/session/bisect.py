@@ -19,7 +19,7 @@ from bench.schema.draws import SIDES, EvenDraws, new_entropy
 from bench.schema.duel import DuelPlan, Spec
 from bench.schema.launch import Status
 from bench.session import duel as duelling
-from bench.session.blocks import Blocks
+from bench.session.blocks import Blocks, same_score, same_work
 from bench.session.commits import GitHistory, refuse_unsearchable
 from bench.session.duel_side import DuelSide
 from bench.session.events import BisectProgress
@@ -199,7 +199,10 @@ class _Search:
         self, wanted: Wanted, duel: DuelPlan, folder: Path, sides: dict[str, DuelSide]
     ) -> Trial:
         """The trial, measured block by block until a look decides it."""
-        blocks = Blocks(folder, sides, duel.settings, self._progress.block_voided)
+        told = self._progress.block_voided
+        # Another model, or other data, may be what lowered the score.
+        compared = same_work if self._plan.what is What.SPEED else same_score
+        blocks = Blocks(folder, sides, duel.settings, told, other_work=compared)
         draws = EvenDraws(duel.entropy, duel.templates)
         standing, control = Standing(self._plan.case), list[float]()
         own = wanted.purpose, wanted.against, wanted.commit, wanted.error

@@ -33,10 +33,12 @@ from bench.store.filetypes import BLOCKS, CONTROL
 from bench.store.reader import read_table
 from bench.store.tables import cut_half_line, in_own_form, write_csv
 from bench.verdicts.sequential import even_log
-from bench.verdicts.work import first_row_of, other_work
+from bench.verdicts.work import first_row_of, other_score, other_work, row_of
 
 # The last attempt of a launch and its rounds; None where there is none.
 Launch = tuple[LaunchRecord | None, list[Round]]
+# A launch that has ended.
+EndedLaunch = tuple[LaunchRecord, list[Round]]
 COLUMNS, CONTROL_COLUMNS = BLOCKS.columns, CONTROL.columns
 # Passes of one control reading: few before each round, many where a launch has one reading only.
 _PASSES, _PASSES_ALONE = 1, 20
@@ -52,7 +54,8 @@ class Blocks:
         on_void: called with the case and the reason of a block that is measured again.
         turns: alternate the rounds where that is possible; False measures one launch after the
             other.
-        other_work: in what a launch of B did other work than it must; empty where it did not.
+        other_work: of a launch of A and one of B, why they cannot be compared; empty where they
+            can.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Blocks:
         on_void: Callable[[Case, str], None] = lambda *_: None,
         *,
         turns: bool = True,
-        other_work: Callable[[LaunchRecord], str] = lambda _: "",
+        other_work: Callable[[EndedLaunch, EndedLaunch], str] | None = None,
     ) -> None:
         self._on_void = on_void
         self._turns = turns
@@ -71,7 +74,7 @@ class Blocks:
         self._file = path / "blocks.csv"
         self._sides = sides
         self._settings = settings
-        self._other_work = other_work
+        self._other_work = other_work or same_work
         self._kept = {(row["case"], row["block"]): row for row in self._on_disk()}
         self._probe = control_probe()
         self._always_disturbed = False
@@ -120,11 +123,15 @@ class Blocks:
         """The result of a block, from its launches and its row of blocks.csv."""
         launches = {side: self._sides[side].measured(case, number) for side in SIDES}
         epochs = self._settings.epochs_of(case)
-        failure = _failure(launches, epochs) or self._other_failure(launches)
+        failure = _failure(launches, epochs)
         if failure:
             return Block(math.nan, None, row["control_log_ratio"], failure)
-        (judged, a), (_, b) = launches.values()
+        (judged, a), (other, b) = launches.values()
         assert judged is not None
+        assert other is not None
+        failure = self._other_work((judged, a), (other, b))
+        if failure:
+            return Block(math.nan, None, row["control_log_ratio"], failure)
         scores = a[epochs - 1].val_score, b[epochs - 1].val_score
         failure = _no_score(judged.score, scores)
         if failure:
@@ -133,14 +140,6 @@ class Blocks:
         a_s, b_s = ([r.seconds / r.samples for r in rounds] for rounds in (a, b))
         speed = even_log(a_s, b_s, row["order"][1:])
         return Block(speed, known, row["control_log_ratio"], "", judged.score, str(judged.better))
-
-    def _other_failure(self, launches: Mapping[str, Launch]) -> str:
-        """Why a block gives no result although both launches ended ok: their work differs."""
-        (a, _), (b, _) = launches.values()
-        assert a is not None
-        assert b is not None
-        said = other_work(first_row_of(b), first_row_of(a))
-        return f"B {said} than A" if said else self._other_work(b)
 
     def _measure(self, case: Case, number: int, draw: BlockDraw) -> tuple[str, list[Reading]]:
         """Measure both launches; measure both again where one was disturbed.
@@ -254,7 +253,19 @@ def _failure(launches: Mapping[str, Launch], epochs: int) -> str:
             return f"side {side.upper()} {why}"
         if len(rounds) < epochs:
             return f"side {side.upper()} ended ok with {len(rounds)} rounds of {epochs} epochs"
-    work = [[(r.samples, r.updates) for r in rounds[:1]] for _, rounds in launches.values()]
+    return ""
+
+
+def same_work(a: EndedLaunch, b: EndedLaunch) -> str:
+    """In what a launch of B did other work than one of A; empty where their times compare."""
+    work = [[(r.samples, r.updates) for r in rounds[:1]] for _, rounds in (a, b)]
     if work[0] != work[1]:
         return f"A trained {work[0]} samples and updates a round, B {work[1]}"
-    return ""
+    said = other_work(first_row_of(b[0]), first_row_of(a[0]))
+    return f"B {said} than A" if said else ""
+
+
+def same_score(a: EndedLaunch, b: EndedLaunch) -> str:
+    """In what a launch of B was judged otherwise than one of A; empty where scores compare."""
+    said = other_score(row_of(b[0]), row_of(a[0]))
+    return f"B {said} than A" if said else ""

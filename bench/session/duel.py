@@ -14,6 +14,7 @@ import math
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -24,7 +25,7 @@ from bench.schema.case import SKLEARN_LOOP, Case
 from bench.schema.draws import SIDES, new_entropy
 from bench.schema.duel import DUEL_VERSION, DuelPlan
 from bench.schema.errors import ELSEWHERE, explained
-from bench.session.blocks import Blocks
+from bench.session.blocks import Blocks, EndedLaunch, same_work
 from bench.session.duel_side import refuse_one_backend_for_several
 from bench.session.events import DuelProgress
 from bench.session.sides import fixed_side, refuse_overruled
@@ -179,12 +180,16 @@ def fight(
                 sides,
                 plan.settings,
                 progress.block_voided,
-                other_work=expected.other_work if expected else lambda _: "",
+                other_work=partial(_other_than, expected) if expected else None,
             )
             report = _to_the_end(plan, path, blocks, progress)
     with explained(path):
         write_json(path / "verdict.json", as_json(report))
     return report
+
+
+def _other_than(expected: Expected, a: EndedLaunch, b: EndedLaunch) -> str:
+    return same_work(a, b) or expected.other_work(b[0])
 
 
 def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgress) -> DuelReport:

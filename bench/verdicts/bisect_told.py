@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from bench.analysis.stats import student_interval
-from bench.schema.bisect import BisectPlan, Trial
+from bench.schema.bisect import BisectPlan, Trial, What
 from bench.schema.cells import finite
 from bench.schema.draws import SIDES
 from bench.schema.score import Scale
@@ -61,7 +61,16 @@ def score_of(trial: Trial) -> tuple[float, tuple[float, float] | None] | None:
 
 
 def see_again(plan: BisectPlan, trial: Trial) -> str:
-    """The command of a duel that measures a trial's two commits again."""
+    """The command that measures a trial's two commits again.
+
+    A duel, or for a loss of accuracy a bisection of one commit: the two may train different models,
+    which a duel refuses.
+    """
+    if plan.what is What.ACCURACY:
+        words = ["fmnist-bench", "bisect", trial.against, trial.commit]
+        words += ["--checkout", plan.repository, "--what", str(plan.what), "--first-parent"]
+        words += ["--setup", plan.setup] if plan.setup else []
+        return shlex.join([*words, *_selection(plan)])
     words = ["fmnist-bench", "duel"]
     pythons = [[f"python={python}"] for python in trial.pythons] or [[], []]
     for side, commit, python in zip(SIDES, (trial.against, trial.commit), pythons, strict=True):

@@ -24,6 +24,7 @@ WORK: Mapping[str, str] = MappingProxyType(
 )
 # Each launch of a case has its own, so that of the first one is the row's.
 OF_ROWS: Mapping[str, str] = MappingProxyType({"initial_weights": "began with other weights"})
+_OF_SCORE = ("score", "better")
 # A record of an earlier version holds no digest, and a stream's is not known.
 UNKNOWN = ("", "unknown", None)
 
@@ -47,6 +48,11 @@ def other_work(row: Row, other: Row) -> str:
         if known[0] != known[1] and _made(name, known[0]) == _made(name, known[1]):
             return said
     return ""
+
+
+def other_score(row: Row, other: Row) -> str:
+    """As `other_work`, of how a row was judged alone."""
+    return other_work({name: row.get(name) for name in _OF_SCORE}, other)
 
 
 def _made(name: str, value: Any) -> str:

@@ -78,7 +78,9 @@ class ScriptedBlocks:
 
     chance = random.Random(20)
 
-    def __init__(self, folder: Path, sides: dict[str, dict[str, float]], *_: Any) -> None:
+    def __init__(
+        self, folder: Path, sides: dict[str, dict[str, float]], *_: Any, **__: Any
+    ) -> None:
         self._a, self._b = sides["a"], sides["b"]
 
     def measured(self, case: Case, number: int, draw: Any) -> Block:
@@ -273,6 +275,19 @@ def test_no_change_is_said_and_a_loss_of_accuracy_is_found(
     assert report.end.outcome is Outcome.NO_CHANGE
     assert report.exit_code == ExitCode.INCONCLUSIVE
     assert len(report.trials) == 1
+
+
+def test_another_model_may_be_what_lowered_the_score(
+    tmp_path: Path, search: Callable[..., BisectReport]
+) -> None:
+    """Its score compares, but its time does not."""
+    models = [json.dumps({"result": {"model_digest": f"2:{n}"}, "drop": n * 0.2}) for n in (0, 1)]
+    commits = history(tmp_path / "a", models)
+    report = search(tmp_path / "a", what=What.ACCURACY)
+    assert (report.end.outcome, report.end.commit) == (Outcome.NAMED, commits[1])
+    (tmp_path / "found").rename(tmp_path / "before")
+    report = search(tmp_path / "a")
+    assert report.end == Ended(Outcome.FAILED, reason="B trained another model than A")
 
 
 def merged(repository: Path) -> dict[str, str]:

@@ -231,7 +231,7 @@ def test_sides_that_did_other_work_give_no_result(
 def test_a_side_b_that_must_do_the_candidates_work_is_held_to_it(
     blocks: MakeBlocks, diary: Diary
 ) -> None:
-    made = blocks(other_work=lambda record: f"B is not {record.case}")
+    made = blocks(other_work=lambda _, b: f"B is not {b[0].case}")
     assert made.measured(CASE, 0, drawn(1)).failure == f"B is not {CASE.id}"
 
 

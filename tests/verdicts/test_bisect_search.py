@@ -214,6 +214,16 @@ def test_the_command_to_see_it_again_names_everything() -> None:
     assert [Spec.parse(told[place]) for place in (3, 5)] == [
         Spec(python, "/my repo", commit) for python, commit in zip(own, "45", strict=True)
     ]
+    proof = Trial(Purpose.PROOF, "4", "5", 0.01, Finding.WORSE)
+    lost = shlex.split(
+        see_again(replace(plan, what=What.ACCURACY, setup="pip install -e ."), proof)
+    )
+    assert lost[:9] == [
+        *("fmnist-bench", "bisect", "4", "5", "--checkout", "/my repo"),
+        *("--what", "accuracy", "--first-parent"),
+    ]
+    assert lost[9:11] == ["--setup", "pip install -e ."]
+    assert lost[11:] == told[6:]
     assert " ".join(told[6:]) == (
         "--models relu_mlp --optimizers adam --loops compiled --devices cpu --batch-sizes 32 "
         "--precisions float32 --backends tensorflow --epochs 5 --seed 42 --rows 500 --margin 0.02"
