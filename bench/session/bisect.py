@@ -26,7 +26,8 @@ from bench.session.events import BisectProgress
 from bench.session.setups import environment_of, python_of, set_up
 from bench.session.sides import BadSide
 from bench.session.under_way import Shared, data_of, sides_under_way
-from bench.store.bisect_folder import BisectFolder, plan_of, refuse_taken
+from bench.store.bisect_folder import TRIALS, BisectFolder, plan_of, refuse_taken
+from bench.store.reader import COPY
 from bench.verdicts.bisect import LOOKS, confirmed, control_off, judged
 from bench.verdicts.bisect_search import (
     INTERRUPTED,
@@ -130,7 +131,7 @@ class _Search:
 
     def to_the_end(self) -> BisectReport:
         """Measure trials until the search ends."""
-        trials = self._folder.trials()
+        trials = self._kept()
         commits = len(self._history.candidates(self._plan.bad, [self._plan.good]))
         self._progress.bisect_begins(self._plan, self._folder.path, commits, len(trials))
         try:
@@ -146,6 +147,26 @@ class _Search:
         except KeyboardInterrupt:
             found = Ended(Outcome.STOPPED, reason=INTERRUPTED)
         return BisectReport(self._plan, tuple(trials), found, commits)
+
+    def _kept(self) -> list[Trial]:
+        """The finished trials, each with as many blocks as a look needs.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        trials = self._folder.trials()
+        for number, trial in enumerate(trials, 1):
+            values = {len(trial.speed), len(trial.values(self._plan.what))}
+            if (
+                trial.finding is not Finding.SKIPPED
+                and not trial.reason
+                and not values <= set(LOOKS)
+            ):
+                raise UserError(
+                    f"{self._folder.path / TRIALS} line {number}: {min(values)} blocks, and a "
+                    f"trial ends after {', '.join(map(str, LOOKS))}: {COPY}"
+                )
+        return trials
 
     def _tried(self, wanted: Wanted, number: int) -> Trial:
         own = wanted.purpose, wanted.against, wanted.commit, wanted.error

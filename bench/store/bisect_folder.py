@@ -26,9 +26,9 @@ from bench.store.reader import COPY, read_json, read_json_lines
 from bench.store.tables import cut_half_line, encoded, write_json
 from fmnist_models.errors import UserError
 
-_PLAN, _TRIALS, _SETUPS = "bisect.json", "trials.jsonl", "setups.jsonl"
+_PLAN, TRIALS, _SETUPS = "bisect.json", "trials.jsonl", "setups.jsonl"
 _FOLDERS = ("checkouts", "environments", "trials", "logs")
-_WRITTEN = (*_FOLDERS, _TRIALS, _SETUPS, "data", "verdict.json")
+_WRITTEN = (*_FOLDERS, TRIALS, _SETUPS, "data", "verdict.json")
 
 
 class BisectFolder:
@@ -61,7 +61,7 @@ class BisectFolder:
         """Open the folder to go on; half-written last lines are cut off."""
         folder = cls(path)
         with explained(path):
-            for name in (_TRIALS, _SETUPS):
+            for name in (TRIALS, _SETUPS):
                 cut_half_line(path / name)
             for below in (folder.checkouts, folder.environments, folder.duels, folder.logs):
                 below.mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ class BisectFolder:
         Raises:
             UserError: a line cannot be read; the message names it.
         """
-        return read_json_lines(self.path / _TRIALS, Trial, COPY)
+        return read_json_lines(self.path / TRIALS, Trial, COPY)
 
     def setups(self) -> dict[str, SetUp]:
         """How the user's command ended, by commit; as `trials`."""
@@ -82,7 +82,7 @@ class BisectFolder:
 
     def keep_trial(self, trial: Trial) -> None:
         """Append a finished trial."""
-        self._append(_TRIALS, trial)
+        self._append(TRIALS, trial)
 
     def keep_setup(self, setup: SetUp) -> None:
         """Append how the user's command ended in a checkout."""

@@ -441,6 +441,22 @@ def test_a_history_is_read_as_git_bisects_it(tmp_path: Path) -> None:
     assert len(line.candidates(named["last"], [named["good"]])) == 3
 
 
+@pytest.mark.usefixtures("no_processes")
+def test_a_trial_without_its_blocks_is_refused(
+    tmp_path: Path, search: Callable[..., BisectReport]
+) -> None:
+    history(tmp_path / "a", [QUICK, SLOW, SLOW])
+    search(tmp_path / "a")
+    file = tmp_path / "found" / "trials.jsonl"
+    first, *others = file.read_text().splitlines(keepends=True)
+    damaged = json.dumps({**json.loads(first), "speed": [0.5, 0.5]})
+    file.write_text("".join([f"{damaged}\n", *others]))
+    with pytest.raises(
+        UserError, match=r"trials\.jsonl line 1: 2 blocks, and a trial ends after 4, 8"
+    ):
+        search(tmp_path / "a", resume=True)
+
+
 def test_a_trial_is_kept_as_it_was(tmp_path: Path) -> None:
     trial = Trial(Purpose.STEP, "a", "b", 0.001, Finding.WORSE, "", (0.5, 0.25), (0.0, 0.5))
     folder = BisectFolder.opened(tmp_path)
