@@ -134,7 +134,7 @@ def ending_lines(report: BisectReport, told: Callable[[str], str]) -> Iterator[s
         few = end.candidates[-_MOST_NAMED:]
         yield f"no single commit is known {code}: {end.reason}"
         if few:
-            yield f"the cause is one of {counted(len(end.candidates), 'commit')}:"
+            yield f"the cause, if it is one commit, is one of {len(end.candidates)}:"
         if len(few) < len(end.candidates):
             yield f"  {len(end.candidates) - len(few)} older ones"
         yield from (f"  {commit} {told(commit)}" for commit in few)
