@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.options import HELP
 from bench.evidence.torture import inputs, kills, places
 from bench.evidence.torture.inputs import Ground, _verbs
 from bench.evidence.torture.tally import Row, counts, made_ground
@@ -42,7 +43,7 @@ def test_what_is_taken_from_a_run_or_a_check_loses_nothing(ground: Ground, tmp_p
 def test_every_verb_has_a_command_line_that_it_accepts(ground: Ground) -> None:
     for verb, command in _verbs():
         words = list(ground.right(verb))[len(verb.split()) :]
-        assert command.make_context(verb, words).args == []
+        assert command.make_context(verb, words, **HELP).args == []
 
 
 def test_no_wrong_word_is_taken(ground: Ground) -> None:
