@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -31,6 +31,7 @@ class Backend:
             the first is its default.
         profiling: the packages that a profile needs, by their import names.
         refuses: why it cannot train a case on any machine; None where it can.
+        loops_require: the versions that a loop needs beside `requires`, by its name.
     """
 
     name: str
@@ -45,19 +46,23 @@ class Backend:
     spreads: tuple[str, ...] = ("one",)
     profiling: tuple[str, ...] = ("xprof", "pyinstrument")
     refuses: Callable[[Case], str | None] = lambda _: None
+    loops_require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def unsupported(self, version_of: Callable[[str], str | None]) -> str | None:
+    def unsupported(self, version_of: Callable[[str], str | None], loop: str = "") -> str | None:
         """The first package in a version that the suite does not support, and the remedy.
 
         Args:
             version_of: the version of a package; None where it is not known, which is taken as
                 supported: a build from source on the path has no metadata.
+            loop: what the loop needs is asked for as well; empty for none.
         """
-        for requirement in map(Requirement, self.requires):
+        of_loop = self.loops_require.get(loop, ())
+        for requirement in map(Requirement, (*self.requires, *of_loop)):
             there = version_of(requirement.name)
             if there and not requirement.specifier.contains(there, prereleases=True):
+                whose = f" in {loop}" if str(requirement) in of_loop else ""
                 return (
-                    f"{requirement.name} {there} is not supported with {self.title}: "
+                    f"{requirement.name} {there} is not supported with {self.title}{whose}: "
                     f'pip install "{requirement}"'
                 )
         return None

@@ -39,6 +39,12 @@ def why_missing(backend: str) -> str | None:
     return f"{here}: {known.install}"
 
 
+def _why_not_in(case: Case) -> str | None:
+    """Why the installed versions cannot train in the case's loop, with the remedy."""
+    known = KNOWN.get(case.backend)
+    return None if known is None else known.unsupported(_version, case.loop)
+
+
 def is_there(package: str) -> bool:
     """Whether a package is installed; a folder of its name, as a removal may leave, is not one."""
     spec = find_spec(package)
@@ -85,7 +91,7 @@ def skip_reason(
     known = KNOWN.get(case.backend)
     if known is not None and (reason := known.refuses(case)):
         return reason
-    if not elsewhere and (reason := why_missing(case.backend)):
+    if not elsewhere and (reason := why_missing(case.backend) or _why_not_in(case)):
         return reason
     try:
         gpus = gpus_of(case, machine)

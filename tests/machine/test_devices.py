@@ -372,7 +372,7 @@ def test_skip_reasons() -> None:
 def test_what_a_framework_cannot_train_is_skipped(
     monkeypatch: pytest.MonkeyPatch, case: Case, why: str | None
 ) -> None:
-    monkeypatch.setattr(placement, "why_missing", lambda _: None)
+    monkeypatch.setattr(placement, "why_missing", lambda *_: None)
     found = skip_reason(case, inventory({}, FakeNvml(SLOW, FAST)))
     assert found is None if why is None else why in str(found)
 
@@ -401,6 +401,25 @@ def test_why_a_framework_cannot_be_used(
     assert skip_reason(on("cpu", backend="jax"), inventory({}, FakeNvml())) == why
     assert placement.default_backend() == (None if why else "jax")
     assert placement.wanted_backend() == ("jax" if installed else "tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("loop", "keras", "why"),
+    [
+        ("multistep", "3.6.0", "keras 3.6.0 is not supported with TensorFlow in multistep: pip "),
+        ("multistep", "3.7.0", None),
+        ("fit", "3.6.0", None),
+        ("multistep", "3.4.0", 'keras 3.4.0 is not supported with TensorFlow: pip install "keras>'),
+    ],
+)
+def test_a_loop_may_need_a_later_version(
+    monkeypatch: pytest.MonkeyPatch, loop: str, keras: str, why: str | None
+) -> None:
+    monkeypatch.setattr(placement, "is_there", lambda _: True)
+    monkeypatch.setattr(placement, "_version", {"tensorflow": "2.18.1", "keras": keras}.get)
+    case = Case("softmax", "adam", loop, "cpu", 256)
+    told = skip_reason(case, inventory({}, FakeNvml()))
+    assert told is None if why is None else str(told).startswith(why)
 
 
 def test_a_folder_that_a_removal_left_is_no_package(
