@@ -89,11 +89,7 @@ def trend_rows(folder: Path, sizes: tuple[int, int], repetitions: int) -> list[d
         ),
     }
     taken = {what: [do() for _ in range(repetitions)] for what, do in timed.items()}
-    charts: dict[str, int] = {}
-    for what, part in _SCREENS.items():
-        shown = [first_screen(page, part) for _ in range(repetitions)]
-        taken[what] = [seconds for seconds, _ in shown]
-        charts[what] = shown[0][1]
+    screens, charts = _screens(page, repetitions)
     first_screen(page, "#charts", folder / "trend_page.png")
     return [
         {
@@ -108,8 +104,18 @@ def trend_rows(folder: Path, sizes: tuple[int, int], repetitions: int) -> list[d
             "lowest_s": min(seconds),
             "highest_s": max(seconds),
         }
-        for what, seconds in taken.items()
+        for what, seconds in (taken | screens).items()
     ]
+
+
+def _screens(page: Path, repetitions: int) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """The seconds until each screen is shown, and how many charts are drawn then."""
+    seconds, charts = {}, {}
+    for what, part in _SCREENS.items():
+        shown = [first_screen(page, part) for _ in range(repetitions)]
+        seconds[what] = [taken for taken, _ in shown]
+        charts[what] = shown[0][1]
+    return seconds, charts
 
 
 def first_screen(page: Path, part: str = "", picture: Path | None = None) -> tuple[float, int]:

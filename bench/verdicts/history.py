@@ -129,6 +129,7 @@ def chosen(report: HistoryReport, since: str = "", cases: str = "*") -> HistoryR
     """The report of the changes since a time (ISO 8601 in UTC) and of the cases of a pattern."""
 
     def of(case: str) -> bool:
+        """Whether a case is one of them."""
         return fnmatchcase(case, cases)
 
     changes = tuple(
