@@ -203,7 +203,8 @@ def recorded(trials: int, output: str) -> None:
     write_tables(folder, {"verdicts": verdicts(read(folder / "recorded.csv"), trials, SEED)})
 
 
-@cli.command(name="time")
+@cli.command(name="self")
+@click.option("--quick", is_flag=True, help="small runs, once, as in the tests")
 @click.option(
     "--repetitions",
     type=click.IntRange(min=1),
@@ -212,16 +213,18 @@ def recorded(trials: int, output: str) -> None:
     help="fresh processes of each command",
 )
 @click.option("--output", default="results/evidence", show_default=True, metavar="FOLDER")
-def time_commands(repetitions: int, output: str) -> None:
-    """Time `check` and `compare` on generated runs of ordinary size.
+def own_cost(quick: bool, repetitions: int, output: str) -> None:
+    """Measure what the suite itself costs, beside an empty loop in the same run.
 
-    Writes time.csv; half a minute.
+    Its commands on made runs, the bookkeeping of a launch, and the page in a browser. Needs
+    Chromium. Writes self.csv; ten minutes.
     """
-    from bench.evidence.timing import time_rows
+    from bench.evidence.own_cost import Scale, cost_rows
 
+    scale = Scale(20, 40, 2, 20, 5) if quick else Scale()
     with tempfile.TemporaryDirectory() as folder:
-        rows = time_rows(Path(folder), repetitions)
-    write_tables(Path(output), {"time": rows})
+        rows = cost_rows(Path(folder), scale, 1 if quick else repetitions, click.echo)
+    write_tables(Path(output), {"self": rows})
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bench.evidence.timing import MACHINE, Made, make_run
+from bench.evidence.made_runs import MACHINE, Made, make_run
 from bench.schema.case import Case
 from bench.store.history.history import History
 from bench.store.history.record import kept

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import re
 import resource
 import subprocess
 import sys
@@ -15,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.evidence.commands import CLI, peak_bytes
 from bench.evidence.exits import alarm_fields, upper_bound, world_fields
 from bench.evidence.fleets import MadeFleet, make_fleet
-from bench.evidence.timing import CLI
 from bench.evidence.worlds import Suite, World, launch_medians, run_logs
 from bench.machine.loaded import CHECKOUT
 from bench.schema.errors import ExitCode
@@ -33,7 +31,6 @@ CASES, LAUNCHES = 30, 3
 # Simulated values at once, so that memory stays small.
 _AT_ONCE = 1_000_000
 _MOST_TIMES, _OF_POWER = 8, 200
-_POLL_S = 0.02
 SCALE = MadeFleet(
     1000,
     50,
@@ -139,7 +136,7 @@ def scale_row(folder: Path, like: MadeFleet, told: Callable[[str], None]) -> Row
             stdout=said,
             stderr=said,
         )
-        peak_bytes = _peak_bytes(check)
+        peak = peak_bytes(check)
     seconds = time.perf_counter() - began
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if check.returncode not in (ExitCode.REGRESSION, ExitCode.INCONCLUSIVE):
@@ -152,25 +149,10 @@ def scale_row(folder: Path, like: MadeFleet, told: Callable[[str], None]) -> Row
         "seconds": seconds,
         # Others may use the cores meanwhile.
         "cpu_s": used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
-        "peak_memory_bytes": peak_bytes,
+        "peak_memory_bytes": peak,
         "page_bytes": _size(output / "fleet.html"),
         "table_bytes": _size(output / "fleet.csv"),
     }
-
-
-def _peak_bytes(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a process; returns the most memory that it had, but for its last 20 ms.
-
-    The system's own figure of an ended process counts that of the one that started it too.
-    """
-    peak_kib = 0
-    while process.returncode is None:
-        with contextlib.suppress(OSError):
-            status = Path(f"/proc/{process.pid}/status").read_text("ascii")
-            peak_kib = max(peak_kib, *map(int, re.findall(r"VmHWM:\s+(\d+) kB", status) or (0,)))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL_S)
-    return 1024 * peak_kib
 
 
 def _size(file: Path) -> int:

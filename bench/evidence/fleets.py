@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.evidence.timing import MACHINE, Made, make_run
+from bench.evidence.made_runs import MACHINE, Made, make_run
 from bench.schema.case import NETWORK_LOOPS, Case
 from bench.schema.matrix import BATCH_SIZES
 from bench.schema.plan import Plan, RunSettings

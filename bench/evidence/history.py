@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.evidence.timing import make_run
+from bench.evidence.made_runs import make_run
 from bench.schema.history import Revision
 from bench.schema.sizes import Sizes
 from bench.store.history.history import History

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,14 +12,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.evidence.browser import first_screen
 from bench.evidence.history import MACHINE, SEED, made
-from bench.evidence.timing import make_run
+from bench.evidence.made_runs import make_run, many_cases
 from bench.reports.page.trend import trend_page
 from bench.reports.plots.trend import draw_trends
 from bench.reports.trend_data import Trend, trends
-from bench.schema.case import NETWORK_LOOPS, PRECISIONS, Case
 from bench.schema.history import Revision
-from bench.schema.matrix import BATCH_SIZES
 from bench.schema.sizes import Sizes
 from bench.schema.warnings import DISTURBED
 from bench.store.history.history import History
@@ -29,9 +26,6 @@ from bench.store.history.record import KeptRun, kept
 from bench.store.measured import read_run
 from bench.store.tables import write_text
 from bench.verdicts.history import HistoryReport, judge
-from fmnist_models.architectures import NETWORKS
-from fmnist_models.errors import UserError
-from fmnist_models.optimizers import OPTIMIZERS
 
 # Every so many cases one changes, every so many runs a case is disturbed or fails.
 _CHANGED_EACH, _DISTURBED_EACH, _FAILED_EACH = 12, 97, 611
@@ -42,15 +36,6 @@ _SCREENS = {
     "first screen in a browser": "",
     "first screen in a browser, at the charts": "#charts",
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-)
-_SCREEN, _PATIENCE_S = (1400, 900), 60.0
 
 
 def trend_rows(folder: Path, sizes: tuple[int, int], repetitions: int) -> list[dict[str, Any]]:
@@ -118,49 +103,8 @@ def _screens(page: Path, repetitions: int) -> tuple[dict[str, list[float]], dict
     return seconds, charts
 
 
-def first_screen(page: Path, part: str = "", picture: Path | None = None) -> tuple[float, int]:
-    """Open a page in a fresh browser, at its top or at a part of it; `picture` gets what it shows.
-
-    Returns:
-        seconds from the start of the navigation, when the browser itself runs, until the charts of
-        the screen are shown; and how many are drawn then.
-
-    Raises:
-        UserError: no browser is installed.
-    """
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if not (browser and driver):
-        raise UserError("no headless Chromium here: apt-get install chromium chromium-driver")
-    try:
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
-    except ImportError as error:
-        raise UserError("selenium is not installed: pip install selenium") from error
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*_FLAGS, f"--window-size={_SCREEN[0]},{_SCREEN[1]}"):
-        options.add_argument(flag)
-    opened = webdriver.Chrome(options=options, service=Service(driver))
-    try:
-        opened.get(page.resolve().as_uri() + part)
-        end = time.monotonic() + _PATIENCE_S
-        while not (drawn := opened.execute_script("return document.documentElement.dataset.drawn")):
-            if time.monotonic() > end:
-                raise UserError(f"{page}: nothing was drawn within {_PATIENCE_S:g} s")
-            time.sleep(0.02)
-        charts = opened.execute_script(
-            "return document.querySelectorAll('figure.trend svg path.dots').length"
-        )
-        if picture is not None:
-            opened.save_screenshot(str(picture))
-        return float(drawn) / 1000, int(charts)
-    finally:
-        opened.quit()
-
-
 def _fill(history: History, folder: Path, cases: int, runs: int) -> None:
-    template = kept(read_run(make_run(folder / "run", 0, _cases(cases), rounds=5)))
+    template = kept(read_run(make_run(folder / "run", 0, many_cases(cases), rounds=5)))
     for first in range(0, runs, _BATCH):
         numbers = range(first, min(runs, first + _BATCH))
         history.add_all(_made(template, number, runs) for number in numbers)
@@ -203,15 +147,6 @@ def _made(template: KeptRun, number: int, runs: int) -> KeptRun:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _cases(number: int) -> list[Case]:
-    axes = NETWORKS, OPTIMIZERS, BATCH_SIZES, NETWORK_LOOPS, PRECISIONS
-    every = (
-        Case(model, optimizer, loop, "cpu", batch_size, precision)
-        for model, optimizer, batch_size, loop, precision in itertools.product(*axes)
-    )
-    return list(itertools.islice(every, number))
 
 
 def _seconds(do: Callable[[], object]) -> float:

@@ -75,6 +75,7 @@ class RunUnderWay:
         self._control_s = list[float](self._described.get("control_s", ()))
         # One where a disturbance is taken as permanent.
         self.attempts_at_most = MOST_ATTEMPTS
+        self.results_every_s = RESULTS_EVERY_S
         self._written_s = -math.inf
 
     def to_the_end(self, *, ceilings: bool = True) -> RunOutcome:
@@ -204,7 +205,7 @@ class RunUnderWay:
         self._launches.append(record)
         self._table.add_launch(record)
         self._table.derive(record.case)
-        if time.perf_counter() - self._written_s >= RESULTS_EVERY_S:
+        if time.perf_counter() - self._written_s >= self.results_every_s:
             self.write_results()
 
     def _request(self, case: Case, launch: int) -> LaunchRequest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from bench.analysis.profile_rows import Profile
 from bench.evidence.exits import accuracy_rows, confirmed, ends, speed_rows, upper_bound
 from bench.evidence.known import INJECTIONS, Pair, truth_row
 from bench.evidence.simulate import decided, duel_rows, worlds
-from bench.evidence.timing import time_rows
 from bench.evidence.worlds import (
     Suite,
     World,
@@ -194,20 +192,6 @@ def test_a_drop_of_accuracy_as_large_as_its_default_gate_is_found() -> None:
     assert all(row["exit_1"] == 0 for row in rows)
     seeds_repeat = [row for row in rows if row["scatter"] == 0]
     assert all(row["exit_0"] == 1 and row["power"] > 0.9 for row in seeds_repeat)
-
-
-def test_the_commands_that_are_timed_do_their_work(tmp_path: Path) -> None:
-    rows = time_rows(tmp_path, 1)
-    assert [row["command"].split()[0] for row in rows] == [
-        "check",
-        "compare",
-        "help",
-        "import",
-        "reading",
-    ]
-    assert all(0 < row["lowest_s"] <= row["median_s"] <= row["highest_s"] for row in rows)
-    assert (tmp_path / "now/check.json").exists()
-    assert (tmp_path / "compared/comparison.csv").read_text().count("\n") == 9 * 30 + 1
 
 
 def profiled(step_s: float, input_s: float) -> Profile:

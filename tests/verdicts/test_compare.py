@@ -18,7 +18,7 @@ from support.run_folders import write_run
 
 from bench.analysis.rows import result_rows
 from bench.analysis.stats import welch_interval
-from bench.evidence.timing import make_run
+from bench.evidence.made_runs import make_run
 from bench.reports.page.records import case_records
 from bench.reports.page.source import read_sources
 from bench.reports.terminal.compare import print_comparison, write_comparison

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from bench.evidence.timing import make_run
+from bench.evidence.made_runs import make_run
 from bench.schema.case import Case
 from bench.schema.errors import NotComparable
 from bench.schema.plan import Plan, RunSettings

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.evidence.timing import make_run
+from bench.evidence.made_runs import make_run
 from bench.evidence.torture.damage import damaged
 from bench.launch.launcher import Launcher
 from bench.launch.origin import digest_of

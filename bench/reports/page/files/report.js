@@ -26,8 +26,19 @@
   if (window.innerWidth < 600) axis.labelFontSize = 11;
   axis.labelLimit = Math.min(axis.labelLimit, window.innerWidth / 2);
 
+  const rootOf = (figure) => document.getElementById(`figure-${figure.name}`);
+
+  function onScreen(figure) {
+    const { top, bottom } = rootOf(figure).getBoundingClientRect();
+    return top < window.innerHeight && bottom > 0;
+  }
+
+  // What was drawn is on the screen when the frame after it begins.
+  const painted = () =>
+    new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+
   async function draw(figure) {
-    const root = document.getElementById(`figure-${figure.name}`);
+    const root = rootOf(figure);
     const place = root.querySelector(".drawing");
     const spec = { ...figure.spec, datasets: { ...figure.spec.datasets, rows: records, rounds } };
     const options = {
@@ -176,7 +187,15 @@
   window.addEventListener("afterprint", () => fitToPaper(false));
 
   (async () => {
-    for (const figure of data.figures) await draw(figure);
+    const [now, later] = [[], []];
+    data.figures.forEach((figure) => (onScreen(figure) ? now : later).push(figure));
+    for (const figure of now) await draw(figure);
+    const shown = painted().then(() => {
+      document.documentElement.dataset.drawn = String(Math.round(performance.now()));
+    });
+    // Nothing is painted while the page is in a tab behind another one.
+    await Promise.race([shown, new Promise((done) => setTimeout(done, 1000))]);
+    for (const figure of later) await draw(figure);
     // A browser may have kept what was chosen before the page was loaded again.
     await filter();
     document.documentElement.dataset.ready = "true";
