@@ -12,12 +12,16 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from fmnist_models import DATA_VARIABLE
 from fmnist_models.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Bytes = NDArray[np.uint8]
 
 CLASS_NAMES: tuple[str, ...] = (
     "T-shirt/top",
@@ -42,6 +46,13 @@ EMBEDDED: dict[str, str] = {
     TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+# That of each file as it lies in the repository, so that they are known without being decoded.
+_COMPRESSED: dict[str, str] = {
+    TRAIN_IMAGES: "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    TRAIN_LABELS: "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    TEST_IMAGES: "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    TEST_LABELS: "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
 # 1/255 in two parts: one of 12 bits, whose product with a byte is exact in float32, and the rest.
 # byte * high + byte * low gives the float32 nearest to byte / 255.0 for each of the 256 bytes.
 _HIGH = round(2**19 / 255) / 2**19
@@ -51,7 +62,6 @@ _MAGIC_OF_GZIP = b"\x1f\x8b"
 _MAGIC_OF_IMAGES = 0x803
 _MAGIC_OF_LABELS = 0x801
 _SIDE = 28
-Bytes = NDArray[np.uint8]
 
 
 class DatasetError(UserError):
@@ -171,12 +181,31 @@ def load(folder: Path | None = None) -> FashionMnist:
     return FashionMnist(*train, *test, digest.hexdigest())
 
 
+def refuse_wrong(folder: Path) -> None:
+    """Refuse the files that `load` refuses; the repository's own are not decoded for it.
+
+    Raises:
+        DatasetError: as of `load`.
+    """
+    if not all(_is_embedded(folder / name, digest) for name, digest in _COMPRESSED.items()):
+        load(folder)
+
+
+def _is_embedded(file: Path, digest: str) -> bool:
+    try:
+        _refuse_special(file)
+        return hashlib.sha256(file.read_bytes()).hexdigest() == digest
+    except (OSError, DatasetError):
+        return False
+
+
 def split(data: FashionMnist) -> TrainingData:
     """Divide pixels by 255.0 and split the training images 80/20, always in the same way.
 
     Raises:
         DatasetError: there are fewer than two training images.
     """
+    import numpy as np
     from sklearn.model_selection import train_test_split
 
     count = len(data.train_images)
@@ -222,6 +251,8 @@ def write(
 
     Images have the shape (n, 28, 28), labels (n,). Raises OSError where a file cannot be written.
     """
+    import numpy as np
+
     folder.mkdir(parents=True, exist_ok=True)
     arrays = (train_images, train_labels, test_images, test_labels)
     for name, array in zip(EMBEDDED, arrays, strict=True):
@@ -321,6 +352,8 @@ def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
 
     By NumPy: the packages for IDX (idx2numpy, python-mnist) are of 2020.
     """
+    import numpy as np
+
     start = 4 * (1 + dimensions)
     if len(content) < start:
         raise DatasetError(f"{file} is truncated inside its IDX header: copy it again")
@@ -342,9 +375,13 @@ def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
 
 def scaled(images: Bytes) -> NDArray[np.float32]:
     """The pixels divided by 255.0, as float32 of the same shape."""
+    import numpy as np
+
     return (images / 255.0).astype(np.float32)
 
 
 def _counts(labels: Bytes) -> dict[str, int]:
+    import numpy as np
+
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
     return {name: int(count) for name, count in zip(CLASS_NAMES, counts, strict=True)}

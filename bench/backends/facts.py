@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -57,10 +58,11 @@ class Backend:
             loop: what the loop needs is asked for as well; empty for none.
         """
         of_loop = self.loops_require.get(loop, ())
-        for requirement in map(Requirement, (*self.requires, *of_loop)):
+        for text in (*self.requires, *of_loop):
+            requirement = _parsed(text)
             there = version_of(requirement.name)
-            if there and not requirement.specifier.contains(there, prereleases=True):
-                whose = f" in {loop}" if str(requirement) in of_loop else ""
+            if there and not _allows(text, there):
+                whose = f" in {loop}" if text in of_loop else ""
                 return (
                     f"{requirement.name} {there} is not supported with {self.title}{whose}: "
                     f'pip install "{requirement}"'
@@ -75,3 +77,14 @@ class Backend:
             # A build has a local part: 2.13.0+cpu.
             if (version_of(package) or tested).partition("+")[0] != tested
         ]
+
+
+@cache
+def _parsed(text: str) -> Requirement:
+    """A requirement, parsed once: a plan asks for each of its cases."""
+    return Requirement(text)
+
+
+@cache
+def _allows(text: str, there: str) -> bool:
+    return _parsed(text).specifier.contains(there, prereleases=True)

@@ -117,7 +117,7 @@ def list_cases(**values: Any) -> int:
     plan = _plan(values, lambda: present(machine), command_line(), to_stderr, None)
     # `run` would refuse a wrong label or wrong data.
     validate_label(plan.label)
-    dataset.load(dataset.data_folder(plan.settings.data))
+    dataset.refuse_wrong(dataset.data_folder(plan.settings.data))
     measured: list[Case] = []
     failed: dict[str, list[str]] = {}
     for case in plan.cases:

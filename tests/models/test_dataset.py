@@ -98,8 +98,22 @@ def test_option_before_variable_before_embedded(
 
 def test_a_changed_embedded_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "embedded_folder", folder.resolve)
-    with pytest.raises(DatasetError, match="SHA-256 differs"):
-        dataset.load(folder)
+    for refuses in (dataset.load, dataset.refuse_wrong):
+        with pytest.raises(DatasetError, match="SHA-256 differs"):
+            refuses(folder)
+
+
+def test_the_embedded_files_are_known_without_being_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_: bytes) -> bytes:
+        """Decoding takes longer than all else that `list` does."""
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(gzip, "decompress", never)
+    dataset.refuse_wrong(dataset.embedded_folder())
+    with pytest.raises(AssertionError, match="decoded"):
+        dataset.refuse_wrong(folder)
 
 
 def images_header(count: int, rows: int = 28, columns: int = 28) -> bytes:
@@ -145,7 +159,10 @@ def test_a_spoilt_file_is_one_line_that_names_it(
     (folder / name).write_bytes(content)
     with pytest.raises(DatasetError) as error:
         dataset.load(folder)
+    with pytest.raises(DatasetError) as before:
+        dataset.refuse_wrong(folder)
     message = str(error.value)
+    assert str(before.value) == message
     assert line in message
     assert name in message
     assert "\n" not in message
