@@ -49,6 +49,7 @@ from bench.session.ending import orderly_stops
 from bench.session.outcome import RunOutcome
 from bench.session.run import execute
 from bench.store.measured import read_baseline
+from bench.store.run_folder import RunFolder
 from bench.verdicts.check import Verdict
 from bench.verdicts.check_data import times
 from bench.verdicts.regression import LEAST_RUNS
@@ -154,7 +155,8 @@ def _may_be_of(run: MeasuredRun, command: str) -> bool:
 
     Tests may share a case, whose id holds neither its epochs nor what a closure refers to.
     """
-    then = run.files.plan.command if run.files and run.files.plan else ""
+    plan = RunFolder(run.path).plan()
+    then = plan.command if plan else ""
     return then == command or not (then.startswith("pytest ") and "::" in then)
 
 

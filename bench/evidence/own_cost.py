@@ -30,7 +30,8 @@ from bench.schema.plan import Plan, RunSettings
 from bench.schema.requests import LaunchRequest
 from bench.session.attempts import RunUnderWay
 from bench.session.places import ThisMachine
-from bench.store.measured import read_run
+from bench.store.measured import read_in_full
+from bench.store.proof import keep_proof
 from bench.store.run_folder import RunFolder
 
 Row = dict[str, Any]
@@ -133,6 +134,9 @@ def _commands(folder: Path, scale: Scale) -> dict[str, _Command]:
     large = [
         make_run(folder / "large" / f"{n:02d}", n, cases, launches=None) for n in range(scale.runs)
     ]
+    for run in (*base, now, *large):
+        # As the run itself does when it ends.
+        keep_proof(read_in_full(run))
     few = {"cases": len(ordinary), "runs": _ORDINARY_RUNS}
     many = {"cases": scale.cases, "runs": scale.runs}
     page, compared = folder / "report.html", folder / "compared"
@@ -179,10 +183,10 @@ def _reading_row(run: Path, scale: Scale, repetitions: int, unit: float) -> Row:
     seconds = []
     for _ in range(repetitions + 1):
         began = time.perf_counter()
-        read_run(run)
+        read_in_full(run)
         seconds.append(time.perf_counter() - began)
     # The first reading also fills the file system's cache and imports modules.
-    return _row("reading a run", seconds[1:], unit, cases=scale.cases, runs=1)
+    return _row("reading a run in full", seconds[1:], unit, cases=scale.cases, runs=1)
 
 
 class _Instant(Launcher):

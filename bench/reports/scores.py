@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from bench.reports.formatting import one_line
 from bench.schema.columns import Row
@@ -57,7 +58,13 @@ class Judged:
 
 def judged(scales: Iterable[Scale]) -> Judged:
     """The scores of these cases, each once."""
-    return Judged(tuple(dict.fromkeys(replace(s, unit=s.unit and 1.0) for s in scales)))
+    return Judged(tuple(dict.fromkeys(map(alike, scales))))
+
+
+@cache
+def alike(scale: Scale) -> Scale:
+    """The scale without the size of its unit, which does not tell two columns apart."""
+    return replace(scale, unit=scale.unit and 1.0)
 
 
 def heading_of(names: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -30,7 +30,7 @@ class MeasuredRun:
             each run where there are several; by case, for those whose row has one.
         target_logs: log seconds of training until the score reached its target, of each launch, or
             of each run where there are several; by case, for those where every launch reached it.
-        files: the contents of the folder; None for several runs.
+        whole: reads the contents of the folder; None for several runs.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class MeasuredRun:
     rows: Mapping[str, Row]
     logs: Mapping[str, tuple[float, ...]]
     unit: Literal["launch", "run"] = "launch"
-    files: WholeRun | None = None
+    whole: Callable[[], WholeRun] | None = field(default=None, compare=False)
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     efficiencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     target_logs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from bench.launch.launcher import Launcher
 from bench.machine.lock import the_folder, the_machine
 from bench.schema.plan import LEAST, Plan
@@ -9,6 +11,9 @@ from bench.session.attempts import RunUnderWay
 from bench.session.events import Progress
 from bench.session.outcome import RunOutcome
 from bench.session.preflight import Opening
+from bench.store.measured import read_in_full
+from bench.store.proof import keep_proof
+from fmnist_models.errors import UserError
 
 
 def execute(
@@ -37,4 +42,8 @@ def execute(
     ):
         least = {} if trial else LEAST
         under_way = RunUnderWay(plan, opening.open(), progress, launching, least=least)
-        return under_way.to_the_end(ceilings=not trial)
+        outcome = under_way.to_the_end(ceilings=not trial)
+    # Of a run that was stopped, or whose files were changed meanwhile, there is nothing to prove.
+    with contextlib.suppress(UserError):
+        keep_proof(read_in_full(opening.path))
+    return outcome

@@ -21,7 +21,7 @@ from fmnist_models.errors import UserError
 NODES, _PLAN, _ASKED = "nodes", "fleet.json", "nodes.json"
 # Files that only grow: of them what is new is sent and appended.
 _GROWING = ("rounds.csv", "launches.jsonl")
-_WHOLE = ("plan.json", "environment.json", "results.csv")
+_WHOLE = ("plan.json", "environment.json", "results.csv", "proof.json")
 _KEPT = (*_GROWING, *_WHOLE)
 
 

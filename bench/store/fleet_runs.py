@@ -121,7 +121,7 @@ def _cut(run: MeasuredRun) -> MeasuredRun:
         for case, row in run.rows.items()
     }
     logs = {sys.intern(case): own for case, own in run.logs.items()}
-    return replace(run, rows=rows, logs=logs, files=None, efficiencies={})
+    return replace(run, rows=rows, logs=logs, whole=None, efficiencies={})
 
 
 def _once(value: object) -> object:

@@ -16,6 +16,7 @@ from bench.schema.columns import Row
 from bench.schema.launch import Better, Status
 from bench.schema.runs import MeasuredRun
 from bench.store.derived import read_whole
+from bench.store.proof import proven
 from bench.store.reader import kind_of
 from bench.verdicts.compatibility import refuse_copies, refuse_other_machine, refuse_other_work
 from bench.verdicts.facts import Purpose
@@ -25,11 +26,20 @@ from fmnist_models.errors import UserError
 
 
 def read_run(path: Path) -> MeasuredRun:
-    """The run in the folder `path`.
+    """The run in the folder `path`, from its proof where that holds.
 
     Raises:
         UserError: there is no run, a file has wrong contents, or results.csv does not agree with
             the rounds and launches.
+    """
+    return proven(path) or read_in_full(path)
+
+
+def read_in_full(path: Path) -> MeasuredRun:
+    """The run in the folder `path`, with each figure computed from its rounds again.
+
+    Raises:
+        UserError: as of `read_run`.
     """
     whole = read_whole(path)
     rows = {row["case"]: row for row in whole.rows}
@@ -54,7 +64,7 @@ def read_run(path: Path) -> MeasuredRun:
         whole.environment,
         rows,
         logs,
-        files=whole,
+        whole=lambda: whole,
         scores=known,
         efficiencies=spread,
         target_logs={

@@ -6,6 +6,7 @@ rounds.csv         one row per round, appended when the round ends
 launches.jsonl     one line per launch, appended when the launch ends
 results.csv        one row per case, computed from the two above, replaced when they grow
 find_batch.csv     one row per try of --find-batch
+proof.json         what reading the finished run found (`bench.store.proof`)
 logs/              what a launch printed, kept where it did not end ok
 """
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from support.browser import needs_browser
 
 from bench.evidence import trend
+from bench.evidence.browser import first_screen
 
 WHAT = (
     "reading the history and finding changes",
@@ -34,6 +36,6 @@ def test_a_page_of_made_runs_is_written_and_shown(tmp_path: Path) -> None:
 def test_a_browser_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from fmnist_models.errors import UserError
 
-    monkeypatch.setattr(trend.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(UserError, match="apt-get install chromium"):
-        trend.first_screen(Path("trend.html"))
+        first_screen(Path("trend.html"))

@@ -94,10 +94,10 @@ def run(tmp_path: Path) -> MakeRun:
 
 def same(run: MeasuredRun, again: MeasuredRun) -> bool:
     """Whether every figure and record of two runs is the same; NaN is NaN."""
-    assert run.files is not None
-    assert again.files is not None
-    pairs = [(replace(run, path=Path(), files=None), replace(again, path=Path(), files=None))]
-    pairs += [(run.files, again.files)]  # type: ignore[list-item]
+    assert run.whole is not None
+    assert again.whole is not None
+    pairs = [(replace(run, path=Path(), whole=None), replace(again, path=Path(), whole=None))]
+    pairs += [(run.whole(), again.whole())]  # type: ignore[list-item]
     return all(repr(one) == repr(other) for one, other in pairs)
 
 
@@ -152,8 +152,10 @@ def test_a_later_version_of_the_suite_finds_and_restores_what_this_one_added(
 
 def test_a_run_is_there_once_and_as_far_as_it_came(store: str, run: MakeRun) -> None:
     first = run()
-    assert first.files is not None
-    half = replace(first, files=replace(first.files, launches=first.files.launches[:1]))
+    assert first.whole is not None
+    whole = first.whole()
+    part = replace(whole, launches=whole.launches[:1])
+    half = replace(first, whole=lambda: part)
     with History(store) as history:
         assert history.add(kept(half)) is Outcome.ADDED
         assert history.add(kept(first)) is Outcome.UPDATED
@@ -539,9 +541,10 @@ def test_a_damaged_history(tmp_path: Path, run: MakeRun, damage: str) -> None:
 
 def test_a_run_without_launches_or_a_time(tmp_path: Path, run: MakeRun) -> None:
     one = run()
-    assert one.files is not None
+    assert one.whole is not None
+    whole = replace(one.whole(), launches=())
     with pytest.raises(UserError, match="holds no launch"):
-        kept(replace(one, files=replace(one.files, launches=())))
+        kept(replace(one, whole=lambda: whole))
     with pytest.raises(UserError, match="no time_utc"):
         kept(replace(one, environment={}))
 

@@ -116,12 +116,13 @@ def _folders(path: Path) -> list[Path]:
 def _read(name: str, run: MeasuredRun) -> Source:
     if not run.rows:
         raise UserError(f"{run.path}: results.csv holds no case, so there is nothing to report")
-    if run.files is None:
+    if run.whole is None:
         raise UserError(f"{run.path} holds several runs: name each")
-    stored = run.files.rounds
+    whole = run.whole()
+    stored = whole.rounds
     counted = {
         (record.case, record.launch, record.attempt)
-        for launches in measured_launches(run.files.launches, stored).values()
+        for launches in measured_launches(whole.launches, stored).values()
         for record, _ in launches
     }
     rounds = tuple(
@@ -129,9 +130,9 @@ def _read(name: str, run: MeasuredRun) -> Source:
         for place, round_ in enumerate(stored, 1)
         if (round_.case, round_.launch, round_.attempt) in counted
     )
-    plan = run.files.plan
+    plan = whole.plan
     command = _command(plan.command if plan else "")
-    return Source(name, run, rounds, _points(run, rounds), tuple(run.files.ceilings), command)
+    return Source(name, run, rounds, _points(run, rounds), tuple(whole.ceilings), command)
 
 
 def _points(run: MeasuredRun, rounds: Sequence[tuple[int, StoredRound]]) -> dict[str, Point]:

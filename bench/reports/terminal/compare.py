@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bench.reports.formatting import disturbed_line, give_or_take
 from bench.reports.scaling_compared import efficiency_lines
-from bench.reports.scores import Judged, judged, short
+from bench.reports.scores import Judged, alike, judged, short
 from bench.reports.terminal.cost import print_costs
 from bench.schema.cells import counted, few_of
 from bench.schema.warnings import Kind as Warned
@@ -94,14 +94,16 @@ def _print_several(found: Comparison, console: Console) -> None:
         told = "; ".join(f"{value} ({', '.join(who)})" for value, who in holders.items())
         _line(console, f"different {fact}: {told}")
     _line(console, LEGEND)
-    totals = _total_names(found)
-    for shown in _groups(found, console.width):
+    scores = _scores(found)
+    totals = _total_names(scores)
+    below = {name: _totals(name, found, scores) for name in found.pairs}
+    for shown in _groups(found, totals, below, console.width):
         table = _table("", [letters[name] for name in shown])
         for row in zip(*(found.pairs[name] for name in shown), strict=True):
             if any(pair.ratio is not None for pair in row):
                 table.add_row(*map(Text, (row[0].case, *map(_cell, row))))
         for line, cells in zip(
-            totals, zip(*(_totals(name, found) for name in shown), strict=True), strict=True
+            totals, zip(*(below[name] for name in shown), strict=True), strict=True
         ):
             table.add_row(*map(Text, (line, *cells)))
         console.print(table)
@@ -129,13 +131,15 @@ def _print_efficiencies(found: Comparison, console: Console) -> None:
         _line(console, f"warning: {Warned.ONE_CPU.value}")
 
 
-def _groups(found: Comparison, width: int) -> list[list[str]]:
+def _groups(
+    found: Comparison, totals: Sequence[str], below: Mapping[str, Sequence[str]], width: int
+) -> list[list[str]]:
     """The candidates of each table: as many as fit beside the longest case."""
-    left = width - max(map(len, (*found.cases, *_total_names(found)))) - 1
+    left = width - max(map(len, (*found.cases, *totals))) - 1
     groups: list[list[str]] = []
     room = 0
     for name, pairs in found.pairs.items():
-        own = 1 + max(len(cell) for cell in (*map(_cell, pairs), *_totals(name, found)))
+        own = 1 + max(len(cell) for cell in (*map(_cell, pairs), *below[name]))
         if not groups or own > room:
             groups.append([])
             room = left
@@ -144,20 +148,20 @@ def _groups(found: Comparison, width: int) -> list[list[str]]:
     return groups
 
 
-def _totals(name: str, found: Comparison) -> tuple[str, ...]:
+def _totals(name: str, found: Comparison, scores: Judged) -> tuple[str, ...]:
     """The cells below a candidate's ratios, one for each of `_total_names`."""
     total = found.summaries[name]
     cells = [f"{total.geometric_mean:.2f}", f"{total.total_time_ratio:.2f}"]
-    for scale in _scores(found).scales:
-        own = [pair for pair in found.pairs[name] if judged([pair.scale]).scales == (scale,)]
+    for scale in scores.scales:
+        own = [pair for pair in found.pairs[name] if alike(pair.scale) == scale]
         known = [change for change in map(_difference, own) if change is not None]
         cells += [f"{f(known):+.2f}{scale.sign}" if known else "" for f in (min, max)]
     return tuple(cells)
 
 
-def _total_names(found: Comparison) -> tuple[str, ...]:
+def _total_names(scores: Judged) -> tuple[str, ...]:
     names = list(TOTALS)
-    for scale in _scores(found).scales:
+    for scale in scores.scales:
         what = f"{short(scale.name)}{'' if scale.sign else ' points'}"
         names += [f"{what}, lowest", "... highest"]
     return tuple(names)

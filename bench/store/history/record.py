@@ -100,8 +100,8 @@ def kept(run: MeasuredRun, machine: str | None = None, revision: Revision | None
     Raises:
         UserError: the run has no launch, or no time at which it began.
     """
-    whole = run.files
-    assert whole is not None
+    assert run.whole is not None
+    whole = run.whole()
     if not whole.launches:
         raise UserError(f"{run.path} holds no launch: there is nothing to keep")
     plan = whole.plan and whole.plan.to_json()
