@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from bench.analysis import roofline
@@ -33,6 +34,9 @@ def result_rows(
     False the warnings of the launches are left out, because they take most of the time.
     """
     return ResultTable(plan, launches, rounds, ceilings, warn=warn).rows()
+
+
+_axes = itemgetter(*AXES)
 
 
 class ResultTable:
@@ -193,10 +197,6 @@ class ResultTable:
             self._attempts[case, launch] = attempt
 
 
-def _axes(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(values[axis] for axis in AXES)
-
-
 def last_attempts(launches: Sequence[LaunchRecord]) -> dict[str, list[LaunchRecord]]:
     """The last attempt of each launch, by case."""
     last: dict[tuple[str, int], LaunchRecord] = {}
@@ -259,9 +259,8 @@ def time_split(
 
 def sibling(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **other: Any) -> Any:
     """The row of the case that differs only in the axes `other`; None unless it ended ok."""
-    wanted = {axis: row[axis] for axis in AXES} | other
-    found = (r for r in rows if all(r[axis] == value for axis, value in wanted.items()))
-    return next((r for r in found if r["status"] == Status.OK), None)
+    wanted = _axes({**row, **other})
+    return next((r for r in rows if _axes(r) == wanted and r["status"] == Status.OK), None)
 
 
 def _compare_with_siblings(
