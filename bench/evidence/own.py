@@ -246,4 +246,53 @@ def bisect(bisections: int, output: str) -> None:
     write_tables(Path(output), {"bisect": found})
 
 
-COMMANDS = (waiting, overhead, copies, parity, replicas, scaling, ranks, daemons, fleet, bisect)
+@click.command(cls=Verb)
+@click.option(
+    "--work",
+    default="results/minutes",
+    show_default=True,
+    metavar="FOLDER",
+    help="folder of the recorded duels; a finished one is not measured again",
+)
+@click.option(
+    "--sessions",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="recorded ones, of four duels each; 0 takes minutes_recorded.csv as it is",
+)
+@click.option("--draws", type=click.IntRange(min=100), default=2_000, show_default=True)
+@OUTPUT
+def minutes(work: str, sessions: int, draws: int, output: str) -> None:
+    """Tell how many minutes a duel takes to decide a change of a known size.
+
+    Records blocks of equals on this machine, quiet and beside a busy process, and draws duels from
+    them. Writes minutes_recorded.csv, minutes.csv and minutes.png; about an hour a session.
+    """
+    from bench.evidence.minutes.picture import draw
+    from bench.evidence.minutes.record import record, recorded
+    from bench.evidence.minutes.sample import minute_rows, read, sessions_of
+
+    folder = Path(output)
+    if sessions:
+        record(Path(work), sessions, click.echo)
+        write_tables(folder, {"minutes_recorded": recorded(Path(work))})
+    rows = minute_rows(sessions_of(read(folder / "minutes_recorded.csv")), draws, _SEED)
+    write_tables(folder, {"minutes": rows})
+    draw(rows, folder / "minutes.png")
+    click.echo(folder / "minutes.png")
+
+
+COMMANDS = (
+    waiting,
+    overhead,
+    copies,
+    parity,
+    replicas,
+    scaling,
+    ranks,
+    daemons,
+    fleet,
+    bisect,
+    minutes,
+)
