@@ -1,0 +1,133 @@
+"""The yardstick tells what is known to be so of made blocks, and records what a duel measures."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.evidence.minutes import record
+from bench.evidence.minutes.picture import draw
+from bench.evidence.minutes.sample import (
+    Launch,
+    compare_fail,
+    hyperfine,
+    minute_rows,
+    read,
+    sessions_of,
+)
+from bench.schema.duel import Block
+from bench.verdicts.sequential import LAST_LOOK
+from fmnist_models.errors import UserError
+
+PAIRS = 8
+
+
+def rows(scatter: float, minutes: float = 0.5) -> list[dict[str, Any]]:
+    """Two sessions of equals whose blocks scatter by so much, as read from a table."""
+    rng = np.random.default_rng(7)
+    found = []
+    for session in (1, 2):
+        for block in range(LAST_LOOK):
+            for side, size in (("a", 0.0), ("b", scatter * rng.standard_normal())):
+                seconds = 0.1 * np.exp(size + 0.001 * rng.standard_normal(PAIRS))
+                found.append(
+                    {
+                        "session": str(session),
+                        "loop": "fit",
+                        "load": "0",
+                        "block": str(block),
+                        "side": side,
+                        "order": "a" + "ab" * (PAIRS // 2),
+                        "block_s": str(60 * minutes),
+                        "launch_s": str(1.0 + seconds.sum()),
+                        "seconds": " ".join(f"{value:.6f}" for value in seconds),
+                    }
+                )
+    return found
+
+
+def told(found: list[dict[str, Any]], change: float, rule: str = "duel") -> dict[str, Any]:
+    (row,) = [row for row in found if (row["change"], row["rule"]) == (change, rule)]
+    return row
+
+
+def test_steady_blocks_are_decided_at_the_first_look_and_rightly() -> None:
+    found = minute_rows(sessions_of(rows(0.002)), 100, seed=1)
+    assert len(found) == 15
+    for change, column in ((0.0, "not_worse"), (0.01, "not_worse"), (0.10, "worse")):
+        assert told(found, change)[column] == 1.0
+        assert told(found, change)["minutes_90"] == pytest.approx(8 * 0.5)
+    assert told(found, 0.0)["worse_upper"] == pytest.approx(1 - 0.05 ** (1 / 100))
+
+
+def test_noisy_blocks_take_longer_and_are_decided_less_often() -> None:
+    steady, noisy = (
+        told(minute_rows(sessions_of(rows(scatter)), 100, seed=1), 0.05) for scatter in (0.002, 0.1)
+    )
+    assert steady["minutes_median"] < noisy["minutes_median"] == pytest.approx(LAST_LOOK * 0.5)
+    assert noisy["undecided"] > 0.5 > steady["undecided"] == 0.0
+
+
+def test_rules_of_other_tools() -> None:
+    launches = [Launch(1.0 + 0.001 * number, (0.1,) * PAIRS) for number in range(8)]
+    # Seconds of a whole launch that do not belong to its rounds hide part of a change.
+    assert compare_fail(launches, launches, 0.06)
+    assert not compare_fail(launches, launches, 0.04)
+    assert hyperfine(launches, launches, 0.06)
+    assert not hyperfine(launches, launches, 0.0)
+    # Faster is no alarm.
+    assert not hyperfine(launches, launches, -0.06)
+
+
+def test_a_picture_of_it_and_wrong_files(tmp_path: Path) -> None:
+    draw(minute_rows(sessions_of(rows(0.01)), 100, seed=1), tmp_path / "minutes.png")
+    assert (tmp_path / "minutes.png").stat().st_size > 10_000
+    with pytest.raises(UserError, match=r"cannot be read: .* record duels with --sessions"):
+        read(tmp_path / "none.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"other\.csv is no minutes_recorded"):
+        read(tmp_path / "other.csv")
+    with pytest.raises(UserError, match="no finished duel"):
+        record.recorded(tmp_path)
+
+
+def test_a_finished_duel_is_not_measured_again_and_a_half_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def begin(plan: Any, path: Path) -> Any:
+        """Note the duel, and make its folder."""
+        begun.append(path.name)
+        path.mkdir(parents=True)
+        return replace(plan, entropy="0")
+
+    @contextmanager
+    def sides(*_: Any) -> Any:
+        """No sides."""
+        yield {}
+
+    class Scripted:
+        """Blocks that end at once; those of a third duel fail."""
+
+        def __init__(self, path: Path, *_: Any) -> None:
+            self.fails = len(begun) == 3
+
+        def measured(self, *_: Any) -> Block:
+            """One block."""
+            return Block(0.0, None, 0.0, "a launch crashed" if self.fails else "")
+
+    monkeypatch.setattr(record, "begin", begin)
+    monkeypatch.setattr(record, "sides_under_way", sides)
+    monkeypatch.setattr(record, "Blocks", Scripted)
+    with pytest.raises(UserError, match="block 0: a launch crashed"):
+        record.record(tmp_path, 1, lambda _: None)
+    record.record(tmp_path, 1, lambda _: None)
+    assert len(begun) == 5
+    assert begun[2] == begun[3]
+    assert len({*begun}) == 4
