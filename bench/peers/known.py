@@ -16,6 +16,11 @@ from fmnist_models.errors import UserError
 # The end of a peer's name for the same training without computing the accuracy.
 LOSS_ONLY = "_loss"
 SKLEARN = "sklearn"
+# The framework of a peer whose products are those of NumPy's BLAS.
+NUMPY = "numpy"
+# Frameworks that are no backend of Keras.
+OTHERS = (SKLEARN, NUMPY)
+_ON_CPU: Mapping[str, str] = {SKLEARN: "scikit-learn", NUMPY: "NumPy"}
 _NEEDS: Mapping[str, str] = {
     "optax": "pip install .[peers]",
     "sklearn": "pip install scikit-learn",
@@ -27,7 +32,7 @@ class Peer:
     """One way to train relu_mlp.
 
     Attributes:
-        framework: a backend of Keras, or `sklearn`.
+        framework: a backend of Keras, `sklearn` or `numpy`.
         loop: the loop of the suite; empty for another program.
         module: the module of `bench.peers`; empty for a loop.
         keras: trains each documented network, optimizer and precision.
@@ -71,12 +76,12 @@ class Peer:
             "float32",
         ):
             return "trains relu_mlp with adam in float32 only"
-        if self.framework == SKLEARN and like.device != "cpu":
-            return "scikit-learn trains on a CPU only"
+        if self.framework in OTHERS and like.device != "cpu":
+            return f"{_ON_CPU[self.framework]} trains on a CPU only"
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             return f"{missing[0]} is not installed: {_NEEDS[missing[0]]}"
-        return None if self.framework == SKLEARN else skip_reason(self.case(like), machine)
+        return None if self.framework in OTHERS else skip_reason(self.case(like), machine)
 
 
 def _peers() -> dict[str, Peer]:
@@ -91,6 +96,7 @@ def _peers() -> dict[str, Peer]:
         "jax_scan": Peer("jax", module="jax_scan", packages=("optax",)),
         "torch_eager": Peer("torch", module="torch_eager"),
         "torch_compiled": Peer("torch", module="torch_compiled"),
+        "blas": Peer(NUMPY, module="blas"),
         SKLEARN: Peer(SKLEARN, module="sklearn_mlp", packages=(SKLEARN,)),
         "bare_fit": Peer("tensorflow", module="bare_fit", keras=True, usual=False),
         "keras_sketch": Peer("tensorflow", module="keras_sketch", keras=True, usual=False),

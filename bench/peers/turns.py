@@ -22,7 +22,7 @@ from bench.launch.process import Answer, WorkerProcess
 from bench.launch.stepwise import Turns
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
-from bench.peers.known import LOSS_ONLY, NAMES, SKLEARN
+from bench.peers.known import LOSS_ONLY, NAMES, OTHERS
 from bench.peers.training import PeerLaunch, Training
 from bench.schema.case import Case
 from bench.schema.launch import Status
@@ -110,11 +110,15 @@ def measure(plan: Plan, machine: Inventory, keep: Callable[[Measured], None]) ->
 def environment(name: str, case: Case, machine: Inventory) -> dict[str, str]:
     """The environment of a peer's process: that of a case of the suite with its framework.
 
-    Products of scikit-learn are NumPy's, whose threads the suite's own workers do without.
+    Products of scikit-learn are NumPy's, whose threads the suite's own workers do without. They are
+    those of the processor that is there, whatever the user's variables say.
     """
     found = child_environment(NAMES[name].case(case), machine)
-    if NAMES[name].framework == SKLEARN and case.threads is not None:
-        found["OPENBLAS_NUM_THREADS"] = found["MKL_NUM_THREADS"] = str(case.threads)
+    if NAMES[name].framework in OTHERS:
+        for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+            found.pop(variable, None)
+        if case.threads is not None:
+            found["OPENBLAS_NUM_THREADS"] = found["MKL_NUM_THREADS"] = str(case.threads)
     return found
 
 

@@ -255,7 +255,7 @@ def test_what_cannot_train_here_is_left_out_with_its_reason(
     absent(monkeypatch, "tensorflow", "optax")
     names, left_out = chosen(None, CASE, HERE)
     assert names[:3] == ("compiled-jax", "multistep-jax", "fit-jax")
-    assert {NAMES[name].framework for name in names} == {"jax", "torch", "sklearn"}
+    assert {NAMES[name].framework for name in names} == {"jax", "torch", "sklearn", "numpy"}
     told = dict(line.split(": ", 1) for line in left_out)
     assert told["compiled"].startswith("tensorflow is not installed in this environment")
     assert told["jax_scan"] == "optax is not installed: pip install .[peers]"
@@ -284,14 +284,24 @@ def test_a_peer_that_is_named_and_cannot_train_is_an_error(
         chosen(f"fit-torch,{name}", CASE, HERE)
 
 
-def test_where_no_framework_is_installed_scikit_learn_still_trains(
+def test_where_no_framework_is_installed_numpy_and_scikit_learn_still_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     absent(monkeypatch, *(package for one in KNOWN.values() for package in one.packages))
-    assert chosen(None, CASE, HERE)[0] == ("sklearn_loss",)
-    absent(monkeypatch, "sklearn", *(p for one in KNOWN.values() for p in one.packages))
+    assert chosen(None, CASE, HERE)[0] == ("blas", "blas_loss", "sklearn_loss")
     with pytest.raises(UserError, match="no peer can train here: compiled: tensorflow"):
-        chosen(None, CASE, HERE)
+        chosen(None, replace(CASE, model="softmax"), HERE)
+
+
+def test_variables_that_choose_another_blas_do_not_reach_its_peers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "1")
+    for name in ("blas", "sklearn_loss"):
+        found = turns.environment(name, CASE, HERE)
+        assert not [variable for variable in found if variable.startswith("OPENBLAS_CORE")]
+        assert "OPENBLAS_L2_SIZE" not in found
 
 
 def test_peers_by_hand_are_left_out_of_other_networks(monkeypatch: pytest.MonkeyPatch) -> None:

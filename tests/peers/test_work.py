@@ -20,7 +20,7 @@ from support import ROOT
 from bench.machine.hardware import cpu_affinity
 from bench.machine.nvml import Inventory
 from bench.machine.placement import child_environment
-from bench.peers.known import LOSS_ONLY, NAMES, PEERS, SKLEARN
+from bench.peers.known import LOSS_ONLY, NAMES, OTHERS, PEERS, SKLEARN
 from bench.peers.training import initial_weights, order_of
 from bench.peers.turns import Measured, Plan, environment, measure
 from bench.schema.case import Case
@@ -223,7 +223,7 @@ def test_a_peer_has_the_environment_of_the_suites_case(name: str) -> None:
     peer = PEERS[name]
     case = Case("relu_mlp", "adam", "compiled", threads=3)
     found = environment(name + LOSS_ONLY, case, Inventory())
-    if peer.framework == SKLEARN:
+    if peer.framework in OTHERS:
         assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == "3"
         return
     suites = Case("relu_mlp", "adam", "fit", threads=3, backend=peer.framework)
