@@ -262,21 +262,36 @@ def bisect(bisections: int, output: str) -> None:
     help="recorded ones, of four duels each; 0 takes minutes_recorded.csv as it is",
 )
 @click.option("--draws", type=click.IntRange(min=100), default=2_000, show_default=True)
+@click.option(
+    "--live",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="fought duels of each change in each setting, which take hours",
+)
 @OUTPUT
-def minutes(work: str, sessions: int, draws: int, output: str) -> None:
+def minutes(work: str, sessions: int, draws: int, live: int, output: str) -> None:
     """Tell how many minutes a duel takes to decide a change of a known size.
 
     Records blocks of equals on this machine, quiet and beside a busy process, and draws duels from
-    them. Writes minutes_recorded.csv, minutes.csv and minutes.png; about an hour a session.
+    them; and runs duels with a change put in. Writes minutes_recorded.csv, minutes.csv,
+    minutes.png and, with --live, minutes_live.csv; about an hour a session.
     """
+    from rich.console import Console
+
+    from bench.evidence.minutes.live import fight_all
     from bench.evidence.minutes.picture import draw
     from bench.evidence.minutes.record import record, recorded
     from bench.evidence.minutes.sample import minute_rows, read, sessions_of
+    from bench.reports.terminal.duel import DuelLines
 
     folder = Path(output)
     if sessions:
         record(Path(work), sessions, click.echo)
         write_tables(folder, {"minutes_recorded": recorded(Path(work))})
+    if live:
+        fought = fight_all(Path(work), live, DuelLines(Console()), click.echo)
+        write_tables(folder, {"minutes_live": fought})
     rows = minute_rows(sessions_of(read(folder / "minutes_recorded.csv")), draws, _SEED)
     write_tables(folder, {"minutes": rows})
     draw(rows, folder / "minutes.png")

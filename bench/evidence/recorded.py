@@ -68,7 +68,7 @@ def collect(work: Path) -> tuple[list[Row], list[Row]]:
                 "time_utc": own[0]["time_utc"],
                 "loop": duel.loop,
                 "slower": duel.slower,
-                **_duel(folder, verdict, turns * turn_s),
+                **duel_row(folder, verdict, turns * turn_s),
             }
         )
     return launches, rows
@@ -98,7 +98,14 @@ def _measured(run: RunFolder) -> Iterator[tuple[LaunchRecord, list[StoredRound]]
             yield record, [s for s in rounds if (s.launch, s.attempt) == key]
 
 
-def _duel(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
+def duel_row(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
+    """What a duel of one case found, beside its truth.
+
+    Args:
+        folder: the duel's.
+        verdict: the content of its verdict.json.
+        burned_s: seconds that were put into a step of B.
+    """
     (case,) = verdict["cases"]
     logs = case["speed"]
     interval = student_interval(logs)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from bench.evidence.minutes import record
+from bench.evidence.minutes import live, record
 from bench.evidence.minutes.picture import draw
 from bench.evidence.minutes.sample import (
     Launch,
@@ -20,6 +21,7 @@ from bench.evidence.minutes.sample import (
     read,
     sessions_of,
 )
+from bench.reports.terminal.duel import DuelLines
 from bench.schema.duel import Block
 from bench.verdicts.sequential import LAST_LOOK
 from fmnist_models.errors import UserError
@@ -131,3 +133,41 @@ def test_a_finished_duel_is_not_measured_again_and_a_half_one_is(
     assert len(begun) == 5
     assert begun[2] == begun[3]
     assert len({*begun}) == 4
+
+
+def test_a_live_duel_burns_in_the_step_of_b_alone() -> None:
+    setting = record.SETTINGS[0]
+    plan = live.LiveDuel(setting, 0.05, 2).plan(700)
+    assert [dict(side.variables)[live.TURNS] for side in (plan.a, plan.b)] == ["0", "700"]
+    (case,) = plan.cases
+    assert (case.loop, case.batch_size) == (setting.loop, setting.case.batch_size)
+    names = {live.LiveDuel(s, c, 1).name for s in record.SETTINGS for c in live.CHANGES}
+    assert len(names) == 20
+
+
+def test_a_fought_duel_is_not_fought_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fought: list[str] = []
+
+    def fight(_: Any, path: Path, *__: Any, **___: Any) -> None:
+        """Leave a verdict; the third duel is killed."""
+        fought.append(path.name)
+        path.mkdir()
+        if len(fought) == 3:
+            raise KeyboardInterrupt
+        (path / "verdict.json").write_text("{}")
+
+    monkeypatch.setattr(live, "fight", fight)
+    monkeypatch.setattr(live, "begin", lambda plan, _: plan)
+    monkeypatch.setattr(live, "turn_seconds", lambda _: 1e-8)
+    monkeypatch.setattr(live, "_step_s", lambda *_: 1e-3)
+    told = dict.fromkeys(live._KEPT, 1)
+    monkeypatch.setattr(live, "duel_row", lambda _, __, s: {**told, "truth": s / 1e-3})
+    lines = DuelLines(Console(quiet=True))
+    with pytest.raises(KeyboardInterrupt):
+        live.fight_all(tmp_path, 1, lines, lambda _: None)
+    rows = live.fight_all(tmp_path, 1, lines, lambda _: None)
+    assert len(rows) == 20
+    assert len(fought) == 21
+    assert fought[2] == fought[3]
+    assert all(row["truth"] == pytest.approx(row["change"], abs=1e-5) for row in rows)
+    assert all(row["minutes"] >= 0 for row in rows)
