@@ -24,7 +24,7 @@ from bench.evidence.exits import (
 from bench.evidence.worlds import LAUNCH_SD, Array, World, block_logs, heavy, launch_medians
 from bench.schema.errors import ExitCode
 from bench.schema.sizes import DUEL_GATE, MARGIN
-from bench.verdicts.sequential import LAST_LOOK, SPEED_SHARE, SPENDING, passing_level
+from bench.verdicts.sequential import DOUBT, LAST_LOOK, PASSING, SPEED_SHARE, SPENDING
 
 AUTOCORRELATIONS, DRIFTS = (0.0, 0.5, 0.8), (0.0, 0.01, 0.02, 0.03)
 DUEL_GATES = (DUEL_GATE, 0.10)
@@ -54,8 +54,11 @@ def decided(values: Array, cases: int, gate: float = DUEL_GATE) -> NDArray[np.in
         seen = values[..., :blocks]
         mean, error = seen.mean(-1), seen.std(-1, ddof=1) / math.sqrt(blocks)
         still = codes == ExitCode.INCONCLUSIVE
-        worse = stdtr(blocks - 1, -(mean - margin) / error) <= spent * share
-        passed = stdtr(blocks - 1, (mean - limit) / error) <= passing_level(blocks, share)
+        p = stdtr(blocks - 1, -(mean - margin) / error)
+        worse = p <= spent * share
+        passed = stdtr(blocks - 1, (mean - limit) / error) <= PASSING[blocks]
+        if blocks < LAST_LOOK:
+            passed &= p > DOUBT
         codes[still & passed] = ExitCode.PASSED
         codes[still & worse] = ExitCode.REGRESSION
     return codes
