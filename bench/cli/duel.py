@@ -73,13 +73,13 @@ def duel(**values: Any) -> int:
       backend=NAME               tensorflow, jax or torch, from the same weights
       NAME=VALUE                 an environment variable
 
-    A block is one fresh launch of each side, in random order. After 8, 16 and 24 blocks there is
-    a look at each case, which ends when it is decided. It is a regression where B is slower by
-    more than the margin, or its accuracy, or another score from 0 to 1 that is good when high, is
-    lower by more than 0.5 points (any other score worse by more than 0.5%), beyond doubt (1% for
-    all cases and looks together). It passes where a change as large as the gate is ruled out: a B
-    that is worse by the gate passes in at most one duel of ten. Before every round, a control that
-    no side can influence measures the memory; where it differs, there is no verdict.
+    A block is one fresh launch of each side, in random order. After 4, 6, 8, 12, 16 and 24 blocks
+    there is a look at each case, which ends when it is decided. It is a regression where B is
+    slower by more than the margin, or its accuracy, or another score from 0 to 1 that is good when
+    high, is lower by more than 0.5 points (any other score worse by more than 0.5%), beyond doubt
+    (1% for all cases and looks together). It passes where a change as large as the gate is ruled
+    out: a B that is worse by the gate passes in at most one duel of ten. Before every round, a
+    control that no side can influence measures the memory; where it differs, there is no verdict.
 
     --resume finishes a duel in the orders that were drawn when it began. Only --budget may be
     changed then.

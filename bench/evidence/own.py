@@ -298,6 +298,21 @@ def minutes(work: str, sessions: int, draws: int, live: int, output: str) -> Non
     click.echo(folder / "minutes.png")
 
 
+@click.command(cls=Verb)
+@click.option("--trials", type=click.IntRange(min=100), default=20_000, show_default=True)
+@OUTPUT
+def designs(trials: int, output: str) -> None:
+    """Compare ways to look at a duel, on the launches in recorded.csv.
+
+    Writes designs.csv; half a minute.
+    """
+    from bench.evidence.minutes.designs import design_rows
+    from bench.evidence.recorded import read
+
+    rows = list(design_rows(read(Path(output) / "recorded.csv"), trials, _SEED))
+    write_tables(Path(output), {"designs": rows})
+
+
 COMMANDS = (
     waiting,
     overhead,
@@ -310,4 +325,5 @@ COMMANDS = (
     fleet,
     bisect,
     minutes,
+    designs,
 )

@@ -24,7 +24,7 @@ from bench.evidence.exits import (
 from bench.evidence.worlds import LAUNCH_SD, Array, World, block_logs, heavy, launch_medians
 from bench.schema.errors import ExitCode
 from bench.schema.sizes import DUEL_GATE, MARGIN
-from bench.verdicts.sequential import DOUBT, LAST_LOOK, PASSING, SPEED_SHARE, SPENDING
+from bench.verdicts.sequential import LAST_LOOK, LOOKS, SPEED_SHARE, SPENDING, Looks
 
 AUTOCORRELATIONS, DRIFTS = (0.0, 0.5, 0.8), (0.0, 0.01, 0.02, 0.03)
 DUEL_GATES = (DUEL_GATE, 0.10)
@@ -38,30 +38,39 @@ def worlds() -> Iterator[World]:
 
 
 def decided(values: Array, cases: int, gate: float = DUEL_GATE) -> NDArray[np.int8]:
-    """The exit code of a duel for each series of 24 blocks; shape (...).
+    """The exit code of a duel for each series of 24 blocks; shape (...), as of `ended`."""
+    return ended(values, cases, gate)[0]
+
+
+def ended(
+    values: Array, cases: int = 1, gate: float = DUEL_GATE, looks: Looks = LOOKS
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """The exit code of a duel for each series of blocks, and the blocks that it took; shape (...).
 
     It decides as `sequential.look` does, for many duels at once; a test compares the two.
 
     Args:
-        values: log ratios, shape (..., 24).
+        values: log ratios, shape (..., blocks of the last look).
         cases: number of cases among which the error is divided.
         gate: the slow-down that must be ruled out, as a share.
+        looks: when is looked, and what may be spent.
     """
-    margin, limit = math.log1p(MARGIN), math.log1p(gate)
+    margin, limit, share = math.log1p(MARGIN), math.log1p(gate), SPEED_SHARE / cases
     codes = np.full(values.shape[:-1], ExitCode.INCONCLUSIVE, dtype=np.int8)
-    for blocks, spent in SPENDING.items():
-        share = SPEED_SHARE / cases
+    taken = np.full(codes.shape, looks.last)
+    for blocks, spent in looks.spending.items():
         seen = values[..., :blocks]
         mean, error = seen.mean(-1), seen.std(-1, ddof=1) / math.sqrt(blocks)
-        still = codes == ExitCode.INCONCLUSIVE
         p = stdtr(blocks - 1, -(mean - margin) / error)
         worse = p <= spent * share
-        passed = stdtr(blocks - 1, (mean - limit) / error) <= PASSING[blocks]
-        if blocks < LAST_LOOK:
-            passed &= p > DOUBT
+        passed = stdtr(blocks - 1, (mean - limit) / error) <= looks.passing[blocks]
+        if blocks < looks.last:
+            passed &= p > looks.doubt
+        still = codes == ExitCode.INCONCLUSIVE
         codes[still & passed] = ExitCode.PASSED
         codes[still & worse] = ExitCode.REGRESSION
-    return codes
+        taken[still & (worse | passed)] = blocks
+    return codes, taken
 
 
 def duel_rows(world: World, suites: int, seed: int) -> dict[str, list[Row]]:

@@ -1,4 +1,4 @@
-"""Compares A and B on one noisy machine: paired blocks in random order, and at most three looks.
+"""Compares A and B on one noisy machine: paired blocks in random order, and a few looks.
 
 duel.json      the two sides, the settings and the seed of the orders, for resuming
 a/, b/         a run's folder for each side, with all its launches

@@ -28,16 +28,40 @@ SPENDING: Mapping[int, float] = MappingProxyType(
 LAST_LOOK = max(SPENDING)
 # With at least this many pairs, each order has a median that one disturbed pair does not move.
 _LEAST_EVEN = 6
-# The probability, over all looks, that a B which is worse by the gate passes. The levels spent for
-# it add up to less, because launches have heavier tails than Student's t assumes
-# (results/evidence).
+# The probability, over all looks, that a B which is worse by the gate passes; and the level at
+# which each look must rule the gate out. The levels add up to more, because the looks see the same
+# blocks. What passes in all was simulated, also where launches have heavier tails than Student's t
+# assumes (results/evidence).
 MISSED = 0.1
 PASSING: Mapping[int, float] = MappingProxyType(
-    {4: 0.02, 6: 0.015, 8: 0.015, 12: 0.01, 16: 0.01, 24: 0.02}
+    {4: 0.02, 6: 0.015, 8: 0.015, 12: 0.015, 16: 0.015, 24: 0.05}
 )
 # Before the last look, nothing passes that seems worse than the margin at this level. So a change
 # between margin and gate that can be found is found, rather than passed at once.
 DOUBT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """When a duel is looked at, and the errors that it may make there.
+
+    Attributes:
+        spending: the error of alarms spent at each look, by the number of blocks.
+        passing: the level at which each must rule the gate out.
+        doubt: before the last one nothing passes that seems worse than the margin at this level.
+    """
+
+    spending: Mapping[int, float]
+    passing: Mapping[int, float]
+    doubt: float
+
+    @property
+    def last(self) -> int:
+        """The number of blocks of the last look."""
+        return max(self.spending)
+
+
+LOOKS = Looks(SPENDING, PASSING, DOUBT)
 # Shares of the error of a case. A fault of the score shows as a large change, so it gets less.
 SPEED_SHARE, SCORE_SHARE = 0.9, 0.1
 # 2^24 choices of signs are counted as pairs of sums of two halves, 2^12 each. 32 values are two
@@ -115,7 +139,9 @@ def even_log(a: Sequence[float], b: Sequence[float], firsts: str) -> float:
     return fmean(block_log(*zip(*own, strict=True)) for own in by_first if own)
 
 
-def look(values: Sequence[float], margin: float, gate: float, share: float) -> Look:
+def look(
+    values: Sequence[float], margin: float, gate: float, share: float, looks: Looks = LOOKS
+) -> Look:
     """Decide on the blocks of one case at a look.
 
     Worse: p of `paired_p` is at most the error of this look in `SPENDING` times `share`. Where the
@@ -123,16 +149,17 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
     below 1% (Bonferroni).
 
     Not worse: the test in the other direction rules out a mean as large as `gate`, at the level of
-    `PASSING`. These add up to 9% for each test alone: what is worse must pass all. So B passes in
+    `PASSING`, whatever the share: what is worse must pass all tests. With these levels B passes in
     at most one of ten duels in which it is worse by the gate, however noisy they are. Stopping
     early as not worse raises no alarm, so it spends none of the error of alarms. Before the last
-    look B does not pass where p is at most `DOUBT`.
+    look B does not pass where it is in doubt.
 
     Args:
         values: one for each block, in any order; as many as one of the looks.
         margin: the allowed change, in the unit of the values.
         gate: the change that must be ruled out, in the same unit.
         share: share of the error, above 0 and at most 1.
+        looks: when is looked, and what may be spent.
 
     Raises:
         ValueError: no look at this number of blocks, a share or gate out of range, or a value
@@ -145,18 +172,18 @@ def look(values: Sequence[float], margin: float, gate: float, share: float) -> L
     if not gate > margin:
         raise ValueError(f"gate {gate}: must be above the margin {margin}")
     blocks = len(values)
-    if blocks not in SPENDING:
-        raise ValueError(f"{blocks} blocks: look at {', '.join(map(str, SPENDING))} only")
-    p, level = paired_p(values, margin), SPENDING[blocks] * share
+    if blocks not in looks.spending:
+        raise ValueError(f"{blocks} blocks: look at {', '.join(map(str, looks.spending))} only")
+    p, level = paired_p(values, margin), looks.spending[blocks] * share
     beyond = float(stdtrit(blocks - 1, 1 - level)) * stdev(values) / math.sqrt(blocks)
-    excluded = paired_p([-value for value in values], -gate) <= PASSING[blocks]
-    in_doubt = blocks < LAST_LOOK and p <= DOUBT
+    excluded = paired_p([-value for value in values], -gate) <= looks.passing[blocks]
+    in_doubt = blocks < looks.last and p <= looks.doubt
     if p <= level:
         decision = Decision.WORSE
     elif excluded and not in_doubt:
         decision = Decision.NOT_WORSE
     else:
-        decision = Decision.UNDECIDED if blocks == LAST_LOOK else Decision.GO_ON
+        decision = Decision.UNDECIDED if blocks == looks.last else Decision.GO_ON
     return Look(
         blocks,
         fmean(values),

@@ -60,10 +60,11 @@ def told(found: list[dict[str, Any]], change: float, rule: str = "duel") -> dict
 
 def test_steady_blocks_are_decided_at_the_first_look_and_rightly() -> None:
     found = minute_rows(sessions_of(rows(0.002)), 100, seed=1)
-    assert len(found) == 15
+    assert len(found) == 20
     for change, column in ((0.0, "not_worse"), (0.01, "not_worse"), (0.10, "worse")):
         assert told(found, change)[column] == 1.0
-        assert told(found, change)["minutes_90"] == pytest.approx(8 * 0.5)
+        assert told(found, change)["minutes_90"] == pytest.approx(4 * 0.5)
+        assert told(found, change, "three looks")["minutes_90"] == pytest.approx(8 * 0.5)
     assert told(found, 0.0)["worse_upper"] == pytest.approx(1 - 0.05 ** (1 / 100))
 
 

@@ -37,7 +37,6 @@ def blocks(count: int, shift: float, sd: float = 0.03, seed: int = 3) -> list[fl
 
 def test_one_percent_is_spent_in_all() -> None:
     assert math.fsum(SPENDING.values()) == pytest.approx(0.01)
-    assert math.fsum(PASSING.values()) == pytest.approx(0.9 * MISSED)
     assert [*SPENDING] == [*PASSING]
     assert LAST_LOOK == 24
 
@@ -105,10 +104,11 @@ def test_what_seems_worse_than_the_margin_passes_at_the_last_look_alone(count: i
 @pytest.mark.parametrize("sd", [0.02, 0.04, 0.06, 0.1])
 @pytest.mark.parametrize("cases", [1, 30])
 def test_worse_by_the_gate_passes_in_one_duel_of_ten_at_most(sd: float, cases: int) -> None:
-    """Where the last look passed whatever it could have called worse, a quarter of them did."""
-    values = np.random.default_rng(7).normal(GATE, sd, (4_000, LAST_LOOK))
+    """Where each look spent 5%, as the last one does, one in seven of them did."""
+    values = np.random.default_rng(7).normal(GATE, sd, (20_000, LAST_LOOK))
     passed = (decided(values, cases) == ExitCode.PASSED).mean()
-    assert passed <= MISSED + 0.015
+    # Two standard errors of so many trials.
+    assert passed <= MISSED - 2 * math.sqrt(MISSED * (1 - MISSED) / 20_000)
 
 
 def test_faster_is_not_worse() -> None:

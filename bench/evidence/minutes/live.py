@@ -16,8 +16,8 @@ from statistics import median
 from typing import Any
 
 from bench.evidence.live import BURNING, TURNS, turn_seconds
+from bench.evidence.minutes.designs import CHANGES
 from bench.evidence.minutes.record import SETTINGS, Setting, busy
-from bench.evidence.minutes.sample import CHANGES
 from bench.evidence.recorded import duel_row
 from bench.reports.terminal.duel import DuelLines
 from bench.schema.draws import SIDES

@@ -19,18 +19,19 @@ import numpy as np
 from scipy.stats import ttest_ind
 
 from bench.evidence.exits import upper_bound
+from bench.evidence.minutes.designs import BEFORE, CHANGES
 from bench.schema.sizes import DUEL_GATE, MARGIN
 from bench.verdicts.sequential import (
     LAST_LOOK,
+    LOOKS,
     SPEED_SHARE,
-    SPENDING,
     Decision,
+    Looks,
     even_log,
     look,
 )
 from fmnist_models.errors import UserError
 
-CHANGES = (0.0, 0.01, 0.02, 0.05, 0.10)
 Row = dict[str, Any]
 
 
@@ -107,19 +108,25 @@ def _block(a: Mapping[str, Any], b: Mapping[str, Any]) -> Block:
     return Block(even_log(first, second, a["order"][1:]), float(a["block_s"]) / 60, launches)
 
 
-def duel(session: Sequence[Block], change: float, rng: np.random.Generator) -> tuple[Verdict, int]:
-    """A duel of blocks drawn from a session, and the number of blocks that it took."""
-    drawn = [session[number] for number in rng.integers(len(session), size=LAST_LOOK)]
+def drawn(
+    session: Sequence[Block], change: float, rng: np.random.Generator
+) -> tuple[list[Block], list[float]]:
+    """The blocks of a duel, drawn from a session, and their log ratios with the change in B."""
+    blocks = [session[number] for number in rng.integers(len(session), size=LAST_LOOK)]
     signs = rng.choice((-1.0, 1.0), LAST_LOOK)
-    values = [s * block.log + math.log1p(change) for s, block in zip(signs, drawn, strict=True)]
+    return blocks, [s * b.log + math.log1p(change) for s, b in zip(signs, blocks, strict=True)]
+
+
+def duel(blocks: Sequence[Block], values: Sequence[float], looks: Looks) -> tuple[Verdict, int]:
+    """How a duel of these blocks ends, and after how many of them."""
     margin, gate = math.log1p(MARGIN), math.log1p(DUEL_GATE)
-    for blocks in SPENDING:
-        seen = look(values[:blocks], margin, gate, SPEED_SHARE)
+    for number in looks.spending:
+        seen = look(values[:number], margin, gate, SPEED_SHARE, looks)
         if seen.decision is not Decision.GO_ON:
             break
-    minutes = math.fsum(block.minutes for block in drawn[:blocks])
+    minutes = math.fsum(block.minutes for block in blocks[:number])
     worse, passed = seen.decision is Decision.WORSE, seen.decision is Decision.NOT_WORSE
-    return Verdict(worse, passed, minutes), blocks
+    return Verdict(worse, passed, minutes), number
 
 
 def compare_fail(a: Sequence[Launch], b: Sequence[Launch], change: float) -> bool:
@@ -142,6 +149,7 @@ def hyperfine(a: Sequence[Launch], b: Sequence[Launch], change: float) -> bool:
     return bool(found.pvalue < 0.05 and fmean(later) > fmean(earlier))
 
 
+DUELS: Mapping[str, Looks] = {"three looks": BEFORE, "duel": LOOKS}
 # One after the other, as they are typed; the first takes the minutes of two launches alone.
 OTHERS: Mapping[str, Callable[[Sequence[Launch], Sequence[Launch], float], bool]] = {
     "pytest-benchmark": compare_fail,
@@ -155,11 +163,14 @@ def minute_rows(recorded: Mapping[tuple[str, int], Sessions], draws: int, seed: 
     for (loop, load), sessions in sorted(recorded.items()):
         for change in CHANGES:
             rng = np.random.default_rng([seed, load, len(loop), round(1_000 * change)])
-            told: dict[str, list[Verdict]] = {"duel": [], **{name: [] for name in OTHERS}}
+            told: dict[str, list[Verdict]] = {name: [] for name in (*DUELS, *OTHERS)}
             for _ in range(draws):
                 session = sessions[int(rng.integers(len(sessions)))]
-                verdict, blocks = duel(session, change, rng)
-                told["duel"].append(verdict)
+                own_blocks, values = drawn(session, change, rng)
+                for name, looks in DUELS.items():
+                    verdict, blocks = duel(own_blocks, values, looks)
+                    told[name].append(verdict)
+                # The last of them is the duel as it is, whose minutes the others get.
                 for name, rule in OTHERS.items():
                     a, b = _one_after_the_other(session, blocks, rng)
                     worse = rule(a, b, change)

@@ -1,0 +1,79 @@
+"""Compares ways to look at a duel, on recorded blocks of equals to which a change is added.
+
+One was chosen on the sessions of one half, and what it does is published on those of the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.evidence.recorded import blocks_of
+from bench.evidence.simulate import ended
+from bench.schema.errors import ExitCode
+from bench.verdicts.sequential import LAST_LOOK, LOOKS, SPEED_SHARE, Looks
+
+Row = dict[str, Any]
+# The looks of the first version of the duel. It ruled the gate out at the level of an alarm, but
+# for the last look.
+BEFORE = Looks(
+    {8: 0.0005, 16: 0.003, 24: 0.0065},
+    {8: 0.0005 * SPEED_SHARE, 16: 0.003 * SPEED_SHARE, 24: 0.09 - 0.0035 * SPEED_SHARE},
+    0.0,
+)
+DESIGNS: Mapping[str, Looks] = {
+    "three looks": BEFORE,
+    "three looks, passing spent evenly": Looks(
+        BEFORE.spending, dict.fromkeys(BEFORE.spending, 0.03), 0.05
+    ),
+    "six looks": LOOKS,
+    "six looks, never in doubt": Looks(LOOKS.spending, LOOKS.passing, 0.0),
+    "six looks, sooner in doubt": Looks(LOOKS.spending, LOOKS.passing, 0.2),
+    "eight looks": Looks(
+        {3: 2e-4, 4: 3e-4, 5: 5e-4, 6: 5e-4, 8: 1e-3, 12: 1.5e-3, 16: 2e-3, 24: 4e-3},
+        {**dict.fromkeys((3, 4, 5, 6, 8, 12, 16), 0.01), 24: 0.05},
+        0.05,
+    ),
+}
+CHANGES = (0.0, 0.01, 0.02, 0.05, 0.10)
+
+
+def design_rows(recorded: Iterable[Row], trials: int, seed: int) -> Iterator[Row]:
+    """One row for each half, case, change and design; all designs judge the same drawn duels.
+
+    Args:
+        recorded: the rows of recorded.csv.
+        trials: duels that are drawn; their blocks are a case's, with either side as B.
+        seed: of the draws.
+    """
+    equals = [row for row in recorded if row["slower"] == 0]
+    rng = np.random.default_rng(seed)
+    for half, odd in (("choosing", 1), ("publishing", 0)):
+        for case, logs in blocks_of(r for r in equals if r["session"] % 2 == odd).items():
+            pool = np.array(logs)
+            # No block twice in a duel: four times the same one would show no scatter at all.
+            places = rng.permuted(np.tile(np.arange(pool.size), (trials, 1)), axis=1)
+            values = pool[places[:, :LAST_LOOK]]
+            if values.shape[1] < LAST_LOOK:
+                continue
+            values = values * rng.choice((-1.0, 1.0), values.shape)
+            for change in CHANGES:
+                for name, looks in DESIGNS.items():
+                    codes, blocks = ended(values + math.log1p(change), looks=looks)
+                    yield {
+                        "half": half,
+                        "case": case,
+                        "recorded": len(pool),
+                        "noise": float(pool.std(ddof=1)),
+                        "change": change,
+                        "design": name,
+                        "trials": trials,
+                        "worse": float((codes == ExitCode.REGRESSION).mean()),
+                        "not_worse": float((codes == ExitCode.PASSED).mean()),
+                        "blocks_mean": float(blocks.mean()),
+                        "blocks_median": float(np.median(blocks)),
+                        "blocks_90": float(np.quantile(blocks, 0.9)),
+                    }
