@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import math
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmnist_models import DATA_VARIABLE
-from fmnist_models.errors import UserError
+from fmnist_models.idx import (
+    MAGIC_OF_IMAGES,
+    MAGIC_OF_LABELS,
+    DatasetError,
+    array_of,
+    decoded,
+    refuse_special,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,14 +64,7 @@ _COMPRESSED: dict[str, str] = {
 _HIGH = round(2**19 / 255) / 2**19
 PIXEL_SCALE: tuple[float, float] = (_HIGH, 1 / 255 - _HIGH)
 VALIDATION_SHARE = 0.2
-_MAGIC_OF_GZIP = b"\x1f\x8b"
-_MAGIC_OF_IMAGES = 0x803
-_MAGIC_OF_LABELS = 0x801
 _SIDE = 28
-
-
-class DatasetError(UserError):
-    """The images cannot be read, or have wrong contents."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +163,7 @@ def load(folder: Path | None = None) -> FashionMnist:
     folder = folder or embedded_folder()
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder: name one that holds the four IDX files")
-    contents = {name: _decoded(folder / name) for name in EMBEDDED}
+    contents = {name: decoded(folder / name) for name in EMBEDDED}
     # Not Path.resolve, which raises where a link leads to itself.
     if Path(os.path.realpath(folder)) == embedded_folder():
         for name, expected in EMBEDDED.items():
@@ -193,7 +192,7 @@ def refuse_wrong(folder: Path) -> None:
 
 def _is_embedded(file: Path, digest: str) -> bool:
     try:
-        _refuse_special(file)
+        refuse_special(file)
         return hashlib.sha256(file.read_bytes()).hexdigest() == digest
     except (OSError, DatasetError):
         return False
@@ -256,7 +255,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     arrays = (train_images, train_labels, test_images, test_labels)
     for name, array in zip(EMBEDDED, arrays, strict=True):
-        magic = _MAGIC_OF_IMAGES if array.ndim == 3 else _MAGIC_OF_LABELS
+        magic = MAGIC_OF_IMAGES if array.ndim == 3 else MAGIC_OF_LABELS
         header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
         # Without a time stamp, equal arrays give equal files.
         content = gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
@@ -270,69 +269,24 @@ def training_samples(folder: Path | None) -> int:
         DatasetError: the header cannot be read.
     """
     file = (folder or embedded_folder()) / TRAIN_IMAGES
-    _refuse_special(file)
+    refuse_special(file)
     try:
         with gzip.open(file) as content:
             magic, count = struct.unpack(">2I", content.read(8))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DatasetError(f"{file} cannot be read: {error}") from error
-    if magic != _MAGIC_OF_IMAGES:
+    if magic != MAGIC_OF_IMAGES:
         raise DatasetError(f"{file} holds no images")
     # train_test_split rounds in the same way.
     return int(count) - math.ceil(VALIDATION_SHARE * int(count))
-
-
-def _refuse_special(file: Path) -> None:
-    """Refuse a pipe or a device, because reading it may never end.
-
-    Raises:
-        DatasetError: it is neither a file nor a folder.
-    """
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        # The reader of the file reports the error.
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise DatasetError(f"{file} is a pipe or a device: make it a readable file")
-
-
-def _decoded(file: Path) -> bytes:
-    _refuse_special(file)
-    try:
-        compressed = file.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"{file} is missing: the folder must hold all four files") from None
-    except OSError as error:
-        raise DatasetError(
-            f"{file} cannot be read ({error.strerror}): make it a readable file"
-        ) from error
-    if not compressed:
-        raise DatasetError(f"{file} is empty: copy it again")
-    try:
-        return gzip.decompress(compressed)
-    except EOFError:
-        raise DatasetError(f"{file} is truncated: copy it again") from None
-    except gzip.BadGzipFile as error:
-        if not compressed.startswith(_MAGIC_OF_GZIP):
-            why = "is not a gzip file: compress it, or copy it again"
-        elif "CRC" in str(error):
-            why = "is damaged (CRC error: a byte of it was changed): copy it again"
-        elif "length" in str(error):
-            why = "is damaged (its length is not what it says): copy it again"
-        else:
-            why = f"is damaged ({error}): copy it again"
-        raise DatasetError(f"{file} {why}") from None
-    except zlib.error as error:
-        raise DatasetError(f"{file} is damaged ({error}): copy it again") from None
 
 
 def _pair(
     folder: Path, images_name: str, labels_name: str, contents: dict[str, bytes]
 ) -> tuple[Bytes, Bytes]:
     images_file, labels_file = folder / images_name, folder / labels_name
-    images = _array(images_file, contents[images_name], _MAGIC_OF_IMAGES, 3)
-    labels = _array(labels_file, contents[labels_name], _MAGIC_OF_LABELS, 1)
+    images = array_of(images_file, contents[images_name], MAGIC_OF_IMAGES, 3)
+    labels = array_of(labels_file, contents[labels_name], MAGIC_OF_LABELS, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
         raise DatasetError(
             f"{images_file} holds images of {images.shape[1:]}: they must be (28, 28)"
@@ -345,32 +299,6 @@ def _pair(
     if labels.max() >= len(CLASS_NAMES):
         raise DatasetError(f"{labels_file} holds the label {labels.max()}: they go from 0 to 9")
     return images, labels
-
-
-def _array(file: Path, content: bytes, magic: int, dimensions: int) -> Bytes:
-    """The array of an IDX file: a big-endian magic number, the sizes, then the bytes.
-
-    By NumPy: the packages for IDX (idx2numpy, python-mnist) are of 2020.
-    """
-    import numpy as np
-
-    start = 4 * (1 + dimensions)
-    if len(content) < start:
-        raise DatasetError(f"{file} is truncated inside its IDX header: copy it again")
-    found, *shape = struct.unpack(f">{1 + dimensions}I", content[:start])
-    if found != magic:
-        raise DatasetError(
-            f"{file} has the magic number {found:#x}, not {magic:#x}: it is another kind of file"
-        )
-    expected = int(np.prod(shape, dtype=object))
-    if len(content) - start != expected:
-        raise DatasetError(
-            f"{file} announces {expected} bytes ({' x '.join(map(str, shape))}) but holds "
-            f"{len(content) - start}: copy it again"
-        )
-    if not shape[0]:
-        raise DatasetError(f"{file} holds nothing: provide at least one image")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def scaled(images: Bytes) -> NDArray[np.float32]:

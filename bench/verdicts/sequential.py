@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The numbers of blocks at which a look is taken, and the error of alarms spent at each: 1% in all.
-# Chosen, with the levels of passing, among several on half of the recorded duels, for the fewest
-# blocks (results/experiments.md).
+# Chosen, with the levels of passing, for the fewest blocks (results/experiments.md).
 SPENDING: Mapping[int, float] = MappingProxyType(
     {4: 0.001, 6: 0.001, 8: 0.001, 12: 0.0015, 16: 0.002, 24: 0.0035}
 )

@@ -12,17 +12,21 @@ import pytest
 from rich.console import Console
 
 from bench.evidence.minutes import live, record
+from bench.evidence.minutes.designs import CHANGES, DESIGNS, design_rows
 from bench.evidence.minutes.picture import draw
 from bench.evidence.minutes.sample import (
+    Block,
     Launch,
     compare_fail,
+    duel,
     hyperfine,
     minute_rows,
     read,
     sessions_of,
 )
+from bench.evidence.simulate import ended
 from bench.reports.terminal.duel import DuelLines
-from bench.schema.duel import Block
+from bench.schema.duel import Block as Measured
 from bench.verdicts.sequential import LAST_LOOK
 from fmnist_models.errors import UserError
 
@@ -121,9 +125,9 @@ def test_a_finished_duel_is_not_measured_again_and_a_half_one_is(
         def __init__(self, path: Path, *_: Any) -> None:
             self.fails = len(begun) == 3
 
-        def measured(self, *_: Any) -> Block:
+        def measured(self, *_: Any) -> Measured:
             """One block."""
-            return Block(0.0, None, 0.0, "a launch crashed" if self.fails else "")
+            return Measured(0.0, None, 0.0, "a launch crashed" if self.fails else "")
 
     monkeypatch.setattr(record, "begin", begin)
     monkeypatch.setattr(record, "sides_under_way", sides)
@@ -172,3 +176,41 @@ def test_a_fought_duel_is_not_fought_again(tmp_path: Path, monkeypatch: pytest.M
     assert fought[2] == fought[3]
     assert all(row["truth"] == pytest.approx(row["change"], abs=1e-5) for row in rows)
     assert all(row["minutes"] >= 0 for row in rows)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_design_decides_many_duels_as_one_by_one(name: str) -> None:
+    looks = DESIGNS[name]
+    values = np.random.default_rng(5).normal(0.03, 0.03, (60, LAST_LOOK))
+    codes, blocks = ended(values, looks=looks)
+    flat = [Block(0.0, 1.0, (Launch(1.0, (1.0,)),) * 2)] * LAST_LOOK
+    for code, taken, own in zip(codes, blocks, values.tolist(), strict=True):
+        verdict, number = duel(flat, own, looks)
+        assert (number, verdict.minutes) == (taken, taken)
+        assert (verdict.worse, verdict.passed) == (code == 1, code == 0)
+
+
+def test_designs_judge_the_same_duels_of_either_half() -> None:
+    chance = np.random.default_rng(1)
+    recorded = [
+        {
+            "case": "a case",
+            "slower": 0.0,
+            "session": session,
+            "block": block,
+            "side": side,
+            "seconds": [1.0 if side == "a" else float(np.exp(0.0003 * chance.standard_normal()))],
+        }
+        for session in (1, 2)
+        for block in range(30)
+        for side in "ab"
+    ]
+    found = list(design_rows(recorded, 100, seed=1))
+    assert len(found) == 2 * len(CHANGES) * len(DESIGNS)
+    assert {row["sessions"] for row in found} == {"odd", "even"}
+    for row in found:
+        if row["change"] in (0.0, 0.10):
+            assert row["blocks_mean"] == min(DESIGNS[row["design"]].spending)
+            assert row["worse" if row["change"] else "not_worse"] == 1.0
+    # Of fewer blocks than a duel may take, none is drawn.
+    assert not list(design_rows(recorded[:40], 100, seed=1))

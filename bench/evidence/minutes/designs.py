@@ -1,6 +1,6 @@
 """Compares ways to look at a duel, on recorded blocks of equals to which a change is added.
 
-One was chosen on the sessions of one half, and what it does is published on those of the other.
+The sessions are of two halves, so that what is chosen on one can be held against the other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHANGES = (0.0, 0.01, 0.02, 0.05, 0.10)
 
 
 def design_rows(recorded: Iterable[Row], trials: int, seed: int) -> Iterator[Row]:
-    """One row for each half, case, change and design; all designs judge the same drawn duels.
+    """One row for each half of the sessions, case, change and design; all judge the same duels.
 
     Args:
         recorded: the rows of recorded.csv.
@@ -51,7 +51,7 @@ def design_rows(recorded: Iterable[Row], trials: int, seed: int) -> Iterator[Row
     """
     equals = [row for row in recorded if row["slower"] == 0]
     rng = np.random.default_rng(seed)
-    for half, odd in (("choosing", 1), ("publishing", 0)):
+    for half, odd in (("odd", 1), ("even", 0)):
         for case, logs in blocks_of(r for r in equals if r["session"] % 2 == odd).items():
             pool = np.array(logs)
             # No block twice in a duel: four times the same one would show no scatter at all.
@@ -64,7 +64,7 @@ def design_rows(recorded: Iterable[Row], trials: int, seed: int) -> Iterator[Row
                 for name, looks in DESIGNS.items():
                     codes, blocks = ended(values + math.log1p(change), looks=looks)
                     yield {
-                        "half": half,
+                        "sessions": half,
                         "case": case,
                         "recorded": len(pool),
                         "noise": float(pool.std(ddof=1)),
