@@ -131,7 +131,7 @@ def of_duel(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     sides = Spec(checkout="/clone", revision="a" * 40), Spec(variables=(("TF_X", "0"),))
     plan = DuelPlan(*sides, cases, RunSettings(epochs=2), budget_s=600, rows=1_000)
     slower, same = [0.2 + k / 1e3 for k in range(8)], [0.001 * (-1) ** k for k in range(8)]
-    logs: list[list[float]] = [slower, same, [0.03, -0.04] * 4, []]
+    logs: list[list[float]] = [slower, same, [0.06, -0.07] * 4, []]
     standings = [Standing(case, list(own)) for case, own in zip(cases, logs, strict=True)]
     for standing in standings[:3]:
         standing.speed_look = look(standing.speed, 0.01, 0.05, 0.25)
