@@ -42,6 +42,10 @@ def the_machine(waits: Callable[[str], None], wait: bool) -> Iterator[None]:
                     )
                 waits("another run is measuring on this machine")
                 held.enter_context(_locked(file, wait=True))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{LOCK_VARIABLE}={file.parent}: there is no such folder: make it, or name another"
+            ) from error
         except OSError as error:
             raise UserError(
                 f"{file} cannot be locked ({error.strerror or error}), so another run may be "

@@ -1002,6 +1002,15 @@ def test_a_worker_that_says_ok_of_too_few_rounds_is_invalid(
     assert rows == {"invalid": "1 of 2 rounds are there", "ok": ""}
 
 
+def test_a_folder_for_the_lock_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path / "none"))
+    held = lock.the_machine(print, False)
+    with pytest.raises(UserError, match=r"FMNIST_LOCK=.*none: there is no such folder"):
+        held.__enter__()
+
+
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="gives a file away")
 def test_the_lock_that_another_user_made_is_everybodys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
