@@ -21,10 +21,10 @@ from bench.session.events import DuelProgress
 from bench.store.filetypes import BLOCKS as BLOCK_ROWS
 from bench.store.reader import read_table
 from bench.store.run_folder import RunFolder
-from bench.verdicts.sequential import SPENDING
+from bench.verdicts.sequential import FIRST_LOOK
 
 Pairs = tuple[tuple[float, float], ...]
-BLOCKS = min(SPENDING)
+BLOCKS = FIRST_LOOK
 # So wide that every duel ends at the first look; only the p-value of its blocks is needed.
 GATE = 10.0
 # (case, number of training images), few enough that a duel takes a minute or two.

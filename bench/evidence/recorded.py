@@ -30,7 +30,7 @@ from bench.session.duel import resume
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import SPEED_LEVEL
 from bench.verdicts.regression import estimate, stored_test
-from bench.verdicts.sequential import LAST_LOOK, SPENDING, block_log
+from bench.verdicts.sequential import FIRST_LOOK, LAST_LOOK, block_log
 from fmnist_models.errors import UserError
 
 Row = dict[str, Any]
@@ -128,7 +128,7 @@ def duel_row(folder: Path, verdict: Mapping[str, Any], burned_s: float) -> Row:
         "ratio_high": high,
         "smallest": None if smallest is None else math.expm1(smallest),
         **{name: look.get(name) for name in ("p", "level", "sign_flip_p")},
-        "p_equal": two_sided_p(logs[: min(SPENDING)]) if look else None,
+        "p_equal": two_sided_p(logs[:FIRST_LOOK]) if look else None,
         "verdict": case["verdict"],
         "exit_code": verdict["exit_code"],
         "launches_s": math.fsum(record.total_s or 0.0 for record in every),

@@ -24,7 +24,7 @@ from bench.evidence.exits import (
 from bench.evidence.worlds import LAUNCH_SD, Array, World, block_logs, heavy, launch_medians
 from bench.schema.errors import ExitCode
 from bench.schema.sizes import DUEL_GATE, MARGIN
-from bench.verdicts.sequential import LAST_LOOK, LOOKS, SPEED_SHARE, SPENDING, Looks
+from bench.verdicts.sequential import LAST_LOOK, LOOKS, PASSING, SPEED_SHARE, Looks
 
 AUTOCORRELATIONS, DRIFTS = (0.0, 0.5, 0.8), (0.0, 0.01, 0.02, 0.03)
 DUEL_GATES = (DUEL_GATE, 0.10)
@@ -58,12 +58,13 @@ def ended(
     margin, limit, share = math.log1p(MARGIN), math.log1p(gate), SPEED_SHARE / cases
     codes = np.full(values.shape[:-1], ExitCode.INCONCLUSIVE, dtype=np.int8)
     taken = np.full(codes.shape, looks.last)
-    for blocks, spent in looks.spending.items():
+    for blocks, level in looks.passing.items():
+        spent = looks.spending.get(blocks, 0.0)
         seen = values[..., :blocks]
         mean, error = seen.mean(-1), seen.std(-1, ddof=1) / math.sqrt(blocks)
         p = stdtr(blocks - 1, -(mean - margin) / error)
-        worse = p <= spent * share
-        passed = stdtr(blocks - 1, (mean - limit) / error) <= looks.passing[blocks]
+        worse = (p <= spent * share) & (spent > 0)
+        passed = stdtr(blocks - 1, (mean - limit) / error) <= level
         if blocks < looks.last:
             passed &= p > looks.doubt
         still = codes == ExitCode.INCONCLUSIVE
@@ -138,7 +139,7 @@ def coverage_rows(world: World, trials: int, seed: int) -> list[Row]:
         drifted = own + world.drift * rng.standard_normal((trials, 1))
         rows.append(_coverage("throughput", "this run", launches, own, world))
         rows.append(_coverage("throughput", "machine", launches, drifted, world))
-    for blocks in SPENDING:
+    for blocks in PASSING:
         values = block_logs(rng, world, trials, 1, blocks, LAUNCH_SD)[:, 0]
         rows.append(_coverage("duel", "ratio", blocks, values, world))
     return rows

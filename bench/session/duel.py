@@ -42,7 +42,7 @@ from bench.verdicts.duel import (
     from_verdict,
     take_look,
 )
-from bench.verdicts.sequential import LAST_LOOK, SPENDING
+from bench.verdicts.sequential import LAST_LOOK, PASSING
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
@@ -219,7 +219,7 @@ def _to_the_end(plan: DuelPlan, path: Path, blocks: Blocks, progress: DuelProgre
                 if not block.failure:
                     progress.block_ends(standings[case], block.control)
             control.append(fmean(controls))
-            if number + 1 in SPENDING:
+            if number + 1 in PASSING:
                 differs = control_differs(control)
                 for case in open_cases:
                     if not standings[case].failure:

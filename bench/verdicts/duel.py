@@ -140,8 +140,10 @@ def control_differs(values: Sequence[float]) -> bool:
             many as one of the looks.
     """
     margin = math.log1p(MARGIN)
-    level = SPENDING[len(values)] / 2
-    return any(paired_p(way, margin) <= level for way in (values, [-v for v in values]))
+    level = SPENDING.get(len(values), 0.0) / 2
+    return level > 0 and any(
+        paired_p(way, margin) <= level for way in (values, [-v for v in values])
+    )
 
 
 def as_json(report: DuelReport) -> dict[str, Any]:

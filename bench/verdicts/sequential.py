@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# The numbers of blocks at which a look is taken, and the error of alarms spent at each: 1% in all.
-# Chosen, with the levels of passing, for the fewest blocks (results/experiments.md).
-SPENDING: Mapping[int, float] = MappingProxyType(
-    {4: 0.001, 6: 0.001, 8: 0.001, 12: 0.0015, 16: 0.002, 24: 0.0035}
-)
-LAST_LOOK = max(SPENDING)
+# The error of alarms spent at each look from eight blocks on, by number of blocks: 1% in all. Of
+# fewer blocks no alarm is raised: where blocks fall to either side of the truth by chance, four of
+# them fall to the same side in one duel of sixteen, and then nothing seems to scatter.
+SPENDING: Mapping[int, float] = MappingProxyType({8: 0.002, 12: 0.002, 16: 0.0025, 24: 0.0035})
 # With at least this many pairs, each order has a median that one disturbed pair does not move.
 _LEAST_EVEN = 6
 # The probability, over all looks, that a B which is worse by the gate passes; and the level at
 # which each look must rule the gate out. The levels add up to more, because the looks see the same
 # blocks. What passes in all was simulated, also where launches have heavier tails than Student's t
-# assumes (results/evidence).
+# assumes (results/evidence). Chosen, with those above, for the fewest blocks
+# (results/experiments.md).
 MISSED = 0.1
 PASSING: Mapping[int, float] = MappingProxyType(
-    {4: 0.02, 6: 0.015, 8: 0.015, 12: 0.015, 16: 0.015, 24: 0.05}
+    {4: 0.02, 6: 0.015, 8: 0.015, 12: 0.015, 16: 0.015, 24: 0.04}
 )
+FIRST_LOOK, LAST_LOOK = min(PASSING), max(PASSING)
 # Before the last look, nothing passes that seems worse than the margin at this level. So a change
 # between margin and gate that can be found is found, rather than passed at once.
 DOUBT = 0.05
@@ -45,22 +45,22 @@ class Looks:
     """When a duel is looked at, and the errors that it may make there.
 
     Attributes:
-        spending: the error of alarms spent at each look, by the number of blocks.
-        passing: the level at which each must rule the gate out.
+        passing: the level at which a look must rule the gate out, by the number of its blocks.
+        spending: the error of alarms spent at those looks that may raise one.
         doubt: before the last one nothing passes that seems worse than the margin at this level.
     """
 
-    spending: Mapping[int, float]
     passing: Mapping[int, float]
+    spending: Mapping[int, float]
     doubt: float
 
     @property
     def last(self) -> int:
         """The number of blocks of the last look."""
-        return max(self.spending)
+        return max(self.passing)
 
 
-LOOKS = Looks(SPENDING, PASSING, DOUBT)
+LOOKS = Looks(PASSING, SPENDING, DOUBT)
 # Shares of the error of a case. A fault of the score shows as a large change, so it gets less.
 SPEED_SHARE, SCORE_SHARE = 0.9, 0.1
 # 2^24 choices of signs are counted as pairs of sums of two halves, 2^12 each. 32 values are two
@@ -85,8 +85,10 @@ class Look:
         blocks: number of blocks.
         mean: mean of their values.
         p: p-value of the one-sided paired t-test against the margin.
-        level: the largest p that counts as worse: this test's share of the error of this look.
-        smallest: the least mean that would have been called worse at this look.
+        level: the largest p that counts as worse: this test's share of the error of this look; 0
+            of a look that raises no alarm.
+        smallest: the least mean that would have been called worse at this look; infinite of a look
+            that raises no alarm.
         sign_flip_p: p-value of the permutation test; reported only, it decides nothing.
         decision: `UNDECIDED` only at the last look.
     """
@@ -143,12 +145,12 @@ def look(
 ) -> Look:
     """Decide on the blocks of one case at a look.
 
-    Worse: p of `paired_p` is at most the error of this look in `SPENDING` times `share`. Where the
+    Worse: p of `paired_p` is at most the error of this look in `spending` times `share`. Where the
     shares of all tests add up to 1, the probability of a false alarm over all looks and tests is
     below 1% (Bonferroni).
 
     Not worse: the test in the other direction rules out a mean as large as `gate`, at the level of
-    `PASSING`, whatever the share: what is worse must pass all tests. With these levels B passes in
+    `passing`, whatever the share: what is worse must pass all tests. With these levels B passes in
     at most one of ten duels in which it is worse by the gate, however noisy they are. Stopping
     early as not worse raises no alarm, so it spends none of the error of alarms. Before the last
     look B does not pass where it is in doubt.
@@ -171,13 +173,14 @@ def look(
     if not gate > margin:
         raise ValueError(f"gate {gate}: must be above the margin {margin}")
     blocks = len(values)
-    if blocks not in looks.spending:
-        raise ValueError(f"{blocks} blocks: look at {', '.join(map(str, looks.spending))} only")
-    p, level = paired_p(values, margin), looks.spending[blocks] * share
-    beyond = float(stdtrit(blocks - 1, 1 - level)) * stdev(values) / math.sqrt(blocks)
+    if blocks not in looks.passing:
+        raise ValueError(f"{blocks} blocks: look at {', '.join(map(str, looks.passing))} only")
+    p, level = paired_p(values, margin), looks.spending.get(blocks, 0.0) * share
+    error = stdev(values) / math.sqrt(blocks)
+    beyond = float(stdtrit(blocks - 1, 1 - level)) * error if level else math.inf
     excluded = paired_p([-value for value in values], -gate) <= looks.passing[blocks]
     in_doubt = blocks < looks.last and p <= looks.doubt
-    if p <= level:
+    if level and p <= level:
         decision = Decision.WORSE
     elif excluded and not in_doubt:
         decision = Decision.NOT_WORSE

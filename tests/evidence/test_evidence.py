@@ -29,7 +29,7 @@ from bench.schema.profile import Phase, ProfileRecord
 from bench.schema.sizes import CHECK_ACCURACY_GATE, DEFAULT_GATE, DUEL_GATE
 from bench.verdicts.check import SPEED_LEVEL
 from bench.verdicts.regression import estimate, stored_test
-from bench.verdicts.sequential import SPEED_SHARE, SPENDING, Decision, look
+from bench.verdicts.sequential import PASSING, SPEED_SHARE, Decision, look
 
 MARGIN = math.log(1.01)
 
@@ -40,7 +40,7 @@ def generator() -> np.random.Generator:
 
 def outcome(values: Sequence[float], cases: int) -> int:
     """What the looks of a duel come to, one after the other, until one decides."""
-    for blocks in SPENDING:
+    for blocks in PASSING:
         seen = look(values[:blocks], MARGIN, math.log1p(DUEL_GATE), SPEED_SHARE / cases)
         if seen.decision in (Decision.WORSE, Decision.NOT_WORSE):
             return 1 if seen.decision is Decision.WORSE else 0

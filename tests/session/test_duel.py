@@ -37,7 +37,7 @@ from bench.session.sides import Side
 from bench.store.run_folder import RunFolder, read_plan
 from bench.verdicts.check import Verdict
 from bench.verdicts.duel import DuelReport, Standing, control_differs
-from bench.verdicts.sequential import Decision, look
+from bench.verdicts.sequential import FIRST_LOOK, PASSING, SPENDING, Decision, look
 from fmnist_models import dataset
 from fmnist_models.errors import UserError
 
@@ -121,10 +121,10 @@ def test_a_quiet_duel_of_equals_ends_at_the_first_look(
     (standing,) = report.cases
     assert report.exit_code == ExitCode.PASSED
     assert standing.verdict is Verdict.PASSED
-    assert len(standing.speed) == len(standing.score) == 8
+    assert len(standing.speed) == len(standing.score) == FIRST_LOOK
     for side in "ab":
         launches = (tmp_path / "duel" / side / "launches.jsonl").read_text().splitlines()
-        assert len(launches) == 8
+        assert len(launches) == FIRST_LOOK
     verdict = json.loads((tmp_path / "duel" / "verdict.json").read_text())
     assert verdict["exit_code"] == 0
     assert verdict["cases"][0]["speed"] == standing.speed
@@ -159,7 +159,7 @@ def test_a_side_whose_environment_was_lost_does_not_go_on(
     fight(plan())
     (tmp_path / "duel" / "b" / "environment.json").unlink()
     again = duelling.resume(tmp_path / "duel")
-    with pytest.raises(UserError, match=r"environment\.json is missing, which says on what its 8"):
+    with pytest.raises(UserError, match=r"environment\.json is missing, which says on what its 4"):
         duelling.fight(again, tmp_path / "duel", Watching())
 
 
@@ -170,7 +170,8 @@ def test_ten_percent_slower_is_found(plan: MakePlan, fight: Fight) -> None:
     assert standing.speed_look is not None
     assert standing.speed_look.decision is Decision.WORSE
     assert math.exp(standing.speed_look.mean) == pytest.approx(1.10, abs=0.01)
-    assert standing.speed_look.blocks == 8
+    # Fewer blocks raise no alarm.
+    assert standing.speed_look.blocks == min(SPENDING)
 
 
 def test_as_fast_and_wrong_is_found(plan: MakePlan, fight: Fight) -> None:
@@ -236,7 +237,7 @@ def test_a_duel_that_goes_on_keeps_its_draws(
     assert len(written(path)) == 1
     assert duelling.resume(path) == begun
     duelling.fight(duelling.resume(path), path, Watching())
-    assert len(written(path)) == 8
+    assert len(written(path)) == FIRST_LOOK
     assert follows(path)
 
 
@@ -299,7 +300,7 @@ def test_each_side_has_templates_of_its_own_and_each_of_them_serves(
             super().__init__(*args)
 
     monkeypatch.setattr(channel, "LocalChannel", Counted)
-    fight(plan())
+    fight(plan(b={"FAKE_SLOWER": 1.10}))
     assert len(started) == 2 * TEMPLATES
     rows = written(tmp_path / "duel")
     for side in "ab":
@@ -334,7 +335,7 @@ def test_both_sides_of_a_block_train_with_the_same_seed(
         [json.loads(line)["seed"] for line in file.read_text().splitlines()]
         for file in (tmp_path / "duel").glob("?/launches.jsonl")
     ]
-    assert seeds[0] == seeds[1] == list(range(42, 50))
+    assert seeds[0] == seeds[1] == list(range(42, 42 + FIRST_LOOK))
 
 
 def test_a_backend_is_a_side_whose_cases_begin_with_the_same_weights(
@@ -411,7 +412,7 @@ def test_rounds_take_turns_and_slowness_of_the_moment_hits_both(
     assert standing.speed_look.decision is Decision.NOT_WORSE
     for side in "ab":
         lines = (tmp_path / "duel" / side / "rounds.csv").read_text().splitlines()
-        assert len(lines) == 1 + 3 * 8
+        assert len(lines) == 1 + 3 * FIRST_LOOK
 
 
 def test_a_side_of_an_earlier_revision_knows_no_turns(plan: MakePlan, fight: Fight) -> None:
@@ -429,7 +430,7 @@ def test_a_case_that_is_decided_stops_and_the_other_goes_on(
     watching = Watching()
     report = fight(plan(CASE, OTHER), watching)
     blocks = {standing.case: len(standing.speed) for standing in report.cases}
-    assert set(blocks.values()) <= {8, 16, 24}
+    assert set(blocks.values()) <= {*PASSING}
     assert len(watching.blocks) == sum(blocks.values())
     # Of two cases each has half of the error.
     decided = report.cases[0].speed_look
@@ -477,7 +478,7 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(
         out.write("relu")
     report = duelling.fight(duelling.resume(path), path, Watching())
     assert report.exit_code == ExitCode.PASSED
-    assert [row["block"] for row in written(path)] == [str(k) for k in range(8)]
+    assert [row["block"] for row in written(path)] == [str(k) for k in range(FIRST_LOOK)]
     tried = {
         side: [
             json.loads(line)["attempt"]
@@ -486,7 +487,7 @@ def test_ctrl_c_between_two_sides_measures_the_block_again(
         for side in "ab"
     }
     # One side was kept before the cut; of the other the rounds were.
-    again = [(1, 1, 1, 2, 1, 1, 1, 1, 1), (1, 1, 2, 1, 1, 1, 1, 1)]
+    again = [(1, 1, 1, 2, 1), (1, 1, 2, 1)]
     assert sorted(map(tuple, tried.values())) == again
 
 
@@ -503,7 +504,7 @@ def test_a_block_whose_rounds_are_lost_is_measured_again(
     again = duelling.fight(duelling.resume(path), path, watching)
     assert again.exit_code == ExitCode.PASSED
     assert len((path / "a" / "rounds.csv").read_text().splitlines()) == len(rounds)
-    assert [k != 3 for k in range(8)] == [
+    assert [k != 3 for k in range(FIRST_LOOK)] == [
         x == y for x, y in zip(report.cases[0].speed, again.cases[0].speed, strict=True)
     ]
 
@@ -628,7 +629,7 @@ def test_a_plan_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 GOLDEN = """\
 A: here
 B: FAKE_SLOWER=1.1
-1 case, 2 epochs; looks after 8, 16, 24 blocks; at most about TIME; in FOLDER
+1 case, 2 epochs; looks after 4, 6, 8, 12, 16, 24 blocks; at most about TIME; in FOLDER
 block 1/24: B over A RATIO, control 1.000
 block 2/24: B over A RATIO (RATIO to RATIO), control 1.000
 """
@@ -683,7 +684,7 @@ def test_what_is_typed_and_seen(
     assert (code, err) == (1, "")
     lines = out.replace(str(tmp_path / "duel"), "FOLDER").splitlines()
     assert lines[:2] == GOLDEN.splitlines()[:2]
-    assert lines[2].startswith("1 case, 1 epoch; looks after 8, 16, 24 blocks; at most about")
+    assert lines[2].startswith("1 case, 1 epoch; looks after 4, 6, 8, 12, 16, 24 blocks; at most about")
     assert lines[3].startswith("block 1/24: B over A 1.")
     assert "  look at 8: B is worse (p " in out
     assert "B is worse (exit 1); the gate is 5.0%" in out

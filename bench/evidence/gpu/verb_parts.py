@@ -16,7 +16,7 @@ from bench.evidence.gpu.records import TooShort
 from bench.schema.draws import SIDES
 from bench.schema.errors import ExitCode
 from bench.store.run_folder import RunFolder
-from bench.verdicts.sequential import SPENDING
+from bench.verdicts.sequential import FIRST_LOOK
 from fmnist_models.errors import UserError
 
 # A device that no machine has; a case of it is a skipped row.
@@ -62,7 +62,6 @@ _TOO_MANY = 64
 _ENDING_S = 25.0
 # Of a duel on a GPU, by estimate.
 _DUEL_S = 80.0
-_FIRST_LOOK = min(SPENDING)
 
 
 def _doctor(context: Context, backend: str, fault: bool) -> dict[str, Any]:
@@ -166,8 +165,8 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
     if case["failure"]:
         raise UserError(str(case["failure"]))
-    if (blocks := len(case["speed"])) < _FIRST_LOOK:
-        raise TooShort(f"{blocks} blocks in {limit:.0f} s; a verdict needs {_FIRST_LOOK}")
+    if (blocks := len(case["speed"])) < FIRST_LOOK:
+        raise TooShort(f"{blocks} blocks in {limit:.0f} s; a verdict needs {FIRST_LOOK}")
     rounds = RunFolder(folder / SIDES[0]).rounds()
     step_s = median(stored.round.seconds / stored.round.updates for stored in rounds)
     return {

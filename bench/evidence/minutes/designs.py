@@ -19,24 +19,24 @@ from bench.verdicts.sequential import LAST_LOOK, LOOKS, SPEED_SHARE, Looks
 Row = dict[str, Any]
 # The looks of the first version of the duel. It ruled the gate out at the level of an alarm, but
 # for the last look.
+_BEFORE = {8: 0.0005, 16: 0.003, 24: 0.0065}
 BEFORE = Looks(
-    {8: 0.0005, 16: 0.003, 24: 0.0065},
-    {8: 0.0005 * SPEED_SHARE, 16: 0.003 * SPEED_SHARE, 24: 0.09 - 0.0035 * SPEED_SHARE},
+    {
+        8: _BEFORE[8] * SPEED_SHARE,
+        16: _BEFORE[16] * SPEED_SHARE,
+        24: 0.09 - SPEED_SHARE * (_BEFORE[8] + _BEFORE[16]),
+    },
+    _BEFORE,
     0.0,
 )
+_EARLY = {4: 0.001, 6: 0.001, 8: 0.001, 12: 0.0015, 16: 0.002, 24: 0.0035}
 DESIGNS: Mapping[str, Looks] = {
     "three looks": BEFORE,
-    "three looks, passing spent evenly": Looks(
-        BEFORE.spending, dict.fromkeys(BEFORE.spending, 0.03), 0.05
-    ),
+    "three looks, passing spent evenly": Looks(dict.fromkeys(_BEFORE, 0.03), _BEFORE, 0.05),
     "six looks": LOOKS,
-    "six looks, never in doubt": Looks(LOOKS.spending, LOOKS.passing, 0.0),
-    "six looks, sooner in doubt": Looks(LOOKS.spending, LOOKS.passing, 0.2),
-    "eight looks": Looks(
-        {3: 2e-4, 4: 3e-4, 5: 5e-4, 6: 5e-4, 8: 1e-3, 12: 1.5e-3, 16: 2e-3, 24: 4e-3},
-        {**dict.fromkeys((3, 4, 5, 6, 8, 12, 16), 0.01), 24: 0.05},
-        0.05,
-    ),
+    "six looks, never in doubt": Looks(LOOKS.passing, LOOKS.spending, 0.0),
+    "six looks, sooner in doubt": Looks(LOOKS.passing, LOOKS.spending, 0.2),
+    "six looks, alarms from four blocks on": Looks(LOOKS.passing, _EARLY, LOOKS.doubt),
 }
 CHANGES = (0.0, 0.01, 0.02, 0.05, 0.10)
 

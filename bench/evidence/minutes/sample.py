@@ -120,7 +120,7 @@ def drawn(
 def duel(blocks: Sequence[Block], values: Sequence[float], looks: Looks) -> tuple[Verdict, int]:
     """How a duel of these blocks ends, and after how many of them."""
     margin, gate = math.log1p(MARGIN), math.log1p(DUEL_GATE)
-    for number in looks.spending:
+    for number in looks.passing:
         seen = look(values[:number], margin, gate, SPEED_SHARE, looks)
         if seen.decision is not Decision.GO_ON:
             break

@@ -24,7 +24,7 @@ from bench.session.under_way import LEAST
 from bench.store.run_folder import RunFolder
 from bench.verdicts.check import Verdict, percent
 from bench.verdicts.duel import DuelReport, Standing
-from bench.verdicts.sequential import LAST_LOOK, SPENDING, Decision
+from bench.verdicts.sequential import LAST_LOOK, PASSING, SPENDING, Decision
 from fmnist_models.dataset import VALIDATION_SHARE
 
 LEGEND = (
@@ -79,7 +79,7 @@ class DuelLines:
         )
         cases = counted(len(plan.cases), "case")
         budget = "" if plan.budget_s is None else f", no block after {duration(plan.budget_s)}"
-        looks = ", ".join(map(str, SPENDING))
+        looks = ", ".join(map(str, PASSING))
         self._print(
             f"{cases}, {epochs}{of_steps}; looks after {looks} blocks; {bound} "
             f"{duration(most)} where nothing disturbs it{budget}; in {folder}"
@@ -104,10 +104,9 @@ class DuelLines:
                 Verdict.PASSED: "B is not worse",
             }.get(standing.verdict, "not decided")
             name = f"{standing.case.id}: " if self._several else ""
-            self._print(
-                f"  look at {seen.blocks}: {name}{said} (p {_p(seen.p)}, needs "
-                f"{_p(seen.level)} to be slower)"
-            )
+            needs = _p(seen.level) if seen.level else f"{min(SPENDING)} blocks"
+            told = f"{said} (p {_p(seen.p)}, needs {needs} to be slower)"
+            self._print(f"  look at {seen.blocks}: {name}{told}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -206,7 +205,9 @@ def _cells(standing: Standing, scores: Judged) -> list[str]:
     seen = standing.speed_look
     cells = [str(len(standing.speed)), ratio_words(standing), "", "", ""]
     if seen is not None:
-        cells[2:5] = percent(math.expm1(min(seen.smallest, 700))), _p(seen.p), _p(seen.sign_flip_p)
+        alarms = math.isfinite(seen.smallest)
+        least = percent(math.expm1(min(seen.smallest, 700))) if alarms else "-"
+        cells[2:5] = least, _p(seen.p), _p(seen.sign_flip_p)
     if standing.score:
         change = standing.scale.change(sum(standing.score) / len(standing.score))
         return [*cells, scores.cell(standing.scale, change)]
