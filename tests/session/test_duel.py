@@ -684,7 +684,9 @@ def test_what_is_typed_and_seen(
     assert (code, err) == (1, "")
     lines = out.replace(str(tmp_path / "duel"), "FOLDER").splitlines()
     assert lines[:2] == GOLDEN.splitlines()[:2]
-    assert lines[2].startswith("1 case, 1 epoch; looks after 4, 6, 8, 12, 16, 24 blocks; at most about")
+    assert lines[2].startswith(
+        "1 case, 1 epoch; looks after 4, 6, 8, 12, 16, 24 blocks; at most about"
+    )
     assert lines[3].startswith("block 1/24: B over A 1.")
     assert "  look at 8: B is worse (p " in out
     assert "B is worse (exit 1); the gate is 5.0%" in out

@@ -16,7 +16,8 @@ from bench.evidence.gpu.records import TooShort
 from bench.schema.draws import SIDES
 from bench.schema.errors import ExitCode
 from bench.store.run_folder import RunFolder
-from bench.verdicts.sequential import FIRST_LOOK
+from bench.verdicts.check import Verdict
+from bench.verdicts.sequential import SPENDING
 from fmnist_models.errors import UserError
 
 # A device that no machine has; a case of it is a skipped row.
@@ -165,8 +166,9 @@ def _duel(slower: bool, context: Context, backend: str, fault: bool) -> dict[str
     (case,) = json.loads((folder / "verdict.json").read_text("utf-8"))["cases"]
     if case["failure"]:
         raise UserError(str(case["failure"]))
-    if (blocks := len(case["speed"])) < FIRST_LOOK:
-        raise TooShort(f"{blocks} blocks in {limit:.0f} s; a verdict needs {FIRST_LOOK}")
+    blocks, needed = len(case["speed"]), min(SPENDING)
+    if blocks < needed and case["verdict"] == Verdict.BLIND:
+        raise TooShort(f"{blocks} blocks in {limit:.0f} s; a verdict needs {needed}")
     rounds = RunFolder(folder / SIDES[0]).rounds()
     step_s = median(stored.round.seconds / stored.round.updates for stored in rounds)
     return {
