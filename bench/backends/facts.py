@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from bench.schema.case import Case
 
 
@@ -82,6 +82,8 @@ class Backend:
 @cache
 def _parsed(text: str) -> Requirement:
     """A requirement, parsed once: a plan asks for each of its cases."""
+    from packaging.requirements import Requirement
+
     return Requirement(text)
 
 

@@ -10,8 +10,6 @@ from bench.cli.prices import PricedVerb, prices_of
 from bench.cli.verb import console_of
 from bench.schema.errors import ExitCode
 from bench.session.ending import put_off
-from bench.store import named
-from bench.store.files import PICTURE, target_of
 from fmnist_models.errors import UserError
 
 
@@ -54,6 +52,8 @@ def compare(
     from bench.reports.plots.compare import draw_comparison
     from bench.reports.plots.cost import draw_costs
     from bench.reports.terminal.compare import print_comparison, write_comparison
+    from bench.store import named
+    from bench.store.files import PICTURE, target_of
     from bench.verdicts import compare as comparing
 
     chosen = named.named_runs([Path(run) for run in runs])

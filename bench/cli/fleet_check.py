@@ -10,7 +10,6 @@ from bench.cli.declared import SIZE_OPTIONS
 from bench.cli.options import Verb, options
 from bench.cli.verb import console_of
 from bench.session.ending import put_off
-from bench.store.files import PICTURE, target_of
 from fmnist_models.errors import UserError
 
 
@@ -44,6 +43,7 @@ def fleet_check(folders: tuple[str, ...], output: str | None, **sizes: float | N
     from bench.reports.plots.fleet import draw_fleet
     from bench.reports.terminal.fleet_check import print_fleet, write_fleet
     from bench.schema.sizes import Sizes
+    from bench.store.files import PICTURE, target_of
     from bench.store.fleet_runs import fleet_folders, read_fleets
     from bench.verdicts.fleet_check import check_fleet
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.cli.declared import AXES, OPTIONS, Option
-from bench.cli.here import default_backends, each_once, why_on_cpu, with_replicas
 from bench.schema.bounds import MOST_EPOCHS, MOST_LAUNCHES, MOST_SECONDS, MOST_STEPS
 from bench.schema.case import SCALINGS, STRONG
 from bench.schema.matrix import DUEL, DUEL_AXES, EPOCHS, LAUNCHES, SPREADS, expand, parse_axes
@@ -118,6 +117,8 @@ def plan_from(
     Raises:
         UserError: a value is out of range or unknown, or another run measures.
     """
+    from bench.cli import here
+
     matrix = values.get("matrix") or "documented"
     axes = parse_axes({axis: values.get(axis) for axis in AXES})
     if axes.replicas is None:
@@ -125,18 +126,18 @@ def plan_from(
     named = axes.devices or (DUEL_AXES.devices if matrix == DUEL else None)
     axes = replace(
         axes,
-        backends=axes.backends or default_backends(told),
+        backends=axes.backends or here.default_backends(told),
         spread=spread_of(values),
         scaling=_word(values, "scaling", SCALINGS, STRONG),
     )
     if axes.replicas not in (None, (1,)):
-        axes = with_replicas(replace(axes, devices=named))
+        axes = here.with_replicas(replace(axes, devices=named))
     else:
-        devices = tuple(present()) if named is None else each_once(named, told)
+        devices = tuple(present()) if named is None else here.each_once(named, told)
         axes = replace(axes, devices=devices)
     # Wrong words are an error before anything of the user's is looked at.
     cases = tuple(expand(matrix, axes, ()))
-    if named is None and any(case.replicas > 1 for case in cases) and (why := why_on_cpu()):
+    if named is None and any(case.replicas > 1 for case in cases) and (why := here.why_on_cpu()):
         told(why)
     settings, label = _settings(values, matrix), values.get("label")
     plan = Plan(cases, settings, matrix, label, command, sent=tuple(sent().pickles))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import Verb
-from bench.schema.runs import MeasuredRun
-from bench.store.named import called
-from bench.verdicts.cost import Prices
 from fmnist_models.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.schema.runs import MeasuredRun
+    from bench.verdicts.cost import Prices
 
 OPTION = "--price"
 # An hour in each unit of time that a price may be of.
@@ -69,6 +71,9 @@ def prices_of(
             f"--currency {currency[: 2 * _LONGEST_CURRENCY]!r}: write one word of at most "
             f"{_LONGEST_CURRENCY} characters, such as EUR"
         )
+    from bench.store.named import called
+    from bench.verdicts.cost import Prices
+
     found: dict[str, float] = {}
     for word in words:
         name, per_hour = _price(word)
