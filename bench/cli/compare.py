@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.prices import PricedVerb, prices_of
-from bench.cli.verb import console_of
+from bench.cli.verb import console_of, without_collector
 from bench.schema.errors import ExitCode
 from bench.session.ending import put_off
 from fmnist_models.errors import UserError
@@ -31,6 +31,7 @@ from fmnist_models.errors import UserError
     help="of an hour of the machine of each run (or /min, /s), for what training costs there",
 )
 @click.option("--currency", metavar="WORD", help="of the prices, such as EUR")
+@without_collector()
 def compare(
     runs: tuple[str, ...],
     baseline: str | None,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import Verb
+from bench.cli.verb import without_collector
 from bench.schema.errors import ExitCode
 
 
@@ -17,6 +18,7 @@ from bench.schema.errors import ExitCode
     metavar="FILE",
     help="the page [default: report.html in the run's folder; with several runs, here]",
 )
+@without_collector()
 def report(runs: tuple[str, ...], output: str | None) -> int:
     """Write report.html: findings, table and charts of runs, to read and to share.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from support import Program, TypeIn
 
 from bench import cli
 from bench.cli.declared import OPTIONS
+from bench.cli.verb import without_collector
 from bench.machine import environment
 
 
@@ -215,3 +217,17 @@ def test_the_version_tells_the_revision(type_in: TypeIn, monkeypatch: pytest.Mon
     monkeypatch.setattr(environment, "_git", lambda root: None)
     monkeypatch.setattr(environment, "_version", lambda names: "1.2.4.dev5+g0123456")
     assert type_in("--version") == (0, "fmnist-bench 1.2.4.dev5+g0123456\n", "")
+
+
+def test_the_collector_is_as_it_was_after_a_verb_without_it() -> None:
+    states = []
+
+    @without_collector()
+    def fails() -> None:
+        """Note the state, and fail as a verb may."""
+        states.append(gc.isenabled())
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert (states, gc.isenabled()) == ([False], True)
