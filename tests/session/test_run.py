@@ -859,7 +859,7 @@ def test_a_launch_derives_its_own_row_and_its_siblings_alone(
         for precision in precisions
     ]
     outcome = execute(plan_of(*cases, tmp_path=tmp_path, launches=1), [{"rounds": [0.1, 0.2]}])
-    # All of them for the ceilings before and after, and for the proof, and each when it was measured.
+    # All for the ceilings before and after and for the proof, and each when it was measured.
     assert len(derived) <= 4 * len(cases)
     folder = RunFolder(tmp_path / "run")
     again = rows.result_rows(outcome.plan, folder.launches(), folder.rounds(), folder.ceilings())
