@@ -21,7 +21,7 @@ _RULES: Mapping[str, Mapping[str, Any]] = {
     "pytest-benchmark": {"color": "#E69F00", "marker": "o", "linestyle": ":"},
     "hyperfine": {"color": "#009E73", "marker": "s", "linestyle": "--"},
 }
-_LEFTS, _BOTTOMS, _WIDTH, _HEIGHT = (0.06, 0.302, 0.544, 0.786), (0.56, 0.145), 0.185, 0.27
+_LEFT, _RIGHT, _BETWEEN, _BOTTOMS, _HEIGHT = 0.06, 0.98, 0.057, (0.54, 0.145), 0.255
 
 
 def draw(rows: Rows, path: Path) -> None:
@@ -42,10 +42,12 @@ def draw(rows: Rows, path: Path) -> None:
             "below: how often each rule calls B worse, with the launches of the same minutes"
         )
         figure.text(0.03, 0.895, about, size=TEXT_PT, color=SOFT_INK, **place)
-        for left, (loop, load) in zip(_LEFTS, settings, strict=False):
+        width = (_RIGHT - _LEFT + _BETWEEN) / len(settings) - _BETWEEN
+        for number, (loop, load) in enumerate(settings):
+            left = _LEFT + number * (width + _BETWEEN)
             own = [row for row in rows if (row["loop"], row["load"]) == (loop, load)]
             where = "a busy neighbour" if load else "quiet"
-            top, bottom = (figure.add_axes((left, low, _WIDTH, _HEIGHT)) for low in _BOTTOMS)
+            top, bottom = (figure.add_axes((left, low, width, _HEIGHT)) for low in _BOTTOMS)
             _minutes(top, own, f"{loop}, {where}", highest)
             _worse(bottom, own)
         figure.legend(

@@ -1,8 +1,9 @@
 """Minutes until a change is decided, by drawing duels from recorded blocks of equals.
 
-A duel of a drawn case takes the blocks of one session, in any order and with either side as B; the
-change is added to B. So the truth is known, and the noise is this machine's. Beside it stand the
-rules of other tools, which get the launches of the same minutes.
+A duel takes the blocks of one session, in any order and with either side as B; the change is added
+to B. So the truth is known, and the noise is this machine's. Its n-th block takes as long as the
+session's n-th block did. Beside it stand the rules of other tools, which get the launches of the
+same minutes.
 """
 
 from __future__ import annotations
@@ -108,17 +109,22 @@ def _block(a: Mapping[str, Any], b: Mapping[str, Any]) -> Block:
     return Block(even_log(first, second, a["order"][1:]), float(a["block_s"]) / 60, launches)
 
 
-def drawn(
-    session: Sequence[Block], change: float, rng: np.random.Generator
-) -> tuple[list[Block], list[float]]:
-    """The blocks of a duel, drawn from a session, and their log ratios with the change in B."""
-    blocks = [session[number] for number in rng.integers(len(session), size=LAST_LOOK)]
+def drawn(session: Sequence[Block], change: float, rng: np.random.Generator) -> list[float]:
+    """The log ratios of a duel of blocks that are drawn from a session, with the change in B."""
+    blocks = [session[number] for number in rng.permutation(len(session))[:LAST_LOOK]]
     signs = rng.choice((-1.0, 1.0), LAST_LOOK)
-    return blocks, [s * b.log + math.log1p(change) for s, b in zip(signs, blocks, strict=True)]
+    return [s * b.log + math.log1p(change) for s, b in zip(signs, blocks, strict=True)]
 
 
 def duel(blocks: Sequence[Block], values: Sequence[float], looks: Looks) -> tuple[Verdict, int]:
-    """How a duel of these blocks ends, and after how many of them."""
+    """How a duel of these blocks ends, and after how many of them.
+
+    Args:
+        blocks: those of a session in the order in which they were measured, for their minutes: the
+            first ones wait for imports, whatever they find.
+        values: log ratios of as many blocks.
+        looks: when is looked, and what may be spent.
+    """
     margin, gate = math.log1p(MARGIN), math.log1p(DUEL_GATE)
     for number in looks.passing:
         seen = look(values[:number], margin, gate, SPEED_SHARE, looks)
@@ -166,9 +172,9 @@ def minute_rows(recorded: Mapping[tuple[str, int], Sessions], draws: int, seed: 
             told: dict[str, list[Verdict]] = {name: [] for name in (*DUELS, *OTHERS)}
             for _ in range(draws):
                 session = sessions[int(rng.integers(len(sessions)))]
-                own_blocks, values = drawn(session, change, rng)
+                values = drawn(session, change, rng)
                 for name, looks in DUELS.items():
-                    verdict, blocks = duel(own_blocks, values, looks)
+                    verdict, blocks = duel(session, values, looks)
                     told[name].append(verdict)
                 # The last of them is the duel as it is, whose minutes the others get.
                 for name, rule in OTHERS.items():
