@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Proof(Plain):
         files: the SHA-256 of each of `FILES`.
         code: that of the modules that read them and compute figures.
         logs, scores, efficiencies, target_logs: as in `MeasuredRun`.
+        own: the SHA-256 of all this, so that no damaged figure is believed.
     """
 
     files: dict[Text, Text]
@@ -45,6 +47,13 @@ class Proof(Plain):
     scores: Logs
     efficiencies: Logs
     target_logs: Logs
+    own: Text = ""
+
+    @property
+    def digest(self) -> str:
+        """What `own` must be."""
+        text = json.dumps(replace(self, own="").to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def keep_proof(run: MeasuredRun) -> None:
@@ -56,10 +65,16 @@ def keep_proof(run: MeasuredRun) -> None:
     digests = _digests(run.path)
     if digests is None or repr(_rows(run.path)) != repr(dict(run.rows)):
         return
-    logs = run.logs, run.scores, run.efficiencies, run.target_logs
-    proof = Proof(digests, _code(), *map(dict, logs))
+    proof = Proof(
+        digests,
+        _code(),
+        dict(run.logs),
+        dict(run.scores),
+        dict(run.efficiencies),
+        dict(run.target_logs),
+    )
     with contextlib.suppress(OSError):
-        write_json(run.path / NAME, proof.to_json())
+        write_json(run.path / NAME, replace(proof, own=proof.digest).to_json())
 
 
 def proven(path: Path) -> MeasuredRun | None:
@@ -73,9 +88,11 @@ def proven(path: Path) -> MeasuredRun | None:
     except UserError:
         # It is worth nothing then, and the files themselves are read.
         return None
-    if found is None or found[0].code != _code() or found[0].files != _digests(path):
+    if found is None or found[0].own != found[0].digest:
         return None
     proof = found[0]
+    if proof.code != _code() or proof.files != _digests(path):
+        return None
     return MeasuredRun(
         path,
         RunFolder(path).environment() or {},

@@ -93,3 +93,13 @@ def test_no_proof_of_what_results_csv_does_not_say(path: Path) -> None:
     table.write_text("".join(",".join(r[:place] + r[place + 1 :]) + "\n" for r in rows))
     proof.keep_proof(read_in_full(path))
     assert not (path / proof.NAME).exists()
+
+
+def test_a_damaged_figure_proves_nothing(path: Path) -> None:
+    file = path / proof.NAME
+    content = file.read_text("utf-8")
+    (value, *_) = next(iter(read_in_full(path).logs.values()))
+    assert content.count(repr(value)) == 1
+    file.write_text(content.replace(repr(value), repr(value + 0.1)), "utf-8")
+    assert proof.proven(path) is None
+    assert figures(read_run(path)) == figures(read_in_full(path))
