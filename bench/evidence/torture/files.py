@@ -39,8 +39,9 @@ from bench.session.duel_side import DuelSide
 from bench.session.events import Progress
 from bench.store import baselines
 from bench.store.filetypes import BLOCKS, PHASES
-from bench.store.measured import read_run
+from bench.store.measured import read_in_full, read_run
 from bench.store.named import named_runs
+from bench.store.proof import keep_proof
 from bench.store.run_folder import RunFolder
 from bench.store.tables import write_csv, write_json
 from bench.verdicts.check import check
@@ -106,6 +107,8 @@ def torture(folder: Path, seeds: Sequence[int]) -> Iterator[Trial]:
     _make_duel(path / "duel", images)
     _make_profile(path)
     _record_more(path)
+    for run in (*runs, path):
+        keep_proof(read_in_full(run))
     stored = [read_run(run) for run in runs]
     whole = _Whole(read_run(path), stored, _blocks(path / "duel"), images)
     for seed in seeds:
@@ -269,7 +272,7 @@ def _verbs(file: str) -> Sequence[_Verb]:
 
 
 def _record_more(run: Path) -> None:
-    """Record the files that ran and overruled variables, which `timing.make_run` does not."""
+    """Record the files that ran and overruled variables, which `make_run` does not."""
     folder = RunFolder(run)
     listing = {"suite": {_RAN: hashlib.sha256((CHECKOUT / _RAN).read_bytes()).hexdigest()}}
     more = {"code": {digest_of(listing): listing}, "overruled": {"KERAS_BACKEND": "jax"}}
