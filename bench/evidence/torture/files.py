@@ -37,11 +37,10 @@ from bench.session.blocks import CONTROL_COLUMNS, Blocks
 from bench.session.control import Reading, control_cells
 from bench.session.duel_side import DuelSide
 from bench.session.events import Progress
-from bench.store import baselines
+from bench.store import baselines, proof
 from bench.store.filetypes import BLOCKS, PHASES
 from bench.store.measured import read_in_full, read_run
 from bench.store.named import named_runs
-from bench.store.proof import keep_proof
 from bench.store.run_folder import RunFolder
 from bench.store.tables import write_csv, write_json
 from bench.verdicts.check import check
@@ -107,8 +106,7 @@ def torture(folder: Path, seeds: Sequence[int]) -> Iterator[Trial]:
     _make_duel(path / "duel", images)
     _make_profile(path)
     _record_more(path)
-    for run in (*runs, path):
-        keep_proof(read_in_full(run))
+    proof.keep_proof(read_in_full(path))
     stored = [read_run(run) for run in runs]
     whole = _Whole(read_run(path), stored, _blocks(path / "duel"), images)
     for seed in seeds:
