@@ -202,6 +202,15 @@ def test_a_filter_that_leaves_nothing(reference: Reader) -> None:
     assert reference.errors() == []
 
 
+def test_it_says_when_its_first_screen_was_shown_and_draws_the_rest(reference: Reader) -> None:
+    shown, now, left = reference.script(
+        "return [Number(document.documentElement.dataset.drawn), performance.now(), "
+        "[...document.querySelectorAll('figure.chart')].filter(c => !c.querySelector('svg')).length]"
+    )
+    assert 0 < shown <= now
+    assert left == 0
+
+
 def test_sorting_goes_both_ways_and_leaves_the_empty_last(reference: Reader) -> None:
     head = reference.one("#table th:has(button[title^='samples trained'])")
     head.find_element(By.TAG_NAME, "button").click()
