@@ -205,7 +205,8 @@ def test_a_filter_that_leaves_nothing(reference: Reader) -> None:
 def test_it_says_when_its_first_screen_was_shown_and_draws_the_rest(reference: Reader) -> None:
     shown, now, left = reference.script(
         "return [Number(document.documentElement.dataset.drawn), performance.now(), "
-        "[...document.querySelectorAll('figure.chart')].filter(c => !c.querySelector('svg')).length]"
+        "[...document.querySelectorAll('figure.chart')]"
+        ".filter(chart => !chart.querySelector('svg')).length]"
     )
     assert 0 < shown <= now
     assert left == 0
