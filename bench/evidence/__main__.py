@@ -217,7 +217,7 @@ def own_cost(quick: bool, repetitions: int, output: str) -> None:
     """Measure what the suite itself costs, beside an empty loop in the same run.
 
     Its commands on made runs, the bookkeeping of a launch, and the page in a browser. Needs
-    Chromium. Writes self.csv; ten minutes.
+    Chromium. Writes self.csv; five minutes.
     """
     from bench.evidence.own_cost import Scale, cost_rows
 
